@@ -1,0 +1,23 @@
+/** Levels in rising order, as `--log-level` names them. */
+export type LogLevel = "debug" | "info" | "warn" | "error" | "dpanic" | "panic" | "fatal";
+
+export type LogFields = Readonly<Record<string, unknown>>;
+
+/** What the rest of the code logs through. Messages are constant texts; what varies goes into `fields` (kebab-case names). */
+export interface Logger {
+  /** False when a debug line would be dropped: lets hot paths skip building its fields. */
+  readonly debugEnabled: boolean;
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+}
+
+/** Drops everything. */
+export const nullLogger: Logger = {
+  debugEnabled: false,
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+};
