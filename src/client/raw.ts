@@ -1,0 +1,303 @@
+/**
+ * One gRPC connection to one endpoint, typed by the generated service tables of src/proto.
+ *
+ * Owns the channel and the translation between codecs and frames. Promises that a request is put on the wire at most
+ * once (no retries), that a stream's messages come in order and all of them before its error. May not know what any
+ * RPC means: balancing, retry, watch resume and keep-alive belong to the client built on top.
+ */
+import * as grpc from "@grpc/grpc-js";
+import { type Clock, systemClock } from "../base/clock.ts";
+import type { MethodType } from "../base/protobuf.ts";
+
+export interface TlsOptions {
+  /** PEM. Trusted roots; the system's when absent. */
+  readonly ca?: Uint8Array;
+  /** PEM. Client certificate and its key, both or none. */
+  readonly cert?: Uint8Array;
+  readonly key?: Uint8Array;
+  /** Name that the server's certificate must carry instead of the endpoint's host. */
+  readonly serverName?: string;
+  /** Accepts any server certificate. */
+  readonly insecureSkipVerify?: boolean;
+}
+
+export interface ConnectOptions {
+  /** Speaks TLS when given, or when the endpoint says `https://` or `unixs://`. */
+  readonly tls?: TlsOptions;
+  /** Sent with every call, as `token` is once authentication is enabled. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Milliseconds between HTTP/2 pings of an idle connection; none when absent. */
+  readonly keepAliveMs?: number;
+  /** Milliseconds that the answer to a ping may take. */
+  readonly keepAliveTimeoutMs?: number;
+  /** Turns time limits into deadlines; the system's clock when absent. */
+  readonly clock?: Clock;
+}
+
+export interface CallOptions {
+  /** Milliseconds until the call fails with DEADLINE_EXCEEDED; no limit when absent. */
+  readonly timeoutMs?: number;
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Cancels the call when it fires. */
+  readonly signal?: AbortSignal;
+}
+
+export interface RawClient {
+  readonly endpoint: string;
+  /** Resolves once the connection stands; rejects with RpcError UNAVAILABLE after `timeoutMs`. */
+  ready(timeoutMs: number): Promise<void>;
+  /** One request, one response. Rejects with RpcError. */
+  unary<I, O>(method: MethodType<I, O>, request: Partial<I>, options?: CallOptions): Promise<O>;
+  /** A call that streams requests, responses or both. */
+  stream<I, O>(method: MethodType<I, O>, options?: CallOptions): RawStream<I, O>;
+  /** Ends the connection; calls in flight fail. */
+  close(): void;
+}
+
+/** Responses by iteration, which throws RpcError when the server ends the call with an error. Iterate it once. */
+export interface RawStream<I, O> extends AsyncIterable<O> {
+  /** Queues a request. Resolves when the transport took it; waiting for that bounds memory. */
+  send(request: Partial<I>): Promise<void>;
+  /** Says that no request follows. */
+  end(): void;
+  /** Abandons the call; the iteration ends without an error. */
+  cancel(): void;
+}
+
+/** The server or the transport refused a call. `code` is a gRPC status code, `details` the server's text. */
+export class RpcError extends Error {
+  override name = "RpcError";
+  readonly code: number;
+  readonly details: string;
+
+  constructor(code: number, details: string) {
+    super(`rpc error: code = ${CODE_NAMES[code] ?? code} desc = ${details}`);
+    this.code = code;
+    this.details = details;
+  }
+}
+
+/** gRPC status codes by number, spelled as etcd's tools print them. */
+export const CODE_NAMES: readonly string[] = [
+  "OK",
+  "Canceled",
+  "Unknown",
+  "InvalidArgument",
+  "DeadlineExceeded",
+  "NotFound",
+  "AlreadyExists",
+  "PermissionDenied",
+  "ResourceExhausted",
+  "FailedPrecondition",
+  "Aborted",
+  "OutOfRange",
+  "Unimplemented",
+  "Internal",
+  "Unavailable",
+  "DataLoss",
+  "Unauthenticated",
+];
+
+/**
+ * @param endpoint `host:port`, `http://host:port`, `https://host:port`, `unix:///path` or `unixs:///path`
+ * @example
+ * const client = connect("127.0.0.1:2379");
+ * const { kvs } = await client.unary(KVService.Range, { key: Buffer.from("a") });
+ */
+export function connect(endpoint: string, options: ConnectOptions = {}): RawClient {
+  return new Connection(endpoint, options);
+}
+
+/** Responses that wait for the consumer before the stream stops reading from the transport. */
+const WAITING_MAX = 128;
+
+class Connection implements RawClient {
+  readonly endpoint: string;
+  readonly #client: grpc.Client;
+  readonly #metadata: Readonly<Record<string, string>>;
+  readonly #clock: Clock;
+
+  constructor(endpoint: string, options: ConnectOptions) {
+    this.endpoint = endpoint;
+    this.#metadata = options.metadata ?? {};
+    this.#clock = options.clock ?? systemClock;
+    const { target, secure } = parseEndpoint(endpoint);
+    const tls = options.tls ?? (secure ? {} : undefined);
+    const channel: grpc.ChannelOptions = {
+      "grpc.max_receive_message_length": -1,
+      "grpc.max_send_message_length": -1,
+      "grpc.enable_retries": 0,
+      "grpc.enable_http_proxy": 0,
+      "grpc.service_config_disable_resolution": 1,
+      "grpc.use_local_subchannel_pool": 1,
+      "grpc.initial_reconnect_backoff_ms": 100,
+      "grpc.max_reconnect_backoff_ms": 1000,
+    };
+    if (options.keepAliveMs !== undefined) {
+      channel["grpc.keepalive_time_ms"] = options.keepAliveMs;
+      channel["grpc.keepalive_permit_without_calls"] = 1;
+    }
+    if (options.keepAliveTimeoutMs !== undefined) channel["grpc.keepalive_timeout_ms"] = options.keepAliveTimeoutMs;
+    if (tls?.serverName !== undefined) channel["grpc.ssl_target_name_override"] = tls.serverName;
+    this.#client = new grpc.Client(target, credentials(tls), channel);
+  }
+
+  ready(timeoutMs: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#client.waitForReady(this.#deadline(timeoutMs), (error) => {
+        if (error) reject(new RpcError(grpc.status.UNAVAILABLE, `${this.endpoint}: not connected in ${timeoutMs} ms`));
+        else resolve();
+      });
+    });
+  }
+
+  unary<I, O>(method: MethodType<I, O>, request: Partial<I>, options: CallOptions = {}): Promise<O> {
+    return new Promise((resolve, reject) => {
+      const { signal } = options;
+      const call = this.#client.makeUnaryRequest<Buffer, O>(
+        method.path,
+        asIs,
+        (bytes) => method.response.decode(bytes),
+        method.request.encode(method.request.create(request)),
+        this.#metadataFor(options),
+        this.#callOptions(options),
+        (error, response) => {
+          signal?.removeEventListener("abort", abort);
+          if (error) reject(rpcError(error));
+          else resolve(response as O);
+        },
+      );
+      const abort = () => call.cancel();
+      if (signal?.aborted) abort();
+      else signal?.addEventListener("abort", abort);
+    });
+  }
+
+  stream<I, O>(method: MethodType<I, O>, options: CallOptions = {}): RawStream<I, O> {
+    const call = this.#client.makeBidiStreamRequest<Buffer, O>(
+      method.path,
+      asIs,
+      (bytes) => method.response.decode(bytes),
+      this.#metadataFor(options),
+      this.#callOptions(options),
+    );
+    return new Stream(method, call, options.signal);
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  #deadline(timeoutMs: number): Date {
+    return new Date(this.#clock.wallMs() + timeoutMs);
+  }
+
+  #callOptions(options: CallOptions): grpc.CallOptions {
+    return options.timeoutMs === undefined ? {} : { deadline: this.#deadline(options.timeoutMs) };
+  }
+
+  #metadataFor(options: CallOptions): grpc.Metadata {
+    const metadata = new grpc.Metadata();
+    for (const [name, value] of Object.entries(this.#metadata)) metadata.set(name, value);
+    for (const [name, value] of Object.entries(options.metadata ?? {})) metadata.set(name, value);
+    return metadata;
+  }
+}
+
+class Stream<I, O> implements RawStream<I, O> {
+  readonly #method: MethodType<I, O>;
+  readonly #call: grpc.ClientDuplexStream<Buffer, O>;
+  readonly #waiting: O[] = [];
+  #failure: RpcError | undefined;
+  #ended = false;
+  #cancelled = false;
+  #wake: (() => void) | undefined;
+
+  constructor(method: MethodType<I, O>, call: grpc.ClientDuplexStream<Buffer, O>, signal: AbortSignal | undefined) {
+    this.#method = method;
+    this.#call = call;
+    call.on("data", (response: O) => {
+      this.#waiting.push(response);
+      if (this.#waiting.length >= WAITING_MAX) call.pause();
+      this.#notify();
+    });
+    call.on("error", (error: grpc.ServiceError) => {
+      this.#failure = rpcError(error);
+      this.#notify();
+    });
+    call.on("end", () => {
+      this.#ended = true;
+      signal?.removeEventListener("abort", cancel);
+      this.#notify();
+    });
+    const cancel = () => this.cancel();
+    if (signal?.aborted) cancel();
+    else signal?.addEventListener("abort", cancel);
+  }
+
+  send(request: Partial<I>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const bytes = this.#method.request.encode(this.#method.request.create(request));
+      this.#call.write(bytes, (error: Error | null | undefined) => {
+        if (error) reject(this.#failure ?? new RpcError(grpc.status.UNAVAILABLE, error.message));
+        else resolve();
+      });
+    });
+  }
+
+  end(): void {
+    this.#call.end();
+  }
+
+  cancel(): void {
+    this.#cancelled = true;
+    this.#call.cancel();
+    this.#notify();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<O, void, undefined> {
+    try {
+      for (;;) {
+        const response = this.#waiting.shift();
+        if (this.#cancelled) return;
+        if (response !== undefined) {
+          if (this.#waiting.length === 0) this.#call.resume();
+          yield response;
+        } else if (this.#ended) {
+          if (this.#failure) throw this.#failure;
+          return;
+        } else await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+    } finally {
+      if (!this.#ended) this.cancel();
+    }
+  }
+
+  #notify(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+}
+
+/** Requests are encoded before gRPC sees them, so that a malformed one throws at the caller. */
+const asIs = (bytes: Buffer) => bytes;
+
+function parseEndpoint(endpoint: string): { target: string; secure: boolean } {
+  const match = /^(https?|unixs?):(?:\/\/)?(.*)$/.exec(endpoint);
+  if (!match) return { target: endpoint, secure: false };
+  const [, scheme, rest] = match as unknown as [string, string, string];
+  const secure = scheme.endsWith("s");
+  return { target: scheme.startsWith("unix") ? `unix:${rest}` : rest.replace(/\/.*$/, ""), secure };
+}
+
+function credentials(tls: TlsOptions | undefined): grpc.ChannelCredentials {
+  if (tls === undefined) return grpc.credentials.createInsecure();
+  const pem = (bytes: Uint8Array | undefined) => (bytes === undefined ? null : Buffer.from(bytes));
+  const verify = tls.insecureSkipVerify ? { rejectUnauthorized: false, checkServerIdentity: () => undefined } : {};
+  return grpc.credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.cert), verify);
+}
+
+function rpcError(error: grpc.ServiceError): RpcError {
+  return new RpcError(error.code ?? grpc.status.UNKNOWN, error.details ?? error.message);
+}
