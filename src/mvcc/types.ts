@@ -77,7 +77,7 @@ export interface Change {
   readonly end: number;
 }
 
-/** Called at the end of a write transaction that changed something, before the new revision can be read. Must not throw. */
+/** Called at the end of a write transaction that changed something, in the order of revisions. Must not throw. */
 export type ChangeListener = (revision: number, changes: readonly Change[]) => void;
 
 /** Gets one encoded mvccpb.KeyValue, `bytes[start .. end)`, valid until the visitor returns: copy or decode, do not keep. */
@@ -85,7 +85,7 @@ export type RawVisitor = (bytes: Uint8Array, start: number, end: number) => void
 
 /**
  * Gets one stored revision, ascending by (main, sub). The bytes are the encoded mvccpb.KeyValue, valid until the visitor
- * returns. Returning false stops the scan.
+ * returns. Returning false stops the scan after this one.
  */
 export type RevisionVisitor = (
   main: number,
@@ -94,7 +94,7 @@ export type RevisionVisitor = (
   bytes: Uint8Array,
   start: number,
   end: number,
-) => boolean | void;
+) => boolean;
 
 export interface RangeOptions {
   /** Revision to read at; 0 (or below) is the current one. */
@@ -125,6 +125,20 @@ export interface ReadView {
   range(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions, visit: RawVisitor): RangeResult;
   /** Throws CompactedError, FutureRevisionError. */
   rangeDecoded(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions): DecodedRangeResult;
+}
+
+/** What watch needs of a store. MvccStore is one. */
+export interface ChangeSource extends ReadView {
+  /** Revision of the last ended write transaction; 1 in an empty store. */
+  readonly currentRevision: number;
+  /** -1 before the first compaction. Reads and watches below it fail. */
+  readonly compactRevision: number;
+  /** One listener; `currentRevision` is already the new revision while it runs. Null takes it away. */
+  setChangeListener(listener: ChangeListener | null): void;
+  /** Called after the content was replaced by a snapshot: everything known about revisions is void. */
+  setRestoreListener(listener: (() => void) | null): void;
+  /** Visits what is stored of the revisions `fromMain` to, but without, `toMain`, ascending: the catching up of watchers. */
+  forEachRevision(fromMain: number, toMain: number, visit: RevisionVisitor): void;
 }
 
 /**
