@@ -1,0 +1,100 @@
+/**
+ * Finds the programs that tests drive from outside. A test that needs a missing one is skipped with its name, or fails
+ * when KVORUM_REQUIRE_ALL=1, as CI sets it.
+ */
+import { execFile } from "node:child_process";
+import { accessSync, constants, statSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const repositoryRoot = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+
+/** A program and the arguments that always come first. */
+export interface Program {
+  readonly file: string;
+  readonly args: readonly string[];
+}
+
+/** Value of node:test's `skip` option: false when `name` is there, else the reason. Throws instead under KVORUM_REQUIRE_ALL=1. */
+export function requireProgram(name: string): string | false {
+  return requirement(findProgram(name) !== undefined, `${name} is not on PATH`);
+}
+
+/** As requireProgram, for anything that a test needs: `reason` tells what is missing. */
+export function requirement(met: boolean, reason: string): string | false {
+  if (met) return false;
+  if (process.env["KVORUM_REQUIRE_ALL"] === "1") throw new Error(`${reason}, and KVORUM_REQUIRE_ALL=1 asks for it`);
+  return reason;
+}
+
+/** The absolute path of a program on PATH; a name with a slash is taken as a path. */
+export function findProgram(name: string): string | undefined {
+  const candidates = name.includes("/")
+    ? [name]
+    : (process.env["PATH"] ?? "").split(delimiter).map((dir) => join(dir, name));
+  return candidates.find((path) => {
+    try {
+      accessSync(path, constants.X_OK);
+      return statSync(path).isFile();
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** This repository's server; KVORUM_SERVER names another one, such as stock etcd, to test the tests. */
+export function ourEtcd(): Program {
+  const other = process.env["KVORUM_SERVER"];
+  if (other) return { file: other, args: [] };
+  return { file: process.execPath, args: [join(repositoryRoot, "bin", "etcd")] };
+}
+
+/** Stock etcd: KVORUM_STOCK_ETCD, or `etcd` on PATH. */
+export function stockEtcd(): Program {
+  return { file: findProgram(process.env["KVORUM_STOCK_ETCD"] || "etcd") ?? "etcd", args: [] };
+}
+
+/** Skip reason when there is no stock etcd, see requireProgram. */
+export function requireStockEtcd(): string | false {
+  return requireProgram(process.env["KVORUM_STOCK_ETCD"] || "etcd");
+}
+
+export interface Result {
+  readonly code: number;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly input?: string | Uint8Array;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Milliseconds until the program is killed, which makes the code -1; 20 s when absent. */
+  readonly timeoutMs?: number;
+}
+
+/** Runs a program to its end; a failing exit code is a result, not an error. */
+export function run(program: Program | string, args: readonly string[], options: RunOptions = {}): Promise<Result> {
+  const { file, args: first } = typeof program === "string" ? { file: program, args: [] } : program;
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      file,
+      [...first, ...args],
+      {
+        encoding: "buffer",
+        env: { ...process.env, ...options.env },
+        maxBuffer: 1 << 28,
+        timeout: options.timeoutMs ?? 20_000,
+        killSignal: "SIGKILL",
+        ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+      },
+      (error, stdout, stderr) => {
+        const code = error === null ? 0 : (error.code ?? -1);
+        if (typeof code === "string") reject(error);
+        else resolve({ code, stdout, stderr: stderr.toString() });
+      },
+    );
+    child.stdin?.on("error", () => {}); // The program may end before it reads all of its input.
+    child.stdin?.end(options.input);
+  });
+}
