@@ -1,0 +1,341 @@
+/**
+ * RawNode: one member of a raft group, as its owner drives it.
+ *
+ * The node decides; it touches neither disk nor network nor clock. Its owner has these duties:
+ *
+ * 1. Call tick() at regular intervals, and step() with every message that arrives for this node.
+ * 2. While hasReady(), take a Ready and, in this order:
+ *    a. Write its entries, hard state and snapshot to stable storage; sync if `mustSync`. An entry written at an index
+ *       replaces everything at or after that index. Then make them readable through the RaftStorage.
+ *    b. Send its messages, in order, never before (a). A leader may send while it writes (thesis, section 10.2.1):
+ *       its messages promise nothing about its own disk. A MsgSnap needs a reportSnapshot() when its fate is known,
+ *       and a peer that cannot be reached a reportUnreachable().
+ *    c. Apply its snapshot, then its committed entries. For each one that carries a configuration change, call
+ *       applyConfChange(), or refuse the change by giving it node id 0; that decision must follow from the replicated
+ *       state alone, so that all members decide the same.
+ *    d. Call advance(), once for each Ready. Another Ready may only be taken after that.
+ * 3. After a restart, fill the storage with the last snapshot, hard state and entries first, and pass the applied index.
+ *
+ * With `asyncStorageWrites` 2 is different, and more can be under way at a time: of a Ready only `messages`,
+ * `softState` and `readStates` count, and there is no advance(). Messages to LOCAL_APPEND_THREAD (MsgStorageAppend: entries,
+ * snapshot, and the hard state as term, vote and commit unless all are 0) are written in order, and those to
+ * LOCAL_APPLY_THREAD (MsgStorageApply) are applied in order; neither may be lost. When one is done (synced, if it is an
+ * append with any responses), each of its `responses` goes to its addressee: step() if that is this node, else the
+ * network. All other messages go out at once.
+ *
+ * Messages from the network must not claim to come from one of the two local threads; refuse those before step().
+ * Messages, entries and snapshots given to the node or taken from it must not be changed afterwards.
+ */
+import {
+  ConfChange,
+  type ConfState,
+  type Entry,
+  EntryType,
+  type HardState,
+  type Message,
+  MessageType,
+} from "../proto/raftpb.ts";
+import { type AnyConfChange, asV2, confChangeEntry } from "./confchange/change.ts";
+import type { RaftConfig } from "./config.ts";
+import { entriesSize } from "./entry-size.ts";
+import {
+  broken,
+  ErrBootstrapNotEmpty,
+  ErrBootstrapWithoutPeers,
+  ErrStepLocalMsg,
+  ErrStepPeerNotFound,
+  type RaftError,
+} from "./errors.ts";
+import { applyConfChange } from "./membership.ts";
+import { isLocalMsg, isLocalMsgTarget, isResponseMsg, NONE, newEntry, newMessage } from "./messages.ts";
+import { Raft } from "./raft.ts";
+import {
+  needsStorageAppendResp,
+  newStorageAppend,
+  newStorageAppendResp,
+  newStorageApply,
+  newStorageApplyResp,
+  type Ready,
+  type SoftState,
+} from "./ready.ts";
+import { type BasicStatus, basicStatus, type Status, status } from "./status.ts";
+import { step, tick } from "./step.ts";
+
+export type { Ready, SoftState } from "./ready.ts";
+
+/** A first member, and what the change that adds it carries for the application. */
+export interface Peer {
+  readonly id: bigint;
+  readonly context: Uint8Array;
+}
+
+export class RawNode {
+  /** The state machine itself, open to inspection by tests and simulation. */
+  readonly raft: Raft;
+  readonly #async: boolean;
+  /** What the last Ready said. */
+  #previousSoft: SoftState;
+  #previousHard: HardState;
+  /** Acknowledgements to this node itself that advance() delivers. */
+  #stepsOnAdvance: Message[] = [];
+  #advanceDue = false;
+
+  /** Throws RaftConfigError; RaftInvariantError or ConfChangeError if the storage holds no valid state. */
+  constructor(config: RaftConfig) {
+    this.raft = new Raft(config);
+    this.#async = this.raft.config.asyncStorageWrites;
+    this.#previousSoft = this.#softState();
+    this.#previousHard = this.#hardState();
+  }
+
+  get id(): bigint {
+    return this.raft.id;
+  }
+
+  /** The leader of the current term as far as known; 0 without one. */
+  get leader(): bigint {
+    return this.raft.lead;
+  }
+
+  get isLeader(): boolean {
+    return this.raft.state === "StateLeader";
+  }
+
+  get term(): number {
+    return this.raft.term;
+  }
+
+  get committed(): number {
+    return this.raft.log.committed;
+  }
+
+  /** Highest index reported as applied, by advance() or MsgStorageApplyResp. */
+  get applied(): number {
+    return this.raft.log.applied;
+  }
+
+  /**
+   * Starts a new group: puts one change for each first member into the empty log, committed, as all of its members must
+   * do alike. Returns ErrBootstrapWithoutPeers or ErrBootstrapNotEmpty.
+   */
+  bootstrap(peers: readonly Peer[]): RaftError | undefined {
+    const { raft } = this;
+    if (peers.length === 0) return ErrBootstrapWithoutPeers;
+    if (raft.log.storage.lastIndex() !== 0) return ErrBootstrapNotEmpty;
+    // The first Ready shall carry the hard state.
+    this.#previousHard = { term: 0, vote: NONE, commit: 0 };
+    raft.becomeFollower(1, NONE);
+    const changes = peers.map(({ id, context }) => ConfChange.create({ nodeId: id, context }));
+    const entries = changes.map((change, i): Entry => {
+      return { type: EntryType.EntryConfChange, term: 1, index: i + 1, data: ConfChange.encode(change) };
+    });
+    raft.log.append(entries);
+    raft.log.committed = entries.length;
+    // Applied now so that the node can campaign at once, and again, without effect, when the entries come out to apply.
+    for (const change of changes) this.applyConfChange(change);
+    return undefined;
+  }
+
+  tick(): void {
+    tick(this.raft);
+  }
+
+  /** Starts an election now, if this node may. */
+  campaign(): void {
+    step(this.raft, newMessage(MessageType.MsgHup, NONE));
+  }
+
+  /** Proposes one normal entry. See proposeBatch(). */
+  propose(data: Uint8Array): RaftError | undefined {
+    return this.#propose([newEntry(data)]);
+  }
+
+  /**
+   * Proposes normal entries, in order, all or none. Undefined when they are in this leader's log or on their way to the
+   * leader, which is no promise that they commit. ErrProposalDropped: nothing happened; there is no leader, it may not
+   * be told, a transfer is in progress, or too much is uncommitted.
+   */
+  proposeBatch(datas: readonly Uint8Array[]): RaftError | undefined {
+    const entries = new Array<Entry>(datas.length);
+    for (let i = 0; i < datas.length; i++) entries[i] = newEntry(datas[i]!);
+    return this.#propose(entries);
+  }
+
+  /**
+   * Proposes a change of configuration; the empty version-2 change leaves a joint one. A leader that finds it
+   * impossible or untimely puts an empty entry in its place. Errors as for proposeBatch().
+   */
+  proposeConfChange(change: AnyConfChange): RaftError | undefined {
+    return this.#propose([confChangeEntry(change)]);
+  }
+
+  /** Puts a committed change in force. Throws ConfChangeError if it does not fit the configuration. */
+  applyConfChange(change: AnyConfChange): ConfState {
+    return applyConfChange(this.raft, asV2(change));
+  }
+
+  /**
+   * Handles a message from another node or from a local storage thread. Returns ErrStepLocalMsg or ErrStepPeerNotFound
+   * for messages that have no business here, ErrProposalDropped for a MsgProp that found no taker.
+   */
+  step(message: Message): RaftError | undefined {
+    const { type, from } = message;
+    if (!isLocalMsgTarget(from)) {
+      if (isLocalMsg(type)) return ErrStepLocalMsg;
+      if (isResponseMsg(type) && this.raft.tracker.get(from) === undefined) return ErrStepPeerNotFound;
+    }
+    if (type === MessageType.MsgProp) {
+      // The log takes over what is proposed, and the sender may still hold these.
+      const copy = newMessage(type, message.to, from, message.term);
+      copy.entries = message.entries.map((entry) => ({ ...entry }));
+      return step(this.raft, copy);
+    }
+    return step(this.raft, message);
+  }
+
+  /** Asks for an index at which a read is linearizable; the answer is in a Ready's readStates, or never comes. */
+  readIndex(requestCtx: Uint8Array): void {
+    const message = newMessage(MessageType.MsgReadIndex, NONE);
+    message.entries.push(newEntry(requestCtx));
+    step(this.raft, message);
+  }
+
+  /** Asks the leader to hand over to a voter; it tries for one election timeout. */
+  transferLeader(target: bigint): void {
+    step(this.raft, newMessage(MessageType.MsgTransferLeader, NONE, target));
+  }
+
+  /** Makes a follower forget its leader, so that it grants a vote without waiting for its election timeout. */
+  forgetLeader(): void {
+    step(this.raft, newMessage(MessageType.MsgForgetLeader, NONE));
+  }
+
+  /** The last message to a node was probably lost. */
+  reportUnreachable(id: bigint): void {
+    step(this.raft, newMessage(MessageType.MsgUnreachable, NONE, id));
+  }
+
+  /** What became of a snapshot that was sent to a node. */
+  reportSnapshot(id: bigint, received: boolean): void {
+    const message = newMessage(MessageType.MsgSnapStatus, NONE, id);
+    message.reject = !received;
+    step(this.raft, message);
+  }
+
+  status(): Status {
+    return status(this.raft);
+  }
+
+  basicStatus(): BasicStatus {
+    return basicStatus(this.raft);
+  }
+
+  hasReady(): boolean {
+    const { raft } = this;
+    const { log } = raft;
+    return (
+      raft.messages.length > 0 ||
+      raft.messagesAfterAppend.length > 0 ||
+      raft.readStates.length > 0 ||
+      log.unstable.hasNextEntries ||
+      log.hasNextCommittedEntries(!this.#async) ||
+      this.#softChanged() ||
+      this.#hardChanged() ||
+      log.unstable.nextSnapshot() !== undefined
+    );
+  }
+
+  /** Takes the work due. The owner must handle it; see the head of this file. */
+  ready(): Ready {
+    if (this.#advanceDue) broken("two accepted Ready structs without call to Advance");
+    const { raft } = this;
+    const { log } = raft;
+    const hardChanged = this.#hardChanged();
+    const entries = log.unstable.hasNextEntries ? log.unstable.nextEntries() : [];
+    const ready: Ready = {
+      softState: this.#softChanged() ? this.#softState() : undefined,
+      hardState: hardChanged ? this.#hardState() : undefined,
+      readStates: raft.readStates,
+      entries,
+      snapshot: log.unstable.nextSnapshot(),
+      committedEntries: log.nextCommittedEntries(!this.#async),
+      messages: raft.messages,
+      mustSync: entries.length > 0 || raft.vote !== this.#previousHard.vote || raft.term !== this.#previousHard.term,
+    };
+    if (this.#async) this.#orderStorageWrites(ready);
+    else this.#deferOwnAcks(ready);
+    this.#accept(ready);
+    return ready;
+  }
+
+  /** The last Ready is handled. Only without asyncStorageWrites. */
+  advance(): void {
+    if (this.#async) broken("Advance must not be called when using AsyncStorageWrites");
+    const steps = this.#stepsOnAdvance;
+    this.#stepsOnAdvance = [];
+    this.#advanceDue = false;
+    for (const message of steps) step(this.raft, message);
+  }
+
+  #propose(entries: Entry[]): RaftError | undefined {
+    const message = newMessage(MessageType.MsgProp, NONE, this.raft.id);
+    message.entries = entries;
+    return step(this.raft, message);
+  }
+
+  /** Adds the messages to the local threads. */
+  #orderStorageWrites(ready: Ready): void {
+    const { raft } = this;
+    if (
+      ready.entries.length > 0 ||
+      ready.hardState !== undefined ||
+      ready.snapshot !== undefined ||
+      raft.messagesAfterAppend.length > 0
+    ) {
+      ready.messages.push(newStorageAppend(raft, ready));
+    }
+    if (ready.committedEntries.length > 0) ready.messages.push(newStorageApply(raft, ready.committedEntries));
+  }
+
+  /** Adds the acknowledgements for others, which go out after the writes anyway, and keeps this node's own. */
+  #deferOwnAcks(ready: Ready): void {
+    const { raft } = this;
+    const steps = this.#stepsOnAdvance;
+    for (const message of raft.messagesAfterAppend) (message.to === raft.id ? steps : ready.messages).push(message);
+    if (needsStorageAppendResp(raft, ready)) steps.push(newStorageAppendResp(raft, ready));
+    if (ready.committedEntries.length > 0) steps.push(newStorageApplyResp(raft, ready.committedEntries));
+    this.#advanceDue = true;
+  }
+
+  #accept(ready: Ready): void {
+    const { raft } = this;
+    if (ready.softState !== undefined) this.#previousSoft = ready.softState;
+    if (ready.hardState !== undefined) this.#previousHard = ready.hardState;
+    if (raft.readStates.length > 0) raft.readStates = [];
+    raft.messages = [];
+    raft.messagesAfterAppend = [];
+    raft.log.unstable.acceptInProgress();
+    const last = ready.committedEntries.at(-1);
+    if (last !== undefined) {
+      raft.log.acceptApplying(last.index, entriesSize(ready.committedEntries), !this.#async);
+    }
+  }
+
+  #softState(): SoftState {
+    return { lead: this.raft.lead, state: this.raft.state };
+  }
+
+  #softChanged(): boolean {
+    return this.raft.lead !== this.#previousSoft.lead || this.raft.state !== this.#previousSoft.state;
+  }
+
+  #hardState(): HardState {
+    return { term: this.raft.term, vote: this.raft.vote, commit: this.raft.log.committed };
+  }
+
+  #hardChanged(): boolean {
+    const { raft } = this;
+    const previous = this.#previousHard;
+    return raft.log.committed !== previous.commit || raft.term !== previous.term || raft.vote !== previous.vote;
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * A follower as its leader sees it: how much of the log it has, and how it may be sent more.
+ *
+ * - StateProbe: its last index is a guess; one message at a time until it answers.
+ * - StateReplicate: it follows; entries are sent ahead of its answers, as far as the inflight window lets them.
+ * - StateSnapshot: it needs entries that are compacted away; nothing is sent until the snapshot's fate is known.
+ *
+ * Invariant: 0 <= match < next. Source: Raft thesis, sections 3.5 and 10.2.
+ */
+import { broken } from "../errors.ts";
+import type { Inflights } from "./inflights.ts";
+
+export type ProgressState = "StateProbe" | "StateReplicate" | "StateSnapshot";
+
+export class Progress {
+  readonly id: bigint;
+  /** Its log matches the leader's up to here. */
+  match: number;
+  /** Index of the next entry to send; those in (match, next) are under way. In StateSnapshot: pendingSnapshot + 1. */
+  next: number;
+  state: ProgressState = "StateProbe";
+  /** Index of the snapshot being sent, in StateSnapshot. */
+  pendingSnapshot = 0;
+  /** Heard from since the last check of the quorum. Always true for the leader itself. */
+  recentActive = false;
+  /** No MsgApp until the next heartbeat response: a probe is out, or the window is full. */
+  msgAppFlowPaused = false;
+  isLearner: boolean;
+  inflights: Inflights;
+  /** Highest commit index under way to it. Falls back with `next`. In StateSnapshot: pendingSnapshot. */
+  #sentCommit = 0;
+
+  constructor(id: bigint, match: number, next: number, isLearner: boolean, inflights: Inflights) {
+    this.id = id;
+    this.match = match;
+    this.next = next;
+    this.isLearner = isLearner;
+    this.inflights = inflights;
+  }
+
+  /** A new object with this one's values. The inflight window stays shared, as the original is then thrown away. */
+  copy(): Progress {
+    const copy = new Progress(this.id, this.match, this.next, this.isLearner, this.inflights);
+    copy.state = this.state;
+    copy.pendingSnapshot = this.pendingSnapshot;
+    copy.recentActive = this.recentActive;
+    copy.msgAppFlowPaused = this.msgAppFlowPaused;
+    copy.#sentCommit = this.#sentCommit;
+    return copy;
+  }
+
+  /** Forgets everything but the role, for a new term whose first entry to send is `next`. */
+  restart(match: number, next: number): void {
+    this.match = match;
+    this.next = next;
+    this.recentActive = false;
+    this.#sentCommit = 0;
+    this.#enter("StateProbe");
+  }
+
+  becomeProbe(): void {
+    // After a snapshot that arrived, probing goes on from behind it.
+    const received = this.state === "StateSnapshot" ? this.pendingSnapshot : 0;
+    this.#enter("StateProbe");
+    this.next = Math.max(this.match, received) + 1;
+    this.#limitSentCommit();
+  }
+
+  becomeReplicate(): void {
+    this.#enter("StateReplicate");
+    this.next = this.match + 1;
+  }
+
+  becomeSnapshot(index: number): void {
+    this.#enter("StateSnapshot");
+    this.pendingSnapshot = index;
+    this.next = index + 1;
+    this.#sentCommit = index;
+  }
+
+  /** Notes that a MsgApp went out with `count` entries from `next` on, of `bytes` payload bytes. */
+  sentEntries(count: number, bytes: number): void {
+    if (this.state === "StateReplicate") {
+      if (count > 0) {
+        this.next += count;
+        this.inflights.add(this.next - 1, bytes);
+      }
+      // With a full window this message serves as a probe: no more until an answer.
+      this.msgAppFlowPaused = this.inflights.full;
+    } else if (this.state === "StateProbe") {
+      if (count > 0) this.msgAppFlowPaused = true;
+    } else broken(`sending append in unhandled state ${this.state}`);
+  }
+
+  sentCommit(commit: number): void {
+    this.#sentCommit = commit;
+  }
+
+  /** Whether sending this commit index could advance the follower's. */
+  canBumpCommit(commit: number): boolean {
+    return commit > this.#sentCommit && this.#sentCommit < this.next - 1;
+  }
+
+  /** Takes an acknowledgement up to `index`; false if it is old news. */
+  maybeUpdate(index: number): boolean {
+    if (index <= this.match) return false;
+    this.match = index;
+    if (this.next <= index) this.next = index + 1;
+    this.msgAppFlowPaused = false;
+    return true;
+  }
+
+  /**
+   * Takes the rejection of the MsgApp that followed index `rejected`, with the follower's hint where logs may match.
+   * False if it is stale: reordered or duplicated messages reject what was acknowledged since.
+   */
+  maybeDecrTo(rejected: number, matchHint: number): boolean {
+    if (this.state === "StateReplicate") {
+      if (rejected <= this.match) return false;
+      this.next = this.match + 1;
+      this.#limitSentCommit();
+      return true;
+    }
+    // One probe is out at a time, so a genuine rejection names the index before `next`.
+    if (this.next - 1 !== rejected) return false;
+    this.next = Math.max(Math.min(rejected, matchHint + 1), this.match + 1);
+    this.#limitSentCommit();
+    this.msgAppFlowPaused = false;
+    return true;
+  }
+
+  get isPaused(): boolean {
+    return this.msgAppFlowPaused || this.state === "StateSnapshot";
+  }
+
+  /** What an observer may know; later changes do not show in it. */
+  status(): ProgressStatus {
+    return {
+      match: this.match,
+      next: this.next,
+      state: this.state,
+      isLearner: this.isLearner,
+      isPaused: this.isPaused,
+      pendingSnapshot: this.pendingSnapshot,
+      recentActive: this.recentActive,
+      inflightCount: this.inflights.count,
+      inflightFull: this.inflights.full,
+    };
+  }
+
+  toString(): string {
+    return describeProgress(this.status());
+  }
+
+  #enter(state: ProgressState): void {
+    this.msgAppFlowPaused = false;
+    this.pendingSnapshot = 0;
+    this.state = state;
+    this.inflights.reset();
+  }
+
+  #limitSentCommit(): void {
+    if (this.#sentCommit > this.next - 1) this.#sentCommit = this.next - 1;
+  }
+}
+
+/** What a progress was at one moment. */
+export interface ProgressStatus {
+  readonly match: number;
+  readonly next: number;
+  readonly state: ProgressState;
+  readonly isLearner: boolean;
+  readonly isPaused: boolean;
+  /** 0 unless in StateSnapshot. */
+  readonly pendingSnapshot: number;
+  readonly recentActive: boolean;
+  readonly inflightCount: number;
+  readonly inflightFull: boolean;
+}
+
+export function describeProgress(pr: ProgressStatus): string {
+  let text = `${pr.state} match=${pr.match} next=${pr.next}`;
+  if (pr.isLearner) text += " learner";
+  if (pr.isPaused) text += " paused";
+  if (pr.pendingSnapshot > 0) text += ` pendingSnap=${pr.pendingSnapshot}`;
+  if (!pr.recentActive) text += " inactive";
+  if (pr.inflightCount > 0) text += ` inflight=${pr.inflightCount}${pr.inflightFull ? "[full]" : ""}`;
+  return text;
+}

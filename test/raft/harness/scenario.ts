@@ -1,0 +1,115 @@
+/**
+ * Reads and runs scenario files: commands with the output that each must give, to the letter.
+ *
+ *   # A comment.
+ *   command argument key=value key=(value,value)
+ *   further input, over any number of lines
+ *   ----
+ *   the output, up to a blank line
+ *
+ * With KVORUM_REWRITE_SCENARIOS=1 our own files get the output that the code now gives; read the difference before
+ * keeping it. The format is that of github.com/cockroachdb/datadriven.
+ */
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+export interface Argument {
+  readonly key: string;
+  /** Empty for an argument that is only a key. */
+  readonly values: readonly string[];
+}
+
+export interface Command {
+  readonly name: string;
+  readonly args: readonly Argument[];
+  readonly input: string;
+  /** Ends with a line feed unless it is empty. */
+  readonly expected: string;
+  /** Line number in the file. */
+  readonly line: number;
+  /** The file from the previous command's end to this one's output. */
+  readonly source: string;
+}
+
+/** Output of one command. Errors that a command reports are part of it; what it throws fails the test. */
+export type Handler = (command: Command) => string;
+
+/** Scenarios of etcd's own raft, beside the repository where they are not part of it. */
+export const sharedScenarios = fileURLToPath(new URL("../../../../shared/raft-scenarios/", import.meta.url));
+export const ownScenarios = fileURLToPath(new URL("../scenarios/", import.meta.url));
+
+/** One test for each file of a folder, each with a fresh handler. A missing folder is one skipped test that names it. */
+export function testScenarios(folder: string, newHandler: () => Handler): void {
+  if (!existsSync(folder)) {
+    test(`scenarios of ${folder}`, { skip: `the folder ${folder} is missing` }, () => {});
+    return;
+  }
+  for (const file of readdirSync(folder).sort()) {
+    if (file.endsWith(".txt")) test(`${basename(folder)}/${file}`, () => runScenario(join(folder, file), newHandler()));
+  }
+}
+
+export function runScenario(path: string, handle: Handler): void {
+  const commands = parseScenario(readFileSync(path, "utf8"));
+  const rewrite = process.env["KVORUM_REWRITE_SCENARIOS"] === "1" && path.startsWith(ownScenarios);
+  let rewritten = "";
+  for (const command of commands) {
+    const output = handle(command);
+    const actual = output === "" || output.endsWith("\n") ? output : `${output}\n`;
+    rewritten += `${command.source}${actual}`;
+    if (!rewrite) assert.equal(actual, command.expected, `${path}:${command.line}: ${command.name}`);
+  }
+  if (rewrite) writeFileSync(path, rewritten);
+}
+
+export function parseScenario(text: string): Command[] {
+  const commands: Command[] = [];
+  const lines = text.split("\n");
+  // The last line feed ends a line, it does not start one.
+  if (lines.at(-1) === "") lines.pop();
+  let at = 0;
+  let sourceStart = 0;
+  while (at < lines.length) {
+    if (lines[at] === "" || lines[at]!.startsWith("#")) {
+      at++;
+      continue;
+    }
+    const line = at + 1;
+    const [name, ...args] = parseArguments(lines[at++]!);
+    const inputStart = at;
+    while (at < lines.length && lines[at] !== "----") at++;
+    if (at === lines.length) throw new SyntaxError(`line ${line}: no output`);
+    const input = lines.slice(inputStart, at).join("\n");
+    const outputStart = ++at;
+    while (at < lines.length && lines[at] !== "") at++;
+    commands.push({
+      name: name!.key,
+      args,
+      input,
+      expected: joinLines(lines.slice(outputStart, at)),
+      line,
+      source: joinLines(lines.slice(sourceStart, outputStart)),
+    });
+    sourceStart = at;
+  }
+  return commands;
+}
+
+function joinLines(lines: readonly string[]): string {
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+function parseArguments(text: string): Argument[] {
+  return [...text.matchAll(/([^\s=]+)(?:=(?:\(([^)]*)\)|(\S*)))?/g)].map(([, key, list, value]) => {
+    if (list !== undefined) return { key: key!, values: list.split(",").map((item) => item.trim()) };
+    return { key: key!, values: value === undefined ? [] : [value] };
+  });
+}
+
+/** The values of the argument with a key; empty if it is not there. */
+export function valuesOf(command: Command, key: string): readonly string[] {
+  return command.args.find((arg) => arg.key === key)?.values ?? [];
+}
