@@ -1,0 +1,63 @@
+import type { ByteString } from "../mvcc/types.ts";
+
+/** Gets the outcome of a renewal: null and the granted TTL in seconds, or why not. */
+export type RenewCallback = (error: Error | null, ttl: number) => void;
+
+/**
+ * One lease, as the lessor keeps it: kept small, because a cluster may have hundreds of thousands. Others only read it.
+ */
+export class Lease {
+  /** Not 0n. */
+  readonly id: bigint;
+  /** Granted time to live in seconds. */
+  readonly ttl: number;
+  /** Seconds that were left at the last checkpoint; 0 when there was none since the last renewal. */
+  remainingTtl: number;
+  /** On the lessor's clock; Infinity while the lessor is not the primary one. */
+  expiryMs = Number.POSITIVE_INFINITY;
+  /** When the next checkpoint is due; Infinity when none is. The checkpoint queue holds the lease exactly when finite. */
+  checkpointMs = Number.POSITIVE_INFINITY;
+  revoked = false;
+  /** In the list of expired leases that the server has not taken yet. */
+  reported = false;
+  /** Renewals that came after the expiry and wait for the revocation. */
+  waiting: RenewCallback[] | undefined = undefined;
+  /** The one key, or the keys if there were ever more than one. */
+  #keys: ByteString | Set<ByteString> | undefined = undefined;
+
+  constructor(id: bigint, ttl: number, remainingTtl: number) {
+    this.id = id;
+    this.ttl = ttl;
+    this.remainingTtl = remainingTtl;
+  }
+
+  /** Seconds to live from now on if it were refreshed now. */
+  get secondsLeft(): number {
+    return this.remainingTtl > 0 ? this.remainingTtl : this.ttl;
+  }
+
+  get keyCount(): number {
+    const keys = this.#keys;
+    return keys === undefined ? 0 : typeof keys === "string" ? 1 : keys.size;
+  }
+
+  /** The attached keys, ascending: every member must delete them in the same order. */
+  sortedKeys(): ByteString[] {
+    const keys = this.#keys;
+    if (keys === undefined) return [];
+    return typeof keys === "string" ? [keys] : [...keys].sort();
+  }
+
+  addKey(key: ByteString): void {
+    const keys = this.#keys;
+    if (keys === undefined) this.#keys = key;
+    else if (typeof keys !== "string") keys.add(key);
+    else if (keys !== key) this.#keys = new Set([keys, key]);
+  }
+
+  removeKey(key: ByteString): void {
+    const keys = this.#keys;
+    if (keys === key) this.#keys = undefined;
+    else if (keys !== undefined && typeof keys !== "string") keys.delete(key);
+  }
+}

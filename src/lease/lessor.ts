@@ -1,0 +1,490 @@
+import type { Clock, Timer } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import { type ByteString, fromByteString, type LeaseAttachments } from "../mvcc/types.ts";
+import type { LeaseCheckpoint } from "../proto/etcdserverpb.ts";
+import { LessorError } from "./errors.ts";
+import { Lease, type RenewCallback } from "./lease.ts";
+import { deleteLease, forEachLease, type LeaseBackend, putLease } from "./lease-bucket.ts";
+import { LeaseQueue } from "./lease-queue.ts";
+import { spreadPileUp } from "./pile-up.ts";
+
+/**
+ * Owns the leases of a member: which exist, which keys hang on each, and, while this member is the leader (the lessor is
+ * *primary*), when each expires.
+ *
+ * Grant, revoke, checkpoint, attach and detach are called by the apply loop only, so all members agree about them. Time
+ * is the primary's alone: it reports what expired (`expired()`), the server proposes the revocations, and a lease ends
+ * when its revocation is applied. A lease never expires early; a new primary starts every lease again, extended by one
+ * election timeout, because it does not know when the old one renewed it last.
+ *
+ * May not propose or send anything itself. Semantics: etcd v3.7, server/lease/lessor.go.
+ */
+export class Lessor implements LeaseAttachments {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #minTtl: number;
+  readonly #checkpointIntervalMs: number;
+  readonly #retryIntervalMs: number;
+  readonly #persistCheckpoints: () => boolean;
+  readonly #revokeRate: number;
+  readonly #waitingMax: number;
+  readonly #onExpired: () => void;
+
+  #backend: LeaseBackend;
+  #leases = new Map<bigint, Lease>();
+  #owners = new Map<ByteString, Lease>();
+  #checkpointer: Checkpointer | null = null;
+
+  #primary = false;
+  #byExpiry = new LeaseQueue();
+  #byCheckpoint = new LeaseQueue();
+  /** Revoked leases that are still in `#byExpiry`. */
+  #goneCount = 0;
+  #waitingCount = 0;
+  #checkpointInFlight = false;
+
+  #reported: Lease[] = [];
+  #windowStartMs = Number.NEGATIVE_INFINITY;
+  #windowCount = 0;
+
+  #timer: Timer | undefined = undefined;
+  #timerAtMs = 0;
+  #lastRunMs = Number.NEGATIVE_INFINITY;
+  #stopped = false;
+
+  grantedTotal = 0;
+  revokedTotal = 0;
+  renewedTotal = 0;
+
+  /** Loads the leases that the backend holds. Throws LeaseInvariantError when one cannot be decoded. */
+  constructor(options: LessorOptions) {
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#backend = options.backend;
+    this.#minTtl = options.minTtl;
+    this.#checkpointIntervalMs = options.checkpointIntervalMs ?? 5 * 60_000;
+    this.#retryIntervalMs = options.expiredRetryIntervalMs ?? 3_000;
+    this.#persistCheckpoints = options.persistCheckpoints ?? (() => true);
+    this.#revokeRate = options.revokeRate ?? 1000;
+    this.#waitingMax = options.waitingRenewalsMax ?? 100_000;
+    this.#onExpired = options.onExpired ?? (() => {});
+    this.#load();
+  }
+
+  get primary(): boolean {
+    return this.#primary;
+  }
+
+  get count(): number {
+    return this.#leases.size;
+  }
+
+  /** Turns checkpoints of long leases on (or, with null, off). */
+  setCheckpointer(checkpointer: Checkpointer | null): void {
+    this.#checkpointer = checkpointer;
+  }
+
+  /**
+   * Applies a LeaseGrant. `ttl` in seconds is raised to the smallest allowed one. Throws LessorError: ERR_LEASE_NOT_FOUND
+   * for id 0n, ERR_LEASE_TTL_TOO_LARGE, ERR_LEASE_EXISTS.
+   */
+  grant(id: bigint, ttl: number): Lease {
+    if (id === 0n) throw new LessorError("ERR_LEASE_NOT_FOUND");
+    if (ttl > LEASE_TTL_MAX) throw new LessorError("ERR_LEASE_TTL_TOO_LARGE");
+    if (this.#leases.has(id)) throw new LessorError("ERR_LEASE_EXISTS");
+    const lease = new Lease(id, Math.max(ttl, this.#minTtl), 0);
+    this.#leases.set(id, lease);
+    putLease(this.#backend, id, lease.ttl, 0);
+    this.grantedTotal++;
+    if (this.#primary) {
+      lease.expiryMs = this.#clock.nowMs() + lease.ttl * 1000;
+      this.#byExpiry.push(lease.expiryMs, lease);
+      this.#scheduleCheckpoint(lease);
+      this.#arm();
+    }
+    return lease;
+  }
+
+  /**
+   * Applies a LeaseRevoke. `deleteKeys` gets the attached keys in the order in which every member must delete them, all
+   * in one write transaction; it is not called when there are none, and then no revision is made. Throws LessorError
+   * ERR_LEASE_NOT_FOUND.
+   */
+  revoke(id: bigint, deleteKeys: (keys: readonly Buffer[]) => void): void {
+    const lease = this.#leases.get(id);
+    if (lease === undefined) throw new LessorError("ERR_LEASE_NOT_FOUND");
+    // The record goes before the transaction ends, so that no backend batch can have the one without the other.
+    deleteLease(this.#backend, id);
+    const keys = lease.sortedKeys();
+    if (keys.length > 0) deleteKeys(keys.map(fromByteString));
+    for (const key of lease.sortedKeys()) this.#owners.delete(key);
+    this.#leases.delete(id);
+    lease.revoked = true;
+    this.revokedTotal++;
+    if (this.#primary) this.#sweep();
+    this.#wake(lease, "ERR_LEASE_NOT_FOUND");
+  }
+
+  /** Applies one checkpoint: the seconds the lease has left, 0 to forget an earlier one. Unknown leases are passed over. */
+  checkpoint(id: bigint, remainingTtl: number): void {
+    const lease = this.#leases.get(id);
+    if (lease === undefined) return;
+    lease.remainingTtl = remainingTtl;
+    if (this.#persistCheckpoints()) putLease(this.#backend, id, lease.ttl, remainingTtl);
+    if (this.#primary) {
+      this.#scheduleCheckpoint(lease);
+      this.#arm();
+    }
+  }
+
+  /**
+   * Starts the time of a lease again. `done` is called once, before `renew` returns unless the lease has expired (then
+   * when its revocation is applied or this lessor is demoted) or has a checkpoint to be forgotten (then when that is
+   * applied). Errors: LessorError ERR_LESSOR_NOT_PRIMARY, ERR_LEASE_NOT_FOUND, ERR_LESSOR_BUSY, or the checkpointer's.
+   */
+  renew(id: bigint, done: RenewCallback): void {
+    const lease = this.#leases.get(id);
+    if (this.#checkpointer === null || lease === undefined || lease.remainingTtl <= 0 || !this.#isRunning(lease)) {
+      this.#renewNow(id, done);
+      return;
+    }
+    this.#checkpointer([{ id, remainingTtl: 0 }], (error) => {
+      if (error !== null) done(error, -1);
+      else this.#renewNow(id, done);
+    });
+  }
+
+  /** The lease, or undefined. Read only. */
+  lookup(id: bigint): Lease | undefined {
+    return this.#leases.get(id);
+  }
+
+  /** Ids by rising remaining time, as LeaseLeases lists them. */
+  leases(): bigint[] {
+    const all = [...this.#leases.values()];
+    if (this.#primary) all.sort(byExpiry);
+    return all.map((lease) => lease.id);
+  }
+
+  /** What LeaseTimeToLive answers, or undefined when there is no such lease. */
+  timeToLive(id: bigint): TimeToLive | undefined {
+    const lease = this.#leases.get(id);
+    if (lease === undefined) return undefined;
+    const demoted = lease.expiryMs === Number.POSITIVE_INFINITY;
+    const ttl = demoted ? lease.ttl : Math.trunc((lease.expiryMs - this.#clock.nowMs()) / 1000);
+    return { demoted, ttl: ttl === 0 ? 0 : ttl, grantedTtl: lease.ttl };
+  }
+
+  /** The keys that hang on the lease, ascending; none when there is no such lease. */
+  keysOf(id: bigint): ByteString[] {
+    return this.#leases.get(id)?.sortedKeys() ?? [];
+  }
+
+  leaseOf(key: ByteString): bigint {
+    // Most stores have no leased key at all, and every put asks.
+    if (this.#owners.size === 0) return 0n;
+    return this.#owners.get(key)?.id ?? 0n;
+  }
+
+  attach(id: bigint, key: ByteString): boolean {
+    const lease = this.#leases.get(id);
+    if (lease === undefined) return false;
+    const owner = this.#owners.get(key);
+    if (owner === lease) return true;
+    owner?.removeKey(key);
+    lease.addKey(key);
+    this.#owners.set(key, lease);
+    return true;
+  }
+
+  detach(id: bigint, key: ByteString): void {
+    const lease = this.#leases.get(id);
+    if (lease === undefined) return;
+    lease.removeKey(key);
+    if (this.#owners.get(key) === lease) this.#owners.delete(key);
+  }
+
+  /**
+   * This member leads: from now on time runs. Every lease gets its full (or checkpointed) time, and `extendMs` (the election
+   * timeout) on top. Where so many would expire together that they could not be revoked in time, they are spread.
+   */
+  promote(extendMs: number): void {
+    this.#wakeAll("ERR_LESSOR_NOT_PRIMARY");
+    this.#primary = true;
+    this.#reported = [];
+    const now = this.#clock.nowMs();
+    for (const lease of this.#leases.values()) {
+      lease.expiryMs = now + extendMs + lease.secondsLeft * 1000;
+      lease.reported = false;
+      lease.checkpointMs = this.#wantsCheckpoints(lease) ? now + this.#checkpointIntervalMs : Number.POSITIVE_INFINITY;
+    }
+    if (this.#leases.size >= this.#revokeRate) {
+      spreadPileUp([...this.#leases.values()].sort(byExpiry), this.#revokeRate, now, extendMs);
+    }
+    this.#byExpiry.rebuild(this.#leases.values(), (lease) => lease.expiryMs);
+    this.#byCheckpoint.rebuild(this.#leases.values(), (lease) => lease.checkpointMs);
+    this.#goneCount = 0;
+    this.#arm();
+  }
+
+  /** This member does not lead any more: time stands still, and renewals that wait must go to the new leader. */
+  demote(): void {
+    this.#primary = false;
+    this.#reported = [];
+    this.#byExpiry.clear();
+    this.#byCheckpoint.clear();
+    this.#goneCount = 0;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    for (const lease of this.#leases.values()) {
+      lease.expiryMs = Number.POSITIVE_INFINITY;
+      lease.checkpointMs = Number.POSITIVE_INFINITY;
+      lease.reported = false;
+    }
+    this.#wakeAll("ERR_LESSOR_NOT_PRIMARY");
+  }
+
+  /**
+   * Takes up to `max` leases that have expired and whose revocation should be proposed. One that is not revoked within
+   * the retry interval is reported again.
+   */
+  expired(max = 500): bigint[] {
+    const ids: bigint[] = [];
+    let taken = 0;
+    for (; taken < this.#reported.length && ids.length < max; taken++) {
+      const lease = this.#reported[taken]!;
+      lease.reported = false;
+      if (!lease.revoked) ids.push(lease.id);
+    }
+    this.#reported.splice(0, taken);
+    this.#arm();
+    return ids;
+  }
+
+  /** Forgets everything and loads the leases of another backend (a snapshot was installed); the store attaches the keys anew. */
+  recover(backend: LeaseBackend): void {
+    const { primary } = this;
+    this.demote();
+    this.#backend = backend;
+    this.#leases = new Map();
+    this.#owners = new Map();
+    this.#load();
+    if (primary) this.promote(0);
+  }
+
+  /** Ends all timers and refuses the renewals that wait. */
+  stop(): void {
+    this.demote();
+    this.#stopped = true;
+  }
+
+  #load(): void {
+    forEachLease(this.#backend, ({ id, ttl, remainingTtl }) => {
+      this.#leases.set(id, new Lease(id, Math.max(ttl, this.#minTtl), remainingTtl));
+    });
+  }
+
+  #isRunning(lease: Lease): boolean {
+    return this.#primary && lease.expiryMs > this.#clock.nowMs();
+  }
+
+  #renewNow(id: bigint, done: RenewCallback): void {
+    if (!this.#primary) {
+      done(new LessorError("ERR_LESSOR_NOT_PRIMARY"), -1);
+      return;
+    }
+    const lease = this.#leases.get(id);
+    if (lease === undefined) {
+      done(new LessorError("ERR_LEASE_NOT_FOUND"), -1);
+      return;
+    }
+    const now = this.#clock.nowMs();
+    if (lease.expiryMs <= now) {
+      this.#wait(lease, done);
+      return;
+    }
+    // Its place in the queue may stay: earlier than needed does no harm.
+    lease.expiryMs = now + lease.secondsLeft * 1000;
+    this.renewedTotal++;
+    done(null, lease.ttl);
+  }
+
+  /** An expired lease may be on its way to be revoked: only the outcome tells whether the client may believe in it. */
+  #wait(lease: Lease, done: RenewCallback): void {
+    if (this.#waitingCount >= this.#waitingMax) {
+      done(new LessorError("ERR_LESSOR_BUSY"), -1);
+      return;
+    }
+    this.#waitingCount++;
+    if (lease.waiting === undefined) lease.waiting = [done];
+    else lease.waiting.push(done);
+  }
+
+  #wake(lease: Lease, code: "ERR_LEASE_NOT_FOUND" | "ERR_LESSOR_NOT_PRIMARY"): void {
+    const { waiting } = lease;
+    if (waiting === undefined) return;
+    lease.waiting = undefined;
+    this.#waitingCount -= waiting.length;
+    for (const done of waiting) done(new LessorError(code), -1);
+  }
+
+  #wakeAll(code: "ERR_LESSOR_NOT_PRIMARY"): void {
+    if (this.#waitingCount === 0) return;
+    for (const lease of [...this.#leases.values()]) this.#wake(lease, code);
+  }
+
+  #wantsCheckpoints(lease: Lease): boolean {
+    return this.#checkpointer !== null && lease.secondsLeft > Math.trunc(this.#checkpointIntervalMs / 1000);
+  }
+
+  #scheduleCheckpoint(lease: Lease): void {
+    if (!this.#wantsCheckpoints(lease)) return;
+    const queued = lease.checkpointMs !== Number.POSITIVE_INFINITY;
+    lease.checkpointMs = this.#clock.nowMs() + this.#checkpointIntervalMs;
+    if (!queued) this.#byCheckpoint.push(lease.checkpointMs, lease);
+  }
+
+  /** Keeps revoked leases from filling the queues, where they would stay until the time they would have expired. */
+  #sweep(): void {
+    if (++this.#goneCount < GONE_MIN || this.#goneCount * 2 < this.#byExpiry.size) return;
+    this.#goneCount = 0;
+    this.#byExpiry.discard(isRevoked);
+    this.#byCheckpoint.discard(isRevoked);
+  }
+
+  /** Sets the timer for whatever is due next, unless it rings early enough. */
+  #arm(): void {
+    if (!this.#primary || this.#stopped) return;
+    let next = Number.POSITIVE_INFINITY;
+    if (this.#reported.length < REPORTED_MAX) next = this.#byExpiry.topTimeMs;
+    if (this.#windowCount >= this.#revokeRate / 2) next = Math.max(next, this.#windowStartMs + WINDOW_MS);
+    if (!this.#checkpointInFlight) next = Math.min(next, this.#byCheckpoint.topTimeMs);
+    if (next === Number.POSITIVE_INFINITY) return;
+    // Leases that expire one after the other are gathered a little: their revocations then share log entries' syncs.
+    next = Math.max(next, this.#lastRunMs + GATHER_MS);
+    if (this.#timer !== undefined && this.#timerAtMs <= next) return;
+    this.#timer?.cancel();
+    this.#timerAtMs = next;
+    const delay = Math.min(Math.max(next - this.#clock.nowMs(), 0), DELAY_MAX_MS);
+    this.#timer = this.#clock.after(delay, () => this.#run());
+  }
+
+  #run(): void {
+    this.#timer = undefined;
+    const now = this.#clock.nowMs();
+    this.#lastRunMs = now;
+    const found = this.#collectExpired(now);
+    this.#checkpointDue(now);
+    this.#arm();
+    if (found) this.#onExpired();
+  }
+
+  #collectExpired(now: number): boolean {
+    if (now - this.#windowStartMs >= WINDOW_MS) {
+      this.#windowStartMs = now;
+      this.#windowCount = 0;
+    }
+    const queue = this.#byExpiry;
+    const before = this.#windowCount;
+    while (queue.topTimeMs <= now && this.#windowCount < this.#revokeRate / 2 && this.#reported.length < REPORTED_MAX) {
+      const lease = queue.top;
+      if (lease.revoked) {
+        queue.pop();
+        this.#goneCount--;
+      } else if (lease.expiryMs > now) queue.postponeTop(lease.expiryMs);
+      else {
+        queue.postponeTop(now + this.#retryIntervalMs);
+        if (lease.reported) continue;
+        lease.reported = true;
+        this.#reported.push(lease);
+        this.#windowCount++;
+      }
+    }
+    return this.#windowCount > before;
+  }
+
+  #checkpointDue(now: number): void {
+    if (this.#checkpointer === null || this.#checkpointInFlight) return;
+    const queue = this.#byCheckpoint;
+    const checkpoints: LeaseCheckpoint[] = [];
+    while (queue.topTimeMs <= now && checkpoints.length < CHECKPOINT_BATCH_MAX) {
+      const lease = queue.top;
+      if (lease.revoked) queue.pop();
+      else if (lease.checkpointMs > now) queue.postponeTop(lease.checkpointMs);
+      else {
+        const remainingTtl = Math.ceil((lease.expiryMs - now) / 1000);
+        if (remainingTtl > 0 && remainingTtl < lease.ttl) checkpoints.push({ id: lease.id, remainingTtl });
+        if (remainingTtl > this.#checkpointIntervalMs / 1000) {
+          lease.checkpointMs = now + this.#checkpointIntervalMs;
+          queue.postponeTop(lease.checkpointMs);
+        } else {
+          lease.checkpointMs = Number.POSITIVE_INFINITY;
+          queue.pop();
+        }
+      }
+    }
+    if (checkpoints.length === 0) return;
+    if (this.#logger.debugEnabled) this.#logger.debug("checkpointing leases", { count: checkpoints.length });
+    this.#checkpointInFlight = true;
+    this.#checkpointer(checkpoints, (error) => {
+      this.#checkpointInFlight = false;
+      if (error !== null) this.#logger.warn("failed to checkpoint leases", { error: error.message });
+      this.#arm();
+    });
+  }
+}
+
+/** Largest TTL in seconds that can be granted. */
+export const LEASE_TTL_MAX = 9_000_000_000;
+
+/** How often expired leases are counted against the revoke rate, and so how long a full window holds up the next. */
+const WINDOW_MS = 500;
+const GATHER_MS = 50;
+/** Expired leases that wait for the server to take them; more stay in the queue. */
+const REPORTED_MAX = 8_000;
+const CHECKPOINT_BATCH_MAX = 1_000;
+/** Timers of the platform overflow after 24 days. */
+const DELAY_MAX_MS = 60 * 60_000;
+const GONE_MIN = 1_000;
+
+export interface LessorOptions {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly backend: LeaseBackend;
+  /** Smallest TTL in seconds: see `minimumLeaseTtl`. */
+  readonly minTtl: number;
+  /** Default 5 minutes. */
+  readonly checkpointIntervalMs?: number;
+  /** After which an expired lease that still exists is reported again; etcd gives the request timeout. Default 3 s. */
+  readonly expiredRetryIntervalMs?: number;
+  /** Whether checkpoints are written to the backend: from cluster version 3.6 on, or as the feature gate says. Default true. */
+  readonly persistCheckpoints?: () => boolean;
+  /** Expired leases reported per second at most. Default 1000. */
+  readonly revokeRate?: number;
+  /** Renewals of expired leases that may wait together. Default 100,000. */
+  readonly waitingRenewalsMax?: number;
+  /** Called from a timer when `expired()` has something new. */
+  readonly onExpired?: () => void;
+}
+
+/** Proposes a LeaseCheckpoint with at most 1000 entries; `done` once it is applied, or with what failed. */
+export type Checkpointer = (checkpoints: LeaseCheckpoint[], done: (error: Error | null) => void) => void;
+
+export interface TimeToLive {
+  /** True when this lessor is not the primary (any more): only the leader knows the time left; ask again. */
+  readonly demoted: boolean;
+  /** Whole seconds left; negative when the revocation is late. */
+  readonly ttl: number;
+  readonly grantedTtl: number;
+}
+
+/**
+ * Seconds: a lease must outlive one and a half election timeouts, or the first election would end it. Source: etcd's
+ * server/etcdserver/server.go.
+ */
+export function minimumLeaseTtl(electionTicks: number, tickMs: number): number {
+  return Math.ceil((Math.trunc((3 * electionTicks) / 2) * tickMs) / 1000);
+}
+
+const byExpiry = (a: Lease, b: Lease): number => a.expiryMs - b.expiryMs;
+const isRevoked = (lease: Lease): boolean => lease.revoked;
