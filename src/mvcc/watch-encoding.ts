@@ -1,0 +1,153 @@
+import { WatchResponse } from "../proto/etcdserverpb.ts";
+import type { WatchBatch } from "./watch-batch.ts";
+
+/**
+ * Makes the bytes of WatchResponse messages. Those with events are assembled around the events' shared encoding: a header
+ * of some 30 bytes and one copy for each watcher, and not even that for watchers with equal ids.
+ */
+export class WatchResponseEncoder {
+  readonly #clusterId: bigint;
+  readonly #memberId: bigint;
+  /** The first two fields of every response header. */
+  readonly #ids: Buffer;
+
+  constructor(clusterId: bigint, memberId: bigint) {
+    this.#clusterId = clusterId;
+    this.#memberId = memberId;
+    const ids: number[] = [];
+    pushId(ids, TAG_HEADER_CLUSTER_ID, clusterId);
+    pushId(ids, TAG_HEADER_MEMBER_ID, memberId);
+    this.#ids = Buffer.from(ids);
+  }
+
+  /** One response with all events. May return the same buffer for several watchers: never change it. */
+  encodeEvents(batch: WatchBatch, watchId: number, term: number): Buffer {
+    if (batch.lastWatchId === watchId && batch.lastTerm === term) return batch.lastResponse!;
+    const events = batch.encodedEvents();
+    const out = Buffer.allocUnsafe(this.#prefixSize(batch.revision, watchId, term) + events.length);
+    out.set(events, this.#writePrefix(out, batch.revision, watchId, term));
+    batch.lastWatchId = watchId;
+    batch.lastTerm = term;
+    batch.lastResponse = out;
+    return out;
+  }
+
+  /**
+   * The responses for a watcher with `fragment` set: as many as it takes for none to reach `bytesMax`, except that each has at
+   * least one event; all but the last have `fragment` set. Source: sendFragments in etcd's api/v3rpc/watch.go.
+   */
+  encodeFragments(batch: WatchBatch, watchId: number, term: number, bytesMax: number): Buffer[] {
+    const { events, prevKv, revision } = batch;
+    const whole = batch.encodedEvents();
+    const prefixSize = this.#prefixSize(revision, watchId, term);
+    if (prefixSize + whole.length < bytesMax || events.length < 2) return [this.encodeEvents(batch, watchId, term)];
+    const responses: Buffer[] = [];
+    for (let first = 0, offset = 0; first < events.length; ) {
+      let size = events[first]!.encoded(prevKv).length;
+      let next = first + 1;
+      while (next < events.length) {
+        const added = events[next]!.encoded(prevKv).length;
+        // The flag counts even in the last one, which does not carry it: so does etcd.
+        if (prefixSize + FRAGMENT_FIELD.length + size + added >= bytesMax) break;
+        size += added;
+        next++;
+      }
+      const flag = next < events.length ? FRAGMENT_FIELD : NO_FIELD;
+      const out = Buffer.allocUnsafe(prefixSize + flag.length + size);
+      let pos = this.#writePrefix(out, revision, watchId, term);
+      out.set(flag, pos);
+      pos += flag.length;
+      whole.copy(out, pos, offset, offset + size);
+      responses.push(out);
+      first = next;
+      offset += size;
+    }
+    return responses;
+  }
+
+  /** The watcher's next revision is compacted: it is cancelled. */
+  encodeCompacted(watchId: number, compactRevision: number, term: number): Buffer {
+    return this.encodeControl(0, term, { watchId, compactRevision, canceled: true });
+  }
+
+  /** No events: everything up to `revision` was delivered. */
+  encodeProgress(watchId: number, revision: number, term: number): Buffer {
+    return this.encodeControl(revision, term, { watchId });
+  }
+
+  /** Any response without events: created, cancelled. */
+  encodeControl(revision: number, term: number, fields: Partial<WatchResponse>): Buffer {
+    const header = { clusterId: this.#clusterId, memberId: this.#memberId, revision, raftTerm: term };
+    return WatchResponse.encode(WatchResponse.create({ ...fields, header }));
+  }
+
+  /** Of header and watch id, which come before all other fields. */
+  #prefixSize(revision: number, watchId: number, term: number): number {
+    return 2 + this.#headerSize(revision, term) + (watchId === 0 ? 0 : 1 + varintSize(watchId));
+  }
+
+  #headerSize(revision: number, term: number): number {
+    return this.#ids.length + (revision === 0 ? 0 : 1 + varintSize(revision)) + (term === 0 ? 0 : 1 + varintSize(term));
+  }
+
+  #writePrefix(out: Buffer, revision: number, watchId: number, term: number): number {
+    out[0] = TAG_HEADER;
+    out[1] = this.#headerSize(revision, term);
+    out.set(this.#ids, 2);
+    let pos = 2 + this.#ids.length;
+    if (revision !== 0) {
+      out[pos++] = TAG_HEADER_REVISION;
+      pos = writeVarint(out, pos, revision);
+    }
+    if (term !== 0) {
+      out[pos++] = TAG_HEADER_RAFT_TERM;
+      pos = writeVarint(out, pos, term);
+    }
+    if (watchId !== 0) {
+      out[pos++] = TAG_WATCH_ID;
+      pos = writeVarint(out, pos, watchId);
+    }
+    return pos;
+  }
+}
+
+const TAG_HEADER = 0x0a;
+const TAG_HEADER_CLUSTER_ID = 0x08;
+const TAG_HEADER_MEMBER_ID = 0x10;
+const TAG_HEADER_REVISION = 0x18;
+const TAG_HEADER_RAFT_TERM = 0x20;
+const TAG_WATCH_ID = 0x10;
+const FRAGMENT_FIELD = Buffer.from([0x38, 1]);
+const NO_FIELD = Buffer.alloc(0);
+
+/** Bytes that a whole number takes as an int64 varint; 10 when negative. */
+export function varintSize(value: number): number {
+  if (value < 0) return 10;
+  let size = 1;
+  for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) size++;
+  return size;
+}
+
+/** Writes an int64 varint and returns the position behind it. */
+export function writeVarint(out: Uint8Array, start: number, value: number): number {
+  let pos = start;
+  if (value < 0) {
+    let rest = BigInt.asUintN(64, BigInt(value));
+    for (; rest >= 128n; rest >>= 7n) out[pos++] = Number(rest & 127n) | 128;
+    out[pos++] = Number(rest);
+    return pos;
+  }
+  let rest = value;
+  for (; rest >= 2 ** 31; rest = Math.floor(rest / 128)) out[pos++] = (rest % 128) | 128;
+  for (; rest >= 128; rest >>>= 7) out[pos++] = (rest & 127) | 128;
+  out[pos++] = rest;
+  return pos;
+}
+
+function pushId(out: number[], tag: number, id: bigint): void {
+  if (id === 0n) return;
+  out.push(tag);
+  let rest = BigInt.asUintN(64, id);
+  for (; rest >= 128n; rest >>= 7n) out.push(Number(rest & 127n) | 128);
+  out.push(Number(rest));
+}

@@ -1,0 +1,154 @@
+import { IntervalTree } from "./interval-tree.ts";
+import { type ByteString, MvccInvariantError } from "./types.ts";
+import type { WatchBatch, WatchEvent } from "./watch-batch.ts";
+import type { Watch, WatchSink } from "./watch-types.ts";
+
+export const watcherStates = {
+  /** In the group that is told of every change. */
+  synced: 0,
+  /** Behind: waits for its turn to read what it missed from the backend. */
+  unsynced: 1,
+  /** Behind, because its stream is full: waits for that to drain. etcd's word is victim. */
+  blocked: 2,
+  /** Told that its next revision is compacted; gets nothing more, but its id is taken until the client cancels it. */
+  compacted: 3,
+  cancelled: 4,
+} as const;
+
+export type WatcherState = (typeof watcherStates)[keyof typeof watcherStates];
+
+/** Bits of `Watcher.variant`. Watchers with equal range and variant get equal batches. */
+export const variantBits = { prevKv: 1, noPut: 2, noDelete: 4 } as const;
+const VARIANT_COUNT = 8;
+
+/** What the watchers of one stream have in common. */
+export interface WatcherOutlet {
+  readonly sink: WatchSink;
+  /** The sink refused a response and was not drained since. */
+  full: boolean;
+  /** Watchers that wait for it to drain. */
+  readonly blocked: Set<Watcher>;
+}
+
+export class Watcher implements Watch {
+  readonly outlet: WatcherOutlet;
+  readonly id: number;
+  readonly key: ByteString;
+  /** Null watches the single key; "" has no end. */
+  readonly end: ByteString | null;
+  readonly startRevision: number;
+  readonly variant: number;
+  readonly fragment: boolean;
+  readonly progressNotify: boolean;
+  state: WatcherState = watcherStates.cancelled;
+  /** No event before this revision is for it any more. While it is synced it may lag behind what was delivered. */
+  minRevision: number;
+  /** Had no event since the last turn of the progress timer. */
+  quiet = true;
+  /** Where it is in a group. */
+  set: WatcherSet | undefined = undefined;
+  index = 0;
+
+  constructor(outlet: WatcherOutlet, fields: WatcherFields) {
+    this.outlet = outlet;
+    this.id = fields.id;
+    this.key = fields.key;
+    this.end = fields.end;
+    this.startRevision = fields.startRevision;
+    this.minRevision = fields.startRevision;
+    this.variant = fields.variant;
+    this.fragment = fields.fragment;
+    this.progressNotify = fields.progressNotify;
+  }
+
+  get prevKv(): boolean {
+    return (this.variant & variantBits.prevKv) !== 0;
+  }
+}
+
+export type WatcherFields = Pick<
+  Watcher,
+  "id" | "key" | "end" | "startRevision" | "variant" | "fragment" | "progressNotify"
+>;
+
+/** The watchers of a group that watch the same key or the same range. */
+export class WatcherSet {
+  readonly watchers: Watcher[] = [];
+  /** Events that matched, while they are handed out. */
+  readonly events: WatchEvent[] = [];
+  /** Batches of these events by variant; null where the filters leave nothing. */
+  readonly batches: (WatchBatch | null | undefined)[] = new Array(VARIANT_COUNT).fill(undefined);
+
+  reset(): void {
+    this.events.length = 0;
+    this.batches.fill(undefined);
+  }
+}
+
+/** Watchers, found by a key that they watch. Adding and removing one is (at most) logarithmic. */
+export class WatcherGroup {
+  readonly #keys = new Map<ByteString, WatcherSet>();
+  readonly #ranges = new IntervalTree<WatcherSet>();
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** The watcher must be in no group. */
+  add(watcher: Watcher): void {
+    if (watcher.set !== undefined) throw new MvccInvariantError(`watcher ${watcher.id} is added to a second group`);
+    const set = this.#setFor(watcher);
+    watcher.set = set;
+    watcher.index = set.watchers.length;
+    set.watchers.push(watcher);
+    this.#size++;
+  }
+
+  /** The watcher must be in this group. The last one of its set takes its place there. */
+  remove(watcher: Watcher): void {
+    const { set } = watcher;
+    if (set === undefined || set.watchers[watcher.index] !== watcher) {
+      throw new MvccInvariantError(`watcher ${watcher.id} is not in the group it is removed from`);
+    }
+    const last = set.watchers.pop()!;
+    if (last !== watcher) {
+      set.watchers[watcher.index] = last;
+      last.index = watcher.index;
+    }
+    watcher.set = undefined;
+    this.#size--;
+    if (set.watchers.length > 0) return;
+    if (watcher.end === null) this.#keys.delete(watcher.key);
+    else this.#ranges.remove(watcher.key, watcher.end);
+  }
+
+  /** Appends the sets whose watchers watch the key. */
+  match(key: ByteString, out: WatcherSet[]): void {
+    const set = this.#keys.get(key);
+    if (set !== undefined) out.push(set);
+    if (this.#ranges.size > 0) this.#ranges.stab(key, out);
+  }
+
+  sets(): WatcherSet[] {
+    const sets = [...this.#keys.values()];
+    this.#ranges.values(sets);
+    return sets;
+  }
+
+  /** All watchers, in an array of its own: they may be removed while it is walked. */
+  watchers(): Watcher[] {
+    return this.sets().flatMap((set) => set.watchers);
+  }
+
+  #setFor(watcher: Watcher): WatcherSet {
+    const { key, end } = watcher;
+    let set = end === null ? this.#keys.get(key) : this.#ranges.get(key, end);
+    if (set === undefined) {
+      set = new WatcherSet();
+      if (end === null) this.#keys.set(key, set);
+      else this.#ranges.insert(key, end, set);
+    }
+    return set;
+  }
+}
