@@ -1,0 +1,139 @@
+/**
+ * Checks a bbolt file as `bbolt check` does: each page belongs to exactly one place, keys are in order, and the freelist
+ * names what is left over.
+ */
+import type { BoltBucket } from "./bucket.ts";
+import { BoltError } from "./format.ts";
+import type { TreePage } from "./page.ts";
+import type { BoltReader } from "./reader.ts";
+
+/** Buckets within buckets, and branch levels, that the check follows. */
+const DEPTH_MAX = 64;
+
+/** Yields every problem, as one line of text each. Memory: one byte for each page of the file. */
+export function* checkBolt(reader: BoltReader): Generator<string, void, void> {
+  yield* new Check(reader).run();
+}
+
+const FREE = 1;
+const REACHED = 2;
+
+class Check {
+  readonly #reader: BoltReader;
+  readonly #state: Uint8Array;
+  readonly #problems: string[] = [];
+
+  constructor(reader: BoltReader) {
+    this.#reader = reader;
+    this.#state = new Uint8Array(reader.pageCount);
+  }
+
+  *run(): Generator<string, void, void> {
+    this.#state.fill(REACHED, 0, 2);
+    this.#attempt(() => this.#freelist());
+    yield* this.#drain();
+    yield* this.#bucket(this.#reader.root, 0);
+    // Without a freelist, whatever is not reached is free.
+    if (this.#reader.meta.freelistPage === undefined) return;
+    for (let id = 0; id < this.#state.length; id++) {
+      if (this.#state[id] === 0) yield `page ${id}: unreachable unfreed`;
+    }
+  }
+
+  *#drain(): Generator<string, void, void> {
+    yield* this.#problems.splice(0);
+  }
+
+  #attempt<T>(action: () => T): T | undefined {
+    try {
+      return action();
+    } catch (error) {
+      if (!(error instanceof BoltError)) throw error;
+      this.#problems.push(error.message);
+      return undefined;
+    }
+  }
+
+  #freelist(): void {
+    const freelist = this.#reader.freelist();
+    const start = this.#reader.meta.freelistPage;
+    if (freelist === undefined || start === undefined) return;
+    this.#state.fill(REACHED, start, start + freelist.span);
+    for (const id of freelist.ids) {
+      if (!(id >= 2 && id < this.#state.length)) this.#problems.push(`page ${id}: free, but out of bounds`);
+      else if (this.#state[id] === FREE) this.#problems.push(`page ${id}: already freed`);
+      else this.#state[id] = FREE;
+    }
+  }
+
+  *#bucket(bucket: BoltBucket, nesting: number): Generator<string, void, void> {
+    if (nesting > DEPTH_MAX) {
+      yield `buckets nest deeper than ${DEPTH_MAX} levels`;
+      return;
+    }
+    const sound =
+      bucket.rootPage === 0 || (yield* this.#tree(bucket.rootPage, undefined, undefined, 0, { key: undefined }));
+    if (!sound) return;
+    const children = bucket.buckets();
+    for (;;) {
+      const next = this.#attempt(() => children.next());
+      yield* this.#drain();
+      if (next === undefined || next.done) return;
+      yield* this.#bucket(next.value.bucket, nesting + 1);
+    }
+  }
+
+  /**
+   * Checks the pages under `id`, whose keys must lie in [low, high) and above `highest`, which it moves on.
+   * @returns false when the tree is not safe to walk
+   */
+  *#tree(
+    id: number,
+    low: Buffer | undefined,
+    high: Buffer | undefined,
+    depth: number,
+    highest: { key: Buffer | undefined },
+  ): Generator<string, boolean, void> {
+    const page = this.#attempt(() => this.#reader.page(id));
+    yield* this.#drain();
+    if (page === undefined) return false;
+    if (!this.#claim(page) || depth > DEPTH_MAX) {
+      yield* this.#drain();
+      return false;
+    }
+    yield* this.#drain();
+    if (page.count > 0) {
+      const first = page.key(0);
+      if (low !== undefined && low.compare(first) > 0) yield `page ${id}: its first key is below its parent's`;
+      if (highest.key !== undefined && page.isLeaf && highest.key.compare(first) >= 0) {
+        yield `page ${id}: its first key is not above the last of the leaf before it`;
+      }
+      if (high !== undefined && high.compare(page.key(page.count - 1)) <= 0) {
+        yield `page ${id}: its last key is not below the next key of its parent`;
+      }
+    }
+    if (page.isLeaf) {
+      if (page.count > 0) highest.key = page.key(page.count - 1);
+      return true;
+    }
+    let sound = true;
+    for (let i = 0; i < page.count; i++) {
+      const next = i + 1 < page.count ? page.key(i + 1) : high;
+      if (!(yield* this.#tree(page.child(i), page.key(i), next, depth + 1, highest))) sound = false;
+    }
+    return sound;
+  }
+
+  /** Marks the page's place as taken; false when it was. */
+  #claim(page: TreePage): boolean {
+    let free = true;
+    for (let id = page.id; id < page.id + page.span; id++) {
+      if (this.#state[id] === REACHED) {
+        this.#problems.push(`page ${id}: multiple references`);
+        free = false;
+      } else if (this.#state[id] === FREE) this.#problems.push(`page ${id}: reachable freed`);
+      this.#state[id] = REACHED;
+    }
+    return free;
+  }
+}

@@ -1,0 +1,197 @@
+/**
+ * Writes bbolt files: whole, valid, compact databases out of buckets whose entries come in order.
+ *
+ * Two ways. `measureBolt` reads the input once and says what the file will be; `boltChunks` reads it again and gives the
+ * file out from its first byte to its last, so that it can be sent without being stored. `writeBoltFile` reads the input
+ * once and writes a file, the meta pages last. Neither holds more than a page for each level of the tree.
+ *
+ * The file has no free pages, an empty freelist at page 2, no inline buckets and every bucket's sequence at 0.
+ */
+import { dirname } from "node:path";
+import type { Disk, DiskFile } from "../base/disk.ts";
+import {
+  type BoltEntry,
+  type BoltMeta,
+  BUCKET_ELEMENT,
+  BUCKET_HEADER_BYTES,
+  FREELIST_PAGE,
+  PAGE_SIZE,
+  writeMetaPage,
+  writePageHeader,
+  writeUint64,
+} from "./format.ts";
+import { BoltInputError, type PageOutput, TreeWriter } from "./tree-writer.ts";
+
+export { BoltInputError } from "./tree-writer.ts";
+
+/** One bucket to write. Names, and keys within a bucket, come in strictly ascending byte order. */
+export interface BoltBucketSource {
+  readonly name: Uint8Array;
+  /** The entries; called once for each pass. An entry's buffers may be reused for the next. */
+  entries(): Iterable<BoltEntry>;
+}
+
+/** What a pass over the input found. */
+export interface BoltLayout {
+  readonly rootPage: number;
+  readonly pageCount: number;
+  /** Length of the file. */
+  readonly sizeBytes: number;
+}
+
+/** Bytes of a chunk, except where one entry alone is larger. */
+const CHUNK_BYTES = 256 * 1024;
+const FREELIST_PAGE_ID = 2;
+/** Even, so it belongs to meta page 0; the other meta carries the one before. */
+const TXID = 2;
+
+/** Reads the input once and says how large its file is. Throws BoltInputError. */
+export function measureBolt(buckets: Iterable<BoltBucketSource>): BoltLayout {
+  const pages = new ChunkedPages(false);
+  for (const _ of writePages(buckets, pages));
+  return pages.layout();
+}
+
+/**
+ * Yields the bytes of the file that `layout` describes. Chunks are the consumer's to keep. Throws BoltInputError, also
+ * when the input is not what was measured.
+ */
+export function* boltChunks(buckets: Iterable<BoltBucketSource>, layout: BoltLayout): Generator<Buffer, void, void> {
+  yield metaPages(layout);
+  const pages = new ChunkedPages(true);
+  yield* writePages(buckets, pages);
+  const written = pages.layout();
+  if (written.rootPage !== layout.rootPage || written.pageCount !== layout.pageCount) {
+    throw new BoltInputError(
+      `the entries changed between measuring (${layout.pageCount} pages) and writing (${written.pageCount} pages): ` +
+        "both passes must read the same snapshot",
+    );
+  }
+}
+
+export interface WriteBoltFileOptions {
+  readonly disk: Disk;
+  /** Absolute; replaced if it exists, and only by a complete file. */
+  readonly path: string;
+  readonly buckets: Iterable<BoltBucketSource>;
+  /** Permissions of the file; 0o600 when absent. */
+  readonly mode?: number;
+}
+
+/** Writes a bbolt file durably, under a temporary name until it is complete. Throws BoltInputError and node's errors. */
+export function writeBoltFile({ disk, path, buckets, mode = 0o600 }: WriteBoltFileOptions): BoltLayout {
+  const temporary = `${path}.part`;
+  let file: DiskFile | undefined = disk.open(temporary, "w", mode);
+  try {
+    const pages = new ChunkedPages(true);
+    let at = 2 * PAGE_SIZE;
+    for (const chunk of writePages(buckets, pages)) {
+      file.write(chunk, at);
+      at += chunk.length;
+    }
+    const layout = pages.layout();
+    file.write(metaPages(layout), 0);
+    file.dataSync();
+    file.close();
+    file = undefined;
+    disk.rename(temporary, path);
+    disk.syncDir(dirname(path));
+    return layout;
+  } catch (error) {
+    file?.close();
+    if (disk.exists(temporary)) disk.remove(temporary);
+    throw error;
+  }
+}
+
+function metaPages(layout: BoltLayout): Buffer {
+  const out = Buffer.alloc(2 * PAGE_SIZE);
+  const meta: BoltMeta = {
+    pageSize: PAGE_SIZE,
+    rootPage: layout.rootPage,
+    freelistPage: FREELIST_PAGE_ID,
+    pageCount: layout.pageCount,
+    txid: TXID,
+  };
+  writeMetaPage(out, 0, 0, meta);
+  writeMetaPage(out, PAGE_SIZE, 1, { ...meta, txid: TXID - 1 });
+  return out;
+}
+
+/** Writes everything behind the meta pages, yielding chunks as they fill. */
+function* writePages(buckets: Iterable<BoltBucketSource>, pages: ChunkedPages): Generator<Buffer, void, void> {
+  pages.writeFreelist();
+  const root = new TreeWriter(pages, true);
+  for (const bucket of buckets) {
+    const tree = new TreeWriter(pages, pages.keepsData);
+    for (const { key, value } of bucket.entries()) {
+      tree.add(key, value);
+      yield* pages.full();
+    }
+    const header = Buffer.alloc(BUCKET_HEADER_BYTES);
+    writeUint64(header, 0, tree.finish());
+    root.add(bucket.name, header, BUCKET_ELEMENT);
+    yield* pages.full();
+  }
+  pages.rootPage = root.finish();
+  yield* pages.rest();
+}
+
+const NONE: readonly Buffer[] = [];
+
+/** Numbers pages and gathers them into chunks. */
+class ChunkedPages implements PageOutput {
+  readonly keepsData: boolean;
+  target: { readonly buffer: Buffer; readonly at: number } | undefined;
+  rootPage = 0;
+  #nextId = FREELIST_PAGE_ID;
+  #full: Buffer[] = [];
+  #chunk: Buffer | undefined;
+  #used = 0;
+
+  constructor(keepsData: boolean) {
+    this.keepsData = keepsData;
+  }
+
+  layout(): BoltLayout {
+    return { rootPage: this.rootPage, pageCount: this.#nextId, sizeBytes: this.#nextId * PAGE_SIZE };
+  }
+
+  allocate(pages: number): number {
+    const id = this.#nextId;
+    this.#nextId += pages;
+    if (!this.keepsData) return id;
+    const bytes = pages * PAGE_SIZE;
+    if (this.#chunk === undefined || this.#used + bytes > this.#chunk.length) {
+      this.#retire();
+      this.#chunk = Buffer.alloc(Math.max(bytes, CHUNK_BYTES));
+    }
+    this.target = { buffer: this.#chunk, at: this.#used };
+    this.#used += bytes;
+    return id;
+  }
+
+  writeFreelist(): void {
+    const id = this.allocate(1);
+    if (this.target) writePageHeader(this.target.buffer, this.target.at, id, FREELIST_PAGE, 0, 0);
+  }
+
+  /** The chunks that are complete. */
+  full(): readonly Buffer[] {
+    if (this.#full.length === 0) return NONE;
+    const full = this.#full;
+    this.#full = [];
+    return full;
+  }
+
+  rest(): readonly Buffer[] {
+    this.#retire();
+    return this.full();
+  }
+
+  #retire(): void {
+    if (this.#chunk !== undefined && this.#used > 0) this.#full.push(this.#chunk.subarray(0, this.#used));
+    this.#chunk = undefined;
+    this.#used = 0;
+  }
+}
