@@ -83,6 +83,9 @@ export type ChangeListener = (revision: number, changes: readonly Change[]) => v
 /** Gets one encoded mvccpb.KeyValue, `bytes[start .. end)`, valid until the visitor returns: copy or decode, do not keep. */
 export type RawVisitor = (bytes: Uint8Array, start: number, end: number) => void;
 
+/** Gets one key with the revision, create revision and version that a read sees. */
+export type KeyVisitor = (key: ByteString, modRevision: number, createRevision: number, version: number) => void;
+
 /**
  * Gets one stored revision, ascending by (main, sub). The bytes are the encoded mvccpb.KeyValue, valid until the visitor
  * returns. Returning false stops the scan after this one.
@@ -125,6 +128,8 @@ export interface ReadView {
   range(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions, visit: RawVisitor): RangeResult;
   /** Throws CompactedError, FutureRevisionError. */
   rangeDecoded(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions): DecodedRangeResult;
+  /** Keys and revisions without values and leases, from memory alone. Throws CompactedError, FutureRevisionError. */
+  rangeKeys(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions, visit: KeyVisitor): RangeResult;
 }
 
 /** What watch needs of a store. MvccStore is one. */

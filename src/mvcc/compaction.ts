@@ -1,0 +1,126 @@
+import type { Clock } from "../base/clock.ts";
+import { metaKeys } from "./backend.ts";
+import { type KvHash, KvHasher, nextTurn } from "./hash.ts";
+import { type KeyEntry, type RevisionInfo, revisionInfo } from "./key-entry.ts";
+import type { KeyIndex } from "./key-index.ts";
+import { mainOf, revisionBytes } from "./revision.ts";
+import { RevisionSet } from "./revision-set.ts";
+import type { StoreCore } from "./store-core.ts";
+import type { ByteString } from "./types.ts";
+
+/**
+ * The two phases of a compaction, both in slices: the index forgets what nobody can read any more, then the backend's
+ * rows are deleted in batches. A crash in between is repaired at the next start: the meta bucket says what was scheduled
+ * and what was finished.
+ * Source: etcd `server/storage/mvcc/kvstore_compaction.go`, `index.go`.
+ */
+
+/** Compacts the index. Returns the revisions at or below `revision` that must stay in the backend. */
+export function compactIndex(index: KeyIndex, revision: number, clock: Clock): Promise<RevisionSet> {
+  const keep = new RevisionSet();
+  const kept = revisionInfo();
+  return inSlices(
+    index,
+    clock,
+    (entry, dead) => {
+      if (entry.compact(revision, kept)) keep.add(kept.main, kept.sub);
+      if (entry.main === 0) dead.push(entry);
+    },
+    keep,
+  );
+}
+
+/** The revisions at or below `revision` that a compaction there would leave, but no tombstone: what a hash counts. */
+export function revisionsToKeep(index: KeyIndex, revision: number, clock: Clock): Promise<RevisionSet> {
+  const keep = new RevisionSet();
+  const found: RevisionInfo = revisionInfo();
+  return inSlices(
+    index,
+    clock,
+    (entry) => {
+      if (entry.readAt(revision, found)) keep.add(found.main, found.sub);
+    },
+    keep,
+  );
+}
+
+const SLICE_ENTRIES = 10_000;
+
+/** Visits all entries, with a turn of the event loop between slices. Entries that come in meanwhile may be missed. */
+async function inSlices<T>(
+  index: KeyIndex,
+  clock: Clock,
+  visit: (entry: KeyEntry, dead: KeyEntry[]) => void,
+  result: T,
+): Promise<T> {
+  let start: ByteString = "";
+  for (;;) {
+    let visited = 0;
+    let last: ByteString | undefined;
+    const dead: KeyEntry[] = [];
+    index.visit(start, null, (entry) => {
+      visit(entry, dead);
+      last = entry.key;
+      return ++visited < SLICE_ENTRIES;
+    });
+    for (const entry of dead) index.remove(entry);
+    if (last === undefined || visited < SLICE_ENTRIES) return result;
+    start = `${last}\0`;
+    await nextTurn(clock);
+  }
+}
+
+export interface CompactionSettings {
+  readonly clock: Clock;
+  /** Rows looked at between two commits. */
+  readonly batchLimit: number;
+  /** Pause after each batch. */
+  readonly sleepMs: number;
+}
+
+/**
+ * Deletes the rows up to `revision` that `keep` does not name, and returns the hash of what was there, as HashKV would
+ * have given it. Returns null when `isStopped` said so in between.
+ */
+export async function compactRows(
+  core: StoreCore,
+  revision: number,
+  previousRevision: number,
+  keep: RevisionSet,
+  settings: CompactionSettings,
+  isStopped: () => boolean,
+): Promise<{ hash: KvHash; deletedCount: number } | null> {
+  const { backend } = core;
+  const hasher = new KvHasher(previousRevision, revision, keep);
+  let deletedCount = 0;
+  let fromMain = 0;
+  let fromSub = 0;
+  for (;;) {
+    let seen = 0;
+    const doomed: { main: number; sub: number; tombstone: boolean }[] = [];
+    backend.forEachRevision(fromMain, fromSub, revision + 1, (main, sub, tombstone, bytes, start, end) => {
+      if (!keep.has(main, sub)) doomed.push({ main, sub, tombstone });
+      hasher.write(main, sub, tombstone, bytes, start, end);
+      fromMain = main;
+      fromSub = sub + 1;
+      return ++seen < settings.batchLimit;
+    });
+    for (const row of doomed) backend.deleteRevision(row.main, row.sub, row.tombstone);
+    deletedCount += doomed.length;
+    if (seen < settings.batchLimit) break;
+    await backend.commit();
+    await new Promise<void>((resolve) => void settings.clock.after(settings.sleepMs, resolve));
+    if (isStopped()) return null;
+  }
+  backend.put("meta", metaKeys.finishedCompact, revisionBytes(revision, 0));
+  return { hash: hasher.finish(), deletedCount };
+}
+
+/** What the meta bucket knows of compactions. Undefined: never. */
+export function readCompactions(core: StoreCore): { scheduled: number | undefined; finished: number | undefined } {
+  const read = (key: Uint8Array): number | undefined => {
+    const value = core.backend.get("meta", key);
+    return value === undefined ? undefined : mainOf(value);
+  };
+  return { scheduled: read(metaKeys.scheduledCompact), finished: read(metaKeys.finishedCompact) };
+}

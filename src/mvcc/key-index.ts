@@ -1,0 +1,67 @@
+import type { KeyEntry } from "./key-entry.ts";
+import { KeyTable } from "./key-table.ts";
+import { KeyTree } from "./key-tree.ts";
+import type { ByteString } from "./types.ts";
+
+/**
+ * Every key of the store with its revisions: etcd's treeIndex. The table finds one key, the tree has their order and
+ * counts the live ones; this keeps the two in step.
+ */
+export class KeyIndex {
+  readonly #table: KeyTable;
+  readonly #tree = new KeyTree();
+
+  /** `seed` (32 bits) keeps clients from choosing keys that collide in the table. */
+  constructor(seed: number) {
+    this.#table = new KeyTable(seed);
+  }
+
+  /** Keys, dead ones included. */
+  get size(): number {
+    return this.#table.size;
+  }
+
+  /** Keys that exist at the current revision. */
+  get liveCount(): number {
+    return this.#tree.liveCount;
+  }
+
+  find(key: Uint8Array): KeyEntry | undefined {
+    return this.#table.find(key);
+  }
+
+  findString(key: ByteString): KeyEntry | undefined {
+    return this.#table.findString(key);
+  }
+
+  /** Adds an entry whose key is not in the index. */
+  insert(entry: KeyEntry): void {
+    this.#table.insert(entry);
+    this.#tree.insert(entry);
+  }
+
+  put(entry: KeyEntry, main: number, sub: number): void {
+    if (entry.put(main, sub)) this.#tree.adjustLive(entry.key, 1);
+  }
+
+  tombstone(entry: KeyEntry, main: number, sub: number): void {
+    entry.tombstone(main, sub);
+    this.#tree.adjustLive(entry.key, -1);
+  }
+
+  /** Removes a dead entry. */
+  remove(entry: KeyEntry): void {
+    this.#table.remove(entry.key);
+    this.#tree.remove(entry.key);
+  }
+
+  /** See KeyTree.visit: [start, end), end null to the last key, until the visitor returns false. */
+  visit(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): void {
+    this.#tree.visit(start, end, visitor);
+  }
+
+  /** Keys in [start, end) that exist at the current revision. */
+  countLive(start: ByteString, end: ByteString | null): number {
+    return this.#tree.countLive(start, end);
+  }
+}

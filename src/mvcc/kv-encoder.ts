@@ -1,0 +1,113 @@
+import { type ByteString, MvccInvariantError } from "./types.ts";
+
+/**
+ * Encodes mvccpb.KeyValue once, byte for byte as Go does, into memory that backend and watchers share.
+ *
+ * The memory comes in chunks that are written front to back and never again, so what was encoded may be kept as long as
+ * anybody needs it without a copy. After `put` and `tombstone`, `bytes[start .. end)` is the message.
+ */
+export class KvEncoder {
+  bytes: Buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  start = 0;
+  end = 0;
+
+  put(
+    key: ByteString,
+    createRevision: number,
+    modRevision: number,
+    version: number,
+    value: Uint8Array,
+    lease: bigint,
+  ): void {
+    this.#reserve(key.length + value.length + OVERHEAD_BYTES_MAX);
+    const { bytes } = this;
+    let pos = this.#key(key);
+    bytes[pos++] = 0x10;
+    pos = writeVarint(bytes, pos, createRevision);
+    bytes[pos++] = 0x18;
+    pos = writeVarint(bytes, pos, modRevision);
+    bytes[pos++] = 0x20;
+    pos = writeVarint(bytes, pos, version);
+    if (value.length > 0) {
+      bytes[pos++] = 0x2a;
+      pos = writeVarint(bytes, pos, value.length);
+      bytes.set(value, pos);
+      pos += value.length;
+    }
+    if (lease !== 0n) {
+      bytes[pos++] = 0x30;
+      pos = writeVarintBig(bytes, pos, lease);
+    }
+    this.end = pos;
+  }
+
+  /** A deletion: the key alone. */
+  tombstone(key: ByteString): void {
+    this.#reserve(key.length + OVERHEAD_BYTES_MAX);
+    this.end = this.#key(key);
+  }
+
+  #key(key: ByteString): number {
+    const { bytes } = this;
+    let pos = this.start;
+    if (key.length === 0) return pos;
+    bytes[pos++] = 0x0a;
+    pos = writeVarint(bytes, pos, key.length);
+    if (key.length < 32) for (let i = 0; i < key.length; i++) bytes[pos + i] = key.charCodeAt(i);
+    else bytes.write(key, pos, "latin1");
+    return pos + key.length;
+  }
+
+  #reserve(size: number): void {
+    this.start = this.end;
+    if (this.bytes.length - this.start >= size) return;
+    // A large message gets memory of its own, so that a chunk is never pinned for it alone.
+    this.bytes = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, size));
+    this.start = 0;
+  }
+}
+
+const CHUNK_BYTES = 256 * 1024;
+/** Six tags, two lengths (5 bytes), three revisions (8 bytes), one lease (10 bytes), rounded up. */
+const OVERHEAD_BYTES_MAX = 64;
+
+function writeVarint(bytes: Uint8Array, at: number, value: number): number {
+  let pos = at;
+  let rest = value;
+  while (rest >= 0x100000000) {
+    bytes[pos++] = (rest & 127) | 128;
+    rest = Math.floor(rest / 128);
+  }
+  let low = rest >>> 0;
+  while (low >= 128) {
+    bytes[pos++] = (low & 127) | 128;
+    low >>>= 7;
+  }
+  bytes[pos++] = low;
+  return pos;
+}
+
+function writeVarintBig(bytes: Uint8Array, at: number, value: bigint): number {
+  let pos = at;
+  let rest = BigInt.asUintN(64, value);
+  while (rest >= 128n) {
+    bytes[pos++] = Number(rest & 127n) | 128;
+    rest >>= 7n;
+  }
+  bytes[pos++] = Number(rest);
+  return pos;
+}
+
+/** The key of an encoded KeyValue, which Go writes first. */
+export function keyOfEncoded(bytes: Uint8Array, start: number, end: number): ByteString {
+  if (start === end) return "";
+  if (bytes[start] !== 0x0a) throw new MvccInvariantError("a stored KeyValue does not begin with its key");
+  let pos = start + 1;
+  let length = 0;
+  for (let shift = 0; shift < 28; shift += 7) {
+    const byte = bytes[pos++]!;
+    length |= (byte & 127) << shift;
+    if (byte < 128) return Buffer.prototype.latin1Slice.call(bytes as Buffer, pos, pos + length);
+  }
+  throw new MvccInvariantError("a stored KeyValue has a key longer than 256 MiB");
+}

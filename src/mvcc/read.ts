@@ -1,0 +1,115 @@
+import { KeyValue } from "../proto/mvccpb.ts";
+import type { RawSlot } from "./backend.ts";
+import { type KeyEntry, revisionInfo } from "./key-entry.ts";
+import type { StoreCore } from "./store-core.ts";
+import {
+  CompactedError,
+  type DecodedRangeResult,
+  FutureRevisionError,
+  type KeyVisitor,
+  MvccInvariantError,
+  type RangeOptions,
+  type RangeResult,
+  type RawVisitor,
+  toByteString,
+} from "./types.ts";
+
+/**
+ * Reads of the key space at a revision: the index finds the revisions, the backend gives their bytes.
+ * `latest` is the newest revision that the reader may see: the current one or, inside a write transaction that has
+ * written, the one after it.
+ */
+export function rangeAt(
+  core: StoreCore,
+  latest: number,
+  key: Uint8Array,
+  rangeEnd: Uint8Array | null,
+  options: RangeOptions,
+  visit: RawVisitor,
+): RangeResult {
+  return walk(core, latest, key, rangeEnd, options, (entry) => {
+    if (!core.backend.getRevision(found.main, found.sub, slot)) {
+      throw new MvccInvariantError(`the backend lacks revision ${found.main}.${found.sub} of key ${printable(entry)}`);
+    }
+    visit(slot.bytes, slot.start, slot.end);
+  });
+}
+
+/** Like rangeAt, but from the index alone: no value, no lease, no backend. */
+export function rangeKeysAt(
+  core: StoreCore,
+  latest: number,
+  key: Uint8Array,
+  rangeEnd: Uint8Array | null,
+  options: RangeOptions,
+  visit: KeyVisitor,
+): RangeResult {
+  return walk(core, latest, key, rangeEnd, options, (entry) => {
+    visit(entry.key, found.main, found.created, found.version);
+  });
+}
+
+export function rangeDecodedAt(
+  core: StoreCore,
+  latest: number,
+  key: Uint8Array,
+  rangeEnd: Uint8Array | null,
+  options: RangeOptions,
+): DecodedRangeResult {
+  const kvs: KeyValue[] = [];
+  const { count, visited, revision } = rangeAt(core, latest, key, rangeEnd, options, (bytes, start, end) => {
+    kvs.push(KeyValue.decode(Uint8Array.prototype.slice.call(bytes, start, end)));
+  });
+  return { kvs, count, visited, revision };
+}
+
+const slot: RawSlot = { bytes: Buffer.alloc(0), start: 0, end: 0 };
+/** The revision that `walk` found, for the emitter it calls right after. */
+const found = revisionInfo();
+
+/** Finds what the range has at the revision and calls `emit` for each, up to the limit, with `found` filled in. */
+function walk(
+  core: StoreCore,
+  latest: number,
+  key: Uint8Array,
+  rangeEnd: Uint8Array | null,
+  options: RangeOptions,
+  emit: (entry: KeyEntry) => void,
+): RangeResult {
+  const at = options.revision <= 0 ? latest : options.revision;
+  if (at > latest) throw new FutureRevisionError(latest);
+  if (at < core.compactRevision) throw new CompactedError(core.compactRevision);
+
+  if (rangeEnd === null) {
+    const entry = core.index.find(key);
+    if (entry === undefined || !entry.readAt(at, found)) return { count: 0, visited: 0, revision: latest };
+    if (options.countOnly) return { count: 1, visited: 0, revision: latest };
+    emit(entry);
+    return { count: 1, visited: 1, revision: latest };
+  }
+
+  const start = toByteString(key);
+  const end = rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : toByteString(rangeEnd);
+  const limit = options.countOnly ? 0 : options.limit > 0 ? options.limit : Number.POSITIVE_INFINITY;
+  // The index counts what is live now; at an older revision every key has to be asked.
+  const countsLive = at === latest;
+  let count = 0;
+  let visited = 0;
+  if (!countsLive || limit > 0) {
+    core.index.visit(start, end, (entry) => {
+      if (!entry.readAt(at, found)) return true;
+      count++;
+      if (visited < limit) {
+        visited++;
+        emit(entry);
+      }
+      return visited < limit || !countsLive;
+    });
+  }
+  if (countsLive && visited === limit) count = core.index.countLive(start, end);
+  return { count, visited, revision: latest };
+}
+
+function printable(entry: KeyEntry): string {
+  return JSON.stringify(entry.key);
+}

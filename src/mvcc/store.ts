@@ -1,0 +1,295 @@
+import type { Clock } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import { type Random, systemRandom } from "../base/random.ts";
+import { type Backend, metaKeys } from "./backend.ts";
+import { type CompactionSettings, compactIndex, compactRows, readCompactions, revisionsToKeep } from "./compaction.ts";
+import { HashStorage, hashBackend, hashKeyBucket, type KvHash, KvHasher } from "./hash.ts";
+import { KvEncoder } from "./kv-encoder.ts";
+import { rangeAt, rangeDecodedAt, rangeKeysAt } from "./read.ts";
+import { restoreIndex } from "./restore.ts";
+import { revisionBytes } from "./revision.ts";
+import { SerialQueue } from "./serial-queue.ts";
+import { StoreCore } from "./store-core.ts";
+import {
+  type Change,
+  type ChangeListener,
+  type ChangeSource,
+  CompactedError,
+  type DecodedRangeResult,
+  FutureRevisionError,
+  type HashKvResult,
+  type KeyVisitor,
+  type LeaseAttachments,
+  MvccInvariantError,
+  noLeases,
+  type RangeOptions,
+  type RangeResult,
+  type RawVisitor,
+  type RevisionVisitor,
+} from "./types.ts";
+import { WriteTxn } from "./write-txn.ts";
+
+export { WriteTxn } from "./write-txn.ts";
+
+export interface MvccStoreOptions {
+  readonly backend: Backend;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Default: no leases. */
+  readonly leases?: LeaseAttachments;
+  /** Seeds the hash table of the keys. */
+  readonly random?: Random;
+  /** Rows that a compaction looks at between two commits (`--compaction-batch-limit`). */
+  readonly compactionBatchLimit?: number;
+  /** Its pause between two batches (`--compaction-sleep-interval`). */
+  readonly compactionSleepMs?: number;
+}
+
+/**
+ * The multi-version key-value store: every change of the key space has a revision, and reads at any revision since the
+ * last compaction give what was there then.
+ *
+ * The index of keys and revisions is in memory, the key-value pairs are in the backend, which it owns from `open` on but
+ * does not close. Everything happens in the caller's turn except compaction, hashes and restore, which work in slices.
+ * Source: etcd `server/storage/mvcc/kvstore.go`.
+ */
+export class MvccStore implements ChangeSource {
+  readonly #core: StoreCore;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #compaction: CompactionSettings;
+  readonly #encoder = new KvEncoder();
+  readonly #hashes = new HashStorage();
+  /** Compactions, one after the other. */
+  readonly #compactions = new SerialQueue();
+  /** A walk over the index that must not see another compaction halfway. */
+  readonly #indexWalks = new SerialQueue();
+  #changeListener: ChangeListener | null = null;
+  #restoreListener: (() => void) | null = null;
+  #txnIsOpen = false;
+  #closed = false;
+
+  /** Opens the store on what the backend holds, and resumes a compaction that a crash interrupted. */
+  static async open(options: MvccStoreOptions): Promise<MvccStore> {
+    const store = new MvccStore(options);
+    await store.#restore(options.backend);
+    return store;
+  }
+
+  private constructor(options: MvccStoreOptions) {
+    const random = options.random ?? systemRandom;
+    this.#core = new StoreCore(options.backend, options.leases ?? noLeases, random.below(2 ** 32));
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#compaction = {
+      clock: options.clock,
+      batchLimit: options.compactionBatchLimit ?? 1000,
+      sleepMs: options.compactionSleepMs ?? 10,
+    };
+  }
+
+  get currentRevision(): number {
+    return this.#core.currentRevision;
+  }
+
+  get compactRevision(): number {
+    return this.#core.compactRevision;
+  }
+
+  get backend(): Backend {
+    return this.#core.backend;
+  }
+
+  /** Keys that exist at the current revision. */
+  get keyCount(): number {
+    return this.#core.index.liveCount;
+  }
+
+  setChangeListener(listener: ChangeListener | null): void {
+    this.#changeListener = listener;
+  }
+
+  setRestoreListener(listener: (() => void) | null): void {
+    this.#restoreListener = listener;
+  }
+
+  /**
+   * Visits the encoded KeyValues of the range in the order of the keys. Throws CompactedError, FutureRevisionError.
+   * Visitors may not write.
+   */
+  range(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions, visit: RawVisitor): RangeResult {
+    return rangeAt(this.#core, this.#core.currentRevision, key, rangeEnd, options, visit);
+  }
+
+  /** Visits keys and revisions without reading values: the cheap keys-only range. Throws as `range`. */
+  rangeKeys(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions, visit: KeyVisitor): RangeResult {
+    return rangeKeysAt(this.#core, this.#core.currentRevision, key, rangeEnd, options, visit);
+  }
+
+  rangeDecoded(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions): DecodedRangeResult {
+    return rangeDecodedAt(this.#core, this.#core.currentRevision, key, rangeEnd, options);
+  }
+
+  /** Visits the stored rows of the revisions from `fromMain` to, but without, `toMain`. */
+  forEachRevision(fromMain: number, toMain: number, visit: RevisionVisitor): void {
+    this.#core.backend.forEachRevision(fromMain, 0, toMain, visit);
+  }
+
+  /** Begins the one write transaction; end it in the same turn. */
+  begin(): WriteTxn {
+    if (this.#txnIsOpen) throw new MvccInvariantError("a write transaction is already open");
+    this.#txnIsOpen = true;
+    return new WriteTxn(this.#core, this.#encoder, this.#endTxn);
+  }
+
+  readonly #endTxn = (changes: readonly Change[]): void => {
+    this.#txnIsOpen = false;
+    if (changes.length === 0) return;
+    const revision = ++this.#core.currentRevision;
+    this.#changeListener?.(revision, changes);
+  };
+
+  /**
+   * Makes the revisions below `revision` unreadable at once. Throws CompactedError when they already are, and
+   * FutureRevisionError. The promise resolves when their space is free; it rejects when the backend failed.
+   */
+  compact(revision: number): Promise<void> {
+    const core = this.#core;
+    if (revision <= core.compactRevision) throw new CompactedError(core.compactRevision);
+    if (revision > core.currentRevision) throw new FutureRevisionError(core.currentRevision);
+    const { scheduled, finished } = readCompactions(core);
+    const previousWasFinished = scheduled === finished;
+    const previousRevision = core.compactRevision;
+    core.compactRevision = revision;
+    core.backend.put("meta", metaKeys.scheduledCompact, revisionBytes(revision, 0));
+    const { epoch } = core;
+    return this.#compactions.run(() => this.#runCompaction(epoch, revision, previousRevision, previousWasFinished));
+  }
+
+  async #runCompaction(
+    epoch: number,
+    revision: number,
+    previousRevision: number,
+    previousWasFinished: boolean,
+  ): Promise<void> {
+    const core = this.#core;
+    const isStopped = (): boolean => this.#closed || core.epoch !== epoch;
+    if (isStopped()) return;
+    const startMs = this.#clock.nowMs();
+    const keep = await this.#indexWalks.run(() => compactIndex(core.index, revision, this.#clock));
+    if (isStopped()) return;
+    const result = await compactRows(core, revision, previousRevision, keep, this.#compaction, isStopped);
+    if (result === null) return;
+    // The hash of an interrupted compaction lacks the rows that its first run deleted.
+    if (previousWasFinished) this.#hashes.store(result.hash);
+    this.#logger.info("finished scheduled compaction", {
+      "compact-revision": revision,
+      "took-ms": Math.round(this.#clock.nowMs() - startMs),
+      "number-of-keys-compacted": result.deletedCount,
+      hash: result.hash.hash,
+      "current-db-size-bytes": core.backend.sizeBytes(),
+      "current-db-size-in-use-bytes": core.backend.sizeInUseBytes(),
+    });
+  }
+
+  /**
+   * HashKV: the hash of all revisions up to `revision` (0: the current one) that are not compacted. Rejects with
+   * CompactedError, FutureRevisionError. Reads and writes go on meanwhile.
+   */
+  async hashKv(revision: number): Promise<HashKvResult> {
+    const core = this.#core;
+    const stored = this.#hashes.find(revision);
+    if (stored !== undefined) return hashKvResult(stored, core.currentRevision);
+    return this.#hashKvNow(revision);
+  }
+
+  async #hashKvNow(revision: number): Promise<HashKvResult> {
+    const core = this.#core;
+    const walk = await this.#indexWalks.run(async () => {
+      const { currentRevision, compactRevision } = core;
+      if (revision > 0 && revision < compactRevision) throw new CompactedError(compactRevision);
+      if (revision > currentRevision) throw new FutureRevisionError(currentRevision);
+      const at = revision > 0 ? revision : currentRevision;
+      // The rows and the index must be of the same moment as far as compaction goes: both under the same turn in line.
+      const snapshot = await core.backend.snapshot();
+      const keep = await revisionsToKeep(core.index, at, this.#clock).catch((error: unknown) => {
+        snapshot.close();
+        throw error;
+      });
+      return { currentRevision, snapshot, hasher: new KvHasher(compactRevision, at, keep) };
+    });
+    try {
+      return hashKvResult(await hashKeyBucket(walk.snapshot, walk.hasher, this.#clock), walk.currentRevision);
+    } finally {
+      walk.snapshot.close();
+    }
+  }
+
+  /** Hashes of past compactions, ascending by revision: what members compare to find corruption. */
+  compactionHashes(): readonly KvHash[] {
+    return this.#hashes.all();
+  }
+
+  /** Hash: of the whole backend as it is, all buckets. For tests. */
+  async hash(): Promise<{ hash: number; revision: number }> {
+    const revision = this.#core.currentRevision;
+    const snapshot = await this.#core.backend.snapshot();
+    try {
+      return { hash: await hashBackend(snapshot, this.#clock), revision };
+    } finally {
+      snapshot.close();
+    }
+  }
+
+  /**
+   * Goes on with another backend, that of a snapshot which was received. The old one is let go of, not closed. Until it
+   * resolves, reads give the old state and the caller may not write.
+   */
+  async replaceBackend(backend: Backend): Promise<void> {
+    if (this.#txnIsOpen) throw new MvccInvariantError("a backend cannot be replaced inside a write transaction");
+    await this.#restore(backend);
+    this.#restoreListener?.();
+  }
+
+  /** Stops the work in the background. The backend stays open: it is the caller's. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#compactions.idle();
+    await this.#indexWalks.idle();
+  }
+
+  async #restore(backend: Backend): Promise<void> {
+    const core = this.#core;
+    const index = core.newIndex();
+    const { lastRevision, leaseOfKey } = await restoreIndex(backend, index, this.#clock, this.#logger);
+    core.epoch++;
+    core.backend = backend;
+    core.index = index;
+    this.#hashes.clear();
+    const { scheduled, finished } = readCompactions(core);
+    core.compactRevision = finished ?? -1;
+    // Compaction may have deleted the last rows, so they cannot tell the revision alone.
+    core.currentRevision = Math.max(lastRevision, finished ?? 0, scheduled ?? 0);
+    for (const [key, lease] of leaseOfKey) {
+      if (!core.leases.attach(lease, key)) {
+        this.#logger.error("failed to attach a lease", { "lease-id": lease.toString(16).padStart(16, "0"), key });
+      }
+    }
+    this.#logger.info("kvstore restored", { "current-rev": core.currentRevision, keys: index.liveCount });
+    if (scheduled !== undefined && scheduled > core.compactRevision) {
+      this.#logger.info("resume scheduled compaction", { "scheduled-compact-revision": scheduled });
+      this.compact(scheduled).catch((error: unknown) => {
+        this.#logger.warn("compaction failed", { error: String(error) });
+      });
+    }
+  }
+}
+
+function hashKvResult(hash: KvHash, currentRevision: number): HashKvResult {
+  return {
+    hash: hash.hash,
+    compactRevision: hash.compactRevision,
+    currentRevision,
+    hashRevision: hash.revision,
+  };
+}
