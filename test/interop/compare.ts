@@ -29,6 +29,9 @@ export interface Outcome {
   readonly revision: number | undefined;
 }
 
+/** Of a server that is gone: both servers saying it would not be an answer. */
+const UNAVAILABLE = 14;
+
 /** Performs one step and describes the outcome without what `differences` says that the stock version lacks. */
 export async function outcome(
   client: RawClient,
@@ -42,7 +45,7 @@ export async function outcome(
     for (const difference of differences) difference.hide?.(step, response);
     return { text: show(response), revision };
   } catch (error) {
-    if (!(error instanceof RpcError)) throw error;
+    if (!(error instanceof RpcError) || error.code === UNAVAILABLE) throw error;
     return { text: error.message, revision: undefined };
   }
 }

@@ -10,7 +10,7 @@ import { type CompactionRequest, HashKVRequest, KVService, MaintenanceService } 
 import { ourEtcd, requireStockEtcd, stockEtcd } from "../harness/programs.ts";
 import { seeded } from "../harness/random.ts";
 import { type Server, startServer } from "../harness/server.ts";
-import { outcome, show } from "./compare.ts";
+import { type Outcome, outcome, show } from "./compare.ts";
 import { type Difference, differencesTo } from "./differences.ts";
 import { awkwardKeys, type HistoryOptions, type HistoryState, nextStep, type Step } from "./history.ts";
 
@@ -78,7 +78,16 @@ async function compareStep(
   stock: Server,
   differences: readonly Difference[],
 ): Promise<number | undefined> {
-  const [a, b] = await Promise.all([outcome(ours.client, step, differences), outcome(stock.client, step, differences)]);
+  const [a, b] = (await Promise.all(
+    [ours, stock].map((server) =>
+      outcome(server.client, step, differences).catch((error) => {
+        const request = `${step.method.path} ${show(step.request)}`;
+        throw new Error(
+          `${what}: ${server.program.file} answered ${request} with ${error}: ${server.log().slice(-4000)}`,
+        );
+      }),
+    ),
+  )) as [Outcome, Outcome];
   if (a.text !== b.text && !differences.some((difference) => difference.excuses?.(step, a.text, b.text))) {
     const request = `${step.method.path} ${show(step.request)}`;
     assert.equal(a.text, b.text, `${what}: ours (actual) and stock (expected) differ after ${request}`);

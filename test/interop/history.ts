@@ -61,7 +61,7 @@ export function nextStep(random: SeededRandom, state: HistoryState, options: His
   if (roll < 330) return step(KVService.Put, generator.put());
   if (roll < 560) return step(KVService.Range, generator.range());
   if (roll < 640) return step(KVService.DeleteRange, generator.deleteRange());
-  if (roll < 860) return step(KVService.Txn, generator.txn(0));
+  if (roll < 860) return step(KVService.Txn, survivable(generator.txn(0)));
   if (roll < 900) return generator.leaseGrant();
   if (roll < 915) return generator.leaseRevoke();
   if (roll < 935)
@@ -72,6 +72,23 @@ export function nextStep(random: SeededRandom, state: HistoryState, options: His
   if (roll < 940) return step(LeaseService.LeaseLeases, LeaseLeasesRequest.create());
   if (roll < 960) return generator.compaction();
   return step(MaintenanceService.HashKV, HashKVRequest.create({ revision: generator.revision() }));
+}
+
+/**
+ * Without the puts that stop stock etcd: when a transaction deletes a key and then puts it with ignore_value or
+ * ignore_lease, the put passes the check beforehand and fails while it is applied, at which etcd panics.
+ */
+function survivable(txn: TxnRequest): TxnRequest {
+  if (!opsOf(txn).some((op) => op.requestDeleteRange)) return txn;
+  for (const { requestPut } of opsOf(txn)) {
+    if (requestPut) Object.assign(requestPut, { ignoreValue: false, ignoreLease: false });
+  }
+  return txn;
+}
+
+function opsOf(txn: TxnRequest): RequestOp[] {
+  const own = [...txn.success, ...txn.failure];
+  return own.concat(own.flatMap((op) => (op.requestTxn ? opsOf(op.requestTxn) : [])));
 }
 
 class Generator {
