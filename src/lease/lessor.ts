@@ -1,6 +1,6 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
-import { type ByteString, fromByteString, type LeaseAttachments } from "../mvcc/types.ts";
+import type { ByteString, LeaseAttachments } from "../mvcc/types.ts";
 import type { LeaseCheckpoint } from "../proto/etcdserverpb.ts";
 import { LessorError } from "./errors.ts";
 import { Lease, type RenewCallback } from "./lease.ts";
@@ -110,13 +110,13 @@ export class Lessor implements LeaseAttachments {
    * in one write transaction; it is not called when there are none, and then no revision is made. Throws LessorError
    * ERR_LEASE_NOT_FOUND.
    */
-  revoke(id: bigint, deleteKeys: (keys: readonly Buffer[]) => void): void {
+  revoke(id: bigint, deleteKeys: (keys: readonly ByteString[]) => void): void {
     const lease = this.#leases.get(id);
     if (lease === undefined) throw new LessorError("ERR_LEASE_NOT_FOUND");
     // The record goes before the transaction ends, so that no backend batch can have the one without the other.
     deleteLease(this.#backend, id);
     const keys = lease.sortedKeys();
-    if (keys.length > 0) deleteKeys(keys.map(fromByteString));
+    if (keys.length > 0) deleteKeys(keys);
     for (const key of lease.sortedKeys()) this.#owners.delete(key);
     this.#leases.delete(id);
     lease.revoked = true;
