@@ -1,0 +1,635 @@
+/**
+ * One HTTP/2 connection (RFC 9113), server side: reads frames out of what the socket delivers, keeps the states and windows
+ * of its streams, and answers what the protocol itself demands. Frames are taken from the read buffer in place; message
+ * bytes are handed on as views of it. All replies of one turn leave in one socket write.
+ *
+ * A peer that breaks the protocol gets the RFC's error. A peer that floods gets GOAWAY with ENHANCE_YOUR_CALM.
+ */
+import type { Timer } from "../base/clock.ts";
+import { Call } from "./call.ts";
+import { Cost, Earning, FloodGuard } from "./guard.ts";
+import { HeadCache, RequestHead } from "./head.ts";
+import { HpackDecoder, HpackError } from "./hpack/decoder.ts";
+import type { HeaderField } from "./hpack/fields.ts";
+import { Keepalive } from "./keepalive.ts";
+import { PlainStream } from "./plain.ts";
+import {
+  CONNECTION_CREDIT_STEP,
+  CONNECTION_WINDOW,
+  CONTINUATIONS_MAX,
+  Flag,
+  FRAME_BYTES_MAX,
+  FRAME_HEADER_BYTES,
+  FrameType,
+  H2Error,
+  HEADER_BLOCK_BYTES_MAX,
+  HEADER_BOMB_BYTES,
+  HEADER_LIST_BYTES_MAX,
+  SEND_QUEUE_BYTES_REFUSE,
+  Setting,
+  STREAM_CREDIT_STEP,
+  STREAM_WINDOW,
+  STREAMS_MAX,
+  WINDOW_DEFAULT,
+  WINDOW_MAX,
+} from "./protocol.ts";
+import { Sender } from "./sender.ts";
+import type { Route, RpcCore, RpcSocket } from "./server.ts";
+import type { Stream } from "./stream.ts";
+
+/** How long a connection that we end stays open for the peer to read what was sent last. */
+const LINGER_MS = 10_000;
+const LINGER_AFTER_ERROR_MS = 1000;
+/** Data frames below this, which complete no message, count as a flood's. */
+const TINY_DATA_BYTES = 64;
+/** Streams that we ended before the client did: what it had already sent for them is ignored. */
+const EARLY_CLOSED_KEPT = 128;
+
+export class Connection {
+  readonly core: RpcCore;
+  readonly socket: RpcSocket;
+  readonly remoteAddress: string;
+  readonly sender: Sender;
+  readonly guard: FloodGuard;
+  /** The time when the bytes being processed arrived. */
+  nowMs: number;
+  peerInitialWindow = WINDOW_DEFAULT;
+  /** Bytes that streams hold of messages not yet complete or not yet delivered. */
+  receiveBufferedBytes = 0;
+  closed = false;
+  /** In the server's list of connections to flush. */
+  flushQueued = false;
+
+  readonly #streams = new Map<number, Stream>();
+  /** The stream of the last frame; the next one is usually its own. */
+  #recent: Stream | undefined;
+  #lastStreamId = 0;
+  readonly #decoder = new HpackDecoder();
+  readonly #heads = new HeadCache<Route>();
+  readonly #keepalive: Keepalive;
+  #receiveWindow = CONNECTION_WINDOW;
+  #receiveCredit = 0;
+  #settingsSeen = false;
+
+  /** The start of a frame whose rest has not arrived. */
+  #rest: Buffer | undefined;
+  #restLength = 0;
+
+  /** A header block under way: only CONTINUATION of its stream may come. */
+  #blockStream = 0;
+  #blockParts: Buffer[] = [];
+  #blockBytes = 0;
+  #blockEndsStream = false;
+
+  readonly #earlyClosed = new Int32Array(EARLY_CLOSED_KEPT);
+  #earlyClosedNext = 0;
+
+  #reading = false;
+  #draining = false;
+  /** Our last byte is out; whatever else arrives is dropped. */
+  #ended = false;
+  #linger: Timer | undefined;
+  /** Calls whose message is complete but whose END_STREAM was not in the same frame. */
+  #eager: Call[] = [];
+
+  /** `head` is what was read after the preface. */
+  constructor(core: RpcCore, socket: RpcSocket, head: Buffer) {
+    this.core = core;
+    this.socket = socket;
+    this.remoteAddress = socket.remoteAddress ?? "";
+    this.nowMs = core.clock.nowMs();
+    this.guard = new FloodGuard(this.nowMs);
+    this.sender = new Sender(this, core.chunks);
+    this.#keepalive = new Keepalive(this, core);
+    const { maxConcurrentStreams } = core;
+    this.sender.settings([
+      ...(maxConcurrentStreams < 0xffffffff ? [[Setting.maxConcurrentStreams, maxConcurrentStreams] as const] : []),
+      [Setting.initialWindowSize, STREAM_WINDOW],
+      [Setting.maxHeaderListSize, HEADER_LIST_BYTES_MAX],
+    ]);
+    this.sender.windowUpdate(0, CONNECTION_WINDOW - WINDOW_DEFAULT);
+    socket.setNoDelay(true);
+    socket.on("data", (chunk: Buffer) => this.#onChunk(chunk));
+    socket.on("end", () => this.#end());
+    socket.on("close", () => this.#onClose());
+    if (head.length > 0) this.#onChunk(head);
+    else this.sender.flush();
+  }
+
+  get streamCount(): number {
+    return this.#streams.size;
+  }
+
+  /** Queues the flush of what was written outside of reading, once for this turn. */
+  touch(): void {
+    if (!this.#reading) this.core.flushLater(this);
+  }
+
+  /** The stream has ended on both sides, or must be treated so. A client that is not done yet is told to stop. */
+  finished(stream: Stream): void {
+    this.#streams.delete(stream.id);
+    if (this.#recent === stream) this.#recent = undefined;
+    if (!stream.remoteClosed) {
+      this.#noteEarlyClosed(stream.id);
+      this.sender.reset(stream.id, H2Error.none);
+    }
+    this.guard.earn(Earning.callDone);
+    if (this.#draining && this.#streams.size === 0) this.#end();
+  }
+
+  /** Ends a stream with an error of HTTP/2. */
+  resetStream(id: number, code: number): void {
+    this.sender.reset(id, code);
+    this.touch();
+    const stream = this.#streams.get(id);
+    if (stream === undefined) return;
+    this.#noteEarlyClosed(id);
+    this.#drop(stream);
+  }
+
+  /** Bytes of a stream have been taken in: the client may send as many again. */
+  returnCredit(stream: Stream, bytes: number): void {
+    stream.receiveCredit += bytes;
+    if (stream.receiveCredit < STREAM_CREDIT_STEP || stream.remoteClosed || stream.localClosed) return;
+    this.sender.windowUpdate(stream.id, stream.receiveCredit);
+    stream.receiveWindow += stream.receiveCredit;
+    stream.receiveCredit = 0;
+    this.touch();
+  }
+
+  /** A reader that had paused goes on: gives back whatever its window lacks. */
+  returnWithheld(stream: Stream): void {
+    stream.receiveCredit = STREAM_WINDOW - stream.receiveWindow;
+    this.returnCredit(stream, 0);
+  }
+
+  /** Remembers a call that can start although its END_STREAM is not here: it starts when all that was read is seen. */
+  startAfterRead(call: Call): void {
+    this.#eager.push(call);
+  }
+
+  /** Says which streams will be finished, refuses new ones, and ends when they are done. */
+  drain(): void {
+    if (this.#draining || this.#ended || this.closed) return;
+    this.#draining = true;
+    this.sender.goaway(this.#lastStreamId, H2Error.none, "");
+    this.sender.flush();
+    if (this.#streams.size === 0) this.#end();
+  }
+
+  /** A connection error: says why, ends all calls and the connection. */
+  fail(code: number, reason: string): void {
+    if (this.#ended || this.closed) return;
+    this.core.stats.connectionErrors++;
+    this.core.logger.debug("closed an HTTP/2 connection after an error", {
+      "remote-addr": this.remoteAddress,
+      "http2-error-code": code,
+      reason,
+    });
+    this.sender.goaway(this.#lastStreamId, code, reason);
+    this.#end(LINGER_AFTER_ERROR_MS);
+    this.#dropAll();
+  }
+
+  /** The socket no longer drains: nothing is read until it does, which bounds what waits in it. */
+  pauseReading(): void {
+    this.socket.pause();
+  }
+
+  resumeReading(): void {
+    if (!this.closed) this.socket.resume();
+  }
+
+  /** Cuts the connection off; calls are cancelled. */
+  destroy(): void {
+    this.socket.destroy();
+    this.#onClose();
+  }
+
+  #end(lingerMs = LINGER_MS): void {
+    if (this.closed || this.#ended) return;
+    this.#ended = true;
+    this.sender.flush();
+    this.sender.close();
+    this.#linger = this.core.clock.after(lingerMs, () => this.socket.destroy());
+    this.socket.end();
+    // What still comes in is read and dropped: closing on unread bytes would reset the connection under our last words.
+    this.socket.resume();
+  }
+
+  #onClose(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#linger?.cancel();
+    this.#keepalive.stop();
+    this.sender.close();
+    this.#dropAll();
+    this.core.connectionClosed(this);
+  }
+
+  #dropAll(): void {
+    for (const stream of [...this.#streams.values()]) this.#drop(stream);
+  }
+
+  #drop(stream: Stream): void {
+    this.#streams.delete(stream.id);
+    if (this.#recent === stream) this.#recent = undefined;
+    stream.remoteClosed = true;
+    stream.localClosed = true;
+    this.sender.forget(stream);
+    stream.onReset();
+    if (this.#draining && this.#streams.size === 0) this.#end();
+  }
+
+  // ---- reading
+
+  #onChunk(chunk: Buffer): void {
+    if (this.#ended || this.closed) return;
+    this.nowMs = this.core.clock.nowMs();
+    this.#keepalive.lastReadMs = this.nowMs;
+    this.core.stats.bytesReceived += chunk.length;
+    this.#reading = true;
+    let pos = 0;
+    if (this.#rest !== undefined) pos = this.#completeRest(chunk);
+    if (pos >= 0) pos = this.#frames(chunk, pos, chunk.length);
+    if (!this.#ended && !this.closed) {
+      if (pos >= 0 && pos < chunk.length) this.#keepRest(chunk, pos);
+      if (this.#eager.length > 0) this.#startEager();
+    }
+    this.#reading = false;
+    this.sender.flush();
+  }
+
+  #startEager(): void {
+    const calls = this.#eager;
+    this.#eager = [];
+    for (const call of calls) call.start();
+  }
+
+  /** Keeps the start of a frame, in a buffer of the frame's size: the rest is copied behind it. */
+  #keepRest(chunk: Buffer, pos: number): void {
+    const have = chunk.length - pos;
+    const need = have < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : FRAME_HEADER_BYTES + chunk.readUIntBE(pos, 3);
+    this.#rest = Buffer.allocUnsafeSlow(need);
+    this.#restLength = chunk.copy(this.#rest, 0, pos);
+  }
+
+  /** Completes the frame that the last chunk began. Returns where the next starts, or -1 when all of this chunk was used up. */
+  #completeRest(chunk: Buffer): number {
+    let pos = 0;
+    let rest = this.#rest!;
+    if (this.#restLength < FRAME_HEADER_BYTES) {
+      pos = Math.min(FRAME_HEADER_BYTES - this.#restLength, chunk.length);
+      chunk.copy(rest, this.#restLength, 0, pos);
+      this.#restLength += pos;
+      if (this.#restLength < FRAME_HEADER_BYTES) return -1;
+    }
+    const length = rest.readUIntBE(0, 3);
+    if (length > FRAME_BYTES_MAX) {
+      this.#frameTooLarge(rest[3]!, length);
+      return -1;
+    }
+    const need = FRAME_HEADER_BYTES + length;
+    if (rest.length < need) {
+      const grown = Buffer.allocUnsafeSlow(need);
+      rest.copy(grown, 0, 0, this.#restLength);
+      this.#rest = rest = grown;
+    }
+    const take = Math.min(need - this.#restLength, chunk.length - pos);
+    chunk.copy(rest, this.#restLength, pos, pos + take);
+    this.#restLength += take;
+    if (this.#restLength < need) return -1;
+    this.#rest = undefined;
+    this.#restLength = 0;
+    this.#frames(rest, 0, need);
+    return this.#ended || this.closed ? -1 : pos + take;
+  }
+
+  /** Processes all complete frames and returns where the first incomplete one starts. */
+  #frames(buf: Buffer, pos: number, end: number): number {
+    while (end - pos >= FRAME_HEADER_BYTES) {
+      const length = (buf[pos]! << 16) | (buf[pos + 1]! << 8) | buf[pos + 2]!;
+      const type = buf[pos + 3]!;
+      if (length > FRAME_BYTES_MAX) {
+        this.#frameTooLarge(type, length);
+        return -1;
+      }
+      const start = pos + FRAME_HEADER_BYTES;
+      const stop = start + length;
+      if (stop > end) return pos;
+      const flags = buf[pos + 4]!;
+      const id = ((buf[pos + 5]! & 0x7f) << 24) | (buf[pos + 6]! << 16) | (buf[pos + 7]! << 8) | buf[pos + 8]!;
+      pos = stop;
+      if (type === FrameType.data && this.#blockStream === 0) this.#data(buf, start, stop, flags, id);
+      else if (type === FrameType.headers && this.#blockStream === 0) this.#headers(buf, start, stop, flags, id);
+      else this.#otherFrame(buf, start, stop, type, flags, id);
+      if (this.#ended || this.closed) return -1;
+    }
+    return pos;
+  }
+
+  #frameTooLarge(type: number, length: number): void {
+    this.fail(H2Error.frameSize, `frame of type ${type} and ${length} bytes, more than ${FRAME_BYTES_MAX}`);
+  }
+
+  #otherFrame(buf: Buffer, start: number, end: number, type: number, flags: number, id: number): void {
+    if (this.#blockStream !== 0 && (type !== FrameType.continuation || id !== this.#blockStream)) {
+      return this.fail(H2Error.protocol, `frame of type ${type} inside a header block`);
+    }
+    if (!this.#settingsSeen && type !== FrameType.settings) {
+      return this.fail(H2Error.protocol, "the first frame is not SETTINGS");
+    }
+    switch (type) {
+      case FrameType.settings:
+        return this.#settings(buf, start, end, flags, id);
+      case FrameType.windowUpdate:
+        return this.#windowUpdate(buf, start, end, id);
+      case FrameType.ping:
+        return this.#ping(buf, start, end, flags, id);
+      case FrameType.rstStream:
+        return this.#rstStream(start, end, id);
+      case FrameType.priority:
+        return this.#priority(buf, start, end, id);
+      case FrameType.goaway:
+        if (id !== 0) return this.fail(H2Error.protocol, "GOAWAY on a stream");
+        if (end - start < 8) return this.fail(H2Error.frameSize, "GOAWAY below 8 bytes");
+        return;
+      case FrameType.continuation:
+        return this.#continuation(buf, start, end, flags, id);
+      case FrameType.pushPromise:
+        return this.fail(H2Error.protocol, "PUSH_PROMISE from a client");
+      default:
+        this.#spend(Cost.unknownFrame, "too many frames of unknown types");
+    }
+  }
+
+  #spend(cost: number, flood: string): boolean {
+    if (this.guard.spend(cost, this.nowMs)) return true;
+    this.fail(H2Error.enhanceYourCalm, flood);
+    return false;
+  }
+
+  // ---- data
+
+  #data(buf: Buffer, from: number, to: number, flags: number, id: number): void {
+    const bytes = to - from;
+    this.#receiveWindow -= bytes;
+    if (this.#receiveWindow < 0) return this.fail(H2Error.flowControl, "DATA beyond the window of the connection");
+    this.#receiveCredit += bytes;
+    if (this.#receiveCredit >= CONNECTION_CREDIT_STEP) {
+      // Independent of what the streams do with it, so that a slow one cannot stop the others.
+      this.sender.windowUpdate(0, this.#receiveCredit);
+      this.#receiveWindow += this.#receiveCredit;
+      this.#receiveCredit = 0;
+    }
+    let stream = this.#recent;
+    if (stream === undefined || stream.id !== id) {
+      stream = this.#streams.get(id);
+      if (stream === undefined) return this.#dataOnNoStream(id);
+      this.#recent = stream;
+    }
+    if (stream.remoteClosed) return this.#streamError(id, H2Error.streamClosed);
+    let start = from;
+    let end = to;
+    if ((flags & Flag.padded) !== 0) {
+      const padding = bytes > 0 ? buf[start++]! : 0;
+      end -= padding;
+      if (bytes === 0 || end < start) return this.fail(H2Error.protocol, "padding longer than its DATA frame");
+    }
+    stream.receiveWindow -= bytes;
+    if (stream.receiveWindow < 0) return this.#streamError(id, H2Error.flowControl);
+    stream.receivedBytes += end - start;
+    const last = (flags & Flag.endStream) !== 0;
+    if (last) {
+      stream.remoteClosed = true;
+      const { contentLength } = stream.head;
+      if (contentLength >= 0 && contentLength !== stream.receivedBytes) return this.#streamError(id, H2Error.protocol);
+    } else if (bytes < TINY_DATA_BYTES && !this.#spend(Cost.tinyData, "too many tiny DATA frames")) return;
+    stream.onData(buf, start, end, last);
+    if (!last) this.returnCredit(stream, stream.paused ? 0 : bytes);
+  }
+
+  #dataOnNoStream(id: number): void {
+    if (id === 0 || id > this.#lastStreamId || (id & 1) === 0) {
+      return this.fail(H2Error.protocol, `DATA on stream ${id}, which is not open`);
+    }
+    if (!this.#wasEarlyClosed(id)) this.#streamError(id, H2Error.streamClosed);
+  }
+
+  #noteEarlyClosed(id: number): void {
+    this.#earlyClosed[this.#earlyClosedNext] = id;
+    this.#earlyClosedNext = (this.#earlyClosedNext + 1) % EARLY_CLOSED_KEPT;
+  }
+
+  #wasEarlyClosed(id: number): boolean {
+    return this.#earlyClosed.includes(id);
+  }
+
+  /** Resets a stream for the client's mistake, which costs it budget. */
+  #streamError(id: number, code: number): void {
+    if (this.#spend(Cost.reset, "too many stream errors")) this.resetStream(id, code);
+  }
+
+  // ---- headers
+
+  #headers(buf: Buffer, from: number, to: number, flags: number, id: number): void {
+    if (!this.#settingsSeen) return this.fail(H2Error.protocol, "the first frame is not SETTINGS");
+    if ((id & 1) === 0) return this.fail(H2Error.protocol, `HEADERS on stream ${id}`);
+    let start = from;
+    let end = to;
+    if ((flags & Flag.padded) !== 0) {
+      const padding = to > from ? buf[start++]! : 0;
+      end -= padding;
+    }
+    let dependsOnItself = false;
+    if ((flags & Flag.priority) !== 0) {
+      dependsOnItself = end - start >= 5 && (buf.readUInt32BE(start) & 0x7fffffff) === id;
+      start += 5;
+    }
+    if (end < start) return this.fail(H2Error.protocol, "padding or priority longer than its HEADERS frame");
+    if (dependsOnItself) {
+      return this.fail(H2Error.protocol, `stream ${id} depends on itself`);
+    }
+    const endsStream = (flags & Flag.endStream) !== 0;
+    if ((flags & Flag.endHeaders) !== 0) return this.#headerBlock(buf, start, end, id, endsStream);
+    this.#blockStream = id;
+    this.#blockEndsStream = endsStream;
+    this.#blockParts = [Buffer.from(buf.subarray(start, end))];
+    this.#blockBytes = end - start;
+  }
+
+  #continuation(buf: Buffer, start: number, end: number, flags: number, id: number): void {
+    if (this.#blockStream === 0) return this.fail(H2Error.protocol, "CONTINUATION without a header block");
+    this.#blockBytes += end - start;
+    if (this.#blockBytes > HEADER_BLOCK_BYTES_MAX || this.#blockParts.length > CONTINUATIONS_MAX) {
+      return this.fail(H2Error.enhanceYourCalm, "header block too long");
+    }
+    if (!this.#spend(Cost.continuation, "too many CONTINUATION frames")) return;
+    this.#blockParts.push(Buffer.from(buf.subarray(start, end)));
+    if ((flags & Flag.endHeaders) === 0) return;
+    const block = Buffer.concat(this.#blockParts);
+    this.#blockParts = [];
+    this.#blockStream = 0;
+    this.#headerBlock(block, 0, block.length, id, this.#blockEndsStream);
+  }
+
+  #headerBlock(buf: Buffer, start: number, end: number, id: number, endsStream: boolean): void {
+    const version = this.#decoder.version;
+    let head = this.#heads.get(buf, start, end, version);
+    if (head === undefined) {
+      const fields: HeaderField[] = [];
+      try {
+        this.#decoder.decode(buf, start, end, fields, HEADER_LIST_BYTES_MAX);
+      } catch (error) {
+        if (error instanceof HpackError) return this.fail(H2Error.compression, error.message);
+        throw error;
+      }
+      if (this.#decoder.listSize > HEADER_BOMB_BYTES) {
+        return this.fail(H2Error.enhanceYourCalm, `header list of ${this.#decoder.listSize} bytes`);
+      }
+      if (id <= this.#lastStreamId) return this.#trailers(fields, id, endsStream);
+      head = new RequestHead<Route>(fields);
+      head.route = this.core.routes.get(head.path);
+      if (this.#decoder.listSize > HEADER_LIST_BYTES_MAX) {
+        head.malformed = "";
+        head.refusal = this.core.headersTooLarge;
+      } else if (this.#decoder.version === version) this.#heads.put(buf, start, end, version, head);
+    } else if (id <= this.#lastStreamId) return this.#trailers(head.fields, id, endsStream);
+    this.#lastStreamId = id;
+    this.#open(id, head, endsStream);
+  }
+
+  /** A second block on a stream: it may only end it, and may hold no pseudo-header. */
+  #trailers(fields: readonly HeaderField[], id: number, endsStream: boolean): void {
+    const stream = this.#streams.get(id);
+    if (stream === undefined) {
+      if (this.#wasEarlyClosed(id)) return;
+      return this.fail(H2Error.streamClosed, `HEADERS on stream ${id}, which is closed`);
+    }
+    if (stream.remoteClosed) return this.#streamError(id, H2Error.streamClosed);
+    const valid = fields.every((field) => field.valid && field.name.charCodeAt(0) !== 0x3a);
+    const { contentLength } = stream.head;
+    if (!endsStream || !valid || (contentLength >= 0 && contentLength !== stream.receivedBytes)) {
+      return this.#streamError(id, H2Error.protocol);
+    }
+    stream.remoteClosed = true;
+    stream.onData(NO_BYTES, 0, 0, true);
+  }
+
+  #open(id: number, head: RequestHead<Route>, endsStream: boolean): void {
+    const { core } = this;
+    if (head.malformed !== "" || (endsStream && head.contentLength > 0)) {
+      return this.#streamError(id, H2Error.protocol);
+    }
+    if (
+      this.#streams.size >= Math.min(core.maxConcurrentStreams, STREAMS_MAX) ||
+      this.#draining ||
+      this.sender.queuedBytes > SEND_QUEUE_BYTES_REFUSE
+    ) {
+      return this.#streamError(id, H2Error.refusedStream);
+    }
+    core.stats.streams++;
+    const stream = head.isGrpc ? new Call(this, id, head) : new PlainStream(this, id, head);
+    stream.remoteClosed = endsStream;
+    this.#streams.set(id, stream);
+    this.#recent = stream;
+    stream.onOpen();
+  }
+
+  // ---- the other frames
+
+  #rstStream(start: number, end: number, id: number): void {
+    if (end - start !== 4) return this.fail(H2Error.frameSize, "RST_STREAM is not 4 bytes");
+    if (id === 0 || id > this.#lastStreamId || (id & 1) === 0) {
+      return this.fail(H2Error.protocol, `RST_STREAM on stream ${id}, which is idle`);
+    }
+    if (!this.#spend(Cost.reset, "too many streams reset")) return;
+    const stream = this.#streams.get(id);
+    if (stream !== undefined) this.#drop(stream);
+  }
+
+  #priority(buf: Buffer, start: number, end: number, id: number): void {
+    if (id === 0) return this.fail(H2Error.protocol, "PRIORITY on stream 0");
+    if (end - start !== 5) return this.#streamError(id, H2Error.frameSize);
+    if ((buf.readUInt32BE(start) & 0x7fffffff) === id) return this.#streamError(id, H2Error.protocol);
+    this.#spend(Cost.priority, "too many PRIORITY frames");
+  }
+
+  #settings(buf: Buffer, start: number, end: number, flags: number, id: number): void {
+    if (id !== 0) return this.fail(H2Error.protocol, "SETTINGS on a stream");
+    if ((flags & Flag.ack) !== 0) {
+      if (!this.#settingsSeen) return this.fail(H2Error.protocol, "the first frame is a SETTINGS acknowledgement");
+      if (end > start) this.fail(H2Error.frameSize, "SETTINGS acknowledgement with a payload");
+      return;
+    }
+    if ((end - start) % 6 !== 0) return this.fail(H2Error.frameSize, "SETTINGS is not a multiple of 6 bytes");
+    this.#settingsSeen = true;
+    // A change of the window touches every stream.
+    if (!this.#spend(Cost.settings + (this.#streams.size >>> 6), "too many SETTINGS frames")) return;
+    for (let pos = start; pos < end; pos += 6) {
+      const problem = this.#setting(buf.readUInt16BE(pos), buf.readUInt32BE(pos + 2));
+      if (problem !== 0) return this.fail(problem, "SETTINGS value out of range");
+    }
+    this.sender.settingsAck();
+    this.sender.pump();
+  }
+
+  #setting(name: number, value: number): number {
+    switch (name) {
+      case Setting.headerTableSize:
+        this.sender.encoder.setPeerTableSize(value);
+        return 0;
+      case Setting.enablePush:
+        return value > 1 ? H2Error.protocol : 0;
+      case Setting.maxFrameSize:
+        return value < FRAME_BYTES_MAX || value > 0xffffff ? H2Error.protocol : 0;
+      case Setting.initialWindowSize: {
+        if (value > WINDOW_MAX) return H2Error.flowControl;
+        const delta = value - this.peerInitialWindow;
+        this.peerInitialWindow = value;
+        if (delta === 0) return 0;
+        for (const stream of this.#streams.values()) {
+          stream.sendWindow += delta;
+          if (stream.sendWindow > WINDOW_MAX) return H2Error.flowControl;
+          if (delta > 0) this.sender.makeReady(stream);
+        }
+        return 0;
+      }
+      default:
+        return 0;
+    }
+  }
+
+  #ping(buf: Buffer, start: number, end: number, flags: number, id: number): void {
+    if (id !== 0) return this.fail(H2Error.protocol, "PING on a stream");
+    if (end - start !== 8) return this.fail(H2Error.frameSize, "PING is not 8 bytes");
+    if ((flags & Flag.ack) !== 0) return;
+    if (!this.#spend(Cost.ping, "too many PING frames")) return;
+    this.sender.ping(true, buf.subarray(start, end));
+    if (!this.#keepalive.allowsPing(this.nowMs)) this.fail(H2Error.enhanceYourCalm, "too_many_pings");
+  }
+
+  #windowUpdate(buf: Buffer, start: number, end: number, id: number): void {
+    if (end - start !== 4) return this.fail(H2Error.frameSize, "WINDOW_UPDATE is not 4 bytes");
+    if (!this.#spend(Cost.windowUpdate, "too many WINDOW_UPDATE frames")) return;
+    const increment = buf.readUInt32BE(start) & 0x7fffffff;
+    if (id === 0) {
+      if (increment === 0) return this.fail(H2Error.protocol, "WINDOW_UPDATE of 0");
+      this.sender.window += increment;
+      if (this.sender.window > WINDOW_MAX) return this.fail(H2Error.flowControl, "window above 2^31-1");
+      return this.sender.pump();
+    }
+    const stream = this.#streams.get(id);
+    if (stream === undefined) {
+      if (id > this.#lastStreamId) this.fail(H2Error.protocol, `WINDOW_UPDATE on stream ${id}, which is idle`);
+      return;
+    }
+    if (increment === 0) return this.#streamError(id, H2Error.protocol);
+    stream.sendWindow += increment;
+    if (stream.sendWindow > WINDOW_MAX) return this.#streamError(id, H2Error.flowControl);
+    this.sender.makeReady(stream);
+    this.sender.pump();
+  }
+}
+
+const NO_BYTES = Buffer.alloc(0);

@@ -1,0 +1,98 @@
+/**
+ * Deadlines of all running calls, in a hashed timer wheel: adding and removing one is a few pointer writes, because most
+ * calls carry a deadline of seconds and finish in microseconds. One periodic timer turns the wheel while it holds any.
+ */
+import type { Clock, Timer } from "../base/clock.ts";
+
+export interface Expiring {
+  readonly deadlineMs: number;
+  /** Links of the wheel's own; an entry is in the wheel when `wheelSlot` is not negative. */
+  wheelSlot: number;
+  wheelNext: Expiring | null;
+  wheelPrevious: Expiring | null;
+  onDeadline(): void;
+}
+
+/** How late a deadline may be noticed. */
+const TICK_MS = 10;
+const SLOTS = 512;
+/** Turns that an empty wheel keeps its timer, so that a quiet server does not start one for every call. */
+const IDLE_TICKS = 100;
+
+export class DeadlineWheel {
+  readonly #clock: Clock;
+  readonly #slots: (Expiring | null)[] = new Array(SLOTS).fill(null);
+  #count = 0;
+  #timer: Timer | undefined;
+  #lastTick = 0;
+  #idleTicks = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get size(): number {
+    return this.#count;
+  }
+
+  add(entry: Expiring): void {
+    // One past the tick of the deadline: when the wheel reaches it, the deadline has passed.
+    const slot = (Math.floor(entry.deadlineMs / TICK_MS) + 1) % SLOTS;
+    const first = this.#slots[slot]!;
+    entry.wheelSlot = slot;
+    entry.wheelNext = first;
+    entry.wheelPrevious = null;
+    if (first !== null) first.wheelPrevious = entry;
+    this.#slots[slot] = entry;
+    this.#count++;
+    if (this.#timer === undefined) this.#start();
+  }
+
+  remove(entry: Expiring): void {
+    if (entry.wheelSlot < 0) return;
+    const { wheelNext, wheelPrevious } = entry;
+    if (wheelPrevious === null) this.#slots[entry.wheelSlot] = wheelNext;
+    else wheelPrevious.wheelNext = wheelNext;
+    if (wheelNext !== null) wheelNext.wheelPrevious = wheelPrevious;
+    entry.wheelSlot = -1;
+    entry.wheelNext = null;
+    entry.wheelPrevious = null;
+    this.#count--;
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+  }
+
+  #start(): void {
+    this.#idleTicks = 0;
+    this.#lastTick = Math.floor(this.#clock.nowMs() / TICK_MS);
+    this.#timer = this.#clock.every(TICK_MS, () => this.#turn());
+  }
+
+  #turn(): void {
+    const now = this.#clock.nowMs();
+    const tick = Math.floor(now / TICK_MS);
+    if (this.#count === 0) {
+      this.#lastTick = tick;
+      if (++this.#idleTicks > IDLE_TICKS) this.stop();
+      return;
+    }
+    this.#idleTicks = 0;
+    const due: Expiring[] = [];
+    const from = Math.max(this.#lastTick + 1, tick - SLOTS + 1);
+    for (let t = from; t <= tick; t++) {
+      for (let entry: Expiring | null = this.#slots[t % SLOTS]!; entry !== null; entry = entry.wheelNext) {
+        if (entry.deadlineMs <= now) due.push(entry);
+      }
+    }
+    this.#lastTick = tick;
+    // What one entry does may remove another that is due, so each is looked at again.
+    for (const entry of due) {
+      if (entry.wheelSlot < 0) continue;
+      this.remove(entry);
+      entry.onDeadline();
+    }
+  }
+}

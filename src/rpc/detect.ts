@@ -1,0 +1,43 @@
+/** Tells HTTP/2 from anything else by a connection's first bytes, so that one port serves both. */
+import type { Clock } from "../base/clock.ts";
+import { PREFACE } from "./protocol.ts";
+import type { RpcSocket } from "./server.ts";
+
+/** A client that has not said so much by then is cut off. */
+const FIRST_BYTES_MS = 30_000;
+
+/**
+ * Calls `decided` once: "http2" with what follows the preface, "http1" with all that was read, or "gone" when the client
+ * left or said nothing in time. The socket is paused only for "http1".
+ */
+export function detectProtocol(
+  clock: Clock,
+  socket: RpcSocket,
+  decided: (protocol: "http2" | "http1" | "gone", head: Buffer) => void,
+): void {
+  let head: Buffer = NO_BYTES;
+  const timer = clock.after(FIRST_BYTES_MS, () => finish("gone"));
+  const gone = (): void => finish("gone");
+
+  function finish(protocol: "http2" | "http1" | "gone"): void {
+    timer.cancel();
+    socket.off("data", onData);
+    socket.off("end", gone);
+    socket.off("close", gone);
+    if (protocol === "http1") socket.pause();
+    decided(protocol, protocol === "http2" ? head.subarray(PREFACE.length) : head);
+  }
+
+  function onData(chunk: Buffer): void {
+    head = head.length === 0 ? chunk : Buffer.concat([head, chunk]);
+    const compared = Math.min(head.length, PREFACE.length);
+    if (head.compare(PREFACE, 0, compared, 0, compared) !== 0) finish("http1");
+    else if (compared === PREFACE.length) finish("http2");
+  }
+
+  socket.on("data", onData);
+  socket.on("end", gone);
+  socket.on("close", gone);
+}
+
+const NO_BYTES = Buffer.alloc(0);

@@ -1,0 +1,72 @@
+/**
+ * Pings of one connection, as grpc-go handles them: ours, sent after a long silence, must be answered in time; the client's
+ * may not come more often than the policy allows.
+ */
+import type { Timer } from "../base/clock.ts";
+import type { Connection } from "./connection.ts";
+import type { RpcCore } from "./server.ts";
+
+const STRIKES_MAX = 2;
+/** Between pings of a client that has no call, when it may not send them. */
+const IDLE_PING_MS = 2 * 3600 * 1000;
+const PING_PAYLOAD = Buffer.from("kvorum\0\0", "latin1");
+
+export class Keepalive {
+  /** When anything last arrived. */
+  lastReadMs: number;
+
+  readonly #connection: Connection;
+  readonly #core: RpcCore;
+  #timer: Timer;
+  #lastPingMs = -Infinity;
+  #strikes = 0;
+  /** Headers and data that had been sent when the last ping came. */
+  #framesSentAtPing = 0;
+
+  constructor(connection: Connection, core: RpcCore) {
+    this.#connection = connection;
+    this.#core = core;
+    this.lastReadMs = connection.nowMs;
+    this.#timer = this.#after(core.keepalive.intervalMs);
+  }
+
+  stop(): void {
+    this.#timer.cancel();
+  }
+
+  /** False when the client has pinged too often for too long. Any reply that we send in between forgives it. */
+  allowsPing(nowMs: number): boolean {
+    const { minTimeMs, permitWithoutStream } = this.#core.keepalive;
+    const { sender, streamCount } = this.#connection;
+    const since = nowMs - this.#lastPingMs;
+    this.#lastPingMs = nowMs;
+    if (sender.framesSent !== this.#framesSentAtPing) {
+      this.#framesSentAtPing = sender.framesSent;
+      this.#strikes = 0;
+      return true;
+    }
+    if (since < (streamCount > 0 || permitWithoutStream ? minTimeMs : IDLE_PING_MS)) this.#strikes++;
+    return this.#strikes <= STRIKES_MAX;
+  }
+
+  /** A timer of Node takes at most 2^31-1 milliseconds. */
+  #after(delayMs: number): Timer {
+    return this.#core.clock.after(Math.min(Math.max(1, delayMs), 2147483647), () => this.#check());
+  }
+
+  #check(): void {
+    const { intervalMs, timeoutMs } = this.#core.keepalive;
+    const silentMs = this.#core.clock.nowMs() - this.lastReadMs;
+    if (silentMs < intervalMs) {
+      this.#timer = this.#after(intervalMs - silentMs);
+      return;
+    }
+    const sentAtMs = this.#core.clock.nowMs();
+    this.#connection.sender.ping(false, PING_PAYLOAD);
+    this.#connection.sender.flush();
+    this.#timer = this.#core.clock.after(timeoutMs, () => {
+      if (this.lastReadMs < sentAtMs) this.#connection.destroy();
+      else this.#check();
+    });
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * An HTTP/2 request that is not gRPC: its body is collected, then it is handed to the server's `http2Request`, which
+ * serves what HTTP/1 clients get too (health, metrics, the JSON gateway).
+ */
+import type { Connection } from "./connection.ts";
+import type { RequestHead } from "./head.ts";
+import type { HeaderPair } from "./hpack/encoder.ts";
+import { RECEIVE_BUFFER_BYTES_MAX, STREAM_QUEUE_HIGH } from "./protocol.ts";
+import type { PlainRequest, Route, RpcSocket } from "./server.ts";
+import { quote } from "./status.ts";
+import { Stream } from "./stream.ts";
+
+export class PlainStream extends Stream implements PlainRequest {
+  onCancel: (() => void) | null = null;
+  onDrain: (() => void) | null = null;
+  cancelled = false;
+  body: Buffer = NO_BODY;
+
+  #parts: Buffer[] = [];
+  #bytes = 0;
+  #wantsDrain = false;
+
+  constructor(connection: Connection, id: number, head: RequestHead<Route>) {
+    super(connection, id, head);
+  }
+
+  get method(): string {
+    return this.head.method;
+  }
+
+  get path(): string {
+    return this.head.path;
+  }
+
+  get authority(): string {
+    return this.head.authority;
+  }
+
+  get scheme(): string {
+    return this.head.scheme;
+  }
+
+  get remoteAddress(): string {
+    return this.connection.remoteAddress;
+  }
+
+  get socket(): RpcSocket {
+    return this.connection.socket;
+  }
+
+  get headers(): Record<string, string> {
+    const out: Record<string, string> = Object.create(null);
+    for (const { name, value } of this.head.fields) {
+      if (name.charCodeAt(0) === 0x3a) continue;
+      const before = out[name];
+      out[name] = before === undefined ? value : `${before}${name === "cookie" ? "; " : ", "}${value}`;
+    }
+    return out;
+  }
+
+  respond(status: number, headers: Readonly<Record<string, string>>, body: string | Uint8Array): void {
+    const bytes = typeof body === "string" ? Buffer.from(body, "utf8") : body;
+    this.respondHead(status, { ...headers, "content-length": String(bytes.length) });
+    if (this.head.method !== "HEAD") this.write(bytes);
+    this.end();
+  }
+
+  respondHead(status: number, headers: Readonly<Record<string, string>>): void {
+    if (this.cancelled) return;
+    if (this.headersSent) throw new Error(`handler of ${this.path} answered a request twice`);
+    const fields: HeaderPair[] = [[":status", String(status)]];
+    for (const [name, value] of Object.entries(headers)) fields.push([name.toLowerCase(), value]);
+    const { sender } = this.connection;
+    sender.headers(this, sender.encoder.block(fields), false);
+  }
+
+  write(bytes: Uint8Array): boolean {
+    if (this.cancelled) return false;
+    if (this.localClosed) throw new Error(`handler of ${this.path} wrote after the end of its answer`);
+    this.connection.sender.data(this, Buffer.from(bytes));
+    this.#wantsDrain = this.queueBytes > STREAM_QUEUE_HIGH;
+    return !this.#wantsDrain;
+  }
+
+  end(): void {
+    if (!this.cancelled && !this.localClosed) this.connection.sender.endData(this);
+  }
+
+  onOpen(): void {
+    const { head, connection } = this;
+    if (head.refusal !== undefined) return this.respond(head.refusal.httpStatus, {}, head.refusal.message);
+    if (connection.core.http2Request === undefined || head.method === "CONNECT") {
+      const status = head.method === "CONNECT" ? 405 : 415;
+      return this.respond(status, {}, `invalid gRPC request content-type ${quote(head.contentType)}`);
+    }
+    if (this.remoteClosed) this.#start();
+  }
+
+  onData(buf: Buffer, start: number, end: number, last: boolean): void {
+    if (this.localClosed) return;
+    if (end > start) {
+      const { connection } = this;
+      this.#bytes += end - start;
+      connection.receiveBufferedBytes += end - start;
+      this.#parts.push(Buffer.from(buf.subarray(start, end)));
+      const most = connection.core.maxRecvMessageBytes;
+      if (this.#bytes > most || connection.receiveBufferedBytes > RECEIVE_BUFFER_BYTES_MAX) {
+        this.#dropParts();
+        return this.respond(413, {}, `request body larger than max (${most} bytes)`);
+      }
+    }
+    if (last) this.#start();
+  }
+
+  onReset(): void {
+    this.#dropParts();
+    if (this.cancelled) return;
+    this.cancelled = true;
+    this.onCancel?.();
+  }
+
+  onQueueDrained(): void {
+    if (!this.#wantsDrain || this.localClosed) return;
+    this.#wantsDrain = false;
+    this.onDrain?.();
+  }
+
+  #start(): void {
+    this.body = Buffer.concat(this.#parts);
+    this.#dropParts();
+    this.connection.core.http2Request!(this);
+  }
+
+  #dropParts(): void {
+    this.connection.receiveBufferedBytes -= this.#bytes;
+    this.#parts = [];
+    this.#bytes = 0;
+  }
+}
+
+const NO_BODY = Buffer.alloc(0);

@@ -1,0 +1,340 @@
+/**
+ * The sending half of a connection: writes frames into the output, keeps the windows that the client granted, and shares
+ * what it may send fairly among the streams that have data waiting, one frame each in turn.
+ *
+ * The usual reply (headers, one message, trailers, all windows open) is written in one piece without touching a queue.
+ */
+import type { Connection } from "./connection.ts";
+import { Earning } from "./guard.ts";
+import { HpackEncoder } from "./hpack/encoder.ts";
+import { type ChunkPool, Output } from "./output.ts";
+import {
+  Flag,
+  FRAME_BYTES_MAX,
+  FRAME_HEADER_BYTES,
+  FrameType,
+  H2Error,
+  SEND_QUEUE_BYTES_MAX,
+  STREAM_QUEUE_HIGH,
+  WINDOW_DEFAULT,
+} from "./protocol.ts";
+import type { Stream, Trailers } from "./stream.ts";
+
+/** Length prefix of a gRPC message. */
+const PREFIX_BYTES = 5;
+/** Below this a loop copies faster than a call to the runtime. */
+const COPY_LOOP_MAX = 32;
+const GOAWAY_TEXT_MAX = 256;
+
+export class Sender {
+  readonly encoder = new HpackEncoder();
+  /** Bytes of data that the client lets the whole connection send. */
+  window = WINDOW_DEFAULT;
+  /** Bytes that wait in the streams. */
+  queuedBytes = 0;
+  /** Frames of headers and data, which forgive a client's pings. */
+  framesSent = 0;
+
+  readonly #connection: Connection;
+  readonly #output: Output;
+  #readyFirst: Stream | null = null;
+  #readyLast: Stream | null = null;
+
+  constructor(connection: Connection, pool: ChunkPool) {
+    this.#connection = connection;
+    this.#output = new Output(connection.socket, pool, () => this.#onDrain());
+  }
+
+  flush(): void {
+    const output = this.#output;
+    while (output.unflushed > 0) {
+      const before = output.bytesWritten;
+      output.flush();
+      this.#connection.core.stats.bytesSent += output.bytesWritten - before;
+      if (output.bytesWritten === before) return;
+      if (output.blocked) return this.#connection.pauseReading();
+      if (this.#readyFirst !== null) this.pump();
+    }
+  }
+
+  close(): void {
+    this.#output.close();
+  }
+
+  #onDrain(): void {
+    this.pump();
+    this.flush();
+    if (!this.#output.blocked) this.#connection.resumeReading();
+  }
+
+  // ---- streams
+
+  /** Reply headers. */
+  headers(stream: Stream, block: Buffer, endStream: boolean): void {
+    stream.headersSent = true;
+    if (endStream) stream.localClosed = true;
+    this.#headerFrames(stream.id, block, endStream);
+    this.#connection.touch();
+    if (endStream) this.#connection.finished(stream);
+  }
+
+  /** Sends or queues a message with its prefix; `bytes[start .. end)` may be reused at once. */
+  message(stream: Stream, compressed: boolean, bytes: Uint8Array, start: number, end: number): void {
+    const length = end - start;
+    const total = PREFIX_BYTES + length;
+    if (this.#fitsNow(stream, total)) {
+      const at = this.#output.reserve(FRAME_HEADER_BYTES + total);
+      this.#messageFrame(at, stream.id, compressed, bytes, start, end);
+      this.#spendWindow(stream, total);
+    } else {
+      const copy = Buffer.allocUnsafe(total);
+      copy[0] = compressed ? 1 : 0;
+      copy.writeUInt32BE(length, 1);
+      copy.set(bytes.subarray(start, end), PREFIX_BYTES);
+      this.#enqueue(stream, copy);
+    }
+    this.#connection.touch();
+  }
+
+  /** A whole uncompressed unary reply of status OK. */
+  unaryReply(stream: Stream, bytes: Uint8Array, start: number, end: number): void {
+    const headers = this.encoder.grpcHeaders();
+    const total = PREFIX_BYTES + end - start;
+    if (!this.#fitsNow(stream, total)) {
+      this.headers(stream, headers, false);
+      this.message(stream, false, bytes, start, end);
+      return this.trailers(stream, "ok");
+    }
+    const trailers = this.encoder.grpcTrailersOk();
+    const headersBytes = FRAME_HEADER_BYTES + headers.length;
+    const dataBytes = FRAME_HEADER_BYTES + total;
+    const size = headersBytes + dataBytes + FRAME_HEADER_BYTES + trailers.length;
+    const at = this.#output.reserve(size);
+    this.#headerFrame(at, stream.id, Flag.endHeaders, headers);
+    this.#messageFrame(at + headersBytes, stream.id, false, bytes, start, end);
+    this.#headerFrame(at + headersBytes + dataBytes, stream.id, Flag.endHeaders | Flag.endStream, trailers);
+    this.#spendWindow(stream, total);
+    stream.headersSent = true;
+    stream.localClosed = true;
+    this.#connection.finished(stream);
+    this.#connection.touch();
+  }
+
+  /** Sends or queues bytes of a plain body; they become the sender's own. */
+  data(stream: Stream, bytes: Buffer): void {
+    if (bytes.length === 0) return;
+    this.#enqueue(stream, bytes);
+    this.#connection.touch();
+  }
+
+  /** Ends the stream with trailers, after the data that waits. */
+  trailers(stream: Stream, trailers: Trailers): void {
+    stream.localClosed = true;
+    stream.trailers = trailers;
+    if (stream.queue === null) this.#finishQueue(stream);
+    this.#connection.touch();
+  }
+
+  /** Ends the stream without trailers, after the data that waits. */
+  endData(stream: Stream): void {
+    stream.localClosed = true;
+    if (stream.queue === null) this.#finishQueue(stream);
+    this.#connection.touch();
+  }
+
+  /** Drops what waits of a stream that is gone. Its place in the ready list goes when its turn comes. */
+  forget(stream: Stream): void {
+    this.queuedBytes -= stream.queueBytes;
+    stream.queue = null;
+    stream.queueBytes = 0;
+    stream.trailers = null;
+  }
+
+  /** Puts a stream that has data and window in line. */
+  makeReady(stream: Stream): void {
+    if (stream.ready || stream.queue === null || stream.sendWindow <= 0) return;
+    stream.ready = true;
+    stream.readyNext = null;
+    if (this.#readyLast === null) this.#readyFirst = stream;
+    else this.#readyLast.readyNext = stream;
+    this.#readyLast = stream;
+  }
+
+  /** Sends what windows and socket allow, one frame a stream in turn. */
+  pump(): void {
+    while (this.#readyFirst !== null && this.window > 0 && this.#output.hasRoom) {
+      const stream = this.#readyFirst;
+      this.#readyFirst = stream.readyNext;
+      if (this.#readyFirst === null) this.#readyLast = null;
+      stream.ready = false;
+      stream.readyNext = null;
+      if (stream.queue === null) continue;
+      this.#sendQueued(stream);
+      this.makeReady(stream);
+    }
+  }
+
+  // ---- frames of the connection
+
+  settings(pairs: readonly (readonly [number, number])[]): void {
+    let at = this.#frame(FrameType.settings, 0, 0, pairs.length * 6);
+    const { buf } = this.#output;
+    for (const [name, value] of pairs) {
+      buf.writeUInt16BE(name, at);
+      buf.writeUInt32BE(value, at + 2);
+      at += 6;
+    }
+  }
+
+  settingsAck(): void {
+    this.#frame(FrameType.settings, Flag.ack, 0, 0);
+  }
+
+  ping(ack: boolean, payload: Uint8Array): void {
+    const at = this.#frame(FrameType.ping, ack ? Flag.ack : 0, 0, 8);
+    this.#output.buf.set(payload, at);
+  }
+
+  windowUpdate(id: number, increment: number): void {
+    const at = this.#frame(FrameType.windowUpdate, 0, id, 4);
+    this.#output.buf.writeUInt32BE(increment, at);
+  }
+
+  reset(id: number, code: number): void {
+    const at = this.#frame(FrameType.rstStream, 0, id, 4);
+    this.#output.buf.writeUInt32BE(code, at);
+  }
+
+  goaway(lastStreamId: number, code: number, text: string): void {
+    const debug = Buffer.from(text.slice(0, GOAWAY_TEXT_MAX), "latin1");
+    const at = this.#frame(FrameType.goaway, 0, 0, 8 + debug.length);
+    this.#output.buf.writeUInt32BE(lastStreamId, at);
+    this.#output.buf.writeUInt32BE(code, at + 4);
+    this.#output.buf.set(debug, at + 8);
+  }
+
+  // ---- inside
+
+  /** True when so many bytes of data can go out at once, in one frame, ahead of nothing. */
+  #fitsNow(stream: Stream, bytes: number): boolean {
+    return (
+      bytes <= FRAME_BYTES_MAX &&
+      bytes <= this.window &&
+      bytes <= stream.sendWindow &&
+      stream.queue === null &&
+      this.#output.hasRoom
+    );
+  }
+
+  #spendWindow(stream: Stream, bytes: number): void {
+    this.window -= bytes;
+    stream.sendWindow -= bytes;
+    this.framesSent++;
+    this.#connection.guard.earn(Earning.dataSent);
+  }
+
+  #enqueue(stream: Stream, bytes: Buffer): void {
+    if (stream.queue === null) stream.queue = [bytes];
+    else stream.queue.push(bytes);
+    stream.queueBytes += bytes.length;
+    this.queuedBytes += bytes.length;
+    if (this.queuedBytes > SEND_QUEUE_BYTES_MAX) {
+      return this.#connection.fail(H2Error.enhanceYourCalm, `${this.queuedBytes} bytes of replies wait to be read`);
+    }
+    this.makeReady(stream);
+    this.pump();
+  }
+
+  #sendQueued(stream: Stream): void {
+    const queue = stream.queue!;
+    const first = queue[0]!;
+    const offset = stream.queueOffset;
+    const bytes = Math.min(FRAME_BYTES_MAX, this.window, stream.sendWindow, first.length - offset);
+    const at = this.#frame(FrameType.data, 0, stream.id, bytes);
+    first.copy(this.#output.buf, at, offset, offset + bytes);
+    this.#spendWindow(stream, bytes);
+    const before = stream.queueBytes;
+    stream.queueBytes -= bytes;
+    this.queuedBytes -= bytes;
+    if (offset + bytes < first.length) stream.queueOffset = offset + bytes;
+    else {
+      stream.queueOffset = 0;
+      queue.shift();
+      if (queue.length === 0) {
+        stream.queue = null;
+        if (stream.localClosed) return this.#finishQueue(stream);
+      }
+    }
+    if (before > STREAM_QUEUE_HIGH / 2 && stream.queueBytes <= STREAM_QUEUE_HIGH / 2) stream.onQueueDrained();
+  }
+
+  #finishQueue(stream: Stream): void {
+    const { trailers } = stream;
+    if (trailers === "ok") this.#headerFrames(stream.id, this.encoder.grpcTrailersOk(), true);
+    else if (trailers !== null) this.#headerFrames(stream.id, this.encoder.block(trailers), true);
+    else this.#frame(FrameType.data, Flag.endStream, stream.id, 0);
+    stream.trailers = null;
+    this.#connection.finished(stream);
+  }
+
+  /** A header block, split into CONTINUATION frames where it is too long for one. */
+  #headerFrames(id: number, block: Buffer, endStream: boolean): void {
+    const streamFlag = endStream ? Flag.endStream : 0;
+    this.framesSent++;
+    if (block.length <= FRAME_BYTES_MAX) {
+      const at = this.#output.reserve(FRAME_HEADER_BYTES + block.length);
+      return this.#headerFrame(at, id, Flag.endHeaders | streamFlag, block);
+    }
+    for (let from = 0; from < block.length; from += FRAME_BYTES_MAX) {
+      const part = block.subarray(from, from + FRAME_BYTES_MAX);
+      const last = from + part.length === block.length;
+      const type = from === 0 ? FrameType.headers : FrameType.continuation;
+      const flags = (from === 0 ? streamFlag : 0) | (last ? Flag.endHeaders : 0);
+      const at = this.#frame(type, flags, id, part.length);
+      part.copy(this.#output.buf, at);
+    }
+  }
+
+  #headerFrame(at: number, id: number, flags: number, block: Buffer): void {
+    const { length } = block;
+    const { buf } = this.#output;
+    frameHeader(buf, at, length, FrameType.headers, flags, id);
+    at += FRAME_HEADER_BYTES;
+    if (length <= COPY_LOOP_MAX) for (let i = 0; i < length; i++) buf[at + i] = block[i]!;
+    else buf.set(block, at);
+  }
+
+  #messageFrame(at: number, id: number, compressed: boolean, bytes: Uint8Array, start: number, end: number): void {
+    const length = end - start;
+    const { buf } = this.#output;
+    frameHeader(buf, at, PREFIX_BYTES + length, FrameType.data, 0, id);
+    at += FRAME_HEADER_BYTES;
+    buf[at] = compressed ? 1 : 0;
+    buf[at + 1] = length >>> 24;
+    buf[at + 2] = length >>> 16;
+    buf[at + 3] = length >>> 8;
+    buf[at + 4] = length;
+    at += PREFIX_BYTES;
+    if (length <= COPY_LOOP_MAX) for (let i = 0; i < length; i++) buf[at + i] = bytes[start + i]!;
+    else buf.set(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end), at);
+  }
+
+  /** Writes the header of a frame, reserves its payload and returns where that starts. */
+  #frame(type: number, flags: number, id: number, length: number): number {
+    const at = this.#output.reserve(FRAME_HEADER_BYTES + length);
+    frameHeader(this.#output.buf, at, length, type, flags, id);
+    return at + FRAME_HEADER_BYTES;
+  }
+}
+
+function frameHeader(buf: Buffer, at: number, length: number, type: number, flags: number, id: number): void {
+  buf[at] = length >>> 16;
+  buf[at + 1] = length >>> 8;
+  buf[at + 2] = length;
+  buf[at + 3] = type;
+  buf[at + 4] = flags;
+  buf[at + 5] = id >>> 24;
+  buf[at + 6] = id >>> 16;
+  buf[at + 7] = id >>> 8;
+  buf[at + 8] = id;
+}

@@ -1,0 +1,325 @@
+/**
+ * The RPC server: what the services register with, and what a listener hands its sockets to. Speaks gRPC over HTTP/2 on
+ * the sockets themselves; connections that turn out to be HTTP/1, and HTTP/2 requests that are not gRPC, are passed on.
+ *
+ * ```ts
+ * const rpc = new RpcServer({ ...RPC_DEFAULTS, clock: systemClock, logger });
+ * rpc.unary("/etcdserverpb.KV/Range", (call) => call.respond(range(call.message)));
+ * net.createServer((socket) => rpc.handleConnection(socket)).listen(2379, "127.0.0.1");
+ * ```
+ */
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { Clock } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import { Connection } from "./connection.ts";
+import { DeadlineWheel } from "./deadlines.ts";
+import { detectProtocol } from "./detect.ts";
+import type { Refusal } from "./head.ts";
+import { ChunkPool } from "./output.ts";
+import { HEADER_LIST_BYTES_MAX } from "./protocol.ts";
+import { CODE_COUNT, Code } from "./status.ts";
+
+export type RpcSocket = Socket | TLSSocket;
+
+export interface KeepaliveOptions {
+  /** Least time between pings of a client that has calls; its third violation ends the connection ("too_many_pings"). */
+  readonly minTimeMs: number;
+  /** Whether clients without calls may ping at that rate too; else once in two hours. */
+  readonly permitWithoutStream: boolean;
+  /** Silence after which the server pings. */
+  readonly intervalMs: number;
+  /** Silence after that ping which ends the connection. */
+  readonly timeoutMs: number;
+}
+
+export interface RpcServerOptions {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Open streams of one connection; 2^32-1 for no limit of our own. */
+  readonly maxConcurrentStreams: number;
+  /** A larger request fails with RESOURCE_EXHAUSTED. */
+  readonly maxRecvMessageBytes: number;
+  /** A larger reply fails with RESOURCE_EXHAUSTED. */
+  readonly maxSendMessageBytes: number;
+  readonly keepalive: KeepaliveOptions;
+  /** Takes a connection whose first bytes are not HTTP/2's, with these bytes. Without it such a connection is closed. */
+  readonly http1: ((socket: RpcSocket, head: Buffer) => void) | undefined;
+  /** Takes an HTTP/2 request that is not gRPC. Without it such a request gets 415. */
+  readonly http2Request: ((request: PlainRequest) => void) | undefined;
+  /** For traces and histograms; the counters of `RpcServer.methods` cost less. */
+  readonly onCallStart?: ((call: CallInfo) => void) | undefined;
+  readonly onCallEnd?: ((call: CallInfo, code: number) => void) | undefined;
+}
+
+/** etcd's defaults. */
+export const RPC_DEFAULTS = {
+  maxConcurrentStreams: 0xffffffff,
+  maxRecvMessageBytes: 1.5 * 1024 * 1024 + 512 * 1024,
+  maxSendMessageBytes: 0x7fffffff,
+  keepalive: { minTimeMs: 5000, permitWithoutStream: false, intervalMs: 2 * 3600 * 1000, timeoutMs: 20_000 },
+  http1: undefined,
+  http2Request: undefined,
+} as const;
+
+/** What every call knows of its request. */
+export interface CallInfo {
+  /** `/package.Service/Method`. */
+  readonly path: string;
+  readonly remoteAddress: string;
+  readonly socket: RpcSocket;
+  /** On the clock's `nowMs`; Infinity when the client set none. */
+  readonly deadlineMs: number;
+  /** The client has gone or the deadline has passed: answers go nowhere. */
+  readonly cancelled: boolean;
+  /** The first value of a header, in lower case, or undefined. Values of `-bin` headers come as their base64. */
+  header(name: string): string | undefined;
+}
+
+export interface UnaryCall extends CallInfo {
+  /** The request: a view of the bytes read, never changed afterwards, so it may be kept. */
+  readonly message: Uint8Array;
+  /** Called once when the call is cancelled before it was answered. */
+  onCancel: (() => void) | null;
+  /** Answers. The bytes are copied before this returns. */
+  respond(message: Uint8Array): void;
+  /** Answers with `bytes[start .. end)`. */
+  respondSlice(bytes: Uint8Array, start: number, end: number): void;
+  /** Answers with an error: a gRPC code and its text. */
+  fail(code: number, message: string): void;
+}
+
+export interface StreamCall extends CallInfo {
+  /** Called for each message of the client. Set it, like `onHalfClose`, before the handler returns. */
+  onMessage: ((message: Uint8Array) => void) | null;
+  /** The client will send no more. */
+  onHalfClose: (() => void) | null;
+  /** Called once when the call is cancelled before the server ended it. */
+  onCancel: (() => void) | null;
+  /** Called when `send` may go on after it returned false. */
+  onDrain: (() => void) | null;
+  /** Messages that are not yet with the socket, in bytes. */
+  readonly bufferedBytes: number;
+  /** Sends a message; its bytes are copied before this returns. False: wait for `onDrain` before the next. */
+  send(message: Uint8Array): boolean;
+  /** Sends the reply headers now, which else go with the first message. */
+  sendHeaders(): void;
+  /** Ends the call with status OK. */
+  end(): void;
+  /** Ends the call with an error. */
+  fail(code: number, message: string): void;
+  /** No more messages until `resumeReading`; the client's window closes once it has sent 1 MiB ahead. */
+  pauseReading(): void;
+  resumeReading(): void;
+}
+
+/** An HTTP/2 request that is not gRPC, its body complete. */
+export interface PlainRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly authority: string;
+  readonly scheme: string;
+  /** Without pseudo-headers; several of one name are joined with a comma. */
+  readonly headers: Record<string, string>;
+  readonly body: Buffer;
+  readonly remoteAddress: string;
+  readonly socket: RpcSocket;
+  readonly cancelled: boolean;
+  onCancel: (() => void) | null;
+  onDrain: (() => void) | null;
+  /** The whole answer. `content-length` is added. */
+  respond(status: number, headers: Readonly<Record<string, string>>, body: string | Uint8Array): void;
+  /** Or in pieces: a head, any number of writes (false: wait for `onDrain`), the end. */
+  respondHead(status: number, headers: Readonly<Record<string, string>>): void;
+  write(bytes: Uint8Array): boolean;
+  end(): void;
+}
+
+/** May answer before it returns, or later. What it throws is not caught: it is a bug, and ends the process. */
+export type UnaryHandler = (call: UnaryCall) => void;
+export type StreamHandler = (call: StreamCall) => void;
+
+/** A registered method and its counters, which only grow. */
+export interface MethodStats {
+  readonly path: string;
+  readonly streaming: boolean;
+  readonly started: number;
+  readonly messagesReceived: number;
+  readonly messagesSent: number;
+  /** Ended calls by status code. */
+  readonly handled: readonly number[];
+}
+
+export interface Route {
+  readonly path: string;
+  readonly streaming: boolean;
+  readonly unaryHandler: UnaryHandler | undefined;
+  readonly streamHandler: StreamHandler | undefined;
+  started: number;
+  messagesReceived: number;
+  messagesSent: number;
+  readonly handled: number[];
+}
+
+export interface RpcStats {
+  connections: number;
+  connectionsAccepted: number;
+  /** Connections that broke the protocol or flooded. */
+  connectionErrors: number;
+  /** Streams opened so far. */
+  streams: number;
+  bytesReceived: number;
+  bytesSent: number;
+}
+
+/** What connections share. */
+export interface RpcCore extends Omit<RpcServerOptions, "http1"> {
+  readonly routes: ReadonlyMap<string, Route>;
+  readonly services: ReadonlySet<string>;
+  readonly deadlines: DeadlineWheel;
+  readonly chunks: ChunkPool;
+  readonly stats: RpcStats;
+  readonly headersTooLarge: Refusal;
+  flushLater(connection: Connection): void;
+  connectionClosed(connection: Connection): void;
+}
+
+export class RpcServer {
+  readonly stats: RpcStats = {
+    connections: 0,
+    connectionsAccepted: 0,
+    connectionErrors: 0,
+    streams: 0,
+    bytesReceived: 0,
+    bytesSent: 0,
+  };
+
+  readonly #options: RpcServerOptions;
+  readonly #routes = new Map<string, Route>();
+  readonly #services = new Set<string>();
+  readonly #connections = new Set<Connection>();
+  /** Sockets whose protocol is not known yet. */
+  readonly #undecided = new Set<RpcSocket>();
+  readonly #core: RpcCore;
+  /** Connections with replies written in this turn, outside of their own reading. */
+  #touched: Connection[] = [];
+  #closing = false;
+  #onEmpty: (() => void) | undefined;
+
+  constructor(options: RpcServerOptions) {
+    this.#options = options;
+    this.#core = {
+      ...options,
+      routes: this.#routes,
+      services: this.#services,
+      deadlines: new DeadlineWheel(options.clock),
+      chunks: new ChunkPool(),
+      stats: this.stats,
+      headersTooLarge: {
+        httpStatus: 431,
+        code: Code.resourceExhausted,
+        message: `request header list larger than max (${HEADER_LIST_BYTES_MAX} bytes)`,
+      },
+      flushLater: (connection) => this.#flushLater(connection),
+      connectionClosed: (connection) => this.#connectionClosed(connection),
+    };
+  }
+
+  unary(path: string, handler: UnaryHandler): void {
+    this.#register(path, handler, undefined);
+  }
+
+  stream(path: string, handler: StreamHandler): void {
+    this.#register(path, undefined, handler);
+  }
+
+  /** The registered methods with their counters. */
+  get methods(): Iterable<MethodStats> {
+    return this.#routes.values();
+  }
+
+  /** Full names of the services that have a method. */
+  get services(): ReadonlySet<string> {
+    return this.#services;
+  }
+
+  /** Takes over an accepted (for TLS: handshaken) socket. */
+  handleConnection(socket: RpcSocket): void {
+    if (this.#closing) {
+      socket.destroy();
+      return;
+    }
+    const { clock, logger, http1 } = this.#options;
+    socket.on("error", (error) => {
+      logger.debug("connection failed", { "remote-addr": socket.remoteAddress, error: error.message });
+    });
+    this.#undecided.add(socket);
+    detectProtocol(clock, socket, (protocol, head) => {
+      this.#undecided.delete(socket);
+      if (protocol === "http2") return this.#accept(socket, head);
+      if (protocol === "http1" && http1 !== undefined) return http1(socket, head);
+      socket.destroy();
+    });
+  }
+
+  /** Tells clients to go, lets running calls finish for `graceMs`, then cuts the rest off. New sockets are refused. */
+  async close(graceMs: number): Promise<void> {
+    this.#closing = true;
+    for (const socket of this.#undecided) socket.destroy();
+    const empty = new Promise<void>((resolve) => {
+      this.#onEmpty = resolve;
+    });
+    for (const connection of [...this.#connections]) connection.drain();
+    const timer = this.#options.clock.after(graceMs, () => {
+      for (const connection of [...this.#connections]) connection.destroy();
+    });
+    if (this.#connections.size > 0) await empty;
+    timer.cancel();
+    this.#core.deadlines.stop();
+  }
+
+  #register(path: string, unaryHandler: UnaryHandler | undefined, streamHandler: StreamHandler | undefined): void {
+    const service = /^\/([^/]+)\/[^/]+$/.exec(path)?.[1];
+    if (service === undefined) throw new Error(`method path ${path} is not /package.Service/Method`);
+    if (this.#routes.has(path)) throw new Error(`method ${path} is registered twice`);
+    this.#services.add(service);
+    this.#routes.set(path, {
+      path,
+      streaming: streamHandler !== undefined,
+      unaryHandler,
+      streamHandler,
+      started: 0,
+      messagesReceived: 0,
+      messagesSent: 0,
+      handled: new Array(CODE_COUNT).fill(0),
+    });
+  }
+
+  #accept(socket: RpcSocket, head: Buffer): void {
+    this.stats.connections++;
+    this.stats.connectionsAccepted++;
+    this.#connections.add(new Connection(this.#core, socket, head));
+  }
+
+  /** Replies gathered anywhere in this turn leave when its JavaScript is done, one write a connection, before any new event. */
+  #flushLater(connection: Connection): void {
+    if (connection.flushQueued) return;
+    connection.flushQueued = true;
+    if (this.#touched.push(connection) === 1) process.nextTick(this.#flushTouched);
+  }
+
+  readonly #flushTouched = (): void => {
+    const touched = this.#touched;
+    this.#touched = [];
+    for (const connection of touched) {
+      connection.flushQueued = false;
+      connection.sender.flush();
+    }
+  };
+
+  #connectionClosed(connection: Connection): void {
+    this.stats.connections--;
+    this.#connections.delete(connection);
+    if (this.#connections.size === 0) this.#onEmpty?.();
+  }
+}
