@@ -7,6 +7,10 @@ import * as fs from "node:fs";
 export interface Disk {
   readDir(path: string): string[];
   exists(path: string): boolean;
+  /** Permission bits; undefined when it does not exist. */
+  modeOf(path: string): number | undefined;
+  /** What two paths share exactly when they are the same file or directory. It must exist. */
+  identityOf(path: string): string;
   /** Creates the directory and its parents; `mode` applies to each that is new. */
   makeDir(path: string, mode: number): void;
   readFile(path: string): Buffer;
@@ -25,6 +29,8 @@ export interface DiskFile {
   read(buffer: Uint8Array, position: number): number;
   /** Writes all of `buffer` at `position`; returns when the kernel has it. */
   write(buffer: Uint8Array, position: number): void;
+  /** The same on the thread pool; `buffer` belongs to the call until `done`, which gets the error if there was one. */
+  writeAsync(buffer: Uint8Array, position: number, done: (error: Error | null) => void): void;
   /** fdatasync, blocking the thread: the fastest way when there is nothing else to do. */
   dataSync(): void;
   /** fdatasync on the thread pool; `done` gets the error if there was one. */
@@ -62,6 +68,13 @@ class SystemFile implements DiskFile {
     }
   }
 
+  writeAsync(buffer: Uint8Array, position: number, done: (error: Error | null) => void): void {
+    fs.write(this.#fd, buffer, 0, buffer.length, position, (error, count) => {
+      if (error !== null || count === buffer.length) done(error);
+      else this.writeAsync(buffer.subarray(count), position + count, done);
+    });
+  }
+
   dataSync(): void {
     fs.fdatasyncSync(this.#fd);
   }
@@ -82,6 +95,14 @@ class SystemFile implements DiskFile {
 export const systemDisk: Disk = {
   readDir: (path) => fs.readdirSync(path),
   exists: (path) => fs.existsSync(path),
+  modeOf(path) {
+    const stat = fs.statSync(path, { throwIfNoEntry: false });
+    return stat === undefined ? undefined : stat.mode & 0o777;
+  },
+  identityOf(path) {
+    const { dev, ino } = fs.statSync(path, { bigint: true });
+    return `${dev}:${ino}`;
+  },
   makeDir: (path, mode) => void fs.mkdirSync(path, { recursive: true, mode }),
   readFile: (path) => fs.readFileSync(path),
   rename: (from, to) => fs.renameSync(from, to),

@@ -1,0 +1,313 @@
+/**
+ * The snapshot files of raft: `<term>-<index>.snap`, a checksum around a raftpb.Snapshot, and `<index>.snap.db`, a whole
+ * database received from the leader.
+ *
+ * Promises: a file has its final name only when its content is durable; a snapshot that fails its checksum is never returned
+ * but set aside as `.broken`, and the one before it is tried. A file that cannot be read at all (no permission, disk error)
+ * is an error and stays where it is: it may be whole.
+ * Source: etcd server/etcdserver/api/snap
+ */
+import { crc32c } from "../base/crc32c.ts";
+import type { Disk, DiskFile } from "../base/disk.ts";
+import type { Logger } from "../base/log.ts";
+import { ProtobufError } from "../base/protobuf.ts";
+import { Snapshot } from "../proto/raftpb.ts";
+import { SnapshotFile } from "../proto/snappb.ts";
+import { errnoOf, SnapError, snapFileError, WalUsageError } from "./errors.ts";
+import { hex16 } from "./names.ts";
+import type { WalPosition } from "./replay.ts";
+
+export interface SnapshotterOptions {
+  readonly disk: Disk;
+  /** Usually `<data-dir>/member/snap`. */
+  readonly dir: string;
+  readonly logger: Logger;
+}
+
+/** The messages hold membership and, from old members, the v2 store: far less than this. */
+const SNAP_BYTES_MAX = 1024 * 1024 * 1024;
+
+export class Snapshotter {
+  readonly #disk: Disk;
+  readonly #dir: string;
+  readonly #logger: Logger;
+
+  constructor(options: SnapshotterOptions) {
+    this.#disk = options.disk;
+    this.#dir = options.dir;
+    this.#logger = options.logger;
+  }
+
+  /** Writes the snapshot durably; an empty one (index 0) is ignored. Save it before its mark in the log. Throws SnapError. */
+  save(snapshot: Snapshot): void {
+    const { metadata } = snapshot;
+    if (metadata === undefined || metadata.index === 0) return;
+    const data = Snapshot.encode(snapshot);
+    const bytes = SnapshotFile.encode({ crc: crc32c(data), data });
+    const path = `${this.#dir}/${hex16(metadata.term)}-${hex16(metadata.index)}.snap`;
+    const temporary = `${path}.tmp`;
+    let file: DiskFile | undefined;
+    try {
+      file = this.#disk.open(temporary, "w", 0o600);
+      file.write(bytes, 0);
+      file.dataSync();
+      file.close();
+      file = undefined;
+      this.#disk.rename(temporary, path);
+      this.#disk.syncDir(this.#dir);
+    } catch (cause) {
+      file?.close();
+      this.#tryRemove(temporary);
+      throw snapFileError("write", path, cause);
+    }
+  }
+
+  /** The newest snapshot that is whole; undefined when there is none. Throws SnapError when files cannot be read. */
+  load(): Snapshot | undefined {
+    return this.#loadMatching(() => true);
+  }
+
+  /** The newest whole snapshot among those that the log names (`Wal.validSnapshotEntries`); undefined when there is none. */
+  loadNewestAvailable(walSnapshots: readonly WalPosition[]): Snapshot | undefined {
+    return this.#loadMatching(({ metadata }) =>
+      walSnapshots.some(({ index, term }) => index === (metadata?.index ?? 0) && term === (metadata?.term ?? 0)),
+    );
+  }
+
+  /** Removes received databases older than the snapshot at `index`; they were installed or overtaken. */
+  releaseSnapDbs(index: number): void {
+    for (const name of this.#names()) {
+      const dbIndex = parseSnapDbName(name);
+      if (dbIndex === undefined || dbIndex >= index) continue;
+      this.#logger.info("found orphaned .snap.db file; deleting", { path: `${this.#dir}/${name}` });
+      this.#tryRemove(`${this.#dir}/${name}`);
+    }
+  }
+
+  /** Removes what interrupted writes, transfers and defragmentations left. Call before any transfer begins. */
+  removeOrphans(): void {
+    for (const name of this.#names()) {
+      if (!name.startsWith("db.tmp") && !name.endsWith(".snap.tmp") && !/^tmp[0-9]+$/.test(name)) continue;
+      this.#logger.info("found orphaned temporary file; deleting", { path: `${this.#dir}/${name}` });
+      this.#tryRemove(`${this.#dir}/${name}`);
+    }
+  }
+
+  /** Where the database received with the snapshot at `index` is or goes. */
+  dbPath(index: number): string {
+    return `${this.#dir}/${hex16(index)}.snap.db`;
+  }
+
+  /** The same, if it is there. Throws SNAP_DB_NOT_FOUND. */
+  existingDbPath(index: number): string {
+    const path = this.dbPath(index);
+    if (this.#disk.exists(path)) return path;
+    throw new SnapError(
+      "SNAP_DB_NOT_FOUND",
+      `snap: the database of the snapshot at index ${index} is not at ${path}. Remove this member, delete its data directory ` +
+        "and add it again as a new member; it then receives the database from the leader.",
+      { file: path },
+    );
+  }
+
+  /** Begins to store a database received for the snapshot at `index`. Throws SnapError. */
+  receiveDb(index: number): SnapDbWriter {
+    return new SnapDbWriter(this.#disk, this.#dir, this.dbPath(index), this.#logger);
+  }
+
+  #loadMatching(matches: (snapshot: Snapshot) => boolean): Snapshot | undefined {
+    for (const name of this.#snapNames()) {
+      const path = `${this.#dir}/${name}`;
+      let snapshot: Snapshot;
+      try {
+        snapshot = readSnapshotFile(this.#disk, path);
+      } catch (error) {
+        if (!(error instanceof SnapError) || !error.code.startsWith("SNAP_")) throw error;
+        this.#setAside(path, error);
+        continue;
+      }
+      if (matches(snapshot)) return snapshot;
+    }
+    return undefined;
+  }
+
+  /** Names of snapshot files, newest first. */
+  #snapNames(): string[] {
+    return this.#names()
+      .filter((name) => name.endsWith(".snap"))
+      .sort()
+      .reverse();
+  }
+
+  #names(): string[] {
+    try {
+      return this.#disk.readDir(this.#dir);
+    } catch (cause) {
+      throw snapFileError("list", this.#dir, cause);
+    }
+  }
+
+  #setAside(path: string, error: SnapError): void {
+    const broken = `${path}.broken`;
+    try {
+      this.#disk.rename(path, broken);
+    } catch (cause) {
+      throw snapFileError("set aside the damaged", path, cause);
+    }
+    this.#logger.warn("renamed to a broken snap file", { path, "broken-path": broken, error: error.message });
+  }
+
+  #tryRemove(path: string): void {
+    tryRemove(this.#disk, path, this.#logger);
+  }
+}
+
+/** Reads one `.snap` file. Throws SNAP_EMPTY, SNAP_CRC_MISMATCH or SNAP_CORRUPT, or what kept the file from being read. */
+export function readSnapshotFile(disk: Disk, path: string): Snapshot {
+  const bytes = readWhole(disk, path);
+  const damaged = (code: "SNAP_EMPTY" | "SNAP_CRC_MISMATCH" | "SNAP_CORRUPT", what: string, cause?: unknown) =>
+    new SnapError(
+      code,
+      `snap: ${path} ${what}. An older snapshot is used if there is one that the log continues from; otherwise remove this ` +
+        "member, delete its data directory and add it again as a new member.",
+      { file: path, cause },
+    );
+  if (bytes.length === 0) throw damaged("SNAP_EMPTY", "is empty");
+  try {
+    const file = SnapshotFile.decode(bytes);
+    if (file.data.length === 0 || file.crc === 0) throw damaged("SNAP_EMPTY", "holds no snapshot");
+    const crc = crc32c(file.data);
+    if (crc !== file.crc) {
+      throw damaged(
+        "SNAP_CRC_MISMATCH",
+        `fails its checksum (stored ${file.crc.toString(16)}, computed ${crc.toString(16)})`,
+      );
+    }
+    const snapshot = Snapshot.decode(file.data);
+    const { index = 0, term = 0 } = snapshot.metadata ?? {};
+    if (!Number.isSafeInteger(index) || !Number.isSafeInteger(term)) {
+      throw damaged("SNAP_CORRUPT", `has index ${index} and term ${term}, beyond 2^53`);
+    }
+    return snapshot;
+  } catch (cause) {
+    if (cause instanceof ProtobufError) throw damaged("SNAP_CORRUPT", `cannot be decoded (${cause.message})`, cause);
+    throw cause;
+  }
+}
+
+/** A database on its way from the leader to its `.snap.db` file. Use: `write` each part, then `commit`, or `abort`. */
+export class SnapDbWriter {
+  readonly #disk: Disk;
+  readonly #dir: string;
+  readonly #path: string;
+  readonly #temporary: string;
+  readonly #logger: Logger;
+  #file: DiskFile | undefined;
+  #bytes = 0;
+  #committing = false;
+
+  constructor(disk: Disk, dir: string, path: string, logger: Logger) {
+    this.#disk = disk;
+    this.#dir = dir;
+    this.#path = path;
+    this.#logger = logger;
+    // Transfers of one snapshot may overlap when the leader retries.
+    let number = 0;
+    while (disk.exists(`${dir}/tmp${number}`)) number++;
+    this.#temporary = `${dir}/tmp${number}`;
+    try {
+      this.#file = disk.open(this.#temporary, "wx", 0o600);
+    } catch (cause) {
+      throw snapFileError("create", this.#temporary, cause);
+    }
+  }
+
+  /** Bytes written so far. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Throws SnapError, after which what was written has been removed. */
+  write(part: Uint8Array): void {
+    if (this.#file === undefined || this.#committing)
+      throw new WalUsageError(`${this.#path} is no longer being written`);
+    try {
+      this.#file.write(part, this.#bytes);
+    } catch (cause) {
+      this.abort();
+      throw snapFileError("write", this.#path, cause);
+    }
+    this.#bytes += part.length;
+  }
+
+  /**
+   * Makes the file durable under its final name and calls `done` with null, or with the error after removing what was
+   * written. Databases are large, so the sync runs on the thread pool. If another transfer was faster, that file stays.
+   */
+  commit(done: (error: SnapError | null) => void): void {
+    const file = this.#file;
+    if (file === undefined || this.#committing) throw new WalUsageError(`${this.#path} is no longer being written`);
+    this.#committing = true;
+    file.dataSyncAsync((syncError) => {
+      this.#committing = false;
+      let failure: SnapError | null = null;
+      try {
+        if (syncError !== null) throw syncError;
+        if (!this.#disk.exists(this.#path)) {
+          this.#disk.rename(this.#temporary, this.#path);
+          this.#disk.syncDir(this.#dir);
+          this.#logger.info("saved database snapshot to disk", { path: this.#path, bytes: this.#bytes });
+        }
+      } catch (cause) {
+        failure = snapFileError("write", this.#path, cause);
+      }
+      this.abort();
+      done(failure);
+    });
+  }
+
+  /** Removes what was written and not committed. A commit in flight is carried out. */
+  abort(): void {
+    if (this.#file === undefined || this.#committing) return;
+    this.#file.close();
+    this.#file = undefined;
+    if (this.#disk.exists(this.#temporary)) tryRemove(this.#disk, this.#temporary, this.#logger);
+  }
+}
+
+/** Index in the name of a received database, or undefined for another file. */
+export function parseSnapDbName(name: string): number | undefined {
+  const match = /^([0-9a-f]{16})\.snap\.db$/.exec(name);
+  if (match === null) return undefined;
+  const index = Number.parseInt(match[1]!, 16);
+  return Number.isSafeInteger(index) ? index : undefined;
+}
+
+function readWhole(disk: Disk, path: string): Buffer {
+  let file: DiskFile | undefined;
+  try {
+    file = disk.open(path, "r");
+    const size = file.size();
+    if (size > SNAP_BYTES_MAX) {
+      throw new SnapError("SNAP_CORRUPT", `snap: ${path} has ${size} bytes, more than the limit of ${SNAP_BYTES_MAX}`, {
+        file: path,
+      });
+    }
+    const bytes = Buffer.allocUnsafeSlow(size);
+    return bytes.subarray(0, file.read(bytes, 0));
+  } catch (cause) {
+    throw snapFileError("read", path, cause);
+  } finally {
+    file?.close();
+  }
+}
+
+function tryRemove(disk: Disk, path: string, logger: Logger): void {
+  try {
+    disk.remove(path);
+  } catch (cause) {
+    if (errnoOf(cause) !== "ENOENT") {
+      logger.warn("failed to remove a file", { path, error: cause instanceof Error ? cause.message : String(cause) });
+    }
+  }
+}
