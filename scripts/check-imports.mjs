@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 
 const layers = [
   ["base"],
+  ["config"],
   ["proto"],
   ["raft"],
   ["wal", "bolt"],
@@ -14,7 +15,6 @@ const layers = [
   ["rpc"],
   ["peer"],
   ["api"],
-  ["config"],
   ["client"],
   ["ctl", "utl"],
   ["deploy"],

@@ -41,14 +41,25 @@ export interface BoltLayout {
 
 /** Bytes of a chunk, except where one entry alone is larger. */
 const CHUNK_BYTES = 256 * 1024;
+/** Entries between two steps of measuring. */
+const STEP_ENTRIES = 4096;
 const FREELIST_PAGE_ID = 2;
 /** Even, so it belongs to meta page 0; the other meta carries the one before. */
 const TXID = 2;
 
 /** Reads the input once and says how large its file is. Throws BoltInputError. */
 export function measureBolt(buckets: Iterable<BoltBucketSource>): BoltLayout {
+  const steps = measureBoltInSteps(buckets);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** The same in steps of a few milliseconds, for servers that must not stand still. */
+export function* measureBoltInSteps(buckets: Iterable<BoltBucketSource>): Generator<void, BoltLayout, void> {
   const pages = new ChunkedPages(false);
-  for (const _ of writePages(buckets, pages));
+  for (const _ of writePages(buckets, pages, STEP_ENTRIES)) yield;
   return pages.layout();
 }
 
@@ -118,8 +129,13 @@ function metaPages(layout: BoltLayout): Buffer {
   return out;
 }
 
-/** Writes everything behind the meta pages, yielding chunks as they fill. */
-function* writePages(buckets: Iterable<BoltBucketSource>, pages: ChunkedPages): Generator<Buffer, void, void> {
+/** Writes everything behind the meta pages, yielding chunks as they fill; an empty one after each `stepEntries`, if given. */
+function* writePages(
+  buckets: Iterable<BoltBucketSource>,
+  pages: ChunkedPages,
+  stepEntries = Number.POSITIVE_INFINITY,
+): Generator<Buffer, void, void> {
+  let count = 0;
   pages.writeFreelist();
   const root = new TreeWriter(pages, true);
   for (const bucket of buckets) {
@@ -127,6 +143,10 @@ function* writePages(buckets: Iterable<BoltBucketSource>, pages: ChunkedPages): 
     for (const { key, value } of bucket.entries()) {
       tree.add(key, value);
       yield* pages.full();
+      if (++count >= stepEntries) {
+        count = 0;
+        yield EMPTY;
+      }
     }
     const header = Buffer.alloc(BUCKET_HEADER_BYTES);
     writeUint64(header, 0, tree.finish());
@@ -138,6 +158,7 @@ function* writePages(buckets: Iterable<BoltBucketSource>, pages: ChunkedPages): 
 }
 
 const NONE: readonly Buffer[] = [];
+const EMPTY = Buffer.alloc(0);
 
 /** Numbers pages and gathers them into chunks. */
 class ChunkedPages implements PageOutput {

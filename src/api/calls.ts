@@ -1,0 +1,30 @@
+import { type Codec, ProtobufError } from "../base/protobuf.ts";
+import type { UnaryCall } from "../rpc/server.ts";
+import { Code, type EtcdError, errors } from "../server/errors.ts";
+import type { EtcdServer } from "../server/server.ts";
+
+/** What every handler of a unary call does first and last. */
+
+/** The decoded request; undefined when the call has been answered with an error. */
+export function decodeRequest<T>(call: UnaryCall, server: EtcdServer, codec: Codec<T>): T | undefined {
+  if (server.leader === 0n && requiresLeader(call)) {
+    failWith(call, errors.noLeader);
+    return undefined;
+  }
+  try {
+    return codec.decode(call.message);
+  } catch (error) {
+    if (!(error instanceof ProtobufError)) throw error;
+    call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
+    return undefined;
+  }
+}
+
+/** A client may ask not to wait for a leader (metadata `hasleader: true`). */
+export function requiresLeader(call: { header(name: string): string | undefined }): boolean {
+  return call.header("hasleader") === "true";
+}
+
+export function failWith(call: { fail(code: number, message: string): void }, error: EtcdError): void {
+  call.fail(error.code, error.message);
+}

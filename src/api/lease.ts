@@ -1,0 +1,148 @@
+import { ProtobufError } from "../base/protobuf.ts";
+import { fromByteString } from "../mvcc/types.ts";
+import {
+  LeaseGrantRequest,
+  LeaseGrantResponse,
+  LeaseKeepAliveRequest,
+  LeaseKeepAliveResponse,
+  LeaseLeasesRequest,
+  LeaseLeasesResponse,
+  LeaseRevokeRequest,
+  LeaseRevokeResponse,
+  LeaseService,
+  LeaseStatus,
+  LeaseTimeToLiveRequest,
+  LeaseTimeToLiveResponse,
+} from "../proto/etcdserverpb.ts";
+import type { RpcServer, StreamCall, UnaryCall } from "../rpc/server.ts";
+import { Op, toEtcdError } from "../server/apply.ts";
+import { Code, EtcdError, errors } from "../server/errors.ts";
+import { LEASE_OVERHEAD_BYTES } from "../server/quota.ts";
+import type { EtcdServer } from "../server/server.ts";
+import { decodeRequest, failWith, requiresLeader } from "./calls.ts";
+import type { HeaderWriter } from "./header.ts";
+
+/** The service Lease. Source: etcd `server/etcdserver/api/v3rpc/lease.go`. */
+export class LeaseApi {
+  readonly #server: EtcdServer;
+  readonly #header: HeaderWriter;
+
+  constructor(server: EtcdServer, header: HeaderWriter) {
+    this.#server = server;
+    this.#header = header;
+  }
+
+  register(rpc: RpcServer): void {
+    rpc.unary(LeaseService.LeaseGrant.path, (call) => void this.#grant(call));
+    rpc.unary(LeaseService.LeaseRevoke.path, (call) => void this.#revoke(call));
+    rpc.unary(LeaseService.LeaseTimeToLive.path, (call) => this.#timeToLive(call));
+    rpc.unary(LeaseService.LeaseLeases.path, (call) => this.#leases(call));
+    rpc.stream(LeaseService.LeaseKeepAlive.path, (call) => this.#keepAlive(call));
+  }
+
+  async #grant(call: UnaryCall): Promise<void> {
+    const request = decodeRequest(call, this.#server, LeaseGrantRequest);
+    if (request === undefined) return;
+    if (!this.#server.quota.admits(LEASE_OVERHEAD_BYTES)) {
+      await this.#server.raiseNoSpace();
+      failWith(call, errors.noSpace);
+      return;
+    }
+    while (request.id === 0n) request.id = BigInt.asUintN(63, this.#server.ids.nextBig());
+    const outcome = await this.#server.request(Op.LEASE_GRANT, request, LeaseGrantRequest.encode(request));
+    if (outcome instanceof EtcdError) failWith(call, outcome);
+    else {
+      const response = outcome as LeaseGrantResponse;
+      this.#header.fill(response.header);
+      call.respond(LeaseGrantResponse.encode(response));
+    }
+  }
+
+  async #revoke(call: UnaryCall): Promise<void> {
+    const request = decodeRequest(call, this.#server, LeaseRevokeRequest);
+    if (request === undefined) return;
+    const outcome = await this.#server.request(Op.LEASE_REVOKE, request, call.message);
+    if (outcome instanceof EtcdError) failWith(call, outcome);
+    else {
+      const response = outcome as LeaseRevokeResponse;
+      this.#header.fill(response.header);
+      call.respond(LeaseRevokeResponse.encode(response));
+    }
+  }
+
+  #timeToLive(call: UnaryCall): void {
+    const request = decodeRequest(call, this.#server, LeaseTimeToLiveRequest);
+    if (request === undefined) return;
+    this.#server.read({
+      serve: (error) => {
+        if (error !== null) failWith(call, error);
+        else this.#respondTimeToLive(call, request);
+      },
+    });
+  }
+
+  #respondTimeToLive(call: UnaryCall, request: LeaseTimeToLiveRequest): void {
+    const { lessor } = this.#server;
+    const found = lessor.timeToLive(request.id);
+    if (found?.demoted) {
+      failWith(call, errors.leaderChanged);
+      return;
+    }
+    const response = LeaseTimeToLiveResponse.create({ header: this.#header.create(), id: request.id, ttl: -1 });
+    if (found !== undefined) {
+      response.ttl = found.ttl;
+      response.grantedTtl = found.grantedTtl;
+      if (request.keys) response.keys = lessor.keysOf(request.id).map(fromByteString);
+    }
+    call.respond(LeaseTimeToLiveResponse.encode(response));
+  }
+
+  #leases(call: UnaryCall): void {
+    if (decodeRequest(call, this.#server, LeaseLeasesRequest) === undefined) return;
+    const leases = this.#server.lessor.leases().map((id) => LeaseStatus.create({ id }));
+    call.respond(LeaseLeasesResponse.encode(LeaseLeasesResponse.create({ header: this.#header.create(), leases })));
+  }
+
+  #keepAlive(call: StreamCall): void {
+    if (this.#server.leader === 0n && requiresLeader(call)) {
+      failWith(call, errors.noLeader);
+      return;
+    }
+    // A client that does not read its answers is not read either.
+    call.onDrain = () => call.resumeReading();
+    call.onHalfClose = () => call.end();
+    call.onMessage = (message) => {
+      let request: LeaseKeepAliveRequest;
+      try {
+        request = LeaseKeepAliveRequest.decode(message);
+      } catch (error) {
+        if (!(error instanceof ProtobufError)) throw error;
+        call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
+        return;
+      }
+      const header = this.#header.create();
+      this.#server.lessor.renew(request.id, (error, renewedTtl) => {
+        if (call.cancelled) return;
+        let ttl = renewedTtl;
+        if (error !== null) {
+          const known = keepAliveError(error);
+          if (known !== errors.leaseNotFound) {
+            failWith(call, known);
+            return;
+          }
+          ttl = 0;
+        }
+        const response = LeaseKeepAliveResponse.create({ header, id: request.id, ttl });
+        if (!call.send(LeaseKeepAliveResponse.encode(response))) call.pauseReading();
+      });
+    };
+  }
+}
+
+function keepAliveError(error: Error): EtcdError {
+  const code = (error as { code?: string }).code;
+  if (code === "ERR_LESSOR_NOT_PRIMARY") return errors.noLeader;
+  if (code === "ERR_LESSOR_BUSY") return errors.tooManyRequests;
+  if (code === undefined) return new EtcdError(Code.UNAVAILABLE, error.message);
+  return toEtcdError(error);
+}

@@ -1,0 +1,168 @@
+import { ProtobufError } from "../base/protobuf.ts";
+import {
+  AlarmRequest,
+  AlarmResponse,
+  AlarmType,
+  DefragmentRequest,
+  DefragmentResponse,
+  DowngradeInfo,
+  DowngradeRequest,
+  HashKVRequest,
+  HashKVResponse,
+  HashRequest,
+  HashResponse,
+  MaintenanceService,
+  MoveLeaderRequest,
+  SnapshotRequest,
+  StatusRequest,
+  StatusResponse,
+} from "../proto/etcdserverpb.ts";
+import type { RpcServer, StreamCall, UnaryCall } from "../rpc/server.ts";
+import { alarmName, Op, toEtcdError } from "../server/apply.ts";
+import { Code, EtcdError, errors } from "../server/errors.ts";
+import { ETCD_VERSION } from "../server/options.ts";
+import { QUOTA_DEFAULT_BYTES } from "../server/quota.ts";
+import type { EtcdServer } from "../server/server.ts";
+import { decodeRequest, failWith } from "./calls.ts";
+import { streamDatabase } from "./database-stream.ts";
+import type { HeaderWriter } from "./header.ts";
+
+/** The service Maintenance. Source: etcd `server/etcdserver/api/v3rpc/maintenance.go`. */
+export class MaintenanceApi {
+  readonly #server: EtcdServer;
+  readonly #header: HeaderWriter;
+  /** One at a time: a second request waits for the first. */
+  #defragmenting: Promise<void> = Promise.resolve();
+
+  constructor(server: EtcdServer, header: HeaderWriter) {
+    this.#server = server;
+    this.#header = header;
+  }
+
+  register(rpc: RpcServer): void {
+    rpc.unary(MaintenanceService.Alarm.path, (call) => settle(call, this.#alarm(call)));
+    rpc.unary(MaintenanceService.Status.path, (call) => this.#status(call));
+    rpc.unary(MaintenanceService.Defragment.path, (call) => settle(call, this.#defragment(call)));
+    rpc.unary(MaintenanceService.Hash.path, (call) => settle(call, this.#hash(call)));
+    rpc.unary(MaintenanceService.HashKV.path, (call) => settle(call, this.#hashKv(call)));
+    rpc.unary(MaintenanceService.MoveLeader.path, (call) => this.#moveLeader(call));
+    rpc.unary(MaintenanceService.Downgrade.path, (call) => this.#downgrade(call));
+    rpc.stream(MaintenanceService.Snapshot.path, (call) => this.#snapshot(call));
+  }
+
+  async #alarm(call: UnaryCall): Promise<void> {
+    const request = decodeRequest(call, this.#server, AlarmRequest);
+    if (request === undefined) return;
+    const outcome = await this.#server.request(Op.ALARM, request, call.message);
+    if (outcome instanceof EtcdError) failWith(call, outcome);
+    else {
+      const response = outcome as AlarmResponse;
+      response.header = this.#header.fill(response.header);
+      call.respond(AlarmResponse.encode(response));
+    }
+  }
+
+  #status(call: UnaryCall): void {
+    if (decodeRequest(call, this.#server, StatusRequest) === undefined) return;
+    const server = this.#server;
+    const alarms = server.alarms.get(AlarmType.NONE);
+    const problems = alarms.map((alarm) => `memberID:${alarm.memberId} alarm:${alarmName(alarm.alarm)} `);
+    if (server.leader === 0n) problems.unshift(errors.noLeader.message);
+    const response = StatusResponse.create({
+      header: this.#header.create(),
+      version: ETCD_VERSION,
+      dbSize: server.backend.sizeBytes(),
+      dbSizeInUse: server.backend.sizeInUseBytes(),
+      leader: server.leader,
+      raftIndex: server.committedIndex,
+      raftTerm: server.term,
+      raftAppliedIndex: server.appliedIndex,
+      errors: problems,
+      isLearner: server.isLearner,
+      storageVersion: server.storageVersion ?? "",
+      dbSizeQuota: server.options.quotaBackendBytes || QUOTA_DEFAULT_BYTES,
+      downgradeInfo: DowngradeInfo.create(),
+    });
+    call.respond(StatusResponse.encode(response));
+  }
+
+  async #defragment(call: UnaryCall): Promise<void> {
+    if (decodeRequest(call, this.#server, DefragmentRequest) === undefined) return;
+    const { logger } = this.#server.options;
+    const turn = this.#defragmenting.then(() => {
+      logger.info("starting defragment");
+      return this.#server.backend.defragment();
+    });
+    this.#defragmenting = turn.catch(() => {});
+    await turn;
+    logger.info("finished defragment");
+    call.respond(DefragmentResponse.encode(DefragmentResponse.create()));
+  }
+
+  async #hash(call: UnaryCall): Promise<void> {
+    if (decodeRequest(call, this.#server, HashRequest) === undefined) return;
+    const { hash, revision } = await this.#server.store.hash();
+    call.respond(HashResponse.encode(HashResponse.create({ header: this.#header.create(revision), hash })));
+  }
+
+  async #hashKv(call: UnaryCall): Promise<void> {
+    const request = decodeRequest(call, this.#server, HashKVRequest);
+    if (request === undefined) return;
+    const found = await this.#server.store.hashKv(request.revision);
+    const response = HashKVResponse.create({
+      header: this.#header.create(found.currentRevision),
+      hash: found.hash,
+      compactRevision: found.compactRevision,
+      hashRevision: found.hashRevision,
+    });
+    call.respond(HashKVResponse.encode(response));
+  }
+
+  #snapshot(call: StreamCall): void {
+    call.onMessage = (message) => {
+      try {
+        SnapshotRequest.decode(message);
+      } catch (error) {
+        if (!(error instanceof ProtobufError)) throw error;
+        call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
+        return;
+      }
+      const { backend, options, storageVersion } = this.#server;
+      options.logger.info("sending database snapshot to client", { "storage-version": storageVersion ?? "" });
+      streamDatabase(call, backend, options.clock, storageVersion ?? "").then(
+        (bytes) => {
+          if (call.cancelled) return;
+          options.logger.info("successfully sent database snapshot to client", { "total-bytes": bytes });
+          call.end();
+        },
+        (error: unknown) => {
+          options.logger.warn("failed to send database snapshot to client", { error: `${error}` });
+          if (!call.cancelled) call.fail(Code.UNKNOWN, `etcdserver: the snapshot could not be read: ${error}`);
+        },
+      );
+    };
+  }
+
+  #moveLeader(call: UnaryCall): void {
+    const request = decodeRequest(call, this.#server, MoveLeaderRequest);
+    if (request === undefined) return;
+    // A cluster of one has nobody else to lead it.
+    failWith(call, this.#server.isLeader ? errors.badLeaderTransferee : errors.notLeader);
+  }
+
+  #downgrade(call: UnaryCall): void {
+    if (decodeRequest(call, this.#server, DowngradeRequest) === undefined) return;
+    call.fail(Code.UNIMPLEMENTED, "etcdserver: downgrade is not built yet; see docs/differences.md");
+  }
+}
+
+/** Answers with the error of a handler that failed. */
+function settle(call: UnaryCall, done: Promise<void>): void {
+  done.catch((error: unknown) => {
+    try {
+      failWith(call, toEtcdError(error));
+    } catch {
+      call.fail(Code.UNKNOWN, error instanceof Error ? error.message : `${error}`);
+    }
+  });
+}

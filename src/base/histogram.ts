@@ -1,0 +1,22 @@
+/** A cumulative histogram: cheap to feed on a hot path, read when the metrics are asked for. */
+export class Histogram {
+  /** Upper bounds, ascending. */
+  readonly bounds: readonly number[];
+  /** Observations at or below each bound but above the one before; the last is everything above. */
+  readonly counts: number[];
+  sum = 0;
+  count = 0;
+
+  constructor(bounds: readonly number[]) {
+    this.bounds = bounds;
+    this.counts = new Array<number>(bounds.length + 1).fill(0);
+  }
+
+  observe(value: number): void {
+    let i = 0;
+    while (i < this.bounds.length && value > this.bounds[i]!) i++;
+    this.counts[i]!++;
+    this.sum += value;
+    this.count++;
+  }
+}

@@ -1,0 +1,231 @@
+import type { Logger } from "../base/log.ts";
+import { type Backend, metaKeys } from "../mvcc/backend.ts";
+import { type ConfChange, ConfChangeType, ConfState } from "../proto/raftpb.ts";
+import { decodeMember, encodeMember, formatId, type Member } from "./member.ts";
+
+/**
+ * Who belongs to the cluster, and the versions its members agree on, kept in the backend's buckets `members`,
+ * `members_removed`, `cluster` and `meta` exactly as etcd keeps them. Changed only from the apply loop.
+ */
+export class Cluster {
+  readonly id: bigint;
+  readonly localId: bigint;
+  readonly #backend: Backend;
+  readonly #logger: Logger;
+  readonly #members = new Map<bigint, Member>();
+  readonly #removed = new Set<bigint>();
+  /** Agreed version, like "3.7.0"; undefined until the first leader has decided. */
+  #version: string | undefined;
+
+  constructor(options: { id: bigint; localId: bigint; backend: Backend; logger: Logger }) {
+    this.id = options.id;
+    this.localId = options.localId;
+    this.#backend = options.backend;
+    this.#logger = options.logger;
+    this.recover();
+  }
+
+  /** Reads everything anew from the backend: at start, and after a snapshot replaced its content. */
+  recover(): void {
+    this.#members.clear();
+    this.#removed.clear();
+    this.#backend.forEach("members", (key, value) => {
+      const id = BigInt(`0x${Buffer.from(key).toString("latin1")}`);
+      this.#members.set(id, decodeMember(id, Buffer.from(value).toString("utf8")));
+    });
+    this.#backend.forEach("members_removed", (key) => {
+      this.#removed.add(BigInt(`0x${Buffer.from(key).toString("latin1")}`));
+    });
+    const version = this.#backend.get("cluster", clusterKeys.version);
+    this.#version = version === undefined ? undefined : Buffer.from(version).toString("latin1");
+  }
+
+  get version(): string | undefined {
+    return this.#version;
+  }
+
+  /** Ascending by id. */
+  members(): Member[] {
+    return [...this.#members.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
+  }
+
+  member(id: bigint): Member | undefined {
+    return this.#members.get(id);
+  }
+
+  /** Ids that may never come back. */
+  removed(): bigint[] {
+    return [...this.#removed];
+  }
+
+  isRemoved(id: bigint): boolean {
+    return this.#removed.has(id);
+  }
+
+  /** Applies a configuration change that raft has committed. */
+  applyConfChange(change: ConfChange): void {
+    const id = change.nodeId;
+    switch (change.type) {
+      case ConfChangeType.ConfChangeAddNode:
+      case ConfChangeType.ConfChangeAddLearnerNode: {
+        const member = decodeMember(id, Buffer.from(change.context).toString("utf8"));
+        this.#save(member);
+        this.#logger.info("added member", {
+          "cluster-id": formatId(this.id),
+          "local-member-id": formatId(this.localId),
+          "added-peer-id": formatId(id),
+          "added-peer-peer-urls": member.peerUrls,
+          "added-peer-is-learner": member.isLearner,
+        });
+        return;
+      }
+      case ConfChangeType.ConfChangeRemoveNode:
+        this.#members.delete(id);
+        this.#removed.add(id);
+        this.#backend.delete("members", memberKey(id));
+        this.#backend.put("members_removed", memberKey(id), Buffer.from("removed"));
+        this.#logger.info("removed member", {
+          "cluster-id": formatId(this.id),
+          "local-member-id": formatId(this.localId),
+          "removed-remote-peer-id": formatId(id),
+        });
+        return;
+      case ConfChangeType.ConfChangeUpdateNode: {
+        const old = this.#members.get(id);
+        if (old === undefined) throw new Error(`update of member ${formatId(id)}, which is not in the cluster`);
+        const fields = decodeMember(id, Buffer.from(change.context).toString("utf8"));
+        this.#save({ ...old, peerUrls: fields.peerUrls });
+        return;
+      }
+      default:
+        throw new Error(`unknown configuration change type ${change.type satisfies never}`);
+    }
+  }
+
+  /** Applies what a member published of itself. Unknown and removed members are ignored, as in etcd. */
+  applyAttributes(id: bigint, name: string, clientUrls: readonly string[]): void {
+    const old = this.#members.get(id);
+    if (old === undefined) {
+      this.#logger.warn("skipped attributes update of removed member", {
+        "cluster-id": formatId(this.id),
+        "local-member-id": formatId(this.localId),
+        "updated-peer-id": formatId(id),
+      });
+      return;
+    }
+    this.#save({ ...old, name, clientUrls });
+  }
+
+  applyVersion(version: string): void {
+    const first = this.#version === undefined;
+    this.#logger.info(first ? "set initial cluster version" : "updated cluster version", {
+      "cluster-id": formatId(this.id),
+      "local-member-id": formatId(this.localId),
+      ...(first ? { "cluster-version": minor(version) } : { from: minor(this.#version ?? ""), to: minor(version) }),
+    });
+    this.#version = version;
+    this.#backend.put("cluster", clusterKeys.version, Buffer.from(version));
+  }
+
+  #save(member: Member): void {
+    this.#members.set(member.id, member);
+    this.#backend.put("members", memberKey(member.id), Buffer.from(encodeMember(member)));
+  }
+}
+
+const clusterKeys = { version: Buffer.from("clusterVersion") } as const;
+
+const memberKey = (id: bigint): Buffer => Buffer.from(formatId(id));
+
+const minor = (version: string): string => version.split(".").slice(0, 2).join(".");
+
+/** Puts raft's configuration where a restart finds it. Source: etcd `server/storage/schema/confstate.go`. */
+export function saveConfState(backend: Backend, state: ConfState): void {
+  const list = (name: string, ids: readonly bigint[]): string[] =>
+    ids.length === 0 ? [] : [`"${name}":[${ids.join(",")}]`];
+  const fields = [
+    ...list("voters", state.voters),
+    ...list("learners", state.learners),
+    ...list("voters_outgoing", state.votersOutgoing),
+    ...list("learners_next", state.learnersNext),
+    `"auto_leave":${state.autoLeave}`,
+  ];
+  backend.put("meta", metaKeys.confState, Buffer.from(`{${fields.join(",")}}`));
+}
+
+/** Raft's configuration as of the consistent index; undefined in a new backend. */
+export function loadConfState(backend: Backend): ConfState | undefined {
+  const json = backend.get("meta", metaKeys.confState);
+  if (json === undefined) return undefined;
+  const text = Buffer.from(json).toString("utf8");
+  const ids = (name: string): bigint[] => {
+    const list = new RegExp(`"${name}":\\[([0-9,]*)\\]`).exec(text)?.[1] ?? "";
+    return list === "" ? [] : list.split(",").map((id) => BigInt(id));
+  };
+  return ConfState.create({
+    voters: ids("voters"),
+    learners: ids("learners"),
+    votersOutgoing: ids("voters_outgoing"),
+    learnersNext: ids("learners_next"),
+    autoLeave: /"auto_leave":true/.test(text),
+  });
+}
+
+/** The v2 store's JSON of the membership: what a raft snapshot carries as its data, for peers and tools of stock etcd. */
+export function encodeV2Snapshot(cluster: Cluster): Buffer {
+  let index = 0;
+  const leaf = (path: string, value: string): object => node(path, ++index, value, null);
+  const members: Record<string, object> = {};
+  for (const member of cluster.members()) {
+    const path = `/0/members/${formatId(member.id)}`;
+    const [attributes, raftAttributes] = v2Attributes(member);
+    members[formatId(member.id)] = node(path, index + 1, "", {
+      attributes: leaf(`${path}/attributes`, attributes),
+      raftAttributes: leaf(`${path}/raftAttributes`, raftAttributes),
+    });
+  }
+  const zero: Record<string, object> = { members: node("/0/members", 1, "", members) };
+  const removed = cluster.removed();
+  if (removed.length > 0) {
+    const entries = removed.map((id) => [formatId(id), leaf(`/0/removed_members/${formatId(id)}`, "")]);
+    zero["removed_members"] = node("/0/removed_members", index, "", Object.fromEntries(entries));
+  }
+  if (cluster.version !== undefined) zero["version"] = leaf("/0/version", cluster.version);
+  const root = node("/", 0, "", { "0": node("/0", 0, "", zero), "1": node("/1", 0, "", {}) });
+  return Buffer.from(
+    JSON.stringify({
+      Root: root,
+      WatcherHub: {
+        EventHistory: {
+          Queue: { Events: [], Size: 0, Front: 0, Back: 0, Capacity: 1000 },
+          StartIndex: 0,
+          LastIndex: index,
+        },
+      },
+      CurrentIndex: index,
+      Stats: {},
+      CurrentVersion: 2,
+    }),
+  );
+}
+
+function node(path: string, index: number, value: string, children: Record<string, object> | null): object {
+  const permanent = "0001-01-01T00:00:00Z";
+  return {
+    Path: path,
+    CreatedIndex: index,
+    ModifiedIndex: index,
+    ExpireTime: permanent,
+    Value: value,
+    Children: children,
+  };
+}
+
+function v2Attributes(member: Member): [attributes: string, raftAttributes: string] {
+  const attributes = {
+    ...(member.name && { name: member.name }),
+    ...(member.clientUrls.length > 0 && { clientURLs: member.clientUrls }),
+  };
+  const raftAttributes = { peerURLs: member.peerUrls, ...(member.isLearner && { isLearner: true }) };
+  return [JSON.stringify(attributes), JSON.stringify(raftAttributes)];
+}

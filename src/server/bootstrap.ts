@@ -1,0 +1,288 @@
+import type { Logger } from "../base/log.ts";
+import { loadConfState } from "../membership/cluster.ts";
+import { clusterId as clusterIdOf, encodeMember, formatId, memberId as memberIdOf } from "../membership/member.ts";
+import { type Backend, metaKeys } from "../mvcc/backend.ts";
+import { LmdbBackend } from "../mvcc/backend-lmdb.ts";
+import { Metadata } from "../proto/etcdserverpb.ts";
+import { ConfState, type Entry, type HardState, type Snapshot } from "../proto/raftpb.ts";
+import type { RaftConfig } from "../raft/config.ts";
+import type { RaftLogger } from "../raft/logger.ts";
+import { MemoryStorage } from "../raft/memory-storage.ts";
+import { RawNode } from "../raft/rawnode.ts";
+import type { RaftStorage } from "../raft/storage.ts";
+import { Snapshotter } from "../wal/snapshotter.ts";
+import { Wal, type WalOptions } from "../wal/wal.ts";
+import { type DataDir, DataDirError, openDataDir } from "./data-dir.ts";
+import type { ServerOptions } from "./options.ts";
+
+/** Source of the limits: etcd `server/etcdserver/raft.go`. */
+const MESSAGE_BYTES_MAX = 1024 * 1024;
+const INFLIGHT_MESSAGES_MAX = 4096 / 8;
+
+/** A member that is ready to start: its identity and its durable state, brought together and checked. */
+export interface Bootstrapped extends DataDir {
+  readonly memberId: bigint;
+  readonly clusterId: bigint;
+  readonly backend: Backend;
+  readonly node: RawNode;
+  readonly storage: MemoryStorage;
+  readonly wal: Wal;
+  readonly snapshotter: Snapshotter;
+  /** Raft's configuration as of the snapshot; the backend may know a later one. */
+  readonly confState: ConfState;
+  /** Everything up to here is in the backend already. */
+  readonly consistentIndex: number;
+  readonly appliedIndex: number;
+  readonly appliedTerm: number;
+  readonly snapshotIndex: number;
+}
+
+/**
+ * Opens the data directory: makes a new member in an empty one, or brings log, snapshots and backend of an old one
+ * together. Throws an error that names the file, what is lost if anything, and what to do.
+ */
+export async function bootstrap(options: ServerOptions): Promise<Bootstrapped> {
+  const { disk, logger } = options;
+  const dir = await openDataDir(disk, options.dataDir, options.walDir, logger);
+  try {
+    const haveWal = Wal.exists(disk, dir.walDir);
+    const backend = new LmdbBackend({
+      path: dir.dbPath,
+      clock: options.clock,
+      logger,
+      batchIntervalMs: options.backendBatchIntervalMs,
+      batchLimit: options.backendBatchLimit,
+      onFailure: options.onFailure,
+    });
+    try {
+      return haveWal ? restart(options, dir, backend) : create(options, dir, backend);
+    } catch (error) {
+      await backend.close();
+      throw error;
+    }
+  } catch (error) {
+    dir.unlock();
+    throw error;
+  }
+}
+
+function create(options: ServerOptions, dir: DataDir, backend: Backend): Bootstrapped {
+  const { disk, logger, name, initialCluster, initialClusterToken } = options;
+  const { index } = readConsistentIndex(backend);
+  if (index > 0) {
+    throw new DataDirError(
+      `${dir.dbPath} holds the state up to log index ${index}, but there is no write-ahead log in ${dir.walDir}. ` +
+        "If the log was moved, start with --wal-dir pointing at it. If it is lost, the writes after the last snapshot of the " +
+        "database may be lost with it: restore a backup (etcdutl snapshot restore) into a new data directory",
+    );
+  }
+  const members = [...initialCluster].map(([memberName, peerUrls]) => ({
+    id: memberIdOf(peerUrls, initialClusterToken),
+    peerUrls: [...peerUrls],
+    isLearner: false,
+    name: memberName,
+    clientUrls: [],
+  }));
+  const local = members.find((member) => member.name === name);
+  if (local === undefined) {
+    throw new DataDirError(`couldn't find local name "${name}" in the initial cluster configuration`);
+  }
+  const clusterId = clusterIdOf(members.map((member) => member.id));
+  const metadata = Metadata.encode(Metadata.create({ nodeId: local.id, clusterId }));
+  const wal = Wal.create({ ...walOptions(options, dir), metadata });
+  const storage = new MemoryStorage();
+  const node = new RawNode(raftConfig(options, local.id, storage, 0));
+  const failed = node.bootstrap(
+    members.map((member) => ({ id: member.id, context: Buffer.from(encodeMember(member)) })),
+  );
+  if (failed !== undefined) throw failed;
+  logger.info("starting local member", { "local-member-id": formatId(local.id), "cluster-id": formatId(clusterId) });
+  return {
+    ...dir,
+    memberId: local.id,
+    clusterId,
+    backend,
+    node,
+    storage,
+    wal,
+    snapshotter: new Snapshotter({ disk, dir: dir.snapDir, logger }),
+    confState: ConfState.create({ voters: members.map((member) => member.id) }),
+    consistentIndex: 0,
+    appliedIndex: 0,
+    appliedTerm: 0,
+    snapshotIndex: 0,
+  };
+}
+
+function restart(options: ServerOptions, dir: DataDir, backend: Backend): Bootstrapped {
+  const { disk, logger } = options;
+  const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
+  const snapshot = snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger));
+  const snapshotIndex = snapshot?.metadata?.index ?? 0;
+  const { wal, metadata, hardState, entries } = readLog(options, dir, snapshot);
+  const { nodeId: memberId, clusterId } = Metadata.decode(metadata);
+  const consistent = readConsistentIndex(backend);
+  checkTogether({ dir, backend, memberId, clusterId, entries, snapshotIndex, consistentIndex: consistent.index });
+
+  const confState =
+    (consistent.index > snapshotIndex ? loadConfState(backend) : undefined) ??
+    snapshot?.metadata?.confState ??
+    ConfState.create();
+  const storage = new MemoryStorage();
+  if (snapshot !== undefined) storage.applySnapshot(snapshot);
+  // What the backend has applied was committed, even if that did not reach the log before the crash.
+  storage.setHardState({ ...hardState, commit: Math.max(hardState.commit, consistent.index, snapshotIndex) });
+  storage.append(entries);
+  const applied = Math.max(consistent.index, snapshotIndex);
+  const node = new RawNode(raftConfig(options, memberId, withConfState(storage, confState), applied));
+  logger.info("restarting local member", {
+    "cluster-id": formatId(clusterId),
+    "local-member-id": formatId(memberId),
+    "commit-index": hardState.commit,
+    "consistent-index": consistent.index,
+    "snapshot-index": snapshotIndex,
+    "last-index": storage.lastIndex(),
+  });
+  return {
+    ...dir,
+    memberId,
+    clusterId,
+    backend,
+    node,
+    storage,
+    wal,
+    snapshotter,
+    confState,
+    consistentIndex: consistent.index,
+    appliedIndex: applied,
+    appliedTerm: applied === consistent.index ? consistent.term : (snapshot?.metadata?.term ?? 0),
+    snapshotIndex,
+  };
+}
+
+interface LogContent {
+  readonly wal: Wal;
+  readonly metadata: Uint8Array;
+  readonly hardState: HardState;
+  readonly entries: Entry[];
+}
+
+/** Opens the log behind the snapshot; a torn end, as a crash leaves it, is repaired once. */
+function readLog(options: ServerOptions, dir: DataDir, snapshot: Snapshot | undefined): LogContent {
+  const { disk, logger } = options;
+  const { index, term } = snapshot?.metadata ?? { index: 0, term: 0 };
+  for (let repaired = false; ; repaired = true) {
+    const wal = Wal.open({ ...walOptions(options, dir), snapshot: { index, term } });
+    try {
+      const { metadata, hardState, entries } = wal.readAll();
+      return { wal, metadata, hardState: hardState ?? { term: 0, vote: 0n, commit: 0 }, entries };
+    } catch (error) {
+      wal.close();
+      if (repaired || !isTornTail(error)) throw error;
+      Wal.repair(disk, dir.walDir, logger);
+    }
+  }
+}
+
+function isTornTail(error: unknown): boolean {
+  return (error as { code?: string }).code === "WAL_TORN_TAIL";
+}
+
+/** Log, snapshot and backend must be of one member, and the backend must fit between them. */
+function checkTogether(found: {
+  dir: DataDir;
+  backend: Backend;
+  memberId: bigint;
+  clusterId: bigint;
+  entries: readonly Entry[];
+  snapshotIndex: number;
+  consistentIndex: number;
+}): void {
+  const { dir, backend, memberId, snapshotIndex, consistentIndex } = found;
+  if (consistentIndex < snapshotIndex) {
+    throw new DataDirError(
+      `${dir.dbPath} ends at log index ${consistentIndex}, but the newest snapshot in ${dir.snapDir} is of index ${snapshotIndex}, ` +
+        "and the log before it is gone: the database is missing or older than its log. Nothing was changed. " +
+        "Put the database back that belongs to this log, or restore a backup (etcdutl snapshot restore) into a new data directory",
+    );
+  }
+  const lastIndex = Math.max(found.entries.at(-1)?.index ?? 0, snapshotIndex);
+  if (consistentIndex > lastIndex) {
+    throw new DataDirError(
+      `${dir.dbPath} holds the state up to log index ${consistentIndex}, but the log in ${dir.walDir} ends at ${lastIndex}: ` +
+        "the log is older than the database or belongs to another member. Nothing was changed. Put the log back that belongs " +
+        "to this database (--wal-dir), or restore a backup (etcdutl snapshot restore) into a new data directory",
+    );
+  }
+  let known = false;
+  let any = false;
+  backend.forEach("members", (key) => {
+    any = true;
+    if (Buffer.from(key).toString("latin1") === formatId(memberId)) known = true;
+  });
+  if (any && !known) {
+    throw new DataDirError(
+      `the log in ${dir.walDir} is of member ${formatId(memberId)} in cluster ${formatId(found.clusterId)}, but ${dir.dbPath} is of a ` +
+        "cluster that this member is not in: the two come from different data directories. Nothing was changed. " +
+        "Put the ones together that belong together (--data-dir, --wal-dir)",
+    );
+  }
+}
+
+function readConsistentIndex(backend: Backend): { index: number; term: number } {
+  const index = backend.get("meta", metaKeys.consistentIndex);
+  const term = backend.get("meta", metaKeys.term);
+  return { index: readUint64(index), term: readUint64(term) };
+}
+
+function readUint64(bytes: Uint8Array | undefined): number {
+  return bytes === undefined || bytes.length !== 8 ? 0 : Number(Buffer.from(bytes).readBigUInt64BE(0));
+}
+
+function walOptions(options: ServerOptions, dir: DataDir): WalOptions {
+  return {
+    disk: options.disk,
+    dir: dir.walDir,
+    logger: options.logger,
+    clock: options.clock,
+    unsafeNoSync: options.unsafeNoFsync,
+    ...(options.walSegmentSizeBytes === undefined ? {} : { segmentSizeBytes: options.walSegmentSizeBytes }),
+  };
+}
+
+function raftConfig(options: ServerOptions, id: bigint, storage: RaftStorage, applied: number): RaftConfig {
+  return {
+    id,
+    electionTicks: options.electionTicks,
+    heartbeatTicks: 1,
+    storage,
+    applied,
+    random: options.random,
+    messageBytesMax: MESSAGE_BYTES_MAX,
+    inflightMessagesMax: INFLIGHT_MESSAGES_MAX,
+    checkQuorum: true,
+    preVote: options.preVote,
+    logger: raftLogger(options.logger),
+  };
+}
+
+/** The storage with the configuration that the backend knows, which may be later than the snapshot's. */
+function withConfState(storage: MemoryStorage, confState: ConfState): RaftStorage {
+  return {
+    initialState: () => ({ hardState: storage.initialState().hardState, confState }),
+    entries: (low, high, bytesMax) => storage.entries(low, high, bytesMax),
+    term: (index) => storage.term(index),
+    lastIndex: () => storage.lastIndex(),
+    firstIndex: () => storage.firstIndex(),
+    snapshot: () => storage.snapshot(),
+  };
+}
+
+function raftLogger(logger: Logger): RaftLogger {
+  return {
+    debug: logger.debugEnabled ? (text) => logger.debug(text) : undefined,
+    info: (text) => logger.info(text),
+    warn: (text) => logger.warn(text),
+    error: (text) => logger.error(text),
+  };
+}

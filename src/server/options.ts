@@ -1,0 +1,64 @@
+import type { Clock } from "../base/clock.ts";
+import type { Disk } from "../base/disk.ts";
+import type { Logger } from "../base/log.ts";
+import type { Random } from "../base/random.ts";
+
+/** What one member needs to know. Durations in milliseconds, sizes in bytes, paths absolute. */
+export interface ServerOptions {
+  readonly name: string;
+  readonly dataDir: string;
+  /** Undefined: `member/wal` in the data directory. */
+  readonly walDir: string | undefined;
+  /** Peer URLs by member name, as `--initial-cluster` gives them. */
+  readonly initialCluster: ReadonlyMap<string, readonly string[]>;
+  readonly initialClusterToken: string;
+  readonly advertiseClientUrls: readonly string[];
+
+  readonly tickMs: number;
+  readonly electionTicks: number;
+  readonly preVote: boolean;
+
+  readonly snapshotCount: number;
+  /** Entries kept in memory behind a snapshot, for followers that lag. */
+  readonly snapshotCatchUpEntries: number;
+  /** 0 is unlimited. */
+  readonly maxSnapFiles: number;
+  /** 0 is unlimited. */
+  readonly maxWalFiles: number;
+  readonly walSegmentSizeBytes?: number;
+  readonly unsafeNoFsync: boolean;
+
+  /** 0 is the default of 2 GiB, negative is none. */
+  readonly quotaBackendBytes: number;
+  readonly backendBatchIntervalMs: number;
+  readonly backendBatchLimit: number;
+  readonly compactionBatchLimit: number;
+  readonly compactionSleepIntervalMs: number;
+
+  readonly maxRequestBytes: number;
+  readonly maxTxnOps: number;
+
+  readonly autoCompactionMode: "periodic" | "revision";
+  /** Milliseconds or revisions, by mode; 0 is off. */
+  readonly autoCompactionRetention: number;
+
+  readonly leaseCheckpoint: boolean;
+  readonly leaseCheckpointPersist: boolean;
+
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly disk: Disk;
+  readonly logger: Logger;
+  /** Called with what ended the member: a disk that failed, a broken invariant. The process must end. */
+  readonly onFailure: (error: unknown) => void;
+}
+
+/** Version of etcd that this server is: what it tells clients and peers. */
+export const ETCD_VERSION = "3.7.1";
+/** Version of the cluster that members of this version form. */
+export const CLUSTER_VERSION = "3.7.0";
+
+/** etcd's time limit of a request: five seconds for the disk and the network, and two elections. */
+export function requestTimeoutMs(options: Pick<ServerOptions, "electionTicks" | "tickMs">): number {
+  return 5000 + 2 * options.electionTicks * options.tickMs;
+}

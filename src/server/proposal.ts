@@ -1,0 +1,52 @@
+import type { Op, Outcome } from "./apply.ts";
+
+/**
+ * One request on its way through the log. The api makes a subclass per kind of request, with all it needs to answer, so
+ * that no promise and no closure is needed on the way.
+ */
+export abstract class Proposal {
+  readonly op: Op;
+  /** Decoded, as the applier takes it: the log entry is not decoded again. */
+  readonly request: object;
+  /** Encoded; becomes part of the log entry. */
+  readonly payload: Uint8Array;
+  /** Where it stands in the log; 0 while it waits to be proposed. */
+  index = 0;
+  term = 0;
+  /** Clock time of its arrival. */
+  sinceMs = 0;
+  #answered = false;
+
+  constructor(op: Op, request: object, payload: Uint8Array) {
+    this.op = op;
+    this.request = request;
+    this.payload = payload;
+  }
+
+  /** Answers once; later outcomes (an entry applied after its request timed out) are dropped. */
+  finish(outcome: Outcome): void {
+    if (this.#answered) return;
+    this.#answered = true;
+    this.answer(outcome);
+  }
+
+  get answered(): boolean {
+    return this.#answered;
+  }
+
+  protected abstract answer(outcome: Outcome): void;
+}
+
+/** A request of the server itself, answered to a callback. */
+export class InternalProposal extends Proposal {
+  readonly #done: (outcome: Outcome) => void;
+
+  constructor(op: Op, request: object, payload: Uint8Array, done: (outcome: Outcome) => void) {
+    super(op, request, payload);
+    this.#done = done;
+  }
+
+  protected override answer(outcome: Outcome): void {
+    this.#done(outcome);
+  }
+}

@@ -1,0 +1,44 @@
+import type { Backend } from "../mvcc/backend.ts";
+import type { PutRequest, RequestOp, TxnRequest } from "../proto/etcdserverpb.ts";
+
+/** Bytes of the backend when no quota is set. Source: etcd `server/storage/quota.go`. */
+export const QUOTA_DEFAULT_BYTES = 2 * 1024 * 1024 * 1024;
+/** Above this etcd warns. */
+export const QUOTA_SUGGESTED_MAX_BYTES = 8 * 1024 * 1024 * 1024;
+
+const KEY_OVERHEAD_BYTES = 256;
+export const LEASE_OVERHEAD_BYTES = 64;
+
+/** The limit on the backend's size (`--quota-backend-bytes`): 0 is the default, a negative one none. */
+export class BackendQuota {
+  readonly #backend: Backend;
+  /** 0 when there is none. */
+  readonly limitBytes: number;
+
+  constructor(backend: Backend, configuredBytes: number) {
+    this.#backend = backend;
+    this.limitBytes = configuredBytes < 0 ? 0 : configuredBytes || QUOTA_DEFAULT_BYTES;
+  }
+
+  /** Whether a request that adds about `costBytes` still fits. One that adds nothing always does. */
+  admits(costBytes: number): boolean {
+    return this.limitBytes === 0 || costBytes === 0 || this.#backend.sizeBytes() + costBytes < this.limitBytes;
+  }
+}
+
+export function costOfPut(request: PutRequest): number {
+  return KEY_OVERHEAD_BYTES + request.key.length + request.value.length;
+}
+
+export function costOfTxn(request: TxnRequest): number {
+  return Math.max(costOfOps(request.success), costOfOps(request.failure));
+}
+
+function costOfOps(ops: readonly RequestOp[]): number {
+  let cost = 0;
+  for (const op of ops) {
+    if (op.requestPut !== undefined) cost += costOfPut(op.requestPut);
+    else if (op.requestTxn !== undefined) cost += costOfTxn(op.requestTxn);
+  }
+  return cost;
+}

@@ -1,0 +1,199 @@
+import { EMPTY_BYTES } from "../base/protobuf.ts";
+import type { Lessor } from "../lease/lessor.ts";
+import type { WriteTxn } from "../mvcc/store.ts";
+import type { ReadView } from "../mvcc/types.ts";
+import {
+  type Compare,
+  Compare_CompareResult as CompareResult,
+  Compare_CompareTarget as CompareTarget,
+  type DeleteRangeRequest,
+  DeleteRangeResponse,
+  type PutRequest,
+  PutResponse,
+  type RequestOp,
+  ResponseHeader,
+  ResponseOp,
+  type TxnRequest,
+  TxnResponse,
+} from "../proto/etcdserverpb.ts";
+import { KeyValue } from "../proto/mvccpb.ts";
+import { type EtcdError, errors } from "./errors.ts";
+import { executeRange, rangeEndOf } from "./range.ts";
+
+/**
+ * The key-value operations inside one transaction of the store. Everything that can fail is checked before the first
+ * write, so a transaction is applied completely or not at all.
+ * Source: etcd `server/etcdserver/txn/`.
+ */
+
+/** Which branch each transaction takes, in the order in which execution meets them. */
+interface Path {
+  readonly taken: boolean[];
+  next: number;
+}
+
+/** Decides all comparisons, those of nested transactions too, on the state before any write. */
+export function decidePath(view: ReadView, request: TxnRequest): Path {
+  const taken: boolean[] = [];
+  decide(view, request, taken);
+  return { taken, next: 0 };
+}
+
+function decide(view: ReadView, request: TxnRequest, taken: boolean[]): void {
+  const succeeded = request.compare.every((compare) => holds(view, compare));
+  taken.push(succeeded);
+  for (const { requestTxn } of succeeded ? request.success : request.failure) {
+    if (requestTxn !== undefined) decide(view, requestTxn, taken);
+  }
+}
+
+const everything = { revision: 0, limit: 0, countOnly: false };
+const absent = KeyValue.create();
+
+function holds(view: ReadView, compare: Compare): boolean {
+  const { kvs } = view.rangeDecoded(compare.key, rangeEndOf(compare.rangeEnd), everything);
+  // A key that does not exist has no value to compare with, but its revisions, version and lease are 0.
+  if (kvs.length === 0) return compare.target !== CompareTarget.VALUE && holdsFor(compare, absent);
+  return kvs.every((kv) => holdsFor(compare, kv));
+}
+
+function holdsFor(compare: Compare, kv: KeyValue): boolean {
+  const order = orderOf(compare, kv);
+  switch (compare.result) {
+    case CompareResult.EQUAL:
+      return order === 0;
+    case CompareResult.NOT_EQUAL:
+      return order !== 0;
+    case CompareResult.GREATER:
+      return order > 0;
+    case CompareResult.LESS:
+      return order < 0;
+    default:
+      return true;
+  }
+}
+
+function orderOf(compare: Compare, kv: KeyValue): number {
+  switch (compare.target) {
+    case CompareTarget.VALUE:
+      return Buffer.compare(kv.value, compare.value ?? EMPTY_BYTES);
+    case CompareTarget.CREATE:
+      return kv.createRevision - (compare.createRevision ?? 0);
+    case CompareTarget.MOD:
+      return kv.modRevision - (compare.modRevision ?? 0);
+    case CompareTarget.VERSION:
+      return kv.version - (compare.version ?? 0);
+    case CompareTarget.LEASE: {
+      const lease = compare.lease ?? 0n;
+      return kv.lease < lease ? -1 : kv.lease > lease ? 1 : 0;
+    }
+    default:
+      return 0;
+  }
+}
+
+/** What would make the chosen branches fail, found before anything is written. */
+export function checkPath(
+  view: ReadView & { readonly currentRevision: number; readonly compactRevision: number },
+  lessor: Lessor,
+  request: TxnRequest,
+  path: Path,
+): EtcdError | null {
+  path.next = 0;
+  return checkBranch(view, lessor, request, path);
+}
+
+function checkBranch(
+  view: ReadView & { readonly currentRevision: number; readonly compactRevision: number },
+  lessor: Lessor,
+  request: TxnRequest,
+  path: Path,
+): EtcdError | null {
+  for (const op of path.taken[path.next++] ? request.success : request.failure) {
+    let error: EtcdError | null = null;
+    if (op.requestRange !== undefined) {
+      const { revision } = op.requestRange;
+      if (revision > view.currentRevision) error = errors.futureRevision;
+      else if (revision !== 0 && revision < view.compactRevision) error = errors.compacted;
+    } else if (op.requestPut !== undefined) error = checkPutPossible(view, lessor, op.requestPut);
+    else if (op.requestTxn !== undefined) error = checkBranch(view, lessor, op.requestTxn, path);
+    if (error !== null) return error;
+  }
+  return null;
+}
+
+/** A put needs its lease to exist, and its key when it keeps the old value or lease. */
+export function checkPutPossible(view: ReadView, lessor: Lessor, request: PutRequest): EtcdError | null {
+  if (request.lease !== 0n && lessor.lookup(request.lease) === undefined) return errors.leaseNotFound;
+  if (request.ignoreValue || request.ignoreLease) {
+    if (view.range(request.key, null, { revision: 0, limit: 0, countOnly: true }, () => {}).count === 0) {
+      return errors.keyNotFound;
+    }
+  }
+  return null;
+}
+
+/** Runs the chosen branches of a checked transaction. The caller ends `txn`. */
+export function executeTxn(txn: WriteTxn, request: TxnRequest, path: Path): TxnResponse {
+  path.next = 0;
+  const response = executeBranch(txn, txn, request, path);
+  response.header!.revision = txn.revision;
+  return response;
+}
+
+/** Runs the chosen branches of a transaction that only reads. */
+export function executeReadOnlyTxn(view: ReadView, revision: number, request: TxnRequest, path: Path): TxnResponse {
+  path.next = 0;
+  const response = executeBranch(view, null, request, path);
+  response.header!.revision = revision;
+  return response;
+}
+
+function executeBranch(view: ReadView, txn: WriteTxn | null, request: TxnRequest, path: Path): TxnResponse {
+  const succeeded = path.taken[path.next++]!;
+  const responses: ResponseOp[] = [];
+  for (const op of succeeded ? request.success : request.failure) {
+    if (op.requestRange !== undefined) {
+      responses.push(ResponseOp.create({ responseRange: executeRange(view, op.requestRange) }));
+    } else if (op.requestTxn !== undefined) {
+      responses.push(ResponseOp.create({ responseTxn: executeBranch(view, txn, op.requestTxn, path) }));
+    } else if (txn !== null && op.requestPut !== undefined) {
+      responses.push(ResponseOp.create({ responsePut: executePut(txn, op.requestPut) }));
+    } else if (txn !== null && op.requestDeleteRange !== undefined) {
+      responses.push(ResponseOp.create({ responseDeleteRange: executeDeleteRange(txn, op.requestDeleteRange) }));
+    } else throw new Error("a transaction with an operation that the checks before it should have refused");
+  }
+  return TxnResponse.create({ header: ResponseHeader.create(), succeeded, responses });
+}
+
+export function executePut(txn: WriteTxn, request: PutRequest): PutResponse {
+  let { value, lease } = request;
+  let prevKv: KeyValue | undefined;
+  if (request.prevKv || request.ignoreValue || request.ignoreLease) {
+    const old = txn.rangeDecoded(request.key, null, everything).kvs[0];
+    if (request.ignoreValue) value = old!.value;
+    if (request.ignoreLease) lease = old!.lease;
+    if (request.prevKv) prevKv = old;
+  }
+  txn.put(request.key, value, lease);
+  return PutResponse.create({ header: ResponseHeader.create({ revision: txn.revision }), prevKv });
+}
+
+export function executeDeleteRange(txn: WriteTxn, request: DeleteRangeRequest): DeleteRangeResponse {
+  const end = rangeEndOf(request.rangeEnd);
+  const prevKvs = request.prevKv ? txn.rangeDecoded(request.key, end, everything).kvs : [];
+  const deleted = txn.deleteRange(request.key, end);
+  return DeleteRangeResponse.create({ header: ResponseHeader.create({ revision: txn.revision }), deleted, prevKvs });
+}
+
+export function isReadOnly(request: TxnRequest): boolean {
+  return request.success.every(isRange) && request.failure.every(isRange);
+}
+
+/** True when no read in it asks for the newest state. Comparisons alone do not. */
+export function isSerializable(request: TxnRequest): boolean {
+  return request.success.every(isSerializableRange) && request.failure.every(isSerializableRange);
+}
+
+const isRange = (op: RequestOp): boolean => op.requestRange !== undefined;
+const isSerializableRange = (op: RequestOp): boolean => op.requestRange?.serializable === true;
