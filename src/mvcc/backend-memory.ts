@@ -191,14 +191,14 @@ export class MemoryBackend implements Backend {
 
   #written(): void {
     if (this.#sealing) return;
-    if (this.#batch.opCount >= this.#batchLimit) void this.commit();
-    else if (!this.#timerIsSet) {
-      this.#timerIsSet = true;
-      this.#clock.after(this.#batchIntervalMs, () => {
-        this.#timerIsSet = false;
-        if (!this.#closed) void this.commit();
-      });
-    }
+    const isFull = this.#batch.opCount === this.#batchLimit;
+    if (this.#timerIsSet && !isFull) return;
+    this.#timerIsSet = true;
+    // Never at once: the caller may be in the middle of a write transaction.
+    this.#clock.after(isFull ? 0 : this.#batchIntervalMs, () => {
+      this.#timerIsSet = false;
+      if (!this.#closed) void this.commit();
+    });
   }
 }
 

@@ -32,7 +32,11 @@ export interface Backend {
   /** Visits (main, sub) from the first pair to, but without, `toMain`, the batch included. The visitor may not write. */
   forEachRevision(fromMain: number, fromSub: number, toMain: number, visit: RevisionVisitor): void;
 
-  /** Called before each batch is sealed; puts what must be in the same batch (the consistent index and term). */
+  /**
+   * Called before each batch is sealed; puts what must be in the same batch (the consistent index and term). It is never
+   * called inside a write: only from `commit`, timers and completions, so what one turn of the event loop writes and
+   * what the hook reports at its end are never apart.
+   */
   setPreCommitHook(hook: () => void): void;
   /** Seals the current batch; resolves when it and all before it are durable. Rejects with BackendError. */
   commit(): Promise<void>;

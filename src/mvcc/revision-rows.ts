@@ -29,6 +29,11 @@ export class RevisionRows {
     return this.#mains.length === 0 ? Number.POSITIVE_INFINITY : this.#mains[0]!;
   }
 
+  /** Its sub revision; 0 without rows. */
+  get firstSub(): number {
+    return this.#mains.length === 0 ? 0 : this.#subs[0]!;
+  }
+
   append(main: number, sub: number, tombstone: boolean, bytes: Uint8Array, start: number, end: number): void {
     const last = this.#mains.length - 1;
     if (last >= 0 && (main < this.#mains[last]! || (main === this.#mains[last]! && sub <= this.#subs[last]!))) {

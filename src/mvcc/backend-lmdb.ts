@@ -1,0 +1,478 @@
+import * as fs from "node:fs";
+import { dirname, resolve } from "node:path";
+import type { Clock, Timer } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import {
+  type Backend,
+  BackendError,
+  type BackendSnapshot,
+  BUCKETS,
+  type BucketName,
+  KEY_LENGTH_MAX,
+  type RawSlot,
+  type SmallBucket,
+  type SnapshotEntry,
+} from "./backend.ts";
+import { Batch } from "./backend-batch.ts";
+import { LmdbEnv } from "./lmdb-env.ts";
+import {
+  acquireOwnership,
+  checkFile,
+  defragPathOf,
+  markOwned,
+  releaseOwnership,
+  removeLeftovers,
+  toBackendError,
+} from "./lmdb-file.ts";
+import { type ByteString, fromByteString, type RevisionVisitor, toByteString } from "./types.ts";
+
+export interface LmdbBackendOptions {
+  /** The file. Its directory must exist; `<path>-lock` and `<path>-owner` appear beside it. */
+  readonly path: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** A batch is committed this long after its first write (`--backend-batch-interval`). Default 100. */
+  readonly batchIntervalMs?: number;
+  /** A batch of this many operations is committed as soon as the one before is (`--backend-batch-limit`). Default 10000. */
+  readonly batchLimit?: number;
+  /** `overloaded` from this many bytes on that are not durable yet. Default 64 MiB. */
+  readonly pendingBytesMax?: number;
+  /** Address space to reserve; the file may outgrow it. Default 10 GiB. */
+  readonly mapSizeBytes?: number;
+  /** Called once when a commit in the background failed: the state in memory is ahead of the disk for good. */
+  readonly onFailure: (error: BackendError) => void;
+}
+
+/**
+ * The backend in production: one LMDB file, and over it the writes that are not committed yet, in two batches: one that
+ * the library's thread is committing, and one that fills meanwhile.
+ */
+export class LmdbBackend implements Backend {
+  readonly path: string;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #batchIntervalMs: number;
+  readonly #batchLimit: number;
+  readonly #pendingBytesMax: number;
+  readonly #mapSizeBytes: number;
+  readonly #onFailure: (error: BackendError) => void;
+  #env: LmdbEnv;
+  #batch = new Batch();
+  #committing: Batch | null = null;
+  /** Settles when the batch under `#committing` is durable. */
+  #commitDone: Promise<void> = Promise.resolve();
+  /** A commit was asked for while another was running. */
+  #queued: Promise<void> | null = null;
+  #timer: Timer | null = null;
+  #hook: () => void = () => {};
+  #isSealing = false;
+  /** A full batch will be committed after this turn. */
+  #isDeferred = false;
+  #failure: BackendError | null = null;
+  #isClosed = false;
+  #closing: Promise<void> | null = null;
+  #defragmenting: Promise<void> | null = null;
+  /** While set, no commit starts. */
+  #writerHold: Promise<void> | null = null;
+  #snapshotCount = 0;
+  #sizes: { totalBytes: number; inUseBytes: number };
+  #drained: { promise: Promise<void>; resolve: () => void } | null = null;
+
+  /**
+   * Opens or creates the file. Throws BackendError: ERR_BACKEND_IN_USE, ERR_BACKEND_CORRUPT, ERR_BACKEND_NOT_WRITABLE,
+   * ERR_BACKEND_NO_SPACE, ERR_BACKEND_IO.
+   */
+  constructor(options: LmdbBackendOptions) {
+    this.path = resolve(options.path);
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#batchIntervalMs = options.batchIntervalMs ?? 100;
+    this.#batchLimit = options.batchLimit ?? 10_000;
+    this.#pendingBytesMax = options.pendingBytesMax ?? 64 * 1024 * 1024;
+    this.#mapSizeBytes = options.mapSizeBytes ?? 10 * 1024 ** 3;
+    this.#onFailure = options.onFailure;
+    acquireOwnership(this.path);
+    try {
+      removeLeftovers(this.path);
+      checkFile(this.path);
+      this.#env = new LmdbEnv(this.path, this.#mapSizeBytes);
+      this.#sizes = this.#env.sizes();
+      markOwned(this.path);
+    } catch (error) {
+      releaseOwnership(this.path);
+      throw toBackendError(error, this.path, "open");
+    }
+  }
+
+  get(bucket: SmallBucket, key: Uint8Array): Uint8Array | undefined {
+    const name = toByteString(key);
+    for (const batch of [this.#batch, this.#committing]) {
+      const value = batch?.small(bucket)?.get(name);
+      if (value !== undefined) return value === null ? undefined : value.slice();
+    }
+    return this.#reading(() => this.#env.get(bucket, key));
+  }
+
+  put(bucket: SmallBucket, key: Uint8Array, value: Uint8Array): void {
+    this.#checkWritable();
+    if (key.length === 0 || key.length > KEY_LENGTH_MAX) {
+      throw new BackendError(
+        "ERR_BACKEND_KEY_LENGTH",
+        `a key of bucket ${bucket} has ${key.length} bytes; 1 to ${KEY_LENGTH_MAX} are possible`,
+      );
+    }
+    this.#batch.put(bucket, key, value);
+    this.#written();
+  }
+
+  delete(bucket: SmallBucket, key: Uint8Array): void {
+    this.#checkWritable();
+    this.#batch.delete(bucket, key);
+    this.#written();
+  }
+
+  forEach(bucket: SmallBucket, visit: (key: Uint8Array, value: Uint8Array) => void): void {
+    const entries = new Map<ByteString, Uint8Array>();
+    this.#reading(() => {
+      for (const { key, value } of this.#env.smallEntries(bucket)) entries.set(toByteString(key), value);
+    });
+    let isSorted = true;
+    for (const batch of [this.#committing, this.#batch]) {
+      for (const [key, value] of batch?.small(bucket) ?? []) {
+        if (value === null) entries.delete(key);
+        else entries.set(key, value.slice());
+        isSorted = false;
+      }
+    }
+    const all = [...entries];
+    if (!isSorted) all.sort(([a], [b]) => (a < b ? -1 : 1));
+    for (const [key, value] of all) visit(fromByteString(key), value);
+  }
+
+  putRevision(main: number, sub: number, tombstone: boolean, bytes: Uint8Array, start: number, end: number): void {
+    this.#checkWritable();
+    this.#batch.putRevision(main, sub, tombstone, bytes, start, end);
+    this.#written();
+  }
+
+  getRevision(main: number, sub: number, out: RawSlot): boolean {
+    if (this.#batch.findRevision(main, sub, out)) return true;
+    if (this.#committing?.findRevision(main, sub, out)) return true;
+    try {
+      return this.#env.getRow(main, sub, out);
+    } catch (error) {
+      throw toBackendError(error, this.path, "read");
+    }
+  }
+
+  deleteRevision(main: number, sub: number, tombstone: boolean): void {
+    this.#checkWritable();
+    this.#batch.deleteRevision(main, sub, tombstone);
+    this.#written();
+  }
+
+  forEachRevision(fromMain: number, fromSub: number, toMain: number, visit: RevisionVisitor): void {
+    const batch = this.#batch;
+    const committing = this.#committing;
+    const visitBelowBatch: RevisionVisitor = (main, sub, tombstone, bytes, start, end) =>
+      batch.deletes(main, sub) || visit(main, sub, tombstone, bytes, start, end);
+    const visitBelowBoth: RevisionVisitor =
+      committing === null
+        ? visitBelowBatch
+        : (main, sub, tombstone, bytes, start, end) =>
+            committing.deletes(main, sub) || visitBelowBatch(main, sub, tombstone, bytes, start, end);
+    // A batch may become visible in the file a moment before it is dropped here: the file is asked only for what is
+    // older than both batches.
+    const pending = committing !== null && committing.rows.firstMain < Number.POSITIVE_INFINITY ? committing : batch;
+    const { firstMain, firstSub } = pending.rows;
+    const endsBefore = toMain <= firstMain;
+    const stop = endsBefore ? { main: toMain, sub: 0 } : { main: firstMain, sub: firstSub };
+    if (fromMain < stop.main || (fromMain === stop.main && fromSub < stop.sub)) {
+      const goesOn = this.#reading(() => this.#env.forEachRow(fromMain, fromSub, stop.main, stop.sub, visitBelowBoth));
+      if (!goesOn || endsBefore) return;
+    }
+    if (committing !== null && !committing.forEachRevision(fromMain, fromSub, toMain, visitBelowBatch)) return;
+    batch.forEachRevision(fromMain, fromSub, toMain, visit);
+  }
+
+  setPreCommitHook(hook: () => void): void {
+    this.#hook = hook;
+  }
+
+  commit(): Promise<void> {
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    if (this.#isClosed) return Promise.reject(closedError(this.path));
+    if (this.#committing === null && this.#writerHold === null) return this.#startCommit();
+    // One more commit after the running one serves everybody who asks meanwhile.
+    this.#queued ??= this.#afterRunning();
+    return this.#queued;
+  }
+
+  async #afterRunning(): Promise<void> {
+    await (this.#writerHold ?? this.#commitDone);
+    while (this.#writerHold !== null || this.#committing !== null) await (this.#writerHold ?? this.#commitDone);
+    this.#queued = null;
+    await this.#startCommit();
+  }
+
+  #startCommit(): Promise<void> {
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#isSealing = true;
+    try {
+      this.#hook();
+    } finally {
+      this.#isSealing = false;
+    }
+    if (this.#batch.isEmpty) return Promise.resolve();
+    const batch = this.#batch;
+    this.#committing = batch;
+    this.#batch = new Batch();
+    this.#commitDone = this.#write(batch);
+    return this.#commitDone;
+  }
+
+  async #write(batch: Batch): Promise<void> {
+    try {
+      await this.#env.write(batch);
+      this.#committing = null;
+      this.#sizes = this.#env.sizes();
+    } catch (error) {
+      throw this.#fail(await rootCause(error));
+    } finally {
+      this.#settleDrained();
+    }
+    if (this.#batch.opCount >= this.#commitThreshold()) this.#commitInBackground();
+  }
+
+  /** After this the process has to stop: the batch that failed stays readable, and no other is taken. */
+  #fail(cause: unknown): BackendError {
+    const error = toBackendError(cause, this.path, "commit");
+    if (this.#failure === null) {
+      this.#failure = error;
+      this.#onFailure(error);
+    }
+    return error;
+  }
+
+  #commitInBackground(): void {
+    // The failure is reported once, through onFailure.
+    if (this.#failure === null && !this.#isClosed) this.commit().catch(() => {});
+  }
+
+  /** Never commits at once: the caller may be in the middle of a write transaction. */
+  #written(): void {
+    if (this.#isSealing) return;
+    if (this.#batch.opCount >= this.#commitThreshold()) {
+      if (this.#isDeferred || this.#committing !== null || this.#writerHold !== null) return;
+      this.#isDeferred = true;
+      this.#clock.defer(() => {
+        this.#isDeferred = false;
+        this.#commitInBackground();
+      });
+    } else if (this.#timer === null) {
+      this.#timer = this.#clock.after(this.#batchIntervalMs, () => {
+        this.#timer = null;
+        this.#commitInBackground();
+      });
+    }
+  }
+
+  /** Handing a batch to the library takes about 1.5 us an operation, in one turn: so hand over early when it is idle. */
+  #commitThreshold(): number {
+    return Math.min(this.#batchLimit, HAND_OVER_OPS);
+  }
+
+  #pendingIsOver(): boolean {
+    const bytes = this.#batch.byteCount + (this.#committing?.byteCount ?? 0);
+    return bytes > this.#pendingBytesMax || this.#batch.opCount > PENDING_OPS_MAX;
+  }
+
+  get overloaded(): boolean {
+    return this.#committing !== null && this.#pendingIsOver();
+  }
+
+  drained(): Promise<void> {
+    if (!this.overloaded) return Promise.resolve();
+    if (this.#drained === null) {
+      let resolve = (): void => {};
+      const promise = new Promise<void>((r) => (resolve = r));
+      this.#drained = { promise, resolve };
+    }
+    return this.#drained.promise;
+  }
+
+  #settleDrained(): void {
+    this.#drained?.resolve();
+    this.#drained = null;
+  }
+
+  sizeBytes(): number {
+    return this.#sizes.totalBytes;
+  }
+
+  sizeInUseBytes(): number {
+    return this.#sizes.inUseBytes;
+  }
+
+  openReadCount(): number {
+    return this.#snapshotCount;
+  }
+
+  async snapshot(): Promise<BackendSnapshot> {
+    await this.commit();
+    const env = this.#env;
+    const transaction = env.acquireTransaction();
+    this.#snapshotCount++;
+    let isOpen = true;
+    return {
+      sizeBytes: this.#sizes.inUseBytes,
+      buckets: () => BUCKETS,
+      entries: (bucket, chunkBytes = 1 << 20) => {
+        if (!isOpen) throw new BackendError("ERR_BACKEND_CLOSED", `the snapshot of ${this.path} is closed`);
+        return chunks(env, bucket, transaction, chunkBytes);
+      },
+      close: () => {
+        if (!isOpen) return;
+        isOpen = false;
+        this.#snapshotCount--;
+        env.releaseTransaction(transaction);
+      },
+    };
+  }
+
+  defragment(): Promise<void> {
+    this.#defragmenting ??= this.#defragment().finally(() => {
+      this.#defragmenting = null;
+    });
+    return this.#defragmenting;
+  }
+
+  async #defragment(): Promise<void> {
+    await this.commit();
+    // Nothing may start between the last commit and the hold.
+    while (this.#committing !== null) await this.#commitDone;
+    let release = (): void => {};
+    this.#writerHold = new Promise((resolve) => (release = resolve));
+    const before = this.#sizes;
+    const startMs = this.#clock.nowMs();
+    try {
+      await this.#swap();
+    } catch (error) {
+      throw toBackendError(error, this.path, "copy");
+    } finally {
+      this.#writerHold = null;
+      release();
+      if (!this.#batch.isEmpty) this.#commitInBackground();
+    }
+    this.#logger.info("finished defragmenting", {
+      path: this.path,
+      "current-db-size-bytes": this.#sizes.totalBytes,
+      "current-db-size-bytes-diff": this.#sizes.totalBytes - before.totalBytes,
+      "took-ms": Math.round(this.#clock.nowMs() - startMs),
+    });
+  }
+
+  /**
+   * Copies, opens the copy, and only then gives it the name: whatever happens in between, the name stands for a whole
+   * file with every committed batch.
+   */
+  async #swap(): Promise<void> {
+    const temporary = defragPathOf(this.path);
+    let next: LmdbEnv;
+    try {
+      await this.#env.copyTo(temporary);
+      fs.chmodSync(temporary, 0o600);
+      syncPath(temporary);
+      next = new LmdbEnv(temporary, this.#mapSizeBytes);
+    } catch (error) {
+      fs.rmSync(temporary, { force: true });
+      fs.rmSync(`${temporary}-lock`, { force: true });
+      throw error;
+    }
+    const previous = this.#env;
+    fs.renameSync(temporary, this.path);
+    fs.renameSync(`${temporary}-lock`, `${this.path}-lock`);
+    syncPath(dirname(this.path));
+    this.#env = next;
+    this.#sizes = next.sizes();
+    previous.retire();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.#defragmenting?.catch(() => {});
+      if (this.#failure === null) await this.commit();
+    } finally {
+      this.#isClosed = true;
+      this.#timer?.cancel();
+      await this.#env.close();
+      releaseOwnership(this.path);
+    }
+  }
+
+  #checkWritable(): void {
+    if (this.#failure !== null) throw this.#failure;
+    if (this.#isClosed) throw closedError(this.path);
+  }
+
+  #reading<T>(read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      if (error instanceof Error && /MDB_|LMDB|database/.test(error.message)) {
+        throw toBackendError(error, this.path, "read");
+      }
+      throw error;
+    }
+  }
+}
+
+const HAND_OVER_OPS = 2500;
+/** Beyond 300,000 operations in a batch the library makes the thread sleep for each further one. */
+const PENDING_OPS_MAX = 200_000;
+
+function* chunks(
+  env: LmdbEnv,
+  bucket: BucketName,
+  transaction: unknown,
+  chunkBytes: number,
+): IterableIterator<readonly SnapshotEntry[]> {
+  let chunk: SnapshotEntry[] = [];
+  let size = 0;
+  const entries = bucket === "key" ? env.rowEntries(transaction) : env.smallEntries(bucket, transaction);
+  for (const entry of entries) {
+    chunk.push(entry);
+    size += entry.key.length + entry.value.length;
+    if (size < chunkBytes) continue;
+    yield chunk;
+    chunk = [];
+    size = 0;
+  }
+  if (chunk.length > 0) yield chunk;
+}
+
+/** The library wraps the reason of a failed commit in a promise that rejects with it. */
+async function rootCause(error: unknown): Promise<unknown> {
+  const inner = (error as { commitError?: Promise<never> } | null)?.commitError;
+  return inner === undefined ? error : inner.catch((cause: unknown) => cause);
+}
+
+function closedError(path: string): BackendError {
+  return new BackendError("ERR_BACKEND_CLOSED", `the database ${path} is closed`);
+}
+
+function syncPath(path: string): void {
+  const fd = fs.openSync(path, "r");
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}

@@ -1,0 +1,191 @@
+import * as fs from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { BackendError, type BackendErrorCode } from "./backend.ts";
+
+/**
+ * The LMDB file seen from outside: who has it open, whether it can be an LMDB file at all, what an error of the library
+ * means to an operator. Nothing here reads or writes the database itself.
+ */
+
+/**
+ * Takes the file for this process, by a file beside it that names the owner. A file left behind by a process that is
+ * gone is taken over. Throws ERR_BACKEND_IN_USE.
+ */
+export function acquireOwnership(path: string): void {
+  const ownerPath = ownerPathOf(path);
+  const self = describeProcess(process.pid);
+  for (let attempt = 0; attempt < 3; attempt++) {
+    try {
+      const fd = fs.openSync(ownerPath, "wx", 0o600);
+      fs.writeSync(fd, self);
+      fs.closeSync(fd);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toBackendError(error, path, "open");
+    }
+    const owner = readOwner(ownerPath);
+    const pid = Number.parseInt(owner, 10);
+    const isOther = pid !== process.pid && owner.trim() !== "" && describeProcess(pid) === owner.trim();
+    if (isOther || ownedHere.has(path)) {
+      throw new BackendError(
+        "ERR_BACKEND_IN_USE",
+        `the database ${path} is in use by process ${pid}: stop that process first (its mark is ${ownerPath})`,
+      );
+    }
+    fs.rmSync(ownerPath, { force: true });
+  }
+  throw new BackendError("ERR_BACKEND_IN_USE", `the database ${path} is being opened by another process`);
+}
+
+export function markOwned(path: string): void {
+  ownedHere.add(path);
+}
+
+export function releaseOwnership(path: string): void {
+  ownedHere.delete(path);
+  fs.rmSync(ownerPathOf(path), { force: true });
+}
+
+/** Files that this process has open, because its own mark cannot tell. */
+const ownedHere = new Set<string>();
+
+function ownerPathOf(path: string): string {
+  return `${path}-owner`;
+}
+
+function readOwner(ownerPath: string): string {
+  try {
+    return fs.readFileSync(ownerPath, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+/** The process id and, where the system tells it, when the process started: process ids are used again. */
+function describeProcess(pid: number): string {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
+    const bootId = fs.readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+    // The second field is the program's name in parentheses and may hold anything; the start time is the 22nd.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return `${pid} ${bootId} ${fields[19]}`;
+  } catch {
+    return isAlive(pid) ? `${pid}` : "";
+  }
+}
+
+function isAlive(pid: number): boolean {
+  if (!Number.isInteger(pid) || pid <= 0) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+/** Removes what a defragmentation that a crash interrupted left beside the file. */
+export function removeLeftovers(path: string): void {
+  const prefix = `${basename(path)}${DEFRAG_INFIX}`;
+  for (const name of fs.readdirSync(dirname(path))) {
+    if (name.startsWith(prefix)) fs.rmSync(join(dirname(path), name), { force: true });
+  }
+}
+
+let defragCount = 0;
+
+/** A new name each time: LMDB must not meet a name under which it still has another file open. */
+export function defragPathOf(path: string): string {
+  return `${path}${DEFRAG_INFIX}${process.pid}-${++defragCount}`;
+}
+
+const DEFRAG_INFIX = ".defrag-";
+
+/**
+ * Checks what LMDB trusts blindly: that both copies of the header are its own, and that the file is as long as they say
+ * (reading a mapped page behind the end would kill the process). Throws ERR_BACKEND_CORRUPT. An absent or empty file,
+ * as a crash during the very first start leaves, is fine.
+ */
+export function checkFile(path: string): void {
+  let fd: number;
+  try {
+    fd = fs.openSync(path, "r+");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    throw toBackendError(error, path, "open");
+  }
+  try {
+    const size = fs.fstatSync(fd).size;
+    if (size === 0) return;
+    const first = readHeader(fd, 0);
+    const second = first === undefined ? undefined : readHeader(fd, first.pageSize);
+    if (first === undefined || second === undefined) throw corrupt(path, "it is not an LMDB database");
+    const latest = first.txnId > second.txnId ? first : second;
+    const expected = (latest.lastPage + 1) * latest.pageSize;
+    // LMDB does not write free pages at the end, so a whole file may be a little short. What is missing reads as zeros.
+    if (size < expected) fs.ftruncateSync(fd, expected);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+interface Header {
+  readonly pageSize: number;
+  readonly lastPage: number;
+  readonly txnId: number;
+}
+
+/** Layout of LMDB's MDB_meta behind the page header, 64 bits, little endian. */
+function readHeader(fd: number, position: number): Header | undefined {
+  const bytes = Buffer.alloc(168);
+  if (fs.readSync(fd, bytes, 0, bytes.length, position) < bytes.length) return undefined;
+  if (bytes.readUInt32LE(24) !== 0xbeefc0de) return undefined;
+  const pageSize = bytes.readUInt32LE(48);
+  if (pageSize < 256 || pageSize > 65536 || (pageSize & (pageSize - 1)) !== 0) return undefined;
+  return { pageSize, lastPage: Number(bytes.readBigUInt64LE(144)), txnId: Number(bytes.readBigUInt64LE(152)) };
+}
+
+export function corrupt(path: string, reason: string, cause?: unknown): BackendError {
+  return new BackendError(
+    "ERR_BACKEND_CORRUPT",
+    `the database ${path} is damaged: ${reason}. Move the member's data directory away and add the member anew, ` +
+      "or restore a snapshot with etcdutl",
+    { cause },
+  );
+}
+
+/** Turns an error of the file system or of LMDB into one that says what to do. */
+export function toBackendError(
+  error: unknown,
+  path: string,
+  action: "open" | "read" | "commit" | "copy",
+): BackendError {
+  if (error instanceof BackendError) return error;
+  const text = error instanceof Error ? error.message : String(error);
+  const code = (error as { code?: unknown } | null)?.code;
+  const kind = kindOf(code, text);
+  if (kind === "ERR_BACKEND_CORRUPT") return corrupt(path, text, error);
+  const advice = {
+    ERR_BACKEND_NOT_WRITABLE: "make the file and its directory writable for this user",
+    ERR_BACKEND_NO_SPACE: "free space on its disk and start again: nothing that was acknowledged is lost",
+    ERR_BACKEND_IO: "check the disk and the kernel log",
+  }[kind];
+  return new BackendError(kind, `cannot ${action} the database ${path}: ${text}; ${advice}`, { cause: error });
+}
+
+function kindOf(
+  code: unknown,
+  text: string,
+): BackendErrorCode & ("ERR_BACKEND_CORRUPT" | "ERR_BACKEND_NOT_WRITABLE" | "ERR_BACKEND_NO_SPACE" | "ERR_BACKEND_IO") {
+  if (typeof code === "number" && lmdbCorruptCodes.has(code)) return "ERR_BACKEND_CORRUPT";
+  if (code === 13 || code === 1 || code === 30 || code === "EACCES" || code === "EPERM" || code === "EROFS") {
+    return "ERR_BACKEND_NOT_WRITABLE";
+  }
+  if (code === 28 || code === 122 || code === "ENOSPC" || code === "EDQUOT" || /No space left|quota/i.test(text)) {
+    return "ERR_BACKEND_NO_SPACE";
+  }
+  return "ERR_BACKEND_IO";
+}
+
+/** MDB_PAGE_NOTFOUND, MDB_CORRUPTED, MDB_PANIC, MDB_VERSION_MISMATCH, MDB_INVALID. */
+const lmdbCorruptCodes = new Set([-30797, -30796, -30795, -30794, -30793]);
