@@ -1,0 +1,107 @@
+/**
+ * Runs h2load (nghttp2), the load generator that is not ours, with one gRPC request body repeated.
+ *
+ * h2load reads HTTP status codes only, and gRPC errors come with status 200. So a run is checked twice: the bytes of
+ * data that came back must be those of an answer for every request (an error carries none), and, for writes, the
+ * store's revision must have grown by the number of requests.
+ */
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { MethodType } from "../src/base/protobuf.ts";
+import { KVService } from "../src/proto/etcdserverpb.ts";
+import { run } from "../test/harness/programs.ts";
+import type { Server } from "../test/harness/server.ts";
+import { framed } from "./load/h2-client.ts";
+import type { Measurement, Settings } from "./suite.ts";
+
+export interface H2loadCase<I, O> {
+  readonly name: string;
+  readonly method: MethodType<I, O>;
+  readonly request: I;
+  readonly connections: number;
+  readonly streams: number;
+  /** Each request makes one revision. */
+  readonly writes: boolean;
+}
+
+/** Requests a second from one run, and p50 and p99 from a second, shorter one that logs every request. */
+export async function h2load<I, O>(server: Server, settings: Settings, load: H2loadCase<I, O>): Promise<Measurement[]> {
+  const rate = await timed(server, settings, load, settings.seconds, undefined);
+  const logFile = join(settings.scratchDir, "h2load.log");
+  rmSync(logFile, { force: true });
+  await timed(server, settings, load, Math.min(2, settings.seconds), logFile);
+  const [p50, p99] = quantiles(logFile);
+  return [
+    { name: load.name, unit: "req/s", better: "higher", value: rate },
+    { name: `${load.name} p50`, unit: "ms", better: "lower", value: p50 },
+    { name: `${load.name} p99`, unit: "ms", better: "lower", value: p99 },
+  ];
+}
+
+async function timed<I, O>(
+  server: Server,
+  settings: Settings,
+  load: H2loadCase<I, O>,
+  seconds: number,
+  logFile: string | undefined,
+): Promise<number> {
+  const body = join(settings.scratchDir, "body");
+  writeFileSync(body, framed(load.method.request.encode(load.request)));
+  const before = await revision(server);
+  const result = await run(
+    "h2load",
+    [
+      ...["-D", String(seconds), "--warm-up-time", String(settings.warmUpSeconds)],
+      ...["-c", String(load.connections), "-m", String(load.streams), "-t", load.connections >= 100 ? "2" : "1"],
+      ...["-d", body, "-H", "content-type: application/grpc", "-H", "te: trailers"],
+      ...(logFile === undefined ? [] : ["--log-file", logFile]),
+      server.url + load.method.path,
+    ],
+    { timeoutMs: (seconds + settings.warmUpSeconds + 60) * 1000 },
+  );
+  const output = result.stdout.toString();
+  const number = (pattern: RegExp) => Number(pattern.exec(output)?.[1] ?? Number.NaN);
+  const succeeded = number(/(\d+) succeeded/);
+  const failed = number(/(\d+) failed/) + number(/(\d+) timeout/);
+  if (result.code !== 0 || !(succeeded > 0) || failed !== 0) {
+    throw new Error(`h2load on ${load.name} against ${server.program.file} failed: ${output}${result.stderr}`);
+  }
+  await check(server, load, succeeded, number(/\((\d+)\) data/), before);
+  return succeeded / seconds;
+}
+
+/** Throws when the requests were not all answered as one sent by a plain client is. */
+async function check<I, O>(
+  server: Server,
+  load: H2loadCase<I, O>,
+  succeeded: number,
+  dataBytes: number,
+  revisionBefore: number,
+): Promise<void> {
+  const grown = (await revision(server)) - revisionBefore;
+  if (load.writes && grown < succeeded) {
+    throw new Error(`${load.name}: ${succeeded} requests succeeded, but the revision grew by ${grown}`);
+  }
+  const answer = await server.client.unary(load.method, load.request as Partial<I>);
+  const size = 5 + load.method.response.encode(answer).length;
+  // The revision in the header is a varint, which was up to four bytes shorter at the begin of the run.
+  if (!(dataBytes >= succeeded * (size - 4))) {
+    throw new Error(`${load.name}: ${succeeded} answers of ${size} bytes cannot fit into the ${dataBytes} that came`);
+  }
+}
+
+async function revision(server: Server): Promise<number> {
+  const { header } = await server.client.unary(KVService.Range, { key: Buffer.from("/") });
+  return header!.revision;
+}
+
+function quantiles(logFile: string): [number, number] {
+  const micros: number[] = [];
+  for (const line of readFileSync(logFile, "utf8").split("\n")) {
+    const [, status, time] = line.split("\t");
+    if (status === "200") micros.push(Number(time));
+  }
+  micros.sort((a, b) => a - b);
+  const at = (p: number) => (micros[Math.floor((micros.length - 1) * p)] ?? Number.NaN) / 1000;
+  return [at(0.5), at(0.99)];
+}

@@ -1,0 +1,29 @@
+import type { Server } from "../test/harness/server.ts";
+
+export interface Settings {
+  /** Length of one measurement; warm-up comes before it. */
+  readonly seconds: number;
+  readonly warmUpSeconds: number;
+  /** Keys of the `scale` suite. */
+  readonly keys: number;
+  /** Directory for bodies and logs of h2load. */
+  readonly scratchDir: string;
+}
+
+/** One number from one server. */
+export interface Measurement {
+  readonly name: string;
+  readonly unit: string;
+  readonly better: "higher" | "lower";
+  readonly value: number;
+}
+
+/** A group of measurements that share one fresh server. */
+export interface Suite {
+  readonly name: string;
+  /** What is measured, for the person who reads the table. */
+  readonly what: string;
+  /** Further flags, for both servers. */
+  readonly serverArgs: readonly string[];
+  run(server: Server, settings: Settings): Promise<Measurement[]>;
+}
