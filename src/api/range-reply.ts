@@ -57,7 +57,8 @@ export class RangeReply {
     pos = writeVarint(buffer, pos, length);
     if (length < 48) for (let i = start; i < end; i++) buffer[pos++] = bytes[i]!;
     else {
-      buffer.set(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end), pos);
+      // The bytes may be in a buffer of the store that is longer than it says.
+      buffer.set(bytes.subarray(start, end), pos);
       pos += length;
     }
     this.#pos = pos;
