@@ -23,13 +23,25 @@ export class WatchResponseEncoder {
   /** One response with all events. May return the same buffer for several watchers: never change it. */
   encodeEvents(batch: WatchBatch, watchId: number, term: number): Buffer {
     if (batch.lastWatchId === watchId && batch.lastTerm === term) return batch.lastResponse!;
-    const events = batch.encodedEvents();
-    const out = Buffer.allocUnsafe(this.#prefixSize(batch.revision, watchId, term) + events.length);
-    out.set(events, this.#writePrefix(out, batch.revision, watchId, term));
+    const out = Buffer.allocUnsafe(this.eventsSize(batch, watchId, term));
+    this.writeEvents(out, 0, batch, watchId, term);
     batch.lastWatchId = watchId;
     batch.lastTerm = term;
     batch.lastResponse = out;
     return out;
+  }
+
+  /** Length of what `writeEvents` writes. */
+  eventsSize(batch: WatchBatch, watchId: number, term: number): number {
+    return this.#prefixSize(batch.revision, watchId, term) + batch.encodedEvents().length;
+  }
+
+  /** The same as `encodeEvents`, written to `out` from `start`; returns the position behind it. */
+  writeEvents(out: Buffer, start: number, batch: WatchBatch, watchId: number, term: number): number {
+    const events = batch.encodedEvents();
+    const pos = this.#writePrefix(out, start, batch.revision, watchId, term);
+    out.set(events, pos);
+    return pos + events.length;
   }
 
   /**
@@ -54,7 +66,7 @@ export class WatchResponseEncoder {
       }
       const flag = next < events.length ? FRAGMENT_FIELD : NO_FIELD;
       const out = Buffer.allocUnsafe(prefixSize + flag.length + size);
-      let pos = this.#writePrefix(out, revision, watchId, term);
+      let pos = this.#writePrefix(out, 0, revision, watchId, term);
       out.set(flag, pos);
       pos += flag.length;
       whole.copy(out, pos, offset, offset + size);
@@ -90,11 +102,12 @@ export class WatchResponseEncoder {
     return this.#ids.length + (revision === 0 ? 0 : 1 + varintSize(revision)) + (term === 0 ? 0 : 1 + varintSize(term));
   }
 
-  #writePrefix(out: Buffer, revision: number, watchId: number, term: number): number {
-    out[0] = TAG_HEADER;
-    out[1] = this.#headerSize(revision, term);
-    out.set(this.#ids, 2);
-    let pos = 2 + this.#ids.length;
+  #writePrefix(out: Buffer, start: number, revision: number, watchId: number, term: number): number {
+    const ids = this.#ids;
+    let pos = start;
+    out[pos++] = TAG_HEADER;
+    out[pos++] = this.#headerSize(revision, term);
+    for (let i = 0; i < ids.length; i++) out[pos++] = ids[i]!;
     if (revision !== 0) {
       out[pos++] = TAG_HEADER_REVISION;
       pos = writeVarint(out, pos, revision);

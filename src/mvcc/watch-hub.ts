@@ -12,7 +12,15 @@ import { type PrevKvLookup, WatchBatch, WatchEvent } from "./watch-batch.ts";
 import { PAGE_LIMITS, type PageLimits, readPage } from "./watch-page.ts";
 import { WatchStream } from "./watch-stream.ts";
 import type { WatchSink } from "./watch-types.ts";
-import { variantBits, type Watcher, WatcherGroup, type WatcherSet, watcherStates } from "./watcher-group.ts";
+import {
+  VARIANT_COUNT,
+  variantBits,
+  type Watcher,
+  WatcherGroup,
+  type WatcherOutlet,
+  type WatcherSet,
+  watcherStates,
+} from "./watcher-group.ts";
 
 /**
  * Hands the changes of a store to its watchers: every event once, in the order of revisions, each revision complete in one
@@ -45,9 +53,13 @@ export class WatchHub {
   #turnPending = false;
   #delivering = false;
   #closed = false;
+  /** Streams that drained and have watchers blocked still. */
+  readonly #resuming = new Set<WatcherOutlet>();
   /** Sets that the change in hand matched, and those that all changes of the transaction matched; reused. */
   readonly #hits: WatcherSet[] = [];
   readonly #touched: WatcherSet[] = [];
+  /** Batches of the set in hand by variant; null where the filters leave nothing; reused. */
+  readonly #batches: (WatchBatch | null | undefined)[] = new Array(VARIANT_COUNT).fill(undefined);
 
   /** Becomes the store's change and restore listener. */
   constructor(options: WatchHubOptions) {
@@ -141,16 +153,16 @@ export class WatchHub {
   }
 
   /** For WatchStream: the sink takes responses again. */
-  resume(blocked: Set<Watcher>): void {
+  resume(outlet: WatcherOutlet): void {
     this.#refuseReentry();
-    const current = this.#store.currentRevision;
-    this.#blockedCount -= blocked.size;
-    for (const watcher of blocked) this.#place(watcher, current);
-    blocked.clear();
+    if (outlet.blocked.size === 0) return;
+    this.#resuming.add(outlet);
+    this.#scheduleTurn();
   }
 
   /** For WatchStream. */
-  streamClosed(): void {
+  streamClosed(outlet: WatcherOutlet): void {
+    this.#resuming.delete(outlet);
     this.#streamCount--;
   }
 
@@ -187,15 +199,21 @@ export class WatchHub {
   /** Puts an event on the sets that its key hit. */
   #assign(event: WatchEvent): void {
     for (const set of this.#hits) {
-      if (set.events.length === 0) this.#touched.push(set);
-      set.events.push(event);
+      if (set.events !== undefined) set.events.push(event);
+      else {
+        set.events = [event];
+        this.#touched.push(set);
+      }
     }
     this.#hits.length = 0;
   }
 
   /** The hot path: the events of one revision to all synced watchers of one key or range. */
   #fanOut(set: WatcherSet, revision: number): void {
-    const { watchers, batches, events } = set;
+    const { watchers } = set;
+    const batches = this.#batches;
+    const events = set.events!;
+    set.events = undefined;
     for (let i = 0; i < watchers.length; ) {
       const watcher = watchers[i]!;
       let batch = batches[watcher.variant];
@@ -212,7 +230,7 @@ export class WatchHub {
         this.#block(watcher, revision);
       }
     }
-    set.reset();
+    batches.fill(undefined);
   }
 
   #offer(watcher: Watcher, batch: WatchBatch): boolean {
@@ -253,12 +271,28 @@ export class WatchHub {
     this.#turnPending = true;
     this.#clock.defer(() => {
       this.#turnPending = false;
-      if (this.#closed || this.#unsynced.size === 0) return;
+      if (this.#closed) return;
+      this.#resumeBlocked();
       this.#delivering = true;
       this.#takeTurn();
       this.#delivering = false;
-      if (this.#unsynced.size > 0) this.#scheduleTurn();
+      if (this.#unsynced.size > 0 || this.#resuming.size > 0) this.#scheduleTurn();
     });
+  }
+
+  /** Lets watchers of drained streams go on, only so many that a stream which fills up again at once costs little. */
+  #resumeBlocked(): void {
+    const current = this.#store.currentRevision;
+    for (const outlet of this.#resuming) {
+      let count = 0;
+      for (const watcher of outlet.blocked) {
+        if (outlet.full || count++ >= this.#page.watchersMax) break;
+        outlet.blocked.delete(watcher);
+        this.#blockedCount--;
+        this.#place(watcher, current);
+      }
+      if (outlet.full || outlet.blocked.size === 0) this.#resuming.delete(outlet);
+    }
   }
 
   /** Brings the watchers at the head of the queue, and those near them in time, one page further. */
@@ -271,7 +305,7 @@ export class WatchHub {
     const from = chosen[0]!.minRevision;
     const next = readPage(this.#store, group, from, current + 1, this.#page, this.#lookup);
     for (const set of group.sets()) {
-      if (set.events.length > 0) this.#handOut(set, next - 1);
+      if (set.events !== undefined) this.#handOut(set, set.events, next - 1);
     }
     for (const watcher of chosen) {
       group.remove(watcher);
@@ -295,6 +329,9 @@ export class WatchHub {
       else if (minRevision > current) {
         this.#unsynced.delete(watcher);
         this.#place(watcher, current);
+      } else if (watcher.outlet.full) {
+        this.#unsynced.delete(watcher);
+        this.#block(watcher, minRevision);
       } else {
         if (chosen.length === 0) from = minRevision;
         if (minRevision >= from && minRevision < from + this.#page.entriesMax) chosen.push(watcher);
@@ -317,8 +354,8 @@ export class WatchHub {
   }
 
   /** Gives each watcher of the set what it has not yet of the set's events, which go up to `revision`. */
-  #handOut(set: WatcherSet, revision: number): void {
-    const { events, batches } = set;
+  #handOut(set: WatcherSet, events: readonly WatchEvent[], revision: number): void {
+    const batches = this.#batches;
     for (const watcher of set.watchers) {
       const { variant, minRevision } = watcher;
       let batch: WatchBatch | null | undefined;
@@ -333,6 +370,7 @@ export class WatchHub {
       this.#unsynced.delete(watcher);
       this.#block(watcher, batch.events[0]!.revision);
     }
+    batches.fill(undefined);
   }
 
   #previous(key: ByteString, revision: number): Uint8Array | undefined {
@@ -370,8 +408,9 @@ const EXAMINED_MAX = 8_192;
 
 /** Null when the filters leave nothing. */
 function makeBatch(revision: number, events: readonly WatchEvent[], variant: number): WatchBatch | null {
+  const prevKv = (variant & variantBits.prevKv) !== 0;
   const noPut = (variant & variantBits.noPut) !== 0;
   const noDelete = (variant & variantBits.noDelete) !== 0;
-  const wanted = events.filter((event) => !(event.tombstone ? noDelete : noPut));
-  return wanted.length === 0 ? null : new WatchBatch(revision, wanted, (variant & variantBits.prevKv) !== 0);
+  const wanted = noPut || noDelete ? events.filter((event) => !(event.tombstone ? noDelete : noPut)) : events;
+  return wanted.length === 0 ? null : new WatchBatch(revision, wanted, prevKv);
 }

@@ -61,7 +61,10 @@ export function readPage(
     byteCount += end - start;
     const own = Buffer.from(bytes.subarray(start, end));
     const event = new WatchEvent(key, main, tombstone, own, 0, own.length, lookup);
-    for (const set of hits) set.events.push(event);
+    for (const set of hits) {
+      if (set.events === undefined) set.events = [event];
+      else set.events.push(event);
+    }
     hits.length = 0;
     return true;
   });

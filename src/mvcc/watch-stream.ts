@@ -104,7 +104,7 @@ export class WatchStream implements WatcherOutlet {
   drained(): void {
     if (!this.full) return;
     this.full = false;
-    this.#hub.resume(this.blocked);
+    this.#hub.resume(this);
   }
 
   /** Ends all watchers. Idempotent. */
@@ -113,7 +113,7 @@ export class WatchStream implements WatcherOutlet {
     this.#closed = true;
     for (const watcher of this.#watchers.values()) this.#hub.remove(watcher);
     this.#watchers.clear();
-    this.#hub.streamClosed();
+    this.#hub.streamClosed(this);
   }
 
   #chooseId(wanted: number): number {

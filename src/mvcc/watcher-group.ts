@@ -1,6 +1,6 @@
 import { IntervalTree } from "./interval-tree.ts";
 import { type ByteString, MvccInvariantError } from "./types.ts";
-import type { WatchBatch, WatchEvent } from "./watch-batch.ts";
+import type { WatchEvent } from "./watch-batch.ts";
 import type { Watch, WatchSink } from "./watch-types.ts";
 
 export const watcherStates = {
@@ -19,7 +19,7 @@ export type WatcherState = (typeof watcherStates)[keyof typeof watcherStates];
 
 /** Bits of `Watcher.variant`. Watchers with equal range and variant get equal batches. */
 export const variantBits = { prevKv: 1, noPut: 2, noDelete: 4 } as const;
-const VARIANT_COUNT = 8;
+export const VARIANT_COUNT = 8;
 
 /** What the watchers of one stream have in common. */
 export interface WatcherOutlet {
@@ -74,15 +74,8 @@ export type WatcherFields = Pick<
 /** The watchers of a group that watch the same key or the same range. */
 export class WatcherSet {
   readonly watchers: Watcher[] = [];
-  /** Events that matched, while they are handed out. */
-  readonly events: WatchEvent[] = [];
-  /** Batches of these events by variant; null where the filters leave nothing. */
-  readonly batches: (WatchBatch | null | undefined)[] = new Array(VARIANT_COUNT).fill(undefined);
-
-  reset(): void {
-    this.events.length = 0;
-    this.batches.fill(undefined);
-  }
+  /** Events that matched and are not handed out yet. */
+  events: WatchEvent[] | undefined = undefined;
 }
 
 /** Watchers, found by a key that they watch. Adding and removing one is (at most) logarithmic. */

@@ -68,6 +68,10 @@ describe("encoding a watch response", () => {
         const wanted = expected(revision, watchId, term, prevKv ? withPrev : messages);
         const encoded = encoder.encodeEvents(batch, watchId, term);
         assert.deepEqual(encoded, WatchResponse.encode(wanted));
+        const space = Buffer.alloc(encoded.length + 10);
+        assert.equal(encoder.eventsSize(batch, watchId, term), encoded.length);
+        assert.equal(encoder.writeEvents(space, 7, batch, watchId, term), 7 + encoded.length);
+        assert.deepEqual(space.subarray(7, 7 + encoded.length), encoded);
         assert.deepEqual(WatchResponse.decode(encoded), WatchResponse.decode(WatchResponse.encode(wanted)));
         assert.deepEqual(
           batch.decodedEvents().map((event) => Event.encode(event)),
