@@ -463,7 +463,7 @@ export interface LessorOptions {
   readonly revokeRate?: number;
   /** Renewals of expired leases that may wait together. Default 100,000. */
   readonly waitingRenewalsMax?: number;
-  /** Called from a timer when `expired()` has something new. */
+  /** Called from a timer when `expired()` has something new. What the server does not take then stays until it asks again. */
   readonly onExpired?: () => void;
 }
 
