@@ -9,10 +9,12 @@ import { registerAuth } from "./auth.ts";
 import { ClusterApi } from "./cluster.ts";
 import { HeaderWriter } from "./header.ts";
 import { HealthCounts, healthHandler } from "./health.ts";
-import { HttpSide } from "./http.ts";
+import { type HttpHandler, HttpSide } from "./http.ts";
 import { KvApi } from "./kv.ts";
 import { LeaseApi } from "./lease.ts";
 import { MaintenanceApi } from "./maintenance.ts";
+import { metricsHandler } from "./metrics.ts";
+import { RpcDurations } from "./rpc-durations.ts";
 import { GRPC_OVERHEAD_BYTES, WatchApi } from "./watch.ts";
 
 /** Where a listener waits: an IP address (or localhost) and port, or the path of a unix socket. */
@@ -36,6 +38,8 @@ export interface EtcdOptions {
   /** `--metrics=extensive`: histograms for each RPC too. */
   readonly extensiveMetrics: boolean;
   readonly enableGrpcGateway: boolean;
+  /** Feature gates, as the metrics page shows them. */
+  readonly features: readonly { readonly name: string; readonly stage: string; readonly enabled: boolean }[];
 }
 
 /** A running member. */
@@ -94,8 +98,10 @@ function createRpc(options: EtcdOptions, server: EtcdServer): { grpc: RpcServer;
   const { clock, logger, maxRequestBytes } = options.server;
   const header = new HeaderWriter(server);
   const health = new HealthCounts();
+  const durations = options.extensiveMetrics ? new RpcDurations(clock) : undefined;
+  const handlers: HttpHandler[] = [healthHandler(server, health)];
   const http = new HttpSide({
-    handlers: [healthHandler(server, health)],
+    handlers,
     logger,
     cors: options.cors,
     hostWhitelist: options.hostWhitelist,
@@ -111,7 +117,10 @@ function createRpc(options: EtcdOptions, server: EtcdServer): { grpc: RpcServer;
     keepalive: options.keepalive,
     http1: separate ? undefined : (socket, head) => http.handleConnection(socket, head),
     http2Request: separate ? undefined : (request) => http.handleHttp2(request),
+    onCallStart: durations?.onCallStart,
+    onCallEnd: durations?.onCallEnd,
   });
+  handlers.push(metricsHandler({ server, rpc: grpc, health, features: options.features, durations }));
   new KvApi(server, header).register(grpc);
   new WatchApi(server, options.watchProgressNotifyIntervalMs).register(grpc);
   new LeaseApi(server, header).register(grpc);

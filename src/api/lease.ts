@@ -131,7 +131,7 @@ export class LeaseApi {
             return;
           }
           ttl = 0;
-        }
+        } else this.#server.metrics.leasesRenewed++;
         const response = LeaseKeepAliveResponse.create({ header, id: request.id, ttl });
         if (!call.send(LeaseKeepAliveResponse.encode(response))) call.pauseReading();
       });

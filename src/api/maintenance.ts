@@ -89,9 +89,15 @@ export class MaintenanceApi {
   async #defragment(call: UnaryCall): Promise<void> {
     if (decodeRequest(call, this.#server, DefragmentRequest) === undefined) return;
     const { logger } = this.#server.options;
-    const turn = this.#defragmenting.then(() => {
+    const { metrics, options, backend } = this.#server;
+    const turn = this.#defragmenting.then(async () => {
       logger.info("starting defragment");
-      return this.#server.backend.defragment();
+      metrics.defragmenting = 1;
+      const startMs = options.clock.nowMs();
+      await backend.defragment().finally(() => {
+        metrics.defragmenting = 0;
+      });
+      metrics.defragment.observe((options.clock.nowMs() - startMs) / 1000);
     });
     this.#defragmenting = turn.catch(() => {});
     await turn;
@@ -108,7 +114,10 @@ export class MaintenanceApi {
   async #hashKv(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, this.#server, HashKVRequest);
     if (request === undefined) return;
+    const { clock } = this.#server.options;
+    const startMs = clock.nowMs();
     const found = await this.#server.store.hashKv(request.revision);
+    this.#server.metrics.hashRevision.observe((clock.nowMs() - startMs) / 1000);
     const response = HashKVResponse.create({
       header: this.#header.create(found.currentRevision),
       hash: found.hash,

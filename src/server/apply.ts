@@ -27,6 +27,7 @@ import {
 import type { ClusterMemberAttrSetRequest, ClusterVersionSetRequest } from "../proto/membershippb.ts";
 import type { AlarmStore } from "./alarms.ts";
 import { EtcdError, errors } from "./errors.ts";
+import type { ServerMetrics } from "./metrics.ts";
 import { type BackendQuota, costOfPut, costOfTxn, LEASE_OVERHEAD_BYTES } from "./quota.ts";
 import { executeRange } from "./range.ts";
 import { checkPath, checkPutPossible, decidePath, executeDeleteRange, executePut, executeTxn } from "./txn.ts";
@@ -47,6 +48,21 @@ export const Op = {
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
+/** Names of the requests in metrics and logs. */
+export const opNames: Readonly<Record<Op, string>> = {
+  [Op.RANGE]: "Range",
+  [Op.PUT]: "Put",
+  [Op.DELETE_RANGE]: "DeleteRange",
+  [Op.TXN]: "Txn",
+  [Op.COMPACTION]: "Compaction",
+  [Op.LEASE_GRANT]: "LeaseGrant",
+  [Op.LEASE_REVOKE]: "LeaseRevoke",
+  [Op.ALARM]: "Alarm",
+  [Op.LEASE_CHECKPOINT]: "LeaseCheckpoint",
+  [Op.CLUSTER_VERSION_SET]: "ClusterVersionSet",
+  [Op.CLUSTER_MEMBER_ATTR_SET]: "ClusterMemberAttrSet",
+};
+
 /** What a committed request did: its response, or the error that the client gets. */
 export type Outcome = object | EtcdError;
 
@@ -62,6 +78,7 @@ export class Applier {
   readonly #quota: BackendQuota;
   readonly #cluster: Cluster;
   readonly #logger: Logger;
+  readonly #metrics: ServerMetrics;
   /** Resolves when the compaction that was applied last is physically done. */
   compactionDone: Promise<void> = Promise.resolve();
 
@@ -72,7 +89,9 @@ export class Applier {
     quota: BackendQuota;
     cluster: Cluster;
     logger: Logger;
+    metrics: ServerMetrics;
   }) {
+    this.#metrics = options.metrics;
     this.#store = options.store;
     this.#lessor = options.lessor;
     this.#alarms = options.alarms;
@@ -134,6 +153,8 @@ export class Applier {
       const error = checkPutPossible(this.#store, this.#lessor, request);
       if (error !== null) return error;
     }
+    this.#metrics.puts++;
+    this.#metrics.putBytes += request.key.length + request.value.length;
     const txn = this.#store.begin();
     const response = executePut(txn, request);
     txn.end();
@@ -141,6 +162,7 @@ export class Applier {
   }
 
   #deleteRange(request: DeleteRangeRequest): Outcome {
+    this.#metrics.deletes++;
     const txn = this.#store.begin();
     const response = executeDeleteRange(txn, request);
     txn.end();
@@ -154,6 +176,7 @@ export class Applier {
     const path = decidePath(this.#store, request);
     const error = checkPath(this.#store, this.#lessor, request, path);
     if (error !== null) return error;
+    this.#metrics.txns++;
     const txn = this.#store.begin();
     const response = executeTxn(txn, request, path);
     txn.end();
@@ -171,6 +194,8 @@ export class Applier {
     if (this.#alarms.noSpace) return errors.noSpace;
     const fits = this.#quota.admits(LEASE_OVERHEAD_BYTES);
     const lease = this.#lessor.grant(request.id, request.ttl);
+    this.#metrics.leasesGranted++;
+    this.#metrics.leaseTtl.observe(lease.ttl);
     if (!fits) return errors.noSpace;
     return LeaseGrantResponse.create({ header: this.#header(), id: lease.id, ttl: lease.ttl });
   }
@@ -181,6 +206,7 @@ export class Applier {
       for (const key of keys) txn.deleteKey(key);
       txn.end();
     });
+    this.#metrics.leasesRevoked++;
     return LeaseRevokeResponse.create({ header: this.#header() });
   }
 

@@ -37,6 +37,8 @@ export interface ServerOptions {
 
   readonly maxRequestBytes: number;
   readonly maxTxnOps: number;
+  /** A request that takes longer to apply is logged. */
+  readonly warningApplyDurationMs: number;
 
   readonly autoCompactionMode: "periodic" | "revision";
   /** Milliseconds or revisions, by mode; 0 is off. */

@@ -1,4 +1,5 @@
 import type { Timer } from "../base/clock.ts";
+import { goDuration } from "../base/duration.ts";
 import type { Logger } from "../base/log.ts";
 import { Lessor, minimumLeaseTtl } from "../lease/lessor.ts";
 import { Cluster, encodeV2Snapshot, loadConfState, saveConfState } from "../membership/cluster.ts";
@@ -20,7 +21,7 @@ import { ConfChange, ConfChangeV2, type ConfState, type Entry, EntryType } from 
 import { Snapshot as WalSnapshot } from "../proto/walpb.ts";
 import { purgeFiles } from "../wal/purge.ts";
 import { AlarmStore } from "./alarms.ts";
-import { Applier, Op, type Outcome } from "./apply.ts";
+import { Applier, Op, type Outcome, opNames } from "./apply.ts";
 import { type AutoCompactor, startPeriodicCompaction, startRevisionCompaction } from "./auto-compaction.ts";
 import type { Bootstrapped } from "./bootstrap.ts";
 import { EtcdError, errors } from "./errors.ts";
@@ -72,6 +73,7 @@ export class EtcdServer {
   readonly #timers: Timer[] = [];
   #compactor: AutoCompactor | null = null;
 
+  #applyStartMs = 0;
   #appliedIndex: number;
   #appliedTerm: number;
   /** Entries up to this index are already in the backend. */
@@ -157,6 +159,7 @@ export class EtcdServer {
       });
     }
     this.#applier = new Applier({
+      metrics: this.metrics,
       store: this.store,
       lessor: this.lessor,
       alarms: this.alarms,
@@ -354,6 +357,7 @@ export class EtcdServer {
   }
 
   #apply(entries: readonly Entry[]): void {
+    this.#applyStartMs = this.options.clock.nowMs();
     for (const entry of entries) {
       if (entry.index <= this.#appliedIndex) continue;
       if (entry.index !== this.#appliedIndex + 1) {
@@ -382,9 +386,25 @@ export class EtcdServer {
       proposal === undefined
         ? this.#applier.applyInternal(InternalRaftRequest.decode(entry.data))
         : this.#applier.apply(proposal.op, proposal.request);
+    if (proposal !== undefined) this.#observe(proposal.op);
     if (outcome === errors.noSpace && !this.alarms.noSpace) {
       void this.raiseNoSpace().then(() => proposal?.finish(outcome));
     } else proposal?.finish(outcome);
+  }
+
+  /** Requests are applied back to back, so the end of one is the start of the next. */
+  #observe(op: Op): void {
+    const nowMs = this.options.clock.nowMs();
+    const tookMs = nowMs - this.#applyStartMs;
+    this.#applyStartMs = nowMs;
+    this.metrics.observeApply(opNames[op], tookMs / 1000);
+    if (tookMs < this.options.warningApplyDurationMs) return;
+    this.metrics.slowApplies++;
+    this.#logger.warn("apply request took too long", {
+      took: goDuration(tookMs),
+      "expected-duration": goDuration(this.options.warningApplyDurationMs),
+      request: opNames[op],
+    });
   }
 
   /** The first entry of a leader's term is empty: once it is applied, so is everything of earlier terms. */
