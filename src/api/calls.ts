@@ -1,6 +1,7 @@
 import { type Codec, ProtobufError } from "../base/protobuf.ts";
-import type { UnaryCall } from "../rpc/server.ts";
-import { Code, type EtcdError, errors } from "../server/errors.ts";
+import type { StreamCall, UnaryCall } from "../rpc/server.ts";
+import { toEtcdError } from "../server/apply.ts";
+import { Code, EtcdError, errors } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
 
 /** What every handler of a unary call does first and last. */
@@ -27,4 +28,25 @@ export function requiresLeader(call: { header(name: string): string | undefined 
 
 export function failWith(call: { fail(code: number, message: string): void }, error: EtcdError): void {
   call.fail(error.code, error.message);
+}
+
+/** Answers with the error of an asynchronous handler that failed. */
+export function settle(call: UnaryCall, done: Promise<void>): void {
+  done.catch((error: unknown) => failWith(call, errorOf(error)));
+}
+
+/** The same for a stream: it ends with what ended its handler. */
+export function settleStream(call: StreamCall, done: Promise<void>): void {
+  const fail = (error: unknown): void => {
+    if (!call.cancelled) failWith(call, errorOf(error));
+  };
+  done.then(() => call.end(), fail);
+}
+
+function errorOf(error: unknown): EtcdError {
+  try {
+    return toEtcdError(error);
+  } catch {
+    return new EtcdError(Code.UNKNOWN, error instanceof Error ? error.message : `${error}`);
+  }
 }

@@ -1,17 +1,19 @@
 import * as net from "node:net";
 import type { Logger } from "../base/log.ts";
 import { formatId } from "../membership/member.ts";
-import { type KeepaliveOptions, RpcServer, type RpcSocket } from "../rpc/server.ts";
+import { type KeepaliveOptions, RPC_DEFAULTS, RpcServer, type RpcSocket } from "../rpc/server.ts";
 import { bootstrap } from "../server/bootstrap.ts";
 import { ETCD_VERSION, type ServerOptions } from "../server/options.ts";
 import { EtcdServer } from "../server/server.ts";
 import { registerAuth } from "./auth.ts";
 import { ClusterApi } from "./cluster.ts";
+import { ElectionApi } from "./election.ts";
 import { HeaderWriter } from "./header.ts";
 import { HealthCounts, healthHandler } from "./health.ts";
 import { type HttpHandler, HttpSide } from "./http.ts";
 import { KvApi } from "./kv.ts";
 import { LeaseApi } from "./lease.ts";
+import { LockApi } from "./lock.ts";
 import { MaintenanceApi } from "./maintenance.ts";
 import { metricsHandler } from "./metrics.ts";
 import { RpcDurations } from "./rpc-durations.ts";
@@ -114,6 +116,8 @@ function createRpc(options: EtcdOptions, server: EtcdServer): { grpc: RpcServer;
     maxConcurrentStreams: options.maxConcurrentStreams,
     maxRecvMessageBytes: maxRequestBytes + GRPC_OVERHEAD_BYTES,
     maxSendMessageBytes: 0x7fffffff,
+    receiveBufferBytesMax: RPC_DEFAULTS.receiveBufferBytesMax,
+    sendQueueBytesMax: RPC_DEFAULTS.sendQueueBytesMax,
     keepalive: options.keepalive,
     http1: separate ? undefined : (socket, head) => http.handleConnection(socket, head),
     http2Request: separate ? undefined : (request) => http.handleHttp2(request),
@@ -126,6 +130,8 @@ function createRpc(options: EtcdOptions, server: EtcdServer): { grpc: RpcServer;
   new LeaseApi(server, header).register(grpc);
   new ClusterApi(server, header).register(grpc);
   new MaintenanceApi(server, header).register(grpc);
+  new LockApi(server, header).register(grpc);
+  new ElectionApi(server, header).register(grpc);
   registerAuth(grpc, server, header);
   return { grpc, http };
 }

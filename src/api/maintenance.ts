@@ -18,12 +18,12 @@ import {
   StatusResponse,
 } from "../proto/etcdserverpb.ts";
 import type { RpcServer, StreamCall, UnaryCall } from "../rpc/server.ts";
-import { alarmName, Op, toEtcdError } from "../server/apply.ts";
+import { alarmName, Op } from "../server/apply.ts";
 import { Code, EtcdError, errors } from "../server/errors.ts";
 import { ETCD_VERSION } from "../server/options.ts";
 import { QUOTA_DEFAULT_BYTES } from "../server/quota.ts";
 import type { EtcdServer } from "../server/server.ts";
-import { decodeRequest, failWith } from "./calls.ts";
+import { decodeRequest, failWith, settle } from "./calls.ts";
 import { streamDatabase } from "./database-stream.ts";
 import type { HeaderWriter } from "./header.ts";
 
@@ -163,15 +163,4 @@ export class MaintenanceApi {
     if (decodeRequest(call, this.#server, DowngradeRequest) === undefined) return;
     call.fail(Code.UNIMPLEMENTED, "etcdserver: downgrade is not built yet; see docs/differences.md");
   }
-}
-
-/** Answers with the error of a handler that failed. */
-function settle(call: UnaryCall, done: Promise<void>): void {
-  done.catch((error: unknown) => {
-    try {
-      failWith(call, toEtcdError(error));
-    } catch {
-      call.fail(Code.UNKNOWN, error instanceof Error ? error.message : `${error}`);
-    }
-  });
 }

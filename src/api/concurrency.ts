@@ -1,0 +1,192 @@
+import type { WatchBatch } from "../mvcc/watch-batch.ts";
+import type { Watch, WatchSink } from "../mvcc/watch-types.ts";
+import {
+  Compare,
+  Compare_CompareResult as CompareResult,
+  Compare_CompareTarget as CompareTarget,
+  LeaseGrantRequest,
+  type LeaseGrantResponse,
+  PutRequest,
+  RangeRequest,
+  RequestOp,
+  RangeRequest_SortOrder as SortOrder,
+  RangeRequest_SortTarget as SortTarget,
+  TxnRequest,
+  type TxnResponse,
+} from "../proto/etcdserverpb.ts";
+import { type Event, Event_EventType as EventType, type KeyValue } from "../proto/mvccpb.ts";
+import { Op } from "../server/apply.ts";
+import { Code, EtcdError } from "../server/errors.ts";
+import { executeRange } from "../server/range.ts";
+import type { EtcdServer } from "../server/server.ts";
+
+/**
+ * What locks and elections are made of: a queue of keys under one prefix, ordered by their create revisions, each hanging
+ * on its owner's lease. Whoever has the oldest one holds the lock.
+ * Source: etcd `client/v3/concurrency`.
+ */
+
+/** TTL in seconds of a lease that a client leaves to the server. */
+const SESSION_TTL_SECONDS = 60;
+
+/** Ends waiting when the client goes. */
+export interface Cancellation {
+  readonly cancelled: boolean;
+  onCancel: (() => void) | null;
+}
+
+/** The client is gone; nobody hears the answer. */
+export const cancelled = new EtcdError(Code.CANCELED, "context canceled");
+
+/** The lease to use: the client's, or a new one. */
+export async function sessionLease(server: EtcdServer, lease: bigint): Promise<bigint> {
+  if (lease !== 0n) return lease;
+  const id = BigInt.asUintN(63, server.ids.nextBig());
+  const request = LeaseGrantRequest.create({ id, ttl: SESSION_TTL_SECONDS });
+  const outcome = await server.request(Op.LEASE_GRANT, request, LeaseGrantRequest.encode(request));
+  if (outcome instanceof EtcdError) throw unknown(outcome);
+  return (outcome as LeaseGrantResponse).id;
+}
+
+/** The key of a session under a prefix. */
+export function sessionKey(prefix: Uint8Array, lease: bigint): Buffer {
+  return Buffer.concat([prefix, Buffer.from(BigInt.asUintN(64, lease).toString(16))]);
+}
+
+/** Commits a transaction. Throws EtcdError. */
+export async function commit(server: EtcdServer, request: TxnRequest): Promise<TxnResponse> {
+  const outcome = await server.request(Op.TXN, request, TxnRequest.encode(request));
+  if (outcome instanceof EtcdError) throw unknown(outcome);
+  return outcome as TxnResponse;
+}
+
+/** A create revision that must be as given; 0 means that the key must not exist. */
+export function createdAt(key: Uint8Array, createRevision: number): Compare {
+  return Compare.create({ key, target: CompareTarget.CREATE, result: CompareResult.EQUAL, createRevision });
+}
+
+export function putOp(key: Uint8Array, value: Uint8Array, lease: bigint): RequestOp {
+  return RequestOp.create({ requestPut: PutRequest.create({ key, value, lease }) });
+}
+
+export function getOp(key: Uint8Array): RequestOp {
+  return RequestOp.create({ requestRange: RangeRequest.create({ key }) });
+}
+
+/** The oldest key under a prefix. */
+export function oldestUnder(prefix: Uint8Array): RangeRequest {
+  return RangeRequest.create({
+    key: prefix,
+    rangeEnd: prefixEnd(prefix),
+    sortTarget: SortTarget.CREATE,
+    sortOrder: SortOrder.ASCEND,
+    limit: 1,
+  });
+}
+
+/** The first key that does not have the prefix; one zero byte when there is none. */
+export function prefixEnd(prefix: Uint8Array): Buffer {
+  const end = Buffer.from(prefix);
+  for (let i = end.length - 1; i >= 0; i--) {
+    if (end[i]! < 0xff) {
+      end[i]!++;
+      return end.subarray(0, i + 1);
+    }
+  }
+  return Buffer.from([0]);
+}
+
+/** Resolves when no key under the prefix is left that was created at `maxCreateRevision` or before. */
+export async function waitForOlder(
+  server: EtcdServer,
+  prefix: Uint8Array,
+  maxCreateRevision: number,
+  client: Cancellation,
+): Promise<void> {
+  for (;;) {
+    const { kvs, header } = executeRange(
+      server.store,
+      RangeRequest.create({
+        key: prefix,
+        rangeEnd: prefixEnd(prefix),
+        sortTarget: SortTarget.CREATE,
+        sortOrder: SortOrder.DESCEND,
+        limit: 1,
+        maxCreateRevision,
+      }),
+    );
+    const previous = kvs[0];
+    if (previous === undefined) return;
+    await new KeyWatch(server, previous.key, null, header!.revision, client, (event) => event.type === EventType.DELETE)
+      .done;
+  }
+}
+
+/** Watches a key, or a prefix, until a listener has seen enough. */
+export class KeyWatch implements WatchSink {
+  /** Resolves when the listener returned true. Rejects when the client goes or the history is compacted. */
+  readonly done: Promise<void>;
+  readonly #listener: (event: Event, headerRevision: number) => boolean;
+  #resolve: () => void = () => {};
+  #reject: (error: EtcdError) => void = () => {};
+
+  constructor(
+    server: EtcdServer,
+    key: Uint8Array,
+    rangeEnd: Uint8Array | null,
+    startRevision: number,
+    client: Cancellation,
+    listener: (event: Event, headerRevision: number) => boolean,
+  ) {
+    this.#listener = listener;
+    const stream = server.watchHub.newStream(this);
+    this.done = new Promise<void>((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    }).finally(() => {
+      client.onCancel = null;
+      stream.close();
+    });
+    client.onCancel = () => this.#reject(cancelled);
+    if (client.cancelled) this.#reject(cancelled);
+    stream.watch({
+      key,
+      rangeEnd: rangeEnd ?? Buffer.alloc(0),
+      startRevision,
+      watchId: 0,
+      filters: [],
+      prevKv: false,
+      progressNotify: false,
+      fragment: false,
+    });
+  }
+
+  deliver(_watch: Watch, batch: WatchBatch): boolean {
+    for (const event of batch.decodedEvents()) {
+      if (this.#listener(event, batch.revision)) {
+        this.#resolve();
+        break;
+      }
+    }
+    return true;
+  }
+
+  deliverCompacted(): boolean {
+    this.#reject(new EtcdError(Code.UNKNOWN, "etcdserver: mvcc: required revision has been compacted"));
+    return true;
+  }
+
+  deliverProgress(): boolean {
+    return true;
+  }
+}
+
+/** The value of a key now, or undefined. */
+export function currentValue(server: EtcdServer, key: Uint8Array): KeyValue | undefined {
+  return server.store.rangeDecoded(key, null, { revision: 0, limit: 0, countOnly: false }).kvs[0];
+}
+
+/** Errors of these services have no code of their own: they come through etcd's own client, which drops it. */
+function unknown(error: EtcdError): EtcdError {
+  return new EtcdError(Code.UNKNOWN, error.message);
+}
