@@ -1,6 +1,9 @@
 import * as net from "node:net";
 import type { Logger } from "../base/log.ts";
 import { formatId } from "../membership/member.ts";
+import { protoSources } from "../proto/sources.ts";
+import { HealthService } from "../rpc/health.ts";
+import { registerReflection } from "../rpc/reflection.ts";
 import { type KeepaliveOptions, RPC_DEFAULTS, RpcServer, type RpcSocket } from "../rpc/server.ts";
 import { bootstrap } from "../server/bootstrap.ts";
 import { ETCD_VERSION, type ServerOptions } from "../server/options.ts";
@@ -85,6 +88,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
       clientAddresses,
       async close(graceMs = CLOSE_GRACE_MS) {
         listeners.close();
+        rpc.health.shutDown();
         rpc.http.close();
         await rpc.grpc.close(graceMs);
         await server.stop();
@@ -96,7 +100,10 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
   }
 }
 
-function createRpc(options: EtcdOptions, server: EtcdServer): { grpc: RpcServer; http: HttpSide } {
+function createRpc(
+  options: EtcdOptions,
+  server: EtcdServer,
+): { grpc: RpcServer; http: HttpSide; health: HealthService } {
   const { clock, logger, maxRequestBytes } = options.server;
   const header = new HeaderWriter(server);
   const health = new HealthCounts();
@@ -133,7 +140,8 @@ function createRpc(options: EtcdOptions, server: EtcdServer): { grpc: RpcServer;
   new LockApi(server, header).register(grpc);
   new ElectionApi(server, header).register(grpc);
   registerAuth(grpc, server, header);
-  return { grpc, http };
+  registerReflection(grpc, protoSources);
+  return { grpc, http, health: new HealthService(grpc) };
 }
 
 /** The sockets that wait for clients. */
