@@ -7,7 +7,7 @@ import { GZIP, gunzip, gzip } from "./compression.ts";
 import type { Expiring } from "./deadlines.ts";
 import { Earning } from "./guard.ts";
 import { unimplementedMessage } from "./head.ts";
-import { RECEIVE_BUFFER_BYTES_MAX, STREAM_QUEUE_HIGH } from "./protocol.ts";
+import { STREAM_QUEUE_HIGH } from "./protocol.ts";
 import type { RpcSocket, StreamCall, UnaryCall } from "./server.ts";
 import { Code, encodeStatusMessage } from "./status.ts";
 import { Stream } from "./stream.ts";
@@ -216,7 +216,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
       if (!this.complete) return this.abort(Code.unknown, "EOF");
       return this.start();
     }
-    if (this.waiting === null) this.deliverHalfClose();
+    if (this.waiting === null && !this.paused) this.deliverHalfClose();
   }
 
   private deliverHalfClose(): void {
@@ -249,7 +249,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
         this.unpack(message);
         continue;
       }
-      if (!this.growBody(this.bodyBytes + take)) return;
+      if (take === 0 || !this.growBody(this.bodyBytes + take)) return;
       buf.copy(this.body!, this.bodyBytes, pos, pos + take);
       this.bodyBytes += take;
       pos += take;
@@ -268,9 +268,10 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     const { connection } = this;
     const size = Math.min(this.messageLength, Math.max(BODY_BYTES_FIRST, bytes, have * 2));
     connection.receiveBufferedBytes += size - have;
-    if (connection.receiveBufferedBytes > RECEIVE_BUFFER_BYTES_MAX) {
+    const most = connection.core.receiveBufferBytesMax;
+    if (connection.receiveBufferedBytes > most) {
       connection.receiveBufferedBytes -= size - have;
-      const message = `too many unfinished messages on one connection (more than ${RECEIVE_BUFFER_BYTES_MAX} bytes)`;
+      const message = `too many unfinished messages on one connection (more than ${most} bytes)`;
       this.abort(Code.resourceExhausted, message);
       return false;
     }

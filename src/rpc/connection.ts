@@ -25,7 +25,6 @@ import {
   HEADER_BLOCK_BYTES_MAX,
   HEADER_BOMB_BYTES,
   HEADER_LIST_BYTES_MAX,
-  SEND_QUEUE_BYTES_REFUSE,
   Setting,
   STREAM_CREDIT_STEP,
   STREAM_WINDOW,
@@ -40,6 +39,8 @@ import type { Stream } from "./stream.ts";
 /** How long a connection that we end stays open for the peer to read what was sent last. */
 const LINGER_MS = 10_000;
 const LINGER_AFTER_ERROR_MS = 1000;
+/** With this part of its allowance of unread replies used up, a client's new calls are refused. */
+const REFUSE_SHARE = 8;
 /** Data frames below this, which complete no message, count as a flood's. */
 const TINY_DATA_BYTES = 64;
 /** Streams that we ended before the client did: what it had already sent for them is ignored. */
@@ -491,6 +492,7 @@ export class Connection {
       head = new RequestHead<Route>(fields);
       head.route = this.core.routes.get(head.path);
       if (this.#decoder.listSize > HEADER_LIST_BYTES_MAX) {
+        if (!this.#spend(Cost.largeHeaders, "too many header lists that are too large")) return;
         head.malformed = "";
         head.refusal = this.core.headersTooLarge;
       } else if (this.#decoder.version === version) this.#heads.put(buf, start, end, version, head);
@@ -524,7 +526,7 @@ export class Connection {
     if (
       this.#streams.size >= Math.min(core.maxConcurrentStreams, STREAMS_MAX) ||
       this.#draining ||
-      this.sender.queuedBytes > SEND_QUEUE_BYTES_REFUSE
+      this.sender.queuedBytes > core.sendQueueBytesMax / REFUSE_SHARE
     ) {
       return this.#streamError(id, H2Error.refusedStream);
     }

@@ -17,6 +17,7 @@ export const Cost = {
   continuation: 2,
   /** A reset by the client, or one that its mistake made us send: two thousand at once, then two hundred a second. */
   reset: 5,
+  largeHeaders: 100,
 } as const;
 
 export const Earning = { callDone: 3, dataSent: 2, message: 2 } as const;

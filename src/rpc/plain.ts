@@ -5,7 +5,7 @@
 import type { Connection } from "./connection.ts";
 import type { RequestHead } from "./head.ts";
 import type { HeaderPair } from "./hpack/encoder.ts";
-import { RECEIVE_BUFFER_BYTES_MAX, STREAM_QUEUE_HIGH } from "./protocol.ts";
+import { STREAM_QUEUE_HIGH } from "./protocol.ts";
 import type { PlainRequest, Route, RpcSocket } from "./server.ts";
 import { quote } from "./status.ts";
 import { Stream } from "./stream.ts";
@@ -104,7 +104,7 @@ export class PlainStream extends Stream implements PlainRequest {
       connection.receiveBufferedBytes += end - start;
       this.#parts.push(Buffer.from(buf.subarray(start, end)));
       const most = connection.core.maxRecvMessageBytes;
-      if (this.#bytes > most || connection.receiveBufferedBytes > RECEIVE_BUFFER_BYTES_MAX) {
+      if (this.#bytes > most || connection.receiveBufferedBytes > connection.core.receiveBufferBytesMax) {
         this.#dropParts();
         return this.respond(413, {}, `request body larger than max (${most} bytes)`);
       }

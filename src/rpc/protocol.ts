@@ -61,14 +61,9 @@ export const HEADER_LIST_BYTES_MAX = 128 * 1024;
 /** A list this large can only come from a compression bomb, which ends the connection. */
 export const HEADER_BOMB_BYTES = 16 * HEADER_LIST_BYTES_MAX;
 /** Compressed bytes and CONTINUATION frames of one header block. */
-export const HEADER_BLOCK_BYTES_MAX = HEADER_LIST_BYTES_MAX;
+export const HEADER_BLOCK_BYTES_MAX = 2 * HEADER_LIST_BYTES_MAX;
 export const CONTINUATIONS_MAX = 64;
 
-/** Bytes of unfinished and undelivered messages that one connection may make us hold. */
-export const RECEIVE_BUFFER_BYTES_MAX = 128 * 1024 * 1024;
-/** Bytes of replies that a client does not read: above the first its new calls are refused, above the second it is dropped. */
-export const SEND_QUEUE_BYTES_REFUSE = 64 * 1024 * 1024;
-export const SEND_QUEUE_BYTES_MAX = 512 * 1024 * 1024;
 /** Streams that one connection may have open, whatever the configuration says. */
 export const STREAMS_MAX = 1_000_000;
 

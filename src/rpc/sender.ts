@@ -14,7 +14,6 @@ import {
   FRAME_HEADER_BYTES,
   FrameType,
   H2Error,
-  SEND_QUEUE_BYTES_MAX,
   STREAM_QUEUE_HIGH,
   WINDOW_DEFAULT,
 } from "./protocol.ts";
@@ -238,7 +237,7 @@ export class Sender {
     else stream.queue.push(bytes);
     stream.queueBytes += bytes.length;
     this.queuedBytes += bytes.length;
-    if (this.queuedBytes > SEND_QUEUE_BYTES_MAX) {
+    if (this.queuedBytes > this.#connection.core.sendQueueBytesMax) {
       return this.#connection.fail(H2Error.enhanceYourCalm, `${this.queuedBytes} bytes of replies wait to be read`);
     }
     this.makeReady(stream);

@@ -42,6 +42,10 @@ export interface RpcServerOptions {
   readonly maxRecvMessageBytes: number;
   /** A larger reply fails with RESOURCE_EXHAUSTED. */
   readonly maxSendMessageBytes: number;
+  /** Unfinished request messages that one connection may make the server hold; the call that exceeds it fails. */
+  readonly receiveBufferBytesMax: number;
+  /** Replies that one connection may leave unread. From an eighth on its new calls are refused; at the whole it is closed. */
+  readonly sendQueueBytesMax: number;
   readonly keepalive: KeepaliveOptions;
   /** Takes a connection whose first bytes are not HTTP/2's, with these bytes. Without it such a connection is closed. */
   readonly http1: ((socket: RpcSocket, head: Buffer) => void) | undefined;
@@ -52,11 +56,13 @@ export interface RpcServerOptions {
   readonly onCallEnd?: ((call: CallInfo, code: number) => void) | undefined;
 }
 
-/** etcd's defaults. */
+/** etcd's defaults, and our own limits. */
 export const RPC_DEFAULTS = {
   maxConcurrentStreams: 0xffffffff,
   maxRecvMessageBytes: 1.5 * 1024 * 1024 + 512 * 1024,
   maxSendMessageBytes: 0x7fffffff,
+  receiveBufferBytesMax: 128 * 1024 * 1024,
+  sendQueueBytesMax: 512 * 1024 * 1024,
   keepalive: { minTimeMs: 5000, permitWithoutStream: false, intervalMs: 2 * 3600 * 1000, timeoutMs: 20_000 },
   http1: undefined,
   http2Request: undefined,

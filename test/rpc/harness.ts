@@ -1,7 +1,7 @@
 /** An RpcServer on a port of its own, a gRPC client that sends plain bytes, and a client that sends frames of any kind. */
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { Client, type ClientDuplexStream, credentials, type Metadata, type ServiceError } from "@grpc/grpc-js";
-import { systemClock } from "../../src/base/clock.ts";
+import { type Clock, systemClock, type Timer } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
 import { HpackDecoder } from "../../src/rpc/hpack/decoder.ts";
 import type { HeaderField } from "../../src/rpc/hpack/fields.ts";
@@ -37,9 +37,14 @@ export class TestServer {
 
   /** A connection with the preface and empty settings sent. */
   async connect(settings: readonly (readonly [number, number])[] = []): Promise<RawClient> {
+    const client = await this.connectSilently();
+    client.write(PREFACE, settingsFrame(settings));
+    return client;
+  }
+
+  async connectSilently(): Promise<RawClient> {
     const client = await RawClient.connect(this.port);
     this.raw.push(client);
-    client.write(PREFACE, settingsFrame(settings));
     return client;
   }
 
@@ -228,7 +233,10 @@ export class RawClient {
   }
 
   #summary(): string {
-    return this.frames.map((f) => `${f.type}/${f.flags}@${f.id}:${f.payload.toString("hex").slice(0, 60)}`).join(" ");
+    return this.frames
+      .map((f) => `${f.type}/${f.flags}@${f.id}:${f.payload.toString("hex").slice(0, 60)}`)
+      .join(" ")
+      .slice(-2000);
   }
 }
 
@@ -321,5 +329,57 @@ export async function eventually(test: () => boolean, what: string): Promise<voi
   while (!test()) {
     if (Date.now() > deadline) throw new Error(`not in time: ${what}`);
     await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** Time that passes when the test says so. */
+export class ManualClock implements Clock {
+  #nowMs = 1000;
+  #timers: { atMs: number; callback: () => void; periodMs: number | undefined }[] = [];
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+
+  wallMs(): number {
+    return this.#nowMs;
+  }
+
+  after(delayMs: number, callback: () => void): Timer {
+    return this.#add({ atMs: this.#nowMs + delayMs, callback, periodMs: undefined });
+  }
+
+  every(periodMs: number, callback: () => void): Timer {
+    return this.#add({ atMs: this.#nowMs + periodMs, callback, periodMs });
+  }
+
+  defer(callback: () => void): void {
+    setImmediate(callback);
+  }
+
+  get timers(): number {
+    return this.#timers.length;
+  }
+
+  advance(ms: number): void {
+    const end = this.#nowMs + ms;
+    for (;;) {
+      const next = this.#timers.filter((timer) => timer.atMs <= end).sort((a, b) => a.atMs - b.atMs)[0];
+      if (next === undefined) break;
+      this.#nowMs = Math.max(this.#nowMs, next.atMs);
+      if (next.periodMs === undefined) this.#timers = this.#timers.filter((timer) => timer !== next);
+      else next.atMs += next.periodMs;
+      next.callback();
+    }
+    this.#nowMs = end;
+  }
+
+  #add(timer: { atMs: number; callback: () => void; periodMs: number | undefined }): Timer {
+    this.#timers.push(timer);
+    return {
+      cancel: () => {
+        this.#timers = this.#timers.filter((each) => each !== timer);
+      },
+    };
   }
 }

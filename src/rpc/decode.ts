@@ -1,0 +1,18 @@
+/** Decoding of requests that the services of this folder read by hand. */
+import { ProtobufError, Reader } from "../base/protobuf.ts";
+import { Code } from "./status.ts";
+
+/** Reads a message, or fails the call as grpc-go fails one that it cannot unmarshal, and returns undefined. */
+export function protobufRequest<T>(
+  call: { fail(code: number, message: string): void },
+  bytes: Uint8Array,
+  read: (reader: Reader) => T,
+): T | undefined {
+  try {
+    return read(new Reader().reset(bytes));
+  } catch (error) {
+    if (!(error instanceof ProtobufError)) throw error;
+    call.fail(Code.internal, `grpc: error unmarshalling request: ${error.message}`);
+    return undefined;
+  }
+}

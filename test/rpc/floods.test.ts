@@ -1,0 +1,281 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { CONTINUATIONS_MAX, Flag, FrameType, H2Error, Setting } from "../../src/rpc/protocol.ts";
+import {
+  block,
+  eventually,
+  frame,
+  grpcHead,
+  ManualClock,
+  message,
+  type RawClient,
+  settingsFrame,
+  TestServer,
+  uint32,
+  unaryCall,
+} from "./harness.ts";
+
+const ECHO = "/t.S/Echo";
+const BIG_BYTES = 1_000_000;
+
+describe("a flood ends its own connection and no other", () => {
+  let server: TestServer;
+  let bystander: RawClient;
+  let bystanderId = -1;
+  let bigAnswered = 0;
+
+  before(async () => {
+    server = await TestServer.start({
+      keepalive: { minTimeMs: 5000, permitWithoutStream: true, intervalMs: 3.6e6, timeoutMs: 20_000 },
+      receiveBufferBytesMax: 1024 * 1024,
+      sendQueueBytesMax: 16 * BIG_BYTES,
+    });
+    server.rpc.unary(ECHO, (call) => call.respond(call.message));
+    server.rpc.unary("/t.S/Hold", () => {});
+    server.rpc.unary("/t.S/Big", (call) => {
+      bigAnswered++;
+      call.respond(Buffer.alloc(BIG_BYTES));
+    });
+    server.rpc.stream("/t.S/Stream", (call) => {
+      call.onMessage = () => {};
+    });
+    bystander = await server.connect();
+  });
+  after(() => server.stop());
+
+  async function flooded(raw: RawClient, text: RegExp): Promise<void> {
+    const goaway = await raw.goaway();
+    assert.equal(goaway.code, H2Error.enhanceYourCalm);
+    assert.match(goaway.text, text);
+    await raw.ended();
+    bystanderId += 2;
+    bystander.write(unaryCall(bystanderId, ECHO, "still here"));
+    assert.equal((await bystander.ofStream(bystanderId)).trailers["grpc-status"], "0");
+  }
+
+  const times = (count: number, make: (i: number) => Buffer): Buffer =>
+    Buffer.concat(Array.from({ length: count }, (_, i) => make(i)));
+  const openStream = (id: number, path = "/t.S/Stream"): Buffer =>
+    frame(FrameType.headers, Flag.endHeaders, id, grpcHead(path));
+
+  test("rapid reset", async () => {
+    const raw = await server.connect();
+    raw.write(
+      times(6000, (i) => Buffer.concat([openStream(2 * i + 1), frame(FrameType.rstStream, 0, 2 * i + 1, uint32(8))])),
+    );
+    await flooded(raw, /too many streams reset/);
+  });
+
+  test("resets that the client makes us send", async () => {
+    const raw = await server.connect();
+    raw.write(
+      times(6000, (i) =>
+        Buffer.concat([openStream(2 * i + 1), frame(FrameType.windowUpdate, 0, 2 * i + 1, uint32(0))]),
+      ),
+    );
+    await flooded(raw, /too many stream errors/);
+  });
+
+  test("CONTINUATION without end", async () => {
+    const raw = await server.connect();
+    raw.write(
+      frame(FrameType.headers, 0, 1, grpcHead(ECHO)),
+      times(CONTINUATIONS_MAX + 5, () => frame(FrameType.continuation, 0, 1)),
+    );
+    await flooded(raw, /header block too long/);
+  });
+
+  test("SETTINGS", async () => {
+    const raw = await server.connect();
+    raw.write(times(2000, () => settingsFrame([[Setting.initialWindowSize, 65535]])));
+    await flooded(raw, /too many SETTINGS/);
+  });
+
+  test("PING", async () => {
+    const raw = await server.connect();
+    raw.write(
+      openStream(1),
+      times(10, () => frame(FrameType.ping, 0, 0, Buffer.alloc(8))),
+    );
+    await flooded(raw, /^too_many_pings$/);
+    assert.equal(raw.frames.filter((f) => f.type === FrameType.ping).length, 4);
+  });
+
+  test("PING between useful calls", async () => {
+    const raw = await server.connect();
+    const call = unaryCall(1, ECHO, "");
+    raw.write(
+      times(6000, (i) => {
+        call.writeUInt32BE(2 * i + 1, 5);
+        call.writeUInt32BE(2 * i + 1, call.length - 5 - 4);
+        return Buffer.concat([call, ...Array.from({ length: 20 }, () => frame(FrameType.ping, 0, 0, Buffer.alloc(8)))]);
+      }),
+    );
+    await flooded(raw, /ping/i);
+  });
+
+  test("PRIORITY", async () => {
+    const raw = await server.connect();
+    raw.write(times(30_000, () => frame(FrameType.priority, 0, 1, Buffer.alloc(5))));
+    await flooded(raw, /PRIORITY/);
+  });
+
+  test("frames of unknown types", async () => {
+    const raw = await server.connect();
+    raw.write(times(30_000, () => frame(77, 0, 0)));
+    await flooded(raw, /unknown types/);
+  });
+
+  test("WINDOW_UPDATE", async () => {
+    const raw = await server.connect();
+    raw.write(times(60_000, () => frame(FrameType.windowUpdate, 0, 0, uint32(1))));
+    await flooded(raw, /WINDOW_UPDATE/);
+  });
+
+  test("empty and tiny DATA", async () => {
+    for (const payload of [Buffer.alloc(0), Buffer.alloc(1)]) {
+      const raw = await server.connect();
+      const prefix = frame(FrameType.data, 0, 1, Buffer.from([0, 0, 0x10, 0, 0]));
+      raw.write(
+        openStream(1),
+        prefix,
+        times(30_000, () => frame(FrameType.data, 0, 1, payload)),
+      );
+      await flooded(raw, /tiny DATA/);
+    }
+  });
+
+  test("a compression bomb", async () => {
+    const raw = await server.connect();
+    const name = Buffer.concat([Buffer.from([0x40, 1, 0x78, 0x7f, 0x81, 0x1e]), Buffer.alloc(3968, "y")]);
+    raw.write(frame(FrameType.headers, Flag.endHeaders, 1, Buffer.concat([name, Buffer.alloc(1000, 0xbe)])));
+    await flooded(raw, /header list of \d+ bytes/);
+  });
+
+  test("headers that are too large, again and again", async () => {
+    const raw = await server.connect();
+    const bytes = block(Array.from({ length: 2000 }, (_, i) => [`x-${i}`, ""]));
+    const pieces = (id: number): Buffer => {
+      const all = Buffer.concat([bytes, bytes]);
+      return Buffer.concat([
+        frame(FrameType.headers, Flag.endStream, id, all.subarray(0, 16384)),
+        frame(FrameType.continuation, 0, id, all.subarray(16384, 32768)),
+        frame(FrameType.continuation, Flag.endHeaders, id, all.subarray(32768)),
+      ]);
+    };
+    raw.write(times(300, (i) => pieces(2 * i + 1)));
+    await flooded(raw, /too many header lists/);
+  });
+
+  test("replies that are never read: first new calls are refused, then the connection is closed", async () => {
+    const raw = await server.connect([[Setting.initialWindowSize, 0]]);
+    const answeredBefore = bigAnswered;
+    raw.write(times(10, (i) => unaryCall(2 * i + 1, "/t.S/Big", "")));
+    assert.equal(await raw.reset(19), H2Error.refusedStream);
+    assert.equal(bigAnswered - answeredBefore, 2);
+    // Calls that were open before are the only way on; they hit the second limit.
+    const other = await server.connect([[Setting.initialWindowSize, 0]]);
+    const open = (i: number): Buffer => openStream(2 * i + 1, "/t.S/Big");
+    other.write(times(30, open));
+    await other.settled();
+    other.write(times(30, (i) => frame(FrameType.data, Flag.endStream, 2 * i + 1, message(""))));
+    await flooded(other, /bytes of replies wait/);
+  });
+
+  test("unfinished messages: the call that makes them too many fails", async () => {
+    const raw = await server.connect();
+    for (let i = 0; i < 40; i++) {
+      const part = Buffer.concat([Buffer.from([0, 0, 0x10, 0, 0]), Buffer.alloc(16_000)]);
+      const half = [part, Buffer.alloc(16_000)].map((bytes) => frame(FrameType.data, 0, 2 * i + 1, bytes));
+      raw.write(openStream(2 * i + 1, "/t.S/Hold"), ...half);
+    }
+    const { headers } = await raw.ofStream(79);
+    assert.equal(headers["grpc-status"], "8");
+    assert.match(headers["grpc-message"]!, /too many unfinished messages/);
+    assert.ok(!raw.frames.some((f) => f.type === FrameType.rstStream && f.id === 1));
+  });
+
+  test("a client that sends but does not read is not read from either, and loses nothing", async () => {
+    const raw = await server.connect([[Setting.initialWindowSize, 0x7fffffff]]);
+    await raw.settled();
+    raw.write(frame(FrameType.windowUpdate, 0, 0, uint32(0x7fff0000 - 65535)));
+    raw.socket.pause();
+    const calls = 400;
+    const body = Buffer.alloc(60_000);
+    const parts = (id: number): Buffer => {
+      const bytes = message(body);
+      return Buffer.concat([
+        openStream(id, ECHO),
+        ...[0, 1, 2, 3].map((n) =>
+          frame(FrameType.data, n === 3 ? Flag.endStream : 0, id, bytes.subarray(n * 16384, (n + 1) * 16384)),
+        ),
+      ]);
+    };
+    const before = server.rpc.stats.bytesReceived;
+    for (let i = 0; i < calls; i++) raw.write(parts(2 * i + 1));
+    let last = -1;
+    let same = 0;
+    await eventually(() => {
+      const { bytesReceived } = server.rpc.stats;
+      same = bytesReceived === last ? same + 1 : 0;
+      last = bytesReceived;
+      return same > 2000;
+    }, "the standstill");
+    assert.ok(last - before < calls * 50_000, `${last - before} bytes were read`);
+    raw.socket.resume();
+    const { data } = await raw.ofStream(2 * calls - 1);
+    assert.equal(data.length, 60_005);
+  });
+});
+
+describe("silence", () => {
+  test("a connection that says nothing is cut off", async () => {
+    const clock = new ManualClock();
+    const server = await TestServer.start({ clock });
+    const raw = await server.connectSilently();
+    await eventually(() => clock.timers > 0, "the connection");
+    clock.advance(30_000);
+    await raw.ended();
+    await server.stop();
+  });
+
+  test("a silent client is pinged and, when it does not answer, cut off", async () => {
+    const clock = new ManualClock();
+    const keepalive = { minTimeMs: 5000, permitWithoutStream: false, intervalMs: 60_000, timeoutMs: 20_000 };
+    const server = await TestServer.start({ clock, keepalive });
+    const raw = await server.connect();
+    await raw.settled();
+    clock.advance(60_000);
+    const ping = await raw.frame(FrameType.ping);
+    assert.equal(ping.payload.length, 8);
+    const pings = (): number => raw.frames.filter((f) => f.type === FrameType.ping && f.flags === 0).length;
+    raw.write(frame(FrameType.ping, Flag.ack, 0, ping.payload));
+    const received = server.rpc.stats.bytesReceived;
+    clock.advance(1);
+    await eventually(() => server.rpc.stats.bytesReceived > received, "the answer");
+    clock.advance(20_000);
+    clock.advance(60_000);
+    await raw.until(() => pings() === 2, "the second ping");
+    clock.advance(20_000);
+    await raw.ended();
+    await server.stop();
+  });
+
+  test("pings at the allowed pace, or with replies between, are no flood", async () => {
+    const clock = new ManualClock();
+    const server = await TestServer.start({ clock });
+    server.rpc.unary(ECHO, (call) => call.respond(call.message));
+    const raw = await server.connect();
+    raw.write(frame(FrameType.headers, Flag.endHeaders, 1, grpcHead(ECHO)));
+    for (let i = 0; i < 10; i++) {
+      await raw.settled();
+      clock.advance(5000);
+    }
+    for (let id = 3; id < 30; id += 2) {
+      raw.write(unaryCall(id, ECHO, ""));
+      await raw.ofStream(id);
+      await raw.settled();
+    }
+    await server.stop();
+  });
+});
