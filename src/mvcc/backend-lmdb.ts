@@ -326,11 +326,18 @@ export class LmdbBackend implements Backend {
     const transaction = env.acquireTransaction();
     this.#snapshotCount++;
     let isOpen = true;
+    const checkOpen = (): void => {
+      if (!isOpen) throw new BackendError("ERR_BACKEND_CLOSED", `the snapshot of ${this.path} is closed`);
+    };
     return {
       sizeBytes: this.#sizes.inUseBytes,
       buckets: () => BUCKETS,
+      forEachRevision: (fromMain, fromSub, visit) => {
+        checkOpen();
+        env.forEachRow(fromMain, fromSub, Number.MAX_SAFE_INTEGER, 0, visit, transaction);
+      },
       entries: (bucket, chunkBytes = 1 << 20) => {
-        if (!isOpen) throw new BackendError("ERR_BACKEND_CLOSED", `the snapshot of ${this.path} is closed`);
+        checkOpen();
         return chunks(env, bucket, transaction, chunkBytes);
       },
       close: () => {

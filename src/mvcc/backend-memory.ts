@@ -167,6 +167,8 @@ export class MemoryBackend implements Backend {
     return {
       sizeBytes: state.sizeBytes(),
       buckets: () => BUCKETS,
+      forEachRevision: (fromMain, fromSub, visit) =>
+        void state.rows.forEach(fromMain, fromSub, Number.POSITIVE_INFINITY, visit),
       entries: (bucket, chunkBytes = 1 << 20) => state.entries(bucket, chunkBytes),
       close: () => {
         if (open) this.#snapshotCount--;

@@ -73,6 +73,8 @@ export interface BackendSnapshot {
   readonly sizeBytes: number;
   /** All buckets that exist, ascending by name, empty ones too. */
   buckets(): readonly BucketName[];
+  /** Visits rows of the key bucket from (fromMain, fromSub) on, as Backend.forEachRevision does, without copies. */
+  forEachRevision(fromMain: number, fromSub: number, visit: RevisionVisitor): void;
   /**
    * Entries of one bucket, ascending, in chunks of about `chunkBytes`: pull one, give the event loop a turn, pull the
    * next. Keys and values are in memory of their own.

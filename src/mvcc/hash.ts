@@ -1,8 +1,9 @@
 import { crc32c } from "@node-rs/crc32";
 import type { Clock } from "../base/clock.ts";
 import type { BackendSnapshot, BucketName } from "./backend.ts";
-import { isTombstone, mainOf, subOf, writeRevision } from "./revision.ts";
+import { TOMBSTONE_BYTES, writeRevision } from "./revision.ts";
 import type { RevisionSet } from "./revision-set.ts";
+import type { RevisionVisitor } from "./types.ts";
 
 /**
  * etcd's two hashes: of the key bucket up to a revision (HashKV) and of the whole backend (Hash). Both are crc32c.
@@ -18,7 +19,7 @@ export interface KvHash {
 
 /** Takes the rows of the key bucket in order and hashes those that a member compacted at the same revision also has. */
 export class KvHasher {
-  #hash = crc32c("key");
+  readonly #hash = new RunningHash();
   readonly #compactRevision: number;
   readonly #revision: number;
   readonly #keep: RevisionSet;
@@ -28,6 +29,7 @@ export class KvHasher {
     this.#compactRevision = compactRevision;
     this.#revision = revision;
     this.#keep = keep;
+    this.#hash.writeText("key");
   }
 
   write(main: number, sub: number, tombstone: boolean, bytes: Uint8Array, start: number, end: number): void {
@@ -37,13 +39,12 @@ export class KvHasher {
       // Old versions delete a tombstone at the compact revision and new ones do not: it never counts.
       if (main === this.#compactRevision && tombstone) return;
     }
-    const keyEnd = writeRevision(rowKey, 0, main, sub, tombstone);
-    this.#hash = crc32c(rowKey.subarray(0, keyEnd), this.#hash);
-    this.#hash = crc32c(asBuffer(bytes, start, end), this.#hash);
+    this.#hash.writeRevision(main, sub, tombstone);
+    this.#hash.write(bytes, start, end);
   }
 
   finish(): KvHash {
-    return { hash: this.#hash >>> 0, compactRevision: this.#compactRevision, revision: this.#revision };
+    return { hash: this.#hash.finish(), compactRevision: this.#compactRevision, revision: this.#revision };
   }
 }
 
@@ -73,14 +74,12 @@ export class HashStorage {
 
 const STORED_HASHES_MAX = 10;
 
-/** Hashes the key bucket of the snapshot, giving the event loop a turn after every chunk. */
+/** Hashes the key bucket of the snapshot, giving the event loop a turn after every slice. */
 export async function hashKeyBucket(snapshot: BackendSnapshot, hasher: KvHasher, clock: Clock): Promise<KvHash> {
-  for (const chunk of snapshot.entries("key", HASH_CHUNK_BYTES)) {
-    for (const { key, value } of chunk) {
-      hasher.write(mainOf(key), subOf(key), isTombstone(key), value, 0, value.length);
-    }
-    await nextTurn(clock);
-  }
+  await eachSlice(snapshot, clock, (...row) => {
+    hasher.write(...row);
+    return true;
+  });
   return hasher.finish();
 }
 
@@ -91,34 +90,95 @@ export function defaultHashIgnores(bucket: BucketName, key: Uint8Array): boolean
 
 const ignoredMetaKeys = ["term", "consistent_index", "storageVersion"].map((key) => Buffer.from(key));
 
-/** Hashes all buckets of the snapshot, giving the event loop a turn after every chunk. */
+/** Hashes all buckets of the snapshot, giving the event loop a turn after every slice. */
 export async function hashBackend(
   snapshot: BackendSnapshot,
   clock: Clock,
   ignores: (bucket: BucketName, key: Uint8Array) => boolean = defaultHashIgnores,
 ): Promise<number> {
-  let hash = 0;
+  const hash = new RunningHash();
   for (const bucket of snapshot.buckets()) {
-    hash = crc32c(bucket, hash);
-    for (const chunk of snapshot.entries(bucket, HASH_CHUNK_BYTES)) {
+    hash.writeText(bucket);
+    if (bucket === "key") {
+      await eachSlice(snapshot, clock, (main, sub, tombstone, bytes, start, end) => {
+        hash.writeRevision(main, sub, tombstone);
+        hash.write(bytes, start, end);
+        return true;
+      });
+      continue;
+    }
+    for (const chunk of snapshot.entries(bucket, SLICE_BYTES)) {
       for (const { key, value } of chunk) {
         if (ignores(bucket, key)) continue;
-        hash = crc32c(asBuffer(key, 0, key.length), hash);
-        hash = crc32c(asBuffer(value, 0, value.length), hash);
+        hash.write(key, 0, key.length);
+        hash.write(value, 0, value.length);
       }
       await nextTurn(clock);
     }
   }
-  return hash >>> 0;
+  return hash.finish();
 }
 
 /** About 2 ms of work. */
-const HASH_CHUNK_BYTES = 256 * 1024;
+const SLICE_BYTES = 512 * 1024;
+const SLICE_ROWS = 2000;
 
-const rowKey = Buffer.alloc(18);
+/** Visits all rows of the key bucket; the visitor returns true. */
+async function eachSlice(snapshot: BackendSnapshot, clock: Clock, visit: RevisionVisitor): Promise<void> {
+  let fromMain = 0;
+  let fromSub = 0;
+  for (;;) {
+    let rows = 0;
+    let size = 0;
+    snapshot.forEachRevision(fromMain, fromSub, (main, sub, tombstone, bytes, start, end) => {
+      visit(main, sub, tombstone, bytes, start, end);
+      fromMain = main;
+      fromSub = sub + 1;
+      size += end - start;
+      return ++rows < SLICE_ROWS && size < SLICE_BYTES;
+    });
+    if (rows < SLICE_ROWS && size < SLICE_BYTES) return;
+    await nextTurn(clock);
+  }
+}
 
-function asBuffer(bytes: Uint8Array, start: number, end: number): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start);
+/** crc32c of many small pieces: they are gathered, because a call of the library costs more than hashing a row. */
+class RunningHash {
+  readonly #buffer = Buffer.allocUnsafe(32 * 1024);
+  #length = 0;
+  #hash = 0;
+
+  writeText(text: string): void {
+    const bytes = Buffer.from(text);
+    this.write(bytes, 0, bytes.length);
+  }
+
+  writeRevision(main: number, sub: number, tombstone: boolean): void {
+    if (this.#length + TOMBSTONE_BYTES > this.#buffer.length) this.#flush();
+    this.#length = writeRevision(this.#buffer, this.#length, main, sub, tombstone);
+  }
+
+  write(bytes: Uint8Array, start: number, end: number): void {
+    if (end - start > this.#buffer.length - this.#length) {
+      this.#flush();
+      if (end - start > this.#buffer.length) {
+        this.#hash = crc32c(Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start), this.#hash);
+        return;
+      }
+    }
+    this.#buffer.set(bytes.subarray(start, end), this.#length);
+    this.#length += end - start;
+  }
+
+  finish(): number {
+    this.#flush();
+    return this.#hash >>> 0;
+  }
+
+  #flush(): void {
+    if (this.#length > 0) this.#hash = crc32c(this.#buffer.subarray(0, this.#length), this.#hash);
+    this.#length = 0;
+  }
 }
 
 export function nextTurn(clock: Clock): Promise<void> {

@@ -1,4 +1,4 @@
-import { type ByteString, MvccInvariantError } from "./types.ts";
+import type { ByteString } from "./types.ts";
 
 /**
  * Encodes mvccpb.KeyValue once, byte for byte as Go does, into memory that backend and watchers share.
@@ -96,18 +96,4 @@ function writeVarintBig(bytes: Uint8Array, at: number, value: bigint): number {
   }
   bytes[pos++] = Number(rest);
   return pos;
-}
-
-/** The key of an encoded KeyValue, which Go writes first. */
-export function keyOfEncoded(bytes: Uint8Array, start: number, end: number): ByteString {
-  if (start === end) return "";
-  if (bytes[start] !== 0x0a) throw new MvccInvariantError("a stored KeyValue does not begin with its key");
-  let pos = start + 1;
-  let length = 0;
-  for (let shift = 0; shift < 28; shift += 7) {
-    const byte = bytes[pos++]!;
-    length |= (byte & 127) << shift;
-    if (byte < 128) return Buffer.prototype.latin1Slice.call(bytes as Buffer, pos, pos + length);
-  }
-  throw new MvccInvariantError("a stored KeyValue has a key longer than 256 MiB");
 }

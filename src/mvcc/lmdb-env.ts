@@ -61,18 +61,28 @@ export class LmdbEnv {
     rowKey.tombstone = false;
     const bytes = this.#rows.getBinaryFast(rowKey);
     if (bytes === undefined) return false;
-    out.bytes = bytes;
+    out.bytes = honest(bytes);
     out.start = 0;
-    // The library reuses one buffer: its length is not the value's.
     out.end = this.#rows.lastSize;
     return true;
   }
 
-  /** Visits from (fromMain, fromSub) to, but without, (toMain, toSub), ascending. False when the visitor stopped it. */
-  forEachRow(fromMain: number, fromSub: number, toMain: number, toSub: number, visit: RevisionVisitor): boolean {
+  /**
+   * Visits from (fromMain, fromSub) to, but without, (toMain, toSub), ascending, at the last commit or in a transaction.
+   * False when the visitor stopped it.
+   */
+  forEachRow(
+    fromMain: number,
+    fromSub: number,
+    toMain: number,
+    toSub: number,
+    visit: RevisionVisitor,
+    transaction?: unknown,
+  ): boolean {
     const start: RowKey = { main: fromMain, sub: fromSub, tombstone: false };
     const end: RowKey = { main: Math.min(toMain, Number.MAX_SAFE_INTEGER), sub: toSub, tombstone: false };
-    for (const { key } of this.#rows.getRange({ start, end })) {
+    const options = transaction === undefined ? { start, end } : { start, end, transaction };
+    for (const { key } of this.#rows.getRange(options)) {
       if (!visit(key.main, key.sub, key.tombstone, rowValue.bytes, 0, rowValue.length)) return false;
     }
     return true;
@@ -80,7 +90,7 @@ export class LmdbEnv {
 
   *rowEntries(transaction: unknown): IterableIterator<SnapshotEntry> {
     const start: RowKey = { main: 0, sub: 0, tombstone: false };
-    for (const { key } of this.#rows.getRange({ start, transaction } as never)) {
+    for (const { key } of this.#rows.getRange({ start, transaction })) {
       const end = writeRevision(keyBytes, 0, key.main, key.sub, key.tombstone);
       yield {
         key: Buffer.from(keyBytes.subarray(0, end)),
@@ -178,7 +188,7 @@ interface LmdbStats extends TreeStats {
 interface RowDatabase {
   readonly lastSize: number;
   getBinaryFast(key: RowKey): Buffer | undefined;
-  getRange(options: { start: RowKey; end?: RowKey }): Iterable<{ key: RowKey }>;
+  getRange(options: { start: RowKey; end?: RowKey; transaction?: unknown }): Iterable<{ key: RowKey }>;
   put(key: RowKey, value: object): Promise<boolean>;
   remove(key: RowKey): Promise<boolean>;
   getStats(): object;
@@ -199,6 +209,22 @@ const rowHolder: Record<string, Uint8Array> = { "\x10binary-data\x02": Buffer.al
 const rowValue: { bytes: Uint8Array; length: number } = { bytes: Buffer.alloc(0), length: 0 };
 const keyBytes = Buffer.alloc(18);
 
+/**
+ * The library returns values in one buffer that it reuses and whose `length` it overwrites with the value's, which
+ * confuses parts of Node. This is the same memory in a buffer with its true length.
+ */
+function honest(bytes: Uint8Array): Uint8Array {
+  if (bytes !== libraryBuffer) {
+    libraryBuffer = bytes;
+    const { maxLength } = bytes as Uint8Array & { maxLength?: number };
+    honestBuffer = Buffer.from(bytes.buffer as ArrayBuffer, bytes.byteOffset, maxLength ?? bytes.length);
+  }
+  return honestBuffer;
+}
+
+let libraryBuffer: Uint8Array | null = null;
+let honestBuffer: Buffer = Buffer.alloc(0);
+
 const rowKeyCodec = {
   writeKey: (key: RowKey, target: Uint8Array, start: number): number =>
     writeRevision(target, start, key.main, key.sub, key.tombstone),
@@ -213,7 +239,7 @@ const rowKeyCodec = {
 const rowValueCodec = {
   encode: (value: unknown): unknown => value,
   decode(bytes: Uint8Array, length: number): typeof rowValue {
-    rowValue.bytes = bytes;
+    rowValue.bytes = honest(bytes);
     rowValue.length = length;
     return rowValue;
   },

@@ -1,11 +1,10 @@
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
-import { KeyValue } from "../proto/mvccpb.ts";
 import type { Backend } from "./backend.ts";
 import { nextTurn } from "./hash.ts";
 import { KeyEntry } from "./key-entry.ts";
 import type { KeyIndex } from "./key-index.ts";
-import { keyOfEncoded } from "./kv-encoder.ts";
+import { kvHeader, readKvHeader } from "./kv-header.ts";
 import type { ByteString } from "./types.ts";
 
 /** What a backend's key bucket says. */
@@ -21,6 +20,7 @@ export interface Restored {
  * Source: etcd `server/storage/mvcc/kvstore.go`, `restore`.
  */
 export async function restoreIndex(backend: Backend, index: KeyIndex, clock: Clock, logger: Logger): Promise<Restored> {
+  const header = kvHeader();
   const leaseOfKey = new Map<ByteString, bigint>();
   let lastRevision = 1;
   let fromMain = 1;
@@ -31,20 +31,22 @@ export async function restoreIndex(backend: Backend, index: KeyIndex, clock: Clo
       lastRevision = main;
       fromMain = main;
       fromSub = sub + 1;
-      if (tombstone) restoreTombstone(keyOfEncoded(bytes, start, end), main, sub);
-      else restorePut(KeyValue.decode(bytes, start, end), keyOfEncoded(bytes, start, end), main, sub);
+      readKvHeader(bytes, start, end, header);
+      if (tombstone) restoreTombstone(header.key, main, sub);
+      else restorePut(header.key, main, sub);
       return ++seen < SLICE_ROWS;
     });
     if (seen < SLICE_ROWS) return { lastRevision, leaseOfKey };
     await nextTurn(clock);
   }
 
-  function restorePut(kv: KeyValue, key: ByteString, main: number, sub: number): void {
+  function restorePut(key: ByteString, main: number, sub: number): void {
     const entry = index.findString(key);
     // The first row of a key may be from the middle of a generation: what came before is compacted away.
-    if (entry === undefined) index.insert(new KeyEntry(key, main, sub, Math.max(1, kv.version), kv.createRevision));
+    if (entry === undefined)
+      index.insert(new KeyEntry(key, main, sub, Math.max(1, header.version), header.createRevision));
     else index.put(entry, main, sub);
-    if (kv.lease !== 0n) leaseOfKey.set(key, kv.lease);
+    if (header.lease !== 0n) leaseOfKey.set(key, header.lease);
     else if (leaseOfKey.size > 0) leaseOfKey.delete(key);
   }
 

@@ -1,0 +1,81 @@
+import { type ByteString, MvccInvariantError } from "./types.ts";
+
+/** What an encoded mvccpb.KeyValue says besides its value. Restoring reads millions of them, so it makes no objects. */
+export interface KvHeader {
+  key: ByteString;
+  createRevision: number;
+  version: number;
+  lease: bigint;
+}
+
+export function kvHeader(): KvHeader {
+  return { key: "", createRevision: 0, version: 0, lease: 0n };
+}
+
+/** Reads `bytes[start .. end)` into `out`. Throws MvccInvariantError when it is not a KeyValue. */
+export function readKvHeader(bytes: Uint8Array, start: number, end: number, out: KvHeader): void {
+  out.key = "";
+  out.createRevision = 0;
+  out.version = 0;
+  out.lease = 0n;
+  let pos = start;
+  while (pos < end) {
+    const tag = bytes[pos]!;
+    const valueStart = pos + 1;
+    const value = readVarint(bytes, valueStart, end);
+    pos = varintEnd;
+    switch (tag) {
+      case 0x0a:
+        if (pos + value > end) throw malformed();
+        out.key = Buffer.prototype.latin1Slice.call(bytes as Buffer, pos, pos + value);
+        pos += value;
+        break;
+      case 0x10:
+        out.createRevision = value;
+        break;
+      case 0x18:
+        break;
+      case 0x20:
+        out.version = value;
+        break;
+      case 0x2a:
+        pos += value;
+        break;
+      case 0x30:
+        out.lease = readVarintBig(bytes, valueStart, pos);
+        break;
+      default:
+        throw malformed();
+    }
+  }
+  if (pos !== end) throw malformed();
+}
+
+/** Where the varint that `readVarint` read last ends. */
+let varintEnd = 0;
+
+/** Exact below 2^53. */
+function readVarint(bytes: Uint8Array, start: number, end: number): number {
+  let value = 0;
+  let factor = 1;
+  for (let pos = start; pos < end && pos < start + 10; pos++) {
+    const byte = bytes[pos]!;
+    value += (byte & 127) * factor;
+    if (byte < 128) {
+      varintEnd = pos + 1;
+      return value;
+    }
+    factor *= 128;
+  }
+  throw malformed();
+}
+
+function readVarintBig(bytes: Uint8Array, start: number, end: number): bigint {
+  let value = 0n;
+  for (let pos = end - 1; pos >= start; pos--) value = (value << 7n) | BigInt(bytes[pos]! & 127);
+  return BigInt.asIntN(64, value);
+}
+
+function malformed(): MvccInvariantError {
+  return new MvccInvariantError("the backend holds a row that is not an mvccpb.KeyValue: its file is damaged");
+}
