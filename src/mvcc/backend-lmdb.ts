@@ -13,7 +13,8 @@ import {
   type SmallBucket,
   type SnapshotEntry,
 } from "./backend.ts";
-import { Batch } from "./backend-batch.ts";
+import { Batch, type DeletedRow } from "./backend-batch.ts";
+import { LmdbCopy } from "./lmdb-copy.ts";
 import { LmdbEnv } from "./lmdb-env.ts";
 import {
   acquireOwnership,
@@ -72,6 +73,8 @@ export class LmdbBackend implements Backend {
   #isClosed = false;
   #closing: Promise<void> | null = null;
   #defragmenting: Promise<void> | null = null;
+  /** Rows whose deletion was committed while a defragmentation copies: the copy may have them. */
+  #deletedDuringDefrag: DeletedRow[] | null = null;
   /** While set, no commit starts. */
   #writerHold: Promise<void> | null = null;
   #snapshotCount = 0;
@@ -237,6 +240,7 @@ export class LmdbBackend implements Backend {
     try {
       await this.#env.write(batch);
       this.#committing = null;
+      if (this.#deletedDuringDefrag !== null) for (const row of batch.deletedRows) this.#deletedDuringDefrag.push(row);
       this.#sizes = this.#env.sizes();
     } catch (error) {
       throw this.#fail(await rootCause(error));
@@ -357,21 +361,18 @@ export class LmdbBackend implements Backend {
   }
 
   async #defragment(): Promise<void> {
-    await this.commit();
-    // Nothing may start between the last commit and the hold.
-    while (this.#committing !== null) await this.#commitDone;
-    let release = (): void => {};
-    this.#writerHold = new Promise((resolve) => (release = resolve));
     const before = this.#sizes;
     const startMs = this.#clock.nowMs();
+    const temporary = defragPathOf(this.path);
+    this.#deletedDuringDefrag = [];
     try {
-      await this.#swap();
+      await this.#rewriteInto(temporary);
     } catch (error) {
+      fs.rmSync(temporary, { force: true });
+      fs.rmSync(`${temporary}-lock`, { force: true });
       throw toBackendError(error, this.path, "copy");
     } finally {
-      this.#writerHold = null;
-      release();
-      if (!this.#batch.isEmpty) this.#commitInBackground();
+      this.#deletedDuringDefrag = null;
     }
     this.#logger.info("finished defragmenting", {
       path: this.path,
@@ -382,29 +383,35 @@ export class LmdbBackend implements Backend {
   }
 
   /**
-   * Copies, opens the copy, and only then gives it the name: whatever happens in between, the name stands for a whole
-   * file with every committed batch.
+   * Copies into a new file, catches up, holds commits for the rest, and only then gives the new file the name: whatever
+   * happens in between, the name stands for a whole file with every batch that was reported durable.
    */
-  async #swap(): Promise<void> {
-    const temporary = defragPathOf(this.path);
-    let next: LmdbEnv;
+  async #rewriteInto(temporary: string): Promise<void> {
+    const next = new LmdbEnv(temporary, this.#mapSizeBytes);
+    let release = (): void => {};
     try {
-      await this.#env.copyTo(temporary);
-      fs.chmodSync(temporary, 0o600);
-      syncPath(temporary);
-      next = new LmdbEnv(temporary, this.#mapSizeBytes);
-    } catch (error) {
-      fs.rmSync(temporary, { force: true });
-      fs.rmSync(`${temporary}-lock`, { force: true });
-      throw error;
+      const copy = new LmdbCopy(next);
+      const isAborted = (): boolean => this.#failure !== null || this.#closing !== null;
+      for (let pass = 0; pass < DEFRAG_PASSES_MAX; pass++) {
+        await this.commit();
+        if ((await copy.copyRows(this.#env, isAborted)) < DEFRAG_REST_ROWS) break;
+      }
+      while (this.#committing !== null) await this.#commitDone;
+      this.#writerHold = new Promise((resolve) => (release = resolve));
+      await copy.copyRows(this.#env, isAborted);
+      await copy.finish(this.#env, this.#deletedDuringDefrag!);
+      fs.renameSync(temporary, this.path);
+      fs.renameSync(`${temporary}-lock`, `${this.path}-lock`);
+      syncDirectory(dirname(this.path));
+      this.#env.retire();
+      this.#env = next;
+      this.#sizes = next.sizes();
+    } finally {
+      this.#writerHold = null;
+      release();
+      if (this.#env !== next) await next.close();
+      if (!this.#batch.isEmpty) this.#commitInBackground();
     }
-    const previous = this.#env;
-    fs.renameSync(temporary, this.path);
-    fs.renameSync(`${temporary}-lock`, `${this.path}-lock`);
-    syncPath(dirname(this.path));
-    this.#env = next;
-    this.#sizes = next.sizes();
-    previous.retire();
   }
 
   close(): Promise<void> {
@@ -414,6 +421,7 @@ export class LmdbBackend implements Backend {
 
   async #close(): Promise<void> {
     try {
+      // It notices that the backend is closing.
       await this.#defragmenting?.catch(() => {});
       if (this.#failure === null) await this.commit();
     } finally {
@@ -441,6 +449,10 @@ export class LmdbBackend implements Backend {
   }
 }
 
+/** Passes over new rows before commits have to wait for the last one. */
+const DEFRAG_PASSES_MAX = 10;
+/** So few rows are copied while commits wait. */
+const DEFRAG_REST_ROWS = 5000;
 const HAND_OVER_OPS = 2500;
 /** Beyond 300,000 operations in a batch the library makes the thread sleep for each further one. */
 const PENDING_OPS_MAX = 200_000;
@@ -475,7 +487,7 @@ function closedError(path: string): BackendError {
   return new BackendError("ERR_BACKEND_CLOSED", `the database ${path} is closed`);
 }
 
-function syncPath(path: string): void {
+function syncDirectory(path: string): void {
   const fd = fs.openSync(path, "r");
   try {
     fs.fsyncSync(fd);

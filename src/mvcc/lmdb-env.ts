@@ -154,11 +154,6 @@ export class LmdbEnv {
     if (this.#isRetired && this.#useCount === 0) void this.close();
   }
 
-  /** Writes a compact copy, on another thread. Commits during it are not in it. */
-  async copyTo(path: string): Promise<void> {
-    await this.#root.backup(path, true);
-  }
-
   /** Closes as soon as no snapshot needs it any more. */
   retire(): void {
     this.#isRetired = true;

@@ -148,6 +148,26 @@ test("defragmenting while reads, writes and a snapshot go on loses nothing and g
   await backend.close();
 });
 
+test("defragmenting refills pages that compaction left half empty", async () => {
+  const backend = open(join(await tempDir(), "db"));
+  const value = Buffer.alloc(300, 1);
+  for (let main = 2; main < 8002; main++) backend.putRevision(main, 0, false, value, 0, value.length);
+  await backend.commit();
+  for (let main = 2; main < 8002; main++) if (main % 5 < 2) backend.deleteRevision(main, 0, false);
+  await backend.commit();
+  const inUse = backend.sizeInUseBytes();
+  await backend.defragment();
+  assert.ok(backend.sizeBytes() * 1.2 < inUse, `${inUse} bytes in use became ${backend.sizeBytes()}`);
+  let count = 0;
+  backend.forEachRevision(0, 0, 9000, (main) => {
+    assert.ok(main % 5 >= 2);
+    count++;
+    return true;
+  });
+  assert.equal(count, 4800);
+  await backend.close();
+});
+
 test("the file outgrows the address space that was reserved for it", async () => {
   const backend = open(join(await tempDir(), "db"), { mapSizeBytes: 1 << 20 });
   const value = Buffer.alloc(10_000, 3);
