@@ -177,7 +177,7 @@ export class LogReader {
       throw this.#shortHeader(`record ${this.#recordsInSegment} has type ${this.type} instead of ${expected}`);
     }
     if (this.type !== RecordType.metadata) return;
-    if (this.metadata === undefined) this.metadata = this.data.slice();
+    if (this.metadata === undefined) this.metadata = Buffer.from(this.data);
     else if (Buffer.compare(this.metadata, this.data) !== 0) {
       throw new WalError(
         "WAL_METADATA_CONFLICT",

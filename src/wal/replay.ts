@@ -52,7 +52,7 @@ export function replay(reader: LogReader, dir: string, snapshot: WalPosition, to
             );
           }
           // The reader reuses its memory; and an entry that keeps a few bytes must not keep a whole window alive.
-          entry.data = entry.data.slice();
+          entry.data = Buffer.from(entry.data);
           if (offset < entries.length) entries.length = offset;
           entries.push(entry);
         }

@@ -49,11 +49,9 @@ export class SegmentAllocator {
     this.#step(preparation);
   }
 
-  /** True when `take` would not have to write much. */
+  /** False while the file is being prepared: waiting for it would cost less than `take`. */
   get ready(): boolean {
-    const pending = this.#pending;
-    if (pending === undefined) return this.#sizeBytes <= CHUNK_BYTES;
-    return !pending.busy;
+    return this.#pending === undefined || !this.#pending.busy;
   }
 
   /** The prepared file; writes it now, blocking, if it is not ready. Throws WalError, having changed nothing that counts. */
