@@ -15,13 +15,16 @@
  *       state alone, so that all members decide the same.
  *    d. Call advance(), once for each Ready. Another Ready may only be taken after that.
  * 3. After a restart, fill the storage with the last snapshot, hard state and entries first, and pass the applied index.
+ *    That may not be above the hard state's commit: where entries are applied before the hard state that commits them is
+ *    written, as is allowed, a snapshot of the state machine must wait for it, or raise the commit itself.
  *
  * With `asyncStorageWrites` 2 is different, and more can be under way at a time: of a Ready only `messages`,
  * `softState` and `readStates` count, and there is no advance(). Messages to LOCAL_APPEND_THREAD (MsgStorageAppend: entries,
  * snapshot, and the hard state as term, vote and commit unless all are 0) are written in order, and those to
  * LOCAL_APPLY_THREAD (MsgStorageApply) are applied in order; neither may be lost. When one is done (synced, if it is an
  * append with any responses), each of its `responses` goes to its addressee: step() if that is this node, else the
- * network. All other messages go out at once.
+ * network. All other messages go out at once. A snapshot in a MsgStorageAppend can overtake entries that wait to be
+ * applied: once it is loaded, the apply thread skips those that it covers, configuration changes included, and responds.
  *
  * Messages from the network must not claim to come from one of the two local threads; refuse those before step().
  * Messages, entries and snapshots given to the node or taken from it must not be changed afterwards.

@@ -14,15 +14,12 @@ export function readIndexAsLeader(r: Raft, request: Message): void {
     );
     return;
   }
-  if (r.tracker.isSingleton) {
-    respond(r, request, r.log.committed);
-    return;
-  }
   if (r.readOnly.full || r.pendingReadIndexMessages.length >= UNCONFIRMED_READS_MAX) {
     r.logger.warn?.(`${hex(r.id)} has too many reads waiting for confirmation; dropping index reading msg`);
     return;
   }
-  // Before the first commit of its term a leader does not know the commit index.
+  // Before the first commit of its term a leader does not know the commit index: after a restart the stored one may lag
+  // behind what was acknowledged, even with a single voter.
   if (!r.committedInCurrentTerm) {
     r.pendingReadIndexMessages.push(request);
     return;
@@ -50,7 +47,8 @@ export function confirmReads(r: Raft, from: bigint, context: Uint8Array): void {
 }
 
 function startRead(r: Raft, request: Message): void {
-  if (r.readOnly.option === "lease-based") {
+  // A leader that was removed may still lead, while the one voter left commits without it: it has to ask like any other.
+  if (r.tracker.isOnlyVoter(r.id) || r.readOnly.option === "lease-based") {
     respond(r, request, r.log.committed);
     return;
   }

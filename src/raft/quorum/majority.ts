@@ -35,21 +35,20 @@ export class MajorityConfig {
 
   /** The largest index that a majority has acknowledged. */
   committedIndex(acked: AckedIndexer): number {
-    const count = this.ids.size;
-    if (count === 0) return INDEX_MAX;
-    scratch.length = 0;
+    const voters = this.ids.size;
+    if (voters === 0) return INDEX_MAX;
+    let count = 0;
     for (const id of this.ids) {
       // Insertion sort in falling order: voters are few.
       const index = acked.ackedIndex(id) ?? 0;
-      let at = scratch.length;
-      scratch.push(index);
+      let at = count++;
       while (at > 0 && scratch[at - 1]! < index) {
         scratch[at] = scratch[at - 1]!;
         at--;
       }
       scratch[at] = index;
     }
-    return scratch[count >>> 1]!;
+    return scratch[voters >>> 1]!;
   }
 
   /** An election in an empty configuration is won, so that it never holds a joint one back. */

@@ -50,10 +50,10 @@ export class ProgressTracker implements AckedIndexer {
     return new Inflights(this.inflightCountMax, this.inflightBytesMax);
   }
 
-  /** Only one voter: what it appends is committed as soon as it is stable. */
-  get isSingleton(): boolean {
+  /** Whether a node is the one voter there is: it is its own quorum. */
+  isOnlyVoter(id: bigint): boolean {
     const { voters } = this.config;
-    return voters.incoming.size === 1 && !voters.isJoint;
+    return voters.incoming.size === 1 && !voters.isJoint && voters.incoming.has(id);
   }
 
   ackedIndex(id: bigint): number | undefined {
