@@ -13,6 +13,8 @@ import { Code, encodeStatusMessage } from "./status.ts";
 import { Stream } from "./stream.ts";
 
 const NO_MESSAGE: Uint8Array = Buffer.alloc(0);
+/** Delivered entries at the front of the queue of waiting messages are dropped in lots of so many. */
+const WAITING_COMPACT = 256;
 /** A body is allocated as it arrives: a prefix alone must not make us hold what it announces. */
 const BODY_BYTES_FIRST = 16 * 1024;
 
@@ -46,8 +48,10 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
   /** A message that spans frames. */
   private body: Buffer | null = null;
   private bodyBytes = 0;
-  /** Messages that arrived while reading was paused, which the stream's window bounds, and their bytes. */
+  /** Messages that arrived while reading was paused, which the stream's window bounds. */
   private waiting: Uint8Array[] | null = null;
+  private waitingFrom = 0;
+  private waitingBytes = 0;
 
   get path(): string {
     return this.head.path;
@@ -265,20 +269,42 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
   private growBody(bytes: number): boolean {
     const have = this.body === null ? 0 : this.body.length;
     if (bytes <= have) return true;
-    const { connection } = this;
     const size = Math.min(this.messageLength, Math.max(BODY_BYTES_FIRST, bytes, have * 2));
-    connection.receiveBufferedBytes += size - have;
-    const most = connection.core.receiveBufferBytesMax;
-    if (connection.receiveBufferedBytes > most) {
-      connection.receiveBufferedBytes -= size - have;
-      const message = `too many unfinished messages on one connection (more than ${most} bytes)`;
-      this.abort(Code.resourceExhausted, message);
-      return false;
-    }
+    if (!this.holdBytes(size - have)) return false;
     const grown = Buffer.allocUnsafeSlow(size);
     this.body?.copy(grown, 0, 0, this.bodyBytes);
     this.body = grown;
     return true;
+  }
+
+  /** Counts bytes that we keep for this call. False when that is too much for its connection, and the call has failed. */
+  private holdBytes(bytes: number): boolean {
+    const { connection } = this;
+    const most = connection.core.receiveBufferBytesMax;
+    if (connection.receiveBufferedBytes + bytes > most) {
+      this.abort(Code.resourceExhausted, `too many unread messages on one connection (more than ${most} bytes)`);
+      return false;
+    }
+    connection.receiveBufferedBytes += bytes;
+    return true;
+  }
+
+  private nextWaiting(waiting: Uint8Array[]): Uint8Array {
+    const message = waiting[this.waitingFrom++]!;
+    this.waitingBytes -= message.length;
+    this.connection.receiveBufferedBytes -= message.length;
+    if (this.waitingFrom === waiting.length) this.waiting = null;
+    else if (this.waitingFrom < WAITING_COMPACT) return message;
+    else waiting.splice(0, this.waitingFrom);
+    this.waitingFrom = 0;
+    return message;
+  }
+
+  private dropWaiting(): void {
+    this.connection.receiveBufferedBytes -= this.waitingBytes;
+    this.waitingBytes = 0;
+    this.waitingFrom = 0;
+    this.waiting = null;
   }
 
   private dropBody(): void {
@@ -320,20 +346,18 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
       return;
     }
     if (this.paused || this.waiting !== null) {
+      if (!this.holdBytes(message.length)) return;
       this.waiting ??= [];
       this.waiting.push(message);
+      this.waitingBytes += message.length;
       return;
     }
     this.onMessage?.(message);
   }
 
+  /** A handler may pause and resume from inside, so nothing about the queue is kept across its calls. */
   private deliverWaiting(): void {
-    const { waiting } = this;
-    if (waiting !== null) {
-      let next = 0;
-      while (next < waiting.length && !this.paused && !this.ended) this.onMessage?.(waiting[next++]!);
-      this.waiting = next === waiting.length ? null : waiting.slice(next);
-    }
+    while (this.waiting !== null && !this.paused && !this.ended) this.onMessage?.(this.nextWaiting(this.waiting));
     if (this.paused || this.ended) return;
     // What was withheld is all that the window lacks.
     this.connection.returnWithheld(this);
@@ -381,8 +405,8 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
 
   private finish(code: number): void {
     this.ended = true;
-    this.waiting = null;
-    this.dropBody();
+    if (this.waiting !== null) this.dropWaiting();
+    if (this.body !== null) this.dropBody();
     const { core } = this.connection;
     if (this.wheelSlot >= 0) core.deadlines.remove(this);
     const { route } = this.head;

@@ -7,22 +7,21 @@
  */
 import type { Timer } from "../base/clock.ts";
 import { Call } from "./call.ts";
+import { FrameReader, type FrameSink } from "./frame-reader.ts";
 import { Cost, Earning, FloodGuard } from "./guard.ts";
-import { HeadCache, RequestHead } from "./head.ts";
-import { HpackDecoder, HpackError } from "./hpack/decoder.ts";
+import type { RequestHead } from "./head.ts";
+import { HeaderReader } from "./header-reader.ts";
+import { HpackError } from "./hpack/decoder.ts";
 import type { HeaderField } from "./hpack/fields.ts";
 import { Keepalive } from "./keepalive.ts";
 import { PlainStream } from "./plain.ts";
 import {
   CONNECTION_CREDIT_STEP,
   CONNECTION_WINDOW,
-  CONTINUATIONS_MAX,
   Flag,
   FRAME_BYTES_MAX,
-  FRAME_HEADER_BYTES,
   FrameType,
   H2Error,
-  HEADER_BLOCK_BYTES_MAX,
   HEADER_BOMB_BYTES,
   HEADER_LIST_BYTES_MAX,
   Setting,
@@ -46,7 +45,7 @@ const TINY_DATA_BYTES = 64;
 /** Streams that we ended before the client did: what it had already sent for them is ignored. */
 const EARLY_CLOSED_KEPT = 128;
 
-export class Connection {
+export class Connection implements FrameSink {
   readonly core: RpcCore;
   readonly socket: RpcSocket;
   readonly remoteAddress: string;
@@ -65,22 +64,12 @@ export class Connection {
   /** The stream of the last frame; the next one is usually its own. */
   #recent: Stream | undefined;
   #lastStreamId = 0;
-  readonly #decoder = new HpackDecoder();
-  readonly #heads = new HeadCache<Route>();
+  readonly #reader = new FrameReader(this);
+  readonly #headerReader: HeaderReader<Route>;
   readonly #keepalive: Keepalive;
   #receiveWindow = CONNECTION_WINDOW;
   #receiveCredit = 0;
   #settingsSeen = false;
-
-  /** The start of a frame whose rest has not arrived. */
-  #rest: Buffer | undefined;
-  #restLength = 0;
-
-  /** A header block under way: only CONTINUATION of its stream may come. */
-  #blockStream = 0;
-  #blockParts: Buffer[] = [];
-  #blockBytes = 0;
-  #blockEndsStream = false;
 
   readonly #earlyClosed = new Int32Array(EARLY_CLOSED_KEPT);
   #earlyClosedNext = 0;
@@ -102,6 +91,7 @@ export class Connection {
     this.guard = new FloodGuard(this.nowMs);
     this.sender = new Sender(this, core.chunks);
     this.#keepalive = new Keepalive(this, core);
+    this.#headerReader = new HeaderReader((path) => core.routes.get(path));
     const { maxConcurrentStreams } = core;
     this.sender.settings([
       ...(maxConcurrentStreams < 0xffffffff ? [[Setting.maxConcurrentStreams, maxConcurrentStreams] as const] : []),
@@ -111,7 +101,10 @@ export class Connection {
     this.sender.windowUpdate(0, CONNECTION_WINDOW - WINDOW_DEFAULT);
     socket.setNoDelay(true);
     socket.on("data", (chunk: Buffer) => this.#onChunk(chunk));
-    socket.on("end", () => this.#end());
+    socket.on("end", () => {
+      this.#end();
+      this.#dropAll();
+    });
     socket.on("close", () => this.#onClose());
     if (head.length > 0) this.#onChunk(head);
     else this.sender.flush();
@@ -250,13 +243,8 @@ export class Connection {
     this.#keepalive.lastReadMs = this.nowMs;
     this.core.stats.bytesReceived += chunk.length;
     this.#reading = true;
-    let pos = 0;
-    if (this.#rest !== undefined) pos = this.#completeRest(chunk);
-    if (pos >= 0) pos = this.#frames(chunk, pos, chunk.length);
-    if (!this.#ended && !this.closed) {
-      if (pos >= 0 && pos < chunk.length) this.#keepRest(chunk, pos);
-      if (this.#eager.length > 0) this.#startEager();
-    }
+    this.#reader.read(chunk);
+    if (this.#eager.length > 0) this.#startEager();
     this.#reading = false;
     this.sender.flush();
   }
@@ -267,74 +255,21 @@ export class Connection {
     for (const call of calls) call.start();
   }
 
-  /** Keeps the start of a frame, in a buffer of the frame's size: the rest is copied behind it. */
-  #keepRest(chunk: Buffer, pos: number): void {
-    const have = chunk.length - pos;
-    const need = have < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : FRAME_HEADER_BYTES + chunk.readUIntBE(pos, 3);
-    this.#rest = Buffer.allocUnsafeSlow(need);
-    this.#restLength = chunk.copy(this.#rest, 0, pos);
+  onFrame(buf: Buffer, start: number, end: number, type: number, flags: number, id: number): boolean {
+    const insideBlock = this.#headerReader.streamId !== 0;
+    if (type === FrameType.data && !insideBlock) this.#data(buf, start, end, flags, id);
+    else if (type === FrameType.headers && !insideBlock) this.#headers(buf, start, end, flags, id);
+    else this.#otherFrame(buf, start, end, type, flags, id);
+    return !this.#ended && !this.closed;
   }
 
-  /** Completes the frame that the last chunk began. Returns where the next starts, or -1 when all of this chunk was used up. */
-  #completeRest(chunk: Buffer): number {
-    let pos = 0;
-    let rest = this.#rest!;
-    if (this.#restLength < FRAME_HEADER_BYTES) {
-      pos = Math.min(FRAME_HEADER_BYTES - this.#restLength, chunk.length);
-      chunk.copy(rest, this.#restLength, 0, pos);
-      this.#restLength += pos;
-      if (this.#restLength < FRAME_HEADER_BYTES) return -1;
-    }
-    const length = rest.readUIntBE(0, 3);
-    if (length > FRAME_BYTES_MAX) {
-      this.#frameTooLarge(rest[3]!, length);
-      return -1;
-    }
-    const need = FRAME_HEADER_BYTES + length;
-    if (rest.length < need) {
-      const grown = Buffer.allocUnsafeSlow(need);
-      rest.copy(grown, 0, 0, this.#restLength);
-      this.#rest = rest = grown;
-    }
-    const take = Math.min(need - this.#restLength, chunk.length - pos);
-    chunk.copy(rest, this.#restLength, pos, pos + take);
-    this.#restLength += take;
-    if (this.#restLength < need) return -1;
-    this.#rest = undefined;
-    this.#restLength = 0;
-    this.#frames(rest, 0, need);
-    return this.#ended || this.closed ? -1 : pos + take;
-  }
-
-  /** Processes all complete frames and returns where the first incomplete one starts. */
-  #frames(buf: Buffer, pos: number, end: number): number {
-    while (end - pos >= FRAME_HEADER_BYTES) {
-      const length = (buf[pos]! << 16) | (buf[pos + 1]! << 8) | buf[pos + 2]!;
-      const type = buf[pos + 3]!;
-      if (length > FRAME_BYTES_MAX) {
-        this.#frameTooLarge(type, length);
-        return -1;
-      }
-      const start = pos + FRAME_HEADER_BYTES;
-      const stop = start + length;
-      if (stop > end) return pos;
-      const flags = buf[pos + 4]!;
-      const id = ((buf[pos + 5]! & 0x7f) << 24) | (buf[pos + 6]! << 16) | (buf[pos + 7]! << 8) | buf[pos + 8]!;
-      pos = stop;
-      if (type === FrameType.data && this.#blockStream === 0) this.#data(buf, start, stop, flags, id);
-      else if (type === FrameType.headers && this.#blockStream === 0) this.#headers(buf, start, stop, flags, id);
-      else this.#otherFrame(buf, start, stop, type, flags, id);
-      if (this.#ended || this.closed) return -1;
-    }
-    return pos;
-  }
-
-  #frameTooLarge(type: number, length: number): void {
+  onFrameTooLarge(type: number, length: number): void {
     this.fail(H2Error.frameSize, `frame of type ${type} and ${length} bytes, more than ${FRAME_BYTES_MAX}`);
   }
 
   #otherFrame(buf: Buffer, start: number, end: number, type: number, flags: number, id: number): void {
-    if (this.#blockStream !== 0 && (type !== FrameType.continuation || id !== this.#blockStream)) {
+    const blockOf = this.#headerReader.streamId;
+    if (blockOf !== 0 && (type !== FrameType.continuation || id !== blockOf)) {
       return this.fail(H2Error.protocol, `frame of type ${type} inside a header block`);
     }
     if (!this.#settingsSeen && type !== FrameType.settings) {
@@ -453,51 +388,38 @@ export class Connection {
     }
     const endsStream = (flags & Flag.endStream) !== 0;
     if ((flags & Flag.endHeaders) !== 0) return this.#headerBlock(buf, start, end, id, endsStream);
-    this.#blockStream = id;
-    this.#blockEndsStream = endsStream;
-    this.#blockParts = [Buffer.from(buf.subarray(start, end))];
-    this.#blockBytes = end - start;
+    this.#headerReader.begin(id, endsStream, buf.subarray(start, end));
   }
 
   #continuation(buf: Buffer, start: number, end: number, flags: number, id: number): void {
-    if (this.#blockStream === 0) return this.fail(H2Error.protocol, "CONTINUATION without a header block");
-    this.#blockBytes += end - start;
-    if (this.#blockBytes > HEADER_BLOCK_BYTES_MAX || this.#blockParts.length > CONTINUATIONS_MAX) {
-      return this.fail(H2Error.enhanceYourCalm, "header block too long");
-    }
+    const reader = this.#headerReader;
+    if (reader.streamId === 0) return this.fail(H2Error.protocol, "CONTINUATION without a header block");
+    if (!reader.append(buf.subarray(start, end))) return this.fail(H2Error.enhanceYourCalm, "header block too long");
     if (!this.#spend(Cost.continuation, "too many CONTINUATION frames")) return;
-    this.#blockParts.push(Buffer.from(buf.subarray(start, end)));
     if ((flags & Flag.endHeaders) === 0) return;
-    const block = Buffer.concat(this.#blockParts);
-    this.#blockParts = [];
-    this.#blockStream = 0;
-    this.#headerBlock(block, 0, block.length, id, this.#blockEndsStream);
+    const block = reader.join();
+    this.#headerBlock(block, 0, block.length, id, reader.endsStream);
   }
 
   #headerBlock(buf: Buffer, start: number, end: number, id: number, endsStream: boolean): void {
-    const version = this.#decoder.version;
-    let head = this.#heads.get(buf, start, end, version);
-    if (head === undefined) {
-      const fields: HeaderField[] = [];
-      try {
-        this.#decoder.decode(buf, start, end, fields, HEADER_LIST_BYTES_MAX);
-      } catch (error) {
-        if (error instanceof HpackError) return this.fail(H2Error.compression, error.message);
-        throw error;
-      }
-      if (this.#decoder.listSize > HEADER_BOMB_BYTES) {
-        return this.fail(H2Error.enhanceYourCalm, `header list of ${this.#decoder.listSize} bytes`);
-      }
-      if (id <= this.#lastStreamId) return this.#trailers(fields, id, endsStream);
-      head = new RequestHead<Route>(fields);
-      head.route = this.core.routes.get(head.path);
-      if (this.#decoder.listSize > HEADER_LIST_BYTES_MAX) {
-        if (!this.#spend(Cost.largeHeaders, "too many header lists that are too large")) return;
-        head.malformed = "";
-        head.refusal = this.core.headersTooLarge;
-      } else if (this.#decoder.version === version) this.#heads.put(buf, start, end, version, head);
-    } else if (id <= this.#lastStreamId) return this.#trailers(head.fields, id, endsStream);
+    const reader = this.#headerReader;
+    let head: RequestHead<Route>;
+    try {
+      if (id <= this.#lastStreamId) return this.#trailers(reader.fields(buf, start, end), id, endsStream);
+      head = reader.request(buf, start, end);
+    } catch (error) {
+      if (!(error instanceof HpackError)) throw error;
+      return this.fail(H2Error.compression, error.message);
+    }
     this.#lastStreamId = id;
+    if (reader.listBytes > HEADER_LIST_BYTES_MAX) {
+      if (reader.listBytes > HEADER_BOMB_BYTES) {
+        return this.fail(H2Error.enhanceYourCalm, `header list of ${reader.listBytes} bytes`);
+      }
+      if (!this.#spend(Cost.largeHeaders, "too many header lists that are too large")) return;
+      head.malformed = "";
+      head.refusal = this.core.headersTooLarge;
+    }
     this.#open(id, head, endsStream);
   }
 

@@ -105,7 +105,7 @@ export class Output {
   }
 
   #nextChunk(): void {
-    if (this.#pos > this.#start) {
+    if (this.#pos > this.#start && !this.#closed) {
       this.#full.push(this.buf.subarray(this.#start, this.#pos));
       this.#fullBytes += this.#pos - this.#start;
     }

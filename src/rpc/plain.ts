@@ -7,7 +7,7 @@ import type { RequestHead } from "./head.ts";
 import type { HeaderPair } from "./hpack/encoder.ts";
 import { STREAM_QUEUE_HIGH } from "./protocol.ts";
 import type { PlainRequest, Route, RpcSocket } from "./server.ts";
-import { quote } from "./status.ts";
+import { Code, encodeStatusMessage, quote } from "./status.ts";
 import { Stream } from "./stream.ts";
 
 export class PlainStream extends Stream implements PlainRequest {
@@ -90,8 +90,12 @@ export class PlainStream extends Stream implements PlainRequest {
     const { head, connection } = this;
     if (head.refusal !== undefined) return this.respond(head.refusal.httpStatus, {}, head.refusal.message);
     if (connection.core.http2Request === undefined || head.method === "CONNECT") {
-      const status = head.method === "CONNECT" ? 405 : 415;
-      return this.respond(status, {}, `invalid gRPC request content-type ${quote(head.contentType)}`);
+      const connect = head.method === "CONNECT";
+      const message = connect
+        ? "CONNECT is not served"
+        : `invalid gRPC request content-type ${quote(head.contentType)}`;
+      const status = { "grpc-status": String(Code.invalidArgument), "grpc-message": encodeStatusMessage(message) };
+      return this.respond(connect ? 405 : 415, { "content-type": "application/grpc", ...status }, "");
     }
     if (this.remoteClosed) this.#start();
   }

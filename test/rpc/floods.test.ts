@@ -73,7 +73,7 @@ describe("a flood ends its own connection and no other", () => {
         Buffer.concat([openStream(2 * i + 1), frame(FrameType.windowUpdate, 0, 2 * i + 1, uint32(0))]),
       ),
     );
-    await flooded(raw, /too many stream errors/);
+    await flooded(raw, /too many (stream errors|WINDOW_UPDATE)/);
   });
 
   test("CONTINUATION without end", async () => {
@@ -164,7 +164,7 @@ describe("a flood ends its own connection and no other", () => {
       ]);
     };
     raw.write(times(300, (i) => pieces(2 * i + 1)));
-    await flooded(raw, /too many header lists/);
+    await flooded(raw, /too many (header lists|CONTINUATION)/);
   });
 
   test("replies that are never read: first new calls are refused, then the connection is closed", async () => {
@@ -191,7 +191,7 @@ describe("a flood ends its own connection and no other", () => {
     }
     const { headers } = await raw.ofStream(79);
     assert.equal(headers["grpc-status"], "8");
-    assert.match(headers["grpc-message"]!, /too many unfinished messages/);
+    assert.match(headers["grpc-message"]!, /too many unread messages/);
     assert.ok(!raw.frames.some((f) => f.type === FrameType.rstStream && f.id === 1));
   });
 

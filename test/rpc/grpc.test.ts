@@ -237,6 +237,29 @@ describe("gRPC calls", () => {
     assert.equal((await raw.ofStream(1)).trailers["grpc-status"], "0");
   });
 
+  test("a reader that pauses and resumes within each message gets all of them once, in order", async () => {
+    const raw = await server.connect();
+    raw.write(frame(FrameType.headers, Flag.endHeaders, 1, grpcHead("/t.S/HoldStream")));
+    await eventually(() => heldStream !== undefined, "the call");
+    const call = heldStream!;
+    heldStream = undefined;
+    const got: number[] = [];
+    call.pauseReading();
+    call.onMessage = (bytes) => {
+      got.push(Number(Buffer.from(bytes).toString()));
+      call.pauseReading();
+      if (got.length % 3 === 0) call.resumeReading();
+      else setImmediate(() => call.resumeReading());
+    };
+    call.onHalfClose = () => call.end();
+    const sent = Array.from({ length: 1000 }, (_, i) => i);
+    raw.write(dataFrames(1, Buffer.concat(sent.map((i) => message(String(i))))));
+    await raw.settled();
+    call.resumeReading();
+    await raw.ofStream(1);
+    assert.deepEqual(got, sent);
+  });
+
   test("gzip requests are understood and answered with gzip", async () => {
     const raw = await server.connect();
     const text = "kvorum ".repeat(1000);

@@ -1,0 +1,86 @@
+/**
+ * Cuts what a socket delivers into frames. A frame that lies whole in a chunk is handed on in place; one that spans chunks
+ * is first joined in a buffer of its own size, so no byte is copied more than once.
+ */
+import { FRAME_BYTES_MAX, FRAME_HEADER_BYTES } from "./protocol.ts";
+
+export interface FrameSink {
+  /** The payload is `buf[start .. end)`, which nobody will change. False: no more frames are wanted. */
+  onFrame(buf: Buffer, start: number, end: number, type: number, flags: number, id: number): boolean;
+  /** The peer announces a frame above FRAME_BYTES_MAX. Nothing more is read. */
+  onFrameTooLarge(type: number, length: number): void;
+}
+
+export class FrameReader {
+  readonly #sink: FrameSink;
+  /** The start of a frame whose rest has not arrived. */
+  #rest: Buffer | undefined;
+  #restLength = 0;
+
+  constructor(sink: FrameSink) {
+    this.#sink = sink;
+  }
+
+  read(chunk: Buffer): void {
+    let pos = 0;
+    if (this.#rest !== undefined) pos = this.#completeRest(chunk);
+    if (pos >= 0) pos = this.#frames(chunk, pos, chunk.length);
+    if (pos >= 0 && pos < chunk.length) this.#keepRest(chunk, pos);
+  }
+
+  /** Hands on all complete frames. Returns where the first incomplete one starts, or -1 to stop. */
+  #frames(buf: Buffer, pos: number, end: number): number {
+    while (end - pos >= FRAME_HEADER_BYTES) {
+      const length = (buf[pos]! << 16) | (buf[pos + 1]! << 8) | buf[pos + 2]!;
+      const type = buf[pos + 3]!;
+      if (length > FRAME_BYTES_MAX) return this.#tooLarge(type, length);
+      const start = pos + FRAME_HEADER_BYTES;
+      const stop = start + length;
+      if (stop > end) return pos;
+      const flags = buf[pos + 4]!;
+      const id = ((buf[pos + 5]! & 0x7f) << 24) | (buf[pos + 6]! << 16) | (buf[pos + 7]! << 8) | buf[pos + 8]!;
+      if (!this.#sink.onFrame(buf, start, stop, type, flags, id)) return -1;
+      pos = stop;
+    }
+    return pos;
+  }
+
+  #keepRest(chunk: Buffer, pos: number): void {
+    const have = chunk.length - pos;
+    const need = have < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : FRAME_HEADER_BYTES + chunk.readUIntBE(pos, 3);
+    this.#rest = Buffer.allocUnsafeSlow(need);
+    this.#restLength = chunk.copy(this.#rest, 0, pos);
+  }
+
+  /** Completes the frame that the last chunk began. Returns where the next starts, or -1: stop, or nothing is left. */
+  #completeRest(chunk: Buffer): number {
+    let pos = 0;
+    let rest = this.#rest!;
+    if (this.#restLength < FRAME_HEADER_BYTES) {
+      pos = Math.min(FRAME_HEADER_BYTES - this.#restLength, chunk.length);
+      chunk.copy(rest, this.#restLength, 0, pos);
+      this.#restLength += pos;
+      if (this.#restLength < FRAME_HEADER_BYTES) return -1;
+    }
+    const length = rest.readUIntBE(0, 3);
+    if (length > FRAME_BYTES_MAX) return this.#tooLarge(rest[3]!, length);
+    const need = FRAME_HEADER_BYTES + length;
+    if (rest.length < need) {
+      const grown = Buffer.allocUnsafeSlow(need);
+      rest.copy(grown, 0, 0, this.#restLength);
+      this.#rest = rest = grown;
+    }
+    const take = Math.min(need - this.#restLength, chunk.length - pos);
+    chunk.copy(rest, this.#restLength, pos, pos + take);
+    this.#restLength += take;
+    if (this.#restLength < need) return -1;
+    this.#rest = undefined;
+    this.#restLength = 0;
+    return this.#frames(rest, 0, need) < 0 ? -1 : pos + take;
+  }
+
+  #tooLarge(type: number, length: number): number {
+    this.#sink.onFrameTooLarge(type, length);
+    return -1;
+  }
+}
