@@ -212,7 +212,8 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
   // ---- inside
 
   private onRemoteEnd(): void {
-    if (this.prefixBytes > 0 || this.body !== null) {
+    // A piece of a prefix counts for nothing, as with grpc-go.
+    if (this.prefixBytes === 5) {
       const unary = this.head.route!.unaryHandler !== undefined;
       return this.abort(unary ? Code.unknown : Code.internal, "unexpected EOF");
     }

@@ -135,10 +135,9 @@ export class Connection implements FrameSink {
   resetStream(id: number, code: number): void {
     this.sender.reset(id, code);
     this.touch();
-    const stream = this.#streams.get(id);
-    if (stream === undefined) return;
     this.#noteEarlyClosed(id);
-    this.#drop(stream);
+    const stream = this.#streams.get(id);
+    if (stream !== undefined) this.#drop(stream);
   }
 
   /** Bytes of a stream have been taken in: the client may send as many again. */

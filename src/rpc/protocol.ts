@@ -65,7 +65,7 @@ export const HEADER_BLOCK_BYTES_MAX = 2 * HEADER_LIST_BYTES_MAX;
 export const CONTINUATIONS_MAX = 64;
 
 /** Streams that one connection may have open, whatever the configuration says. */
-export const STREAMS_MAX = 1_000_000;
+export const STREAMS_MAX = 100_000;
 
 /** Bytes that may wait in the socket; above, data frames stay in their streams and nothing more is read. */
 export const SOCKET_BACKLOG_MAX = 256 * 1024;

@@ -244,6 +244,23 @@ export class RpcServer {
     return this.#routes.values();
   }
 
+  /**
+   * Begins a call that this process makes itself, such as the JSON gateway, and counts it like any other. The caller
+   * runs the route's handler, and counts its messages. Undefined when there is no such method.
+   */
+  beginLocalCall(call: CallInfo): Route | undefined {
+    const route = this.#routes.get(call.path);
+    if (route === undefined) return undefined;
+    route.started++;
+    this.#options.onCallStart?.(call);
+    return route;
+  }
+
+  endLocalCall(call: CallInfo, route: Route, code: number): void {
+    route.handled[code]!++;
+    this.#options.onCallEnd?.(call, code);
+  }
+
   /** Full names of the services that have a method. */
   get services(): ReadonlySet<string> {
     return this.#services;
