@@ -2,7 +2,7 @@
  * An echo server on rpc/ alone, to measure the transport without the store:
  *
  *   node --import tsx bench/rpc-echo.ts 5000 &
- *   head -c 261 /dev/zero | sed 's/^...../\x00\x00\x00\x01\x00/' > body
+ *   (printf '\0\0\0\1\0'; head -c 256 /dev/zero) > body
  *   h2load -n 1000000 -c 10 -m 10 -d body -H 'content-type: application/grpc' -H 'te: trailers' \
  *     http://127.0.0.1:5000/kvorum.Echo/Unary
  *

@@ -47,7 +47,10 @@ export interface RpcServerOptions {
   /** Replies that one connection may leave unread. From an eighth on its new calls are refused; at the whole it is closed. */
   readonly sendQueueBytesMax: number;
   readonly keepalive: KeepaliveOptions;
-  /** Takes a connection whose first bytes are not HTTP/2's, with these bytes. Without it such a connection is closed. */
+  /**
+   * Takes a connection whose first bytes are not HTTP/2's. The socket is paused; `head` is what was read, to be unshifted
+   * before it is resumed. Without this such a connection is closed.
+   */
   readonly http1: ((socket: RpcSocket, head: Buffer) => void) | undefined;
   /** Takes an HTTP/2 request that is not gRPC. Without it such a request gets 415. */
   readonly http2Request: ((request: PlainRequest) => void) | undefined;
