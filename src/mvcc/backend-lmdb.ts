@@ -245,9 +245,9 @@ export class LmdbBackend implements Backend {
     } catch (error) {
       throw this.#fail(await rootCause(error));
     } finally {
-      this.#settleDrained();
+      if (!this.#pendingIsOver() || this.#failure !== null) this.#settleDrained();
     }
-    if (this.#batch.opCount >= this.#commitThreshold()) this.#commitInBackground();
+    if (this.#pendingIsOver() || this.#batch.opCount >= this.#commitThreshold()) this.#commitInBackground();
   }
 
   /** After this the process has to stop: the batch that failed stays readable, and no other is taken. */
@@ -294,11 +294,12 @@ export class LmdbBackend implements Backend {
   }
 
   get overloaded(): boolean {
-    return this.#committing !== null && this.#pendingIsOver();
+    return this.#pendingIsOver();
   }
 
   drained(): Promise<void> {
     if (!this.overloaded) return Promise.resolve();
+    this.#commitInBackground();
     if (this.#drained === null) {
       let resolve = (): void => {};
       const promise = new Promise<void>((r) => (resolve = r));

@@ -205,21 +205,21 @@ export class MvccStore implements ChangeSource {
 
   async #hashKvNow(revision: number): Promise<HashKvResult> {
     const core = this.#core;
+    const { currentRevision, compactRevision } = core;
+    if (revision > 0 && revision < compactRevision) throw new CompactedError(compactRevision);
+    if (revision > currentRevision) throw new FutureRevisionError(currentRevision);
+    const at = revision > 0 ? revision : currentRevision;
     const walk = await this.#indexWalks.run(async () => {
-      const { currentRevision, compactRevision } = core;
-      if (revision > 0 && revision < compactRevision) throw new CompactedError(compactRevision);
-      if (revision > currentRevision) throw new FutureRevisionError(currentRevision);
-      const at = revision > 0 ? revision : currentRevision;
       // The rows and the index must be of the same moment as far as compaction goes: both under the same turn in line.
       const snapshot = await core.backend.snapshot();
       const keep = await revisionsToKeep(core.index, at, this.#clock).catch((error: unknown) => {
         snapshot.close();
         throw error;
       });
-      return { currentRevision, snapshot, hasher: new KvHasher(compactRevision, at, keep) };
+      return { snapshot, hasher: new KvHasher(compactRevision, at, keep) };
     });
     try {
-      return hashKvResult(await hashKeyBucket(walk.snapshot, walk.hasher, this.#clock), walk.currentRevision);
+      return hashKvResult(await hashKeyBucket(walk.snapshot, walk.hasher, this.#clock), currentRevision);
     } finally {
       walk.snapshot.close();
     }
