@@ -10,12 +10,26 @@ export interface HttpRequest {
   readonly query: URLSearchParams;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: Buffer;
+  readonly socket: RpcSocket;
+  /** The client has gone: answers go nowhere. */
+  cancelled: boolean;
+  /** Called once when the client goes before the end of its answer. */
+  onCancel: (() => void) | null;
 }
 
 export interface HttpResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: string | Uint8Array;
+  /** All of it, or what sends it in pieces. */
+  readonly body: string | Uint8Array | ((sink: HttpSink) => void);
+}
+
+/** Where the pieces of an answer go. Once the client has gone they go nowhere. */
+export interface HttpSink {
+  /** False: wait for `onDrain` before the next. */
+  write(text: string): boolean;
+  end(): void;
+  onDrain: (() => void) | null;
 }
 
 /** Answers a request, or undefined when it is not one of its paths. */
@@ -58,15 +72,26 @@ export class HttpSide {
   handleConnection(socket: RpcSocket, head: Buffer): void {
     if (head.length > 0) socket.unshift(head);
     this.#server.emit("connection", socket);
+    socket.resume();
   }
 
-  handleHttp2(request: PlainRequest): void {
-    const [path, query] = splitTarget(request.path);
-    void this.#answer(
-      { method: request.method, path, query, headers: request.headers, body: request.body },
-      request.authority,
-    ).then((response) => {
-      if (!request.cancelled) request.respond(response.status, response.headers, response.body);
+  handleHttp2(plain: PlainRequest): void {
+    const request = httpRequest(plain.method, plain.path, plain.headers, plain.body, plain.socket);
+    plain.onCancel = () => cancel(request);
+    void this.#answer(request, plain.authority).then(({ status, headers, body }) => {
+      if (plain.cancelled) return;
+      if (typeof body !== "function") {
+        plain.respond(status, headers, body);
+        return;
+      }
+      plain.respondHead(status, headers);
+      const sink: HttpSink = {
+        write: (text) => plain.write(Buffer.from(text)),
+        end: () => plain.end(),
+        onDrain: null,
+      };
+      plain.onDrain = () => sink.onDrain?.();
+      body(sink);
     });
   }
 
@@ -74,17 +99,30 @@ export class HttpSide {
     this.#server.closeAllConnections();
   }
 
-  async #serveHttp1(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
-    const body = await readBody(request, this.#options.maxBodyBytes);
-    if (body === undefined) {
+  async #serveHttp1(incoming: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    const body = await readBody(incoming, this.#options.maxBodyBytes);
+    if (body === "aborted") return;
+    if (body === "too large") {
       response.writeHead(413, { connection: "close" }).end("request body too large\n");
       return;
     }
-    const [path, query] = splitTarget(request.url ?? "/");
-    const answer = await this.#answer(
-      { method: request.method ?? "GET", path, query, headers: request.headers, body },
-      request.headers.host ?? "",
-    );
+    const request = httpRequest(incoming.method ?? "GET", incoming.url ?? "/", incoming.headers, body, incoming.socket);
+    response.on("close", () => {
+      if (!response.writableFinished) cancel(request);
+    });
+    const answer = await this.#answer(request, incoming.headers.host ?? "");
+    if (request.cancelled) return;
+    if (typeof answer.body === "function") {
+      response.writeHead(answer.status, answer.headers);
+      const sink: HttpSink = {
+        write: (text) => response.write(text),
+        end: () => response.end(),
+        onDrain: null,
+      };
+      response.on("drain", () => sink.onDrain?.());
+      answer.body(sink);
+      return;
+    }
     const bytes = typeof answer.body === "string" ? Buffer.from(answer.body) : answer.body;
     response.writeHead(answer.status, { ...answer.headers, "content-length": bytes.length });
     response.end(request.method === "HEAD" ? undefined : bytes);
@@ -137,19 +175,34 @@ function splitTarget(target: string): [path: string, query: URLSearchParams] {
   return [target.slice(0, mark), new URLSearchParams(target.slice(mark + 1))];
 }
 
-/** The body; undefined when it is larger than allowed. */
-async function readBody(request: http.IncomingMessage, bytesMax: number): Promise<Buffer | undefined> {
+function httpRequest(
+  method: string,
+  target: string,
+  headers: HttpRequest["headers"],
+  body: Buffer,
+  socket: RpcSocket,
+): HttpRequest {
+  const [path, query] = splitTarget(target);
+  return { method, path, query, headers, body, socket, cancelled: false, onCancel: null };
+}
+
+function cancel(request: HttpRequest): void {
+  request.cancelled = true;
+  request.onCancel?.();
+}
+
+/** A request whose client went away in the middle must not be served with the part that came. */
+async function readBody(request: http.IncomingMessage, bytesMax: number): Promise<Buffer | "too large" | "aborted"> {
   const parts: Buffer[] = [];
   let bytes = 0;
   try {
     for await (const part of request) {
       bytes += (part as Buffer).length;
-      if (bytes > bytesMax) return undefined;
+      if (bytes > bytesMax) return "too large";
       parts.push(part as Buffer);
     }
   } catch {
-    // The client went away in the middle: there is nobody to answer, and an empty body does no harm.
-    return Buffer.alloc(0);
+    return "aborted";
   }
   return Buffer.concat(parts);
 }
