@@ -1,0 +1,50 @@
+import { featureHelp } from "./feature-gates.ts";
+import type { FlagSpec } from "./flag-spec.ts";
+import { flagSpecs } from "./flags.ts";
+
+/** What follows a mistake in the flags, and stands first in the help. */
+export const usage = `Usage:
+
+  etcd [flags]
+    Run a member.
+
+  etcd --version
+    Print the version and exit.
+
+  etcd -h | --help
+    Print this help and exit.
+
+  etcd --config-file <path>
+    Run a member with the settings of a YAML file. Flags and environment variables are then ignored.
+    Times in the file are whole nanoseconds (600000000000 for ten minutes), as in etcd.
+
+  etcd gateway, etcd grpc-proxy
+    Not built yet.
+`;
+
+/** All flags by section, each with its default and what it does. */
+export function flagsHelp(): string {
+  let text = "";
+  let section = "";
+  for (const spec of flagSpecs) {
+    if (spec.section !== section) {
+      section = spec.section;
+      text += `\n${section}:\n`;
+    }
+    text += flagHelp(spec);
+  }
+  return `${text}
+Every flag can be given as an environment variable: --listen-peer-urls as ETCD_LISTEN_PEER_URLS.
+A flag marked "not built yet" is refused when it is set.
+Unsafe flags give up guarantees of the consensus protocol: data may be lost.
+`;
+}
+
+function flagHelp(spec: FlagSpec): string {
+  const defaultText = spec.name === "data-dir" ? "<name>.etcd" : spec.default;
+  let text = `  --${spec.name} '${defaultText}'\n    ${spec.help}\n`;
+  if (spec.kind === "features") for (const line of featureHelp) text += `      ${line}\n`;
+  if (spec.status?.state === "not built") text += `    (${spec.status.reason}: not built yet)\n`;
+  if (spec.status?.state === "no effect") text += `    (no effect: ${spec.status.reason})\n`;
+  return text;
+}

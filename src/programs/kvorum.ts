@@ -1,0 +1,45 @@
+import type { Environment } from "../base/systemd.ts";
+import { versionText } from "./server/version.ts";
+
+/** One program for all: `kvorum server|ctl|utl …` are etcd, etcdctl and etcdutl. */
+export async function main(argv: readonly string[], env: Environment): Promise<number | undefined> {
+  const [command, ...rest] = argv;
+  switch (command) {
+    case "server":
+      return (await import("./etcd.ts")).main(rest, env);
+    case "ctl":
+      return (await import("./etcdctl.ts")).main(rest, env);
+    case "utl":
+      return (await import("./etcdutl.ts")).main(rest);
+    case "version":
+    case "--version":
+      process.stdout.write(versionText("etcd"));
+      return 0;
+    case undefined:
+    case "help":
+    case "--help":
+    case "-h":
+      process.stdout.write(help);
+      return 0;
+  }
+  if (notBuiltYet.has(command)) {
+    process.stderr.write(`kvorum ${command} is not built yet, see docs/differences.md\n`);
+    return 2;
+  }
+  process.stderr.write(`kvorum: unknown command "${command}"\n\n${help}`);
+  return 2;
+}
+
+const notBuiltYet = new Set(["up", "cluster", "doctor", "import", "export"]);
+
+const help = `kvorum: etcd in TypeScript.
+
+Usage:
+  kvorum server [flags]     Run a member (etcd)
+  kvorum ctl [command]      Work with a cluster (etcdctl)
+  kvorum utl [command]      Work with data that no server has open (etcdutl)
+  kvorum version            Print the version
+
+Not built yet:
+  up, cluster, doctor, import, export
+`;

@@ -1,0 +1,94 @@
+import { resolve } from "node:path";
+import { type EtcdOptions, type ListenAddress, startEtcd } from "../../api/etcd.ts";
+import { systemClock } from "../../base/clock.ts";
+import { systemDisk } from "../../base/disk.ts";
+import type { StructuredLogger } from "../../base/log-logger.ts";
+import { systemRandom } from "../../base/random.ts";
+import type { Config } from "../../config/config.ts";
+import { isUnixSocket, parseUrlsByMember, type Url, unixSocketPath, urlTexts } from "../../config/url.ts";
+
+/** A member as the program sees it. */
+export interface Member {
+  /** Client addresses that it serves: with port 0 the ones that the system chose. */
+  readonly clientAddresses: readonly string[];
+  close(): Promise<void>;
+}
+
+/**
+ * Starts the member that a configuration describes, on this machine's clock, disk and network; resolves when it serves.
+ * `onFailure` gets what ends it later: a disk that fails, a broken invariant.
+ */
+export async function startMember(
+  config: Config,
+  log: StructuredLogger,
+  onFailure: (error: unknown) => void,
+): Promise<Member> {
+  const etcd = await startEtcd(etcdOptions(config, log, onFailure));
+  return { clientAddresses: etcd.clientAddresses, close: () => etcd.close() };
+}
+
+function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: unknown) => void): EtcdOptions {
+  return {
+    server: {
+      name: config.name,
+      dataDir: resolve(config.dataDir),
+      walDir: config.walDir === "" ? undefined : resolve(config.walDir),
+      initialCluster: new Map(
+        [...parseUrlsByMember(config.initialCluster)].map(([name, urls]) => [name, urlTexts(urls)]),
+      ),
+      initialClusterToken: config.initialClusterToken,
+      advertiseClientUrls: urlTexts(config.advertiseClientUrls),
+      tickMs: config.tickMs,
+      electionTicks: Math.floor(config.electionMs / config.tickMs),
+      preVote: config.preVote,
+      snapshotCount: config.snapshotCount,
+      snapshotCatchUpEntries: config.snapshotCatchUpEntries,
+      maxSnapFiles: config.maxSnapshotFiles,
+      maxWalFiles: config.maxWalFiles,
+      unsafeNoFsync: config.unsafeNoFsync,
+      quotaBackendBytes: config.quotaBackendBytes,
+      backendBatchIntervalMs: config.backendBatchIntervalMs,
+      backendBatchLimit: config.backendBatchLimit,
+      compactionBatchLimit: config.compactionBatchLimit,
+      compactionSleepIntervalMs: config.compactionSleepIntervalMs,
+      maxRequestBytes: config.maxRequestBytes,
+      maxTxnOps: config.maxTxnOps,
+      warningApplyDurationMs: config.warningApplyDurationMs,
+      autoCompactionMode: config.autoCompaction.mode,
+      autoCompactionRetention:
+        config.autoCompaction.mode === "periodic"
+          ? config.autoCompaction.retentionMs
+          : config.autoCompaction.retentionRevisions,
+      leaseCheckpoint: config.features.enabled("LeaseCheckpoint"),
+      leaseCheckpointPersist: config.features.enabled("LeaseCheckpointPersist"),
+      clock: systemClock,
+      random: systemRandom,
+      disk: systemDisk,
+      logger: log,
+      onFailure,
+    },
+    listenClient: config.listenClientUrls.map(listenAddress),
+    listenClientHttp: config.listenClientHttpUrls.map(listenAddress),
+    listenMetrics: config.listenMetricsUrls.map(listenAddress),
+    maxConcurrentStreams: config.maxConcurrentStreams,
+    keepalive: {
+      minTimeMs: config.grpcKeepAliveMinTimeMs,
+      permitWithoutStream: false,
+      intervalMs: config.grpcKeepAliveIntervalMs,
+      timeoutMs: config.grpcKeepAliveTimeoutMs,
+    },
+    cors: [...config.cors],
+    hostWhitelist: [...config.hostWhitelist],
+    watchProgressNotifyIntervalMs: config.watchProgressNotifyIntervalMs,
+    extensiveMetrics: config.metrics === "extensive",
+    enableGrpcGateway: config.enableGrpcGateway,
+    features: config.features.list(),
+  };
+}
+
+/** `localhost` is the IPv4 loopback, as in Go, whatever the machine's resolver prefers. */
+function listenAddress(url: Url): ListenAddress {
+  if (isUnixSocket(url)) return { kind: "unix", path: unixSocketPath(url), url: url.text };
+  const host = url.hostname === "localhost" ? "127.0.0.1" : url.hostname;
+  return { kind: "tcp", host, port: Number(url.port), url: url.text };
+}

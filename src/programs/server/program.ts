@@ -1,0 +1,129 @@
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { systemClock } from "../../base/clock.ts";
+import type { StructuredLogger } from "../../base/log-logger.ts";
+import { type Environment, systemdNotifier } from "../../base/systemd.ts";
+import type { Config } from "../../config/config.ts";
+import { findDefaultHost } from "../../config/default-host.ts";
+import { ConfigError, UNSET_ADVERTISE_CLIENT_URLS } from "../../config/errors.ts";
+import { flagsHelp, usage } from "../../config/help.ts";
+import { finishConfig, loadConfig } from "../../config/load.ts";
+import { earlyLog } from "../../config/open-log.ts";
+import { ProcessEnd } from "./process-end.ts";
+import { logStart } from "./start-log.ts";
+import { versionText } from "./version.ts";
+
+/**
+ * The server program: from the command line to a running member and to its end.
+ * Says in etcd's log what etcd says, tells systemd when it serves, and ends with etcd's exit codes: 2 for flags that
+ * cannot be read, 1 for a configuration or a start that fails, and the signal itself when a signal ended it.
+ * The server's own code is loaded only when everything was in order.
+ *
+ * Resolves with the exit code when no member came to run, with undefined when one does: it keeps the process alive until
+ * a signal or a failure ends it.
+ */
+export async function runServer(argv: readonly string[], env: Environment): Promise<number | undefined> {
+  const early = earlyLog(systemClock);
+  try {
+    const loaded = await loadConfig({ argv, env, clock: systemClock, early });
+    switch (loaded.kind) {
+      case "help":
+        process.stderr.write(`${usage}\n`);
+        process.stdout.write(flagsHelp());
+        return 0;
+      case "version":
+        process.stdout.write(versionText("etcd"));
+        return 0;
+      case "failed":
+        logArguments(loaded.log, argv);
+        logFailedFlags(loaded.log, loaded.error);
+        return 1;
+      case "loaded": {
+        logArguments(loaded.log, argv);
+        const log = loaded.log.named({ caller: "etcdmain/etcd" });
+        const defaultHost = findDefaultHost;
+        const config = await finishConfig(loaded.settings, { clock: systemClock, log, defaultHost, isInitialized });
+        return await run(config, loaded.log, env);
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    if (error.code === "flags") {
+      process.stderr.write(`${error.message}\n${usage}\n`);
+      return 2;
+    }
+    reportConfigError(early, error);
+    return 1;
+  }
+}
+
+function logArguments(log: StructuredLogger, argv: readonly string[]): void {
+  log.named({ caller: "etcdmain/etcd" }).info("Running: ", { args: ["etcd", ...argv] });
+}
+
+function logFailedFlags(log: StructuredLogger, error: ConfigError): void {
+  const main = log.named({ caller: "etcdmain/etcd" });
+  main.warn("failed to verify flags", { error });
+  if (error.message === UNSET_ADVERTISE_CLIENT_URLS) main.warn("advertise client URLs are not set", { error });
+  log.sync();
+}
+
+function reportConfigError(log: StructuredLogger, error: ConfigError): void {
+  if (error.code === "start") log.named({ caller: "etcdmain/etcd" }).fatal("discovery failed", { error });
+  else logFailedFlags(log, error);
+}
+
+/** A member with a write-ahead log was started before. */
+function isInitialized(config: Config): boolean {
+  const walDir = config.walDir === "" ? join(config.dataDir, "member", "wal") : config.walDir;
+  return existsSync(walDir) && readdirSync(walDir).some((name) => name.endsWith(".wal"));
+}
+
+async function run(config: Config, log: StructuredLogger, env: Environment): Promise<number | undefined> {
+  const main = log.named({ caller: "etcdmain/etcd" });
+  checkDataDir(config.dataDir, main);
+  logStart(config, isInitialized(config), log.named({ caller: "embed/etcd" }));
+  const end = new ProcessEnd(main);
+  const systemd = systemdNotifier(env);
+  const { startMember } = await import("./member.ts");
+  let member: Awaited<ReturnType<typeof startMember>>;
+  try {
+    member = await startMember(config, log, (error) => end.fail("etcd server has stopped", error));
+  } catch (error) {
+    main.fatal("discovery failed", { error: error as Error });
+    // What was opened before the failure may keep the process alive.
+    process.exit(1);
+  }
+  end.onSignal(async () => {
+    await systemd.notify("STOPPING=1").catch(() => false);
+    await member.close();
+    log.sync();
+  });
+  await notifyReady(systemd, log);
+  return undefined;
+}
+
+async function notifyReady(systemd: ReturnType<typeof systemdNotifier>, log: StructuredLogger): Promise<void> {
+  const main = log.named({ caller: "etcdmain/main" });
+  main.info("notifying init daemon");
+  try {
+    await systemd.notify("READY=1");
+    main.info("successfully notified init daemon");
+  } catch (error) {
+    main.error("failed to notify systemd for readiness", { error: error as Error });
+  }
+}
+
+/** Says what is in the data directory that does not belong there, and whether the member starts for the first time. */
+function checkDataDir(dataDir: string, log: StructuredLogger): void {
+  const names = existsSync(dataDir) ? readdirSync(dataDir) : [];
+  for (const filename of names) {
+    if (filename === "member") continue;
+    log.warn("found invalid file under data directory", { filename, "data-dir": dataDir });
+  }
+  if (names.includes("member")) {
+    log.info("server has already been initialized", { "data-dir": dataDir, "dir-type": "member" });
+  } else {
+    log.info("Initialize and start etcd server", { "data-dir": dataDir, "dir-type": "empty" });
+  }
+}
