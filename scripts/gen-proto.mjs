@@ -176,7 +176,7 @@ function emitMessage(type, out) {
     } else out.push(`        m.${f.name} = ${readOne(f)};`, "        break;");
   }
   out.push("      default:", "        r.skip(tag);", "    }", "  }");
-  out.push("  if (r.pos !== end) throw new ProtobufError(`message overruns its length at offset ${end}`);");
+  out.push("  if (r.pos !== end) r.overrun(end);");
   out.push("  r.end = outer;", "  r.depth--;", "  return m;", "}", "");
 
   const unused = fields.length === 0 ? "_" : "";
