@@ -8,8 +8,6 @@ export type WalErrorCode =
   | "WAL_NOT_FOUND"
   /** A log (or something else) is already where a new one should be created. */
   | "WAL_EXISTS"
-  /** Another process holds the directory. */
-  | "WAL_LOCKED"
   /** The last segment ends in a record that was being written when the process or the machine stopped. `Wal.repair` cuts it. */
   | "WAL_TORN_TAIL"
   /** A record, or the chain from one segment to the next, has the wrong checksum. */
