@@ -163,7 +163,9 @@ export function toBackendError(
   if (error instanceof BackendError) return error;
   const text = error instanceof Error ? error.message : String(error);
   const code = (error as { code?: unknown } | null)?.code;
-  const kind = kindOf(code, text);
+  let kind = kindOf(code, text);
+  // LMDB calls a write that came to an end early an input/output error.
+  if (kind === "ERR_BACKEND_IO" && action !== "read" && diskIsFull(path)) kind = "ERR_BACKEND_NO_SPACE";
   if (kind === "ERR_BACKEND_CORRUPT") return corrupt(path, text, error);
   const advice = {
     ERR_BACKEND_NOT_WRITABLE: "make the file and its directory writable for this user",
@@ -171,6 +173,15 @@ export function toBackendError(
     ERR_BACKEND_IO: "check the disk and the kernel log",
   }[kind];
   return new BackendError(kind, `cannot ${action} the database ${path}: ${text}; ${advice}`, { cause: error });
+}
+
+function diskIsFull(path: string): boolean {
+  try {
+    const { bavail, bsize } = fs.statfsSync(dirname(path));
+    return bavail * bsize < 1024 * 1024;
+  } catch {
+    return false;
+  }
 }
 
 function kindOf(

@@ -27,12 +27,12 @@ export function rangeAt(
   options: RangeOptions,
   visit: RawVisitor,
 ): RangeResult {
-  return walk(core, latest, key, rangeEnd, options, (entry) => {
-    if (!core.backend.getRevision(found.main, found.sub, slot)) {
-      throw new MvccInvariantError(`the backend lacks revision ${found.main}.${found.sub} of key ${printable(entry)}`);
-    }
-    visit(slot.bytes, slot.start, slot.end);
-  });
+  if (rangeEnd !== null) return walk(core, latest, key, rangeEnd, options, (entry) => emitRow(core, entry, visit));
+  const entry = findOne(core, latest, key, options);
+  if (entry === undefined) return { count: 0, visited: 0, revision: latest };
+  if (options.countOnly) return { count: 1, visited: 0, revision: latest };
+  emitRow(core, entry, visit);
+  return { count: 1, visited: 1, revision: latest };
 }
 
 /** Like rangeAt, but from the index alone: no value, no lease, no backend. */
@@ -44,9 +44,13 @@ export function rangeKeysAt(
   options: RangeOptions,
   visit: KeyVisitor,
 ): RangeResult {
-  return walk(core, latest, key, rangeEnd, options, (entry) => {
-    visit(entry.key, found.main, found.created, found.version);
-  });
+  const emit = (entry: KeyEntry): void => visit(entry.key, found.main, found.created, found.version);
+  if (rangeEnd !== null) return walk(core, latest, key, rangeEnd, options, emit);
+  const entry = findOne(core, latest, key, options);
+  if (entry === undefined) return { count: 0, visited: 0, revision: latest };
+  if (options.countOnly) return { count: 1, visited: 0, revision: latest };
+  emit(entry);
+  return { count: 1, visited: 1, revision: latest };
 }
 
 export function rangeDecodedAt(
@@ -64,30 +68,42 @@ export function rangeDecodedAt(
 }
 
 const slot: RawSlot = { bytes: Buffer.alloc(0), start: 0, end: 0 };
-/** The revision that `walk` found, for the emitter it calls right after. */
+/** The revision that `walk` or `findOne` found, for whoever emits it right after. */
 const found = revisionInfo();
+
+function emitRow(core: StoreCore, entry: KeyEntry, visit: RawVisitor): void {
+  if (!core.backend.getRevision(found.main, found.sub, slot)) {
+    throw new MvccInvariantError(
+      `the backend lacks revision ${found.main}.${found.sub} of key ${JSON.stringify(entry.key)}`,
+    );
+  }
+  visit(slot.bytes, slot.start, slot.end);
+}
+
+/** The revision to read at. Throws when it cannot be read. */
+function checkedRevision(core: StoreCore, latest: number, options: RangeOptions): number {
+  const at = options.revision <= 0 ? latest : options.revision;
+  if (at > latest) throw new FutureRevisionError(latest);
+  if (at < core.compactRevision) throw new CompactedError(core.compactRevision);
+  return at;
+}
+
+function findOne(core: StoreCore, latest: number, key: Uint8Array, options: RangeOptions): KeyEntry | undefined {
+  const at = checkedRevision(core, latest, options);
+  const entry = core.index.find(key);
+  return entry?.readAt(at, found) ? entry : undefined;
+}
 
 /** Finds what the range has at the revision and calls `emit` for each, up to the limit, with `found` filled in. */
 function walk(
   core: StoreCore,
   latest: number,
   key: Uint8Array,
-  rangeEnd: Uint8Array | null,
+  rangeEnd: Uint8Array,
   options: RangeOptions,
   emit: (entry: KeyEntry) => void,
 ): RangeResult {
-  const at = options.revision <= 0 ? latest : options.revision;
-  if (at > latest) throw new FutureRevisionError(latest);
-  if (at < core.compactRevision) throw new CompactedError(core.compactRevision);
-
-  if (rangeEnd === null) {
-    const entry = core.index.find(key);
-    if (entry === undefined || !entry.readAt(at, found)) return { count: 0, visited: 0, revision: latest };
-    if (options.countOnly) return { count: 1, visited: 0, revision: latest };
-    emit(entry);
-    return { count: 1, visited: 1, revision: latest };
-  }
-
+  const at = checkedRevision(core, latest, options);
   const start = toByteString(key);
   const end = rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : toByteString(rangeEnd);
   const limit = options.countOnly ? 0 : options.limit > 0 ? options.limit : Number.POSITIVE_INFINITY;
@@ -108,8 +124,4 @@ function walk(
   }
   if (countsLive && visited === limit) count = core.index.countLive(start, end);
   return { count, visited, revision: latest };
-}
-
-function printable(entry: KeyEntry): string {
-  return JSON.stringify(entry.key);
 }
