@@ -10,6 +10,12 @@ import { broadcastAppend, maybeCommit, maybeSendAppend } from "./replication.ts"
 
 /** Throws ConfChangeError if the change does not fit the configuration in force. */
 export function applyConfChange(r: Raft, change: ConfChangeV2): ConfState {
+  if (r.log.unstable.snapshot !== undefined) {
+    // The configuration in force is that of a snapshot not yet loaded, and nothing behind it is out for applying: the
+    // change comes from an entry before it, which was on its way when the snapshot arrived.
+    r.logger.debug?.(`${hex(r.id)} ignored a conf change that the snapshot being restored covers`);
+    return r.tracker.config.confState();
+  }
   const changer = new Changer(r.tracker, r.log.lastIndex());
   const joint = entersJoint(change);
   const { config, progress } = leavesJoint(change)

@@ -30,9 +30,9 @@ export function newMessage(type: MessageType, to: bigint, from: bigint = NONE, t
   };
 }
 
-/** A copy addressed to someone else, as forwarding needs; messages given to step() stay as they are. */
+/** A copy for someone else, of no term, so that sending fills in its own; messages given to step() stay as they are. */
 export function forwarded(message: Message, to: bigint): Message {
-  const copy = newMessage(message.type, to, message.from, message.term);
+  const copy = newMessage(message.type, to, message.from);
   copy.entries = message.entries;
   copy.context = message.context;
   return copy;

@@ -18,13 +18,15 @@
  *    That may not be above the hard state's commit: where entries are applied before the hard state that commits them is
  *    written, as is allowed, a snapshot of the state machine must wait for it, or raise the commit itself.
  *
- * With `asyncStorageWrites` 2 is different, and more can be under way at a time: of a Ready only `messages`,
- * `softState` and `readStates` count, and there is no advance(). Messages to LOCAL_APPEND_THREAD (MsgStorageAppend: entries,
- * snapshot, and the hard state as term, vote and commit unless all are 0) are written in order, and those to
- * LOCAL_APPLY_THREAD (MsgStorageApply) are applied in order; neither may be lost. When one is done (synced, if it is an
- * append with any responses), each of its `responses` goes to its addressee: step() if that is this node, else the
- * network. All other messages go out at once. A snapshot in a MsgStorageAppend can overtake entries that wait to be
- * applied: once it is loaded, the apply thread skips those that it covers, configuration changes included, and responds.
+ * With `asyncStorageWrites` 2 is different, and more can be under way at a time: of a Ready only `messages`, `mustSync`,
+ * `softState` and `readStates` count, and there is no advance(). A message to LOCAL_APPEND_THREAD (MsgStorageAppend:
+ * entries, snapshot, and the hard state as term, vote and commit unless all are 0) is to be written, one to
+ * LOCAL_APPLY_THREAD (MsgStorageApply) is to be applied; each thread works in order and loses nothing. When one is done,
+ * each of its `responses` goes to its addressee: step() if that is this node, else the network. For an append, done means
+ * durable: synced if the Ready that brought it says `mustSync` or it has a snapshot; a commit index alone needs no sync,
+ * only its place in the order. All other messages go out at once. A snapshot in a MsgStorageAppend can overtake entries
+ * that wait to be applied: once it is loaded, the apply thread skips those that it covers, configuration changes
+ * included, and responds.
  *
  * Messages from the network must not claim to come from one of the two local threads; refuse those before step().
  * Messages, entries and snapshots given to the node or taken from it must not be changed afterwards.
@@ -172,7 +174,10 @@ export class RawNode {
     return this.#propose([confChangeEntry(change)]);
   }
 
-  /** Puts a committed change in force. Throws ConfChangeError if it does not fit the configuration. */
+  /**
+   * Puts a committed change in force and returns the configuration. Throws ConfChangeError if it does not fit. While a
+   * snapshot waits to be loaded it does nothing, as the snapshot's configuration, which is returned, is already in force.
+   */
   applyConfChange(change: AnyConfChange): ConfState {
     return applyConfChange(this.raft, asV2(change));
   }

@@ -39,6 +39,14 @@ export interface Member {
   readonly applyWork: Message[];
 }
 
+/** The snapshot that a node starts from, and the term that it had reached. */
+export interface Start {
+  readonly index: number;
+  readonly term: number;
+  readonly content: Uint8Array;
+  readonly confState: ConfState;
+}
+
 export type MemberOptions = Partial<Omit<RaftConfig, "id" | "storage" | "random" | "logger">>;
 
 export class Group {
@@ -56,8 +64,8 @@ export class Group {
     return member;
   }
 
-  /** Adds a node that starts from a snapshot, or from nothing. */
-  add(options: MemberOptions, start: { index: number; content: Uint8Array; confState: ConfState } | undefined): void {
+  /** Adds a node that starts from a snapshot of term 1, or from nothing. */
+  add(options: MemberOptions, start: Start | undefined): void {
     const storage = new HistoryStorage();
     const first: Snapshot = {
       data: start?.content ?? EMPTY_BYTES,
@@ -68,6 +76,8 @@ export class Group {
       },
     };
     if (start !== undefined) storage.applySnapshot(first);
+    if (start !== undefined && start.term > 0)
+      storage.setHardState({ term: start.term, vote: 0n, commit: start.index });
     storage.history.push(first);
     const id = this.members.length + 1;
     const config: RaftConfig = {

@@ -14,7 +14,7 @@ import { type Command, type Handler, valuesOf } from "./scenario.ts";
 type Run = (group: Group, command: Command) => unknown;
 
 const commands: Readonly<Record<string, Run>> = {
-  // add-nodes COUNT [voters=(ID,…)] [learners=(ID,…)] [index=INDEX] [content=TEXT] [SETTING=VALUE]…
+  // add-nodes COUNT [voters=(ID,…)] [learners=(ID,…)] [index=INDEX] [term=TERM] [content=TEXT] [SETTING=VALUE]…
   "add-nodes": addNodes,
   // campaign ID
   campaign: (group, command) => memberOf(group, command).node.campaign(),
@@ -142,6 +142,7 @@ function addNodes(group: Group, command: Command): void {
   const index = Number(first("index") ?? 0);
   const start = {
     index,
+    term: Number(first("term") ?? 0),
     content: Buffer.from(first("content") ?? ""),
     confState: ConfState.create({ voters: ids("voters"), learners: ids("learners") }),
   };
