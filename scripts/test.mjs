@@ -24,6 +24,15 @@ if (files.length === 0) {
   console.error(`no test file matches: ${parts.join(" ")}`);
   process.exit(1);
 }
-const args = ["--import", "tsx", "--test", `--test-concurrency=${Math.max(2, availableParallelism())}`, ...files];
+const args = [
+  "--import",
+  "tsx",
+  "--test",
+  `--test-concurrency=${Math.max(2, availableParallelism())}`,
+  // A test that hangs fails, and a file that leaves something open ends all the same.
+  "--test-timeout=300000",
+  "--test-force-exit",
+  ...files,
+];
 const child = spawn(process.execPath, args, { cwd: root, stdio: "inherit" });
 child.on("exit", (code, signal) => process.exit(signal ? 1 : (code ?? 1)));
