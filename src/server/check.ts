@@ -80,10 +80,10 @@ interface Writes {
   readonly deletes: Interval[];
 }
 
-/** Keys from `start` up to, but without, `end`; null is no end. */
+/** Keys from `start` up to, but without, `end`. */
 interface Interval {
   readonly start: ByteString;
-  readonly end: ByteString | null;
+  readonly end: ByteString;
 }
 
 /**
@@ -122,22 +122,20 @@ function writesOf(ops: readonly RequestOp[]): Writes | null {
 
 function intervalOf(key: Uint8Array, rangeEnd: Uint8Array): Interval {
   const start = toByteString(key);
-  if (rangeEnd.length === 0) return { start, end: `${start}\0` };
-  // One zero byte is the end of all keys.
-  if (rangeEnd.length === 1 && rangeEnd[0] === 0) return { start, end: null };
-  return { start, end: toByteString(rangeEnd) };
+  // etcd does not take the end "\0" for the end of all keys here, so that a deletion to there overlaps nothing.
+  return { start, end: rangeEnd.length === 0 ? `${start}\0` : toByteString(rangeEnd) };
 }
 
 /** Disjoint intervals, ascending. */
 function mergeIntervals(intervals: readonly Interval[]): Interval[] {
   const sorted = intervals
-    .filter(({ start, end }) => end === null || start < end)
+    .filter(({ start, end }) => start < end)
     .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
   const merged: Interval[] = [];
   for (const next of sorted) {
     const last = merged.at(-1);
-    if (last === undefined || (last.end !== null && last.end < next.start)) merged.push(next);
-    else if (last.end !== null && (next.end === null || next.end > last.end)) {
+    if (last === undefined || last.end < next.start) merged.push(next);
+    else if (next.end > last.end) {
       merged[merged.length - 1] = { start: last.start, end: next.end };
     }
   }
@@ -152,7 +150,5 @@ function covers(merged: readonly Interval[], key: ByteString): boolean {
     if (merged[middle]!.start <= key) low = middle + 1;
     else high = middle;
   }
-  if (low === 0) return false;
-  const { end } = merged[low - 1]!;
-  return end === null || key < end;
+  return low > 0 && key < merged[low - 1]!.end;
 }

@@ -1,5 +1,5 @@
 import { EMPTY_BYTES } from "../base/protobuf.ts";
-import { FROM_KEY, type ReadView } from "../mvcc/types.ts";
+import { type DecodedRangeResult, FROM_KEY, fromByteString, type RangeOptions, type ReadView } from "../mvcc/types.ts";
 import {
   type RangeRequest,
   RangeResponse,
@@ -7,28 +7,24 @@ import {
   RangeRequest_SortOrder as SortOrder,
   RangeRequest_SortTarget as SortTarget,
 } from "../proto/etcdserverpb.ts";
-import type { KeyValue } from "../proto/mvccpb.ts";
+import { KeyValue } from "../proto/mvccpb.ts";
 
 /**
  * Range as a request means it: filters, order and limit over what the store returns.
  * Source: etcd `server/etcdserver/txn/range.go`.
  */
 export function executeRange(view: ReadView, request: RangeRequest): RangeResponse {
-  const plain = isPlainRange(request);
-  const result = view.rangeDecoded(request.key, rangeEndOf(request.rangeEnd), {
+  const options = {
     revision: request.revision,
-    limit: plain ? request.limit : 0,
+    // One more than wanted tells whether there is more.
+    limit: limitedBeforeSort(request) && request.limit > 0 ? request.limit + 1 : 0,
     countOnly: request.countOnly,
-  });
-  let kvs = result.kvs;
-  let more = request.limit > 0 && plain && !request.countOnly && result.count > kvs.length;
-  if (!plain) {
-    kvs = sorted(filtered(kvs, request), request);
-    if (request.limit > 0 && kvs.length > request.limit) {
-      kvs.length = request.limit;
-      more = true;
-    }
-  }
+  };
+  const read = fromIndexAlone(request) ? readKeys : readKeyValues;
+  const result = read(view, request.key, rangeEndOf(request.rangeEnd), options);
+  const kvs = sorted(filtered(result.kvs, request), request);
+  const more = request.limit > 0 && kvs.length > request.limit;
+  if (more) kvs.length = request.limit;
   if (request.keysOnly) for (const kv of kvs) kv.value = EMPTY_BYTES;
   return RangeResponse.create({
     header: ResponseHeader.create({ revision: result.revision }),
@@ -37,6 +33,33 @@ export function executeRange(view: ReadView, request: RangeRequest): RangeRespon
     count: result.count,
   });
 }
+
+/** Without an order the limit takes the first keys, and a sort target orders only those. */
+function limitedBeforeSort(request: RangeRequest): boolean {
+  return (request.sortOrder === SortOrder.NONE || isDefaultOrder(request)) && !hasRevisionFilters(request);
+}
+
+/** The index has all of a key but its value and its lease; etcd leaves out the lease then. */
+function fromIndexAlone(request: RangeRequest): boolean {
+  return request.keysOnly && request.sortTarget !== SortTarget.VALUE;
+}
+
+type Read = (
+  view: ReadView,
+  key: Uint8Array,
+  rangeEnd: Uint8Array | null,
+  options: RangeOptions,
+) => Pick<DecodedRangeResult, "kvs" | "count" | "revision">;
+
+const readKeyValues: Read = (view, key, rangeEnd, options) => view.rangeDecoded(key, rangeEnd, options);
+
+const readKeys: Read = (view, key, rangeEnd, options) => {
+  const kvs: KeyValue[] = [];
+  const { count, revision } = view.rangeKeys(key, rangeEnd, options, (name, modRevision, createRevision, version) => {
+    kvs.push(KeyValue.create({ key: fromByteString(name), modRevision, createRevision, version }));
+  });
+  return { kvs, count, revision };
+};
 
 /** True when the store's own order and limit are all that the request asks for. */
 export function isPlainRange(request: RangeRequest): boolean {

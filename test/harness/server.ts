@@ -72,6 +72,16 @@ export async function startServer(program: Program, options: ServerOptions = {})
   }
 }
 
+/** Starts several servers at once; when one does not start, the others are closed too. */
+export async function startServers(programs: readonly Program[], options: ServerOptions = {}): Promise<Server[]> {
+  const results = await Promise.allSettled(programs.map((program) => startServer(program, options)));
+  const started = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+  const failed = results.find((result) => result.status === "rejected");
+  if (failed === undefined) return started;
+  await Promise.all(started.map((server) => server.close()));
+  throw failed.reason;
+}
+
 class ServerProcess implements Server {
   readonly program: Program;
   readonly name: string;

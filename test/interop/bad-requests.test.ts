@@ -27,7 +27,7 @@ import {
   TxnRequest,
 } from "../../src/proto/etcdserverpb.ts";
 import { ourEtcd, requireStockEtcd, stockEtcd } from "../harness/programs.ts";
-import { type Server, startServer } from "../harness/server.ts";
+import { type Server, startServers } from "../harness/server.ts";
 import { outcome } from "./compare.ts";
 import { type Difference, differencesTo, stockVersion } from "./differences.ts";
 import type { Step } from "./history.ts";
@@ -77,6 +77,10 @@ const requests: Record<string, { step: Step; since?: readonly [number, number] }
   "txn that puts a key and deletes it": { step: txn({ success: [putOp({ key }), deleteOp("k", "")] }) },
   "txn that deletes a range twice": { step: txn({ success: [deleteOp("a", "c"), deleteOp("b", "d")] }) },
   "txn that puts at the end of a deleted range": { step: txn({ success: [deleteOp("a", "k"), putOp({ key })] }) },
+  "txn that puts a key after those from which on it deletes": {
+    step: txn({ success: [deleteOp("j", "\0"), putOp({ key })] }),
+  },
+  "txn that puts the key from which on it deletes": { step: txn({ success: [deleteOp("k", "\0"), putOp({ key })] }) },
   "txn that puts a key twice by nesting": {
     step: txn({ success: [putOp({ key }), txnOp({ success: [putOp({ key })] })] }),
   },
@@ -195,12 +199,12 @@ describe("a bad request", { skip: requireStockEtcd() }, () => {
   let version: readonly [number, number];
   let differences: readonly Difference[];
   before(async () => {
-    [ours, stock] = await Promise.all([startServer(ourEtcd()), startServer(stockEtcd())]);
+    [ours, stock] = (await startServers([ourEtcd(), stockEtcd()])) as [Server, Server];
     version = await stockVersion(stock);
     differences = await differencesTo(stock);
     for (const each of setUp) for (const server of [ours, stock]) await outcome(server.client, each);
   });
-  after(() => Promise.all([ours.close(), stock.close()]));
+  after(() => Promise.all([ours?.close(), stock?.close()]));
 
   for (const [name, { step: bad, since = [3, 4] }] of Object.entries(requests)) {
     test(name, async (t) => {

@@ -9,7 +9,7 @@ import { describe, test } from "node:test";
 import { type CompactionRequest, HashKVRequest, KVService, MaintenanceService } from "../../src/proto/etcdserverpb.ts";
 import { ourEtcd, requireStockEtcd, stockEtcd } from "../harness/programs.ts";
 import { seeded } from "../harness/random.ts";
-import { type Server, startServer } from "../harness/server.ts";
+import { type Server, startServers } from "../harness/server.ts";
 import { type Outcome, outcome, show } from "./compare.ts";
 import { type Difference, differencesTo } from "./differences.ts";
 import { awkwardKeys, type HistoryOptions, type HistoryState, nextStep, type Step } from "./history.ts";
@@ -26,7 +26,7 @@ const shapes: readonly HistoryOptions[] = [
 describe("random histories", { skip: requireStockEtcd() }, () => {
   for (let seed = firstSeed; seed < firstSeed + histories; seed++) {
     test(`seed ${seed}: every answer and hash equals stock etcd's, also after a restart`, async () => {
-      const [ours, stock] = await Promise.all([startServer(ourEtcd()), startServer(stockEtcd())]);
+      const [ours, stock] = (await startServers([ourEtcd(), stockEtcd()])) as [Server, Server];
       try {
         await compareHistory(seed, ours, stock);
       } finally {

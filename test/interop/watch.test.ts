@@ -21,7 +21,7 @@ import {
 } from "../../src/proto/etcdserverpb.ts";
 import { ourEtcd, requireStockEtcd, stockEtcd } from "../harness/programs.ts";
 import { seeded } from "../harness/random.ts";
-import { type Server, startServer } from "../harness/server.ts";
+import { type Server, startServers } from "../harness/server.ts";
 import { outcome, show } from "./compare.ts";
 import { awkwardKeys, type HistoryState, nextStep, prefixEnd, type Step } from "./history.ts";
 
@@ -39,9 +39,9 @@ describe("a watch", { skip: requireStockEtcd() }, () => {
   let ours: Server;
   let stock: Server;
   before(async () => {
-    [ours, stock] = await Promise.all([startServer(ourEtcd()), startServer(stockEtcd())]);
+    [ours, stock] = (await startServers([ourEtcd(), stockEtcd()])) as [Server, Server];
   });
-  after(() => Promise.all([ours.close(), stock.close()]));
+  after(() => Promise.all([ours?.close(), stock?.close()]));
 
   /** Performs the steps on both and returns the revision that they end at. */
   async function both(...steps: Step[]): Promise<number> {

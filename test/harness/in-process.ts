@@ -1,0 +1,153 @@
+/**
+ * A server inside the test's own process, on a temporary directory and a port that the system chose. What it logs is
+ * kept, so that a test can look for it.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Etcd, type EtcdOptions, startEtcd } from "../../src/api/etcd.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { systemDisk } from "../../src/base/disk.ts";
+import type { LogFields, Logger, LogLevel } from "../../src/base/log.ts";
+import { systemRandom } from "../../src/base/random.ts";
+import { connect, type RawClient } from "../../src/client/raw.ts";
+import type { ServerOptions } from "../../src/server/options.ts";
+
+export interface LogLine {
+  readonly level: LogLevel;
+  readonly message: string;
+  readonly fields: LogFields;
+}
+
+/** A logger that remembers. */
+export class MemoryLogger implements Logger {
+  readonly debugEnabled = false;
+  readonly lines: LogLine[] = [];
+
+  debug(): void {}
+
+  info(message: string, fields: LogFields = {}): void {
+    this.lines.push({ level: "info", message, fields });
+  }
+
+  warn(message: string, fields: LogFields = {}): void {
+    this.lines.push({ level: "warn", message, fields });
+  }
+
+  error(message: string, fields: LogFields = {}): void {
+    this.lines.push({ level: "error", message, fields });
+  }
+
+  has(message: string): boolean {
+    return this.lines.some((line) => line.message === message);
+  }
+}
+
+/** A directory that is gone after `remove`. */
+export function tempDir(): { readonly path: string; remove(): void } {
+  const path = mkdtempSync(join(tmpdir(), "kvorum-test-"));
+  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+export interface InProcessOptions {
+  /** An existing data directory, whose owner removes it; a new one when absent. */
+  readonly dataDir?: string;
+  readonly server?: Partial<ServerOptions>;
+  readonly etcd?: Partial<Omit<EtcdOptions, "server">>;
+}
+
+export interface InProcess {
+  readonly etcd: Etcd;
+  readonly dataDir: string;
+  /** `http://127.0.0.1:port` */
+  readonly url: string;
+  readonly client: RawClient;
+  readonly logger: MemoryLogger;
+  /** What the server called its owner for: it must be empty. */
+  readonly failures: unknown[];
+  /** Stops the server; a directory made for it goes too. */
+  close(graceMs?: number): Promise<void>;
+}
+
+/** The options of a default member in `dataDir`. */
+export function serverOptions(dataDir: string, changes: Partial<ServerOptions> = {}): ServerOptions {
+  return {
+    name: "default",
+    dataDir,
+    walDir: undefined,
+    initialCluster: new Map([["default", ["http://localhost:2380"]]]),
+    initialClusterToken: "etcd-cluster",
+    advertiseClientUrls: ["http://localhost:2379"],
+    tickMs: 100,
+    electionTicks: 10,
+    preVote: true,
+    snapshotCount: 10_000,
+    snapshotCatchUpEntries: 5000,
+    maxSnapFiles: 5,
+    maxWalFiles: 5,
+    walSegmentSizeBytes: 1024 * 1024,
+    unsafeNoFsync: true,
+    quotaBackendBytes: 0,
+    backendBatchIntervalMs: 100,
+    backendBatchLimit: 10_000,
+    compactionBatchLimit: 1000,
+    compactionSleepIntervalMs: 10,
+    maxRequestBytes: 1.5 * 1024 * 1024,
+    maxTxnOps: 128,
+    warningApplyDurationMs: 100,
+    autoCompactionMode: "periodic",
+    autoCompactionRetention: 0,
+    leaseCheckpoint: false,
+    leaseCheckpointPersist: false,
+    clock: systemClock,
+    random: systemRandom,
+    disk: systemDisk,
+    logger: new MemoryLogger(),
+    onFailure: (error) => {
+      throw error;
+    },
+    ...changes,
+  };
+}
+
+export async function startInProcess(options: InProcessOptions = {}): Promise<InProcess> {
+  const own = options.dataDir === undefined ? tempDir() : undefined;
+  const dataDir = options.dataDir ?? join(own!.path, "data");
+  const logger = new MemoryLogger();
+  const failures: unknown[] = [];
+  try {
+    const etcd = await startEtcd({
+      server: serverOptions(dataDir, { logger, onFailure: (error) => failures.push(error), ...options.server }),
+      listenClient: [{ kind: "tcp", host: "127.0.0.1", port: 0, url: "" }],
+      listenClientHttp: [],
+      listenMetrics: [],
+      maxConcurrentStreams: 0xffffffff,
+      keepalive: { minTimeMs: 5000, permitWithoutStream: false, intervalMs: 7_200_000, timeoutMs: 20_000 },
+      cors: ["*"],
+      hostWhitelist: ["*"],
+      watchProgressNotifyIntervalMs: 600_000,
+      extensiveMetrics: false,
+      enableGrpcGateway: true,
+      features: [],
+      ...options.etcd,
+    });
+    const url = etcd.clientAddresses[0]!;
+    const client = connect(url);
+    return {
+      etcd,
+      dataDir,
+      url,
+      client,
+      logger,
+      failures,
+      async close(graceMs = 100) {
+        client.close();
+        await etcd.close(graceMs);
+        own?.remove();
+      },
+    };
+  } catch (error) {
+    own?.remove();
+    throw error;
+  }
+}
