@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { systemClock } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
 import type { Backend } from "../../src/mvcc/backend.ts";
+import { LmdbBackend } from "../../src/mvcc/backend-lmdb.ts";
 import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
 import { MvccStore } from "../../src/mvcc/store.ts";
 import { type ByteString, CompactedError, FROM_KEY, type LeaseAttachments } from "../../src/mvcc/types.ts";
@@ -25,11 +29,57 @@ class Leases implements LeaseAttachments {
 
 const bytes = (text: string): Buffer => Buffer.from(text, "latin1");
 
-for (const seed of [1, 2, 3, 4, 5, 6]) {
-  test(`a random history reads as a naive model says, through compactions and restarts (seed ${seed})`, async () => {
+interface Kind {
+  readonly name: string;
+  readonly seeds: readonly number[];
+  create(dir: string): Backend;
+  /** Ends the backend after a commit and opens what is left of it. */
+  restart(backend: Backend): Promise<Backend>;
+}
+
+const clock = systemClock;
+const lmdb = (path: string): Backend =>
+  new LmdbBackend({
+    path,
+    clock,
+    logger: nullLogger,
+    batchIntervalMs: 1,
+    onFailure: (error) => {
+      throw error;
+    },
+  });
+
+// KVORUM_SEED runs one other history on each kind.
+const chosen = process.env["KVORUM_SEED"];
+const kinds: Kind[] = [
+  {
+    name: "in memory",
+    seeds: [1, 2, 3, 4, 5, 6],
+    create: () => new MemoryBackend({ clock }),
+    restart: async (backend) => new MemoryBackend({ clock, file: (backend as MemoryBackend).crash() }),
+  },
+  {
+    name: "in LMDB",
+    seeds: [7, 8, 9],
+    create: (dir) => lmdb(join(dir, "db")),
+    async restart(backend) {
+      await backend.close();
+      return lmdb((backend as LmdbBackend).path);
+    },
+  },
+];
+
+const runs = kinds.flatMap((kind) => (chosen ? [Number(chosen)] : kind.seeds).map((seed) => [kind, seed] as const));
+
+for (const [kind, seed] of runs) {
+  test(`a random history ${kind.name} reads as a naive model says, through compactions and restarts (seed ${seed})`, async (t) => {
     const random = new SeededRandom(seed);
-    const clock = systemClock;
-    let backend: Backend = new MemoryBackend({ clock });
+    const dir = await mkdtemp(join(tmpdir(), "kvorum-model-"));
+    let backend = kind.create(dir);
+    t.after(async () => {
+      await backend.close();
+      await rm(dir, { recursive: true, force: true });
+    });
     let leases = new Leases();
     const open = (): Promise<MvccStore> =>
       MvccStore.open({
@@ -51,6 +101,8 @@ for (const seed of [1, 2, 3, 4, 5, 6]) {
     let compaction: Promise<void> = Promise.resolve();
 
     for (let step = 0; step < 600; step++) {
+      // Commits of the batches run in between.
+      if (random.below(4) === 0) await new Promise((resolve) => setImmediate(resolve));
       const what = random.below(100);
       if (what < 75) write();
       else if (what < 97) compareRange();
@@ -148,8 +200,7 @@ for (const seed of [1, 2, 3, 4, 5, 6]) {
     async function restart(): Promise<void> {
       await backend.commit();
       await store.close();
-      const left = (backend as MemoryBackend).crash();
-      backend = new MemoryBackend({ clock, file: left });
+      backend = await kind.restart(backend);
       leases = new Leases();
       store = await open();
       assert.equal(store.currentRevision, model.revision);
