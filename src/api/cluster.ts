@@ -40,7 +40,9 @@ export class ClusterApi {
           isLearner: member.isLearner,
         }),
       );
-      call.respond(MemberListResponse.encode(MemberListResponse.create({ header: this.#header.create(), members })));
+      call.respond(
+        MemberListResponse.encode(MemberListResponse.create({ header: this.#header.withoutRevision(), members })),
+      );
     };
     if (!request.linearizable) respond();
     else this.#server.read({ serve: (error) => (error === null ? respond() : failWith(call, error)) });

@@ -11,6 +11,7 @@ import { EtcdServer } from "../server/server.ts";
 import { registerAuth } from "./auth.ts";
 import { ClusterApi } from "./cluster.ts";
 import { ElectionApi } from "./election.ts";
+import { gatewayHandler } from "./gateway.ts";
 import { HeaderWriter } from "./header.ts";
 import { HealthCounts, healthHandler } from "./health.ts";
 import { type HttpHandler, HttpSide } from "./http.ts";
@@ -52,6 +53,9 @@ export interface Etcd {
   readonly server: EtcdServer;
   /** Bound addresses of the client listeners: with port 0 the ones that the system chose. */
   readonly clientAddresses: readonly string[];
+  /** The same of the listeners for HTTP alone, and for metrics. */
+  readonly clientHttpAddresses: readonly string[];
+  readonly metricsAddresses: readonly string[];
   /** Ends calls, gives their clients `graceMs` to notice, then closes everything in order. */
   close(graceMs?: number): Promise<void>;
 }
@@ -62,10 +66,15 @@ const CLOSE_GRACE_MS = 1000;
 export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
   const { logger } = options.server;
   const listeners = new Listeners(logger);
+  let server: EtcdServer | undefined;
   try {
-    // Ports first: one that is taken must be known before anything is written.
+    // Ports first: one that is taken must be known before anything is written. Who connects early waits.
+    const grpcHosts = await listeners.bindAll(options.listenClient);
+    const httpHosts = await listeners.bindAll(options.listenClientHttp);
+    const metricsHosts = await listeners.bindAll(options.listenMetrics);
     const parts = await bootstrap(options.server);
-    const server = await EtcdServer.create(options.server, parts);
+    const started = await EtcdServer.create(options.server, parts);
+    server = started;
     const rpc = createRpc(options, server);
     logger.info("starting etcd server", {
       "local-member-id": formatId(server.memberId),
@@ -76,52 +85,60 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
     server.start();
     await server.ready;
     logger.info("ready to serve client requests");
-    const clientAddresses: string[] = [];
-    for (const address of options.listenClient) {
-      clientAddresses.push(await listeners.listen(address, (socket) => rpc.grpc.handleConnection(socket)));
-    }
-    const plain = (socket: RpcSocket): void => rpc.http.handleConnection(socket, Buffer.alloc(0));
-    for (const address of options.listenClientHttp) await listeners.listen(address, plain);
-    for (const address of options.listenMetrics) await listeners.listen(address, plain);
+    for (const host of grpcHosts) host.serve((socket) => rpc.grpc.handleConnection(socket));
+    for (const host of httpHosts) host.serve((socket) => rpc.http.handleConnection(socket, Buffer.alloc(0)));
+    for (const host of metricsHosts) host.serve((socket) => rpc.metrics.handleConnection(socket, Buffer.alloc(0)));
+    const urls = (hosts: readonly Listener[]): string[] => hosts.map(({ url }) => url);
     return {
       server,
-      clientAddresses,
+      clientAddresses: urls(grpcHosts),
+      clientHttpAddresses: urls(httpHosts),
+      metricsAddresses: urls(metricsHosts),
       async close(graceMs = CLOSE_GRACE_MS) {
         listeners.close();
         rpc.health.shutDown();
         rpc.http.close();
+        rpc.metrics.close();
         await rpc.grpc.close(graceMs);
-        await server.stop();
+        await started.stop();
       },
     };
   } catch (error) {
     listeners.close();
+    await server?.stop();
     throw error;
   }
 }
 
+/** Bytes of JSON that a message of one byte may take: base64 adds a third, and names and spaces come on top. */
+const JSON_EXPANSION = 2;
+
 function createRpc(
   options: EtcdOptions,
   server: EtcdServer,
-): { grpc: RpcServer; http: HttpSide; health: HealthService } {
-  const { clock, logger, maxRequestBytes } = options.server;
+): { grpc: RpcServer; http: HttpSide; metrics: HttpSide; health: HealthService } {
+  const { clock, logger } = options.server;
+  const maxMessageBytes = options.server.maxRequestBytes + GRPC_OVERHEAD_BYTES;
   const header = new HeaderWriter(server);
   const health = new HealthCounts();
   const durations = options.extensiveMetrics ? new RpcDurations(clock) : undefined;
-  const handlers: HttpHandler[] = [healthHandler(server, health)];
+  /** What the listeners for metrics serve, and nothing else: they are often open to more than the clients are. */
+  const monitoring: HttpHandler[] = [healthHandler(server, health)];
+  const handlers: HttpHandler[] = [];
+  const metrics = new HttpSide({ handlers: monitoring, logger, cors: [], hostWhitelist: [], maxBodyBytes: 0 });
   const http = new HttpSide({
     handlers,
     logger,
     cors: options.cors,
     hostWhitelist: options.hostWhitelist,
-    maxBodyBytes: maxRequestBytes + GRPC_OVERHEAD_BYTES,
+    maxBodyBytes: maxMessageBytes * JSON_EXPANSION,
   });
   const separate = options.listenClientHttp.length > 0;
   const grpc = new RpcServer({
     clock,
     logger,
     maxConcurrentStreams: options.maxConcurrentStreams,
-    maxRecvMessageBytes: maxRequestBytes + GRPC_OVERHEAD_BYTES,
+    maxRecvMessageBytes: maxMessageBytes,
     maxSendMessageBytes: 0x7fffffff,
     receiveBufferBytesMax: RPC_DEFAULTS.receiveBufferBytesMax,
     sendQueueBytesMax: RPC_DEFAULTS.sendQueueBytesMax,
@@ -131,7 +148,9 @@ function createRpc(
     onCallStart: durations?.onCallStart,
     onCallEnd: durations?.onCallEnd,
   });
-  handlers.push(metricsHandler({ server, rpc: grpc, health, features: options.features, durations }));
+  monitoring.push(metricsHandler({ server, rpc: grpc, health, features: options.features, durations }));
+  handlers.push(...monitoring);
+  if (options.enableGrpcGateway) handlers.push(gatewayHandler({ rpc: grpc, clock, maxMessageBytes }));
   new KvApi(server, header).register(grpc);
   new WatchApi(server, options.watchProgressNotifyIntervalMs).register(grpc);
   new LeaseApi(server, header).register(grpc);
@@ -141,21 +160,72 @@ function createRpc(
   new ElectionApi(server, header).register(grpc);
   registerAuth(grpc, server, header);
   registerReflection(grpc, protoSources);
-  return { grpc, http, health: new HealthService(grpc) };
+  return { grpc, http, metrics, health: new HealthService(grpc) };
+}
+
+/** Connections that may wait for the server to be ready. */
+const EARLY_MAX = 1024;
+
+/** A bound address. Connections are kept until there is someone to serve them. */
+class Listener {
+  readonly url: string;
+  readonly #logger: Logger;
+  #early: RpcSocket[] = [];
+  #accept: ((socket: RpcSocket) => void) | null = null;
+
+  constructor(server: net.Server, address: ListenAddress, logger: Logger) {
+    this.#logger = logger;
+    const bound = server.address();
+    this.url =
+      typeof bound === "object" && bound !== null
+        ? `http://${bound.family === "IPv6" ? `[${bound.address}]` : bound.address}:${bound.port}`
+        : address.url;
+    server.on("connection", (socket) => this.#connection(socket));
+  }
+
+  serve(accept: (socket: RpcSocket) => void): void {
+    this.#logger.info("serving client traffic insecurely; this is strongly discouraged!", {
+      traffic: "grpc+http",
+      address: this.url,
+    });
+    this.#accept = accept;
+    const early = this.#early;
+    this.#early = [];
+    for (const socket of early) if (!socket.destroyed) accept(socket);
+  }
+
+  destroyEarly(): void {
+    for (const socket of this.#early) socket.destroy();
+  }
+
+  #connection(socket: RpcSocket): void {
+    if (this.#accept !== null) this.#accept(socket);
+    else if (this.#early.length >= EARLY_MAX) socket.destroy();
+    else {
+      socket.on("error", () => socket.destroy());
+      this.#early.push(socket);
+    }
+  }
 }
 
 /** The sockets that wait for clients. */
 class Listeners {
   readonly #logger: Logger;
   readonly #servers: net.Server[] = [];
+  readonly #listeners: Listener[] = [];
 
   constructor(logger: Logger) {
     this.#logger = logger;
   }
 
-  /** Resolves with the bound address as a URL. */
-  async listen(address: ListenAddress, accept: (socket: RpcSocket) => void): Promise<string> {
-    const server = net.createServer({ noDelay: true, keepAlive: true }, accept);
+  async bindAll(addresses: readonly ListenAddress[]): Promise<Listener[]> {
+    const bound: Listener[] = [];
+    for (const address of addresses) bound.push(await this.#bind(address));
+    return bound;
+  }
+
+  async #bind(address: ListenAddress): Promise<Listener> {
+    const server = net.createServer({ noDelay: true, keepAlive: true });
     this.#servers.push(server);
     await new Promise<void>((resolve, reject) => {
       server.once("error", (error: NodeJS.ErrnoException) =>
@@ -165,20 +235,14 @@ class Listeners {
       else server.listen({ host: address.host, port: address.port, backlog: 1024 }, resolve);
     });
     server.on("error", (error) => this.#logger.warn("failed to accept a connection", { error: error.message }));
-    const bound = server.address();
-    const url =
-      typeof bound === "object" && bound !== null
-        ? `http://${bound.family === "IPv6" ? `[${bound.address}]` : bound.address}:${bound.port}`
-        : address.url;
-    this.#logger.info("serving client traffic insecurely; this is strongly discouraged!", {
-      traffic: "grpc+http",
-      address: url,
-    });
-    return url;
+    const listener = new Listener(server, address, this.#logger);
+    this.#listeners.push(listener);
+    return listener;
   }
 
   close(): void {
     for (const server of this.#servers) server.close();
+    for (const listener of this.#listeners) listener.destroyEarly();
   }
 }
 

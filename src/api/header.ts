@@ -35,6 +35,13 @@ export class HeaderWriter {
     return this.fill(ResponseHeader.create({ revision }));
   }
 
+  /** As the service Cluster answers: membership has no revision of its own. */
+  withoutRevision(): ResponseHeader {
+    const header = this.create();
+    header.revision = 0;
+    return header;
+  }
+
   /** Longest that `write` writes. */
   static readonly BYTES_MAX = 64;
 

@@ -134,7 +134,7 @@ export class HttpSide {
       return { status: 421, headers: { "content-type": "text/plain" }, body: `${host} is not in --host-whitelist\n` };
     }
     const cors = this.#corsHeaders(request);
-    if (request.method === "OPTIONS" && cors !== undefined) return { status: 200, headers: cors, body: "" };
+    if (request.method === "OPTIONS") return { status: 200, headers: cors ?? {}, body: "" };
     try {
       for (const handler of this.#options.handlers) {
         const answer = handler(request);
@@ -142,7 +142,7 @@ export class HttpSide {
         const response = await answer;
         return cors === undefined ? response : { ...response, headers: { ...response.headers, ...cors } };
       }
-      return NOT_FOUND;
+      return cors === undefined ? NOT_FOUND : { ...NOT_FOUND, headers: { ...NOT_FOUND.headers, ...cors } };
     } catch (error) {
       this.#options.logger.warn("failed to serve an HTTP request", { path: request.path, error: `${error}` });
       return { status: 500, headers: { "content-type": "text/plain; charset=utf-8" }, body: "internal error\n" };
@@ -171,8 +171,18 @@ export class HttpSide {
 
 function splitTarget(target: string): [path: string, query: URLSearchParams] {
   const mark = target.indexOf("?");
-  if (mark < 0) return [target, new URLSearchParams()];
-  return [target.slice(0, mark), new URLSearchParams(target.slice(mark + 1))];
+  if (mark < 0) return [unescapePath(target), new URLSearchParams()];
+  return [unescapePath(target.slice(0, mark)), new URLSearchParams(target.slice(mark + 1))];
+}
+
+function unescapePath(path: string): string {
+  if (!path.includes("%")) return path;
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    // Not an escaped path, so none of ours.
+    return path;
+  }
 }
 
 function httpRequest(
