@@ -6,12 +6,9 @@ import {
   type Backend,
   BackendError,
   type BackendSnapshot,
-  BUCKETS,
-  type BucketName,
   KEY_LENGTH_MAX,
   type RawSlot,
   type SmallBucket,
-  type SnapshotEntry,
 } from "./backend.ts";
 import { Batch, type DeletedRow } from "./backend-batch.ts";
 import { LmdbCopy } from "./lmdb-copy.ts";
@@ -19,12 +16,14 @@ import { LmdbEnv } from "./lmdb-env.ts";
 import {
   acquireOwnership,
   checkFile,
+  closedError,
   defragPathOf,
   markOwned,
   releaseOwnership,
   removeLeftovers,
   toBackendError,
 } from "./lmdb-file.ts";
+import { LmdbSnapshot } from "./lmdb-snapshot.ts";
 import { type ByteString, fromByteString, type RevisionVisitor, toByteString } from "./types.ts";
 
 export interface LmdbBackendOptions {
@@ -42,6 +41,8 @@ export interface LmdbBackendOptions {
   readonly mapSizeBytes?: number;
   /** Called once when a commit in the background failed: the state in memory is ahead of the disk for good. */
   readonly onFailure: (error: BackendError) => void;
+  /** Told how long each commit took. */
+  readonly onCommit?: (milliseconds: number) => void;
 }
 
 /**
@@ -57,6 +58,7 @@ export class LmdbBackend implements Backend {
   readonly #pendingBytesMax: number;
   readonly #mapSizeBytes: number;
   readonly #onFailure: (error: BackendError) => void;
+  readonly #onCommit: ((milliseconds: number) => void) | undefined;
   #env: LmdbEnv;
   #batch = new Batch();
   #committing: Batch | null = null;
@@ -77,7 +79,7 @@ export class LmdbBackend implements Backend {
   #deletedDuringDefrag: DeletedRow[] | null = null;
   /** While set, no commit starts. */
   #writerHold: Promise<void> | null = null;
-  #snapshotCount = 0;
+  readonly #snapshots = new Set<LmdbSnapshot>();
   #sizes: { totalBytes: number; inUseBytes: number };
   #drained: { promise: Promise<void>; resolve: () => void } | null = null;
 
@@ -94,6 +96,7 @@ export class LmdbBackend implements Backend {
     this.#pendingBytesMax = options.pendingBytesMax ?? 64 * 1024 * 1024;
     this.#mapSizeBytes = options.mapSizeBytes ?? 10 * 1024 ** 3;
     this.#onFailure = options.onFailure;
+    this.#onCommit = options.onCommit;
     acquireOwnership(this.path);
     try {
       removeLeftovers(this.path);
@@ -161,6 +164,7 @@ export class LmdbBackend implements Backend {
   getRevision(main: number, sub: number, out: RawSlot): boolean {
     if (this.#batch.findRevision(main, sub, out)) return true;
     if (this.#committing?.findRevision(main, sub, out)) return true;
+    this.#checkOpen();
     try {
       return this.#env.getRow(main, sub, out);
     } catch (error) {
@@ -237,8 +241,10 @@ export class LmdbBackend implements Backend {
   }
 
   async #write(batch: Batch): Promise<void> {
+    const startMs = this.#clock.nowMs();
     try {
       await this.#env.write(batch);
+      this.#onCommit?.(this.#clock.nowMs() - startMs);
       this.#committing = null;
       if (this.#deletedDuringDefrag !== null) for (const row of batch.deletedRows) this.#deletedDuringDefrag.push(row);
       this.#sizes = this.#env.sizes();
@@ -322,36 +328,15 @@ export class LmdbBackend implements Backend {
   }
 
   openReadCount(): number {
-    return this.#snapshotCount;
+    return this.#snapshots.size;
   }
 
   async snapshot(): Promise<BackendSnapshot> {
     await this.commit();
-    const env = this.#env;
-    const transaction = env.acquireTransaction();
-    this.#snapshotCount++;
-    let isOpen = true;
-    const checkOpen = (): void => {
-      if (!isOpen) throw new BackendError("ERR_BACKEND_CLOSED", `the snapshot of ${this.path} is closed`);
-    };
-    return {
-      sizeBytes: this.#sizes.inUseBytes,
-      buckets: () => BUCKETS,
-      forEachRevision: (fromMain, fromSub, visit) => {
-        checkOpen();
-        env.forEachRow(fromMain, fromSub, Number.MAX_SAFE_INTEGER, 0, visit, transaction);
-      },
-      entries: (bucket, chunkBytes = 1 << 20) => {
-        checkOpen();
-        return chunks(env, bucket, transaction, chunkBytes);
-      },
-      close: () => {
-        if (!isOpen) return;
-        isOpen = false;
-        this.#snapshotCount--;
-        env.releaseTransaction(transaction);
-      },
-    };
+    this.#checkOpen();
+    const snapshot = new LmdbSnapshot(this.#env, this.#sizes.inUseBytes, () => this.#snapshots.delete(snapshot));
+    this.#snapshots.add(snapshot);
+    return snapshot;
   }
 
   defragment(): Promise<void> {
@@ -428,6 +413,8 @@ export class LmdbBackend implements Backend {
     } finally {
       this.#isClosed = true;
       this.#timer?.cancel();
+      // The library would crash on a cursor or a transaction that outlives the file.
+      for (const snapshot of this.#snapshots) snapshot.close();
       await this.#env.close();
       releaseOwnership(this.path);
     }
@@ -435,10 +422,15 @@ export class LmdbBackend implements Backend {
 
   #checkWritable(): void {
     if (this.#failure !== null) throw this.#failure;
+    this.#checkOpen();
+  }
+
+  #checkOpen(): void {
     if (this.#isClosed) throw closedError(this.path);
   }
 
   #reading<T>(read: () => T): T {
+    this.#checkOpen();
     try {
       return read();
     } catch (error) {
@@ -458,34 +450,10 @@ const HAND_OVER_OPS = 2500;
 /** Beyond 300,000 operations in a batch the library makes the thread sleep for each further one. */
 const PENDING_OPS_MAX = 200_000;
 
-function* chunks(
-  env: LmdbEnv,
-  bucket: BucketName,
-  transaction: unknown,
-  chunkBytes: number,
-): IterableIterator<readonly SnapshotEntry[]> {
-  let chunk: SnapshotEntry[] = [];
-  let size = 0;
-  const entries = bucket === "key" ? env.rowEntries(transaction) : env.smallEntries(bucket, transaction);
-  for (const entry of entries) {
-    chunk.push(entry);
-    size += entry.key.length + entry.value.length;
-    if (size < chunkBytes) continue;
-    yield chunk;
-    chunk = [];
-    size = 0;
-  }
-  if (chunk.length > 0) yield chunk;
-}
-
 /** The library wraps the reason of a failed commit in a promise that rejects with it. */
 async function rootCause(error: unknown): Promise<unknown> {
   const inner = (error as { commitError?: Promise<never> } | null)?.commitError;
   return inner === undefined ? error : inner.catch((cause: unknown) => cause);
-}
-
-function closedError(path: string): BackendError {
-  return new BackendError("ERR_BACKEND_CLOSED", `the database ${path} is closed`);
 }
 
 function syncDirectory(path: string): void {

@@ -38,7 +38,7 @@ export class MemoryBackend implements Backend {
   #timerIsSet = false;
   /** While the hook runs, its writes do not count towards the next commit. */
   #sealing = false;
-  #snapshotCount = 0;
+  readonly #snapshots = new Set<MemorySnapshot>();
   #closed = false;
 
   constructor(options: {
@@ -64,6 +64,7 @@ export class MemoryBackend implements Backend {
   }
 
   get(bucket: SmallBucket, key: Uint8Array): Uint8Array | undefined {
+    this.#check();
     return this.#visible.small(bucket).get(toByteString(key))?.slice();
   }
 
@@ -85,6 +86,7 @@ export class MemoryBackend implements Backend {
   }
 
   forEach(bucket: SmallBucket, visit: (key: Uint8Array, value: Uint8Array) => void): void {
+    this.#check();
     for (const [key, value] of sortedEntries(this.#visible.small(bucket))) visit(fromByteString(key), value.slice());
   }
 
@@ -96,6 +98,7 @@ export class MemoryBackend implements Backend {
   }
 
   getRevision(main: number, sub: number, out: RawSlot): boolean {
+    this.#check();
     return this.#visible.rows.find(main, sub, out);
   }
 
@@ -107,6 +110,7 @@ export class MemoryBackend implements Backend {
   }
 
   forEachRevision(fromMain: number, fromSub: number, toMain: number, visit: RevisionVisitor): void {
+    this.#check();
     this.#visible.rows.forEach(fromMain, fromSub, toMain, visit);
   }
 
@@ -114,7 +118,7 @@ export class MemoryBackend implements Backend {
     this.#hook = hook;
   }
 
-  commit(): Promise<void> {
+  async commit(): Promise<void> {
     this.#check();
     this.#sealing = true;
     this.#hook();
@@ -156,25 +160,15 @@ export class MemoryBackend implements Backend {
   }
 
   openReadCount(): number {
-    return this.#snapshotCount;
+    return this.#snapshots.size;
   }
 
   async snapshot(): Promise<BackendSnapshot> {
     const state = this.#visible.copy();
     await this.commit();
-    this.#snapshotCount++;
-    let open = true;
-    return {
-      sizeBytes: state.sizeBytes(),
-      buckets: () => BUCKETS,
-      forEachRevision: (fromMain, fromSub, visit) =>
-        void state.rows.forEach(fromMain, fromSub, Number.POSITIVE_INFINITY, visit),
-      entries: (bucket, chunkBytes = 1 << 20) => state.entries(bucket, chunkBytes),
-      close: () => {
-        if (open) this.#snapshotCount--;
-        open = false;
-      },
-    };
+    const snapshot = new MemorySnapshot(state, () => this.#snapshots.delete(snapshot));
+    this.#snapshots.add(snapshot);
+    return snapshot;
   }
 
   defragment(): Promise<void> {
@@ -185,10 +179,11 @@ export class MemoryBackend implements Backend {
     if (this.#closed) return;
     await this.commit();
     this.#closed = true;
+    for (const snapshot of this.#snapshots) snapshot.close();
   }
 
   #check(): void {
-    if (this.#closed) throw new BackendError("ERR_BACKEND_CLOSED", "the backend in memory is closed");
+    if (this.#closed) throw closedError();
   }
 
   #written(): void {
@@ -201,6 +196,50 @@ export class MemoryBackend implements Backend {
       this.#timerIsSet = false;
       if (!this.#closed) void this.commit();
     });
+  }
+}
+
+function closedError(): BackendError {
+  return new BackendError("ERR_BACKEND_CLOSED", "the backend in memory is closed");
+}
+
+class MemorySnapshot implements BackendSnapshot {
+  readonly sizeBytes: number;
+  readonly #state: State;
+  readonly #onClose: () => void;
+  #isClosed = false;
+
+  constructor(state: State, onClose: () => void) {
+    this.#state = state;
+    this.sizeBytes = state.sizeBytes();
+    this.#onClose = onClose;
+  }
+
+  buckets(): readonly BucketName[] {
+    return BUCKETS;
+  }
+
+  forEachRevision(fromMain: number, fromSub: number, visit: RevisionVisitor): void {
+    this.#checkOpen();
+    this.#state.rows.forEach(fromMain, fromSub, Number.POSITIVE_INFINITY, visit);
+  }
+
+  *entries(bucket: BucketName, chunkBytes = 1024 * 1024): IterableIterator<readonly SnapshotEntry[]> {
+    this.#checkOpen();
+    for (const chunk of this.#state.entries(bucket, chunkBytes)) {
+      yield chunk;
+      this.#checkOpen();
+    }
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#onClose();
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) throw closedError();
   }
 }
 

@@ -154,6 +154,10 @@ export function corrupt(path: string, reason: string, cause?: unknown): BackendE
   );
 }
 
+export function closedError(path: string): BackendError {
+  return new BackendError("ERR_BACKEND_CLOSED", `the database ${path} is closed`);
+}
+
 /** Turns an error of the file system or of LMDB into one that says what to do. */
 export function toBackendError(
   error: unknown,

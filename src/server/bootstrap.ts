@@ -13,6 +13,7 @@ import type { RaftStorage } from "../raft/storage.ts";
 import { Snapshotter } from "../wal/snapshotter.ts";
 import { Wal, type WalOptions } from "../wal/wal.ts";
 import { type DataDir, DataDirError, openDataDir } from "./data-dir.ts";
+import { ServerMetrics } from "./metrics.ts";
 import type { ServerOptions } from "./options.ts";
 
 /** Source of the limits: etcd `server/etcdserver/raft.go`. */
@@ -21,6 +22,7 @@ const INFLIGHT_MESSAGES_MAX = 4096 / 8;
 
 /** A member that is ready to start: its identity and its durable state, brought together and checked. */
 export interface Bootstrapped extends DataDir {
+  readonly metrics: ServerMetrics;
   readonly memberId: bigint;
   readonly clusterId: bigint;
   readonly backend: Backend;
@@ -45,6 +47,7 @@ export async function bootstrap(options: ServerOptions): Promise<Bootstrapped> {
   const { disk, logger } = options;
   const dir = await openDataDir(disk, options.dataDir, options.walDir, logger);
   try {
+    const metrics = new ServerMetrics();
     const haveWal = Wal.exists(disk, dir.walDir);
     const backend = new LmdbBackend({
       path: dir.dbPath,
@@ -53,9 +56,11 @@ export async function bootstrap(options: ServerOptions): Promise<Bootstrapped> {
       batchIntervalMs: options.backendBatchIntervalMs,
       batchLimit: options.backendBatchLimit,
       onFailure: options.onFailure,
+      onCommit: (ms) => metrics.backendCommit.observe(ms / 1000),
     });
     try {
-      return haveWal ? restart(options, dir, backend) : create(options, dir, backend);
+      const found = haveWal ? restart(options, dir, backend) : create(options, dir, backend);
+      return { ...found, metrics };
     } catch (error) {
       await backend.close();
       throw error;
@@ -66,7 +71,7 @@ export async function bootstrap(options: ServerOptions): Promise<Bootstrapped> {
   }
 }
 
-function create(options: ServerOptions, dir: DataDir, backend: Backend): Bootstrapped {
+function create(options: ServerOptions, dir: DataDir, backend: Backend): Found {
   const { disk, logger, name, initialCluster, initialClusterToken } = options;
   const { index } = readConsistentIndex(backend);
   if (index > 0) {
@@ -114,7 +119,9 @@ function create(options: ServerOptions, dir: DataDir, backend: Backend): Bootstr
   };
 }
 
-function restart(options: ServerOptions, dir: DataDir, backend: Backend): Bootstrapped {
+type Found = Omit<Bootstrapped, "metrics">;
+
+function restart(options: ServerOptions, dir: DataDir, backend: Backend): Found {
   const { disk, logger } = options;
   const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
   const snapshot = snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger));

@@ -25,7 +25,7 @@ import { Applier, Op, type Outcome, opNames } from "./apply.ts";
 import { type AutoCompactor, startPeriodicCompaction, startRevisionCompaction } from "./auto-compaction.ts";
 import type { Bootstrapped } from "./bootstrap.ts";
 import { EtcdError, errors } from "./errors.ts";
-import { ServerMetrics } from "./metrics.ts";
+import type { ServerMetrics } from "./metrics.ts";
 import { CLUSTER_VERSION, requestTimeoutMs, type ServerOptions } from "./options.ts";
 import { InternalProposal, type Proposal } from "./proposal.ts";
 import { ProposalQueue } from "./proposal-queue.ts";
@@ -38,6 +38,7 @@ import { RequestIdGenerator } from "./request-id.ts";
 const APPLY_GAP_MAX = 5000;
 const SWEEP_MS = 500;
 const READ_RETRY_MS = 500;
+const PUBLISH_RETRY_MS = 1000;
 const PURGE_INTERVAL_MS = 30_000;
 /** The log in memory is trimmed each time this many entries were applied. */
 const TRIM_ENTRIES = 1000;
@@ -131,7 +132,7 @@ export class EtcdServer {
     this.#timeoutMs = requestTimeoutMs(options);
     this.ids = new RequestIdGenerator(parts.memberId, options.clock.wallMs());
     this.#proposals = new ProposalQueue(this.ids);
-    this.metrics = new ServerMetrics();
+    this.metrics = parts.metrics;
     this.ready = new Promise((resolve) => {
       this.#published = resolve;
     });
@@ -445,6 +446,7 @@ export class EtcdServer {
 
   async #publish(): Promise<void> {
     const published = this.#published;
+    if (published === null || this.#stopped) return;
     this.#published = null;
     const attributes = Attributes.create({
       name: this.options.name,
@@ -463,6 +465,7 @@ export class EtcdServer {
         "local-member-id": formatId(this.memberId),
         error: `${await outcome}`,
       });
+      this.#timers.push(this.options.clock.after(PUBLISH_RETRY_MS, () => void this.#publish()));
       return;
     }
     if (this.storageVersion !== this.cluster.version && this.cluster.version !== undefined) {
@@ -474,7 +477,7 @@ export class EtcdServer {
       "local-member-attributes": `{Name:${attributes.name} ClientURLs:[${attributes.clientUrls.join(" ")}]}`,
       "cluster-id": formatId(this.cluster.id),
     });
-    published?.();
+    published();
   }
 
   #startCompactor(): void {
