@@ -12,6 +12,7 @@ import { flagSpecByName } from "./flags.ts";
 import { checkListeners } from "./listeners.ts";
 import { readLogSettings } from "./log-settings.ts";
 import { openLog } from "./open-log.ts";
+import { checkServerValues } from "./server-values.ts";
 import type { Settings } from "./settings.ts";
 import { refuseUnbuilt, refuseUnbuiltBootstrap } from "./unbuilt.ts";
 import { parseUrls } from "./url.ts";
@@ -137,6 +138,7 @@ export async function finishConfig(settings: Settings, options: FinishOptions): 
     settings.setDefault("data-dir", `${settings.text("name")}.etcd`);
     options.log.warn("'data-dir' was empty; using default", { "data-dir": settings.text("data-dir") });
   }
+  checkServerValues(settings, options.log);
   const config = configFromSettings(settings);
   checkListeners(config);
   const isNew = !options.isInitialized(config);

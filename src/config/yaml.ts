@@ -77,12 +77,14 @@ const yamlError = (why: string): ConfigError =>
 
 /** go-yaml's words for what the parser found. */
 function complaint(code: string, message: string, line: number): string {
+  if (message.startsWith("Maximum call stack")) return `exceeded max depth of ${DEPTH_MAX}`;
+  if (message.startsWith("Flow")) return `line ${line}: did not find expected ',' or ']'`;
   const known: Readonly<Record<string, string>> = {
     TAB_AS_INDENT: "found a tab character that violates indentation",
     BLOCK_AS_IMPLICIT_KEY: "mapping values are not allowed in this context",
     MULTILINE_IMPLICIT_KEY: "mapping values are not allowed in this context",
     BAD_INDENT: "did not find expected key",
-    MISSING_CHAR: message.includes("flow") ? "did not find expected ',' or ']'" : "found unexpected end of stream",
+    MISSING_CHAR: "found unexpected end of stream",
   };
   return `line ${line}: ${known[code] ?? message}`;
 }
@@ -92,7 +94,7 @@ function thrownComplaint(error: Error): string {
   if (alias !== undefined) return `unknown anchor '${alias}' referenced`;
   if (error.message.includes("Excessive alias count")) return "document contains excessive aliasing";
   if (error.message.includes("Merge sources must be")) return "map merge requires map or sequence of maps as the value";
-  if (error instanceof RangeError) return "exceeded max depth";
+  if (error instanceof RangeError) return `exceeded max depth of ${DEPTH_MAX}`;
   return error.message;
 }
 

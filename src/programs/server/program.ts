@@ -9,6 +9,7 @@ import { ConfigError, UNSET_ADVERTISE_CLIENT_URLS } from "../../config/errors.ts
 import { flagsHelp, usage } from "../../config/help.ts";
 import { finishConfig, loadConfig } from "../../config/load.ts";
 import { earlyLog } from "../../config/open-log.ts";
+import type { Settings } from "../../config/settings.ts";
 import { ProcessEnd } from "./process-end.ts";
 import { logStart } from "./start-log.ts";
 import { versionText } from "./version.ts";
@@ -40,21 +41,32 @@ export async function runServer(argv: readonly string[], env: Environment): Prom
         return 1;
       case "loaded": {
         logArguments(loaded.log, argv);
-        const log = loaded.log.named({ caller: "etcdmain/etcd" });
-        const defaultHost = findDefaultHost;
-        const config = await finishConfig(loaded.settings, { clock: systemClock, log, defaultHost, isInitialized });
-        return await run(config, loaded.log, env);
+        return await finishAndRun(loaded.settings, loaded.log, env);
       }
     }
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    if (error.code === "flags") {
-      process.stderr.write(`${error.message}\n${usage}\n`);
-      return 2;
-    }
-    reportConfigError(early, error);
+    process.stderr.write(`${error.message}\n${usage}\n`);
+    return 2;
+  }
+}
+
+async function finishAndRun(settings: Settings, log: StructuredLogger, env: Environment): Promise<number | undefined> {
+  const main = log.named({ caller: "etcdmain/etcd" });
+  let config: Config;
+  try {
+    config = await finishConfig(settings, {
+      clock: systemClock,
+      log: main,
+      defaultHost: findDefaultHost,
+      isInitialized,
+    });
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    reportConfigError(log, error);
     return 1;
   }
+  return await run(config, log, env);
 }
 
 function logArguments(log: StructuredLogger, argv: readonly string[]): void {

@@ -1,0 +1,100 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { systemClock } from "../../src/base/clock.ts";
+import type { LogFields } from "../../src/base/log.ts";
+import { createLogger, type StructuredLogger } from "../../src/base/log-logger.ts";
+import type { Config } from "../../src/config/config.ts";
+import { ConfigError } from "../../src/config/errors.ts";
+import { finishConfig, loadConfig } from "../../src/config/load.ts";
+
+export interface Entry {
+  readonly level: string;
+  readonly msg: string;
+  readonly fields: LogFields;
+}
+
+/** A real logger whose lines are kept and read back. */
+export function recordingLog(): { log: StructuredLogger; entries: Entry[] } {
+  const entries: Entry[] = [];
+  const sink = {
+    write(line: string) {
+      const { level, msg, ts: _, caller: __, ...fields } = JSON.parse(line);
+      entries.push({ level, msg, fields });
+    },
+    sync() {},
+    close() {},
+  };
+  return { log: createLogger({ level: "debug", format: "json", sinks: [sink], clock: systemClock }), entries };
+}
+
+export interface Loaded {
+  readonly config: Config | undefined;
+  readonly error: ConfigError | undefined;
+  /** What was said before the configured log took over, and by `finishConfig`. */
+  readonly entries: readonly Entry[];
+}
+
+/** Goes the whole way of the program, with the log kept quiet and the machine's default route left out. */
+export async function load(
+  argv: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  world: { initialized?: boolean; defaultHost?: () => string } = {},
+): Promise<Loaded> {
+  const { log, entries } = recordingLog();
+  // Not in front: the first word may be one that etcd refuses.
+  const quiet = argv.some((argument) => /config-file|log-outputs|^--$/.test(argument))
+    ? argv
+    : [...argv, "--log-outputs=/dev/null"];
+  try {
+    const result = await loadConfig({ argv: quiet, env, clock: systemClock, early: log });
+    if (result.kind === "failed") return { config: undefined, error: result.error, entries };
+    if (result.kind !== "loaded") throw new Error(`asked for ${result.kind}`);
+    const config = await finishConfig(result.settings, {
+      clock: systemClock,
+      log,
+      defaultHost: world.defaultHost ?? noRoute,
+      isInitialized: () => world.initialized ?? false,
+    });
+    return { config, error: undefined, entries };
+  } catch (error) {
+    if (error instanceof ConfigError) return { config: undefined, error, entries };
+    throw error;
+  }
+}
+
+const noRoute = (): string => {
+  throw new Error("could not find default route");
+};
+
+/** The configuration that these arguments give; fails when they are refused. */
+export async function loadConfigOf(
+  argv: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Config> {
+  const { config, error } = await load(argv, env);
+  if (config === undefined) throw error;
+  return config;
+}
+
+/** What etcd would say of these arguments; empty when it accepts them. */
+export async function complaintOf(
+  argv: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<string> {
+  return (await load(argv, env)).error?.message ?? "";
+}
+
+export function tempDir(t: TestContext): string {
+  const dir = mkdtempSync(join(tmpdir(), "kvorum-config-"));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+/** Loads a configuration file with this text. Its log goes to /dev/null unless the text says where. */
+export async function loadFile(t: TestContext, text: string | Uint8Array): Promise<Loaded> {
+  const path = join(tempDir(t), "etcd.conf.yml");
+  writeFileSync(path, text);
+  return load([`--config-file=${path}`]);
+}

@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { flagSpecs, flagStatus } from "../../src/config/flags.ts";
+import { complaintOf, load } from "./harness.ts";
+
+/** A value that differs from the default and is valid by itself. */
+const OTHER: Readonly<Record<string, string>> = { text: "x", bool: "", duration: "9s", int: "9", set: "a", list: "a" };
+
+for (const spec of flagSpecs) {
+  if (flagStatus.get(spec.name)!.state !== "not built") continue;
+  test(`--${spec.name} is refused by name, because it is not built yet`, async () => {
+    const value = spec.kind === "bool" ? String(spec.default === "false") : OTHER[spec.kind];
+    const argv = [`--${spec.name}=${value}`];
+    if (spec.name === "discovery-token") argv.push("--discovery-endpoints=a");
+    if (spec.name === "discovery-endpoints") argv.push("--discovery-token=a");
+    if (spec.name.startsWith("discovery-srv")) argv.push("--initial-cluster=default=http://localhost:2380");
+    const { error } = await load(spec.name === "discovery-srv" ? argv.slice(0, 1) : argv, {}, { initialized: true });
+    assert.equal(error?.code, "unbuilt");
+    assert.match(
+      error?.message ?? "",
+      /^--[a-z-]+ is not supported by this version/,
+    );
+    assert.match(error?.message ?? "", /not built yet, see docs\/differences.md$/);
+  });
+}
+
+for (const spec of flagSpecs) {
+  const status = flagStatus.get(spec.name)!;
+  if (status.state !== "no effect" || spec.kind !== "bool") continue;
+  test(`--${spec.name} is accepted, and the log says that it has no effect`, async () => {
+    const { config, entries } = await load([`--${spec.name}`]);
+    assert.ok(config);
+    assert.ok(entries.some((entry) => entry.msg === `--${spec.name} has no effect: ${status.reason}`));
+  });
+}
+
+test("a flag at its default is never refused", async () => {
+  const argv = flagSpecs
+    .filter((spec) => flagStatus.get(spec.name)!.state === "not built")
+    .filter((spec) => spec.default !== "")
+    .map((spec) => `--${spec.name}=${spec.default}`);
+  assert.equal(await complaintOf(argv), "");
+});
+
+const THREE = "--initial-cluster=a=http://10.0.0.1:2380,b=http://10.0.0.2:2380,c=http://10.0.0.3:2380";
+
+test("a cluster of several members is verified in full and then refused", async () => {
+  const own = ["--initial-advertise-peer-urls=http://10.0.0.1:2380", THREE];
+  assert.equal(
+    await complaintOf(["--name=z", ...own]),
+    `couldn't find local name "z" in the initial cluster configuration`,
+  );
+  assert.match(
+    await complaintOf(["--name=a", THREE]),
+    /^--initial-cluster has a=http:\/\/10.0.0.1:2380 but missing from --initial-advertise-peer-urls=http:\/\/localhost:2380/,
+  );
+  const { error } = await load(["--name=a", ...own]);
+  assert.equal(error?.code, "unbuilt");
+  assert.match(
+    error?.message ?? "",
+    /^--initial-cluster with 3 members is not supported .* a cluster of more than one member/,
+  );
+});
+
+test("joining a cluster is refused, but a member with data does not look at the state", async () => {
+  assert.match(
+    await complaintOf(["--initial-cluster-state=existing"]),
+    /^--initial-cluster-state=existing is not supp/,
+  );
+  assert.ok((await load(["--initial-cluster-state=existing"], {}, { initialized: true })).config);
+});
+
+test("addresses with TLS are refused by their flag", async () => {
+  assert.match(
+    await complaintOf(["--listen-peer-urls=https://127.0.0.1:2380"]),
+    /^--listen-peer-urls=https:\/\/127.0.0.1:2380 is not supported by this version of kvorum: TLS/,
+  );
+});
+
+test("signed tokens are refused", async () => {
+  assert.match(
+    await complaintOf(["--auth-token=jwt,pub-key=a,sign-method=RS256"]),
+    /^--auth-token=jwt is not supported/,
+  );
+});
