@@ -35,7 +35,7 @@ export class DescriptorSink implements LogSink {
 
   write(line: string): void {
     const bytes = Buffer.from(line);
-    if (this.#pending.length > 0) this.#drain();
+    this.#drain();
     if (this.#pending.length > 0) return this.#keep(bytes);
     this.#noteLoss();
     const rest = writeSome(this.#fd, bytes);
@@ -66,17 +66,10 @@ export class DescriptorSink implements LogSink {
   }
 
   #drain(): void {
-    let done = 0;
-    for (const bytes of this.#pending) {
-      const rest = writeSome(this.#fd, bytes);
-      this.#pendingBytes -= bytes.length - (rest?.length ?? 0);
-      if (rest !== undefined && rest.length > 0) {
-        this.#pending[done] = rest;
-        break;
-      }
-      done++;
-    }
-    if (done > 0) this.#pending.splice(0, done);
+    if (this.#pending.length === 0) return;
+    const rest = writeSome(this.#fd, this.#pending.length === 1 ? this.#pending[0]! : Buffer.concat(this.#pending));
+    this.#pending = rest === undefined || rest.length === 0 ? [] : [rest];
+    this.#pendingBytes = rest?.length ?? 0;
   }
 
   #noteLoss(): void {

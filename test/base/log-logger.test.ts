@@ -1,0 +1,83 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { type Clock, systemClock } from "../../src/base/clock.ts";
+import type { LogLevel } from "../../src/base/log.ts";
+import { createLogger } from "../../src/base/log-logger.ts";
+import { FileSink, type LogSink } from "../../src/base/log-sink.ts";
+
+function keepingSink(): LogSink & { lines: string[] } {
+  const lines: string[] = [];
+  return { lines, write: (line) => void lines.push(line), sync() {}, close() {} };
+}
+
+const frozenClock = (wallMs: { now: number }): Clock => ({ ...systemClock, wallMs: () => wallMs.now });
+
+function loggerAt(level: LogLevel) {
+  const sink = keepingSink();
+  return { sink, log: createLogger({ level, format: "json", sinks: [sink], clock: systemClock }) };
+}
+
+test("a line below the level is dropped, and debugEnabled tells beforehand", () => {
+  const { sink, log } = loggerAt("warn");
+  log.debug("a");
+  log.info("b");
+  log.warn("c");
+  log.error("d");
+  assert.deepEqual(
+    sink.lines.map((line) => JSON.parse(line).msg),
+    ["c", "d"],
+  );
+  assert.equal(log.debugEnabled, false);
+});
+
+test("a new level holds at once, for the loggers named from this one too", () => {
+  const { sink, log } = loggerAt("info");
+  const raft = log.named({ name: "raft" });
+  raft.debug("before");
+  log.setLevel("debug");
+  raft.debug("after");
+  assert.equal(raft.debugEnabled, true);
+  assert.equal(raft.level, "debug");
+  assert.deepEqual(
+    sink.lines.map((line) => [JSON.parse(line).msg, JSON.parse(line).logger]),
+    [["after", "raft"]],
+  );
+});
+
+test("every sink gets every line", () => {
+  const sinks = [keepingSink(), keepingSink()];
+  createLogger({ level: "info", format: "json", sinks, clock: systemClock }).info("x");
+  assert.equal(sinks[0]?.lines.length, 1);
+  assert.deepEqual(sinks[0]?.lines, sinks[1]?.lines);
+});
+
+test("of a storm of one message the first hundred of a second are written and then every hundredth", () => {
+  const now = { now: 1_000_000 };
+  const sink = keepingSink();
+  const log = createLogger({ level: "info", format: "json", sinks: [sink], clock: frozenClock(now) });
+  for (let i = 0; i < 1000; i++) log.warn("storm", { i });
+  assert.equal(sink.lines.length, 109);
+  log.warn("another message");
+  log.error("storm");
+  assert.equal(sink.lines.length, 111);
+  now.now += 1000;
+  log.warn("storm");
+  assert.equal(sink.lines.length, 112);
+});
+
+test("a fatal line is in the file when the call returns", () => {
+  const dir = mkdtempSync(join(tmpdir(), "kvorum-log-"));
+  try {
+    const path = join(dir, "etcd.log");
+    const log = createLogger({ level: "info", format: "json", sinks: [new FileSink(path)], clock: systemClock });
+    log.fatal("the end", { error: new Error("why") });
+    const { level, msg, error } = JSON.parse(readFileSync(path, "utf8"));
+    assert.deepEqual([level, msg, error], ["fatal", "the end", "why"]);
+    log.close();
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+});
