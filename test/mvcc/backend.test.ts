@@ -205,9 +205,14 @@ for (const subject of subjects) {
         [...snapshot.entries("lease")].flat().map(({ key }) => String(Buffer.from(key))),
         ["a"],
       );
+      const unfinished = snapshot.entries("key", 1000);
+      unfinished.next();
       snapshot.close();
       snapshot.close();
       assert.equal(backend.openReadCount(), 0);
+      assert.throws(() => unfinished.next(), { code: "ERR_BACKEND_CLOSED" });
+      assert.throws(() => snapshot.entries("key").next(), { code: "ERR_BACKEND_CLOSED" });
+      assert.throws(() => snapshot.forEachRevision(0, 0, () => true), { code: "ERR_BACKEND_CLOSED" });
       assert.equal(rows(backend).length, 501);
       await backend.close();
     });
@@ -221,9 +226,20 @@ for (const subject of subjects) {
       putRow(backend, 5, 0, "x");
       assert.throws(() => putRow(backend, 4, 9, "x"), /not above/);
       await backend.commit();
+      const left = await backend.snapshot();
+      const unfinished = left.entries("key", 1);
+      unfinished.next();
       await backend.close();
       await backend.close();
-      assert.throws(() => backend.put("meta", bytes("a"), bytes("b")), code("ERR_BACKEND_CLOSED"));
+      const isClosed = code("ERR_BACKEND_CLOSED");
+      assert.throws(() => backend.put("meta", bytes("a"), bytes("b")), isClosed);
+      assert.throws(() => backend.get("meta", bytes("a")), isClosed);
+      assert.throws(() => rows(backend), isClosed);
+      assert.throws(() => row(backend, 5, 0), isClosed);
+      assert.throws(() => backend.forEach("meta", () => {}), isClosed);
+      assert.throws(() => unfinished.next(), isClosed);
+      await assert.rejects(backend.snapshot(), isClosed);
+      await assert.rejects(backend.commit(), isClosed);
     });
 
     test("stores values from nothing to megabytes", async () => {

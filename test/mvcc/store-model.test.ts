@@ -77,6 +77,7 @@ for (const [kind, seed] of runs) {
     const dir = await mkdtemp(join(tmpdir(), "kvorum-model-"));
     let backend = kind.create(dir);
     t.after(async () => {
+      await store.close();
       await backend.close();
       await rm(dir, { recursive: true, force: true });
     });
