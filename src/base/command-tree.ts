@@ -1,0 +1,162 @@
+/**
+ * Programs made of commands within commands, in the style of etcdctl and etcdutl: finds the command that a command line
+ * names, parses its flags, prints help. Error texts are those of spf13/cobra.
+ */
+import { describeFlags, type Flag, FlagError, FlagSet } from "./flags.ts";
+
+export interface Command<Context> {
+  /** The command's own word. */
+  readonly name: string;
+  /** What follows the word in a usage line: `[options] <key> [range_end]`. */
+  readonly usage?: string;
+  /** One line. */
+  readonly short: string;
+  readonly long?: string;
+  readonly example?: string;
+  /** Heading that it is listed under. */
+  readonly group?: string;
+  readonly flags?: readonly Flag[];
+  /** Flags that its subcommands have too. */
+  readonly sharedFlags?: readonly Flag[];
+  readonly commands?: readonly Command<Context>[];
+  /** Does the work; a command without it prints help. */
+  run?(context: Context, invocation: Invocation<Context>): Promise<void> | void;
+}
+
+/** A command line that was understood. */
+export interface Invocation<Context> {
+  /** The program first. */
+  readonly path: readonly Command<Context>[];
+  readonly command: Command<Context>;
+  readonly flags: FlagSet;
+  /** Names of the flags that come from the commands above it. */
+  readonly inherited: readonly string[];
+  readonly args: readonly string[];
+  /** How many of `args` came before `--`; undefined without it. */
+  readonly dash: number | undefined;
+  /** Everything after the program's name, as it was given. */
+  readonly raw: readonly string[];
+  readonly wantsHelp: boolean;
+}
+
+/** A command line that was not. */
+export class UsageError extends Error {
+  override name = "UsageError";
+  /** What to print after the error. */
+  readonly hint: string;
+
+  constructor(message: string, hint: string) {
+    super(message);
+    this.hint = hint;
+  }
+}
+
+/** Throws UsageError. */
+export function understand<Context>(program: Command<Context>, raw: readonly string[]): Invocation<Context> {
+  const path = [program];
+  const rest: string[] = [];
+  let pastCommands = false;
+  for (let i = 0; i < raw.length; i++) {
+    const token = raw[i]!;
+    const command = path.at(-1)!;
+    if (token === "--") {
+      rest.push(...raw.slice(i));
+      break;
+    }
+    if (token.startsWith("-") && token.length > 1) {
+      rest.push(token);
+      if (new FlagSet(flagsOf(path)).takesNext(token) && i + 1 < raw.length) rest.push(raw[++i]!);
+      continue;
+    }
+    const next = pastCommands ? undefined : findCommand(command, token);
+    if (next !== undefined) {
+      path.push(next);
+      continue;
+    }
+    if (path.length === 1) {
+      const hint = `Run '${program.name} --help' for usage.\n`;
+      throw new UsageError(`unknown command "${token}" for "${program.name}"${suggestion(program, token)}`, hint);
+    }
+    pastCommands = true;
+    rest.push(token);
+  }
+  const command = path.at(-1)!;
+  const flags = new FlagSet(flagsOf(path));
+  try {
+    const { args, dash } = flags.parse(rest);
+    const inherited = path.slice(0, -1).flatMap((above) => (above.sharedFlags ?? []).map((flag) => flag.name));
+    return { path, command, flags, inherited, args, dash, raw, wantsHelp: flags.bool("help") };
+  } catch (error) {
+    if (!(error instanceof FlagError)) throw error;
+    throw new UsageError(error.message, `${usageText(path)}\n`);
+  }
+}
+
+/** The subcommand of that name, or the only one whose name starts so. */
+export function findCommand<Context>(command: Command<Context>, word: string): Command<Context> | undefined {
+  const commands = command.commands ?? [];
+  const exact = commands.find(({ name }) => name === word);
+  if (exact !== undefined) return exact;
+  const starting = commands.filter(({ name }) => name.startsWith(word));
+  return starting.length === 1 ? starting[0] : undefined;
+}
+
+function flagsOf<Context>(path: readonly Command<Context>[]): Flag[] {
+  const command = path.at(-1)!;
+  const help: Flag = { name: "help", shorthand: "h", kind: "bool", value: false, usage: `help for ${command.name}` };
+  return [help, ...(command.flags ?? []), ...path.flatMap(({ sharedFlags }) => sharedFlags ?? [])];
+}
+
+/** The text that `--help` prints. */
+export function helpText<Context>(path: readonly Command<Context>[]): string {
+  const command = path.at(-1)!;
+  return `${(command.long ?? command.short).trimEnd()}\n\n${usageText(path)}`;
+}
+
+/** Usage, subcommands and flags of the last command in `path`. */
+export function usageText<Context>(path: readonly Command<Context>[]): string {
+  const command = path.at(-1)!;
+  const words = path.map(({ name }) => name).join(" ");
+  const sections: string[] = [];
+  const usage = command.run ? [words, command.usage, "[flags]"].filter(Boolean).join(" ") : `${words} [command]`;
+  sections.push(`Usage:\n  ${usage}\n`);
+  if (command.example !== undefined) {
+    sections.push(`Examples:\n${command.example.trim().replace(/^(?=.)/gm, "  ")}\n`);
+  }
+  const commands = [...(command.commands ?? [])].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const columns = Math.max(11, ...commands.map(({ name }) => name.length));
+  const list = (some: readonly Command<Context>[]) =>
+    some.map(({ name, short }) => `  ${name.padEnd(columns)} ${short}\n`).join("");
+  for (const group of new Set((command.commands ?? []).map(({ group }) => group))) {
+    const title = group ?? "Available commands:";
+    sections.push(`${title}\n${list(commands.filter((listed) => listed.group === group))}`);
+  }
+  const own = flagsOf(path.slice(-1)).filter(({ name }) => path.length > 1 || !isShared(command, name));
+  if (own.length > (path.length > 1 ? 0 : 1)) sections.push(`Flags:\n${describeFlags(own)}`);
+  if (commands.length > 0) sections.push(`Use "${words} [command] --help" for more about a command.\n`);
+  return sections.join("\n");
+}
+
+const isShared = <Context>(command: Command<Context>, flag: string) =>
+  (command.sharedFlags ?? []).some(({ name }) => name === flag);
+
+/** Words that the user may have meant. */
+function suggestion<Context>(program: Command<Context>, word: string): string {
+  const near = (program.commands ?? []).filter(({ name }) => distance(name, word) <= 2);
+  if (near.length === 0) return "";
+  return `\n\nDid you mean this?\n${near.map(({ name }) => `\t${name}\n`).join("")}`;
+}
+
+/** Levenshtein's. */
+function distance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row.push(Math.min(replaced, previous[j]! + 1, row[j - 1]! + 1));
+    }
+    previous = row;
+  }
+  return previous[b.length]!;
+}

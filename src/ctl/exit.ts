@@ -1,0 +1,65 @@
+/**
+ * How etcdctl ends: exit codes, and the texts of errors that servers and transports give.
+ * Source: etcd v3.7, pkg/cobrautl/error.go and client/v3 (toErr).
+ */
+import type { RpcError } from "../client/raw.ts";
+
+export const EXIT = {
+  error: 1,
+  badConnection: 2,
+  /** Input of txn and watch. */
+  invalidInput: 3,
+  /** A flag's value that is not supported. */
+  badFeature: 4,
+  interrupted: 5,
+  badArgs: 128,
+} as const;
+
+/** Ends the program with `code` after printing `Error: message`; without a message, everything was printed. */
+export class ExitError extends Error {
+  override name = "ExitError";
+  readonly code: number;
+
+  constructor(code: number, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** A command line that makes no sense. */
+export const badArgs = (message: string): ExitError => new ExitError(EXIT.badArgs, message);
+
+export function isRpcError(error: unknown): error is RpcError {
+  return error instanceof Error && error.name === "RpcError";
+}
+
+const CANCELLED = 1;
+const DEADLINE_EXCEEDED = 4;
+export const PERMISSION_DENIED = 7;
+export const UNAVAILABLE = 14;
+
+/** One line: the server's own text where it gave one. */
+export function describeError(error: unknown): string {
+  if (isRpcError(error)) {
+    if (error.details.startsWith("etcdserver: ")) return error.details;
+    if (error.code === DEADLINE_EXCEEDED) return "context deadline exceeded";
+    if (error.code === CANCELLED) return "context canceled";
+    return error.message;
+  }
+  return error instanceof Error ? systemText(error) : String(error);
+}
+
+const SYSTEM_TEXTS: Readonly<Record<string, string>> = {
+  ENOENT: "no such file or directory",
+  EACCES: "permission denied",
+  EISDIR: "is a directory",
+  ENOTDIR: "not a directory",
+  EEXIST: "file exists",
+  ENOSPC: "no space left on device",
+};
+
+/** File errors as etcdctl prints them: `open /path: no such file or directory`. */
+function systemText(error: NodeJS.ErrnoException): string {
+  const text = SYSTEM_TEXTS[error.code ?? ""];
+  return text !== undefined && error.path !== undefined ? `${error.syscall} ${error.path}: ${text}` : error.message;
+}

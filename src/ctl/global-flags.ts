@@ -1,0 +1,118 @@
+/**
+ * The flags that every command of etcdctl takes, and the ETCDCTL_ variables that stand in for them. A flag wins over
+ * its default; giving a flag and its variable is an error.
+ * Source: etcd v3.7, etcdctl/ctlv3/ctl.go and pkg/flags/flag.go.
+ */
+import type { Flag, FlagSet } from "../base/flags.ts";
+import { ParseError } from "../base/number-text.ts";
+import { EXIT, ExitError } from "./exit.ts";
+import type { Io } from "./io.ts";
+
+export const GLOBAL_FLAGS: readonly Flag[] = [
+  { name: "endpoints", kind: "strings", value: ["127.0.0.1:2379"], usage: "addresses of the members to talk to" },
+  { name: "debug", kind: "bool", value: false, usage: "print the settings in force on standard error" },
+  {
+    name: "write-out",
+    shorthand: "w",
+    kind: "string",
+    value: "simple",
+    usage: "format of the output: fields, json, protobuf, simple or table",
+  },
+  { name: "hex", kind: "bool", value: false, usage: "print bytes, and in some formats ids, in hexadecimal" },
+  { name: "dial-timeout", kind: "duration", value: 2_000, usage: "time that setting up a connection may take" },
+  { name: "command-timeout", kind: "duration", value: 5_000, usage: "time that a short command may take" },
+  { name: "keepalive-time", kind: "duration", value: 2_000, usage: "time between pings of a connection" },
+  { name: "keepalive-timeout", kind: "duration", value: 6_000, usage: "time that the answer to a ping may take" },
+  { name: "max-request-bytes", kind: "int", value: 0, usage: "largest request in bytes that is sent (0: 2 MiB)" },
+  { name: "max-recv-bytes", kind: "int", value: 0, usage: "largest response in bytes that is accepted (0: no limit)" },
+  { name: "insecure-transport", kind: "bool", value: true, usage: "speak without TLS where nothing asks for it" },
+  { name: "insecure-discovery", kind: "bool", value: true, usage: "accept discovered endpoints without TLS" },
+  {
+    name: "insecure-skip-tls-verify",
+    kind: "bool",
+    value: false,
+    usage: "accept any server certificate, which protects from nobody: for tests only",
+  },
+  { name: "cert", kind: "string", value: "", usage: "file of the client certificate to identify with" },
+  { name: "key", kind: "string", value: "", usage: "file of the client certificate's key" },
+  {
+    name: "cacert",
+    kind: "string",
+    value: "",
+    usage: "file of the certificate authorities that servers are checked against",
+  },
+  {
+    name: "auth-jwt-token",
+    kind: "string",
+    value: "",
+    usage: "token to authenticate with, instead of user and password",
+  },
+  { name: "user", kind: "string", value: "", usage: "user[:password] to authenticate as; asks for a missing password" },
+  { name: "password", kind: "string", value: "", usage: "password to authenticate with, when --user has none" },
+  {
+    name: "discovery-srv",
+    shorthand: "d",
+    kind: "string",
+    value: "",
+    usage: "domain whose SRV records name the endpoints",
+  },
+  { name: "discovery-srv-name", kind: "string", value: "", usage: "suffix of the service name in discovery" },
+];
+
+const PREFIX = "ETCDCTL_";
+/** Variables that belong to a command instead of a flag. */
+const OTHER_VARIABLES = new Set(["ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"]);
+
+const variableOf = (flag: string) => PREFIX + flag.toUpperCase().replaceAll("-", "_");
+
+/** Sets the flags named in `names` that were not given from their variables. Throws ExitError on a conflict. */
+export function applyEnvironment(flags: FlagSet, names: readonly string[], io: Io, isWatch: boolean): void {
+  const known = new Map(names.map((name) => [variableOf(name), name]));
+  for (const [variable, value] of Object.entries(io.env)) {
+    if (!variable.startsWith(PREFIX) || value === undefined) continue;
+    const name = known.get(variable);
+    if (variable === "ETCDCTL_API") {
+      if (value === "" || value === "3") continue;
+      const advice = "this etcdctl speaks version 3 only, as etcd does since 3.6; unset the variable";
+      throw new ExitError(EXIT.badArgs, `ETCDCTL_API=${value} is not supported: ${advice}`);
+    }
+    if (name === undefined || (value === "" && !flags.changed(name))) {
+      if (!(isWatch && OTHER_VARIABLES.has(variable))) {
+        warn(io, "unrecognized environment variable", `${variable}=${value}`);
+      }
+    } else if (flags.changed(name)) {
+      log(
+        io,
+        "fatal",
+        "conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable or disable flag))",
+        variable,
+      );
+      throw new ExitError(EXIT.error, "");
+    } else assign(flags, name, variable, value, io);
+  }
+}
+
+function assign(flags: FlagSet, name: string, variable: string, value: string, io: Io): void {
+  try {
+    flags.assign(name, value);
+  } catch (error) {
+    if (!(error instanceof ParseError)) throw error;
+    log(io, "warn", "ignored environment variable with an invalid value", `${variable}=${value}: ${error.message}`);
+  }
+}
+
+const warn = (io: Io, message: string, variable: string) => log(io, "warn", message, variable);
+
+/** One line of the log format that etcd's programs share. */
+export function log(io: Io, level: string, message: string, variable: string): void {
+  const ts = new Date(io.clock.wallMs()).toISOString().replace("Z", "000Z");
+  io.err(`${JSON.stringify({ level, ts, msg: message, "environment-variable": variable })}\n`);
+}
+
+/** What `--debug` prints: each flag by its variable. */
+export function printSettings(flags: FlagSet, names: readonly string[], io: Io): void {
+  for (const name of [...names].sort()) {
+    const value = name === "password" || name === "auth-jwt-token" ? "" : flags.text(name);
+    io.err(`${variableOf(name)}=${value}\n`);
+  }
+}

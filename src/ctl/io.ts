@@ -1,0 +1,50 @@
+/** What etcdctl needs of its surroundings. The program passes the real ones; tests pass what they can look into. */
+import type { Clock } from "../base/clock.ts";
+import type { Disk } from "../base/disk.ts";
+import type { Random } from "../base/random.ts";
+import type { TlsOptions } from "../client/raw.ts";
+
+export interface Io {
+  /** Everything after the program's name. */
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stdin: AsyncIterable<Uint8Array>;
+  /** Whether a person sits at standard input. */
+  readonly stdinIsTerminal: boolean;
+  out(data: string | Uint8Array): void;
+  err(text: string): void;
+  readonly clock: Clock;
+  readonly disk: Disk;
+  readonly random: Random;
+  /** Resolves at the first SIGINT or SIGTERM, which from the call on no longer end the program by themselves. */
+  interrupted(): Promise<void>;
+  /** Asks at the terminal without showing what is typed; without a terminal, reads a line. */
+  askPassword(prompt: string): Promise<string>;
+  /** The text at a URL. Rejects when there is none. */
+  fetchText(url: string, tls: TlsOptions | undefined): Promise<string>;
+  /** Runs a program with this one's output streams; resolves with its exit code, rejects when it cannot start. */
+  runProgram(file: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<number>;
+}
+
+/** All of standard input. */
+export async function readAll(stdin: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of stdin) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+const LINE_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Lines without their newline. A last line that has none is not a line: its text is the generator's return value. */
+export async function* readLines(stdin: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer, Buffer, void> {
+  let rest = Buffer.alloc(0);
+  for await (const chunk of stdin) {
+    rest = rest.length === 0 ? Buffer.from(chunk) : Buffer.concat([rest, chunk]);
+    for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
+      yield rest.subarray(0, end);
+      rest = rest.subarray(end + 1);
+    }
+    if (rest.length > LINE_BYTES_MAX) throw new Error(`a line of input is longer than ${LINE_BYTES_MAX} bytes`);
+  }
+  return rest;
+}

@@ -1,0 +1,85 @@
+/** What commands hand to the printers: one name for each kind of result, and its value. */
+import type * as pb from "../../proto/etcdserverpb.ts";
+
+export interface Shown {
+  get: pb.RangeResponse;
+  put: pb.PutResponse;
+  del: pb.DeleteRangeResponse;
+  txn: pb.TxnResponse;
+  watch: pb.WatchResponse;
+  grant: pb.LeaseGrantResponse;
+  revoke: { readonly id: bigint; readonly response: pb.LeaseRevokeResponse };
+  keepAlive: pb.LeaseKeepAliveResponse;
+  timeToLive: { readonly keys: boolean; readonly response: pb.LeaseTimeToLiveResponse };
+  leases: pb.LeaseLeasesResponse;
+  memberAdd: pb.MemberAddResponse;
+  memberRemove: { readonly id: bigint; readonly response: pb.MemberRemoveResponse };
+  memberUpdate: { readonly id: bigint; readonly response: pb.MemberUpdateResponse };
+  memberPromote: { readonly id: bigint; readonly response: pb.MemberPromoteResponse };
+  memberList: pb.MemberListResponse;
+  health: readonly EndpointHealth[];
+  status: readonly EndpointStatus[];
+  hashKv: readonly EndpointHashKv[];
+  moveLeader: { readonly from: bigint; readonly to: bigint; readonly response: pb.MoveLeaderResponse };
+  downgradeValidate: pb.DowngradeResponse;
+  downgradeEnable: pb.DowngradeResponse;
+  downgradeCancel: pb.DowngradeResponse;
+  alarm: pb.AlarmResponse;
+  roleAdd: { readonly role: string; readonly response: pb.AuthRoleAddResponse };
+  roleGet: { readonly role: string; readonly response: pb.AuthRoleGetResponse };
+  roleDelete: { readonly role: string; readonly response: pb.AuthRoleDeleteResponse };
+  roleList: pb.AuthRoleListResponse;
+  roleGrantPermission: { readonly role: string; readonly response: pb.AuthRoleGrantPermissionResponse };
+  roleRevokePermission: {
+    readonly role: string;
+    readonly key: string;
+    readonly end: string;
+    readonly response: pb.AuthRoleRevokePermissionResponse;
+  };
+  userAdd: { readonly user: string; readonly response: pb.AuthUserAddResponse };
+  userGet: { readonly user: string; readonly response: pb.AuthUserGetResponse };
+  userList: pb.AuthUserListResponse;
+  userChangePassword: pb.AuthUserChangePasswordResponse;
+  userGrantRole: { readonly user: string; readonly role: string; readonly response: pb.AuthUserGrantRoleResponse };
+  userRevokeRole: { readonly user: string; readonly role: string; readonly response: pb.AuthUserRevokeRoleResponse };
+  userDelete: { readonly user: string; readonly response: pb.AuthUserDeleteResponse };
+  authStatus: pb.AuthStatusResponse;
+}
+
+export type Kind = keyof Shown;
+
+export interface EndpointHealth {
+  readonly endpoint: string;
+  readonly health: boolean;
+  /** As Go prints a duration; empty when no connection was made. */
+  readonly took: string;
+  /** Empty when there is none. */
+  readonly error: string;
+}
+
+export interface EndpointStatus {
+  readonly endpoint: string;
+  readonly response: pb.StatusResponse;
+}
+
+export interface EndpointHashKv {
+  readonly endpoint: string;
+  readonly response: pb.HashKVResponse;
+}
+
+/** One output format. */
+export interface Printer {
+  readonly format: string;
+  /** The text or bytes of a result; undefined when the format has no form for it. */
+  print<K extends Kind>(kind: K, value: Shown[K]): string | Uint8Array | undefined;
+  /** As `print`, for what belongs on standard error. */
+  complaints?<K extends Kind>(kind: K, value: Shown[K]): string;
+}
+
+/** A function for each kind that a format can print. */
+export type Forms = { readonly [K in Kind]?: (value: Shown[K]) => string | Uint8Array };
+
+export function printWith<K extends Kind>(forms: Forms, kind: K, value: Shown[K]): string | Uint8Array | undefined {
+  const form = forms[kind] as ((value: Shown[K]) => string | Uint8Array) | undefined;
+  return form?.(value);
+}

@@ -1,0 +1,108 @@
+/** The surroundings of etcdctl as a process: its arguments, streams, signals and children. */
+import { systemClock } from "../base/clock.ts";
+import { systemDisk } from "../base/disk.ts";
+import { encodeLossless } from "../base/lossless-text.ts";
+import { systemRandom } from "../base/random.ts";
+import type { TlsOptions } from "../client/raw.ts";
+import { type Io, readLines } from "./io.ts";
+
+export function processIo(args: Io["args"], env: Io["env"]): Io {
+  const { stdin, stdout, stderr } = process;
+  // Whoever reads our output may have seen enough.
+  stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 141 : 1));
+  const lines = readLines(stdin);
+  return {
+    args,
+    env,
+    stdin,
+    stdinIsTerminal: stdin.isTTY === true,
+    out: (data) => void stdout.write(typeof data === "string" ? encodeLossless(data) : data),
+    err: (text) => void stderr.write(encodeLossless(text)),
+    clock: systemClock,
+    disk: systemDisk,
+    random: systemRandom,
+    interrupted() {
+      return new Promise((resolve) => {
+        for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve());
+      });
+    },
+    async askPassword(prompt) {
+      stdout.write(prompt);
+      if (stdin.isTTY) return readHidden();
+      const { value } = await lines.next();
+      stdout.write("\n");
+      return value.toString().replace(/\r$/, "");
+    },
+    fetchText,
+    async runProgram(file, programArgs, variables) {
+      const { spawn } = await import("node:child_process");
+      return new Promise((resolve, reject) => {
+        const child = spawn(file, programArgs, {
+          stdio: ["ignore", "inherit", "inherit"],
+          env: { ...env, ...variables },
+        });
+        child.on("error", (error: NodeJS.ErrnoException) => {
+          reject(error.code === "ENOENT" ? new Error(`exec: "${file}": executable file not found in $PATH`) : error);
+        });
+        child.on("exit", (code) => resolve(code ?? 1));
+      });
+    },
+  };
+}
+
+const ENTER = new Set([10, 13]);
+const BACKSPACE = new Set([8, 127]);
+const INTERRUPT = 3;
+
+/** A line typed at the terminal without echo. */
+function readHidden(): Promise<string> {
+  const { stdin, stdout } = process;
+  return new Promise((resolve) => {
+    const typed: number[] = [];
+    stdin.setRawMode(true);
+    stdin.resume();
+    const onData = (chunk: Buffer) => {
+      for (const byte of chunk) {
+        if (byte === INTERRUPT) {
+          stdin.setRawMode(false);
+          process.exit(130);
+        }
+        if (ENTER.has(byte)) {
+          stdin.off("data", onData);
+          stdin.setRawMode(false);
+          stdin.pause();
+          stdout.write("\n");
+          resolve(Buffer.from(typed).toString());
+          return;
+        }
+        if (BACKSPACE.has(byte)) typed.pop();
+        else typed.push(byte);
+      }
+    };
+    stdin.on("data", onData);
+  });
+}
+
+async function fetchText(url: string, tls: TlsOptions | undefined): Promise<string> {
+  const secure = url.startsWith("https:");
+  const { get } = secure ? await import("node:https") : await import("node:http");
+  const pem = (bytes: Uint8Array | undefined) => (bytes === undefined ? undefined : Buffer.from(bytes));
+  const options = {
+    ca: pem(tls?.ca),
+    cert: pem(tls?.cert),
+    key: pem(tls?.key),
+    rejectUnauthorized: !tls?.insecureSkipVerify,
+  };
+  return new Promise((resolve, reject) => {
+    const request = get(url, secure ? options : {}, async (response) => {
+      try {
+        const chunks: Buffer[] = [];
+        for await (const chunk of response) chunks.push(chunk as Buffer);
+        resolve(Buffer.concat(chunks).toString());
+      } catch (error) {
+        reject(error);
+      }
+    });
+    request.on("error", reject);
+  });
+}

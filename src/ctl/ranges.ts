@@ -1,0 +1,18 @@
+/** Ranges of keys as requests name them. */
+
+/** The `range_end` of everything from a key on. */
+export const FROM_KEY: Uint8Array = Buffer.of(0);
+/** The first key that can be, for requests that mean every key. */
+export const FIRST_KEY: Uint8Array = Buffer.of(0);
+
+/** The `range_end` of all keys that start with `prefix`. */
+export function prefixEnd(prefix: Uint8Array): Buffer {
+  const end = Buffer.from(prefix);
+  for (let i = end.length - 1; i >= 0; i--) {
+    if (end[i]! < 0xff) {
+      end[i] = end[i]! + 1;
+      return end.subarray(0, i + 1);
+    }
+  }
+  return Buffer.of(0);
+}

@@ -1,0 +1,126 @@
+/**
+ * From flags to the settings of a connection: endpoints, TLS files, credentials.
+ * Source: etcd v3.7, etcdctl/ctlv3/command/global.go and client/v3/config.go.
+ */
+import type { FlagSet } from "../base/flags.ts";
+import type { TlsOptions } from "../client/raw.ts";
+import type { ClusterOptions } from "./connection.ts";
+import { describeError, EXIT, ExitError } from "./exit.ts";
+import type { Io } from "./io.ts";
+
+const REQUEST_BYTES_MAX = 2 * 1024 * 1024;
+
+/** Throws ExitError. */
+export async function clusterOptions(flags: FlagSet, io: Io): Promise<ClusterOptions> {
+  return {
+    endpoints: await endpointsOf(flags, io),
+    ...timing(flags, io),
+    tls: tlsOf(flags, io),
+    auth: await authOf(flags, io),
+  };
+}
+
+/** The settings that do not depend on the cluster. */
+export function timing(flags: FlagSet, io: Io) {
+  return {
+    keepAliveMs: flags.number("keepalive-time"),
+    keepAliveTimeoutMs: flags.number("keepalive-timeout"),
+    requestBytesMax: flags.number("max-request-bytes") || REQUEST_BYTES_MAX,
+    clock: io.clock,
+  };
+}
+
+async function endpointsOf(flags: FlagSet, io: Io): Promise<string[]> {
+  const domain = flags.string("discovery-srv");
+  if (domain !== "") {
+    const found = await discover(domain, flags.string("discovery-srv-name"));
+    const usable = flags.bool("insecure-discovery") ? found : found.filter((endpoint) => isSecure(endpoint, io));
+    if (usable.length > 0) return usable;
+  }
+  const endpoints = flags.strings("endpoints").map((endpoint) => endpoint.trim());
+  if (endpoints.length === 0)
+    throw new ExitError(EXIT.badConnection, "no endpoints were given: name them with --endpoints");
+  return endpoints;
+}
+
+function isSecure(endpoint: string, io: Io): boolean {
+  if (!endpoint.startsWith("http://")) return true;
+  io.err(`ignoring discovered insecure endpoint "${endpoint}"\n`);
+  return false;
+}
+
+/** Endpoints by DNS: those with TLS first. */
+async function discover(domain: string, suffix: string): Promise<string[]> {
+  const { resolveSrv } = await import("node:dns/promises");
+  const end = suffix === "" ? "" : `-${suffix}`;
+  const endpoints: string[] = [];
+  let failure: unknown;
+  for (const [scheme, service] of [
+    ["https", "etcd-client-ssl"],
+    ["http", "etcd-client"],
+  ]) {
+    try {
+      const records = await resolveSrv(`_${service}${end}._tcp.${domain}`);
+      endpoints.push(...records.map(({ name, port }) => `${scheme}://${name.replace(/\.$/, "")}:${port}`));
+    } catch (error) {
+      failure = error;
+    }
+  }
+  if (endpoints.length === 0) throw new ExitError(EXIT.error, describeError(failure));
+  return endpoints;
+}
+
+function tlsOf(flags: FlagSet, io: Io): TlsOptions | undefined {
+  const files: Record<string, string> = {};
+  for (const name of ["cert", "key", "cacert"]) {
+    files[name] = flags.string(name);
+    if (files[name] === "" && flags.changed(name)) {
+      throw new ExitError(EXIT.badArgs, `empty string is passed to --${name} option`);
+    }
+  }
+  const serverName = flags.bool("insecure-discovery") ? "" : flags.string("discovery-srv");
+  const tls = tlsFrom(io, files["cert"]!, files["key"]!, files["cacert"]!, flags.bool("insecure-transport"));
+  const skip = flags.bool("insecure-skip-tls-verify");
+  if (tls === undefined && !skip && serverName === "") return undefined;
+  return { ...tls, ...(serverName === "" ? {} : { serverName }), ...(skip ? { insecureSkipVerify: true } : {}) };
+}
+
+/** TLS with certificates from files; undefined when nothing asks for TLS. Throws ExitError. */
+export function tlsFrom(io: Io, cert: string, key: string, cacert: string, insecure: boolean): TlsOptions | undefined {
+  if ((cert === "") !== (key === "")) {
+    throw new ExitError(EXIT.badArgs, `KeyFile and CertFile must both be present[key: ${key}, cert: ${cert}]`);
+  }
+  if (cert === "" && cacert === "") return insecure ? undefined : {};
+  return {
+    ...(cert === "" ? {} : { cert: readPem(io, cert), key: readPem(io, key) }),
+    ...(cacert === "" ? {} : { ca: readPem(io, cacert) }),
+  };
+}
+
+function readPem(io: Io, path: string): Uint8Array {
+  try {
+    return io.disk.readFile(path);
+  } catch (error) {
+    throw new ExitError(EXIT.badArgs, describeError(error));
+  }
+}
+
+async function authOf(flags: FlagSet, io: Io): Promise<ClusterOptions["auth"]> {
+  const token = flags.string("auth-jwt-token");
+  if (token !== "") return { token };
+  return credentials(io, flags.string("user"), flags.string("password"), "Password: ");
+}
+
+/** `user`, `user:password`, or both apart; asks for a password that is missing. */
+export async function credentials(
+  io: Io,
+  user: string,
+  password: string,
+  prompt: string,
+): Promise<{ readonly user: string; readonly password: string } | undefined> {
+  if (user === "") return undefined;
+  if (password !== "") return { user, password };
+  const colon = user.indexOf(":");
+  if (colon >= 0) return { user: user.slice(0, colon), password: user.slice(colon + 1) };
+  return { user, password: await io.askPassword(prompt) };
+}

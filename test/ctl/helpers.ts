@@ -1,0 +1,68 @@
+import { systemClock } from "../../src/base/clock.ts";
+import { systemDisk } from "../../src/base/disk.ts";
+import { encodeLossless } from "../../src/base/lossless-text.ts";
+import { systemRandom } from "../../src/base/random.ts";
+import type { Io } from "../../src/ctl/io.ts";
+import { main } from "../../src/ctl/main.ts";
+
+export interface CtlRun {
+  readonly code: number;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+export interface CtlOptions {
+  readonly input?: string | Uint8Array | AsyncIterable<Uint8Array>;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Passwords to give when asked. */
+  readonly passwords?: string[];
+  /** Called with everything printed so far, after each print. */
+  readonly onOutput?: (stdout: string) => void;
+  /** Resolves when the command is to be interrupted. */
+  readonly interrupt?: Promise<void>;
+}
+
+async function* once(data: string | Uint8Array): AsyncGenerator<Uint8Array> {
+  if (data.length > 0) yield Buffer.from(data);
+}
+
+/** Runs our etcdctl within this process. */
+export async function ctl(args: readonly string[], options: CtlOptions = {}): Promise<CtlRun> {
+  const out: Buffer[] = [];
+  const err: string[] = [];
+  const input = options.input ?? "";
+  const io: Io = {
+    args,
+    env: options.env ?? {},
+    stdin: typeof input === "string" || input instanceof Uint8Array ? once(input) : input,
+    stdinIsTerminal: false,
+    out(data) {
+      out.push(typeof data === "string" ? encodeLossless(data) : Buffer.from(data));
+      options.onOutput?.(Buffer.concat(out).toString());
+    },
+    err: (text) => void err.push(text),
+    clock: systemClock,
+    disk: systemDisk,
+    random: systemRandom,
+    interrupted: () => options.interrupt ?? new Promise(() => {}),
+    async askPassword(prompt) {
+      io.out(prompt);
+      return options.passwords?.shift() ?? "";
+    },
+    fetchText: async (url) => (await fetch(url)).text(),
+    async runProgram(file, programArgs, env) {
+      const { execFile } = await import("node:child_process");
+      return new Promise((resolve, reject) => {
+        execFile(file, programArgs, { env: { ...process.env, ...env } }, (error, stdout, stderr) => {
+          if (stdout !== "") io.out(stdout);
+          if (stderr !== "") io.err(stderr);
+          const code = error === null ? 0 : error.code;
+          if (typeof code === "number") resolve(code);
+          else reject(error);
+        });
+      });
+    },
+  };
+  const code = await main(io);
+  return { code, stdout: Buffer.concat(out), stderr: err.join("") };
+}
