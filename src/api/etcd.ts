@@ -97,9 +97,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
       async close(graceMs = CLOSE_GRACE_MS) {
         listeners.close();
         rpc.health.shutDown();
-        rpc.http.close();
-        rpc.metrics.close();
-        await rpc.grpc.close(graceMs);
+        await Promise.all([rpc.http.close(graceMs), rpc.metrics.close(graceMs), rpc.grpc.close(graceMs)]);
         await started.stop();
       },
     };
@@ -125,8 +123,9 @@ function createRpc(
   /** What the listeners for metrics serve, and nothing else: they are often open to more than the clients are. */
   const monitoring: HttpHandler[] = [healthHandler(server, health)];
   const handlers: HttpHandler[] = [];
-  const metrics = new HttpSide({ handlers: monitoring, logger, cors: [], hostWhitelist: [], maxBodyBytes: 0 });
+  const metrics = new HttpSide({ clock, handlers: monitoring, logger, cors: [], hostWhitelist: [], maxBodyBytes: 0 });
   const http = new HttpSide({
+    clock,
     handlers,
     logger,
     cors: options.cors,

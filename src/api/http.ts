@@ -1,4 +1,5 @@
 import * as http from "node:http";
+import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import type { PlainRequest, RpcSocket } from "../rpc/server.ts";
 
@@ -36,6 +37,7 @@ export interface HttpSink {
 export type HttpHandler = (request: HttpRequest) => Promise<HttpResponse> | undefined;
 
 export interface HttpSideOptions {
+  readonly clock: Clock;
   readonly handlers: readonly HttpHandler[];
   readonly logger: Logger;
   /** `--cors`: origins that browsers may call from; "*" is all. */
@@ -55,6 +57,10 @@ const NOT_FOUND: HttpResponse = {
 export class HttpSide {
   readonly #options: HttpSideOptions;
   readonly #server: http.Server;
+  /** Requests of HTTP/1 that are not answered yet. */
+  #open = 0;
+  #closing = false;
+  #onIdle: (() => void) | null = null;
 
   constructor(options: HttpSideOptions) {
     this.#options = options;
@@ -66,6 +72,8 @@ export class HttpSide {
           "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request",
         );
     });
+    // This server never listens itself, but only one that does keeps count of its connections and ends slow ones.
+    this.#server.emit("listening");
   }
 
   /** Takes over a connection that speaks HTTP/1; `head` is what was read of it. */
@@ -95,13 +103,28 @@ export class HttpSide {
     });
   }
 
-  close(): void {
+  /** Ends idle connections at once, and the others when they are answered or `graceMs` have passed. */
+  async close(graceMs: number): Promise<void> {
+    this.#closing = true;
+    this.#server.close();
+    if (this.#open > 0) {
+      const timer = this.#options.clock.after(graceMs, () => this.#server.closeAllConnections());
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+      });
+      timer.cancel();
+    }
     this.#server.closeAllConnections();
   }
 
   async #serveHttp1(incoming: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    this.#open++;
+    response.on("close", () => {
+      if (--this.#open === 0) this.#onIdle?.();
+    });
     const body = await readBody(incoming, this.#options.maxBodyBytes);
     if (body === "aborted") return;
+    if (this.#closing) response.shouldKeepAlive = false;
     if (body === "too large") {
       response.writeHead(413, { connection: "close" }).end("request body too large\n");
       return;
@@ -202,17 +225,17 @@ function cancel(request: HttpRequest): void {
 }
 
 /** A request whose client went away in the middle must not be served with the part that came. */
-async function readBody(request: http.IncomingMessage, bytesMax: number): Promise<Buffer | "too large" | "aborted"> {
-  const parts: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for await (const part of request) {
-      bytes += (part as Buffer).length;
-      if (bytes > bytesMax) return "too large";
-      parts.push(part as Buffer);
-    }
-  } catch {
-    return "aborted";
-  }
-  return Buffer.concat(parts);
+function readBody(request: http.IncomingMessage, bytesMax: number): Promise<Buffer | "too large" | "aborted"> {
+  return new Promise((resolve) => {
+    const parts: Buffer[] = [];
+    let bytes = 0;
+    request.on("data", (part: Buffer) => {
+      bytes += part.length;
+      if (bytes <= bytesMax) parts.push(part);
+      else resolve("too large");
+    });
+    request.on("end", () => resolve(Buffer.concat(parts)));
+    request.on("error", () => resolve("aborted"));
+    request.on("close", () => resolve("aborted"));
+  });
 }
