@@ -1,12 +1,11 @@
 import type { Logger } from "../base/log.ts";
 import { quote } from "../base/quote.ts";
+import type { Environment } from "../base/systemd.ts";
 import { ConfigError } from "./errors.ts";
 import { environmentName, flagSpecs } from "./flags.ts";
 import { GoValueError } from "./go-value.ts";
 import { legacyFlags } from "./legacy-flags.ts";
 import type { Settings } from "./settings.ts";
-
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Values that must not appear in a log. */
 const SECRET = new Set(["discovery-password"]);

@@ -18,6 +18,9 @@ const GATES = {
   TxnModeWriteWithSharedBuffer: { default: true, stage: "BETA" },
 } as const;
 
+/** Gates that change what this build does; the two that switch others count as such. */
+const BUILT: ReadonlySet<string> = new Set(["AllAlpha", "AllBeta", "LeaseCheckpoint", "LeaseCheckpointPersist"]);
+
 export type Feature = keyof typeof GATES;
 
 const isFeature = (name: string): name is Feature => Object.hasOwn(GATES, name);
@@ -46,6 +49,11 @@ export class FeatureGates {
       for (const other of names) if (GATES[other].stage === stage && !values.has(other)) values.set(other, value);
     }
     return new FeatureGates(values);
+  }
+
+  /** Gates that were changed and that nothing in this build asks for. */
+  withoutEffect(): Feature[] {
+    return names.filter((name) => !BUILT.has(name) && this.enabled(name) !== GATES[name].default);
   }
 
   /** Every gate with its stage, for the metrics. */

@@ -163,20 +163,3 @@ export const fileSchema: ObjectSchema = {
     },
   },
 };
-
-/** Where a flag stands in the file, as a path of keys; undefined when it cannot be set there. */
-export function fileKey(flag: string): string | undefined {
-  return findKey(fileSchema, flag, "");
-}
-
-function findKey(schema: ObjectSchema, flag: string, path: string): string | undefined {
-  for (const [key, field] of Object.entries(schema.fields)) {
-    if (!("fields" in field)) {
-      if (field.flag === flag) return path + key;
-      continue;
-    }
-    const found = findKey(field, flag, `${path}${key}.`);
-    if (found !== undefined) return found;
-  }
-  return undefined;
-}

@@ -1,5 +1,5 @@
 import type { FlagSpec } from "./flag-spec.ts";
-import { noEffect, notBuilt } from "./flag-spec.ts";
+import { noEffect, notBuilt, PEERS } from "./flag-spec.ts";
 
 const BOLT_ONLY = noEffect("the backend is LMDB, which keeps its free pages in its own tree");
 const DISCOVERY = notBuilt("discovery");
@@ -42,12 +42,14 @@ export const memberFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "bool",
     default: "true",
     help: "Start most of the way through the first election timeout, for a faster first election.",
+    status: PEERS,
   },
   {
     name: "listen-peer-urls",
     kind: "urls",
     default: "http://localhost:2380",
     help: "Addresses to listen on for other members, separated by commas.",
+    status: PEERS,
   },
   {
     name: "listen-client-urls",
@@ -130,13 +132,15 @@ export const memberFlags: readonly Omit<FlagSpec, "section">[] = [
     name: "socket-reuse-port",
     kind: "bool",
     default: "false",
-    help: "Set SO_REUSEPORT on listening sockets (Node 22.12 or later).",
+    help: "Set SO_REUSEPORT on listening sockets.",
+    status: notBuilt("sharing a port"),
   },
   {
     name: "socket-reuse-address",
     kind: "bool",
     default: "false",
-    help: "Set SO_REUSEADDR on listening sockets; here it is always set.",
+    help: "Set SO_REUSEADDR on listening sockets.",
+    status: noEffect("Node sets SO_REUSEADDR on every listening socket"),
   },
   { name: "enable-grpc-gateway", kind: "bool", default: "true", help: "Serve the JSON gateway under /v3/." },
   {
@@ -144,12 +148,14 @@ export const memberFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "duration",
     default: "5s",
     help: "Time without data after which a connection between members is given up; at least 5s.",
+    status: PEERS,
   },
   {
     name: "raft-write-timeout",
     kind: "duration",
     default: "5s",
     help: "Time that a write to another member may take; at least 5s.",
+    status: PEERS,
   },
   {
     name: "feature-gates",
@@ -309,6 +315,7 @@ export const clusteringFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "bool",
     default: "true",
     help: "Refuse changes of the membership that would lose the quorum.",
+    status: PEERS,
   },
   {
     name: "pre-vote",

@@ -1,5 +1,5 @@
 import type { FlagSpec } from "./flag-spec.ts";
-import { noEffect, notBuilt } from "./flag-spec.ts";
+import { noEffect, notBuilt, PEERS } from "./flag-spec.ts";
 
 const TLS = notBuilt("TLS");
 const WITH_TLS = noEffect("it tunes TLS, which this build does not have yet");
@@ -148,8 +148,20 @@ export const authFlags: readonly Omit<FlagSpec, "section">[] = [
     default: "simple",
     help: "Kind of the tokens that users get, with options: 'simple' or 'jwt,…' (jwt is not built yet).",
   },
-  { name: "bcrypt-cost", kind: "uint", default: "10", help: "Cost of hashing passwords with bcrypt, 4 to 31." },
-  { name: "auth-token-ttl", kind: "uint", default: "300", help: "Seconds that a simple token stays valid." },
+  {
+    name: "bcrypt-cost",
+    kind: "uint",
+    default: "10",
+    help: "Cost of hashing passwords with bcrypt, 4 to 31.",
+    status: noEffect("there are no users yet: authentication is not built"),
+  },
+  {
+    name: "auth-token-ttl",
+    kind: "uint",
+    default: "300",
+    help: "Seconds that a simple token stays valid.",
+    status: noEffect("there are no users yet: authentication is not built"),
+  },
 ];
 
 /** Flags about what can be measured. */
@@ -208,6 +220,7 @@ export const loggingFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "duration",
     default: "300ms",
     help: "A request that takes longer is logged.",
+    status: noEffect("slow requests are only logged when they are slow to apply"),
   },
 ];
 
@@ -257,12 +270,14 @@ export const featureFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "duration",
     default: "0s",
     help: "Time between two comparisons of the members' data; 0 never.",
+    status: PEERS,
   },
   {
     name: "compact-hash-check-time",
     kind: "duration",
     default: "1m",
     help: "Time between two comparisons of the hashes of compactions.",
+    status: PEERS,
   },
   {
     name: "compaction-batch-limit",
@@ -294,8 +309,9 @@ export const featureFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "uint",
     default: "0",
     help: "Defragment at the start when that frees at least so many megabytes; 0 never.",
+    status: notBuilt("defragmenting at the start"),
   },
-  { name: "max-learners", kind: "int", default: "1", help: "Most learners in the cluster." },
+  { name: "max-learners", kind: "int", default: "1", help: "Most learners in the cluster.", status: PEERS },
   {
     name: "compaction-sleep-interval",
     kind: "duration",
@@ -307,6 +323,7 @@ export const featureFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "duration",
     default: "5s",
     help: "Time between two looks at a running downgrade.",
+    status: PEERS,
   },
   {
     name: "snapshot-catchup-entries",
@@ -323,6 +340,7 @@ export const unsafeFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "bool",
     default: "false",
     help: "Make a cluster of this member alone from its data, as the last resort after a loss of the quorum.",
+    status: notBuilt("making a cluster of one from the data of a larger one"),
   },
   {
     name: "unsafe-no-fsync",

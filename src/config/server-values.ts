@@ -55,7 +55,7 @@ function checkAuthToken(text: string, log: Logger): void {
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
 
 /** "2.1 GB", "10 MB": decimal units, one decimal below ten. */
-export function humanSize(bytes: number): string {
+function humanSize(bytes: number): string {
   if (bytes < 10) return `${bytes} B`;
   const power = Math.min(Math.floor(Math.log10(bytes) / 3), UNITS.length - 1);
   const value = Math.floor((bytes / 1000 ** power) * 10 + 0.5) / 10;

@@ -18,9 +18,7 @@ export function refuseUnbuilt(settings: Settings, log: Logger): void {
   }
   refuseTlsUrls(settings);
   if (settings.text("auth-token").split(",")[0] === "jwt") refuse("--auth-token=jwt", "signed tokens");
-  if (settings.bool("socket-reuse-port") && !canReusePort(process.versions.node)) {
-    refuse("--socket-reuse-port", `sharing a port with Node ${process.versions.node}`, "Node 22.12 or later has it");
-  }
+  for (const gate of settings.features().withoutEffect()) log.warn(`--feature-gates: ${gate} has no effect yet`);
 }
 
 /** What a new member may not ask for yet; a member with data ignores these flags, as in etcd. */
@@ -30,10 +28,10 @@ export function refuseUnbuiltBootstrap(config: Config): void {
   if (config.initialClusterState === "existing") refuse("--initial-cluster-state=existing", "joining a cluster");
 }
 
-function refuse(flag: string, what: string, hint = "see docs/differences.md"): never {
+function refuse(flag: string, what: string): never {
   throw new ConfigError(
     "unbuilt",
-    `${flag} is not supported by this version of kvorum: ${what} is not built yet, ${hint}`,
+    `${flag} is not supported by this version of kvorum: ${what} is not built yet, see docs/differences.md`,
   );
 }
 
@@ -44,9 +42,4 @@ function refuseTlsUrls(settings: Settings): void {
     const url = settings.urls(flag).find(isTls);
     if (url !== undefined) refuse(`--${flag}=${url.text}`, "TLS");
   }
-}
-
-function canReusePort(version: string): boolean {
-  const [major, minor] = version.split(".").map(Number) as [number, number];
-  return major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12);
 }

@@ -4,7 +4,15 @@ import { flagSpecs, flagStatus } from "../../src/config/flags.ts";
 import { complaintOf, load } from "./harness.ts";
 
 /** A value that differs from the default and is valid by itself. */
-const OTHER: Readonly<Record<string, string>> = { text: "x", bool: "", duration: "9s", int: "9", set: "a", list: "a" };
+const OTHER: Readonly<Record<string, string>> = {
+  text: "x",
+  bool: "",
+  duration: "9s",
+  int: "9",
+  uint: "9",
+  set: "a",
+  list: "a",
+};
 
 for (const spec of flagSpecs) {
   if (flagStatus.get(spec.name)!.state !== "not built") continue;
@@ -16,10 +24,7 @@ for (const spec of flagSpecs) {
     if (spec.name.startsWith("discovery-srv")) argv.push("--initial-cluster=default=http://localhost:2380");
     const { error } = await load(spec.name === "discovery-srv" ? argv.slice(0, 1) : argv, {}, { initialized: true });
     assert.equal(error?.code, "unbuilt");
-    assert.match(
-      error?.message ?? "",
-      /^--[a-z-]+ is not supported by this version/,
-    );
+    assert.match(error?.message ?? "", /^--[a-z-]+ is not supported by this version/);
     assert.match(error?.message ?? "", /not built yet, see docs\/differences.md$/);
   });
 }
@@ -28,11 +33,19 @@ for (const spec of flagSpecs) {
   const status = flagStatus.get(spec.name)!;
   if (status.state !== "no effect" || spec.kind !== "bool") continue;
   test(`--${spec.name} is accepted, and the log says that it has no effect`, async () => {
-    const { config, entries } = await load([`--${spec.name}`]);
+    const { config, entries } = await load([`--${spec.name}=${spec.default === "false"}`]);
     assert.ok(config);
     assert.ok(entries.some((entry) => entry.msg === `--${spec.name} has no effect: ${status.reason}`));
   });
 }
+
+test("a feature gate that nothing asks for yet is accepted, and the log says so", async () => {
+  const { entries } = await load(["--feature-gates=CompactHashCheck=true,LeaseCheckpoint=true"]);
+  assert.deepEqual(
+    entries.filter((entry) => entry.msg.startsWith("--feature-gates")).map((entry) => entry.msg),
+    ["--feature-gates: CompactHashCheck has no effect yet"],
+  );
+});
 
 test("a flag at its default is never refused", async () => {
   const argv = flagSpecs

@@ -7,19 +7,16 @@ import type { StructuredLogger } from "../../base/log-logger.ts";
  */
 export class ProcessEnd {
   readonly #log: StructuredLogger;
-  #shutdown: (() => Promise<void>) | undefined;
-  #signal: NodeJS.Signals | undefined;
+  #isEnding = false;
 
   constructor(log: StructuredLogger) {
     this.#log = log;
     process.on("uncaughtException", (error) => this.fail("uncaught exception", error));
-    for (const signal of SIGNALS) process.on(signal, () => this.#receive(signal));
   }
 
-  /** What to do at a signal. One that came before, during the start, is handled now. */
+  /** What to do at a signal from now on. Until then, while a member starts, a signal ends the process as it is. */
   onSignal(shutdown: () => Promise<void>): void {
-    this.#shutdown = shutdown;
-    if (this.#signal !== undefined) void this.#end(this.#signal);
+    for (const signal of SIGNALS) process.on(signal, () => this.#receive(signal, shutdown));
   }
 
   /** Ends the process with 1; the reason is in the log before it does. */
@@ -29,19 +26,19 @@ export class ProcessEnd {
     process.exit(1);
   }
 
-  #receive(signal: NodeJS.Signals): void {
-    if (this.#signal !== undefined) {
+  #receive(signal: NodeJS.Signals, shutdown: () => Promise<void>): void {
+    if (this.#isEnding) {
       this.#log.warn("received second signal; ending without waiting for the shutdown", { signal: NAMES[signal] });
       return this.#raise(signal);
     }
-    this.#signal = signal;
+    this.#isEnding = true;
     this.#log.named({ caller: "osutil/interrupt" }).info("received signal; shutting down", { signal: NAMES[signal] });
-    if (this.#shutdown !== undefined) void this.#end(signal);
+    void this.#end(signal, shutdown);
   }
 
-  async #end(signal: NodeJS.Signals): Promise<void> {
+  async #end(signal: NodeJS.Signals, shutdown: () => Promise<void>): Promise<void> {
     try {
-      await this.#shutdown!();
+      await shutdown();
     } catch (error) {
       this.fail("failed to shut down", error);
     }

@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { type TestContext, test } from "node:test";
+import { repositoryRoot } from "../harness/programs.ts";
+import { waitFor } from "../harness/wait.ts";
+
+const HEAD = `
+import { systemClock } from "./src/base/clock.ts";
+import { createLogger } from "./src/base/log-logger.ts";
+import { DescriptorSink } from "./src/base/log-sink.ts";
+import { ProcessEnd } from "./src/programs/server/process-end.ts";
+const log = createLogger({ level: "info", format: "json", sinks: [new DescriptorSink(2)], clock: systemClock });
+const end = new ProcessEnd(log);
+setInterval(() => {}, 1000);
+`;
+
+function start(t: TestContext, body: string) {
+  const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "-e", `${HEAD}${body}`], {
+    cwd: repositoryRoot,
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  const running = { child, log: "", exit: once(child, "exit") };
+  child.stderr.on("data", (chunk) => {
+    running.log += chunk;
+  });
+  return running;
+}
+
+test("a second signal ends a shutdown that hangs", async (t) => {
+  const running = start(t, `end.onSignal(() => new Promise(() => {})); log.info("up");`);
+  await waitFor("the process to be up", () => running.log.includes('"up"'));
+  running.child.kill("SIGTERM");
+  await waitFor("the first signal", () => running.log.includes("received signal; shutting down"));
+  running.child.kill("SIGINT");
+  assert.deepEqual(await running.exit, [null, "SIGINT"]);
+  assert.match(running.log, /received second signal; ending without waiting for the shutdown/);
+});
+
+test("while a member starts a signal ends the process as it is", async (t) => {
+  const running = start(t, `log.info("up");`);
+  await waitFor("the process to be up", () => running.log.includes('"up"'));
+  running.child.kill("SIGTERM");
+  assert.deepEqual(await running.exit, [null, "SIGTERM"]);
+});
+
+test("what nobody caught is in the log, with its stack, before the process ends with 1", async (t) => {
+  const running = start(t, `setTimeout(() => { throw new Error("broken invariant"); });`);
+  assert.deepEqual(await running.exit, [1, null]);
+  const { level, msg, error, stacktrace } = JSON.parse(running.log.trim().split("\n").at(-1)!);
+  assert.deepEqual([level, msg, error], ["fatal", "uncaught exception", "broken invariant"]);
+  assert.match(stacktrace, /Error: broken invariant\n {4}at /);
+});
+
+test("a promise that nobody awaited ends the process like any other failure", async (t) => {
+  const running = start(t, `void Promise.reject(new Error("lost"));`);
+  assert.deepEqual(await running.exit, [1, null]);
+  assert.match(running.log, /"msg":"uncaught exception","error":"lost"/);
+});
