@@ -27,12 +27,13 @@ import { checkPath, decidePath, executeReadOnlyTxn, isReadOnly, isSerializable }
 import { decodeRequest, failWith } from "./calls.ts";
 import { HeaderWriter } from "./header.ts";
 import { RangeReply } from "./range-reply.ts";
+import { SlicedRange } from "./sliced-range.ts";
 
 /** The service KV. Source: etcd `server/etcdserver/api/v3rpc/key.go`. */
 export class KvApi {
   readonly server: EtcdServer;
   readonly header: HeaderWriter;
-  readonly #rangeReply: RangeReply;
+  #rangeReply: RangeReply;
   readonly #putReply = Buffer.allocUnsafeSlow(HeaderWriter.BYTES_MAX);
 
   constructor(server: EtcdServer, header: HeaderWriter) {
@@ -63,7 +64,8 @@ export class KvApi {
     this.server.metrics.ranges++;
     try {
       if (isPlainRange(request) && !request.keysOnly) {
-        call.respond(this.#rangeReply.encode(request));
+        if (SlicedRange.isShort(request)) this.#serveShortRange(call, request);
+        else this.#serveSlicedRange(call, request);
         return;
       }
       const response = executeRange(this.server.store, request);
@@ -72,6 +74,21 @@ export class KvApi {
     } catch (error) {
       failWith(call, toEtcdError(error));
     }
+  }
+
+  #serveShortRange(call: UnaryCall, request: RangeRequest): void {
+    const reply = this.#rangeReply;
+    reply.begin();
+    const { count, visited } = reply.add(request.key, rangeEndOf(request.rangeEnd), request);
+    call.respond(reply.end(!request.countOnly && request.limit > 0 && count > visited, count));
+  }
+
+  #serveSlicedRange(call: UnaryCall, request: RangeRequest): void {
+    const range = new SlicedRange(this.server, call, request, this.#rangeReply);
+    if (!range.start()) return;
+    // The reply is the range's now; the next one needs another.
+    this.#rangeReply = new RangeReply(this.server, this.header);
+    range.continue();
   }
 
   #put(call: UnaryCall): void {

@@ -1,6 +1,5 @@
 import { writeVarint } from "../base/varint.ts";
-import type { RangeRequest } from "../proto/etcdserverpb.ts";
-import { rangeEndOf } from "../server/range.ts";
+import type { RangeOptions, RangeResult } from "../mvcc/types.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { HeaderWriter } from "./header.ts";
 
@@ -9,6 +8,8 @@ const CAPACITY_MIN = 64 * 1024;
 const CAPACITY_KEPT_MAX = 4 * 1024 * 1024;
 /** Room for the tag and length of one key-value, and for `more` and `count` at the end. */
 const FRAME_BYTES_MAX = 32;
+/** Tag of KeyValue.key, its first field. */
+const KEY_TAG = 0x0a;
 
 /**
  * RangeResponse assembled from the bytes that the store keeps, without decoding a key-value: header, then each stored
@@ -19,31 +20,48 @@ export class RangeReply {
   readonly #header: HeaderWriter;
   #buffer = Buffer.allocUnsafeSlow(CAPACITY_MIN);
   #pos = 0;
+  /** Where the last KeyValue begins. */
+  #lastStart = 0;
 
   constructor(server: EtcdServer, header: HeaderWriter) {
     this.#server = server;
     this.#header = header;
   }
 
-  /**
-   * Reads what a plain request (see `isPlainRange`, and neither `keys_only`) asks for and returns the encoded response, a
-   * view that the next call overwrites. Throws CompactedError, FutureRevisionError.
-   */
-  encode(request: RangeRequest): Uint8Array {
+  /** Begins a reply; the one before is overwritten. Its header has the store's current revision, which a read does not change. */
+  begin(): void {
     if (this.#buffer.length > CAPACITY_KEPT_MAX) this.#buffer = Buffer.allocUnsafeSlow(CAPACITY_MIN);
-    const { store } = this.#server;
-    // The header's revision is the current one, which a read does not change.
-    this.#pos = this.#header.write(this.#buffer, 0, store.currentRevision);
-    const result = store.range(request.key, rangeEndOf(request.rangeEnd), request, this.#visit);
-    const more = !request.countOnly && request.limit > 0 && result.count > result.visited;
+    this.#pos = this.#header.write(this.#buffer, 0, this.#server.store.currentRevision);
+  }
+
+  /** Reads a range and adds what it finds. Throws CompactedError, FutureRevisionError. */
+  add(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions): RangeResult {
+    return this.#server.store.range(key, rangeEnd, options, this.#visit);
+  }
+
+  /** Key of the KeyValue that was added last. */
+  lastKey(): Buffer {
+    let pos = this.#lastStart;
+    if (this.#buffer[pos] !== KEY_TAG) throw new Error("the store holds a KeyValue that does not begin with its key");
+    let length = 0;
+    for (let shift = 0; ; shift += 7) {
+      const byte = this.#buffer[++pos]!;
+      length |= (byte & 127) << shift;
+      if (byte < 128) break;
+    }
+    return Buffer.from(this.#buffer.subarray(pos + 1, pos + 1 + length));
+  }
+
+  /** The encoded response: a view that the next `begin` overwrites. */
+  end(more: boolean, count: number): Uint8Array {
     this.#reserve(FRAME_BYTES_MAX);
     if (more) {
       this.#buffer[this.#pos++] = 0x18;
       this.#buffer[this.#pos++] = 1;
     }
-    if (result.count > 0) {
+    if (count > 0) {
       this.#buffer[this.#pos++] = 0x20;
-      this.#pos = writeVarint(this.#buffer, this.#pos, result.count);
+      this.#pos = writeVarint(this.#buffer, this.#pos, count);
     }
     return this.#buffer.subarray(0, this.#pos);
   }
@@ -55,6 +73,7 @@ export class RangeReply {
     let pos = this.#pos;
     buffer[pos++] = 0x12;
     pos = writeVarint(buffer, pos, length);
+    this.#lastStart = pos;
     if (length < 48) for (let i = start; i < end; i++) buffer[pos++] = bytes[i]!;
     else {
       // The bytes may be in a buffer of the store that is longer than it says.

@@ -109,6 +109,7 @@ function walk(
   const limit = options.countOnly ? 0 : options.limit > 0 ? options.limit : Number.POSITIVE_INFINITY;
   // The index counts what is live now; at an older revision every key has to be asked.
   const countsLive = at === latest;
+  const stopsAtLimit = countsLive || options.withoutCount === true;
   let count = 0;
   let visited = 0;
   if (!countsLive || limit > 0) {
@@ -119,9 +120,9 @@ function walk(
         visited++;
         emit(entry);
       }
-      return visited < limit || !countsLive;
+      return visited < limit || !stopsAtLimit;
     });
   }
-  if (countsLive && visited === limit) count = core.index.countLive(start, end);
+  if (countsLive && visited === limit && options.withoutCount !== true) count = core.index.countLive(start, end);
   return { count, visited, revision: latest };
 }

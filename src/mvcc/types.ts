@@ -106,6 +106,8 @@ export interface RangeOptions {
   readonly limit: number;
   /** Visit nothing, only count. */
   readonly countOnly: boolean;
+  /** Stop at the limit: `count` is then what was visited. For reading on page by page. */
+  readonly withoutCount?: boolean;
 }
 
 export interface RangeResult {
