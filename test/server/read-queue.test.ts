@@ -1,0 +1,100 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { errors } from "../../src/server/errors.ts";
+import { type Read, ReadQueue } from "../../src/server/read-queue.ts";
+
+const RETRY_MS = 500;
+
+function readOf(name: string, log: string[]): Read {
+  return { serve: (error) => log.push(error === null ? name : `${name}: ${error}`) };
+}
+
+test("reads that wait share one round, and are served when its index is applied", () => {
+  const log: string[] = [];
+  const queue = new ReadQueue();
+  assert.equal(queue.startRound(0, RETRY_MS), undefined, "nobody waits");
+  queue.add(readOf("a", log), 0);
+  queue.add(readOf("b", log), 0);
+  const context = queue.startRound(0, RETRY_MS)!;
+  queue.applied(100);
+  assert.deepEqual(log, [], "not before the leader is confirmed");
+  queue.confirmed(context, 101);
+  queue.applied(100);
+  assert.deepEqual(log, [], "not before the index is applied");
+  queue.applied(101);
+  assert.deepEqual(log, ["a", "b"]);
+});
+
+test("a read that arrives during a round waits for the next one", () => {
+  const log: string[] = [];
+  const queue = new ReadQueue();
+  queue.add(readOf("first", log), 0);
+  const first = queue.startRound(0, RETRY_MS)!;
+  queue.add(readOf("second", log), 1);
+  assert.equal(queue.startRound(1, RETRY_MS), undefined);
+  queue.confirmed(first, 5);
+  queue.applied(5);
+  assert.deepEqual(log, ["first"]);
+  const second = queue.startRound(2, RETRY_MS)!;
+  assert.notDeepEqual(second, first);
+  queue.confirmed(second, 5);
+  queue.applied(5);
+  assert.deepEqual(log, ["first", "second"]);
+});
+
+test("while a confirmed round waits to be applied, the next may be asked for", () => {
+  const log: string[] = [];
+  const queue = new ReadQueue();
+  queue.add(readOf("first", log), 0);
+  queue.confirmed(queue.startRound(0, RETRY_MS)!, 9);
+  queue.add(readOf("second", log), 1);
+  queue.confirmed(queue.startRound(1, RETRY_MS)!, 8);
+  queue.applied(8);
+  assert.deepEqual(log, ["second"]);
+  queue.applied(9);
+  assert.deepEqual(log, ["second", "first"]);
+});
+
+test("a round without an answer is asked again under the same name", () => {
+  const queue = new ReadQueue();
+  queue.add(readOf("a", []), 0);
+  const context = queue.startRound(0, RETRY_MS)!;
+  assert.equal(queue.startRound(RETRY_MS - 1, RETRY_MS), undefined);
+  assert.deepEqual(queue.startRound(RETRY_MS, RETRY_MS), context);
+});
+
+test("an answer to a question that nobody asked is ignored", () => {
+  const log: string[] = [];
+  const queue = new ReadQueue();
+  queue.add(readOf("a", log), 0);
+  queue.startRound(0, RETRY_MS);
+  queue.confirmed(Buffer.from("strange"), 1);
+  queue.confirmed(Buffer.alloc(8, 255), 1);
+  queue.applied(10);
+  assert.deepEqual(log, []);
+});
+
+test("reads that waited too long are refused, in a round or before", () => {
+  const log: string[] = [];
+  const queue = new ReadQueue();
+  queue.add(readOf("asked", log), 0);
+  const context = queue.startRound(0, RETRY_MS)!;
+  queue.add(readOf("waiting", log), 5);
+  queue.expire(3, errors.timeout);
+  assert.deepEqual(log, ["asked: etcdserver: request timed out"]);
+  queue.confirmed(context, 1);
+  queue.applied(1);
+  assert.equal(log.length, 1, "an answer that comes too late serves nobody");
+  queue.expire(6, errors.timeout);
+  assert.deepEqual(log[1], "waiting: etcdserver: request timed out");
+});
+
+test("it is full at its limit", () => {
+  const queue = new ReadQueue();
+  const read = readOf("a", []);
+  for (let i = 0; i < 100_000; i++) {
+    assert.equal(queue.full, false);
+    queue.add(read, 0);
+  }
+  assert.equal(queue.full, true);
+});
