@@ -93,6 +93,8 @@ function create(options: ServerOptions, dir: DataDir, backend: Backend): Found {
     throw new DataDirError(`couldn't find local name "${name}" in the initial cluster configuration`);
   }
   const clusterId = clusterIdOf(members.map((member) => member.id));
+  // Where etcd keeps the revision of its users and roles: 1 while there are none.
+  backend.put("auth", AUTH_REVISION_KEY, AUTH_REVISION_FIRST);
   const metadata = Metadata.encode(Metadata.create({ nodeId: local.id, clusterId }));
   const wal = Wal.create({ ...walOptions(options, dir), metadata });
   const storage = new MemoryStorage();
@@ -241,6 +243,9 @@ function readConsistentIndex(backend: Backend): { index: number; term: number } 
   const term = backend.get("meta", metaKeys.term);
   return { index: readUint64(index), term: readUint64(term) };
 }
+
+const AUTH_REVISION_KEY = Buffer.from("authRevision");
+const AUTH_REVISION_FIRST = Buffer.from([0, 0, 0, 0, 0, 0, 0, 1]);
 
 function readUint64(bytes: Uint8Array | undefined): number {
   return bytes === undefined || bytes.length !== 8 ? 0 : Number(Buffer.from(bytes).readBigUInt64BE(0));
