@@ -1,9 +1,13 @@
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { systemClock } from "../../src/base/clock.ts";
 import { systemDisk } from "../../src/base/disk.ts";
 import { encodeLossless } from "../../src/base/lossless-text.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import type { Io } from "../../src/ctl/io.ts";
 import { main } from "../../src/ctl/main.ts";
+import { repositoryRoot } from "../harness/programs.ts";
 
 export interface CtlRun {
   readonly code: number;
@@ -65,4 +69,40 @@ export async function ctl(args: readonly string[], options: CtlOptions = {}): Pr
   };
   const code = await main(io);
   return { code, stdout: Buffer.concat(out), stderr: err.join("") };
+}
+
+export interface CtlProcess {
+  /** Standard output so far. */
+  printed(): string;
+  write(input: string): void;
+  end(): void;
+  /** The exit code; -1 after a signal. */
+  readonly code: Promise<number>;
+  stderr(): string;
+  kill(): Promise<unknown>;
+}
+
+/** Runs our etcdctl as a process of its own, for commands that end only with it. */
+export function ctlProcess(args: readonly string[]): CtlProcess {
+  const program = pathToFileURL(join(repositoryRoot, "src", "programs", "etcdctl.ts")).href;
+  const code = `import { main } from ${JSON.stringify(program)}; await main(process.argv.slice(1), process.env);`;
+  const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "-e", code, "--", ...args], {
+    cwd: repositoryRoot,
+  });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.on("data", (chunk) => (stdout += chunk));
+  child.stderr.on("data", (chunk) => (stderr += chunk));
+  const ended = new Promise<number>((resolve) => child.once("close", (status) => resolve(status ?? -1)));
+  return {
+    printed: () => stdout,
+    write: (input) => void child.stdin.write(input),
+    end: () => void child.stdin.end(),
+    code: ended,
+    stderr: () => stderr,
+    kill() {
+      child.kill("SIGKILL");
+      return ended;
+    },
+  };
 }

@@ -1,0 +1,332 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, type TestContext, test } from "node:test";
+import { systemDisk } from "../../src/base/disk.ts";
+import { verifySnapshotFile } from "../../src/bolt/snapshot-file.ts";
+import { KVService } from "../../src/proto/etcdserverpb.ts";
+import { requireProgram, requireStockEtcd, run, stockEtcd } from "../harness/programs.ts";
+import { freePorts, type Server, startServer } from "../harness/server.ts";
+import { waitFor } from "../harness/wait.ts";
+import { type CtlOptions, ctl, ctlProcess } from "./helpers.ts";
+
+const skip = requireStockEtcd();
+let server: Server;
+const dir = mkdtempSync(join(tmpdir(), "kvorum-ctl-"));
+
+before(async () => {
+  if (!skip) server = await startServer(stockEtcd());
+});
+after(async () => {
+  await server?.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+/** Runs etcdctl against the server; what it prints is text. */
+async function at(line: string | readonly string[], options: CtlOptions = {}) {
+  const args = typeof line === "string" ? line.split(" ") : line;
+  const { code, stdout, stderr } = await ctl(["--endpoints", server.endpoint, ...args], options);
+  return { code, stdout: stdout.toString(), stderr };
+}
+
+/** A command that runs until it is interrupted, and what it has printed so far. */
+function background(line: string | readonly string[], options: CtlOptions = {}) {
+  let printed = "";
+  let interrupt = () => {};
+  const result = at(line, {
+    ...options,
+    onOutput: (stdout) => (printed = stdout),
+    interrupt: new Promise((resolve) => (interrupt = resolve)),
+  });
+  return { result, interrupt: () => interrupt(), printed: () => printed };
+}
+
+/** A command that runs until the end of the test. */
+function forever(t: TestContext, line: string) {
+  const child = ctlProcess(["--endpoints", server.endpoint, ...line.split(" ")]);
+  t.after(() => child.kill());
+  return child;
+}
+
+test("a watch prints history, then changes, as they happen", { skip }, async (t) => {
+  await at("put w1 a");
+  const { stdout } = await at("get w1 -w json");
+  const revision = JSON.parse(stdout).header.revision as number;
+  const watch = forever(t, `watch w --prefix --rev ${revision} --prev-kv`);
+  await waitFor("the history", () => watch.printed() === "PUT\nw1\na\n");
+  await at("put w1 b");
+  await at("del w1");
+  await waitFor("the changes", () => watch.printed() === "PUT\nw1\na\nPUT\nw1\na\nw1\nb\nDELETE\nw1\nb\nw1\n\n");
+});
+
+test("a watch goes on where it was when the server comes back", { skip }, async (t) => {
+  const watch = forever(t, "watch back");
+  await at("get back");
+  const next = async (value: string) => {
+    await at(["put", "back", value]);
+    return watch.printed().includes(value);
+  };
+  await waitFor("the watch is there", () => next("first"));
+  await server.kill("SIGKILL");
+  await server.start();
+  await at("put back second");
+  await at("put back third");
+  await waitFor("what came after the restart", () => watch.printed().endsWith("PUT\nback\nsecond\nPUT\nback\nthird\n"));
+});
+
+test("a watch runs a program for each event, and ends when the program fails", { skip }, async () => {
+  const { stdout } = await at("put run one -w json");
+  const revision = JSON.parse(stdout).header.revision as number;
+  const script =
+    'echo "$ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE"; test "$ETCD_WATCH_VALUE" = "\\"one\\""';
+  await at("put run two");
+  const result = await at(["watch", "run", "--rev", String(revision), "--", "sh", "-c", script]);
+  assert.equal(result.code, 1);
+  assert.match(result.stdout, /"PUT" "run" "one"\nPUT\nrun\ntwo\n"PUT" "run" "two"\n|PUT\nrun\none\n/);
+  assert.match(result.stderr, /^command \["sh" "-c" ".*"\] error \(exit status 1\)\n$/s);
+});
+
+test("interactive watches come from lines, and progress can be asked for", { skip }, async (t) => {
+  const session = forever(t, "watch -i");
+  session.write('watch inter\nwatch "in\\x74er2" -- echo ran\n');
+  await waitFor("both watches", async () => {
+    await at("put inter v");
+    await at("put inter2 v");
+    return session.printed().includes("PUT\ninter\nv\n") && session.printed().includes("PUT\ninter2\nv\nran\n");
+  });
+  session.write("progress\n");
+  await waitFor("the progress", () => /progress notify: \d+\n/.test(session.printed()));
+  session.end();
+  assert.equal(await session.code, 3);
+  assert.equal(session.stderr(), "Error: error reading watch request line: EOF\n");
+});
+
+test("a lease is kept alive until it is revoked", { skip }, async () => {
+  const { stdout } = await at("lease grant 2");
+  const id = /lease ([0-9a-f]{16}) granted with TTL\(2s\)/.exec(stdout)![1]!;
+  await at(`put leased v --lease ${id}`);
+  assert.match(
+    (await at(`lease timetolive ${id} --keys`)).stdout,
+    /granted with TTL\(2s\), remaining\(\ds\), attached keys\(\[leased\]\)/,
+  );
+  const alive = background(`lease keep-alive ${id}`);
+  await waitFor("two renewals", () => alive.printed().split("keepalived with TTL(2)\n").length > 2);
+  assert.equal((await at(`lease keep-alive --once ${id}`)).code, 0);
+  assert.equal((await at(`lease revoke ${id}`)).stdout, `lease ${id} revoked\n`);
+  const { stdout: all, code } = await alive.result;
+  assert.equal(code, 0);
+  assert.ok(all.endsWith(`lease ${id} expired or revoked.\n`));
+});
+
+test("a lock of ours keeps stock etcdctl out, and the other way round", {
+  skip: skip || requireProgram("etcdctl"),
+}, async () => {
+  const ours = background("lock shared");
+  await waitFor("our lock", () => /^shared\/[0-9a-f]{16}\n\n$/.test(ours.printed()));
+  let theirsDone = false;
+  const theirs = run("etcdctl", ["--endpoints", server.endpoint, "lock", "shared", "--", "sleep", "0.3"], {
+    env: { ETCDCTL_API: "3" },
+  }).finally(() => (theirsDone = true));
+  await waitFor("their place in the queue", async () => {
+    const { count } = await server.client.unary(KVService.Range, {
+      key: Buffer.from("shared/"),
+      rangeEnd: Buffer.from("shared0"),
+    });
+    return count === 2;
+  });
+  assert.equal(theirsDone, false);
+  ours.interrupt();
+  assert.equal((await ours.result).code, 0);
+  await waitFor("their lock", async () => (await at("get shared/ --prefix")).stdout !== "");
+  const second = await at(["lock", "shared", "--", "sh", "-c", 'echo "$ETCD_LOCK_KEY"; exit 7']);
+  assert.equal(theirsDone, true);
+  assert.equal((await theirs).code, 0);
+  assert.equal(second.code, 7);
+  assert.match(second.stdout, /^shared\/[0-9a-f]+\n$/);
+});
+
+test("an election has one leader at a time, and listeners see each", { skip }, async () => {
+  const listener = background("elect -l office");
+  const first = background("elect office ann");
+  await waitFor("the first leader", () => /^office\/[0-9a-f]{16}\nann\n$/.test(first.printed()));
+  const second = background("elect office ben");
+  await waitFor("the listener", () => /^office\/[0-9a-f]{16}\nann\n$/.test(listener.printed()));
+  assert.equal(second.printed(), "");
+  first.interrupt();
+  assert.equal((await first.result).code, 0);
+  await waitFor("the second leader", () => second.printed().endsWith("\nben\n"));
+  await waitFor("the listener", () => listener.printed().endsWith("\nben\n"));
+  second.interrupt();
+  listener.interrupt();
+  assert.equal((await second.result).code, 0);
+  assert.equal((await listener.result).code, 0);
+});
+
+test("a snapshot is saved whole, and under its name only when it is", { skip }, async () => {
+  const path = join(dir, "snapshot.db");
+  const { code, stdout, stderr } = await at(["snapshot", "save", path]);
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, new RegExp(`^Snapshot saved at ${path}\n`));
+  assert.ok(verifySnapshotFile(systemDisk, path) > 0);
+  assert.deepEqual(systemDisk.readDir(dir), ["snapshot.db"]);
+  const missing = await at(["snapshot", "save", join(dir, "no", "such")]);
+  assert.equal(missing.code, 5);
+  assert.match(missing.stderr, /no such file or directory/);
+  const two = await ctl(["--endpoints", "a:1,b:2", "snapshot", "save", path]);
+  assert.match(two.stderr, /snapshot must be requested to one selected node, not multiple \[a:1 b:2\]/);
+});
+
+test("a mirror copies what there is and follows what changes", { skip }, async (t) => {
+  const target = await startServer(stockEtcd());
+  t.after(() => target.close());
+  for (let i = 0; i < 5; i++) await at(`put m/${i} v${i}`);
+  forever(t, `make-mirror --prefix m/ --dest-prefix copy/ ${target.endpoint}`);
+  const copy = async () => (await ctl(["--endpoints", target.endpoint, "get", "--prefix", ""])).stdout.toString();
+  await waitFor("the copy", async () => (await copy()).includes("copy/4\nv4\n"));
+  await at("put m/5 v5");
+  await at("del m/0");
+  await at("put elsewhere x");
+  await waitFor("the changes", async () => {
+    return (await copy()) === [1, 2, 3, 4, 5].map((i) => `copy/${i}\nv${i}\n`).join("");
+  });
+});
+
+test("an endpoint that is down is passed over", { skip }, async () => {
+  const [port] = await freePorts(1);
+  await at("put over v");
+  const { code, stdout } = await ctl(["--endpoints", `127.0.0.1:${port},${server.endpoint}`, "get", "over"]);
+  assert.equal(code, 0);
+  assert.equal(stdout.toString(), "over\nv\n");
+});
+
+test("a cluster that does not answer costs no more than the time limit", async () => {
+  const [port] = await freePorts(1);
+  const endpoint = `127.0.0.1:${port}`;
+  const limit = ["--command-timeout", "300ms", "--endpoints", endpoint];
+  const get = await ctl([...limit, "get", "a"]);
+  assert.deepEqual([get.code, get.stderr], [1, "Error: context deadline exceeded\n"]);
+  const health = await ctl([...limit, "endpoint", "health"]);
+  assert.equal(health.code, 1);
+  const reason = "failed to commit proposal: context deadline exceeded";
+  assert.equal(health.stderr, `${endpoint} is unhealthy: ${reason}\nError: unhealthy cluster\n`);
+  const status = await ctl([...limit, "endpoint", "status", "-w", "json"]);
+  assert.equal(status.stdout.toString(), "null\n");
+  assert.equal(status.stderr, `Failed to get the status of endpoint ${endpoint} (context deadline exceeded)\n`);
+});
+
+test("endpoints of all members are asked with --cluster", { skip }, async () => {
+  const { code, stdout } = await at("endpoint health --cluster");
+  assert.equal(code, 0);
+  assert.match(
+    stdout,
+    new RegExp(`^http://${server.endpoint} is healthy: successfully committed proposal: took = [\\d.]+m?s\n$`),
+  );
+});
+
+test("a request above the limit is not sent", { skip }, async () => {
+  const { code, stderr } = await at("put big", { input: Buffer.alloc(2 ** 21) });
+  assert.equal(code, 1);
+  assert.match(
+    stderr,
+    /^Error: rpc error: code = ResourceExhausted desc = trying to send message larger than max \(\d+ vs. 2097152\)\n$/,
+  );
+  const limited = await at("put big --max-request-bytes 20", { input: "a value of more than that" });
+  assert.match(limited.stderr, /larger than max/);
+});
+
+test("variables stand in for flags that are not given", { skip }, async () => {
+  await at("put env v");
+  const env = { ETCDCTL_ENDPOINTS: server.endpoint, ETCDCTL_WRITE_OUT: "fields", ETCDCTL_API: "3" };
+  const fromEnv = await ctl(["get", "env"], { env });
+  assert.match(fromEnv.stdout.toString(), /"Key" : "env"/);
+  assert.equal(fromEnv.stderr, "");
+  const conflict = await ctl(["get", "env", "-w", "json"], { env });
+  assert.equal(conflict.code, 1);
+  assert.match(conflict.stderr, /"level":"fatal".*shadowed by corresponding command-line flag.*"ETCDCTL_WRITE_OUT"/);
+  const unknown = await ctl(["get", "env"], { env: { ...env, ETCDCTL_NONSENSE: "1" } });
+  assert.equal(unknown.code, 0);
+  assert.match(unknown.stderr, /"unrecognized environment variable".*"ETCDCTL_NONSENSE=1"/);
+});
+
+test("version 2 of the API is refused", async () => {
+  const { code, stderr } = await ctl(["get", "a"], { env: { ETCDCTL_API: "2" } });
+  assert.equal(code, 128);
+  assert.match(stderr, /^Error: ETCDCTL_API=2 is not supported: .*unset the variable\n$/);
+});
+
+test("a password that is missing is asked for", { skip }, async () => {
+  const wrong = await at("user add asker", { passwords: ["one", "two"] });
+  assert.deepEqual([wrong.code, wrong.stderr], [128, "Error: given passwords are different\n"]);
+  const right = await at("user add asker", { passwords: ["one", "one"] });
+  assert.equal(right.code, 0);
+  assert.match(right.stdout, /Password of asker: Type password of asker again for confirmation: User asker created\n$/);
+});
+
+test("TLS is spoken with the certificates given, and a stranger's server is refused", {
+  skip: skip || requireProgram("openssl"),
+}, async (t) => {
+  const { ca, cert, key } = await certificates(dir);
+  const [client, peer] = await freePorts(2);
+  const url = `https://127.0.0.1:${client}`;
+  const { spawn } = await import("node:child_process");
+  const flags = ["--data-dir", join(dir, "tls"), "--listen-client-urls", url, "--advertise-client-urls", url];
+  const peerUrl = `http://127.0.0.1:${peer}`;
+  const peers = ["--listen-peer-urls", peerUrl, "--initial-advertise-peer-urls", peerUrl];
+  const tls = ["--cert-file", cert, "--key-file", key, "--trusted-ca-file", ca, "--client-cert-auth"];
+  const cluster = ["--initial-cluster", `default=${peerUrl}`];
+  const child = spawn(stockEtcd().file, [...flags, ...peers, ...cluster, ...tls], { stdio: "ignore" });
+  t.after(() => new Promise((resolve) => child.once("exit", resolve).kill("SIGKILL") || resolve(undefined)));
+  const secure = (...more: string[]) => ctl(["--endpoints", url, "--command-timeout", "1s", ...more]);
+  const files = ["--cacert", ca, "--cert", cert, "--key", key];
+  await waitFor("the server", async () => (await secure(...files, "put", "a", "b")).code === 0, 20_000);
+  assert.equal((await secure(...files, "get", "a")).stdout.toString(), "a\nb\n");
+  assert.equal((await secure("--insecure-skip-tls-verify", ...files.slice(2), "get", "a")).code, 0);
+  assert.equal((await secure(...files.slice(2), "get", "a")).code, 1);
+  assert.equal((await secure(...files.slice(0, 2), "get", "a")).code, 1);
+  const alone = await secure("--cert", cert, "get", "a");
+  assert.deepEqual(
+    [alone.code, alone.stderr],
+    [128, `Error: KeyFile and CertFile must both be present[key: , cert: ${cert}]\n`],
+  );
+  const missing = await secure("--cacert", "/no/such", "get", "a");
+  assert.deepEqual([missing.code, missing.stderr], [128, "Error: open /no/such: no such file or directory\n"]);
+});
+
+async function certificates(into: string) {
+  const path = (name: string) => join(into, name);
+  const openssl = async (...args: string[]) => {
+    const { code, stderr } = await run("openssl", args);
+    assert.equal(code, 0, stderr);
+  };
+  const pair = (name: string) => [
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:prime256v1",
+    "-nodes",
+    "-keyout",
+    path(`${name}.key`),
+  ];
+  await openssl("req", "-x509", ...pair("ca"), "-out", path("ca.crt"), "-subj", "/CN=ca", "-days", "2");
+  const san = "subjectAltName=IP:127.0.0.1,DNS:localhost";
+  await openssl(
+    "req",
+    "-x509",
+    ...pair("node"),
+    "-out",
+    path("node.crt"),
+    "-subj",
+    "/CN=node",
+    "-days",
+    "2",
+    "-addext",
+    san,
+    "-CA",
+    path("ca.crt"),
+    "-CAkey",
+    path("ca.key"),
+  );
+  assert.ok(readFileSync(path("node.crt")).length > 0);
+  return { ca: path("ca.crt"), cert: path("node.crt"), key: path("node.key") };
+}
