@@ -155,7 +155,6 @@ export class RaftLoop {
     return true;
   }
 
-  /** The hard state as last written. */
   /** Stops after the sync that is under way. */
   async stop(): Promise<void> {
     this.#tickTimer?.cancel();

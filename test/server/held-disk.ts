@@ -1,0 +1,78 @@
+import { type Disk, type DiskFile, systemDisk } from "../../src/base/disk.ts";
+
+/**
+ * The system's disk, with the syncs on the thread pool held until the test lets them go. `events` tells in which order
+ * segments of the log were written and synced; a test may push what else happens.
+ */
+export class HeldDisk implements Disk {
+  readonly events: string[] = [];
+  /** Fails the next sync. */
+  syncError: Error | null = null;
+  /** While false, syncs run as ever. */
+  holding = false;
+  #held: (() => void)[] = [];
+
+  get heldCount(): number {
+    return this.#held.length;
+  }
+
+  /** Finishes the oldest sync that was held. */
+  release(): void {
+    const finish = this.#held.shift();
+    if (finish === undefined) throw new Error("no sync is held");
+    finish();
+  }
+
+  readDir = systemDisk.readDir;
+  exists = systemDisk.exists;
+  modeOf = systemDisk.modeOf;
+  identityOf = systemDisk.identityOf;
+  makeDir = systemDisk.makeDir;
+  readFile = systemDisk.readFile;
+  rename = systemDisk.rename;
+  remove = systemDisk.remove;
+  removeDir = systemDisk.removeDir;
+  syncDir = systemDisk.syncDir;
+
+  open(path: string, flags: "r" | "r+" | "w" | "wx", mode?: number): DiskFile {
+    const file = systemDisk.open(path, flags, mode);
+    return path.endsWith(".wal") ? this.#watched(file) : file;
+  }
+
+  #watched(file: DiskFile): DiskFile {
+    return {
+      path: file.path,
+      size: () => file.size(),
+      read: (buffer, position) => file.read(buffer, position),
+      write: (buffer, position) => {
+        this.events.push("write");
+        file.write(buffer, position);
+      },
+      writeAsync: (buffer, position, done) => file.writeAsync(buffer, position, done),
+      dataSync: () => {
+        this.#fail();
+        file.dataSync();
+        this.events.push("synced");
+      },
+      dataSyncAsync: (done) => {
+        this.events.push("sync begins");
+        const finish = (): void => {
+          const error = this.syncError;
+          this.syncError = null;
+          if (error === null) this.events.push("synced");
+          done(error);
+        };
+        if (this.holding) this.#held.push(finish);
+        else setImmediate(finish);
+      },
+      truncate: (size) => file.truncate(size),
+      close: () => file.close(),
+    };
+  }
+
+  #fail(): void {
+    const error = this.syncError;
+    this.syncError = null;
+    if (error !== null) throw error;
+  }
+}
