@@ -87,7 +87,7 @@ const scalars = {
   int32: { ts: "number", zero: "0", read: "int32", write: "int32", wire: 0 },
   uint32: { ts: "number", zero: "0", read: "uint32", write: "uint32", wire: 0 },
   int64: { ts: "number", zero: "0", read: "int64", write: "int64", wire: 0 },
-  uint64: { ts: "number", zero: "0", read: "uint64", write: "int64", wire: 0 },
+  uint64: { ts: "number", zero: "0", read: "uint64", write: "uint64", wire: 0 },
   double: { ts: "number", zero: "0", read: "double", write: "double", wire: 1 },
   bytes: { ts: "Uint8Array", zero: "EMPTY_BYTES", read: "bytes", write: "bytes", wire: 2 },
   string: { ts: "string", zero: '""', read: "string", write: "string", wire: 2 },
@@ -99,8 +99,6 @@ const idScalars = {
 
 function describe(field, owner) {
   const name = camel(field.name);
-  const optionalMember = Boolean(field.partOf);
-  const map = field instanceof protobuf.MapField;
   let kind = scalars[field.type];
   if (isId(field)) kind = idScalars[field.type];
   let message;
@@ -110,59 +108,42 @@ function describe(field, owner) {
     if (target.object instanceof protobuf.Enum)
       kind = { ts: ref, zero: "0", read: "int32", write: "int32", wire: 0, cast: ref };
     else {
-      message = ref;
+      // Within a module the functions call each other directly.
+      const near = target.pkg === owner.pkg;
+      message = near ? { read: `read${ref}`, write: `write${ref}` } : { read: `${ref}.read`, write: `${ref}.write` };
       kind = { ts: ref, wire: 2 };
     }
   }
-  const absent = !field.repeated && !map && (message || optionalMember);
-  return { field, name, kind, message, map, repeated: field.repeated, absent };
+  const absent = !field.repeated && (message || Boolean(field.partOf));
+  const rivals = (field.partOf?.fieldsArray ?? []).filter((other) => other !== field).map((other) => camel(other.name));
+  return { field, name, kind, message, repeated: field.repeated, absent, rivals };
 }
 
 function emitMessage(type, out) {
   const { object, syntax } = type;
   const name = identifier(type.name);
   const fields = object.fieldsArray.map((f) => describe(f, type)).sort((a, b) => a.field.id - b.field.id);
-  const tsType = (f) => (f.map ? `Map<string, ${f.kind.ts}>` : f.repeated ? `${f.kind.ts}[]` : f.kind.ts);
+  const tsType = (f) => (f.repeated ? `${f.kind.ts}[]` : f.kind.ts);
 
   out.push(`export interface ${name} {`);
   for (const f of fields) out.push(f.absent ? `  ${f.name}: ${tsType(f)} | undefined;` : `  ${f.name}: ${tsType(f)};`);
   out.push("}", "");
 
   out.push(`function create${name}(fields?: Partial<${name}>): ${name} {`);
-  const zero = (f) => (f.map ? "new Map()" : f.repeated ? "[]" : f.absent ? "undefined" : f.kind.zero);
+  const zero = (f) => (f.repeated ? "[]" : f.absent ? "undefined" : f.kind.zero);
   out.push(`  const m: ${name} = { ${fields.map((f) => `${f.name}: ${zero(f)}`).join(", ")} };`);
   out.push("  return fields === undefined ? m : Object.assign(m, fields);", "}", "");
 
   const readOne = (f) =>
-    f.message ? `${f.message}.read(r, r.nested())` : `r.${f.kind.read}()${f.kind.cast ? ` as ${f.kind.cast}` : ""}`;
-  out.push(`function read${name}(r: Reader, end: number): ${name} {`, `  const m = create${name}();`);
+    f.message
+      ? `${f.message.read}(r, r.nested()${f.repeated ? "" : `, m.${f.name}`})`
+      : `r.${f.kind.read}()${f.kind.cast ? ` as ${f.kind.cast}` : ""}`;
+  out.push(`function read${name}(r: Reader, end: number, m: ${name} = create${name}()): ${name} {`);
   out.push("  const outer = r.end;", "  r.end = end;");
-  out.push("  while (r.pos < end) {", "    const tag = r.uint32();", "    switch (tag) {");
+  out.push("  while (r.pos < end) {", "    const tag = r.tag();", "    switch (tag) {");
   for (const f of fields) {
-    const tag = f.field.id * 8 + (f.map ? 2 : f.kind.wire);
-    out.push(`      case ${tag}:`);
-    if (f.map) {
-      out.push(
-        "        {",
-        "          const stop = r.nested();",
-        '          let key = "";',
-        `          let value: ${f.kind.ts} | undefined;`,
-      );
-      out.push(
-        "          while (r.pos < stop) {",
-        "            const inner = r.uint32();",
-        "            if (inner === 10) key = r.string();",
-      );
-      out.push(
-        `            else if (inner === ${16 + f.kind.wire}) value = ${f.message ? `read${f.message}(r, r.nested())` : readOne(f)};`,
-      );
-      out.push("            else r.skip(inner);", "          }", "          r.leave(stop);");
-      out.push(
-        `          m.${f.name}.set(key, value ?? ${f.message ? `${f.message}.create()` : f.kind.zero});`,
-        "        }",
-        "        break;",
-      );
-    } else if (f.repeated) {
+    out.push(`      case ${f.field.id * 8 + f.kind.wire}:`);
+    if (f.repeated) {
       out.push(`        m.${f.name}.push(${readOne(f)});`, "        break;");
       if (f.kind.wire === 0) {
         out.push(`      case ${f.field.id * 8 + 2}:`, "        {", "          const stop = r.nested();");
@@ -173,7 +154,12 @@ function emitMessage(type, out) {
           "        break;",
         );
       }
-    } else out.push(`        m.${f.name} = ${readOne(f)};`, "        break;");
+      continue;
+    }
+    out.push(`        m.${f.name} = ${readOne(f)};`);
+    // Of a oneof the last member counts.
+    for (const rival of f.rivals) out.push(`        m.${rival} = undefined;`);
+    out.push("        break;");
   }
   out.push("      default:", "        r.skip(tag);", "    }", "  }");
   out.push("  if (r.pos !== end) r.overrun(end);");
@@ -186,7 +172,7 @@ function emitMessage(type, out) {
     if (f.message) {
       out.push(
         `${indent}const mark = w.length;`,
-        `${indent}${f.message}.write(w, ${value});`,
+        `${indent}${f.message.write}(w, ${value});`,
         `${indent}w.uint32(w.length - mark);`,
         `${indent}w.tag(${tag});`,
       );
@@ -194,19 +180,7 @@ function emitMessage(type, out) {
   };
   for (const f of [...fields].reverse()) {
     const value = `m.${f.name}`;
-    if (f.map) {
-      out.push(`  for (const [key, value] of [...${value}].reverse()) {`, "    const mark = w.length;");
-      if (f.message) {
-        out.push(`    ${f.message}.write(w, value);`, "    w.uint32(w.length - mark);", "    w.tag(18);");
-      } else out.push(`    w.${f.kind.write}(value);`, `    w.tag(${16 + f.kind.wire});`);
-      out.push(
-        "    w.string(key);",
-        "    w.tag(10);",
-        "    w.uint32(w.length - mark);",
-        `    w.tag(${f.field.id * 8 + 2});`,
-        "  }",
-      );
-    } else if (f.repeated) {
+    if (f.repeated) {
       const packed = f.kind.wire === 0 && syntax === "proto3" && !f.message;
       if (packed) {
         out.push(`  if (${value}.length > 0) {`, "    const mark = w.length;");

@@ -51,14 +51,15 @@ export class MetricsText {
   }
 
   #family(name: string, type: string, help: string): this {
-    this.#out += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
+    this.#out += `# HELP ${name} ${escapeHelp(help)}\n# TYPE ${name} ${type}\n`;
     return this;
   }
 }
 
 function formatNumber(value: number): string {
-  if (value === Number.POSITIVE_INFINITY) return "+Inf";
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf";
   return Number.isInteger(value) ? `${value}` : `${Number(value.toPrecision(12))}`;
 }
 
+const escapeHelp = (text: string): string => text.replace(/[\\\n]/g, (c) => (c === "\n" ? "\\n" : "\\\\"));
 const escapeLabel = (text: string): string => text.replace(/[\\"\n]/g, (c) => (c === "\n" ? "\\n" : `\\${c}`));

@@ -12,19 +12,25 @@ export class ProtobufError extends Error {
   override name = "ProtobufError";
 }
 
-export const EMPTY_BYTES: Uint8Array = Buffer.alloc(0);
+export const EMPTY_BYTES: Buffer = Buffer.alloc(0);
 
 /** Deepest nesting that a message may have. Only transactions nest; etcd's clients stay below three. */
 export const NESTING_DEPTH_MAX = 256;
 
-const TWO_32 = 4294967296;
-const utf8 = new TextDecoder("utf-8", { fatal: true });
+const TWO_32 = 2 ** 32;
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
+/**
+ * Refuses what Go's decoder refuses, because a member of stock etcd stops at a log entry that it cannot decode: a request
+ * that is accepted here travels in the log as the client sent it.
+ */
 export class Reader {
   buf: Uint8Array = EMPTY_BYTES;
   pos = 0;
   end = 0;
   depth = 0;
+  /** Upper half of the varint that `#low` read last, as a signed number. */
+  #high = 0;
 
   reset(buf: Uint8Array, start = 0, end = buf.length): this {
     this.buf = buf;
@@ -34,125 +40,134 @@ export class Reader {
     return this;
   }
 
+  /** Field number and wire type. */
+  tag(): number {
+    const tag = this.#low();
+    if (this.#high !== 0) throw new ProtobufError(`illegal field number at offset ${this.pos}`);
+    return tag;
+  }
+
   /** Varint below 2^32, the upper bits dropped. */
   uint32(): number {
-    const { buf } = this;
-    let pos = this.pos;
-    let byte = buf[pos++]!;
-    if (byte < 128) {
-      if (pos > this.end) this.#truncated();
-      this.pos = pos;
-      return byte;
-    }
-    let value = byte & 127;
-    for (let shift = 7; shift < 70; shift += 7) {
-      if (pos >= this.end) this.#truncated();
-      byte = buf[pos++]!;
-      if (shift < 35) value |= (byte & 127) << shift;
-      if (byte < 128) {
-        this.pos = pos;
-        return value >>> 0;
-      }
-    }
-    throw new ProtobufError(`varint longer than 10 bytes at offset ${this.pos}`);
+    return this.#low();
   }
 
   int32(): number {
-    return this.uint32() | 0;
+    return this.#low() | 0;
   }
 
   bool(): boolean {
-    return this.#low() !== 0 || this.#hi !== 0;
+    return this.#low() !== 0 || this.#high !== 0;
   }
 
-  /** Upper half of the 64-bit value that `#low` read last. */
-  #hi = 0;
-
+  /** Reads a varint: returns the lower half of its 64 bits and leaves the upper in `#high`. */
   #low(): number {
     const { buf, end } = this;
     let pos = this.pos;
     let low = 0;
-    let high = 0;
-    for (let shift = 0; shift < 70; shift += 7) {
+    for (let shift = 0; shift < 28; shift += 7) {
       if (pos >= end) this.#truncated();
       const byte = buf[pos++]!;
-      const bits = byte & 127;
-      if (shift < 28) low |= bits << shift;
-      else if (shift === 28) {
-        low |= bits << 28;
-        high = bits >>> 4;
-      } else if (shift < 63) high |= bits << (shift - 32);
-      else high |= bits << 31;
+      low |= (byte & 127) << shift;
       if (byte < 128) {
         this.pos = pos;
-        this.#hi = high >>> 0;
+        this.#high = 0;
+        return low;
+      }
+    }
+    return this.#lowOfLong(low, pos);
+  }
+
+  /** Goes on after the first four bytes. */
+  #lowOfLong(first: number, start: number): number {
+    const { buf, end } = this;
+    let pos = start;
+    let low = first;
+    let high = 0;
+    for (let shift = 28; shift < 70; shift += 7) {
+      if (pos >= end) this.#truncated();
+      const byte = buf[pos++]!;
+      if (shift === 28) {
+        low |= byte << 28;
+        high = (byte & 127) >>> 4;
+      } else high |= (byte & 127) << (shift - 32);
+      if (byte < 128) {
+        if (shift === 63 && byte > 1) break;
+        this.pos = pos;
+        this.#high = high;
         return low >>> 0;
       }
     }
-    throw new ProtobufError(`varint longer than 10 bytes at offset ${this.pos}`);
+    throw new ProtobufError(`varint longer than 64 bits at offset ${this.pos}`);
   }
 
   uint64(): number {
     const low = this.#low();
-    return this.#hi === 0 ? low : this.#hi * TWO_32 + low;
+    return this.#high === 0 ? low : (this.#high >>> 0) * TWO_32 + low;
   }
 
   int64(): number {
     const low = this.#low();
-    return this.#hi === 0 ? low : (this.#hi | 0) * TWO_32 + low;
+    return this.#high === 0 ? low : this.#high * TWO_32 + low;
   }
 
   uint64Big(): bigint {
-    const low = this.#low();
-    if (this.#hi === 0) return low === 0 ? 0n : BigInt(low);
-    return (BigInt(this.#hi) << 32n) | BigInt(low);
+    return BigInt.asUintN(64, this.int64Big());
   }
 
   int64Big(): bigint {
-    return BigInt.asIntN(64, this.uint64Big());
+    const low = this.#low();
+    if (this.#high === 0) return low === 0 ? 0n : BigInt(low);
+    return (BigInt(this.#high) << 32n) | BigInt(low);
   }
 
   double(): number {
-    if (this.pos + 8 > this.end) this.#truncated();
-    const view = new DataView(this.buf.buffer, this.buf.byteOffset + this.pos, 8);
-    this.pos += 8;
-    return view.getFloat64(0, true);
+    const start = this.#take(8);
+    return new DataView(this.buf.buffer, this.buf.byteOffset + start, 8).getFloat64(0, true);
   }
 
   /** A view into the input, not a copy. */
   bytes(): Uint8Array {
-    const length = this.uint32();
-    if (length === 0) return EMPTY_BYTES;
-    const start = this.pos;
-    const stop = start + length;
-    if (stop > this.end) this.#truncated();
-    this.pos = stop;
-    return this.buf.subarray(start, stop);
+    const start = this.#take(this.#length());
+    return start === this.pos ? EMPTY_BYTES : this.buf.subarray(start, this.pos);
   }
 
   string(): string {
-    const length = this.uint32();
-    const start = this.pos;
-    const stop = start + length;
-    if (stop > this.end) this.#truncated();
-    this.pos = stop;
-    if (length === 0) return "";
+    const start = this.#take(this.#length());
+    if (start === this.pos) return "";
     try {
-      return utf8.decode(this.buf.subarray(start, stop));
+      return utf8.decode(this.buf.subarray(start, this.pos));
     } catch {
       throw new ProtobufError(`string field at offset ${start} contains invalid UTF-8`);
     }
   }
 
+  #length(): number {
+    const length = this.#low();
+    return this.#high === 0 ? length : this.#truncated();
+  }
+
+  /** Steps over `length` bytes and returns where they start. */
+  #take(length: number): number {
+    const start = this.pos;
+    if (length > this.end - start) this.#truncated();
+    this.pos = start + length;
+    return start;
+  }
+
   /** Reads a length and returns the offset where the nested message ends. */
   nested(): number {
-    const length = this.uint32();
+    const length = this.#length();
     const stop = this.pos + length;
     if (stop > this.end) this.#truncated();
+    this.#descend();
+    return stop;
+  }
+
+  #descend(): void {
     if (++this.depth > NESTING_DEPTH_MAX) {
       throw new ProtobufError(`messages nested deeper than ${NESTING_DEPTH_MAX} levels`);
     }
-    return stop;
   }
 
   /** Checks that a nested message ended where its length said. */
@@ -161,6 +176,7 @@ export class Reader {
     this.depth--;
   }
 
+  /** Steps over the field of this tag, which the reader of a message does not know. */
   skip(tag: number): void {
     if (tag >>> 3 === 0) throw new ProtobufError(`illegal field number 0 at offset ${this.pos}`);
     switch (tag & 7) {
@@ -168,18 +184,27 @@ export class Reader {
         this.#low();
         return;
       case 1:
-        this.pos += 8;
-        break;
+        this.#take(8);
+        return;
       case 2:
-        this.pos += this.uint32();
-        break;
+        this.#take(this.#length());
+        return;
+      case 3:
+        this.#skipGroup(tag);
+        return;
       case 5:
-        this.pos += 4;
-        break;
+        this.#take(4);
+        return;
       default:
-        throw new ProtobufError(`unsupported wire type ${tag & 7} at offset ${this.pos}`);
+        throw new ProtobufError(`unexpected wire type ${tag & 7} at offset ${this.pos}`);
     }
-    if (this.pos > this.end) this.#truncated();
+  }
+
+  #skipGroup(startTag: number): void {
+    this.#descend();
+    // The wire type of the end is the next one after that of the start.
+    for (let tag = this.tag(); tag !== startTag + 1; tag = this.tag()) this.skip(tag);
+    this.depth--;
   }
 
   overrun(end: number): never {
@@ -191,34 +216,34 @@ export class Reader {
   }
 }
 
-const CAPACITY_MIN = 64 * 1024;
-/** A buffer that grew past this is dropped after the message that needed it. */
-const CAPACITY_KEPT_MAX = 4 * 1024 * 1024;
+/** Messages are written into chunks of this size, back to front and each byte once, so that none has to be copied. */
+const CHUNK_BYTES = 64 * 1024;
 
 export class Writer {
-  buf: Buffer = Buffer.allocUnsafeSlow(CAPACITY_MIN);
-  /** Offset of the first written byte; the message is `buf[pos .. buf.length)`. */
-  pos = CAPACITY_MIN;
+  buf: Buffer = EMPTY_BYTES;
+  /** Offset of the first written byte; the message is `buf[pos .. end)`. */
+  pos = 0;
+  /** Behind it are the messages that were finished before. */
+  #end = 0;
 
   reset(): this {
-    if (this.buf.length > CAPACITY_KEPT_MAX) this.buf = Buffer.allocUnsafeSlow(CAPACITY_MIN);
-    this.pos = this.buf.length;
+    this.pos = this.#end;
     return this;
   }
 
   get length(): number {
-    return this.buf.length - this.pos;
+    return this.#end - this.pos;
   }
 
-  /** The message as a view that the next `reset` invalidates. */
-  view(): Buffer {
-    return this.buf.subarray(this.pos);
-  }
-
-  /** The message as bytes of its own. */
+  /** The message. Nothing is written to its bytes again. */
   finish(): Buffer {
-    const out = Buffer.allocUnsafe(this.buf.length - this.pos);
-    this.buf.copy(out, 0, this.pos);
+    const out = this.buf.subarray(this.pos, this.#end);
+    // A message larger than a chunk keeps the memory that it needed for itself.
+    if (this.buf.length > CHUNK_BYTES) {
+      this.buf = EMPTY_BYTES;
+      this.pos = 0;
+    }
+    this.#end = this.pos;
     return out;
   }
 
@@ -227,11 +252,14 @@ export class Writer {
     return (this.pos -= size);
   }
 
+  /** Goes on in a new chunk with what is written of this message. */
   #grow(size: number): void {
-    const used = this.buf.length - this.pos;
-    const grown = Buffer.allocUnsafeSlow(Math.max(this.buf.length * 2, used + size + 1024));
-    this.buf.copy(grown, grown.length - used, this.pos);
+    const used = this.#end - this.pos;
+    const needed = used + size;
+    const grown = Buffer.allocUnsafeSlow(needed <= CHUNK_BYTES / 2 ? CHUNK_BYTES : needed * 2);
+    this.buf.copy(grown, grown.length - used, this.pos, this.#end);
     this.buf = grown;
+    this.#end = grown.length;
     this.pos = grown.length - used;
   }
 
@@ -269,13 +297,23 @@ export class Writer {
     this.buf[pos] = value ? 1 : 0;
   }
 
-  /** Signed or not: a negative number becomes its two's complement. */
+  /** Reading rounds the largest values up to 2^63, which has to stay positive. */
   int64(value: number): void {
     if (value >= 0 && value < TWO_32) this.uint32(value);
-    else {
-      const high = Math.floor(value / TWO_32);
-      this.#split((value - high * TWO_32) >>> 0, high >>> 0);
-    }
+    else if (value >= 2 ** 63) this.#split(0xffffffff, 0x7fffffff);
+    else this.#halves(value);
+  }
+
+  uint64(value: number): void {
+    if (value >= 0 && value < TWO_32) this.uint32(value);
+    else if (value >= 2 ** 64) this.#split(0xffffffff, 0xffffffff);
+    else this.#halves(value);
+  }
+
+  /** A negative number becomes its two's complement. */
+  #halves(value: number): void {
+    const high = Math.floor(value / TWO_32);
+    this.#split((value - high * TWO_32) >>> 0, high >>> 0);
   }
 
   int64Big(value: bigint): void {
@@ -337,7 +375,8 @@ export interface Codec<T> {
   encode(message: T): Buffer;
   /** Writes the fields in front of what the writer already holds. */
   write(writer: Writer, message: T): void;
-  read(reader: Reader, end: number): T;
+  /** Reads up to `end`, into a message that was begun before or a new one. */
+  read(reader: Reader, end: number, into?: T): T;
 }
 
 const sharedReader = new Reader();
@@ -347,7 +386,7 @@ const sharedWriter = new Writer();
 export function codec<T>(
   typeName: string,
   create: (fields?: Partial<T>) => T,
-  read: (reader: Reader, end: number) => T,
+  read: (reader: Reader, end: number, into?: T) => T,
   write: (writer: Writer, message: T) => void,
 ): Codec<T> {
   return {

@@ -10,12 +10,11 @@ function createUserAddOptions(fields?: Partial<UserAddOptions>): UserAddOptions 
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readUserAddOptions(r: Reader, end: number): UserAddOptions {
-  const m = createUserAddOptions();
+function readUserAddOptions(r: Reader, end: number, m: UserAddOptions = createUserAddOptions()): UserAddOptions {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.noPassword = r.bool();
@@ -51,12 +50,11 @@ function createUser(fields?: Partial<User>): User {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readUser(r: Reader, end: number): User {
-  const m = createUser();
+function readUser(r: Reader, end: number, m: User = createUser()): User {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.bytes();
@@ -68,7 +66,7 @@ function readUser(r: Reader, end: number): User {
         m.roles.push(r.string());
         break;
       case 34:
-        m.options = UserAddOptions.read(r, r.nested());
+        m.options = readUserAddOptions(r, r.nested(), m.options);
         break;
       default:
         r.skip(tag);
@@ -83,7 +81,7 @@ function readUser(r: Reader, end: number): User {
 function writeUser(w: Writer, m: User): void {
   if (m.options !== undefined) {
     const mark = w.length;
-    UserAddOptions.write(w, m.options);
+    writeUserAddOptions(w, m.options);
     w.uint32(w.length - mark);
     w.tag(34);
   }
@@ -114,12 +112,11 @@ function createPermission(fields?: Partial<Permission>): Permission {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readPermission(r: Reader, end: number): Permission {
-  const m = createPermission();
+function readPermission(r: Reader, end: number, m: Permission = createPermission()): Permission {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.permType = r.int32() as Permission_Type;
@@ -174,18 +171,17 @@ function createRole(fields?: Partial<Role>): Role {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readRole(r: Reader, end: number): Role {
-  const m = createRole();
+function readRole(r: Reader, end: number, m: Role = createRole()): Role {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.bytes();
         break;
       case 18:
-        m.keyPermission.push(Permission.read(r, r.nested()));
+        m.keyPermission.push(readPermission(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -200,7 +196,7 @@ function readRole(r: Reader, end: number): Role {
 function writeRole(w: Writer, m: Role): void {
   for (let i = m.keyPermission.length - 1; i >= 0; i--) {
     const mark = w.length;
-    Permission.write(w, m.keyPermission[i]!);
+    writePermission(w, m.keyPermission[i]!);
     w.uint32(w.length - mark);
     w.tag(18);
   }

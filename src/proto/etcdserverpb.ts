@@ -14,12 +14,11 @@ function createMetadata(fields?: Partial<Metadata>): Metadata {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMetadata(r: Reader, end: number): Metadata {
-  const m = createMetadata();
+function readMetadata(r: Reader, end: number, m: Metadata = createMetadata()): Metadata {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.nodeId = r.uint64Big();
@@ -57,12 +56,11 @@ function createRequestHeader(fields?: Partial<RequestHeader>): RequestHeader {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readRequestHeader(r: Reader, end: number): RequestHeader {
-  const m = createRequestHeader();
+function readRequestHeader(r: Reader, end: number, m: RequestHeader = createRequestHeader()): RequestHeader {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.uint64Big();
@@ -85,7 +83,7 @@ function readRequestHeader(r: Reader, end: number): RequestHeader {
 
 function writeRequestHeader(w: Writer, m: RequestHeader): void {
   if (m.authRevision !== 0) {
-    w.int64(m.authRevision);
+    w.uint64(m.authRevision);
     w.tag(24);
   }
   if (m.username !== "") {
@@ -140,108 +138,107 @@ function createInternalRaftRequest(fields?: Partial<InternalRaftRequest>): Inter
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readInternalRaftRequest(r: Reader, end: number): InternalRaftRequest {
-  const m = createInternalRaftRequest();
+function readInternalRaftRequest(r: Reader, end: number, m: InternalRaftRequest = createInternalRaftRequest()): InternalRaftRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.uint64Big();
         break;
       case 26:
-        m.range = RangeRequest.read(r, r.nested());
+        m.range = readRangeRequest(r, r.nested(), m.range);
         break;
       case 34:
-        m.put = PutRequest.read(r, r.nested());
+        m.put = readPutRequest(r, r.nested(), m.put);
         break;
       case 42:
-        m.deleteRange = DeleteRangeRequest.read(r, r.nested());
+        m.deleteRange = readDeleteRangeRequest(r, r.nested(), m.deleteRange);
         break;
       case 50:
-        m.txn = TxnRequest.read(r, r.nested());
+        m.txn = readTxnRequest(r, r.nested(), m.txn);
         break;
       case 58:
-        m.compaction = CompactionRequest.read(r, r.nested());
+        m.compaction = readCompactionRequest(r, r.nested(), m.compaction);
         break;
       case 66:
-        m.leaseGrant = LeaseGrantRequest.read(r, r.nested());
+        m.leaseGrant = readLeaseGrantRequest(r, r.nested(), m.leaseGrant);
         break;
       case 74:
-        m.leaseRevoke = LeaseRevokeRequest.read(r, r.nested());
+        m.leaseRevoke = readLeaseRevokeRequest(r, r.nested(), m.leaseRevoke);
         break;
       case 82:
-        m.alarm = AlarmRequest.read(r, r.nested());
+        m.alarm = readAlarmRequest(r, r.nested(), m.alarm);
         break;
       case 90:
-        m.leaseCheckpoint = LeaseCheckpointRequest.read(r, r.nested());
+        m.leaseCheckpoint = readLeaseCheckpointRequest(r, r.nested(), m.leaseCheckpoint);
         break;
       case 802:
-        m.header = RequestHeader.read(r, r.nested());
+        m.header = readRequestHeader(r, r.nested(), m.header);
         break;
       case 8002:
-        m.authEnable = AuthEnableRequest.read(r, r.nested());
+        m.authEnable = readAuthEnableRequest(r, r.nested(), m.authEnable);
         break;
       case 8090:
-        m.authDisable = AuthDisableRequest.read(r, r.nested());
+        m.authDisable = readAuthDisableRequest(r, r.nested(), m.authDisable);
         break;
       case 8098:
-        m.authenticate = InternalAuthenticateRequest.read(r, r.nested());
+        m.authenticate = readInternalAuthenticateRequest(r, r.nested(), m.authenticate);
         break;
       case 8106:
-        m.authStatus = AuthStatusRequest.read(r, r.nested());
+        m.authStatus = readAuthStatusRequest(r, r.nested(), m.authStatus);
         break;
       case 8802:
-        m.authUserAdd = AuthUserAddRequest.read(r, r.nested());
+        m.authUserAdd = readAuthUserAddRequest(r, r.nested(), m.authUserAdd);
         break;
       case 8810:
-        m.authUserDelete = AuthUserDeleteRequest.read(r, r.nested());
+        m.authUserDelete = readAuthUserDeleteRequest(r, r.nested(), m.authUserDelete);
         break;
       case 8818:
-        m.authUserGet = AuthUserGetRequest.read(r, r.nested());
+        m.authUserGet = readAuthUserGetRequest(r, r.nested(), m.authUserGet);
         break;
       case 8826:
-        m.authUserChangePassword = AuthUserChangePasswordRequest.read(r, r.nested());
+        m.authUserChangePassword = readAuthUserChangePasswordRequest(r, r.nested(), m.authUserChangePassword);
         break;
       case 8834:
-        m.authUserGrantRole = AuthUserGrantRoleRequest.read(r, r.nested());
+        m.authUserGrantRole = readAuthUserGrantRoleRequest(r, r.nested(), m.authUserGrantRole);
         break;
       case 8842:
-        m.authUserRevokeRole = AuthUserRevokeRoleRequest.read(r, r.nested());
+        m.authUserRevokeRole = readAuthUserRevokeRoleRequest(r, r.nested(), m.authUserRevokeRole);
         break;
       case 8850:
-        m.authUserList = AuthUserListRequest.read(r, r.nested());
+        m.authUserList = readAuthUserListRequest(r, r.nested(), m.authUserList);
         break;
       case 8858:
-        m.authRoleList = AuthRoleListRequest.read(r, r.nested());
+        m.authRoleList = readAuthRoleListRequest(r, r.nested(), m.authRoleList);
         break;
       case 9602:
-        m.authRoleAdd = AuthRoleAddRequest.read(r, r.nested());
+        m.authRoleAdd = readAuthRoleAddRequest(r, r.nested(), m.authRoleAdd);
         break;
       case 9610:
-        m.authRoleDelete = AuthRoleDeleteRequest.read(r, r.nested());
+        m.authRoleDelete = readAuthRoleDeleteRequest(r, r.nested(), m.authRoleDelete);
         break;
       case 9618:
-        m.authRoleGet = AuthRoleGetRequest.read(r, r.nested());
+        m.authRoleGet = readAuthRoleGetRequest(r, r.nested(), m.authRoleGet);
         break;
       case 9626:
-        m.authRoleGrantPermission = AuthRoleGrantPermissionRequest.read(r, r.nested());
+        m.authRoleGrantPermission = readAuthRoleGrantPermissionRequest(r, r.nested(), m.authRoleGrantPermission);
         break;
       case 9634:
-        m.authRoleRevokePermission = AuthRoleRevokePermissionRequest.read(r, r.nested());
+        m.authRoleRevokePermission = readAuthRoleRevokePermissionRequest(r, r.nested(), m.authRoleRevokePermission);
         break;
       case 10402:
-        m.clusterVersionSet = membershippb.ClusterVersionSetRequest.read(r, r.nested());
+        m.clusterVersionSet = membershippb.ClusterVersionSetRequest.read(r, r.nested(), m.clusterVersionSet);
         break;
       case 10410:
-        m.clusterMemberAttrSet = membershippb.ClusterMemberAttrSetRequest.read(r, r.nested());
+        m.clusterMemberAttrSet = membershippb.ClusterMemberAttrSetRequest.read(r, r.nested(), m.clusterMemberAttrSet);
         break;
       case 10418:
-        m.downgradeInfoSet = membershippb.DowngradeInfoSetRequest.read(r, r.nested());
+        m.downgradeInfoSet = membershippb.DowngradeInfoSetRequest.read(r, r.nested(), m.downgradeInfoSet);
         break;
       case 79202:
-        m.downgradeVersionTest = DowngradeVersionTestRequest.read(r, r.nested());
+        m.downgradeVersionTest = readDowngradeVersionTestRequest(r, r.nested(), m.downgradeVersionTest);
         break;
       default:
         r.skip(tag);
@@ -256,7 +253,7 @@ function readInternalRaftRequest(r: Reader, end: number): InternalRaftRequest {
 function writeInternalRaftRequest(w: Writer, m: InternalRaftRequest): void {
   if (m.downgradeVersionTest !== undefined) {
     const mark = w.length;
-    DowngradeVersionTestRequest.write(w, m.downgradeVersionTest);
+    writeDowngradeVersionTestRequest(w, m.downgradeVersionTest);
     w.uint32(w.length - mark);
     w.tag(79202);
   }
@@ -280,163 +277,163 @@ function writeInternalRaftRequest(w: Writer, m: InternalRaftRequest): void {
   }
   if (m.authRoleRevokePermission !== undefined) {
     const mark = w.length;
-    AuthRoleRevokePermissionRequest.write(w, m.authRoleRevokePermission);
+    writeAuthRoleRevokePermissionRequest(w, m.authRoleRevokePermission);
     w.uint32(w.length - mark);
     w.tag(9634);
   }
   if (m.authRoleGrantPermission !== undefined) {
     const mark = w.length;
-    AuthRoleGrantPermissionRequest.write(w, m.authRoleGrantPermission);
+    writeAuthRoleGrantPermissionRequest(w, m.authRoleGrantPermission);
     w.uint32(w.length - mark);
     w.tag(9626);
   }
   if (m.authRoleGet !== undefined) {
     const mark = w.length;
-    AuthRoleGetRequest.write(w, m.authRoleGet);
+    writeAuthRoleGetRequest(w, m.authRoleGet);
     w.uint32(w.length - mark);
     w.tag(9618);
   }
   if (m.authRoleDelete !== undefined) {
     const mark = w.length;
-    AuthRoleDeleteRequest.write(w, m.authRoleDelete);
+    writeAuthRoleDeleteRequest(w, m.authRoleDelete);
     w.uint32(w.length - mark);
     w.tag(9610);
   }
   if (m.authRoleAdd !== undefined) {
     const mark = w.length;
-    AuthRoleAddRequest.write(w, m.authRoleAdd);
+    writeAuthRoleAddRequest(w, m.authRoleAdd);
     w.uint32(w.length - mark);
     w.tag(9602);
   }
   if (m.authRoleList !== undefined) {
     const mark = w.length;
-    AuthRoleListRequest.write(w, m.authRoleList);
+    writeAuthRoleListRequest(w, m.authRoleList);
     w.uint32(w.length - mark);
     w.tag(8858);
   }
   if (m.authUserList !== undefined) {
     const mark = w.length;
-    AuthUserListRequest.write(w, m.authUserList);
+    writeAuthUserListRequest(w, m.authUserList);
     w.uint32(w.length - mark);
     w.tag(8850);
   }
   if (m.authUserRevokeRole !== undefined) {
     const mark = w.length;
-    AuthUserRevokeRoleRequest.write(w, m.authUserRevokeRole);
+    writeAuthUserRevokeRoleRequest(w, m.authUserRevokeRole);
     w.uint32(w.length - mark);
     w.tag(8842);
   }
   if (m.authUserGrantRole !== undefined) {
     const mark = w.length;
-    AuthUserGrantRoleRequest.write(w, m.authUserGrantRole);
+    writeAuthUserGrantRoleRequest(w, m.authUserGrantRole);
     w.uint32(w.length - mark);
     w.tag(8834);
   }
   if (m.authUserChangePassword !== undefined) {
     const mark = w.length;
-    AuthUserChangePasswordRequest.write(w, m.authUserChangePassword);
+    writeAuthUserChangePasswordRequest(w, m.authUserChangePassword);
     w.uint32(w.length - mark);
     w.tag(8826);
   }
   if (m.authUserGet !== undefined) {
     const mark = w.length;
-    AuthUserGetRequest.write(w, m.authUserGet);
+    writeAuthUserGetRequest(w, m.authUserGet);
     w.uint32(w.length - mark);
     w.tag(8818);
   }
   if (m.authUserDelete !== undefined) {
     const mark = w.length;
-    AuthUserDeleteRequest.write(w, m.authUserDelete);
+    writeAuthUserDeleteRequest(w, m.authUserDelete);
     w.uint32(w.length - mark);
     w.tag(8810);
   }
   if (m.authUserAdd !== undefined) {
     const mark = w.length;
-    AuthUserAddRequest.write(w, m.authUserAdd);
+    writeAuthUserAddRequest(w, m.authUserAdd);
     w.uint32(w.length - mark);
     w.tag(8802);
   }
   if (m.authStatus !== undefined) {
     const mark = w.length;
-    AuthStatusRequest.write(w, m.authStatus);
+    writeAuthStatusRequest(w, m.authStatus);
     w.uint32(w.length - mark);
     w.tag(8106);
   }
   if (m.authenticate !== undefined) {
     const mark = w.length;
-    InternalAuthenticateRequest.write(w, m.authenticate);
+    writeInternalAuthenticateRequest(w, m.authenticate);
     w.uint32(w.length - mark);
     w.tag(8098);
   }
   if (m.authDisable !== undefined) {
     const mark = w.length;
-    AuthDisableRequest.write(w, m.authDisable);
+    writeAuthDisableRequest(w, m.authDisable);
     w.uint32(w.length - mark);
     w.tag(8090);
   }
   if (m.authEnable !== undefined) {
     const mark = w.length;
-    AuthEnableRequest.write(w, m.authEnable);
+    writeAuthEnableRequest(w, m.authEnable);
     w.uint32(w.length - mark);
     w.tag(8002);
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    RequestHeader.write(w, m.header);
+    writeRequestHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(802);
   }
   if (m.leaseCheckpoint !== undefined) {
     const mark = w.length;
-    LeaseCheckpointRequest.write(w, m.leaseCheckpoint);
+    writeLeaseCheckpointRequest(w, m.leaseCheckpoint);
     w.uint32(w.length - mark);
     w.tag(90);
   }
   if (m.alarm !== undefined) {
     const mark = w.length;
-    AlarmRequest.write(w, m.alarm);
+    writeAlarmRequest(w, m.alarm);
     w.uint32(w.length - mark);
     w.tag(82);
   }
   if (m.leaseRevoke !== undefined) {
     const mark = w.length;
-    LeaseRevokeRequest.write(w, m.leaseRevoke);
+    writeLeaseRevokeRequest(w, m.leaseRevoke);
     w.uint32(w.length - mark);
     w.tag(74);
   }
   if (m.leaseGrant !== undefined) {
     const mark = w.length;
-    LeaseGrantRequest.write(w, m.leaseGrant);
+    writeLeaseGrantRequest(w, m.leaseGrant);
     w.uint32(w.length - mark);
     w.tag(66);
   }
   if (m.compaction !== undefined) {
     const mark = w.length;
-    CompactionRequest.write(w, m.compaction);
+    writeCompactionRequest(w, m.compaction);
     w.uint32(w.length - mark);
     w.tag(58);
   }
   if (m.txn !== undefined) {
     const mark = w.length;
-    TxnRequest.write(w, m.txn);
+    writeTxnRequest(w, m.txn);
     w.uint32(w.length - mark);
     w.tag(50);
   }
   if (m.deleteRange !== undefined) {
     const mark = w.length;
-    DeleteRangeRequest.write(w, m.deleteRange);
+    writeDeleteRangeRequest(w, m.deleteRange);
     w.uint32(w.length - mark);
     w.tag(42);
   }
   if (m.put !== undefined) {
     const mark = w.length;
-    PutRequest.write(w, m.put);
+    writePutRequest(w, m.put);
     w.uint32(w.length - mark);
     w.tag(34);
   }
   if (m.range !== undefined) {
     const mark = w.length;
-    RangeRequest.write(w, m.range);
+    writeRangeRequest(w, m.range);
     w.uint32(w.length - mark);
     w.tag(26);
   }
@@ -456,12 +453,11 @@ function createEmptyResponse(fields?: Partial<EmptyResponse>): EmptyResponse {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readEmptyResponse(r: Reader, end: number): EmptyResponse {
-  const m = createEmptyResponse();
+function readEmptyResponse(r: Reader, end: number, m: EmptyResponse = createEmptyResponse()): EmptyResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -489,12 +485,11 @@ function createInternalAuthenticateRequest(fields?: Partial<InternalAuthenticate
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readInternalAuthenticateRequest(r: Reader, end: number): InternalAuthenticateRequest {
-  const m = createInternalAuthenticateRequest();
+function readInternalAuthenticateRequest(r: Reader, end: number, m: InternalAuthenticateRequest = createInternalAuthenticateRequest()): InternalAuthenticateRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.string();
@@ -544,12 +539,11 @@ function createResponseHeader(fields?: Partial<ResponseHeader>): ResponseHeader 
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readResponseHeader(r: Reader, end: number): ResponseHeader {
-  const m = createResponseHeader();
+function readResponseHeader(r: Reader, end: number, m: ResponseHeader = createResponseHeader()): ResponseHeader {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.clusterId = r.uint64Big();
@@ -575,7 +569,7 @@ function readResponseHeader(r: Reader, end: number): ResponseHeader {
 
 function writeResponseHeader(w: Writer, m: ResponseHeader): void {
   if (m.raftTerm !== 0) {
-    w.int64(m.raftTerm);
+    w.uint64(m.raftTerm);
     w.tag(32);
   }
   if (m.revision !== 0) {
@@ -615,12 +609,11 @@ function createRangeRequest(fields?: Partial<RangeRequest>): RangeRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readRangeRequest(r: Reader, end: number): RangeRequest {
-  const m = createRangeRequest();
+function readRangeRequest(r: Reader, end: number, m: RangeRequest = createRangeRequest()): RangeRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.key = r.bytes();
@@ -756,15 +749,14 @@ function createRangeResponse(fields?: Partial<RangeResponse>): RangeResponse {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readRangeResponse(r: Reader, end: number): RangeResponse {
-  const m = createRangeResponse();
+function readRangeResponse(r: Reader, end: number, m: RangeResponse = createRangeResponse()): RangeResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
         m.kvs.push(mvccpb.KeyValue.read(r, r.nested()));
@@ -802,7 +794,7 @@ function writeRangeResponse(w: Writer, m: RangeResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -824,12 +816,11 @@ function createPutRequest(fields?: Partial<PutRequest>): PutRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readPutRequest(r: Reader, end: number): PutRequest {
-  const m = createPutRequest();
+function readPutRequest(r: Reader, end: number, m: PutRequest = createPutRequest()): PutRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.key = r.bytes();
@@ -898,18 +889,17 @@ function createPutResponse(fields?: Partial<PutResponse>): PutResponse {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readPutResponse(r: Reader, end: number): PutResponse {
-  const m = createPutResponse();
+function readPutResponse(r: Reader, end: number, m: PutResponse = createPutResponse()): PutResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
-        m.prevKv = mvccpb.KeyValue.read(r, r.nested());
+        m.prevKv = mvccpb.KeyValue.read(r, r.nested(), m.prevKv);
         break;
       default:
         r.skip(tag);
@@ -930,7 +920,7 @@ function writePutResponse(w: Writer, m: PutResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -949,12 +939,11 @@ function createDeleteRangeRequest(fields?: Partial<DeleteRangeRequest>): DeleteR
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readDeleteRangeRequest(r: Reader, end: number): DeleteRangeRequest {
-  const m = createDeleteRangeRequest();
+function readDeleteRangeRequest(r: Reader, end: number, m: DeleteRangeRequest = createDeleteRangeRequest()): DeleteRangeRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.key = r.bytes();
@@ -1003,15 +992,14 @@ function createDeleteRangeResponse(fields?: Partial<DeleteRangeResponse>): Delet
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readDeleteRangeResponse(r: Reader, end: number): DeleteRangeResponse {
-  const m = createDeleteRangeResponse();
+function readDeleteRangeResponse(r: Reader, end: number, m: DeleteRangeResponse = createDeleteRangeResponse()): DeleteRangeResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 16:
         m.deleted = r.int64();
@@ -1042,7 +1030,7 @@ function writeDeleteRangeResponse(w: Writer, m: DeleteRangeResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -1062,24 +1050,35 @@ function createRequestOp(fields?: Partial<RequestOp>): RequestOp {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readRequestOp(r: Reader, end: number): RequestOp {
-  const m = createRequestOp();
+function readRequestOp(r: Reader, end: number, m: RequestOp = createRequestOp()): RequestOp {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.requestRange = RangeRequest.read(r, r.nested());
+        m.requestRange = readRangeRequest(r, r.nested(), m.requestRange);
+        m.requestPut = undefined;
+        m.requestDeleteRange = undefined;
+        m.requestTxn = undefined;
         break;
       case 18:
-        m.requestPut = PutRequest.read(r, r.nested());
+        m.requestPut = readPutRequest(r, r.nested(), m.requestPut);
+        m.requestRange = undefined;
+        m.requestDeleteRange = undefined;
+        m.requestTxn = undefined;
         break;
       case 26:
-        m.requestDeleteRange = DeleteRangeRequest.read(r, r.nested());
+        m.requestDeleteRange = readDeleteRangeRequest(r, r.nested(), m.requestDeleteRange);
+        m.requestRange = undefined;
+        m.requestPut = undefined;
+        m.requestTxn = undefined;
         break;
       case 34:
-        m.requestTxn = TxnRequest.read(r, r.nested());
+        m.requestTxn = readTxnRequest(r, r.nested(), m.requestTxn);
+        m.requestRange = undefined;
+        m.requestPut = undefined;
+        m.requestDeleteRange = undefined;
         break;
       default:
         r.skip(tag);
@@ -1094,25 +1093,25 @@ function readRequestOp(r: Reader, end: number): RequestOp {
 function writeRequestOp(w: Writer, m: RequestOp): void {
   if (m.requestTxn !== undefined) {
     const mark = w.length;
-    TxnRequest.write(w, m.requestTxn);
+    writeTxnRequest(w, m.requestTxn);
     w.uint32(w.length - mark);
     w.tag(34);
   }
   if (m.requestDeleteRange !== undefined) {
     const mark = w.length;
-    DeleteRangeRequest.write(w, m.requestDeleteRange);
+    writeDeleteRangeRequest(w, m.requestDeleteRange);
     w.uint32(w.length - mark);
     w.tag(26);
   }
   if (m.requestPut !== undefined) {
     const mark = w.length;
-    PutRequest.write(w, m.requestPut);
+    writePutRequest(w, m.requestPut);
     w.uint32(w.length - mark);
     w.tag(18);
   }
   if (m.requestRange !== undefined) {
     const mark = w.length;
-    RangeRequest.write(w, m.requestRange);
+    writeRangeRequest(w, m.requestRange);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -1132,24 +1131,35 @@ function createResponseOp(fields?: Partial<ResponseOp>): ResponseOp {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readResponseOp(r: Reader, end: number): ResponseOp {
-  const m = createResponseOp();
+function readResponseOp(r: Reader, end: number, m: ResponseOp = createResponseOp()): ResponseOp {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.responseRange = RangeResponse.read(r, r.nested());
+        m.responseRange = readRangeResponse(r, r.nested(), m.responseRange);
+        m.responsePut = undefined;
+        m.responseDeleteRange = undefined;
+        m.responseTxn = undefined;
         break;
       case 18:
-        m.responsePut = PutResponse.read(r, r.nested());
+        m.responsePut = readPutResponse(r, r.nested(), m.responsePut);
+        m.responseRange = undefined;
+        m.responseDeleteRange = undefined;
+        m.responseTxn = undefined;
         break;
       case 26:
-        m.responseDeleteRange = DeleteRangeResponse.read(r, r.nested());
+        m.responseDeleteRange = readDeleteRangeResponse(r, r.nested(), m.responseDeleteRange);
+        m.responseRange = undefined;
+        m.responsePut = undefined;
+        m.responseTxn = undefined;
         break;
       case 34:
-        m.responseTxn = TxnResponse.read(r, r.nested());
+        m.responseTxn = readTxnResponse(r, r.nested(), m.responseTxn);
+        m.responseRange = undefined;
+        m.responsePut = undefined;
+        m.responseDeleteRange = undefined;
         break;
       default:
         r.skip(tag);
@@ -1164,25 +1174,25 @@ function readResponseOp(r: Reader, end: number): ResponseOp {
 function writeResponseOp(w: Writer, m: ResponseOp): void {
   if (m.responseTxn !== undefined) {
     const mark = w.length;
-    TxnResponse.write(w, m.responseTxn);
+    writeTxnResponse(w, m.responseTxn);
     w.uint32(w.length - mark);
     w.tag(34);
   }
   if (m.responseDeleteRange !== undefined) {
     const mark = w.length;
-    DeleteRangeResponse.write(w, m.responseDeleteRange);
+    writeDeleteRangeResponse(w, m.responseDeleteRange);
     w.uint32(w.length - mark);
     w.tag(26);
   }
   if (m.responsePut !== undefined) {
     const mark = w.length;
-    PutResponse.write(w, m.responsePut);
+    writePutResponse(w, m.responsePut);
     w.uint32(w.length - mark);
     w.tag(18);
   }
   if (m.responseRange !== undefined) {
     const mark = w.length;
-    RangeResponse.write(w, m.responseRange);
+    writeRangeResponse(w, m.responseRange);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -1207,12 +1217,11 @@ function createCompare(fields?: Partial<Compare>): Compare {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readCompare(r: Reader, end: number): Compare {
-  const m = createCompare();
+function readCompare(r: Reader, end: number, m: Compare = createCompare()): Compare {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.result = r.int32() as Compare_CompareResult;
@@ -1225,18 +1234,38 @@ function readCompare(r: Reader, end: number): Compare {
         break;
       case 32:
         m.version = r.int64();
+        m.createRevision = undefined;
+        m.modRevision = undefined;
+        m.value = undefined;
+        m.lease = undefined;
         break;
       case 40:
         m.createRevision = r.int64();
+        m.version = undefined;
+        m.modRevision = undefined;
+        m.value = undefined;
+        m.lease = undefined;
         break;
       case 48:
         m.modRevision = r.int64();
+        m.version = undefined;
+        m.createRevision = undefined;
+        m.value = undefined;
+        m.lease = undefined;
         break;
       case 58:
         m.value = r.bytes();
+        m.version = undefined;
+        m.createRevision = undefined;
+        m.modRevision = undefined;
+        m.lease = undefined;
         break;
       case 64:
         m.lease = r.int64Big();
+        m.version = undefined;
+        m.createRevision = undefined;
+        m.modRevision = undefined;
+        m.value = undefined;
         break;
       case 514:
         m.rangeEnd = r.bytes();
@@ -1320,21 +1349,20 @@ function createTxnRequest(fields?: Partial<TxnRequest>): TxnRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readTxnRequest(r: Reader, end: number): TxnRequest {
-  const m = createTxnRequest();
+function readTxnRequest(r: Reader, end: number, m: TxnRequest = createTxnRequest()): TxnRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.compare.push(Compare.read(r, r.nested()));
+        m.compare.push(readCompare(r, r.nested()));
         break;
       case 18:
-        m.success.push(RequestOp.read(r, r.nested()));
+        m.success.push(readRequestOp(r, r.nested()));
         break;
       case 26:
-        m.failure.push(RequestOp.read(r, r.nested()));
+        m.failure.push(readRequestOp(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -1349,19 +1377,19 @@ function readTxnRequest(r: Reader, end: number): TxnRequest {
 function writeTxnRequest(w: Writer, m: TxnRequest): void {
   for (let i = m.failure.length - 1; i >= 0; i--) {
     const mark = w.length;
-    RequestOp.write(w, m.failure[i]!);
+    writeRequestOp(w, m.failure[i]!);
     w.uint32(w.length - mark);
     w.tag(26);
   }
   for (let i = m.success.length - 1; i >= 0; i--) {
     const mark = w.length;
-    RequestOp.write(w, m.success[i]!);
+    writeRequestOp(w, m.success[i]!);
     w.uint32(w.length - mark);
     w.tag(18);
   }
   for (let i = m.compare.length - 1; i >= 0; i--) {
     const mark = w.length;
-    Compare.write(w, m.compare[i]!);
+    writeCompare(w, m.compare[i]!);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -1380,21 +1408,20 @@ function createTxnResponse(fields?: Partial<TxnResponse>): TxnResponse {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readTxnResponse(r: Reader, end: number): TxnResponse {
-  const m = createTxnResponse();
+function readTxnResponse(r: Reader, end: number, m: TxnResponse = createTxnResponse()): TxnResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 16:
         m.succeeded = r.bool();
         break;
       case 26:
-        m.responses.push(ResponseOp.read(r, r.nested()));
+        m.responses.push(readResponseOp(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -1409,7 +1436,7 @@ function readTxnResponse(r: Reader, end: number): TxnResponse {
 function writeTxnResponse(w: Writer, m: TxnResponse): void {
   for (let i = m.responses.length - 1; i >= 0; i--) {
     const mark = w.length;
-    ResponseOp.write(w, m.responses[i]!);
+    writeResponseOp(w, m.responses[i]!);
     w.uint32(w.length - mark);
     w.tag(26);
   }
@@ -1419,7 +1446,7 @@ function writeTxnResponse(w: Writer, m: TxnResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -1437,12 +1464,11 @@ function createCompactionRequest(fields?: Partial<CompactionRequest>): Compactio
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readCompactionRequest(r: Reader, end: number): CompactionRequest {
-  const m = createCompactionRequest();
+function readCompactionRequest(r: Reader, end: number, m: CompactionRequest = createCompactionRequest()): CompactionRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.revision = r.int64();
@@ -1482,15 +1508,14 @@ function createCompactionResponse(fields?: Partial<CompactionResponse>): Compact
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readCompactionResponse(r: Reader, end: number): CompactionResponse {
-  const m = createCompactionResponse();
+function readCompactionResponse(r: Reader, end: number, m: CompactionResponse = createCompactionResponse()): CompactionResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -1505,7 +1530,7 @@ function readCompactionResponse(r: Reader, end: number): CompactionResponse {
 function writeCompactionResponse(w: Writer, m: CompactionResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -1521,12 +1546,11 @@ function createHashRequest(fields?: Partial<HashRequest>): HashRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readHashRequest(r: Reader, end: number): HashRequest {
-  const m = createHashRequest();
+function readHashRequest(r: Reader, end: number, m: HashRequest = createHashRequest()): HashRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -1552,12 +1576,11 @@ function createHashKVRequest(fields?: Partial<HashKVRequest>): HashKVRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readHashKVRequest(r: Reader, end: number): HashKVRequest {
-  const m = createHashKVRequest();
+function readHashKVRequest(r: Reader, end: number, m: HashKVRequest = createHashKVRequest()): HashKVRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.revision = r.int64();
@@ -1593,15 +1616,14 @@ function createHashKVResponse(fields?: Partial<HashKVResponse>): HashKVResponse 
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readHashKVResponse(r: Reader, end: number): HashKVResponse {
-  const m = createHashKVResponse();
+function readHashKVResponse(r: Reader, end: number, m: HashKVResponse = createHashKVResponse()): HashKVResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 16:
         m.hash = r.uint32();
@@ -1637,7 +1659,7 @@ function writeHashKVResponse(w: Writer, m: HashKVResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -1655,15 +1677,14 @@ function createHashResponse(fields?: Partial<HashResponse>): HashResponse {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readHashResponse(r: Reader, end: number): HashResponse {
-  const m = createHashResponse();
+function readHashResponse(r: Reader, end: number, m: HashResponse = createHashResponse()): HashResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 16:
         m.hash = r.uint32();
@@ -1685,7 +1706,7 @@ function writeHashResponse(w: Writer, m: HashResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -1701,12 +1722,11 @@ function createSnapshotRequest(fields?: Partial<SnapshotRequest>): SnapshotReque
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readSnapshotRequest(r: Reader, end: number): SnapshotRequest {
-  const m = createSnapshotRequest();
+function readSnapshotRequest(r: Reader, end: number, m: SnapshotRequest = createSnapshotRequest()): SnapshotRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -1735,15 +1755,14 @@ function createSnapshotResponse(fields?: Partial<SnapshotResponse>): SnapshotRes
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readSnapshotResponse(r: Reader, end: number): SnapshotResponse {
-  const m = createSnapshotResponse();
+function readSnapshotResponse(r: Reader, end: number, m: SnapshotResponse = createSnapshotResponse()): SnapshotResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 16:
         m.remainingBytes = r.uint64();
@@ -1774,12 +1793,12 @@ function writeSnapshotResponse(w: Writer, m: SnapshotResponse): void {
     w.tag(26);
   }
   if (m.remainingBytes !== 0) {
-    w.int64(m.remainingBytes);
+    w.uint64(m.remainingBytes);
     w.tag(16);
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -1798,21 +1817,26 @@ function createWatchRequest(fields?: Partial<WatchRequest>): WatchRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readWatchRequest(r: Reader, end: number): WatchRequest {
-  const m = createWatchRequest();
+function readWatchRequest(r: Reader, end: number, m: WatchRequest = createWatchRequest()): WatchRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.createRequest = WatchCreateRequest.read(r, r.nested());
+        m.createRequest = readWatchCreateRequest(r, r.nested(), m.createRequest);
+        m.cancelRequest = undefined;
+        m.progressRequest = undefined;
         break;
       case 18:
-        m.cancelRequest = WatchCancelRequest.read(r, r.nested());
+        m.cancelRequest = readWatchCancelRequest(r, r.nested(), m.cancelRequest);
+        m.createRequest = undefined;
+        m.progressRequest = undefined;
         break;
       case 26:
-        m.progressRequest = WatchProgressRequest.read(r, r.nested());
+        m.progressRequest = readWatchProgressRequest(r, r.nested(), m.progressRequest);
+        m.createRequest = undefined;
+        m.cancelRequest = undefined;
         break;
       default:
         r.skip(tag);
@@ -1827,19 +1851,19 @@ function readWatchRequest(r: Reader, end: number): WatchRequest {
 function writeWatchRequest(w: Writer, m: WatchRequest): void {
   if (m.progressRequest !== undefined) {
     const mark = w.length;
-    WatchProgressRequest.write(w, m.progressRequest);
+    writeWatchProgressRequest(w, m.progressRequest);
     w.uint32(w.length - mark);
     w.tag(26);
   }
   if (m.cancelRequest !== undefined) {
     const mark = w.length;
-    WatchCancelRequest.write(w, m.cancelRequest);
+    writeWatchCancelRequest(w, m.cancelRequest);
     w.uint32(w.length - mark);
     w.tag(18);
   }
   if (m.createRequest !== undefined) {
     const mark = w.length;
-    WatchCreateRequest.write(w, m.createRequest);
+    writeWatchCreateRequest(w, m.createRequest);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -1863,12 +1887,11 @@ function createWatchCreateRequest(fields?: Partial<WatchCreateRequest>): WatchCr
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readWatchCreateRequest(r: Reader, end: number): WatchCreateRequest {
-  const m = createWatchCreateRequest();
+function readWatchCreateRequest(r: Reader, end: number, m: WatchCreateRequest = createWatchCreateRequest()): WatchCreateRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.key = r.bytes();
@@ -1965,12 +1988,11 @@ function createWatchCancelRequest(fields?: Partial<WatchCancelRequest>): WatchCa
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readWatchCancelRequest(r: Reader, end: number): WatchCancelRequest {
-  const m = createWatchCancelRequest();
+function readWatchCancelRequest(r: Reader, end: number, m: WatchCancelRequest = createWatchCancelRequest()): WatchCancelRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.watchId = r.int64();
@@ -2002,12 +2024,11 @@ function createWatchProgressRequest(fields?: Partial<WatchProgressRequest>): Wat
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readWatchProgressRequest(r: Reader, end: number): WatchProgressRequest {
-  const m = createWatchProgressRequest();
+function readWatchProgressRequest(r: Reader, end: number, m: WatchProgressRequest = createWatchProgressRequest()): WatchProgressRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -2040,15 +2061,14 @@ function createWatchResponse(fields?: Partial<WatchResponse>): WatchResponse {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readWatchResponse(r: Reader, end: number): WatchResponse {
-  const m = createWatchResponse();
+function readWatchResponse(r: Reader, end: number, m: WatchResponse = createWatchResponse()): WatchResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 16:
         m.watchId = r.int64();
@@ -2114,7 +2134,7 @@ function writeWatchResponse(w: Writer, m: WatchResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -2132,12 +2152,11 @@ function createLeaseGrantRequest(fields?: Partial<LeaseGrantRequest>): LeaseGran
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseGrantRequest(r: Reader, end: number): LeaseGrantRequest {
-  const m = createLeaseGrantRequest();
+function readLeaseGrantRequest(r: Reader, end: number, m: LeaseGrantRequest = createLeaseGrantRequest()): LeaseGrantRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.ttl = r.int64();
@@ -2180,15 +2199,14 @@ function createLeaseGrantResponse(fields?: Partial<LeaseGrantResponse>): LeaseGr
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseGrantResponse(r: Reader, end: number): LeaseGrantResponse {
-  const m = createLeaseGrantResponse();
+function readLeaseGrantResponse(r: Reader, end: number, m: LeaseGrantResponse = createLeaseGrantResponse()): LeaseGrantResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 16:
         m.id = r.int64Big();
@@ -2224,7 +2242,7 @@ function writeLeaseGrantResponse(w: Writer, m: LeaseGrantResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -2241,12 +2259,11 @@ function createLeaseRevokeRequest(fields?: Partial<LeaseRevokeRequest>): LeaseRe
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseRevokeRequest(r: Reader, end: number): LeaseRevokeRequest {
-  const m = createLeaseRevokeRequest();
+function readLeaseRevokeRequest(r: Reader, end: number, m: LeaseRevokeRequest = createLeaseRevokeRequest()): LeaseRevokeRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.int64Big();
@@ -2279,15 +2296,14 @@ function createLeaseRevokeResponse(fields?: Partial<LeaseRevokeResponse>): Lease
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseRevokeResponse(r: Reader, end: number): LeaseRevokeResponse {
-  const m = createLeaseRevokeResponse();
+function readLeaseRevokeResponse(r: Reader, end: number, m: LeaseRevokeResponse = createLeaseRevokeResponse()): LeaseRevokeResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -2302,7 +2318,7 @@ function readLeaseRevokeResponse(r: Reader, end: number): LeaseRevokeResponse {
 function writeLeaseRevokeResponse(w: Writer, m: LeaseRevokeResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -2320,12 +2336,11 @@ function createLeaseCheckpoint(fields?: Partial<LeaseCheckpoint>): LeaseCheckpoi
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseCheckpoint(r: Reader, end: number): LeaseCheckpoint {
-  const m = createLeaseCheckpoint();
+function readLeaseCheckpoint(r: Reader, end: number, m: LeaseCheckpoint = createLeaseCheckpoint()): LeaseCheckpoint {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.int64Big();
@@ -2365,15 +2380,14 @@ function createLeaseCheckpointRequest(fields?: Partial<LeaseCheckpointRequest>):
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseCheckpointRequest(r: Reader, end: number): LeaseCheckpointRequest {
-  const m = createLeaseCheckpointRequest();
+function readLeaseCheckpointRequest(r: Reader, end: number, m: LeaseCheckpointRequest = createLeaseCheckpointRequest()): LeaseCheckpointRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.checkpoints.push(LeaseCheckpoint.read(r, r.nested()));
+        m.checkpoints.push(readLeaseCheckpoint(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -2388,7 +2402,7 @@ function readLeaseCheckpointRequest(r: Reader, end: number): LeaseCheckpointRequ
 function writeLeaseCheckpointRequest(w: Writer, m: LeaseCheckpointRequest): void {
   for (let i = m.checkpoints.length - 1; i >= 0; i--) {
     const mark = w.length;
-    LeaseCheckpoint.write(w, m.checkpoints[i]!);
+    writeLeaseCheckpoint(w, m.checkpoints[i]!);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -2405,15 +2419,14 @@ function createLeaseCheckpointResponse(fields?: Partial<LeaseCheckpointResponse>
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseCheckpointResponse(r: Reader, end: number): LeaseCheckpointResponse {
-  const m = createLeaseCheckpointResponse();
+function readLeaseCheckpointResponse(r: Reader, end: number, m: LeaseCheckpointResponse = createLeaseCheckpointResponse()): LeaseCheckpointResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -2428,7 +2441,7 @@ function readLeaseCheckpointResponse(r: Reader, end: number): LeaseCheckpointRes
 function writeLeaseCheckpointResponse(w: Writer, m: LeaseCheckpointResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -2445,12 +2458,11 @@ function createLeaseKeepAliveRequest(fields?: Partial<LeaseKeepAliveRequest>): L
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseKeepAliveRequest(r: Reader, end: number): LeaseKeepAliveRequest {
-  const m = createLeaseKeepAliveRequest();
+function readLeaseKeepAliveRequest(r: Reader, end: number, m: LeaseKeepAliveRequest = createLeaseKeepAliveRequest()): LeaseKeepAliveRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.int64Big();
@@ -2485,15 +2497,14 @@ function createLeaseKeepAliveResponse(fields?: Partial<LeaseKeepAliveResponse>):
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseKeepAliveResponse(r: Reader, end: number): LeaseKeepAliveResponse {
-  const m = createLeaseKeepAliveResponse();
+function readLeaseKeepAliveResponse(r: Reader, end: number, m: LeaseKeepAliveResponse = createLeaseKeepAliveResponse()): LeaseKeepAliveResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 16:
         m.id = r.int64Big();
@@ -2522,7 +2533,7 @@ function writeLeaseKeepAliveResponse(w: Writer, m: LeaseKeepAliveResponse): void
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -2540,12 +2551,11 @@ function createLeaseTimeToLiveRequest(fields?: Partial<LeaseTimeToLiveRequest>):
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseTimeToLiveRequest(r: Reader, end: number): LeaseTimeToLiveRequest {
-  const m = createLeaseTimeToLiveRequest();
+function readLeaseTimeToLiveRequest(r: Reader, end: number, m: LeaseTimeToLiveRequest = createLeaseTimeToLiveRequest()): LeaseTimeToLiveRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.int64Big();
@@ -2589,15 +2599,14 @@ function createLeaseTimeToLiveResponse(fields?: Partial<LeaseTimeToLiveResponse>
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseTimeToLiveResponse(r: Reader, end: number): LeaseTimeToLiveResponse {
-  const m = createLeaseTimeToLiveResponse();
+function readLeaseTimeToLiveResponse(r: Reader, end: number, m: LeaseTimeToLiveResponse = createLeaseTimeToLiveResponse()): LeaseTimeToLiveResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 16:
         m.id = r.int64Big();
@@ -2640,7 +2649,7 @@ function writeLeaseTimeToLiveResponse(w: Writer, m: LeaseTimeToLiveResponse): vo
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -2656,12 +2665,11 @@ function createLeaseLeasesRequest(fields?: Partial<LeaseLeasesRequest>): LeaseLe
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseLeasesRequest(r: Reader, end: number): LeaseLeasesRequest {
-  const m = createLeaseLeasesRequest();
+function readLeaseLeasesRequest(r: Reader, end: number, m: LeaseLeasesRequest = createLeaseLeasesRequest()): LeaseLeasesRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -2687,12 +2695,11 @@ function createLeaseStatus(fields?: Partial<LeaseStatus>): LeaseStatus {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseStatus(r: Reader, end: number): LeaseStatus {
-  const m = createLeaseStatus();
+function readLeaseStatus(r: Reader, end: number, m: LeaseStatus = createLeaseStatus()): LeaseStatus {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.int64Big();
@@ -2726,18 +2733,17 @@ function createLeaseLeasesResponse(fields?: Partial<LeaseLeasesResponse>): Lease
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseLeasesResponse(r: Reader, end: number): LeaseLeasesResponse {
-  const m = createLeaseLeasesResponse();
+function readLeaseLeasesResponse(r: Reader, end: number, m: LeaseLeasesResponse = createLeaseLeasesResponse()): LeaseLeasesResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
-        m.leases.push(LeaseStatus.read(r, r.nested()));
+        m.leases.push(readLeaseStatus(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -2752,13 +2758,13 @@ function readLeaseLeasesResponse(r: Reader, end: number): LeaseLeasesResponse {
 function writeLeaseLeasesResponse(w: Writer, m: LeaseLeasesResponse): void {
   for (let i = m.leases.length - 1; i >= 0; i--) {
     const mark = w.length;
-    LeaseStatus.write(w, m.leases[i]!);
+    writeLeaseStatus(w, m.leases[i]!);
     w.uint32(w.length - mark);
     w.tag(18);
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -2779,12 +2785,11 @@ function createMember(fields?: Partial<Member>): Member {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMember(r: Reader, end: number): Member {
-  const m = createMember();
+function readMember(r: Reader, end: number, m: Member = createMember()): Member {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.uint64Big();
@@ -2846,12 +2851,11 @@ function createMemberAddRequest(fields?: Partial<MemberAddRequest>): MemberAddRe
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMemberAddRequest(r: Reader, end: number): MemberAddRequest {
-  const m = createMemberAddRequest();
+function readMemberAddRequest(r: Reader, end: number, m: MemberAddRequest = createMemberAddRequest()): MemberAddRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.peerUrls.push(r.string());
@@ -2893,21 +2897,20 @@ function createMemberAddResponse(fields?: Partial<MemberAddResponse>): MemberAdd
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMemberAddResponse(r: Reader, end: number): MemberAddResponse {
-  const m = createMemberAddResponse();
+function readMemberAddResponse(r: Reader, end: number, m: MemberAddResponse = createMemberAddResponse()): MemberAddResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
-        m.member = Member.read(r, r.nested());
+        m.member = readMember(r, r.nested(), m.member);
         break;
       case 26:
-        m.members.push(Member.read(r, r.nested()));
+        m.members.push(readMember(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -2922,19 +2925,19 @@ function readMemberAddResponse(r: Reader, end: number): MemberAddResponse {
 function writeMemberAddResponse(w: Writer, m: MemberAddResponse): void {
   for (let i = m.members.length - 1; i >= 0; i--) {
     const mark = w.length;
-    Member.write(w, m.members[i]!);
+    writeMember(w, m.members[i]!);
     w.uint32(w.length - mark);
     w.tag(26);
   }
   if (m.member !== undefined) {
     const mark = w.length;
-    Member.write(w, m.member);
+    writeMember(w, m.member);
     w.uint32(w.length - mark);
     w.tag(18);
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -2951,12 +2954,11 @@ function createMemberRemoveRequest(fields?: Partial<MemberRemoveRequest>): Membe
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMemberRemoveRequest(r: Reader, end: number): MemberRemoveRequest {
-  const m = createMemberRemoveRequest();
+function readMemberRemoveRequest(r: Reader, end: number, m: MemberRemoveRequest = createMemberRemoveRequest()): MemberRemoveRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.uint64Big();
@@ -2990,18 +2992,17 @@ function createMemberRemoveResponse(fields?: Partial<MemberRemoveResponse>): Mem
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMemberRemoveResponse(r: Reader, end: number): MemberRemoveResponse {
-  const m = createMemberRemoveResponse();
+function readMemberRemoveResponse(r: Reader, end: number, m: MemberRemoveResponse = createMemberRemoveResponse()): MemberRemoveResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
-        m.members.push(Member.read(r, r.nested()));
+        m.members.push(readMember(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -3016,13 +3017,13 @@ function readMemberRemoveResponse(r: Reader, end: number): MemberRemoveResponse 
 function writeMemberRemoveResponse(w: Writer, m: MemberRemoveResponse): void {
   for (let i = m.members.length - 1; i >= 0; i--) {
     const mark = w.length;
-    Member.write(w, m.members[i]!);
+    writeMember(w, m.members[i]!);
     w.uint32(w.length - mark);
     w.tag(18);
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -3040,12 +3041,11 @@ function createMemberUpdateRequest(fields?: Partial<MemberUpdateRequest>): Membe
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMemberUpdateRequest(r: Reader, end: number): MemberUpdateRequest {
-  const m = createMemberUpdateRequest();
+function readMemberUpdateRequest(r: Reader, end: number, m: MemberUpdateRequest = createMemberUpdateRequest()): MemberUpdateRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.uint64Big();
@@ -3086,18 +3086,17 @@ function createMemberUpdateResponse(fields?: Partial<MemberUpdateResponse>): Mem
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMemberUpdateResponse(r: Reader, end: number): MemberUpdateResponse {
-  const m = createMemberUpdateResponse();
+function readMemberUpdateResponse(r: Reader, end: number, m: MemberUpdateResponse = createMemberUpdateResponse()): MemberUpdateResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
-        m.members.push(Member.read(r, r.nested()));
+        m.members.push(readMember(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -3112,13 +3111,13 @@ function readMemberUpdateResponse(r: Reader, end: number): MemberUpdateResponse 
 function writeMemberUpdateResponse(w: Writer, m: MemberUpdateResponse): void {
   for (let i = m.members.length - 1; i >= 0; i--) {
     const mark = w.length;
-    Member.write(w, m.members[i]!);
+    writeMember(w, m.members[i]!);
     w.uint32(w.length - mark);
     w.tag(18);
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -3135,12 +3134,11 @@ function createMemberListRequest(fields?: Partial<MemberListRequest>): MemberLis
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMemberListRequest(r: Reader, end: number): MemberListRequest {
-  const m = createMemberListRequest();
+function readMemberListRequest(r: Reader, end: number, m: MemberListRequest = createMemberListRequest()): MemberListRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.linearizable = r.bool();
@@ -3174,18 +3172,17 @@ function createMemberListResponse(fields?: Partial<MemberListResponse>): MemberL
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMemberListResponse(r: Reader, end: number): MemberListResponse {
-  const m = createMemberListResponse();
+function readMemberListResponse(r: Reader, end: number, m: MemberListResponse = createMemberListResponse()): MemberListResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
-        m.members.push(Member.read(r, r.nested()));
+        m.members.push(readMember(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -3200,13 +3197,13 @@ function readMemberListResponse(r: Reader, end: number): MemberListResponse {
 function writeMemberListResponse(w: Writer, m: MemberListResponse): void {
   for (let i = m.members.length - 1; i >= 0; i--) {
     const mark = w.length;
-    Member.write(w, m.members[i]!);
+    writeMember(w, m.members[i]!);
     w.uint32(w.length - mark);
     w.tag(18);
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -3223,12 +3220,11 @@ function createMemberPromoteRequest(fields?: Partial<MemberPromoteRequest>): Mem
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMemberPromoteRequest(r: Reader, end: number): MemberPromoteRequest {
-  const m = createMemberPromoteRequest();
+function readMemberPromoteRequest(r: Reader, end: number, m: MemberPromoteRequest = createMemberPromoteRequest()): MemberPromoteRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.uint64Big();
@@ -3262,18 +3258,17 @@ function createMemberPromoteResponse(fields?: Partial<MemberPromoteResponse>): M
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMemberPromoteResponse(r: Reader, end: number): MemberPromoteResponse {
-  const m = createMemberPromoteResponse();
+function readMemberPromoteResponse(r: Reader, end: number, m: MemberPromoteResponse = createMemberPromoteResponse()): MemberPromoteResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
-        m.members.push(Member.read(r, r.nested()));
+        m.members.push(readMember(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -3288,13 +3283,13 @@ function readMemberPromoteResponse(r: Reader, end: number): MemberPromoteRespons
 function writeMemberPromoteResponse(w: Writer, m: MemberPromoteResponse): void {
   for (let i = m.members.length - 1; i >= 0; i--) {
     const mark = w.length;
-    Member.write(w, m.members[i]!);
+    writeMember(w, m.members[i]!);
     w.uint32(w.length - mark);
     w.tag(18);
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -3310,12 +3305,11 @@ function createDefragmentRequest(fields?: Partial<DefragmentRequest>): Defragmen
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readDefragmentRequest(r: Reader, end: number): DefragmentRequest {
-  const m = createDefragmentRequest();
+function readDefragmentRequest(r: Reader, end: number, m: DefragmentRequest = createDefragmentRequest()): DefragmentRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -3341,15 +3335,14 @@ function createDefragmentResponse(fields?: Partial<DefragmentResponse>): Defragm
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readDefragmentResponse(r: Reader, end: number): DefragmentResponse {
-  const m = createDefragmentResponse();
+function readDefragmentResponse(r: Reader, end: number, m: DefragmentResponse = createDefragmentResponse()): DefragmentResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -3364,7 +3357,7 @@ function readDefragmentResponse(r: Reader, end: number): DefragmentResponse {
 function writeDefragmentResponse(w: Writer, m: DefragmentResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -3381,12 +3374,11 @@ function createMoveLeaderRequest(fields?: Partial<MoveLeaderRequest>): MoveLeade
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMoveLeaderRequest(r: Reader, end: number): MoveLeaderRequest {
-  const m = createMoveLeaderRequest();
+function readMoveLeaderRequest(r: Reader, end: number, m: MoveLeaderRequest = createMoveLeaderRequest()): MoveLeaderRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.targetId = r.uint64Big();
@@ -3419,15 +3411,14 @@ function createMoveLeaderResponse(fields?: Partial<MoveLeaderResponse>): MoveLea
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMoveLeaderResponse(r: Reader, end: number): MoveLeaderResponse {
-  const m = createMoveLeaderResponse();
+function readMoveLeaderResponse(r: Reader, end: number, m: MoveLeaderResponse = createMoveLeaderResponse()): MoveLeaderResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -3442,7 +3433,7 @@ function readMoveLeaderResponse(r: Reader, end: number): MoveLeaderResponse {
 function writeMoveLeaderResponse(w: Writer, m: MoveLeaderResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -3468,12 +3459,11 @@ function createAlarmRequest(fields?: Partial<AlarmRequest>): AlarmRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAlarmRequest(r: Reader, end: number): AlarmRequest {
-  const m = createAlarmRequest();
+function readAlarmRequest(r: Reader, end: number, m: AlarmRequest = createAlarmRequest()): AlarmRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.action = r.int32() as AlarmRequest_AlarmAction;
@@ -3528,12 +3518,11 @@ function createAlarmMember(fields?: Partial<AlarmMember>): AlarmMember {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAlarmMember(r: Reader, end: number): AlarmMember {
-  const m = createAlarmMember();
+function readAlarmMember(r: Reader, end: number, m: AlarmMember = createAlarmMember()): AlarmMember {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.memberId = r.uint64Big();
@@ -3574,18 +3563,17 @@ function createAlarmResponse(fields?: Partial<AlarmResponse>): AlarmResponse {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAlarmResponse(r: Reader, end: number): AlarmResponse {
-  const m = createAlarmResponse();
+function readAlarmResponse(r: Reader, end: number, m: AlarmResponse = createAlarmResponse()): AlarmResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
-        m.alarms.push(AlarmMember.read(r, r.nested()));
+        m.alarms.push(readAlarmMember(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -3600,13 +3588,13 @@ function readAlarmResponse(r: Reader, end: number): AlarmResponse {
 function writeAlarmResponse(w: Writer, m: AlarmResponse): void {
   for (let i = m.alarms.length - 1; i >= 0; i--) {
     const mark = w.length;
-    AlarmMember.write(w, m.alarms[i]!);
+    writeAlarmMember(w, m.alarms[i]!);
     w.uint32(w.length - mark);
     w.tag(18);
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -3624,12 +3612,11 @@ function createDowngradeRequest(fields?: Partial<DowngradeRequest>): DowngradeRe
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readDowngradeRequest(r: Reader, end: number): DowngradeRequest {
-  const m = createDowngradeRequest();
+function readDowngradeRequest(r: Reader, end: number, m: DowngradeRequest = createDowngradeRequest()): DowngradeRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.action = r.int32() as DowngradeRequest_DowngradeAction;
@@ -3677,15 +3664,14 @@ function createDowngradeResponse(fields?: Partial<DowngradeResponse>): Downgrade
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readDowngradeResponse(r: Reader, end: number): DowngradeResponse {
-  const m = createDowngradeResponse();
+function readDowngradeResponse(r: Reader, end: number, m: DowngradeResponse = createDowngradeResponse()): DowngradeResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
         m.version = r.string();
@@ -3707,7 +3693,7 @@ function writeDowngradeResponse(w: Writer, m: DowngradeResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -3724,12 +3710,11 @@ function createDowngradeVersionTestRequest(fields?: Partial<DowngradeVersionTest
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readDowngradeVersionTestRequest(r: Reader, end: number): DowngradeVersionTestRequest {
-  const m = createDowngradeVersionTestRequest();
+function readDowngradeVersionTestRequest(r: Reader, end: number, m: DowngradeVersionTestRequest = createDowngradeVersionTestRequest()): DowngradeVersionTestRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.ver = r.string();
@@ -3761,12 +3746,11 @@ function createStatusRequest(fields?: Partial<StatusRequest>): StatusRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readStatusRequest(r: Reader, end: number): StatusRequest {
-  const m = createStatusRequest();
+function readStatusRequest(r: Reader, end: number, m: StatusRequest = createStatusRequest()): StatusRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -3804,15 +3788,14 @@ function createStatusResponse(fields?: Partial<StatusResponse>): StatusResponse 
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readStatusResponse(r: Reader, end: number): StatusResponse {
-  const m = createStatusResponse();
+function readStatusResponse(r: Reader, end: number, m: StatusResponse = createStatusResponse()): StatusResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
         m.version = r.string();
@@ -3848,7 +3831,7 @@ function readStatusResponse(r: Reader, end: number): StatusResponse {
         m.dbSizeQuota = r.int64();
         break;
       case 106:
-        m.downgradeInfo = DowngradeInfo.read(r, r.nested());
+        m.downgradeInfo = readDowngradeInfo(r, r.nested(), m.downgradeInfo);
         break;
       default:
         r.skip(tag);
@@ -3863,7 +3846,7 @@ function readStatusResponse(r: Reader, end: number): StatusResponse {
 function writeStatusResponse(w: Writer, m: StatusResponse): void {
   if (m.downgradeInfo !== undefined) {
     const mark = w.length;
-    DowngradeInfo.write(w, m.downgradeInfo);
+    writeDowngradeInfo(w, m.downgradeInfo);
     w.uint32(w.length - mark);
     w.tag(106);
   }
@@ -3888,15 +3871,15 @@ function writeStatusResponse(w: Writer, m: StatusResponse): void {
     w.tag(66);
   }
   if (m.raftAppliedIndex !== 0) {
-    w.int64(m.raftAppliedIndex);
+    w.uint64(m.raftAppliedIndex);
     w.tag(56);
   }
   if (m.raftTerm !== 0) {
-    w.int64(m.raftTerm);
+    w.uint64(m.raftTerm);
     w.tag(48);
   }
   if (m.raftIndex !== 0) {
-    w.int64(m.raftIndex);
+    w.uint64(m.raftIndex);
     w.tag(40);
   }
   if (m.leader !== 0n) {
@@ -3913,7 +3896,7 @@ function writeStatusResponse(w: Writer, m: StatusResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -3931,12 +3914,11 @@ function createDowngradeInfo(fields?: Partial<DowngradeInfo>): DowngradeInfo {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readDowngradeInfo(r: Reader, end: number): DowngradeInfo {
-  const m = createDowngradeInfo();
+function readDowngradeInfo(r: Reader, end: number, m: DowngradeInfo = createDowngradeInfo()): DowngradeInfo {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.enabled = r.bool();
@@ -3975,12 +3957,11 @@ function createAuthEnableRequest(fields?: Partial<AuthEnableRequest>): AuthEnabl
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthEnableRequest(r: Reader, end: number): AuthEnableRequest {
-  const m = createAuthEnableRequest();
+function readAuthEnableRequest(r: Reader, end: number, m: AuthEnableRequest = createAuthEnableRequest()): AuthEnableRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -4005,12 +3986,11 @@ function createAuthDisableRequest(fields?: Partial<AuthDisableRequest>): AuthDis
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthDisableRequest(r: Reader, end: number): AuthDisableRequest {
-  const m = createAuthDisableRequest();
+function readAuthDisableRequest(r: Reader, end: number, m: AuthDisableRequest = createAuthDisableRequest()): AuthDisableRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -4035,12 +4015,11 @@ function createAuthStatusRequest(fields?: Partial<AuthStatusRequest>): AuthStatu
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthStatusRequest(r: Reader, end: number): AuthStatusRequest {
-  const m = createAuthStatusRequest();
+function readAuthStatusRequest(r: Reader, end: number, m: AuthStatusRequest = createAuthStatusRequest()): AuthStatusRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -4067,12 +4046,11 @@ function createAuthenticateRequest(fields?: Partial<AuthenticateRequest>): Authe
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthenticateRequest(r: Reader, end: number): AuthenticateRequest {
-  const m = createAuthenticateRequest();
+function readAuthenticateRequest(r: Reader, end: number, m: AuthenticateRequest = createAuthenticateRequest()): AuthenticateRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.string();
@@ -4115,12 +4093,11 @@ function createAuthUserAddRequest(fields?: Partial<AuthUserAddRequest>): AuthUse
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserAddRequest(r: Reader, end: number): AuthUserAddRequest {
-  const m = createAuthUserAddRequest();
+function readAuthUserAddRequest(r: Reader, end: number, m: AuthUserAddRequest = createAuthUserAddRequest()): AuthUserAddRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.string();
@@ -4129,7 +4106,7 @@ function readAuthUserAddRequest(r: Reader, end: number): AuthUserAddRequest {
         m.password = r.string();
         break;
       case 26:
-        m.options = authpb.UserAddOptions.read(r, r.nested());
+        m.options = authpb.UserAddOptions.read(r, r.nested(), m.options);
         break;
       case 34:
         m.hashedPassword = r.string();
@@ -4176,12 +4153,11 @@ function createAuthUserGetRequest(fields?: Partial<AuthUserGetRequest>): AuthUse
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserGetRequest(r: Reader, end: number): AuthUserGetRequest {
-  const m = createAuthUserGetRequest();
+function readAuthUserGetRequest(r: Reader, end: number, m: AuthUserGetRequest = createAuthUserGetRequest()): AuthUserGetRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.string();
@@ -4214,12 +4190,11 @@ function createAuthUserDeleteRequest(fields?: Partial<AuthUserDeleteRequest>): A
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserDeleteRequest(r: Reader, end: number): AuthUserDeleteRequest {
-  const m = createAuthUserDeleteRequest();
+function readAuthUserDeleteRequest(r: Reader, end: number, m: AuthUserDeleteRequest = createAuthUserDeleteRequest()): AuthUserDeleteRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.string();
@@ -4254,12 +4229,11 @@ function createAuthUserChangePasswordRequest(fields?: Partial<AuthUserChangePass
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserChangePasswordRequest(r: Reader, end: number): AuthUserChangePasswordRequest {
-  const m = createAuthUserChangePasswordRequest();
+function readAuthUserChangePasswordRequest(r: Reader, end: number, m: AuthUserChangePasswordRequest = createAuthUserChangePasswordRequest()): AuthUserChangePasswordRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.string();
@@ -4307,12 +4281,11 @@ function createAuthUserGrantRoleRequest(fields?: Partial<AuthUserGrantRoleReques
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserGrantRoleRequest(r: Reader, end: number): AuthUserGrantRoleRequest {
-  const m = createAuthUserGrantRoleRequest();
+function readAuthUserGrantRoleRequest(r: Reader, end: number, m: AuthUserGrantRoleRequest = createAuthUserGrantRoleRequest()): AuthUserGrantRoleRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.user = r.string();
@@ -4353,12 +4326,11 @@ function createAuthUserRevokeRoleRequest(fields?: Partial<AuthUserRevokeRoleRequ
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserRevokeRoleRequest(r: Reader, end: number): AuthUserRevokeRoleRequest {
-  const m = createAuthUserRevokeRoleRequest();
+function readAuthUserRevokeRoleRequest(r: Reader, end: number, m: AuthUserRevokeRoleRequest = createAuthUserRevokeRoleRequest()): AuthUserRevokeRoleRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.string();
@@ -4398,12 +4370,11 @@ function createAuthRoleAddRequest(fields?: Partial<AuthRoleAddRequest>): AuthRol
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleAddRequest(r: Reader, end: number): AuthRoleAddRequest {
-  const m = createAuthRoleAddRequest();
+function readAuthRoleAddRequest(r: Reader, end: number, m: AuthRoleAddRequest = createAuthRoleAddRequest()): AuthRoleAddRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.string();
@@ -4436,12 +4407,11 @@ function createAuthRoleGetRequest(fields?: Partial<AuthRoleGetRequest>): AuthRol
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleGetRequest(r: Reader, end: number): AuthRoleGetRequest {
-  const m = createAuthRoleGetRequest();
+function readAuthRoleGetRequest(r: Reader, end: number, m: AuthRoleGetRequest = createAuthRoleGetRequest()): AuthRoleGetRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.role = r.string();
@@ -4473,12 +4443,11 @@ function createAuthUserListRequest(fields?: Partial<AuthUserListRequest>): AuthU
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserListRequest(r: Reader, end: number): AuthUserListRequest {
-  const m = createAuthUserListRequest();
+function readAuthUserListRequest(r: Reader, end: number, m: AuthUserListRequest = createAuthUserListRequest()): AuthUserListRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -4503,12 +4472,11 @@ function createAuthRoleListRequest(fields?: Partial<AuthRoleListRequest>): AuthR
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleListRequest(r: Reader, end: number): AuthRoleListRequest {
-  const m = createAuthRoleListRequest();
+function readAuthRoleListRequest(r: Reader, end: number, m: AuthRoleListRequest = createAuthRoleListRequest()): AuthRoleListRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       default:
         r.skip(tag);
@@ -4534,12 +4502,11 @@ function createAuthRoleDeleteRequest(fields?: Partial<AuthRoleDeleteRequest>): A
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleDeleteRequest(r: Reader, end: number): AuthRoleDeleteRequest {
-  const m = createAuthRoleDeleteRequest();
+function readAuthRoleDeleteRequest(r: Reader, end: number, m: AuthRoleDeleteRequest = createAuthRoleDeleteRequest()): AuthRoleDeleteRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.role = r.string();
@@ -4573,18 +4540,17 @@ function createAuthRoleGrantPermissionRequest(fields?: Partial<AuthRoleGrantPerm
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleGrantPermissionRequest(r: Reader, end: number): AuthRoleGrantPermissionRequest {
-  const m = createAuthRoleGrantPermissionRequest();
+function readAuthRoleGrantPermissionRequest(r: Reader, end: number, m: AuthRoleGrantPermissionRequest = createAuthRoleGrantPermissionRequest()): AuthRoleGrantPermissionRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.string();
         break;
       case 18:
-        m.perm = authpb.Permission.read(r, r.nested());
+        m.perm = authpb.Permission.read(r, r.nested(), m.perm);
         break;
       default:
         r.skip(tag);
@@ -4622,12 +4588,11 @@ function createAuthRoleRevokePermissionRequest(fields?: Partial<AuthRoleRevokePe
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleRevokePermissionRequest(r: Reader, end: number): AuthRoleRevokePermissionRequest {
-  const m = createAuthRoleRevokePermissionRequest();
+function readAuthRoleRevokePermissionRequest(r: Reader, end: number, m: AuthRoleRevokePermissionRequest = createAuthRoleRevokePermissionRequest()): AuthRoleRevokePermissionRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.role = r.string();
@@ -4674,15 +4639,14 @@ function createAuthEnableResponse(fields?: Partial<AuthEnableResponse>): AuthEna
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthEnableResponse(r: Reader, end: number): AuthEnableResponse {
-  const m = createAuthEnableResponse();
+function readAuthEnableResponse(r: Reader, end: number, m: AuthEnableResponse = createAuthEnableResponse()): AuthEnableResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -4697,7 +4661,7 @@ function readAuthEnableResponse(r: Reader, end: number): AuthEnableResponse {
 function writeAuthEnableResponse(w: Writer, m: AuthEnableResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -4714,15 +4678,14 @@ function createAuthDisableResponse(fields?: Partial<AuthDisableResponse>): AuthD
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthDisableResponse(r: Reader, end: number): AuthDisableResponse {
-  const m = createAuthDisableResponse();
+function readAuthDisableResponse(r: Reader, end: number, m: AuthDisableResponse = createAuthDisableResponse()): AuthDisableResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -4737,7 +4700,7 @@ function readAuthDisableResponse(r: Reader, end: number): AuthDisableResponse {
 function writeAuthDisableResponse(w: Writer, m: AuthDisableResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -4756,15 +4719,14 @@ function createAuthStatusResponse(fields?: Partial<AuthStatusResponse>): AuthSta
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthStatusResponse(r: Reader, end: number): AuthStatusResponse {
-  const m = createAuthStatusResponse();
+function readAuthStatusResponse(r: Reader, end: number, m: AuthStatusResponse = createAuthStatusResponse()): AuthStatusResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 16:
         m.enabled = r.bool();
@@ -4784,7 +4746,7 @@ function readAuthStatusResponse(r: Reader, end: number): AuthStatusResponse {
 
 function writeAuthStatusResponse(w: Writer, m: AuthStatusResponse): void {
   if (m.authRevision !== 0) {
-    w.int64(m.authRevision);
+    w.uint64(m.authRevision);
     w.tag(24);
   }
   if (m.enabled) {
@@ -4793,7 +4755,7 @@ function writeAuthStatusResponse(w: Writer, m: AuthStatusResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -4811,15 +4773,14 @@ function createAuthenticateResponse(fields?: Partial<AuthenticateResponse>): Aut
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthenticateResponse(r: Reader, end: number): AuthenticateResponse {
-  const m = createAuthenticateResponse();
+function readAuthenticateResponse(r: Reader, end: number, m: AuthenticateResponse = createAuthenticateResponse()): AuthenticateResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
         m.token = r.string();
@@ -4841,7 +4802,7 @@ function writeAuthenticateResponse(w: Writer, m: AuthenticateResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -4858,15 +4819,14 @@ function createAuthUserAddResponse(fields?: Partial<AuthUserAddResponse>): AuthU
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserAddResponse(r: Reader, end: number): AuthUserAddResponse {
-  const m = createAuthUserAddResponse();
+function readAuthUserAddResponse(r: Reader, end: number, m: AuthUserAddResponse = createAuthUserAddResponse()): AuthUserAddResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -4881,7 +4841,7 @@ function readAuthUserAddResponse(r: Reader, end: number): AuthUserAddResponse {
 function writeAuthUserAddResponse(w: Writer, m: AuthUserAddResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -4899,15 +4859,14 @@ function createAuthUserGetResponse(fields?: Partial<AuthUserGetResponse>): AuthU
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserGetResponse(r: Reader, end: number): AuthUserGetResponse {
-  const m = createAuthUserGetResponse();
+function readAuthUserGetResponse(r: Reader, end: number, m: AuthUserGetResponse = createAuthUserGetResponse()): AuthUserGetResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
         m.roles.push(r.string());
@@ -4929,7 +4888,7 @@ function writeAuthUserGetResponse(w: Writer, m: AuthUserGetResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -4946,15 +4905,14 @@ function createAuthUserDeleteResponse(fields?: Partial<AuthUserDeleteResponse>):
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserDeleteResponse(r: Reader, end: number): AuthUserDeleteResponse {
-  const m = createAuthUserDeleteResponse();
+function readAuthUserDeleteResponse(r: Reader, end: number, m: AuthUserDeleteResponse = createAuthUserDeleteResponse()): AuthUserDeleteResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -4969,7 +4927,7 @@ function readAuthUserDeleteResponse(r: Reader, end: number): AuthUserDeleteRespo
 function writeAuthUserDeleteResponse(w: Writer, m: AuthUserDeleteResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -4986,15 +4944,14 @@ function createAuthUserChangePasswordResponse(fields?: Partial<AuthUserChangePas
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserChangePasswordResponse(r: Reader, end: number): AuthUserChangePasswordResponse {
-  const m = createAuthUserChangePasswordResponse();
+function readAuthUserChangePasswordResponse(r: Reader, end: number, m: AuthUserChangePasswordResponse = createAuthUserChangePasswordResponse()): AuthUserChangePasswordResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -5009,7 +4966,7 @@ function readAuthUserChangePasswordResponse(r: Reader, end: number): AuthUserCha
 function writeAuthUserChangePasswordResponse(w: Writer, m: AuthUserChangePasswordResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -5026,15 +4983,14 @@ function createAuthUserGrantRoleResponse(fields?: Partial<AuthUserGrantRoleRespo
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserGrantRoleResponse(r: Reader, end: number): AuthUserGrantRoleResponse {
-  const m = createAuthUserGrantRoleResponse();
+function readAuthUserGrantRoleResponse(r: Reader, end: number, m: AuthUserGrantRoleResponse = createAuthUserGrantRoleResponse()): AuthUserGrantRoleResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -5049,7 +5005,7 @@ function readAuthUserGrantRoleResponse(r: Reader, end: number): AuthUserGrantRol
 function writeAuthUserGrantRoleResponse(w: Writer, m: AuthUserGrantRoleResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -5066,15 +5022,14 @@ function createAuthUserRevokeRoleResponse(fields?: Partial<AuthUserRevokeRoleRes
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserRevokeRoleResponse(r: Reader, end: number): AuthUserRevokeRoleResponse {
-  const m = createAuthUserRevokeRoleResponse();
+function readAuthUserRevokeRoleResponse(r: Reader, end: number, m: AuthUserRevokeRoleResponse = createAuthUserRevokeRoleResponse()): AuthUserRevokeRoleResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -5089,7 +5044,7 @@ function readAuthUserRevokeRoleResponse(r: Reader, end: number): AuthUserRevokeR
 function writeAuthUserRevokeRoleResponse(w: Writer, m: AuthUserRevokeRoleResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -5106,15 +5061,14 @@ function createAuthRoleAddResponse(fields?: Partial<AuthRoleAddResponse>): AuthR
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleAddResponse(r: Reader, end: number): AuthRoleAddResponse {
-  const m = createAuthRoleAddResponse();
+function readAuthRoleAddResponse(r: Reader, end: number, m: AuthRoleAddResponse = createAuthRoleAddResponse()): AuthRoleAddResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -5129,7 +5083,7 @@ function readAuthRoleAddResponse(r: Reader, end: number): AuthRoleAddResponse {
 function writeAuthRoleAddResponse(w: Writer, m: AuthRoleAddResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -5147,15 +5101,14 @@ function createAuthRoleGetResponse(fields?: Partial<AuthRoleGetResponse>): AuthR
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleGetResponse(r: Reader, end: number): AuthRoleGetResponse {
-  const m = createAuthRoleGetResponse();
+function readAuthRoleGetResponse(r: Reader, end: number, m: AuthRoleGetResponse = createAuthRoleGetResponse()): AuthRoleGetResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
         m.perm.push(authpb.Permission.read(r, r.nested()));
@@ -5179,7 +5132,7 @@ function writeAuthRoleGetResponse(w: Writer, m: AuthRoleGetResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -5197,15 +5150,14 @@ function createAuthRoleListResponse(fields?: Partial<AuthRoleListResponse>): Aut
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleListResponse(r: Reader, end: number): AuthRoleListResponse {
-  const m = createAuthRoleListResponse();
+function readAuthRoleListResponse(r: Reader, end: number, m: AuthRoleListResponse = createAuthRoleListResponse()): AuthRoleListResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
         m.roles.push(r.string());
@@ -5227,7 +5179,7 @@ function writeAuthRoleListResponse(w: Writer, m: AuthRoleListResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -5245,15 +5197,14 @@ function createAuthUserListResponse(fields?: Partial<AuthUserListResponse>): Aut
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthUserListResponse(r: Reader, end: number): AuthUserListResponse {
-  const m = createAuthUserListResponse();
+function readAuthUserListResponse(r: Reader, end: number, m: AuthUserListResponse = createAuthUserListResponse()): AuthUserListResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       case 18:
         m.users.push(r.string());
@@ -5275,7 +5226,7 @@ function writeAuthUserListResponse(w: Writer, m: AuthUserListResponse): void {
   }
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -5292,15 +5243,14 @@ function createAuthRoleDeleteResponse(fields?: Partial<AuthRoleDeleteResponse>):
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleDeleteResponse(r: Reader, end: number): AuthRoleDeleteResponse {
-  const m = createAuthRoleDeleteResponse();
+function readAuthRoleDeleteResponse(r: Reader, end: number, m: AuthRoleDeleteResponse = createAuthRoleDeleteResponse()): AuthRoleDeleteResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -5315,7 +5265,7 @@ function readAuthRoleDeleteResponse(r: Reader, end: number): AuthRoleDeleteRespo
 function writeAuthRoleDeleteResponse(w: Writer, m: AuthRoleDeleteResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -5332,15 +5282,14 @@ function createAuthRoleGrantPermissionResponse(fields?: Partial<AuthRoleGrantPer
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleGrantPermissionResponse(r: Reader, end: number): AuthRoleGrantPermissionResponse {
-  const m = createAuthRoleGrantPermissionResponse();
+function readAuthRoleGrantPermissionResponse(r: Reader, end: number, m: AuthRoleGrantPermissionResponse = createAuthRoleGrantPermissionResponse()): AuthRoleGrantPermissionResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -5355,7 +5304,7 @@ function readAuthRoleGrantPermissionResponse(r: Reader, end: number): AuthRoleGr
 function writeAuthRoleGrantPermissionResponse(w: Writer, m: AuthRoleGrantPermissionResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -5372,15 +5321,14 @@ function createAuthRoleRevokePermissionResponse(fields?: Partial<AuthRoleRevokeP
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAuthRoleRevokePermissionResponse(r: Reader, end: number): AuthRoleRevokePermissionResponse {
-  const m = createAuthRoleRevokePermissionResponse();
+function readAuthRoleRevokePermissionResponse(r: Reader, end: number, m: AuthRoleRevokePermissionResponse = createAuthRoleRevokePermissionResponse()): AuthRoleRevokePermissionResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = ResponseHeader.read(r, r.nested());
+        m.header = readResponseHeader(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -5395,7 +5343,7 @@ function readAuthRoleRevokePermissionResponse(r: Reader, end: number): AuthRoleR
 function writeAuthRoleRevokePermissionResponse(w: Writer, m: AuthRoleRevokePermissionResponse): void {
   if (m.header !== undefined) {
     const mark = w.length;
-    ResponseHeader.write(w, m.header);
+    writeResponseHeader(w, m.header);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -5412,15 +5360,14 @@ function createRangeStreamResponse(fields?: Partial<RangeStreamResponse>): Range
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readRangeStreamResponse(r: Reader, end: number): RangeStreamResponse {
-  const m = createRangeStreamResponse();
+function readRangeStreamResponse(r: Reader, end: number, m: RangeStreamResponse = createRangeStreamResponse()): RangeStreamResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.rangeResponse = RangeResponse.read(r, r.nested());
+        m.rangeResponse = readRangeResponse(r, r.nested(), m.rangeResponse);
         break;
       default:
         r.skip(tag);
@@ -5435,7 +5382,7 @@ function readRangeStreamResponse(r: Reader, end: number): RangeStreamResponse {
 function writeRangeStreamResponse(w: Writer, m: RangeStreamResponse): void {
   if (m.rangeResponse !== undefined) {
     const mark = w.length;
-    RangeResponse.write(w, m.rangeResponse);
+    writeRangeResponse(w, m.rangeResponse);
     w.uint32(w.length - mark);
     w.tag(10);
   }

@@ -13,12 +13,11 @@ function createLease(fields?: Partial<Lease>): Lease {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLease(r: Reader, end: number): Lease {
-  const m = createLease();
+function readLease(r: Reader, end: number, m: Lease = createLease()): Lease {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.int64Big();
@@ -65,15 +64,14 @@ function createLeaseInternalRequest(fields?: Partial<LeaseInternalRequest>): Lea
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseInternalRequest(r: Reader, end: number): LeaseInternalRequest {
-  const m = createLeaseInternalRequest();
+function readLeaseInternalRequest(r: Reader, end: number, m: LeaseInternalRequest = createLeaseInternalRequest()): LeaseInternalRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.leaseTimeToLiveRequest = etcdserverpb.LeaseTimeToLiveRequest.read(r, r.nested());
+        m.leaseTimeToLiveRequest = etcdserverpb.LeaseTimeToLiveRequest.read(r, r.nested(), m.leaseTimeToLiveRequest);
         break;
       default:
         r.skip(tag);
@@ -105,15 +103,14 @@ function createLeaseInternalResponse(fields?: Partial<LeaseInternalResponse>): L
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaseInternalResponse(r: Reader, end: number): LeaseInternalResponse {
-  const m = createLeaseInternalResponse();
+function readLeaseInternalResponse(r: Reader, end: number, m: LeaseInternalResponse = createLeaseInternalResponse()): LeaseInternalResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.leaseTimeToLiveResponse = etcdserverpb.LeaseTimeToLiveResponse.read(r, r.nested());
+        m.leaseTimeToLiveResponse = etcdserverpb.LeaseTimeToLiveResponse.read(r, r.nested(), m.leaseTimeToLiveResponse);
         break;
       default:
         r.skip(tag);

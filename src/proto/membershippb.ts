@@ -11,12 +11,11 @@ function createRaftAttributes(fields?: Partial<RaftAttributes>): RaftAttributes 
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readRaftAttributes(r: Reader, end: number): RaftAttributes {
-  const m = createRaftAttributes();
+function readRaftAttributes(r: Reader, end: number, m: RaftAttributes = createRaftAttributes()): RaftAttributes {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.peerUrls.push(r.string());
@@ -57,12 +56,11 @@ function createAttributes(fields?: Partial<Attributes>): Attributes {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readAttributes(r: Reader, end: number): Attributes {
-  const m = createAttributes();
+function readAttributes(r: Reader, end: number, m: Attributes = createAttributes()): Attributes {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.string();
@@ -104,21 +102,20 @@ function createMember(fields?: Partial<Member>): Member {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMember(r: Reader, end: number): Member {
-  const m = createMember();
+function readMember(r: Reader, end: number, m: Member = createMember()): Member {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.uint64Big();
         break;
       case 18:
-        m.raftAttributes = RaftAttributes.read(r, r.nested());
+        m.raftAttributes = readRaftAttributes(r, r.nested(), m.raftAttributes);
         break;
       case 26:
-        m.memberAttributes = Attributes.read(r, r.nested());
+        m.memberAttributes = readAttributes(r, r.nested(), m.memberAttributes);
         break;
       default:
         r.skip(tag);
@@ -133,13 +130,13 @@ function readMember(r: Reader, end: number): Member {
 function writeMember(w: Writer, m: Member): void {
   if (m.memberAttributes !== undefined) {
     const mark = w.length;
-    Attributes.write(w, m.memberAttributes);
+    writeAttributes(w, m.memberAttributes);
     w.uint32(w.length - mark);
     w.tag(26);
   }
   if (m.raftAttributes !== undefined) {
     const mark = w.length;
-    RaftAttributes.write(w, m.raftAttributes);
+    writeRaftAttributes(w, m.raftAttributes);
     w.uint32(w.length - mark);
     w.tag(18);
   }
@@ -160,12 +157,11 @@ function createClusterVersionSetRequest(fields?: Partial<ClusterVersionSetReques
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readClusterVersionSetRequest(r: Reader, end: number): ClusterVersionSetRequest {
-  const m = createClusterVersionSetRequest();
+function readClusterVersionSetRequest(r: Reader, end: number, m: ClusterVersionSetRequest = createClusterVersionSetRequest()): ClusterVersionSetRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.ver = r.string();
@@ -199,18 +195,17 @@ function createClusterMemberAttrSetRequest(fields?: Partial<ClusterMemberAttrSet
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readClusterMemberAttrSetRequest(r: Reader, end: number): ClusterMemberAttrSetRequest {
-  const m = createClusterMemberAttrSetRequest();
+function readClusterMemberAttrSetRequest(r: Reader, end: number, m: ClusterMemberAttrSetRequest = createClusterMemberAttrSetRequest()): ClusterMemberAttrSetRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.memberId = r.uint64Big();
         break;
       case 18:
-        m.memberAttributes = Attributes.read(r, r.nested());
+        m.memberAttributes = readAttributes(r, r.nested(), m.memberAttributes);
         break;
       default:
         r.skip(tag);
@@ -225,7 +220,7 @@ function readClusterMemberAttrSetRequest(r: Reader, end: number): ClusterMemberA
 function writeClusterMemberAttrSetRequest(w: Writer, m: ClusterMemberAttrSetRequest): void {
   if (m.memberAttributes !== undefined) {
     const mark = w.length;
-    Attributes.write(w, m.memberAttributes);
+    writeAttributes(w, m.memberAttributes);
     w.uint32(w.length - mark);
     w.tag(18);
   }
@@ -247,12 +242,11 @@ function createDowngradeInfoSetRequest(fields?: Partial<DowngradeInfoSetRequest>
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readDowngradeInfoSetRequest(r: Reader, end: number): DowngradeInfoSetRequest {
-  const m = createDowngradeInfoSetRequest();
+function readDowngradeInfoSetRequest(r: Reader, end: number, m: DowngradeInfoSetRequest = createDowngradeInfoSetRequest()): DowngradeInfoSetRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.enabled = r.bool();

@@ -15,12 +15,11 @@ function createKeyValue(fields?: Partial<KeyValue>): KeyValue {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readKeyValue(r: Reader, end: number): KeyValue {
-  const m = createKeyValue();
+function readKeyValue(r: Reader, end: number, m: KeyValue = createKeyValue()): KeyValue {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.key = r.bytes();
@@ -90,21 +89,20 @@ function createEvent(fields?: Partial<Event>): Event {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readEvent(r: Reader, end: number): Event {
-  const m = createEvent();
+function readEvent(r: Reader, end: number, m: Event = createEvent()): Event {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.type = r.int32() as Event_EventType;
         break;
       case 18:
-        m.kv = KeyValue.read(r, r.nested());
+        m.kv = readKeyValue(r, r.nested(), m.kv);
         break;
       case 26:
-        m.prevKv = KeyValue.read(r, r.nested());
+        m.prevKv = readKeyValue(r, r.nested(), m.prevKv);
         break;
       default:
         r.skip(tag);
@@ -119,13 +117,13 @@ function readEvent(r: Reader, end: number): Event {
 function writeEvent(w: Writer, m: Event): void {
   if (m.prevKv !== undefined) {
     const mark = w.length;
-    KeyValue.write(w, m.prevKv);
+    writeKeyValue(w, m.prevKv);
     w.uint32(w.length - mark);
     w.tag(26);
   }
   if (m.kv !== undefined) {
     const mark = w.length;
-    KeyValue.write(w, m.kv);
+    writeKeyValue(w, m.kv);
     w.uint32(w.length - mark);
     w.tag(18);
   }

@@ -20,12 +20,11 @@ function createEntry(fields?: Partial<Entry>): Entry {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readEntry(r: Reader, end: number): Entry {
-  const m = createEntry();
+function readEntry(r: Reader, end: number, m: Entry = createEntry()): Entry {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.type = r.int32() as EntryType;
@@ -54,9 +53,9 @@ function writeEntry(w: Writer, m: Entry): void {
     w.bytes(m.data);
     w.tag(34);
   }
-  w.int64(m.index);
+  w.uint64(m.index);
   w.tag(24);
-  w.int64(m.term);
+  w.uint64(m.term);
   w.tag(16);
   w.int32(m.type);
   w.tag(8);
@@ -75,15 +74,14 @@ function createSnapshotMetadata(fields?: Partial<SnapshotMetadata>): SnapshotMet
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readSnapshotMetadata(r: Reader, end: number): SnapshotMetadata {
-  const m = createSnapshotMetadata();
+function readSnapshotMetadata(r: Reader, end: number, m: SnapshotMetadata = createSnapshotMetadata()): SnapshotMetadata {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.confState = ConfState.read(r, r.nested());
+        m.confState = readConfState(r, r.nested(), m.confState);
         break;
       case 16:
         m.index = r.uint64();
@@ -102,13 +100,13 @@ function readSnapshotMetadata(r: Reader, end: number): SnapshotMetadata {
 }
 
 function writeSnapshotMetadata(w: Writer, m: SnapshotMetadata): void {
-  w.int64(m.term);
+  w.uint64(m.term);
   w.tag(24);
-  w.int64(m.index);
+  w.uint64(m.index);
   w.tag(16);
   if (m.confState !== undefined) {
     const mark = w.length;
-    ConfState.write(w, m.confState);
+    writeConfState(w, m.confState);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -126,18 +124,17 @@ function createSnapshot(fields?: Partial<Snapshot>): Snapshot {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readSnapshot(r: Reader, end: number): Snapshot {
-  const m = createSnapshot();
+function readSnapshot(r: Reader, end: number, m: Snapshot = createSnapshot()): Snapshot {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.data = r.bytes();
         break;
       case 18:
-        m.metadata = SnapshotMetadata.read(r, r.nested());
+        m.metadata = readSnapshotMetadata(r, r.nested(), m.metadata);
         break;
       default:
         r.skip(tag);
@@ -152,7 +149,7 @@ function readSnapshot(r: Reader, end: number): Snapshot {
 function writeSnapshot(w: Writer, m: Snapshot): void {
   if (m.metadata !== undefined) {
     const mark = w.length;
-    SnapshotMetadata.write(w, m.metadata);
+    writeSnapshotMetadata(w, m.metadata);
     w.uint32(w.length - mark);
     w.tag(18);
   }
@@ -214,12 +211,11 @@ function createMessage(fields?: Partial<Message>): Message {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readMessage(r: Reader, end: number): Message {
-  const m = createMessage();
+function readMessage(r: Reader, end: number, m: Message = createMessage()): Message {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.type = r.int32() as MessageType;
@@ -240,13 +236,13 @@ function readMessage(r: Reader, end: number): Message {
         m.index = r.uint64();
         break;
       case 58:
-        m.entries.push(Entry.read(r, r.nested()));
+        m.entries.push(readEntry(r, r.nested()));
         break;
       case 64:
         m.commit = r.uint64();
         break;
       case 74:
-        m.snapshot = Snapshot.read(r, r.nested());
+        m.snapshot = readSnapshot(r, r.nested(), m.snapshot);
         break;
       case 80:
         m.reject = r.bool();
@@ -261,7 +257,7 @@ function readMessage(r: Reader, end: number): Message {
         m.vote = r.uint64Big();
         break;
       case 114:
-        m.responses.push(Message.read(r, r.nested()));
+        m.responses.push(readMessage(r, r.nested()));
         break;
       default:
         r.skip(tag);
@@ -276,7 +272,7 @@ function readMessage(r: Reader, end: number): Message {
 function writeMessage(w: Writer, m: Message): void {
   for (let i = m.responses.length - 1; i >= 0; i--) {
     const mark = w.length;
-    Message.write(w, m.responses[i]!);
+    writeMessage(w, m.responses[i]!);
     w.uint32(w.length - mark);
     w.tag(114);
   }
@@ -286,29 +282,29 @@ function writeMessage(w: Writer, m: Message): void {
     w.bytes(m.context);
     w.tag(98);
   }
-  w.int64(m.rejectHint);
+  w.uint64(m.rejectHint);
   w.tag(88);
   w.bool(m.reject);
   w.tag(80);
   if (m.snapshot !== undefined) {
     const mark = w.length;
-    Snapshot.write(w, m.snapshot);
+    writeSnapshot(w, m.snapshot);
     w.uint32(w.length - mark);
     w.tag(74);
   }
-  w.int64(m.commit);
+  w.uint64(m.commit);
   w.tag(64);
   for (let i = m.entries.length - 1; i >= 0; i--) {
     const mark = w.length;
-    Entry.write(w, m.entries[i]!);
+    writeEntry(w, m.entries[i]!);
     w.uint32(w.length - mark);
     w.tag(58);
   }
-  w.int64(m.index);
+  w.uint64(m.index);
   w.tag(48);
-  w.int64(m.logTerm);
+  w.uint64(m.logTerm);
   w.tag(40);
-  w.int64(m.term);
+  w.uint64(m.term);
   w.tag(32);
   w.int64Big(m.from);
   w.tag(24);
@@ -331,12 +327,11 @@ function createHardState(fields?: Partial<HardState>): HardState {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readHardState(r: Reader, end: number): HardState {
-  const m = createHardState();
+function readHardState(r: Reader, end: number, m: HardState = createHardState()): HardState {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.term = r.uint64();
@@ -358,11 +353,11 @@ function readHardState(r: Reader, end: number): HardState {
 }
 
 function writeHardState(w: Writer, m: HardState): void {
-  w.int64(m.commit);
+  w.uint64(m.commit);
   w.tag(24);
   w.int64Big(m.vote);
   w.tag(16);
-  w.int64(m.term);
+  w.uint64(m.term);
   w.tag(8);
 }
 
@@ -388,12 +383,11 @@ function createConfState(fields?: Partial<ConfState>): ConfState {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readConfState(r: Reader, end: number): ConfState {
-  const m = createConfState();
+function readConfState(r: Reader, end: number, m: ConfState = createConfState()): ConfState {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.voters.push(r.uint64Big());
@@ -491,12 +485,11 @@ function createConfChange(fields?: Partial<ConfChange>): ConfChange {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readConfChange(r: Reader, end: number): ConfChange {
-  const m = createConfChange();
+function readConfChange(r: Reader, end: number, m: ConfChange = createConfChange()): ConfChange {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.id = r.uint64Big();
@@ -545,12 +538,11 @@ function createConfChangeSingle(fields?: Partial<ConfChangeSingle>): ConfChangeS
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readConfChangeSingle(r: Reader, end: number): ConfChangeSingle {
-  const m = createConfChangeSingle();
+function readConfChangeSingle(r: Reader, end: number, m: ConfChangeSingle = createConfChangeSingle()): ConfChangeSingle {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.type = r.int32() as ConfChangeType;
@@ -588,18 +580,17 @@ function createConfChangeV2(fields?: Partial<ConfChangeV2>): ConfChangeV2 {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readConfChangeV2(r: Reader, end: number): ConfChangeV2 {
-  const m = createConfChangeV2();
+function readConfChangeV2(r: Reader, end: number, m: ConfChangeV2 = createConfChangeV2()): ConfChangeV2 {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.transition = r.int32() as ConfChangeTransition;
         break;
       case 18:
-        m.changes.push(ConfChangeSingle.read(r, r.nested()));
+        m.changes.push(readConfChangeSingle(r, r.nested()));
         break;
       case 26:
         m.context = r.bytes();
@@ -621,7 +612,7 @@ function writeConfChangeV2(w: Writer, m: ConfChangeV2): void {
   }
   for (let i = m.changes.length - 1; i >= 0; i--) {
     const mark = w.length;
-    ConfChangeSingle.write(w, m.changes[i]!);
+    writeConfChangeSingle(w, m.changes[i]!);
     w.uint32(w.length - mark);
     w.tag(18);
   }

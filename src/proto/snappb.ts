@@ -11,12 +11,11 @@ function createSnapshotFile(fields?: Partial<SnapshotFile>): SnapshotFile {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readSnapshotFile(r: Reader, end: number): SnapshotFile {
-  const m = createSnapshotFile();
+function readSnapshotFile(r: Reader, end: number, m: SnapshotFile = createSnapshotFile()): SnapshotFile {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.crc = r.uint32();

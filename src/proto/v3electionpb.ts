@@ -14,12 +14,11 @@ function createCampaignRequest(fields?: Partial<CampaignRequest>): CampaignReque
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readCampaignRequest(r: Reader, end: number): CampaignRequest {
-  const m = createCampaignRequest();
+function readCampaignRequest(r: Reader, end: number, m: CampaignRequest = createCampaignRequest()): CampaignRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.bytes();
@@ -67,18 +66,17 @@ function createCampaignResponse(fields?: Partial<CampaignResponse>): CampaignRes
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readCampaignResponse(r: Reader, end: number): CampaignResponse {
-  const m = createCampaignResponse();
+function readCampaignResponse(r: Reader, end: number, m: CampaignResponse = createCampaignResponse()): CampaignResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = etcdserverpb.ResponseHeader.read(r, r.nested());
+        m.header = etcdserverpb.ResponseHeader.read(r, r.nested(), m.header);
         break;
       case 18:
-        m.leader = LeaderKey.read(r, r.nested());
+        m.leader = readLeaderKey(r, r.nested(), m.leader);
         break;
       default:
         r.skip(tag);
@@ -93,7 +91,7 @@ function readCampaignResponse(r: Reader, end: number): CampaignResponse {
 function writeCampaignResponse(w: Writer, m: CampaignResponse): void {
   if (m.leader !== undefined) {
     const mark = w.length;
-    LeaderKey.write(w, m.leader);
+    writeLeaderKey(w, m.leader);
     w.uint32(w.length - mark);
     w.tag(18);
   }
@@ -119,12 +117,11 @@ function createLeaderKey(fields?: Partial<LeaderKey>): LeaderKey {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaderKey(r: Reader, end: number): LeaderKey {
-  const m = createLeaderKey();
+function readLeaderKey(r: Reader, end: number, m: LeaderKey = createLeaderKey()): LeaderKey {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.bytes();
@@ -178,12 +175,11 @@ function createLeaderRequest(fields?: Partial<LeaderRequest>): LeaderRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaderRequest(r: Reader, end: number): LeaderRequest {
-  const m = createLeaderRequest();
+function readLeaderRequest(r: Reader, end: number, m: LeaderRequest = createLeaderRequest()): LeaderRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.bytes();
@@ -217,18 +213,17 @@ function createLeaderResponse(fields?: Partial<LeaderResponse>): LeaderResponse 
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLeaderResponse(r: Reader, end: number): LeaderResponse {
-  const m = createLeaderResponse();
+function readLeaderResponse(r: Reader, end: number, m: LeaderResponse = createLeaderResponse()): LeaderResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = etcdserverpb.ResponseHeader.read(r, r.nested());
+        m.header = etcdserverpb.ResponseHeader.read(r, r.nested(), m.header);
         break;
       case 18:
-        m.kv = mvccpb.KeyValue.read(r, r.nested());
+        m.kv = mvccpb.KeyValue.read(r, r.nested(), m.kv);
         break;
       default:
         r.skip(tag);
@@ -266,15 +261,14 @@ function createResignRequest(fields?: Partial<ResignRequest>): ResignRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readResignRequest(r: Reader, end: number): ResignRequest {
-  const m = createResignRequest();
+function readResignRequest(r: Reader, end: number, m: ResignRequest = createResignRequest()): ResignRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.leader = LeaderKey.read(r, r.nested());
+        m.leader = readLeaderKey(r, r.nested(), m.leader);
         break;
       default:
         r.skip(tag);
@@ -289,7 +283,7 @@ function readResignRequest(r: Reader, end: number): ResignRequest {
 function writeResignRequest(w: Writer, m: ResignRequest): void {
   if (m.leader !== undefined) {
     const mark = w.length;
-    LeaderKey.write(w, m.leader);
+    writeLeaderKey(w, m.leader);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -306,15 +300,14 @@ function createResignResponse(fields?: Partial<ResignResponse>): ResignResponse 
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readResignResponse(r: Reader, end: number): ResignResponse {
-  const m = createResignResponse();
+function readResignResponse(r: Reader, end: number, m: ResignResponse = createResignResponse()): ResignResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = etcdserverpb.ResponseHeader.read(r, r.nested());
+        m.header = etcdserverpb.ResponseHeader.read(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);
@@ -347,15 +340,14 @@ function createProclaimRequest(fields?: Partial<ProclaimRequest>): ProclaimReque
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readProclaimRequest(r: Reader, end: number): ProclaimRequest {
-  const m = createProclaimRequest();
+function readProclaimRequest(r: Reader, end: number, m: ProclaimRequest = createProclaimRequest()): ProclaimRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.leader = LeaderKey.read(r, r.nested());
+        m.leader = readLeaderKey(r, r.nested(), m.leader);
         break;
       case 18:
         m.value = r.bytes();
@@ -377,7 +369,7 @@ function writeProclaimRequest(w: Writer, m: ProclaimRequest): void {
   }
   if (m.leader !== undefined) {
     const mark = w.length;
-    LeaderKey.write(w, m.leader);
+    writeLeaderKey(w, m.leader);
     w.uint32(w.length - mark);
     w.tag(10);
   }
@@ -394,15 +386,14 @@ function createProclaimResponse(fields?: Partial<ProclaimResponse>): ProclaimRes
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readProclaimResponse(r: Reader, end: number): ProclaimResponse {
-  const m = createProclaimResponse();
+function readProclaimResponse(r: Reader, end: number, m: ProclaimResponse = createProclaimResponse()): ProclaimResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = etcdserverpb.ResponseHeader.read(r, r.nested());
+        m.header = etcdserverpb.ResponseHeader.read(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);

@@ -12,12 +12,11 @@ function createLockRequest(fields?: Partial<LockRequest>): LockRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLockRequest(r: Reader, end: number): LockRequest {
-  const m = createLockRequest();
+function readLockRequest(r: Reader, end: number, m: LockRequest = createLockRequest()): LockRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.name = r.bytes();
@@ -58,15 +57,14 @@ function createLockResponse(fields?: Partial<LockResponse>): LockResponse {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readLockResponse(r: Reader, end: number): LockResponse {
-  const m = createLockResponse();
+function readLockResponse(r: Reader, end: number, m: LockResponse = createLockResponse()): LockResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = etcdserverpb.ResponseHeader.read(r, r.nested());
+        m.header = etcdserverpb.ResponseHeader.read(r, r.nested(), m.header);
         break;
       case 18:
         m.key = r.bytes();
@@ -105,12 +103,11 @@ function createUnlockRequest(fields?: Partial<UnlockRequest>): UnlockRequest {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readUnlockRequest(r: Reader, end: number): UnlockRequest {
-  const m = createUnlockRequest();
+function readUnlockRequest(r: Reader, end: number, m: UnlockRequest = createUnlockRequest()): UnlockRequest {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
         m.key = r.bytes();
@@ -143,15 +140,14 @@ function createUnlockResponse(fields?: Partial<UnlockResponse>): UnlockResponse 
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readUnlockResponse(r: Reader, end: number): UnlockResponse {
-  const m = createUnlockResponse();
+function readUnlockResponse(r: Reader, end: number, m: UnlockResponse = createUnlockResponse()): UnlockResponse {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 10:
-        m.header = etcdserverpb.ResponseHeader.read(r, r.nested());
+        m.header = etcdserverpb.ResponseHeader.read(r, r.nested(), m.header);
         break;
       default:
         r.skip(tag);

@@ -13,12 +13,11 @@ function createRecord(fields?: Partial<Record>): Record {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readRecord(r: Reader, end: number): Record {
-  const m = createRecord();
+function readRecord(r: Reader, end: number, m: Record = createRecord()): Record {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.type = r.int64();
@@ -63,12 +62,11 @@ function createSnapshot(fields?: Partial<Snapshot>): Snapshot {
   return fields === undefined ? m : Object.assign(m, fields);
 }
 
-function readSnapshot(r: Reader, end: number): Snapshot {
-  const m = createSnapshot();
+function readSnapshot(r: Reader, end: number, m: Snapshot = createSnapshot()): Snapshot {
   const outer = r.end;
   r.end = end;
   while (r.pos < end) {
-    const tag = r.uint32();
+    const tag = r.tag();
     switch (tag) {
       case 8:
         m.index = r.uint64();
@@ -77,7 +75,7 @@ function readSnapshot(r: Reader, end: number): Snapshot {
         m.term = r.uint64();
         break;
       case 26:
-        m.confState = raftpb.ConfState.read(r, r.nested());
+        m.confState = raftpb.ConfState.read(r, r.nested(), m.confState);
         break;
       default:
         r.skip(tag);
@@ -96,9 +94,9 @@ function writeSnapshot(w: Writer, m: Snapshot): void {
     w.uint32(w.length - mark);
     w.tag(26);
   }
-  w.int64(m.term);
+  w.uint64(m.term);
   w.tag(16);
-  w.int64(m.index);
+  w.uint64(m.index);
   w.tag(8);
 }
 

@@ -38,10 +38,11 @@ function keysPut(content: WalContent): string[] {
   return content.entries.flatMap((entry) => {
     if (entry.type !== EntryType.EntryNormal) return [];
     try {
-      const { put } = InternalRaftRequest.decode(entry.data);
-      return put === undefined ? [] : [Buffer.from(put.key).toString()];
+      const { header, put } = InternalRaftRequest.decode(entry.data);
+      return header === undefined || put === undefined ? [] : [Buffer.from(put.key).toString()];
     } catch (error) {
-      // Up to 3.5 members also propose requests of the v2 store (attributes, version, SYNC), which are another message.
+      // Up to 3.5 members also propose requests of the v2 store (attributes, version, SYNC), which are another message:
+      // it has no header, and most do not decode as this one.
       if (error instanceof ProtobufError) return [];
       throw error;
     }
