@@ -41,5 +41,12 @@ export function humanBytes(bytes: number): string {
   if (bytes < 10) return `${bytes} B`;
   const exponent = Math.min(SIZE_UNITS.length - 1, Math.floor(Math.log(bytes) / Math.log(1000)));
   const value = Math.floor((bytes / 1000 ** exponent) * 10 + 0.5) / 10;
-  return `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ${SIZE_UNITS[exponent]}`;
+  return `${value < 10 ? value.toFixed(1) : roundToEven(value)} ${SIZE_UNITS[exponent]}`;
+}
+
+/** As Go's `%.0f` rounds: halves go to the even neighbour. */
+function roundToEven(value: number): number {
+  const whole = Math.floor(value);
+  if (value - whole !== 0.5) return Math.round(value);
+  return whole % 2 === 0 ? whole : whole + 1;
 }

@@ -18,14 +18,15 @@ export async function keepAliveOnce(cluster: Cluster, id: bigint, timeoutMs: num
   throw new ExitError(EXIT.badConnection, "etcdserver: requested lease not found");
 }
 
-/** Renews a lease three times in its life, yielding each answer, until it is gone. */
+/** Renews a lease three times in its life, yielding each answer, until it is gone or `signal` fires. */
 export async function* keepAlive(
   cluster: Cluster,
   id: bigint,
   clock: Clock,
+  signal?: AbortSignal,
 ): AsyncGenerator<LeaseKeepAliveResponse, void, void> {
   let expiresAtMs = Number.POSITIVE_INFINITY;
-  while (clock.nowMs() < expiresAtMs) {
+  while (clock.nowMs() < expiresAtMs && !signal?.aborted) {
     let stream: RawStream<LeaseKeepAliveRequest, LeaseKeepAliveResponse> | undefined;
     try {
       stream = await cluster.stream(LeaseService.LeaseKeepAlive, { requireLeader: true });
@@ -34,7 +35,8 @@ export async function* keepAlive(
         if (response.ttl <= 0) return;
         expiresAtMs = clock.nowMs() + response.ttl * 1000;
         yield response;
-        await new Promise<void>((resolve) => clock.after((response.ttl * 1000) / 3, resolve));
+        await pause(clock, (response.ttl * 1000) / 3, signal);
+        if (signal?.aborted) return;
         await stream.send({ id });
       }
     } catch (error) {
@@ -43,8 +45,19 @@ export async function* keepAlive(
       stream?.cancel();
     }
     cluster.moveOn();
-    await new Promise<void>((resolve) => clock.after(RETRY_WAIT_MS, resolve));
+    await pause(clock, RETRY_WAIT_MS, signal);
   }
+}
+
+/** Resolves after the time, or at once when the signal fires. */
+function pause(clock: Clock, ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = clock.after(ms, resolve);
+    signal?.addEventListener("abort", () => {
+      timer.cancel();
+      resolve();
+    });
+  });
 }
 
 /** A lease of this process. */
@@ -52,13 +65,16 @@ export interface Session {
   readonly lease: bigint;
   /** Resolves when the lease is gone. */
   readonly ended: Promise<void>;
+  /** Stops renewing the lease, which then ends by itself. */
+  abandon(): void;
 }
 
-/** Creates a lease and keeps it alive for as long as the process lives. */
+/** Creates a lease and keeps it alive until it is abandoned. */
 export async function openSession(cluster: Cluster, clock: Clock, ttlS: number): Promise<Session> {
   const { id } = await cluster.call(LeaseService.LeaseGrant, { ttl: ttlS });
+  const abandoned = new AbortController();
   const renew = async () => {
-    for await (const _ of keepAlive(cluster, id, clock));
+    for await (const _ of keepAlive(cluster, id, clock, abandoned.signal));
   };
-  return { lease: id, ended: renew().catch(() => {}) };
+  return { lease: id, ended: renew().catch(() => {}), abandon: () => abandoned.abort() };
 }

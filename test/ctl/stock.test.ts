@@ -209,6 +209,29 @@ const STEPS: readonly Step[] = [
   $("user list --user root:pw", {}),
   $("auth disable --user root:pw"),
   $("role delete r"),
+  ...["simple", "json", "fields"].map((format) => $(`lease grant 100 -w ${format}`)),
+  $("lease grant 100 -w protobuf"),
+  $("lease grant 0"),
+  $("lease revoke 1 -w protobuf"),
+  $("move-leader 1"),
+  $("downgrade validate", { since37: true }),
+  $("downgrade validate 3.5", { since37: true }),
+  $("downgrade validate x", { since37: true }),
+  $("downgrade enable 3.6", { since37: true }),
+  $("downgrade enable 3.6", { since37: true }),
+  $("endpoint status -w json", { since37: true }),
+  $("downgrade cancel -w json", { since37: true }),
+  $("downgrade cancel", { since37: true }),
+  $("member add l --peer-urls http://127.0.0.1:9 --learner", { since37: true }),
+  $("member add m --peer-urls http://127.0.0.1:9", { since37: true }),
+  $("member add m --peer-urls nonsense"),
+  $("get --stream a", { since37: true }),
+  $("get --stream --prefix  -w json", { since37: true }),
+  $("put hex \\x61 --hex"),
+  $("put hex v2 --prev-kv --hex"),
+  $("help get", { ownHelp: true }),
+  $("g a"),
+  $("member l -w json --consistency s", { since37: true }),
   $("user delete u -w json"),
 ];
 
@@ -274,6 +297,7 @@ function plain(
         .replace(/took = \S+|took \S+|"took":"[^"]*"|"Took" : \S+/g, "TOOK")
         .replace(/"(raftIndex|raftAppliedIndex|dbSize|dbSizeInUse)":\d+/g, '"$1":N')
         .replace(/"(RaftIndex|RaftAppliedIndex|DBSize|DBSizeInUse)" : \d+/g, '"$1" : N')
+        .replace(/lease [0-9a-f]{16} granted|"ID":\d{15,}|"ID" : \d{15,}|Member +[0-9a-f]+ added/g, "NEW")
         .replace(/"hash":\d+|"Hash" : \d+/g, "HASH")
     );
   };

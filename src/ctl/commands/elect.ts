@@ -6,7 +6,7 @@ import type { Ctl, CtlCommand } from "../ctl.ts";
 import { badArgs, EXIT, ExitError } from "../exit.ts";
 import { awaitTurn, first, ifCreatedAt, joinQueue } from "../queue.ts";
 import { prefixEnd } from "../ranges.ts";
-import { openSession } from "../session.ts";
+import { openSession, type Session } from "../session.ts";
 import { WatchStream } from "../watch-stream.ts";
 
 const SESSION_TTL_S = 60;
@@ -26,12 +26,24 @@ export const elect: CtlCommand = {
     if (proposal !== undefined && listen) throw badArgs("proposal given but -l is set");
     const cluster = await ctl.cluster();
     if (proposal === undefined) await Promise.race([observe(ctl, cluster, election), ctl.io.interrupted()]);
-    else await campaign(ctl, cluster, election, encodeLossless(proposal));
+    else {
+      const session = await openSession(cluster, ctl.io.clock, SESSION_TTL_S);
+      try {
+        await campaign(ctl, cluster, session, election, encodeLossless(proposal));
+      } finally {
+        session.abandon();
+      }
+    }
   },
 };
 
-async function campaign(ctl: Ctl, cluster: Cluster, election: string, proposal: Buffer): Promise<void> {
-  const session = await openSession(cluster, ctl.io.clock, SESSION_TTL_S);
+async function campaign(
+  ctl: Ctl,
+  cluster: Cluster,
+  session: Session,
+  election: string,
+  proposal: Buffer,
+): Promise<void> {
   const interrupted = ctl.io.interrupted();
   const place = await joinQueue(cluster, election, session.lease, proposal);
   const resign = async () => {

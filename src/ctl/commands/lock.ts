@@ -4,7 +4,7 @@ import type { Cluster } from "../connection.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
 import { badArgs, EXIT, ExitError } from "../exit.ts";
 import { awaitTurn, joinQueue, type Place } from "../queue.ts";
-import { openSession } from "../session.ts";
+import { openSession, type Session } from "../session.ts";
 
 export const lock: CtlCommand = {
   name: "lock",
@@ -18,26 +18,40 @@ program finds the key of the lock in ETCD_LOCK_KEY and the revision it was taken
     if (name === undefined) throw badArgs("lock takes a lock name argument and an optional command to execute");
     const cluster = await ctl.cluster();
     const session = await openSession(cluster, ctl.io.clock, ctl.flags.number("ttl"));
-    const interrupted = ctl.io.interrupted();
-    const place = await joinQueue(cluster, name, session.lease, Buffer.alloc(0));
-    const outcome = await Promise.race([
-      awaitTurn(cluster, ctl.io.clock, name, place).then(() => "locked" as const),
-      interrupted.then(() => "interrupted" as const),
-    ]);
-    if (outcome === "interrupted") {
-      await unlock(cluster, place);
-      throw new ExitError(EXIT.error, "context canceled");
+    try {
+      await holdLock(ctl, cluster, session, name, program);
+    } finally {
+      session.abandon();
     }
-    // The lease may have ended, and with it the place in the queue, during the wait.
-    const held = await cluster.call(KVService.Range, { key: place.key });
-    if (held.kvs.length === 0) throw new ExitError(EXIT.error, "mutex: session is expired");
-    if (program.length > 0) return runLocked(ctl, cluster, place, program);
-    ctl.show("get", held);
-    const end = await Promise.race([interrupted, session.ended.then(() => "expired" as const)]);
-    if (end === "expired") throw new ExitError(EXIT.error, "session expired");
-    await unlock(cluster, place);
   },
 };
+
+async function holdLock(
+  ctl: Ctl,
+  cluster: Cluster,
+  session: Session,
+  name: string,
+  program: readonly string[],
+): Promise<void> {
+  const interrupted = ctl.io.interrupted();
+  const place = await joinQueue(cluster, name, session.lease, Buffer.alloc(0));
+  const outcome = await Promise.race([
+    awaitTurn(cluster, ctl.io.clock, name, place).then(() => "locked" as const),
+    interrupted.then(() => "interrupted" as const),
+  ]);
+  if (outcome === "interrupted") {
+    await unlock(cluster, place);
+    throw new ExitError(EXIT.error, "context canceled");
+  }
+  // The lease may have ended, and with it the place in the queue, during the wait.
+  const held = await cluster.call(KVService.Range, { key: place.key });
+  if (held.kvs.length === 0) throw new ExitError(EXIT.error, "mutex: session is expired");
+  if (program.length > 0) return runLocked(ctl, cluster, place, program);
+  ctl.show("get", held);
+  const end = await Promise.race([interrupted, session.ended.then(() => "expired" as const)]);
+  if (end === "expired") throw new ExitError(EXIT.error, "session expired");
+  await unlock(cluster, place);
+}
 
 async function runLocked(ctl: Ctl, cluster: Cluster, place: Place, program: readonly string[]): Promise<void> {
   const [file, ...args] = program;

@@ -1,9 +1,11 @@
 /** `etcdctl member` */
 import { ParseError, parseUint64 } from "../../base/number-text.ts";
 import { quote } from "../../base/quote.ts";
+import { GoValueError } from "../../config/go-value.ts";
+import { parseUrls } from "../../config/url.ts";
 import { ClusterService } from "../../proto/etcdserverpb.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
-import { badArgs } from "../exit.ts";
+import { badArgs, EXIT, ExitError } from "../exit.ts";
 import { isSerializable } from "./get.ts";
 
 const add: CtlCommand = {
@@ -23,7 +25,7 @@ const add: CtlCommand = {
     }
     const peerUrls = ctl.flags.string("peer-urls");
     if (peerUrls === "") throw badArgs("member peer urls not provided");
-    const request = { peerUrls: peerUrls.split(","), isLearner: ctl.flags.bool("learner") };
+    const request = { peerUrls: urlsOf(peerUrls), isLearner: ctl.flags.bool("learner") };
     const response = await ctl.call(ClusterService.MemberAdd, request);
     ctl.show("memberAdd", response);
     if (ctl.format !== "simple") return;
@@ -57,7 +59,7 @@ const update: CtlCommand = {
     const id = memberArgument(ctl);
     const peerUrls = ctl.flags.string("peer-urls");
     if (peerUrls === "") throw badArgs("member peer urls not provided");
-    const response = await ctl.call(ClusterService.MemberUpdate, { id, peerUrls: peerUrls.split(",") });
+    const response = await ctl.call(ClusterService.MemberUpdate, { id, peerUrls: urlsOf(peerUrls) });
     ctl.show("memberUpdate", { id, response });
   },
 };
@@ -88,6 +90,17 @@ export const member: CtlCommand = {
   short: "Lists and changes the members",
   commands: [add, remove, update, list, promote],
 };
+
+/** Throws ExitError where one is not a URL that a member can have. */
+function urlsOf(list: string): string[] {
+  try {
+    parseUrls(list);
+    return list.split(",");
+  } catch (error) {
+    if (error instanceof GoValueError) throw new ExitError(EXIT.error, error.message);
+    throw error;
+  }
+}
 
 function memberArgument(ctl: Ctl): bigint {
   const [text, ...more] = ctl.args;
