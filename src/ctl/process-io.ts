@@ -50,6 +50,13 @@ export function processIo(args: Io["args"], env: Io["env"]): Io {
   };
 }
 
+/** Resolves once everything printed has left the process: ending it before would cut off what a pipe did not take yet. */
+export async function flushOutput(): Promise<void> {
+  for (const stream of [process.stdout, process.stderr]) {
+    await new Promise<void>((resolve) => stream.write("", () => resolve()));
+  }
+}
+
 const ENTER = new Set([10, 13]);
 const BACKSPACE = new Set([8, 127]);
 const INTERRUPT = 3;

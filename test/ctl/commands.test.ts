@@ -235,6 +235,14 @@ test("a request above the limit is not sent", { skip }, async () => {
   assert.match(limited.stderr, /larger than max/);
 });
 
+test("all of a large value goes through a pipe", { skip }, async () => {
+  const value = "v".repeat(1_000_000);
+  await at("put large", { input: value });
+  const child = ctlProcess(["--endpoints", server.endpoint, "get", "large"]);
+  assert.equal(await child.code, 0);
+  assert.equal(child.printed(), `large\n${value}\n`);
+});
+
 test("variables stand in for flags that are not given", { skip }, async () => {
   await at("put env v");
   const env = { ETCDCTL_ENDPOINTS: server.endpoint, ETCDCTL_WRITE_OUT: "fields", ETCDCTL_API: "3" };
