@@ -26,7 +26,7 @@ export interface ConnectOptions {
   readonly tls?: TlsOptions;
   /** Sent with every call, as `token` is once authentication is enabled. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Milliseconds between HTTP/2 pings of an idle connection; none when absent. */
+  /** Milliseconds between HTTP/2 pings while calls are under way; none when absent. Without calls etcd forbids pings. */
   readonly keepAliveMs?: number;
   /** Milliseconds that the answer to a ping may take. */
   readonly keepAliveTimeoutMs?: number;
@@ -133,10 +133,7 @@ class Connection implements RawClient {
       "grpc.initial_reconnect_backoff_ms": 100,
       "grpc.max_reconnect_backoff_ms": 1000,
     };
-    if (options.keepAliveMs !== undefined) {
-      channel["grpc.keepalive_time_ms"] = options.keepAliveMs;
-      channel["grpc.keepalive_permit_without_calls"] = 1;
-    }
+    if (options.keepAliveMs !== undefined) channel["grpc.keepalive_time_ms"] = options.keepAliveMs;
     if (options.keepAliveTimeoutMs !== undefined) channel["grpc.keepalive_timeout_ms"] = options.keepAliveTimeoutMs;
     if (tls?.serverName !== undefined) channel["grpc.ssl_target_name_override"] = tls.serverName;
     this.#client = new grpc.Client(target, credentials(tls), channel);
