@@ -35,13 +35,15 @@ export function isRpcError(error: unknown): error is RpcError {
 
 const CANCELLED = 1;
 const DEADLINE_EXCEEDED = 4;
+const UNIMPLEMENTED = 12;
 export const PERMISSION_DENIED = 7;
 export const UNAVAILABLE = 14;
 
 /** One line: the server's own text where it gave one. */
 export function describeError(error: unknown): string {
   if (isRpcError(error)) {
-    if (error.details.startsWith("etcdserver: ")) return error.details;
+    // etcd's errors stand for themselves; a call that the server does not have is not one of them.
+    if (error.details.startsWith("etcdserver: ") && error.code !== UNIMPLEMENTED) return error.details;
     if (error.code === DEADLINE_EXCEEDED) return "context deadline exceeded";
     if (error.code === CANCELLED) return "context canceled";
     return error.message;
