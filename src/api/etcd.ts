@@ -1,3 +1,4 @@
+import * as fs from "node:fs";
 import * as net from "node:net";
 import type { Logger } from "../base/log.ts";
 import { formatId } from "../membership/member.ts";
@@ -88,17 +89,22 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
     for (const host of grpcHosts) host.serve((socket) => rpc.grpc.handleConnection(socket));
     for (const host of httpHosts) host.serve((socket) => rpc.http.handleConnection(socket, Buffer.alloc(0)));
     for (const host of metricsHosts) host.serve((socket) => rpc.metrics.handleConnection(socket, Buffer.alloc(0)));
+    let closed: Promise<void> | undefined;
+    const close = async (graceMs: number): Promise<void> => {
+      listeners.close();
+      rpc.health.shutDown();
+      await Promise.all([rpc.http.close(graceMs), rpc.metrics.close(graceMs), rpc.grpc.close(graceMs)]);
+      await started.stop();
+    };
     const urls = (hosts: readonly Listener[]): string[] => hosts.map(({ url }) => url);
     return {
       server,
       clientAddresses: urls(grpcHosts),
       clientHttpAddresses: urls(httpHosts),
       metricsAddresses: urls(metricsHosts),
-      async close(graceMs = CLOSE_GRACE_MS) {
-        listeners.close();
-        rpc.health.shutDown();
-        await Promise.all([rpc.http.close(graceMs), rpc.metrics.close(graceMs), rpc.grpc.close(graceMs)]);
-        await started.stop();
+      close(graceMs = CLOSE_GRACE_MS) {
+        closed ??= close(graceMs);
+        return closed;
       },
     };
   } catch (error) {
@@ -226,13 +232,16 @@ class Listeners {
   async #bind(address: ListenAddress): Promise<Listener> {
     const server = net.createServer({ noDelay: true, keepAlive: true });
     this.#servers.push(server);
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", (error: NodeJS.ErrnoException) =>
-        reject(new Error(listenProblem(address, error), { cause: error })),
-      );
-      if (address.kind === "unix") server.listen(address.path, resolve);
-      else server.listen({ host: address.host, port: address.port, backlog: 1024 }, resolve);
-    });
+    try {
+      await listen(server, address).catch(async (error: NodeJS.ErrnoException) => {
+        if (address.kind !== "unix" || error.code !== "EADDRINUSE" || !(await removeStaleSocket(address.path)))
+          throw error;
+        this.#logger.info("removed the unix socket of a process that is gone", { path: address.path });
+        await listen(server, address);
+      });
+    } catch (error) {
+      throw new Error(listenProblem(address, error as NodeJS.ErrnoException), { cause: error });
+    }
     server.on("error", (error) => this.#logger.warn("failed to accept a connection", { error: error.message }));
     const listener = new Listener(server, address, this.#logger);
     this.#listeners.push(listener);
@@ -245,11 +254,40 @@ class Listeners {
   }
 }
 
+function listen(server: net.Server, address: ListenAddress): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    const listening = (): void => {
+      server.off("error", reject);
+      resolve();
+    };
+    if (address.kind === "unix") server.listen(address.path, listening);
+    else server.listen({ host: address.host, port: address.port, backlog: 1024 }, listening);
+  });
+}
+
+/**
+ * Removes a socket file that nobody listens on, as a killed process leaves it, and tells whether it did. etcd removes
+ * any file there; one that somebody answers on, or that is no socket, is kept.
+ */
+async function removeStaleSocket(path: string): Promise<boolean> {
+  const refused = await new Promise<boolean>((resolve) => {
+    const probe = net.connect(path, () => {
+      probe.destroy();
+      resolve(false);
+    });
+    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
+  });
+  if (!refused || !fs.lstatSync(path).isSocket()) return false;
+  fs.rmSync(path, { force: true });
+  return true;
+}
+
 function listenProblem(address: ListenAddress, error: NodeJS.ErrnoException): string {
   const where = address.kind === "unix" ? address.path : `tcp ${address.host}:${address.port}`;
   switch (error.code) {
     case "EADDRINUSE":
-      return `listen ${where}: bind: address already in use: another process listens there (see: ss -ltnp), stop it or choose another URL`;
+      return `listen ${where}: bind: address already in use: another process listens there (see: ss ${address.kind === "unix" ? "-lxp" : "-ltnp"}), stop it or choose another URL`;
     case "EACCES":
       return `listen ${where}: permission denied: choose a port above 1023 or a path that this user may write`;
     case "EADDRNOTAVAIL":

@@ -1,20 +1,15 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type InProcess, startInProcess } from "../harness/in-process.ts";
-import { findProgram, requireStockEtcd, run, stockEtcd } from "../harness/programs.ts";
+import { requireStockEtcd, stockEtcd, stockEtcdVersion } from "../harness/programs.ts";
 import { type Server, startServer } from "../harness/server.ts";
 import { type GatewayRequest, requests, watches } from "./gateway-requests.ts";
 
 /** KVORUM_STOCK_ETCD chooses the etcd to compare with. Before 3.7 its gateway answered in another style. */
-async function skipReason(): Promise<string | false> {
-  const missing = requireStockEtcd();
-  if (missing !== false) return missing;
-  const { stdout } = await run(stockEtcd(), ["--version"]);
-  const version = /Version: (\S+)/.exec(stdout.toString())?.[1] ?? "unknown";
-  return /^3\.[7-9]/.test(version) ? false : `${findProgram(stockEtcd().file)} is of version ${version}, not 3.7`;
-}
+const version = await stockEtcdVersion();
+const skip = version !== undefined && version < 3.007 ? `stock etcd is ${version}, before 3.7` : requireStockEtcd();
 
-describe("the JSON gateway beside stock etcd's", { skip: await skipReason() }, () => {
+describe("the JSON gateway beside stock etcd's", { skip }, () => {
   let stock: Server;
   let ours: InProcess;
   before(async () => {

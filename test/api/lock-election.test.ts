@@ -5,7 +5,7 @@ import { DeleteRangeRequest, KVService, LeaseService } from "../../src/proto/etc
 import { ElectionService, type LeaderKey, type LeaderResponse } from "../../src/proto/v3electionpb.ts";
 import { LockService } from "../../src/proto/v3lockpb.ts";
 import { startInProcess } from "../harness/in-process.ts";
-import { requireStockEtcd, stockEtcd } from "../harness/programs.ts";
+import { requireStockEtcd, stockEtcd, stockEtcdVersion } from "../harness/programs.ts";
 import { startServer } from "../harness/server.ts";
 import { waitFor } from "../harness/wait.ts";
 import { bytes, text } from "../server/requests.ts";
@@ -16,10 +16,10 @@ interface Target {
 }
 
 /** Stock etcd has to pass the same tests, or they would test something else than its behaviour. */
-locksAndElections("this server", false, () => startInProcess());
-locksAndElections("stock etcd", requireStockEtcd(), () => startServer(stockEtcd()));
+locksAndElections("this server", false, () => startInProcess(), 3.007);
+locksAndElections("stock etcd", requireStockEtcd(), () => startServer(stockEtcd()), (await stockEtcdVersion()) ?? 0);
 
-function locksAndElections(name: string, skip: string | false, start: () => Promise<Target>): void {
+function locksAndElections(name: string, skip: string | false, start: () => Promise<Target>, version: number): void {
   describe(`locks and elections of ${name}`, { skip }, () => {
     let target: Target;
     let client: RawClient;
@@ -90,7 +90,8 @@ function locksAndElections(name: string, skip: string | false, start: () => Prom
       await waitFor("it left", async () => (await keysUnder("queue")).length === 1);
     });
 
-    test("one whose place in the queue expired does not get the lock", async () => {
+    const skipExpired = version < 3.005 && "etcd before 3.5 gave the lock to the session that had expired";
+    test("one whose place in the queue expired does not get the lock", { skip: skipExpired }, async () => {
       const [holder, waiter] = [await lease(), await lease()];
       const key = await lock("expired", holder);
       const waiting = lock("expired", waiter);

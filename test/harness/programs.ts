@@ -59,6 +59,14 @@ export function requireStockEtcd(): string | false {
   return requireProgram(process.env["KVORUM_STOCK_ETCD"] || "etcd");
 }
 
+/** Version of stock etcd as one number, 3.7.1 as 3.007; undefined when there is none. */
+export async function stockEtcdVersion(): Promise<number | undefined> {
+  if (findProgram(stockEtcd().file) === undefined) return undefined;
+  const { stdout } = await run(stockEtcd(), ["--version"]);
+  const [, major, minor] = /Version: (\d+)\.(\d+)/.exec(stdout.toString()) ?? [];
+  return Number(major) + Number(minor) / 1000;
+}
+
 export interface Result {
   readonly code: number;
   readonly stdout: Buffer;
