@@ -119,7 +119,8 @@ export function checkFile(path: string): void {
     if (size === 0) return;
     const first = readHeader(fd, 0);
     const second = first === undefined ? undefined : readHeader(fd, first.pageSize);
-    if (first === undefined || second === undefined) throw corrupt(path, "it is not an LMDB database");
+    if (first === undefined || second === undefined)
+      throw isBolt(fd) ? foreign(path) : corrupt(path, "it is not an LMDB database");
     const latest = first.txnId > second.txnId ? first : second;
     const expected = (latest.lastPage + 1) * latest.pageSize;
     // LMDB does not write free pages at the end, so a whole file may be a little short. What is missing reads as zeros.
@@ -143,6 +144,20 @@ function readHeader(fd: number, position: number): Header | undefined {
   const pageSize = bytes.readUInt32LE(48);
   if (pageSize < 256 || pageSize > 65536 || (pageSize & (pageSize - 1)) !== 0) return undefined;
   return { pageSize, lastPage: Number(bytes.readBigUInt64LE(144)), txnId: Number(bytes.readBigUInt64LE(152)) };
+}
+
+/** Both metas of a bbolt file begin with its magic number, the first of them behind a page header of 16 bytes. */
+function isBolt(fd: number): boolean {
+  const bytes = Buffer.alloc(20);
+  return fs.readSync(fd, bytes, 0, bytes.length, 0) === bytes.length && bytes.readUInt32LE(16) === 0xed0cdaed;
+}
+
+function foreign(path: string): BackendError {
+  return new BackendError(
+    "ERR_BACKEND_CORRUPT",
+    `the database ${path} is a bbolt file, of stock etcd: nothing is wrong with it, but this server cannot open it. ` +
+      "Start it with an empty --data-dir; the directory stays usable for stock etcd",
+  );
 }
 
 export function corrupt(path: string, reason: string, cause?: unknown): BackendError {

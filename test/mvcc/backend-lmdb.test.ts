@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, copyFile, mkdtemp, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, test } from "node:test";
@@ -232,6 +232,15 @@ test("a file that is not a database is refused, an empty one is taken", async ()
   assert.throws(() => open(path), withCode("ERR_BACKEND_CORRUPT", path));
   await writeFile(path, "");
   await open(path).close();
+});
+
+test("the database of a stock member is named as that, not called damaged", async () => {
+  const path = join(await tempDir(), "db");
+  const file = Buffer.alloc(8192);
+  file.writeUInt32LE(0xed0cdaed, 16);
+  await writeFile(path, file);
+  assert.throws(() => open(path), /is a bbolt file, of stock etcd: nothing is wrong with it/);
+  assert.deepEqual(await readFile(path), file);
 });
 
 test("a file that was cut off is refused with an error, not with the death of the process", async () => {

@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -204,6 +214,47 @@ test("a port that is taken ends the start with 1 and says which", async (t) => {
   const last = running.entries().find(({ level }) => level === "fatal");
   assert.equal(last?.msg, "discovery failed");
   assert.match(String(last?.["error"]), new RegExp(`listen tcp 127.0.0.1:${port}: bind: address already in use`));
+});
+
+test("a data directory that is a file ends the start with 1 and the reason, not with a stack of Node's", async (t) => {
+  const file = join(tempDir(t), "data");
+  writeFileSync(file, "");
+  const { code, stderr } = await run(etcd, [
+    ...SOMEWHERE,
+    "--listen-peer-urls=http://127.0.0.1:0",
+    `--data-dir=${file}`,
+  ]);
+  assert.equal(code, 1);
+  const last = JSON.parse(stderr.trim().split("\n").at(-1)!);
+  assert.deepEqual([last.level, last.msg], ["fatal", "discovery failed"]);
+  assert.ok(last.error.includes(file), last.error);
+});
+
+test("a member killed while it served a unix socket starts again on it, but not on one that is served", async (t) => {
+  const socket = join(tempDir(t), "client.sock");
+  const args = [`--listen-client-urls=unix://${socket}`, "--advertise-client-urls=http://127.0.0.1:1"];
+  const killed = start(t, args);
+  await waitFor("the member serves", () => says(killed, "ready to serve client requests"));
+  killed.child.kill("SIGKILL");
+  await killed.exit;
+  assert.ok(lstatSync(socket).isSocket());
+  const second = start(t, args);
+  await waitFor("the member serves", () => says(second, "ready to serve client requests"));
+  const third = start(t, args);
+  assert.deepEqual(await third.exit, [1, null]);
+  const fatal = third.entries().find(({ level }) => level === "fatal");
+  assert.match(String(fatal?.["error"]), /client\.sock: bind: address already in use/);
+  second.child.kill("SIGTERM");
+  await second.exit;
+  assert.ok(!existsSync(socket));
+});
+
+test("a file that is no socket is not removed to listen there", async (t) => {
+  const socket = join(tempDir(t), "precious");
+  writeFileSync(socket, "kept");
+  const running = start(t, [`--listen-client-urls=unix://${socket}`, "--advertise-client-urls=http://127.0.0.1:1"]);
+  assert.deepEqual(await running.exit, [1, null]);
+  assert.equal(readFileSync(socket, "utf8"), "kept");
 });
 
 const RECEIVER = `

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../../base/clock.ts";
 import type { StructuredLogger } from "../../base/log-logger.ts";
@@ -88,7 +88,7 @@ function reportConfigError(log: StructuredLogger, error: ConfigError): void {
 /** A member with a write-ahead log was started before. */
 function isInitialized(config: Config): boolean {
   const walDir = config.walDir === "" ? join(config.dataDir, "member", "wal") : config.walDir;
-  return existsSync(walDir) && readdirSync(walDir).some((name) => name.endsWith(".wal"));
+  return namesIn(walDir).some((name) => name.endsWith(".wal"));
 }
 
 async function run(config: Config, log: StructuredLogger, env: Environment): Promise<number | undefined> {
@@ -128,7 +128,7 @@ async function notifyReady(systemd: ReturnType<typeof systemdNotifier>, log: Str
 
 /** Says what is in the data directory that does not belong there, and whether the member starts for the first time. */
 function checkDataDir(dataDir: string, log: StructuredLogger): void {
-  const names = existsSync(dataDir) ? readdirSync(dataDir) : [];
+  const names = namesIn(dataDir);
   for (const filename of names) {
     if (filename === "member") continue;
     log.warn("found invalid file under data directory", { filename, "data-dir": dataDir });
@@ -137,5 +137,14 @@ function checkDataDir(dataDir: string, log: StructuredLogger): void {
     log.info("server has already been initialized", { "data-dir": dataDir, "dir-type": "member" });
   } else {
     log.info("Initialize and start etcd server", { "data-dir": dataDir, "dir-type": "empty" });
+  }
+}
+
+/** Nothing when the directory is absent or cannot be read: the start itself then tells the reason and what to do. */
+function namesIn(dir: string): string[] {
+  try {
+    return readdirSync(dir);
+  } catch {
+    return [];
   }
 }
