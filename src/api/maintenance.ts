@@ -107,7 +107,10 @@ export class MaintenanceApi {
 
   async #hash(call: UnaryCall): Promise<void> {
     if (decodeRequest(call, this.#server, HashRequest) === undefined) return;
+    const { clock } = this.#server.options;
+    const startMs = clock.nowMs();
     const { hash, revision } = await this.#server.store.hash();
+    this.#server.metrics.hash.observe((clock.nowMs() - startMs) / 1000);
     call.respond(HashResponse.encode(HashResponse.create({ header: this.#header.create(revision), hash })));
   }
 
@@ -136,10 +139,12 @@ export class MaintenanceApi {
         call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
         return;
       }
-      const { backend, options, storageVersion } = this.#server;
+      const { backend, metrics, options, storageVersion } = this.#server;
+      const startMs = options.clock.nowMs();
       options.logger.info("sending database snapshot to client", { "storage-version": storageVersion ?? "" });
       streamDatabase(call, backend, options.clock, storageVersion ?? "").then(
         (bytes) => {
+          metrics.backendSnapshot.observe((options.clock.nowMs() - startMs) / 1000);
           if (call.cancelled) return;
           options.logger.info("successfully sent database snapshot to client", { "total-bytes": bytes });
           call.end();

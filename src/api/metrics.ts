@@ -221,6 +221,9 @@ function writeStore(text: MetricsText, server: EtcdServer): void {
     .counter("etcd_debugging_server_lease_expired_total", "The total number of expired leases.", metrics.leasesExpired)
     .histogram("etcd_debugging_lease_ttl_total", "Bucketed histogram of lease TTLs.", [[{}, metrics.leaseTtl]])
     .gauge("etcd_debugging_auth_revision", "The current revision of auth store.", 1)
+    .histogram("etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation.", [
+      [{}, metrics.hash],
+    ])
     .histogram(
       "etcd_mvcc_hash_rev_duration_seconds",
       "The latency distribution of storage hash by revision operation.",
@@ -236,6 +239,9 @@ function writeDisk(text: MetricsText, server: EtcdServer): void {
     ])
     .histogram("etcd_disk_backend_commit_duration_seconds", "The latency distributions of commit called by backend.", [
       [{}, metrics.backendCommit],
+    ])
+    .histogram("etcd_disk_backend_snapshot_duration_seconds", "The latency distribution of backend snapshots.", [
+      [{}, metrics.backendSnapshot],
     ])
     .histogram("etcd_disk_backend_defrag_duration_seconds", "The latency distribution of backend defragmentation.", [
       [{}, metrics.defragment],

@@ -8,6 +8,10 @@ export class ServerMetrics {
   readonly backendCommit = new Histogram(exponentialBuckets(0.001, 2, 14));
   /** Seconds of one defragmentation. */
   readonly defragment = new Histogram(exponentialBuckets(0.1, 2, 13));
+  /** Seconds of sending one backup of the backend. */
+  readonly backendSnapshot = new Histogram(exponentialBuckets(0.01, 2, 17));
+  /** Seconds of one hash of everything. */
+  readonly hash = new Histogram(exponentialBuckets(0.01, 2, 15));
   /** Seconds of one hash of a revision. */
   readonly hashRevision = new Histogram(exponentialBuckets(0.01, 2, 15));
   /** Seconds of applying one request, by its name. */

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { KVService, LeaseService } from "../../src/proto/etcdserverpb.ts";
+import { KVService, LeaseService, MaintenanceService } from "../../src/proto/etcdserverpb.ts";
 import { type InProcess, startInProcess } from "../harness/in-process.ts";
+import { waitFor } from "../harness/wait.ts";
 import { bytes } from "../server/requests.ts";
 
 /** What etcd's own dashboard and alerts ask for (contrib/mixin), for a cluster of one: those of peers come with peers. */
@@ -43,6 +44,20 @@ describe("the metrics page", () => {
     await server.client.unary(KVService.Put, { key: bytes("a") });
     const text = await page();
     for (const name of OF_DASHBOARDS) assert.match(text, new RegExp(`^${name}[{ ]`, "m"), name);
+  });
+
+  test("times hashes and backups", async () => {
+    await server.client.unary(MaintenanceService.Hash, {});
+    await server.client.unary(MaintenanceService.HashKV, {});
+    const backup = server.client.stream(MaintenanceService.Snapshot);
+    await backup.send({});
+    let parts = 0;
+    for await (const _ of backup) parts++;
+    assert.ok(parts > 1);
+    for (const name of ["mvcc_hash", "mvcc_hash_rev", "disk_backend_snapshot"]) {
+      const sample = `etcd_${name}_duration_seconds_count`;
+      await waitFor(sample, async () => sampleOf(await page(), sample) === 1);
+    }
   });
 
   test("is well-formed: each family is described once, and its samples follow", async () => {

@@ -188,6 +188,16 @@ for (const [signal, name] of [
     assert.deepEqual(await running.exit, [null, signal]);
     const entry = running.entries().find(({ msg }) => msg === "received signal; shutting down");
     assert.equal(entry?.["signal"], name);
+    assert.deepEqual(
+      running
+        .entries()
+        .slice(-2)
+        .map(({ msg, name }) => [msg, name]),
+      [
+        ["closing etcd server", "a"],
+        ["closed etcd server", "a"],
+      ],
+    );
   });
 }
 

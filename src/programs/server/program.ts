@@ -10,6 +10,7 @@ import { flagsHelp, usage } from "../../config/help.ts";
 import { finishConfig, loadConfig } from "../../config/load.ts";
 import { earlyLog } from "../../config/open-log.ts";
 import type { Settings } from "../../config/settings.ts";
+import { urlTexts } from "../../config/url.ts";
 import { ProcessEnd } from "./process-end.ts";
 import { logStart } from "./start-log.ts";
 import { versionText } from "./version.ts";
@@ -108,7 +109,16 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
   }
   end.onSignal(async () => {
     await systemd.notify("STOPPING=1").catch(() => false);
+    const embed = log.named({ caller: "embed/etcd" });
+    const fields = {
+      name: config.name,
+      "data-dir": config.dataDir,
+      "advertise-peer-urls": urlTexts(config.advertisePeerUrls),
+      "advertise-client-urls": urlTexts(config.advertiseClientUrls),
+    };
+    embed.info("closing etcd server", fields);
     await member.close();
+    embed.info("closed etcd server", fields);
     log.sync();
   });
   await notifyReady(systemd, log);
