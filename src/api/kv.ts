@@ -104,7 +104,7 @@ export class KvApi {
   respondToPut(call: UnaryCall, response: PutResponse): void {
     if (response.prevKv === undefined) {
       const end = this.header.write(this.#putReply, 0, response.header!.revision);
-      call.respond(this.#putReply.subarray(0, end));
+      call.respondSlice(this.#putReply, 0, end);
     } else {
       this.header.fill(response.header);
       call.respond(PutResponse.encode(response));

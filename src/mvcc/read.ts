@@ -62,7 +62,10 @@ export function rangeDecodedAt(
 ): DecodedRangeResult {
   const kvs: KeyValue[] = [];
   const { count, visited, revision } = rangeAt(core, latest, key, rangeEnd, options, (bytes, start, end) => {
-    kvs.push(KeyValue.decode(Uint8Array.prototype.slice.call(bytes, start, end)));
+    // The bytes belong to the store, and the message gets views into what it is decoded from.
+    const copy = Buffer.allocUnsafe(end - start);
+    copy.set(bytes.subarray(start, end));
+    kvs.push(KeyValue.decode(copy));
   });
   return { kvs, count, visited, revision };
 }

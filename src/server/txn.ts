@@ -16,7 +16,7 @@ import {
   type TxnRequest,
   TxnResponse,
 } from "../proto/etcdserverpb.ts";
-import { KeyValue } from "../proto/mvccpb.ts";
+import type { KeyValue } from "../proto/mvccpb.ts";
 import { type EtcdError, errors } from "./errors.ts";
 import { executeRange, rangeEndOf } from "./range.ts";
 
@@ -40,25 +40,45 @@ export function decidePath(view: ReadView, request: TxnRequest): Path {
 }
 
 function decide(view: ReadView, request: TxnRequest, taken: boolean[]): void {
-  const succeeded = request.compare.every((compare) => holds(view, compare));
+  const succeeded = allHold(view, request.compare);
   taken.push(succeeded);
   for (const { requestTxn } of succeeded ? request.success : request.failure) {
     if (requestTxn !== undefined) decide(view, requestTxn, taken);
   }
 }
 
-const everything = { revision: 0, limit: 0, countOnly: false };
-const absent = KeyValue.create();
-
-function holds(view: ReadView, compare: Compare): boolean {
-  const { kvs } = view.rangeDecoded(compare.key, rangeEndOf(compare.rangeEnd), everything);
-  // A key that does not exist has no value to compare with, but its revisions, version and lease are 0.
-  if (kvs.length === 0) return compare.target !== CompareTarget.VALUE && holdsFor(compare, absent);
-  return kvs.every((kv) => holdsFor(compare, kv));
+function allHold(view: ReadView, compares: readonly Compare[]): boolean {
+  for (const compare of compares) if (!holds(view, compare)) return false;
+  return true;
 }
 
-function holdsFor(compare: Compare, kv: KeyValue): boolean {
-  const order = orderOf(compare, kv);
+const everything = { revision: 0, limit: 0, countOnly: false };
+
+function holds(view: ReadView, compare: Compare): boolean {
+  const { target, key } = compare;
+  const end = rangeEndOf(compare.rangeEnd);
+  let held = true;
+  if (target === CompareTarget.VALUE || target === CompareTarget.LEASE) {
+    const { kvs } = view.rangeDecoded(key, end, everything);
+    // A key that does not exist has no value to compare with, but its revisions, version and lease are 0.
+    if (kvs.length === 0) return target === CompareTarget.LEASE && agrees(compare, orderOfLeases(0n, compare.lease));
+    for (const { value, lease } of kvs) {
+      const order =
+        target === CompareTarget.VALUE
+          ? Buffer.compare(value, compare.value ?? EMPTY_BYTES)
+          : orderOfLeases(lease, compare.lease);
+      held &&= agrees(compare, order);
+    }
+    return held;
+  }
+  // The index has the rest, and the values need not be read.
+  const { count } = view.rangeKeys(key, end, everything, (_key, modRevision, createRevision, version) => {
+    held &&= agrees(compare, orderOf(compare, modRevision, createRevision, version));
+  });
+  return count === 0 ? agrees(compare, orderOf(compare, 0, 0, 0)) : held;
+}
+
+function agrees(compare: Compare, order: number): boolean {
   switch (compare.result) {
     case CompareResult.EQUAL:
       return order === 0;
@@ -73,23 +93,21 @@ function holdsFor(compare: Compare, kv: KeyValue): boolean {
   }
 }
 
-function orderOf(compare: Compare, kv: KeyValue): number {
+function orderOf(compare: Compare, modRevision: number, createRevision: number, version: number): number {
   switch (compare.target) {
-    case CompareTarget.VALUE:
-      return Buffer.compare(kv.value, compare.value ?? EMPTY_BYTES);
     case CompareTarget.CREATE:
-      return kv.createRevision - (compare.createRevision ?? 0);
+      return createRevision - (compare.createRevision ?? 0);
     case CompareTarget.MOD:
-      return kv.modRevision - (compare.modRevision ?? 0);
+      return modRevision - (compare.modRevision ?? 0);
     case CompareTarget.VERSION:
-      return kv.version - (compare.version ?? 0);
-    case CompareTarget.LEASE: {
-      const lease = compare.lease ?? 0n;
-      return kv.lease < lease ? -1 : kv.lease > lease ? 1 : 0;
-    }
+      return version - (compare.version ?? 0);
     default:
       return 0;
   }
+}
+
+function orderOfLeases(lease: bigint, other = 0n): number {
+  return lease < other ? -1 : lease > other ? 1 : 0;
 }
 
 /** What would make the chosen branches fail, found before anything is written. */
