@@ -131,7 +131,12 @@ function restart(options: ServerOptions, dir: DataDir, backend: Backend): Found 
   const { wal, metadata, hardState, entries } = readLog(options, dir, snapshot);
   const { nodeId: memberId, clusterId } = Metadata.decode(metadata);
   const consistent = readConsistentIndex(backend);
-  checkTogether({ dir, backend, memberId, clusterId, entries, snapshotIndex, consistentIndex: consistent.index });
+  try {
+    checkTogether({ dir, backend, memberId, clusterId, entries, snapshotIndex, consistentIndex: consistent.index });
+  } catch (error) {
+    wal.close();
+    throw error;
+  }
 
   const confState =
     (consistent.index > snapshotIndex ? loadConfState(backend) : undefined) ??

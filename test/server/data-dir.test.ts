@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
+import { systemClock } from "../../src/base/clock.ts";
 import { systemDisk } from "../../src/base/disk.ts";
+import { nullLogger } from "../../src/base/log.ts";
+import { LmdbBackend } from "../../src/mvcc/backend-lmdb.ts";
 import { KVService } from "../../src/proto/etcdserverpb.ts";
 import { bootstrap } from "../../src/server/bootstrap.ts";
 import { type InProcess, MemoryLogger, serverOptions, startInProcess, tempDir } from "../harness/in-process.ts";
@@ -243,6 +246,14 @@ describe("a data directory", () => {
     const file = fs.statSync(dbPath).isDirectory() ? join(dbPath, "data.mdb") : dbPath;
     fs.writeFileSync(file, Buffer.alloc(8192, 0x5a));
     await refuses(dbPath);
+  });
+
+  test("whose database holds what cannot be understood is refused, and not left in use", async () => {
+    await run(1);
+    const backend = new LmdbBackend({ path: dbPath, clock: systemClock, logger: nullLogger, onFailure: assert.fail });
+    backend.put("lease", Buffer.alloc(8), Buffer.from([0xff]));
+    await backend.close();
+    await refuses(/lease/);
   });
 
   test("is free again after a start that failed late", async () => {
