@@ -1,15 +1,13 @@
-import * as fs from "node:fs";
-import * as net from "node:net";
-import type { Logger } from "../base/log.ts";
 import { formatId } from "../membership/member.ts";
 import { protoSources } from "../proto/sources.ts";
 import { HealthService } from "../rpc/health.ts";
 import { registerReflection } from "../rpc/reflection.ts";
-import { type KeepaliveOptions, RPC_DEFAULTS, RpcServer, type RpcSocket } from "../rpc/server.ts";
+import { type KeepaliveOptions, RPC_DEFAULTS, RpcServer } from "../rpc/server.ts";
 import { bootstrap } from "../server/bootstrap.ts";
 import { ETCD_VERSION, type ServerOptions } from "../server/options.ts";
 import { EtcdServer } from "../server/server.ts";
 import { registerAuth } from "./auth.ts";
+import { type ClientTls, openClientTls } from "./client-tls.ts";
 import { ClusterApi } from "./cluster.ts";
 import { ElectionApi } from "./election.ts";
 import { gatewayHandler } from "./gateway.ts";
@@ -18,16 +16,12 @@ import { HealthCounts, healthHandler } from "./health.ts";
 import { type HttpHandler, HttpSide } from "./http.ts";
 import { KvApi } from "./kv.ts";
 import { LeaseApi } from "./lease.ts";
+import { type ListenAddress, type Listener, Listeners } from "./listeners.ts";
 import { LockApi } from "./lock.ts";
 import { MaintenanceApi } from "./maintenance.ts";
 import { metricsHandler } from "./metrics.ts";
 import { RpcDurations } from "./rpc-durations.ts";
 import { GRPC_OVERHEAD_BYTES, WatchApi } from "./watch.ts";
-
-/** Where a listener waits: an IP address (or localhost) and port, or the path of a unix socket. */
-export type ListenAddress =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly url: string }
-  | { readonly kind: "unix"; readonly path: string; readonly url: string };
 
 /** A member with its listeners. */
 export interface EtcdOptions {
@@ -37,6 +31,8 @@ export interface EtcdOptions {
   readonly listenClientHttp: readonly ListenAddress[];
   /** More places for `/metrics` and `/health`. */
   readonly listenMetrics: readonly ListenAddress[];
+  /** For the addresses whose URLs are `https` or `unixs`. */
+  readonly clientTls?: ClientTls | undefined;
   readonly maxConcurrentStreams: number;
   readonly keepalive: KeepaliveOptions;
   readonly cors: readonly string[];
@@ -65,14 +61,22 @@ const CLOSE_GRACE_MS = 1000;
 
 /** Starts a member and resolves when it serves clients. Rejects with what prevented it. */
 export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
-  const { logger } = options.server;
-  const listeners = new Listeners(logger);
+  const { clock, dataDir, logger } = options.server;
+  const tls = await openClientTls(options.clientTls, {
+    dataDir,
+    clients: [...options.listenClient, ...options.listenClientHttp],
+    metrics: options.listenMetrics,
+    clock,
+    logger,
+  });
+  const listeners = new Listeners({ clock, logger, tls });
   let server: EtcdServer | undefined;
   try {
     // Ports first: one that is taken must be known before anything is written. Who connects early waits.
-    const grpcHosts = await listeners.bindAll(options.listenClient);
-    const httpHosts = await listeners.bindAll(options.listenClientHttp);
-    const metricsHosts = await listeners.bindAll(options.listenMetrics);
+    const isSplit = options.listenClientHttp.length > 0;
+    const grpcHosts = await listeners.bindAll(options.listenClient, isSplit ? "grpc" : "grpc+http");
+    const httpHosts = await listeners.bindAll(options.listenClientHttp, "http");
+    const metricsHosts = await listeners.bindAll(options.listenMetrics, "metrics");
     const parts = await bootstrap(options.server);
     const started = await EtcdServer.create(options.server, parts);
     server = started;
@@ -96,7 +100,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
       await Promise.all([rpc.http.close(graceMs), rpc.metrics.close(graceMs), rpc.grpc.close(graceMs)]);
       await started.stop();
     };
-    const urls = (hosts: readonly Listener[]): string[] => hosts.map(({ url }) => url);
+    const urls = (hosts: readonly Listener[]): string[] => hosts.flatMap((host) => host.urls);
     return {
       server,
       clientAddresses: urls(grpcHosts),
@@ -166,133 +170,4 @@ function createRpc(
   registerAuth(grpc, server, header);
   registerReflection(grpc, protoSources);
   return { grpc, http, metrics, health: new HealthService(grpc) };
-}
-
-/** Connections that may wait for the server to be ready. */
-const EARLY_MAX = 1024;
-
-/** A bound address. Connections are kept until there is someone to serve them. */
-class Listener {
-  readonly url: string;
-  readonly #logger: Logger;
-  #early: RpcSocket[] = [];
-  #accept: ((socket: RpcSocket) => void) | null = null;
-
-  constructor(server: net.Server, address: ListenAddress, logger: Logger) {
-    this.#logger = logger;
-    const bound = server.address();
-    this.url =
-      typeof bound === "object" && bound !== null
-        ? `http://${bound.family === "IPv6" ? `[${bound.address}]` : bound.address}:${bound.port}`
-        : address.url;
-    server.on("connection", (socket) => this.#connection(socket));
-  }
-
-  serve(accept: (socket: RpcSocket) => void): void {
-    this.#logger.info("serving client traffic insecurely; this is strongly discouraged!", {
-      traffic: "grpc+http",
-      address: this.url,
-    });
-    this.#accept = accept;
-    const early = this.#early;
-    this.#early = [];
-    for (const socket of early) if (!socket.destroyed) accept(socket);
-  }
-
-  destroyEarly(): void {
-    for (const socket of this.#early) socket.destroy();
-  }
-
-  #connection(socket: RpcSocket): void {
-    if (this.#accept !== null) this.#accept(socket);
-    else if (this.#early.length >= EARLY_MAX) socket.destroy();
-    else {
-      socket.on("error", () => socket.destroy());
-      this.#early.push(socket);
-    }
-  }
-}
-
-/** The sockets that wait for clients. */
-class Listeners {
-  readonly #logger: Logger;
-  readonly #servers: net.Server[] = [];
-  readonly #listeners: Listener[] = [];
-
-  constructor(logger: Logger) {
-    this.#logger = logger;
-  }
-
-  async bindAll(addresses: readonly ListenAddress[]): Promise<Listener[]> {
-    const bound: Listener[] = [];
-    for (const address of addresses) bound.push(await this.#bind(address));
-    return bound;
-  }
-
-  async #bind(address: ListenAddress): Promise<Listener> {
-    const server = net.createServer({ noDelay: true, keepAlive: true });
-    this.#servers.push(server);
-    try {
-      await listen(server, address).catch(async (error: NodeJS.ErrnoException) => {
-        if (address.kind !== "unix" || error.code !== "EADDRINUSE" || !(await removeStaleSocket(address.path)))
-          throw error;
-        this.#logger.info("removed the unix socket of a process that is gone", { path: address.path });
-        await listen(server, address);
-      });
-    } catch (error) {
-      throw new Error(listenProblem(address, error as NodeJS.ErrnoException), { cause: error });
-    }
-    server.on("error", (error) => this.#logger.warn("failed to accept a connection", { error: error.message }));
-    const listener = new Listener(server, address, this.#logger);
-    this.#listeners.push(listener);
-    return listener;
-  }
-
-  close(): void {
-    for (const server of this.#servers) server.close();
-    for (const listener of this.#listeners) listener.destroyEarly();
-  }
-}
-
-function listen(server: net.Server, address: ListenAddress): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    const listening = (): void => {
-      server.off("error", reject);
-      resolve();
-    };
-    if (address.kind === "unix") server.listen(address.path, listening);
-    else server.listen({ host: address.host, port: address.port, backlog: 1024 }, listening);
-  });
-}
-
-/**
- * Removes a socket file that nobody listens on, as a killed process leaves it, and tells whether it did. etcd removes
- * any file there; one that somebody answers on, or that is no socket, is kept.
- */
-async function removeStaleSocket(path: string): Promise<boolean> {
-  const refused = await new Promise<boolean>((resolve) => {
-    const probe = net.connect(path, () => {
-      probe.destroy();
-      resolve(false);
-    });
-    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
-  });
-  if (!refused || !fs.lstatSync(path).isSocket()) return false;
-  fs.rmSync(path, { force: true });
-  return true;
-}
-
-function listenProblem(address: ListenAddress, error: NodeJS.ErrnoException): string {
-  const where = address.kind === "unix" ? address.path : `tcp ${address.host}:${address.port}`;
-  switch (error.code) {
-    case "EADDRINUSE":
-      return `listen ${where}: bind: address already in use: another process listens there (see: ss ${address.kind === "unix" ? "-lxp" : "-ltnp"}), stop it or choose another URL`;
-    case "EACCES":
-      return `listen ${where}: permission denied: choose a port above 1023 or a path that this user may write`;
-    case "EADDRNOTAVAIL":
-      return `listen ${where}: this host has no such address: use one of its own (see: ip addr)`;
-    default:
-      return `listen ${where}: ${error.message}`;
-  }
 }

@@ -1,4 +1,5 @@
 import * as http from "node:http";
+import { TLSSocket } from "node:tls";
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import type { PlainRequest, RpcSocket } from "../rpc/server.ts";
@@ -152,7 +153,8 @@ export class HttpSide {
   }
 
   async #answer(request: HttpRequest, host: string): Promise<HttpResponse> {
-    if (!this.#hostAllowed(host)) {
+    // A page that is not ours cannot make a browser speak TLS to us: the certificate would not be its host's.
+    if (!(request.socket instanceof TLSSocket) && !this.#hostAllowed(host)) {
       this.#options.logger.warn("rejecting HTTP request from untrusted host", { host });
       return { status: 421, headers: { "content-type": "text/plain" }, body: `${host} is not in --host-whitelist\n` };
     }

@@ -85,7 +85,8 @@ class FileReader {
   }
 
   #set(flag: string, value: Json): void {
-    const kind = flagSpecByName.get(flag)!.kind;
+    // What only the file has is a value as it stands.
+    const kind = flagSpecByName.get(flag)?.kind;
     try {
       if (kind === "urls") {
         if (value !== "") this.#settings.setValue(flag, parseUrls(value as string));

@@ -5,7 +5,7 @@ import { ConfigError } from "./errors.ts";
 import { FeatureGates } from "./feature-gates.ts";
 import { type GoValueError, parseGoDuration } from "./go-value.ts";
 import { readLogSettings } from "./log-settings.ts";
-import { Settings } from "./settings.ts";
+import { FILE_ONLY, Settings } from "./settings.ts";
 import { parseUrls, type Url } from "./url.ts";
 
 /**
@@ -295,9 +295,9 @@ export function configFromSettings(s: Settings): Config {
       trustedCaFile: s.text("trusted-ca-file"),
       crlFile: s.text("client-crl-file"),
       autoTls: s.bool("auto-tls"),
-      allowedCns: [],
+      allowedCns: s.strings(FILE_ONLY.clientAllowedCn),
       allowedHostnames: s.strings("client-cert-allowed-hostname"),
-      skipClientSanVerify: false,
+      skipClientSanVerify: s.bool(FILE_ONLY.clientSkipSan),
     },
     peerTls: {
       certFile: s.text("peer-cert-file"),

@@ -1,5 +1,6 @@
 import type { FlagKind } from "./flag-spec.ts";
 import { flagSpecs } from "./flags.ts";
+import { FILE_ONLY } from "./settings.ts";
 
 /** The Go types of the file's fields, as they are named in the complaints about them. */
 export type GoType =
@@ -14,7 +15,7 @@ export type GoType =
   | "[]string"
   | "config.V2DeprecationEnum";
 
-/** A field, and the flag that it sets; without one it is checked and not used. */
+/** A field, and the flag (or setting of the file alone) that it sets; without one it is checked and not used. */
 export interface FieldSchema {
   readonly type: GoType;
   readonly flag?: string;
@@ -135,9 +136,9 @@ export const fileSchema: ObjectSchema = {
       "client-cert-auth": bool("client-cert-auth"),
       "trusted-ca-file": text("trusted-ca-file"),
       "auto-tls": bool("auto-tls"),
-      "allowed-cn": list(),
+      "allowed-cn": list(FILE_ONLY.clientAllowedCn),
       "allowed-hostname": list("client-cert-allowed-hostname"),
-      "skip-client-san-verification": bool(),
+      "skip-client-san-verification": bool(FILE_ONLY.clientSkipSan),
     }),
     "peer-transport-security": security({
       "cert-file": text("peer-cert-file"),

@@ -1,116 +1,114 @@
 import type { FlagSpec } from "./flag-spec.ts";
 import { noEffect, notBuilt, PEERS } from "./flag-spec.ts";
 
-const TLS = notBuilt("TLS");
-const WITH_TLS = noEffect("it tunes TLS, which this build does not have yet");
+const PEER_TLS = notBuilt("TLS between members");
 const TRACING = notBuilt("distributed tracing");
 
 /** Flags about certificates and about who may connect. */
 export const securityFlags: readonly Omit<FlagSpec, "section">[] = [
-  { name: "cert-file", kind: "text", default: "", help: "Certificate of the server for its clients.", status: TLS },
-  { name: "key-file", kind: "text", default: "", help: "Private key of that certificate.", status: TLS },
+  { name: "cert-file", kind: "text", default: "", help: "Certificate of the server for its clients." },
+  { name: "key-file", kind: "text", default: "", help: "Private key of that certificate." },
   {
     name: "client-cert-auth",
     kind: "bool",
     default: "false",
     help: "Clients have to show a certificate signed by --trusted-ca-file.",
-    status: TLS,
   },
   {
     name: "client-cert-file",
     kind: "text",
     default: "",
     help: "Certificate that the server itself shows as a client; without it --cert-file.",
-    status: TLS,
   },
-  { name: "client-key-file", kind: "text", default: "", help: "Private key of that certificate.", status: TLS },
-  { name: "client-crl-file", kind: "text", default: "", help: "Revoked client certificates.", status: TLS },
+  { name: "client-key-file", kind: "text", default: "", help: "Private key of that certificate." },
+  { name: "client-crl-file", kind: "text", default: "", help: "Revoked client certificates." },
   {
     name: "client-cert-allowed-hostname",
     kind: "list",
     default: "",
     help: "Names one of which a client certificate has to carry (SAN), separated by commas.",
-    status: TLS,
   },
   {
     name: "trusted-ca-file",
     kind: "text",
     default: "",
     help: "Authorities that sign the certificates of clients.",
-    status: TLS,
   },
   {
     name: "auto-tls",
     kind: "bool",
     default: "false",
     help: "TLS for clients with a certificate made at the start.",
-    status: TLS,
   },
   {
     name: "peer-cert-file",
     kind: "text",
     default: "",
     help: "Certificate of the server for other members.",
-    status: TLS,
+    status: PEER_TLS,
   },
-  { name: "peer-key-file", kind: "text", default: "", help: "Private key of that certificate.", status: TLS },
+  { name: "peer-key-file", kind: "text", default: "", help: "Private key of that certificate.", status: PEER_TLS },
   {
     name: "peer-client-cert-auth",
     kind: "bool",
     default: "false",
     help: "Other members have to show a certificate signed by --peer-trusted-ca-file.",
-    status: TLS,
+    status: PEER_TLS,
   },
   {
     name: "peer-client-cert-file",
     kind: "text",
     default: "",
     help: "Certificate shown to other members as a client; without it --peer-cert-file.",
-    status: TLS,
+    status: PEER_TLS,
   },
-  { name: "peer-client-key-file", kind: "text", default: "", help: "Private key of that certificate.", status: TLS },
+  {
+    name: "peer-client-key-file",
+    kind: "text",
+    default: "",
+    help: "Private key of that certificate.",
+    status: PEER_TLS,
+  },
   {
     name: "peer-trusted-ca-file",
     kind: "text",
     default: "",
     help: "Authorities that sign the certificates of members.",
-    status: TLS,
+    status: PEER_TLS,
   },
   {
     name: "peer-cert-allowed-cn",
     kind: "list",
     default: "",
     help: "Common names one of which a member's certificate has to carry, separated by commas.",
-    status: TLS,
+    status: PEER_TLS,
   },
   {
     name: "peer-cert-allowed-hostname",
     kind: "list",
     default: "",
     help: "Names one of which a member's certificate has to carry (SAN), separated by commas.",
-    status: TLS,
+    status: PEER_TLS,
   },
   {
     name: "peer-auto-tls",
     kind: "bool",
     default: "false",
     help: "TLS between members with certificates made at the start.",
-    status: TLS,
+    status: PEER_TLS,
   },
   {
     name: "self-signed-cert-validity",
     kind: "uint",
     default: "1",
     help: "Years that certificates made at the start are valid.",
-    status: WITH_TLS,
   },
-  { name: "peer-crl-file", kind: "text", default: "", help: "Revoked certificates of members.", status: TLS },
+  { name: "peer-crl-file", kind: "text", default: "", help: "Revoked certificates of members.", status: PEER_TLS },
   {
     name: "cipher-suites",
     kind: "list",
     default: "",
     help: "TLS 1.2 cipher suites to accept, by Go's names, separated by commas.",
-    status: WITH_TLS,
   },
   {
     name: "cors",
@@ -129,14 +127,12 @@ export const securityFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "text",
     default: "TLS1.2",
     help: "Oldest TLS version to accept, TLS1.2 or TLS1.3.",
-    status: WITH_TLS,
   },
   {
     name: "tls-max-version",
     kind: "text",
     default: "",
     help: "Newest TLS version to accept, TLS1.2 or TLS1.3; empty means the newest there is.",
-    status: WITH_TLS,
   },
 ];
 
@@ -290,7 +286,7 @@ export const featureFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "bool",
     default: "false",
     help: "Do not check the names in the client certificates of members.",
-    status: TLS,
+    status: PEER_TLS,
   },
   {
     name: "watch-progress-notify-interval",

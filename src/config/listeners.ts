@@ -1,4 +1,5 @@
 import { quote } from "../base/quote.ts";
+import { CIPHER_SUITES, isAvailable } from "./cipher-suites.ts";
 import type { Config, TlsConfig } from "./config.ts";
 import { ConfigError } from "./errors.ts";
 import { isTls } from "./url.ts";
@@ -10,11 +11,18 @@ import { isTls } from "./url.ts";
 export function checkListeners(config: Config): void {
   const unknown = config.cipherSuites.find((suite) => !CIPHER_SUITES.has(suite));
   if (unknown !== undefined) fail(`unexpected TLS cipher suite ${quote(unknown)}`);
+  const missing = config.cipherSuites.find((suite) => !isAvailable(suite));
+  if (missing !== undefined) {
+    fail(`TLS cipher suite ${quote(missing)} is insecure and not built into OpenSSL: leave it out of --cipher-suites`);
+  }
   const clientHasTls = hasCertificate(config.clientTls);
   for (const url of [...config.listenClientUrls, ...config.listenClientHttpUrls]) {
     if (isTls(url) && !clientHasTls) {
       fail(`TLS key/cert (--cert-file, --key-file) must be provided for client url ${url.text} with HTTPS scheme`);
     }
+  }
+  if (!clientHasTls && config.listenMetricsUrls.some(isTls)) {
+    fail("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url");
   }
   const http = new Set(config.listenClientHttpUrls.map((url) => url.host + url.path));
   const twice = config.listenClientUrls.find((url) => http.has(url.host + url.path));
@@ -28,34 +36,3 @@ const hasCertificate = (tls: TlsConfig): boolean => tls.autoTls || tls.certFile 
 function fail(why: string): never {
   throw new ConfigError("start", why);
 }
-
-/** The names that Go knows, safe and unsafe ones, and two older spellings. */
-const CIPHER_SUITES: ReadonlySet<string> = new Set([
-  "TLS_AES_128_GCM_SHA256",
-  "TLS_AES_256_GCM_SHA384",
-  "TLS_CHACHA20_POLY1305_SHA256",
-  "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
-  "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
-  "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-  "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
-  "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-  "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305",
-  "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-  "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
-  "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
-  "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
-  "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
-  "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-  "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
-  "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-  "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305",
-  "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-  "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
-  "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
-  "TLS_RSA_WITH_AES_128_CBC_SHA",
-  "TLS_RSA_WITH_AES_128_CBC_SHA256",
-  "TLS_RSA_WITH_AES_128_GCM_SHA256",
-  "TLS_RSA_WITH_AES_256_CBC_SHA",
-  "TLS_RSA_WITH_AES_256_GCM_SHA384",
-  "TLS_RSA_WITH_RC4_128_SHA",
-]);

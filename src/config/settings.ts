@@ -6,6 +6,12 @@ import { parseUrls, type Url, urlTexts } from "./url.ts";
 
 export type SettingValue = string | number | boolean | readonly string[] | readonly Url[] | FeatureGates;
 
+/** Settings that only the configuration file has; no flag may be called so. */
+export const FILE_ONLY = {
+  clientAllowedCn: "client-transport-security.allowed-cn",
+  clientSkipSan: "client-transport-security.skip-client-san-verification",
+} as const;
+
 /**
  * One value for each flag, wherever it came from (default, command line, environment, file), and which were set by
  * somebody. Durations are milliseconds. This is the raw material; `Config` is what the server gets.
@@ -16,6 +22,8 @@ export class Settings {
 
   constructor() {
     for (const spec of flagSpecs) this.#values.set(spec.name, defaultSetting(spec));
+    this.#values.set(FILE_ONLY.clientAllowedCn, []);
+    this.#values.set(FILE_ONLY.clientSkipSan, false);
   }
 
   /** Sets a flag from its text. Throws `GoValueError` with the words of Go's flag package. */

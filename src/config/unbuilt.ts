@@ -16,7 +16,8 @@ export function refuseUnbuilt(settings: Settings, log: Logger): void {
     if (status.state === "not built") refuse(`--${spec.name}`, status.reason);
     else log.warn(`--${spec.name} has no effect: ${status.reason}`);
   }
-  refuseTlsUrls(settings);
+  const peerUrl = settings.urls("listen-peer-urls").find(isTls);
+  if (peerUrl !== undefined) refuse(`--listen-peer-urls=${peerUrl.text}`, "TLS between members");
   if (settings.text("auth-token").split(",")[0] === "jwt") refuse("--auth-token=jwt", "signed tokens");
   for (const gate of settings.features().withoutEffect()) log.warn(`--feature-gates: ${gate} has no effect yet`);
 }
@@ -33,13 +34,4 @@ function refuse(flag: string, what: string): never {
     "unbuilt",
     `${flag} is not supported by this version of kvorum: ${what} is not built yet, see docs/differences.md`,
   );
-}
-
-const LISTENING = ["listen-peer-urls", "listen-client-urls", "listen-client-http-urls", "listen-metrics-urls"];
-
-function refuseTlsUrls(settings: Settings): void {
-  for (const flag of LISTENING) {
-    const url = settings.urls(flag).find(isTls);
-    if (url !== undefined) refuse(`--${flag}=${url.text}`, "TLS");
-  }
 }

@@ -142,10 +142,39 @@ log-outputs: [/dev/null]
   assert.equal(config?.features.enabled("CompactHashCheck"), true);
 });
 
-test("a section that asks for TLS is refused by the flag's name", async (t) => {
-  const { error } = await loadFile(t, "client-transport-security: {cert-file: a.pem}\nlog-outputs: [/dev/null]\n");
+test("a section that asks for TLS between members is refused by the flag's name", async (t) => {
+  const { error } = await loadFile(t, "peer-transport-security: {cert-file: a.pem}\nlog-outputs: [/dev/null]\n");
   assert.equal(error?.code, "unbuilt");
-  assert.match(error?.message ?? "", /^--cert-file is not supported .*TLS is not built yet/);
+  assert.match(error?.message ?? "", /^--peer-cert-file is not supported .*TLS between members is not built yet/);
+});
+
+test("the file's section for clients sets TLS, and what no flag can", async (t) => {
+  const { config } = await loadFile(
+    t,
+    `client-transport-security:
+  cert-file: a.pem
+  key-file: a.key
+  trusted-ca-file: ca.pem
+  client-cert-auth: true
+  allowed-cn: [root, ops]
+  skip-client-san-verification: true
+cipher-suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]
+log-outputs: [/dev/null]
+`,
+  );
+  assert.deepEqual(config?.clientTls, {
+    certFile: "a.pem",
+    keyFile: "a.key",
+    clientCertFile: "",
+    clientKeyFile: "",
+    clientCertAuth: true,
+    trustedCaFile: "ca.pem",
+    crlFile: "",
+    autoTls: false,
+    allowedCns: ["root", "ops"],
+    allowedHostnames: [],
+    skipClientSanVerify: true,
+  });
 });
 
 test("a file that multiplies itself by aliases is refused at once", async (t) => {

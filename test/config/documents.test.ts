@@ -4,7 +4,7 @@ import { readCommandLine } from "../../src/config/command-line.ts";
 import { load, loadFile } from "./harness.ts";
 
 // The ways in which published guides start etcd: unit files of 3.3 and 3.5, an EnvironmentFile repeated by flags, a
-// StatefulSet. What asks for TLS or for other members is read in full and refused by name until those are built.
+// StatefulSet. What asks for other members is read in full and refused by name until those are built.
 
 const UNIT_3_3 = `--data-dir=/data/k8s/etcd/data --wal-dir=/data/k8s/etcd/wal --name=one
   --cert-file=/etc/etcd/cert/etcd.pem --key-file=/etc/etcd/cert/etcd-key.pem --trusted-ca-file=/etc/kubernetes/cert/ca.pem
@@ -17,22 +17,31 @@ const UNIT_3_3 = `--data-dir=/data/k8s/etcd/data --wal-dir=/data/k8s/etcd/wal --
   --auto-compaction-mode=periodic --auto-compaction-retention=1 --max-request-bytes=33554432
   --quota-backend-bytes=6442450944 --heartbeat-interval=250 --election-timeout=2000`.split(/\s+/);
 
-test("a unit file for a cluster with TLS is read to its last flag and refused for TLS", async () => {
+test("a unit file for a cluster with TLS is read to its last flag and refused for TLS between members", async () => {
   const { settings } = readCommandLine(UNIT_3_3);
   assert.equal(settings.number("quota-backend-bytes"), 6442450944);
   assert.equal(settings.bool("peer-client-cert-auth"), true);
   assert.equal(settings.urls("listen-client-urls").length, 2);
   const { error } = await load(UNIT_3_3);
   assert.equal(error?.code, "unbuilt");
-  assert.match(error?.message ?? "", /^--cert-file .* TLS is not built yet/);
+  assert.match(error?.message ?? "", /^--peer-cert-file .* TLS between members is not built yet/);
 });
 
-test("the same for one member without TLS gives the member that it describes", async () => {
-  const argv = UNIT_3_3.filter((flag) => !/cert|key-file|ca-file/.test(flag)).map((flag) =>
-    flag.replaceAll("https:", "http:").replace(/,(two|three)=[^,]*/g, ""),
+test("the same for one member, with TLS for its clients, gives the member that it describes", async () => {
+  const argv = UNIT_3_3.filter((flag) => !/^--peer-/.test(flag)).map((flag) =>
+    (/listen-client|advertise-client/.test(flag) ? flag : flag.replaceAll("https:", "http:")).replace(
+      /,(two|three)=[^,]*/g,
+      "",
+    ),
   );
   const { config, error } = await load(argv);
   assert.equal(error, undefined);
+  assert.equal(config?.clientTls.trustedCaFile, "/etc/kubernetes/cert/ca.pem");
+  assert.equal(config?.clientTls.clientCertAuth, true);
+  assert.deepEqual(
+    config?.listenClientUrls.map(({ text }) => text),
+    ["http://127.0.0.1:2379", "https://10.0.0.1:2379"],
+  );
   assert.equal(config?.tickMs, 250);
   assert.equal(config?.electionMs, 2000);
   assert.deepEqual(config?.autoCompaction, { mode: "periodic", retentionMs: 3600000 });

@@ -83,7 +83,7 @@ test("joining a cluster is refused, but a member with data does not look at the 
   assert.ok((await load(["--initial-cluster-state=existing"], {}, { initialized: true })).config);
 });
 
-test("addresses with TLS are refused by their flag", async () => {
+test("peer addresses with TLS are refused by their flag", async () => {
   assert.match(
     await complaintOf(["--listen-peer-urls=https://127.0.0.1:2380"]),
     /^--listen-peer-urls=https:\/\/127.0.0.1:2380 is not supported by this version of kvorum: TLS/,

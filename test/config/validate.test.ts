@@ -59,6 +59,14 @@ const REFUSED: readonly (readonly [arguments: string, complaint: string])[] = [
   ["--tls-min-version=TLS1.3 --cipher-suites=a", "cipher suites cannot be configured when only TLS1.3 is enabled"],
   ["--cipher-suites=foo", 'unexpected TLS cipher suite "foo"'],
   [
+    "--cipher-suites=TLS_RSA_WITH_RC4_128_SHA",
+    'TLS cipher suite "TLS_RSA_WITH_RC4_128_SHA" is insecure and not built into OpenSSL: leave it out of --cipher-suites',
+  ],
+  [
+    "--listen-metrics-urls=https://127.0.0.1:1",
+    "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
+  ],
+  [
     "--listen-client-urls=https://127.0.0.1:5 --advertise-client-urls=https://127.0.0.1:5",
     "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:5 with HTTPS scheme",
   ],

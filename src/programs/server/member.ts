@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
-import { type EtcdOptions, type ListenAddress, startEtcd } from "../../api/etcd.ts";
+import { type EtcdOptions, startEtcd } from "../../api/etcd.ts";
+import type { ListenAddress } from "../../api/listeners.ts";
 import { systemClock } from "../../base/clock.ts";
 import { systemDisk } from "../../base/disk.ts";
 import type { StructuredLogger } from "../../base/log-logger.ts";
@@ -70,6 +71,14 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
     listenClient: config.listenClientUrls.map(listenAddress),
     listenClientHttp: config.listenClientHttpUrls.map(listenAddress),
     listenMetrics: config.listenMetricsUrls.map(listenAddress),
+    clientTls: {
+      ...config.clientTls,
+      selfSignedCertValidityYears: config.selfSignedCertValidityYears,
+      cipherSuites: config.cipherSuites,
+      minVersion: config.tlsMinVersion,
+      maxVersion: config.tlsMaxVersion,
+      flagPrefix: "",
+    },
     maxConcurrentStreams: config.maxConcurrentStreams,
     keepalive: {
       minTimeMs: config.grpcKeepAliveMinTimeMs,
@@ -90,5 +99,5 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
 function listenAddress(url: Url): ListenAddress {
   if (isUnixSocket(url)) return { kind: "unix", path: unixSocketPath(url), url: url.text };
   const host = url.hostname === "localhost" ? "127.0.0.1" : url.hostname;
-  return { kind: "tcp", host, port: Number(url.port), url: url.text };
+  return { kind: "tcp", host, port: Number(url.port), name: url.hostname, url: url.text };
 }

@@ -1,0 +1,175 @@
+/**
+ * Turns accepted sockets into TLS sockets of clients that may connect: handshake, then the checks of the certificate
+ * shown. Who fails either is logged as etcd logs it and closed. A handshake has ten seconds; the file descriptors bound
+ * how many run.
+ *
+ * Source: etcd's client/pkg/transport/listener_tls.go.
+ */
+import type { X509Certificate } from "node:crypto";
+import { lookup, reverse } from "node:dns/promises";
+import type { Socket } from "node:net";
+import * as tls from "node:tls";
+import type { Logger } from "../../base/log.ts";
+import { isAllowed, type NameLookup, namesOf, sanProblem } from "./certificate-names.ts";
+import type { TlsContext } from "./context.ts";
+import { handshakeProblem } from "./handshake-errors.ts";
+import { RevocationList } from "./revocation.ts";
+
+const HANDSHAKE_MS_MAX = 10_000;
+/** Certificates of a chain that are looked at. */
+const CHAIN_LENGTH_MAX = 16;
+
+export interface TlsAcceptorOptions {
+  readonly context: TlsContext;
+  /** ALPN: what is spoken here, the preferred first. A client that names none of them is refused; one that names nothing is not. */
+  readonly protocols: readonly string[];
+  /** Whether a client's certificate has to name the address that it comes from. */
+  readonly checkSan: boolean;
+  /** What the log says of a connection that is refused. */
+  readonly refusal: "rejected connection on client endpoint" | "rejected connection on peer endpoint";
+  readonly logger: Logger;
+  /** Gets the sockets of clients that passed. */
+  readonly onSocket: (socket: tls.TLSSocket) => void;
+  /** The machine's own when absent. */
+  readonly lookup?: NameLookup | undefined;
+}
+
+const systemLookup: NameLookup = {
+  reverse,
+  forward: async (name) => (await lookup(name, { all: true })).map(({ address }) => address),
+};
+
+export class TlsAcceptor {
+  readonly #options: TlsAcceptorOptions;
+  readonly #revoked: RevocationList | undefined;
+  /** Sockets whose handshake or checks are not done. */
+  readonly #pending = new Set<Socket>();
+  #contextOptions: tls.TlsOptions;
+  #server: tls.Server;
+
+  constructor(options: TlsAcceptorOptions) {
+    this.#options = options;
+    const { crlFile, flagPrefix } = options.context.options;
+    // etcd's flags: --client-crl-file and --peer-crl-file.
+    const flag = flagPrefix === "" ? "--client-crl-file" : "--peer-crl-file";
+    this.#revoked = crlFile === "" ? undefined : new RevocationList(crlFile, flag);
+    this.#contextOptions = options.context.current;
+    this.#server = this.#createServer();
+  }
+
+  /** Takes a socket that was just accepted. */
+  accept(socket: Socket): void {
+    const current = this.#options.context.current;
+    if (current !== this.#contextOptions) {
+      this.#contextOptions = current;
+      this.#server = this.#createServer();
+    }
+    // Asked once, so that it is still known when the connection has gone.
+    void socket.remoteAddress;
+    this.#pending.add(socket);
+    socket.once("close", () => this.#pending.delete(socket));
+    this.#server.emit("connection", socket);
+  }
+
+  /** Cuts off the handshakes that run. */
+  close(): void {
+    for (const socket of this.#pending) socket.destroy();
+  }
+
+  /** A server that never listens: it is given sockets. One is made for each version of the certificate. */
+  #createServer(): tls.Server {
+    const server = tls.createServer({
+      ...this.#contextOptions,
+      ALPNProtocols: [...this.#options.protocols],
+      handshakeTimeout: HANDSHAKE_MS_MAX,
+    });
+    useContext(server, this.#contextOptions);
+    server.on("secureConnection", (socket) => this.#secured(socket));
+    server.on("tlsClientError", (error, socket) => {
+      this.#refused(socket, handshakeProblem(error, socket), undefined);
+      socket.destroy();
+    });
+    return server;
+  }
+
+  #secured(socket: tls.TLSSocket): void {
+    const certificate = this.#options.context.requiresCertificate ? socket.getPeerX509Certificate() : undefined;
+    if (certificate === undefined) return this.#pass(socket);
+    const { allowedCns, allowedHostnames } = this.#options.context.options;
+    if (!isAllowed(certificate, allowedCns, allowedHostnames)) {
+      return this.#refuse(socket, "client certificate authentication failed", certificate);
+    }
+    if (!this.#options.checkSan && this.#revoked === undefined) return this.#pass(socket);
+    const failed = (): void => void socket.destroy();
+    socket.on("error", failed);
+    void this.#problem(socket, certificate).then((problem) => {
+      socket.off("error", failed);
+      if (socket.destroyed) return;
+      if (problem === undefined) this.#pass(socket);
+      else this.#refuse(socket, problem, certificate);
+    });
+  }
+
+  async #problem(socket: tls.TLSSocket, certificate: X509Certificate): Promise<string | undefined> {
+    if (this.#options.checkSan) {
+      const problem = await sanProblem(certificate, socket.remoteAddress ?? "", this.#options.lookup ?? systemLookup);
+      if (problem !== undefined) return problem;
+    }
+    return this.#revoked?.problem(chainOf(certificate));
+  }
+
+  #pass(socket: tls.TLSSocket): void {
+    this.#pending.delete(rawSocket(socket));
+    this.#options.onSocket(socket);
+  }
+
+  #refuse(socket: tls.TLSSocket, problem: string, certificate: X509Certificate): void {
+    this.#refused(socket, problem, certificate);
+    socket.on("error", () => {});
+    socket.destroy();
+  }
+
+  #refused(socket: tls.TLSSocket, problem: string, certificate: X509Certificate | undefined): void {
+    const { logger, refusal } = this.#options;
+    const names = certificate === undefined ? undefined : namesOf(certificate);
+    const fields = {
+      "remote-addr": remoteText(rawSocket(socket)),
+      "server-name": socket.servername || "",
+      ...(names === undefined ? {} : { "ip-addresses": names.ipAddresses, "dns-names": names.dnsNames }),
+      error: problem,
+    };
+    // Port scans and probes that only connect are not worth a warning.
+    if (problem === "EOF") logger.debug(refusal, fields);
+    else logger.warn(refusal, fields);
+  }
+}
+
+/**
+ * Node's servers do not pass `allowPartialTrustChain` on to their secure context, so they are given one that has it. Should
+ * node keep the context elsewhere one day, only intermediate authorities without their root stop being trusted.
+ */
+function useContext(server: tls.Server, options: tls.TlsOptions): void {
+  if (options.ca === undefined) return;
+  const context = tls.createSecureContext({ ...options, honorCipherOrder: true, sessionIdContext: "kvorum" });
+  (server as { _sharedCreds?: tls.SecureContext })._sharedCreds = context;
+}
+
+/** The certificate and those above it that are known. */
+function chainOf(certificate: X509Certificate): X509Certificate[] {
+  const chain: X509Certificate[] = [];
+  for (let one: X509Certificate | undefined = certificate; one !== undefined; one = one.issuerCertificate) {
+    if (chain.length === CHAIN_LENGTH_MAX || chain.at(-1)?.fingerprint256 === one.fingerprint256) break;
+    chain.push(one);
+  }
+  return chain;
+}
+
+/** The socket below, which still knows its address when the TLS socket has ended; node keeps it under this name. */
+const rawSocket = (socket: tls.TLSSocket): Socket => (socket as { _parent?: Socket })._parent ?? socket;
+
+/** As Go prints an address; a Unix socket's is "@". */
+function remoteText(socket: Socket): string {
+  const { remoteAddress, remotePort } = socket;
+  if (remoteAddress === undefined) return "@";
+  return remoteAddress.includes(":") ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`;
+}

@@ -1,0 +1,202 @@
+/**
+ * The certificate, key and authorities of a server's TLS side, as read from files, and the rules for its handshakes.
+ *
+ * Everything is read and checked when the context is made, so that a member with a wrong file does not start. After that
+ * `current` looks at the files' stamps, and takes up what has changed: certificates are replaced without a restart. A
+ * change that does not fit together (a new certificate, still the old key) is logged once and the former pair stays in use.
+ *
+ * Source: etcd's client/pkg/transport (`TLSInfo`).
+ */
+import { createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
+import type { SecureVersion, TlsOptions as ServerOptions } from "node:tls";
+import type { Logger } from "../../base/log.ts";
+import { quote } from "../../base/quote.ts";
+import { CIPHER_SUITES } from "../../config/cipher-suites.ts";
+import { fileStamp, readTlsFile, TlsError } from "./files.ts";
+
+/** `TLS1.2` or `TLS1.3`; empty for the default. */
+export type TlsVersion = string;
+
+export interface TlsOptions {
+  readonly certFile: string;
+  readonly keyFile: string;
+  /** Shown to other servers in place of `certFile`; both or neither. */
+  readonly clientCertFile: string;
+  readonly clientKeyFile: string;
+  /** Given: whoever connects has to show a certificate that these authorities signed. */
+  readonly trustedCaFile: string;
+  readonly clientCertAuth: boolean;
+  /** Serial numbers that are refused, whoever issued them. */
+  readonly crlFile: string;
+  /** One of these has to be the common name of the certificate shown; empty for any. */
+  readonly allowedCns: readonly string[];
+  /** One of these has to be among its names; empty for any. Not together with `allowedCns`. */
+  readonly allowedHostnames: readonly string[];
+  /** Do not hold the names in the certificate shown against the address that it comes from. */
+  readonly skipClientSanVerify: boolean;
+  /** Go's names, for TLS 1.2; empty for all safe ones. */
+  readonly cipherSuites: readonly string[];
+  readonly minVersion: TlsVersion;
+  readonly maxVersion: TlsVersion;
+  /** What stands before the names of the flags in messages: "" or "peer-". */
+  readonly flagPrefix: "" | "peer-";
+}
+
+export class TlsContext {
+  readonly options: TlsOptions;
+  /** Clients have to show a certificate. */
+  readonly requiresCertificate: boolean;
+  readonly #logger: Logger;
+  #server: ServerOptions;
+  #stamps: string;
+
+  /** Reads the files. Throws `TlsError`. */
+  constructor(options: TlsOptions, logger: Logger) {
+    this.options = options;
+    this.requiresCertificate = options.trustedCaFile !== "" || options.clientCertAuth;
+    this.#logger = logger;
+    checkOptions(options);
+    this.#stamps = this.#readStamps();
+    this.#server = this.#read();
+    if (options.trustedCaFile !== "")
+      logger.info("Loading cert pool", { cs: [options.trustedCaFile], tlsinfo: describeTls(options) });
+  }
+
+  /** What a server's handshakes need now. The same object until a file has changed. */
+  get current(): ServerOptions {
+    const stamps = this.#readStamps();
+    if (stamps === this.#stamps) return this.#server;
+    this.#stamps = stamps;
+    const { certFile, keyFile } = this.options;
+    try {
+      this.#server = this.#read();
+      this.#logger.info("reloaded certificate files", { "cert-file": certFile, "key-file": keyFile });
+    } catch (error) {
+      const isMissing = (error as Error).message.includes("no such file");
+      this.#logger.warn(isMissing ? "failed to find peer cert files" : "failed to create peer certificate", {
+        "cert-file": certFile,
+        "key-file": keyFile,
+        error: `${(error as Error).message}; the certificate read before stays in use`,
+      });
+    }
+    return this.#server;
+  }
+
+  #readStamps(): string {
+    const { certFile, keyFile, trustedCaFile } = this.options;
+    return `${fileStamp(certFile)} ${fileStamp(keyFile)} ${trustedCaFile === "" ? "" : fileStamp(trustedCaFile)}`;
+  }
+
+  #read(): ServerOptions {
+    const { options } = this;
+    const prefix = options.flagPrefix;
+    const { cert, key } = readPair(options.certFile, options.keyFile, `--${prefix}cert-file`, `--${prefix}key-file`);
+    return {
+      cert,
+      key,
+      ...(options.trustedCaFile === "" ? {} : { ca: readAuthorities(options.trustedCaFile, prefix) }),
+      // Whoever is in the file is trusted, an intermediate authority too, as in Go.
+      allowPartialTrustChain: true,
+      requestCert: this.requiresCertificate,
+      rejectUnauthorized: this.requiresCertificate,
+      minVersion: NODE_VERSIONS[options.minVersion] ?? "TLSv1.2",
+      maxVersion: NODE_VERSIONS[options.maxVersion] ?? "TLSv1.3",
+      ...(options.cipherSuites.length === 0 ? {} : { ciphers: openSslCiphers(options.cipherSuites) }),
+    };
+  }
+}
+
+/** As etcd prints a TLSInfo. */
+export function describeTls(tls: TlsOptions): string {
+  return (
+    `cert = ${tls.certFile}, key = ${tls.keyFile}, client-cert=${tls.clientCertFile}, client-key=${tls.clientKeyFile}, ` +
+    `trusted-ca = ${tls.trustedCaFile}, client-cert-auth = ${tls.clientCertAuth}, crl-file = ${tls.crlFile}`
+  );
+}
+
+const NODE_VERSIONS: Readonly<Record<string, SecureVersion>> = { "TLS1.2": "TLSv1.2", "TLS1.3": "TLSv1.3" };
+
+const TLS13_SUITES = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
+
+/** The suites of TLS 1.3 are always on, as in Go. */
+function openSslCiphers(suites: readonly string[]): string {
+  return [...new Set([...TLS13_SUITES, ...suites.map((suite) => CIPHER_SUITES.get(suite)!)])].join(":");
+}
+
+function checkOptions(tls: TlsOptions): void {
+  if (tls.certFile === "" || tls.keyFile === "") {
+    throw new TlsError(`KeyFile and CertFile must both be present[key: ${tls.keyFile}, cert: ${tls.certFile}]`);
+  }
+  if ((tls.clientCertFile === "") !== (tls.clientKeyFile === "")) {
+    throw new TlsError(
+      `ClientKeyFile and ClientCertFile must both be present or both absent: key: ${tls.clientKeyFile}, cert: ${tls.clientCertFile}]`,
+    );
+  }
+  if (tls.clientCertFile !== "") {
+    const flag = (name: string) => `--${tls.flagPrefix}client-${name}-file`;
+    readPair(tls.clientCertFile, tls.clientKeyFile, flag("cert"), flag("key"));
+  }
+  if (tls.allowedCns.length > 0 && tls.allowedHostnames.length > 0) {
+    const list = (names: readonly string[]) => `[${names.map((name) => quote(name)).join(" ")}]`;
+    throw new TlsError(
+      `AllowedCNs and AllowedHostnames are mutually exclusive (cns=${list(tls.allowedCns)}, hostnames=${list(tls.allowedHostnames)})`,
+    );
+  }
+}
+
+/** A certificate with its chain, and its key. */
+function readPair(certFile: string, keyFile: string, certFlag: string, keyFlag: string): { cert: Buffer; key: Buffer } {
+  const cert = readTlsFile(certFile, certFlag);
+  const key = readTlsFile(keyFile, keyFlag);
+  const [leaf] = parseCertificates(cert, certFile, certFlag);
+  const publicKey = readPublicKey(key, keyFile, keyFlag);
+  if (!leaf!.publicKey.equals(publicKey)) {
+    throw new TlsError(
+      `tls: private key does not match public key: ${keyFlag} ${keyFile} is not the key of ${certFlag} ${certFile}; give the two that were made together`,
+    );
+  }
+  return { cert, key };
+}
+
+function readAuthorities(path: string, prefix: string): Buffer {
+  const flag = `--${prefix}trusted-ca-file`;
+  const pem = readTlsFile(path, flag);
+  parseCertificates(pem, path, flag);
+  return pem;
+}
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+
+function parseCertificates(pem: Buffer, path: string, flag: string): X509Certificate[] {
+  const blocks = pem.toString("latin1").match(CERTIFICATE);
+  if (blocks === null) {
+    throw new TlsError(
+      `tls: failed to find any PEM data in certificate input: ${path} holds no "BEGIN CERTIFICATE"; give ${flag} a certificate in PEM`,
+    );
+  }
+  try {
+    return blocks.map((block) => new X509Certificate(block));
+  } catch (error) {
+    throw new TlsError(
+      `x509: malformed certificate in ${path} (${(error as Error).message}): give ${flag} a certificate in PEM`,
+      { cause: error },
+    );
+  }
+}
+
+function readPublicKey(pem: Buffer, path: string, flag: string) {
+  try {
+    return createPublicKey(createPrivateKey(pem));
+  } catch (error) {
+    if (pem.includes("ENCRYPTED")) {
+      throw new TlsError(
+        `tls: failed to parse private key: ${path} is encrypted; give ${flag} the key without a passphrase (openssl pkey -in … -out …)`,
+        { cause: error },
+      );
+    }
+    throw new TlsError(
+      `tls: failed to find any PEM data in key input: ${path} holds no private key that can be read (${(error as Error).message}); give ${flag} a key in PEM`,
+      { cause: error },
+    );
+  }
+}
