@@ -1,4 +1,5 @@
-/** Tells HTTP/2 from anything else by a connection's first bytes, so that one port serves both. */
+/** Tells HTTP/2 and HTTP/1 by a connection's first bytes, so that one port serves both. */
+import { METHODS } from "node:http";
 import type { Clock } from "../base/clock.ts";
 import { PREFACE } from "./protocol.ts";
 import type { RpcSocket } from "./server.ts";
@@ -8,7 +9,7 @@ const FIRST_BYTES_MS = 30_000;
 
 /**
  * Calls `decided` once: "http2" with what follows the preface, "http1" with all that was read, or "gone" when the client
- * left or said nothing in time. The socket is paused only for "http1".
+ * left, said nothing in time, or speaks neither. The socket is paused only for "http1".
  */
 export function detectProtocol(
   clock: Clock,
@@ -31,7 +32,7 @@ export function detectProtocol(
   function onData(chunk: Buffer): void {
     head = head.length === 0 ? chunk : Buffer.concat([head, chunk]);
     const compared = Math.min(head.length, PREFACE.length);
-    if (head.compare(PREFACE, 0, compared, 0, compared) !== 0) finish("http1");
+    if (head.compare(PREFACE, 0, compared, 0, compared) !== 0) finish(beginsMethod(head) ? "http1" : "gone");
     else if (compared === PREFACE.length) finish("http2");
   }
 
@@ -41,3 +42,13 @@ export function detectProtocol(
 }
 
 const NO_BYTES = Buffer.alloc(0);
+
+const METHOD_STARTS = METHODS.map((method) => Buffer.from(`${method} `));
+
+/** Whether HTTP/1's parser could make a request line of it, as far as it has come. */
+function beginsMethod(head: Buffer): boolean {
+  return METHOD_STARTS.some((start) => {
+    const compared = Math.min(head.length, start.length);
+    return head.compare(start, 0, compared, 0, compared) === 0;
+  });
+}
