@@ -48,7 +48,7 @@ export async function openClientTls(
     if (!metrics.some(isSecure)) return undefined;
     throw new Error("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url");
   }
-  const context = new TlsContext(options, logger);
+  const context = new TlsContext(options, surroundings.clock, logger);
   logger.info("starting with client TLS", { "tls-info": describeTls(options), "cipher-suites": options.cipherSuites });
   if (options.crlFile !== "") await tellOfBadList(options.crlFile, logger);
   return context;

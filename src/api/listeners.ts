@@ -131,7 +131,12 @@ export class Listener {
     this.#accept = accept;
     const early = this.#early;
     this.#early = [];
-    for (const socket of early) if (!socket.destroyed) accept(socket);
+    for (const socket of early) {
+      if (socket.destroyed) continue;
+      accept(socket);
+      // One whose first byte was looked at is paused.
+      socket.resume();
+    }
   }
 
   destroyEarly(): void {

@@ -144,6 +144,27 @@ describe("a member that speaks TLS to its clients", () => {
     await assert.rejects(get(`https://127.0.0.1:${port}/health`));
   });
 
+  test("keeps who connects before it is ready, whichever he speaks", async (t) => {
+    const [port] = await freePorts(1);
+    const at = (scheme: string) => ({ ...plain, port: port!, url: `${scheme}://127.0.0.1:${port}` }) as ListenAddress;
+    /** Asks as soon as the port is bound, which is before the member starts. */
+    const ask = async (url: string): Promise<[number, string]> => {
+      for (;;) {
+        try {
+          return await get(`${url}/version`, clientPair);
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "ECONNREFUSED") throw error;
+        }
+      }
+    };
+    const answers = ["http", "https"].map((scheme) => ask(`${scheme}://127.0.0.1:${port}`));
+    await start(t, { listenClient: [at("http"), at("https")] });
+    assert.deepEqual(
+      (await Promise.all(answers)).map(([status]) => status),
+      [200, 200],
+    );
+  });
+
   test("serves TLS on a unix socket", async (t) => {
     const path = join(dir.path, "client.sock");
     const member = await start(t, { listenClient: [{ kind: "unix", path, url: `unixs://${path}` }] });

@@ -63,7 +63,7 @@ async function listen(
   const options = { ...NONE, ...files, trustedCaFile, ...rest };
   const logger = new MemoryLogger();
   const acceptor = new TlsAcceptor({
-    context: new TlsContext(options, logger),
+    context: new TlsContext(options, systemClock, logger),
     protocols: ["h2", "http/1.1"],
     checkSan,
     refusal: REFUSED,
@@ -90,6 +90,8 @@ interface Greeting {
   readonly cipher: string;
   readonly alpn: string | false | null;
   readonly serverSerial: string;
+  /** A session of before was resumed. */
+  readonly reused: boolean;
 }
 
 /** What the listener says to a client; rejects when it does not let it in. */
@@ -97,13 +99,14 @@ async function greet(port: number, options: tls.ConnectionOptions & { readonly p
   const { pair, ...rest } = options;
   const socket = tls.connect({ host: "127.0.0.1", port, ca: ca.pem, ...pair, ...rest });
   let text = "";
-  let seen = { protocol: "", cipher: "", alpn: null as string | false | null, serverSerial: "" };
+  let seen = { protocol: "", cipher: "", alpn: null as string | false | null, serverSerial: "", reused: false };
   socket.on("secureConnect", () => {
     seen = {
       protocol: socket.getProtocol() ?? "",
       cipher: socket.getCipher().name,
       alpn: socket.alpnProtocol,
-      serverSerial: socket.getPeerX509Certificate()!.serialNumber,
+      serverSerial: socket.getPeerX509Certificate()?.serialNumber ?? "",
+      reused: socket.isSessionReused(),
     };
   });
   socket.setEncoding("utf8").on("data", (part) => {
@@ -112,6 +115,19 @@ async function greet(port: number, options: tls.ConnectionOptions & { readonly p
   await once(socket, "close");
   if (text === "") throw new Error("not let in");
   return { text, ...seen };
+}
+
+/** What a client of TLS says first. */
+async function firstBytes(): Promise<Buffer> {
+  const listener = net.createServer().listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  const { port } = listener.address() as net.AddressInfo;
+  const accepted = once(listener, "connection") as Promise<[net.Socket]>;
+  const socket = tls.connect({ host: "127.0.0.1", port }).on("error", () => {});
+  const [[bytes]] = [(await once((await accepted)[0], "data")) as [Buffer]];
+  socket.destroy();
+  listener.close();
+  return bytes;
 }
 
 const refusals = (logger: MemoryLogger) => logger.lines.filter((line) => line.message === REFUSED);
@@ -202,6 +218,43 @@ describe("a listener with TLS", () => {
     assert.equal(old, "tls: client offered only unsupported versions");
     const both = await listen(t, { cipherSuites: ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"] });
     assert.equal((await greet(both.port)).protocol, "TLSv1.3");
+  });
+
+  test("checks who resumes a session like anybody else", async (t) => {
+    const crlFile = join(directoryOf(t), "revoked.crl");
+    writeFileSync(crlFile, await ca.revoke("0abc"));
+    for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
+      const setup = await listen(t, { trusted: ca.pem, crlFile });
+      let session: Buffer | undefined;
+      const socket = tls.connect({ host: "127.0.0.1", port: setup.port, ca: ca.pem, ...client, maxVersion: version });
+      socket.on("session", (given) => {
+        session = given;
+      });
+      socket.resume();
+      await once(socket, "close");
+      assert.ok(session);
+      const resumed = await greet(setup.port, { pair: client, session, maxVersion: version });
+      assert.deepEqual([resumed.text, resumed.reused], ["hello CN=client", true]);
+      writeFileSync(crlFile, await ca.revoke(new X509Certificate(client.cert).serialNumber));
+      assert.match(String((await refusal(setup, { session, maxVersion: version }))["error"]), /revoked$/);
+      writeFileSync(crlFile, await ca.revoke("0abcd0"));
+    }
+  });
+
+  test("is not harmed by connections that are cut in the middle of a handshake", async (t) => {
+    const setup = await listen(t, { trusted: ca.pem });
+    const hello = await firstBytes();
+    for (const reset of [true, false]) {
+      for (let length = 0; length <= hello.length; length += 16) {
+        const socket = net.connect(setup.port, "127.0.0.1").on("error", () => {});
+        await once(socket, "connect");
+        socket.write(hello.subarray(0, length));
+        if (reset) socket.resetAndDestroy();
+        else socket.destroy();
+      }
+    }
+    assert.equal((await greet(setup.port, { pair: client })).text, "hello CN=client");
+    assert.deepEqual(refusals(setup.logger), [], "an end of file is for the debug log");
   });
 
   test("lets in only the common names and host names that are allowed", async (t) => {
@@ -321,7 +374,7 @@ describe("certificates replaced on disk", () => {
 describe("files that cannot be used are told with what to do", () => {
   const problem = (options: Partial<TlsOptions>): string => {
     try {
-      new TlsContext({ ...NONE, ...options }, new MemoryLogger());
+      new TlsContext({ ...NONE, ...options }, systemClock, new MemoryLogger());
     } catch (error) {
       return (error as Error).message;
     }
@@ -410,6 +463,13 @@ describe("names in certificates", () => {
   });
 });
 
+test("a certificate that has expired is used, and the log says so", async (t) => {
+  const logger = new MemoryLogger();
+  const files = writePair(directoryOf(t), "old", await ca.issue({ expired: true }));
+  new TlsContext({ ...NONE, ...files }, systemClock, logger);
+  assert.ok(logger.has("the certificate has expired; clients that verify it will not connect until it is replaced"));
+});
+
 test("a certificate made at the start is kept, and good for the hosts listened on", async (t) => {
   const directory = join(directoryOf(t), "fixtures", "client");
   const logger = new MemoryLogger();
@@ -436,5 +496,5 @@ test("a certificate made at the start is kept, and good for the hosts listened o
   assert.ok(logger.has("automatically generate certificates"));
   await make();
   assert.equal(readFileSync(certFile, "utf8"), text);
-  new TlsContext({ ...NONE, certFile, keyFile }, logger);
+  new TlsContext({ ...NONE, certFile, keyFile }, systemClock, logger);
 });

@@ -93,13 +93,15 @@ export class TlsAcceptor {
   }
 
   #secured(socket: tls.TLSSocket): void {
-    const certificate = this.#options.context.requiresCertificate ? socket.getPeerX509Certificate() : undefined;
-    if (certificate === undefined) return this.#pass(socket);
-    const { allowedCns, allowedHostnames } = this.#options.context.options;
+    const { context, checkSan } = this.#options;
+    if (!context.requiresCertificate) return this.#pass(socket);
+    const certificate = socket.getPeerX509Certificate();
+    if (certificate === undefined) return this.#refuse(socket, "tls: client didn't provide a certificate", undefined);
+    const { allowedCns, allowedHostnames } = context.options;
     if (!isAllowed(certificate, allowedCns, allowedHostnames)) {
       return this.#refuse(socket, "client certificate authentication failed", certificate);
     }
-    if (!this.#options.checkSan && this.#revoked === undefined) return this.#pass(socket);
+    if (!checkSan && this.#revoked === undefined) return this.#pass(socket);
     const failed = (): void => void socket.destroy();
     socket.on("error", failed);
     void this.#problem(socket, certificate).then((problem) => {
@@ -123,7 +125,7 @@ export class TlsAcceptor {
     this.#options.onSocket(socket);
   }
 
-  #refuse(socket: tls.TLSSocket, problem: string, certificate: X509Certificate): void {
+  #refuse(socket: tls.TLSSocket, problem: string, certificate: X509Certificate | undefined): void {
     this.#refused(socket, problem, certificate);
     socket.on("error", () => {});
     socket.destroy();

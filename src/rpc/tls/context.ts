@@ -9,6 +9,7 @@
  */
 import { createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
 import type { SecureVersion, TlsOptions as ServerOptions } from "node:tls";
+import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import { quote } from "../../base/quote.ts";
 import { CIPHER_SUITES } from "../../config/cipher-suites.ts";
@@ -46,14 +47,16 @@ export class TlsContext {
   readonly options: TlsOptions;
   /** Clients have to show a certificate. */
   readonly requiresCertificate: boolean;
+  readonly #clock: Clock;
   readonly #logger: Logger;
   #server: ServerOptions;
   #stamps: string;
 
   /** Reads the files. Throws `TlsError`. */
-  constructor(options: TlsOptions, logger: Logger) {
+  constructor(options: TlsOptions, clock: Clock, logger: Logger) {
     this.options = options;
     this.requiresCertificate = options.trustedCaFile !== "" || options.clientCertAuth;
+    this.#clock = clock;
     this.#logger = logger;
     checkOptions(options);
     this.#stamps = this.#readStamps();
@@ -90,7 +93,14 @@ export class TlsContext {
   #read(): ServerOptions {
     const { options } = this;
     const prefix = options.flagPrefix;
-    const { cert, key } = readPair(options.certFile, options.keyFile, `--${prefix}cert-file`, `--${prefix}key-file`);
+    const flags = [`--${prefix}cert-file`, `--${prefix}key-file`] as const;
+    const { cert, key, leaf } = readPair(options.certFile, options.keyFile, ...flags);
+    if (Date.parse(leaf.validTo) < this.#clock.wallMs()) {
+      this.#logger.warn("the certificate has expired; clients that verify it will not connect until it is replaced", {
+        "cert-file": options.certFile,
+        "not-after": leaf.validTo,
+      });
+    }
     return {
       cert,
       key,
@@ -144,18 +154,25 @@ function checkOptions(tls: TlsOptions): void {
   }
 }
 
-/** A certificate with its chain, and its key. */
-function readPair(certFile: string, keyFile: string, certFlag: string, keyFlag: string): { cert: Buffer; key: Buffer } {
+interface CertificateAndKey {
+  /** With its chain. */
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  /** The certificate itself. */
+  readonly leaf: X509Certificate;
+}
+
+function readPair(certFile: string, keyFile: string, certFlag: string, keyFlag: string): CertificateAndKey {
   const cert = readTlsFile(certFile, certFlag);
   const key = readTlsFile(keyFile, keyFlag);
-  const [leaf] = parseCertificates(cert, certFile, certFlag);
+  const leaf = parseCertificates(cert, certFile, certFlag)[0]!;
   const publicKey = readPublicKey(key, keyFile, keyFlag);
-  if (!leaf!.publicKey.equals(publicKey)) {
+  if (!leaf.publicKey.equals(publicKey)) {
     throw new TlsError(
       `tls: private key does not match public key: ${keyFlag} ${keyFile} is not the key of ${certFlag} ${certFile}; give the two that were made together`,
     );
   }
-  return { cert, key };
+  return { cert, key, leaf };
 }
 
 function readAuthorities(path: string, prefix: string): Buffer {
