@@ -1,6 +1,6 @@
 // Bundles each program into one file under dist/, so that a start reads one file instead of hundreds.
 // `--if-stale` skips the work when every source is older than the last build.
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -29,12 +29,14 @@ function stale() {
 
 if (!process.argv.includes("--if-stale") || stale()) {
   const programs = join(root, "src", "programs");
+  // Made beside and put in place at the end: chunks of earlier builds must not stay, and a build that fails changes nothing.
+  const made = join(root, `dist-${process.pid}`);
   const entryPoints = readdirSync(programs)
     .filter((name) => name.endsWith(".ts"))
     .map((name) => join(programs, name));
   await build({
     entryPoints,
-    outdir: join(root, "dist"),
+    outdir: made,
     absWorkingDir: root,
     bundle: true,
     splitting: true,
@@ -46,6 +48,7 @@ if (!process.argv.includes("--if-stale") || stale()) {
     sourcemap: true,
     logLevel: "warning",
   });
-  mkdirSync(dirname(stamp), { recursive: true });
-  writeFileSync(stamp, "");
+  writeFileSync(join(made, ".stamp"), "");
+  rmSync(join(root, "dist"), { recursive: true, force: true });
+  renameSync(made, join(root, "dist"));
 }
