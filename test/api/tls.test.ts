@@ -259,7 +259,7 @@ for (const [name, program, skip] of [
       return { code: result.code, stdout: result.stdout.toString(), stderr: result.stderr };
     };
     const at = (...args: string[]) => ctl("--endpoints", url!, ...files, ...args);
-    assert.equal((await at("put", "a", "b")).stdout, "OK\n");
+    assert.deepEqual(await at("put", "a", "b"), { code: 0, stdout: "OK\n", stderr: "" });
     assert.equal((await at("get", "a")).stdout, "a\nb\n");
     assert.equal((await ctl("--endpoints", plainUrl!, "get", "a")).stdout, "a\nb\n");
     const health = await at("endpoint", "health");

@@ -463,6 +463,15 @@ describe("names in certificates", () => {
   });
 });
 
+test("a host name that leads nowhere speaks against its certificate", async (t) => {
+  const setup = await listen(t, { trusted: ca.pem, checkSan: true });
+  const { error } = await refusal(setup, { pair: await ca.issue({ names: ["nowhere.invalid"] }) });
+  assert.match(
+    String(error),
+    /^tls: "127\.0\.0\.1" does not match any of DNSNames \["nowhere\.invalid"\] \(lookup nowhere\.invalid: /,
+  );
+});
+
 test("a certificate that has expired is used, and the log says so", async (t) => {
   const logger = new MemoryLogger();
   const files = writePair(directoryOf(t), "old", await ca.issue({ expired: true }));

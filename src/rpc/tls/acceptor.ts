@@ -35,9 +35,19 @@ export interface TlsAcceptorOptions {
 }
 
 const systemLookup: NameLookup = {
-  reverse,
-  forward: async (name) => (await lookup(name, { all: true })).map(({ address }) => address),
+  reverse: (address) => reverse(address).catch((error) => notFound(address, error)),
+  forward: (name) =>
+    lookup(name, { all: true }).then(
+      (found) => found.map(({ address }) => address),
+      (error) => notFound(name, error),
+    ),
 };
+
+/** In Go's words. */
+function notFound(name: string, error: NodeJS.ErrnoException): never {
+  const why = error.code === "ENOTFOUND" ? "no such host" : error.message;
+  throw new Error(`lookup ${name}: ${why}`, { cause: error });
+}
 
 export class TlsAcceptor {
   readonly #options: TlsAcceptorOptions;
