@@ -80,7 +80,7 @@ export class KvApi {
     const reply = this.#rangeReply;
     reply.begin();
     const { count, visited } = reply.add(request.key, rangeEndOf(request.rangeEnd), request);
-    call.respond(reply.end(!request.countOnly && request.limit > 0 && count > visited, count));
+    reply.respond(call, !request.countOnly && request.limit > 0 && count > visited, count);
   }
 
   #serveSlicedRange(call: UnaryCall, request: RangeRequest): void {

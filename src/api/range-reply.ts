@@ -1,5 +1,6 @@
 import { writeVarint } from "../base/varint.ts";
 import type { RangeOptions, RangeResult } from "../mvcc/types.ts";
+import type { UnaryCall } from "../rpc/server.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { HeaderWriter } from "./header.ts";
 
@@ -52,8 +53,8 @@ export class RangeReply {
     return Buffer.from(this.#buffer.subarray(pos + 1, pos + 1 + length));
   }
 
-  /** The encoded response: a view that the next `begin` overwrites. */
-  end(more: boolean, count: number): Uint8Array {
+  /** Ends the reply and answers the call with it. */
+  respond(call: UnaryCall, more: boolean, count: number): void {
     this.#reserve(FRAME_BYTES_MAX);
     if (more) {
       this.#buffer[this.#pos++] = 0x18;
@@ -63,7 +64,7 @@ export class RangeReply {
       this.#buffer[this.#pos++] = 0x20;
       this.#pos = writeVarint(this.#buffer, this.#pos, count);
     }
-    return this.#buffer.subarray(0, this.#pos);
+    call.respondSlice(this.#buffer, 0, this.#pos);
   }
 
   readonly #visit = (bytes: Uint8Array, start: number, end: number): void => {

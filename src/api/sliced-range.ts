@@ -106,7 +106,7 @@ export class SlicedRange {
 
   #answer(): true {
     const count = this.#countIsKnown ? this.#count : this.#added + this.#beyond;
-    this.#call.respond(this.#reply.end(count > this.#added, count));
+    this.#reply.respond(this.#call, count > this.#added, count);
     return true;
   }
 

@@ -4,6 +4,7 @@ import { type KeyEntry, revisionInfo } from "./key-entry.ts";
 import type { StoreCore } from "./store-core.ts";
 import {
   CompactedError,
+  copyOf,
   type DecodedRangeResult,
   FutureRevisionError,
   type KeyVisitor,
@@ -63,9 +64,7 @@ export function rangeDecodedAt(
   const kvs: KeyValue[] = [];
   const { count, visited, revision } = rangeAt(core, latest, key, rangeEnd, options, (bytes, start, end) => {
     // The bytes belong to the store, and the message gets views into what it is decoded from.
-    const copy = Buffer.allocUnsafe(end - start);
-    copy.set(bytes.subarray(start, end));
-    kvs.push(KeyValue.decode(copy));
+    kvs.push(KeyValue.decode(copyOf(bytes, start, end)));
   });
   return { kvs, count, visited, revision };
 }

@@ -5,6 +5,7 @@ import {
   type Change,
   type ChangeSource,
   CompactedError,
+  copyOf,
   fromByteString,
   MvccInvariantError,
 } from "./types.ts";
@@ -378,7 +379,7 @@ export class WatchHub {
     let found: Uint8Array | undefined;
     try {
       this.#store.range(fromByteString(key), null, { revision, limit: 1, countOnly: false }, (bytes, start, end) => {
-        found = Uint8Array.prototype.slice.call(bytes, start, end);
+        found = copyOf(bytes, start, end);
       });
     } catch (error) {
       // A watcher that reads the past gets events whose predecessor is compacted: those have no previous value.
