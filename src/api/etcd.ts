@@ -77,8 +77,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
     const grpcHosts = await listeners.bindAll(options.listenClient, isSplit ? "grpc" : "grpc+http");
     const httpHosts = await listeners.bindAll(options.listenClientHttp, "http");
     const metricsHosts = await listeners.bindAll(options.listenMetrics, "metrics");
-    const parts = await bootstrap(options.server);
-    const started = await EtcdServer.create(options.server, parts);
+    const started = await createServer(options.server);
     server = started;
     const rpc = createRpc(options, server);
     logger.info("starting etcd server", {
@@ -114,6 +113,18 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
   } catch (error) {
     listeners.close();
     await server?.stop();
+    throw error;
+  }
+}
+
+async function createServer(options: ServerOptions): Promise<EtcdServer> {
+  const parts = await bootstrap(options);
+  try {
+    return await EtcdServer.create(options, parts);
+  } catch (error) {
+    parts.wal.close();
+    await parts.backend.close();
+    parts.unlock();
     throw error;
   }
 }
