@@ -47,8 +47,10 @@ export interface Server {
 }
 
 const live = new Set<ChildProcess>();
+const directories = new Set<string>();
 process.on("exit", () => {
   for (const child of live) child.kill("SIGKILL");
+  for (const directory of directories) rmSync(directory, { recursive: true, force: true });
 });
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 
@@ -104,6 +106,7 @@ class ServerProcess implements Server {
     this.peerUrl = `http://127.0.0.1:${peerPort}`;
     this.#options = options;
     this.#directory = mkdtempSync(join(options.tempDir ?? tmpdir(), "kvorum-test-"));
+    directories.add(this.#directory);
     this.dataDir = options.dataDir ?? join(this.#directory, "data");
     this.#logFile = join(this.#directory, "log");
     this.client = connect(this.endpoint);
@@ -183,6 +186,7 @@ class ServerProcess implements Server {
       clearTimeout(timer);
     }
     rmSync(this.#directory, { recursive: true, force: true });
+    directories.delete(this.#directory);
   }
 }
 
