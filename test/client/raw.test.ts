@@ -8,15 +8,15 @@ import {
   WatchCreateRequest,
   WatchService,
 } from "../../src/proto/etcdserverpb.ts";
-import { requireStockEtcd, stockEtcd } from "../harness/programs.ts";
+import { ourEtcd } from "../harness/programs.ts";
 import { freePorts, type Server, startServer } from "../harness/server.ts";
 
 const key = Buffer.from("a");
 
-describe("a raw connection", { skip: requireStockEtcd() }, () => {
+describe("a raw connection", () => {
   let server: Server;
   before(async () => {
-    server = await startServer(stockEtcd());
+    server = await startServer(ourEtcd());
   });
   after(() => server.close());
 
