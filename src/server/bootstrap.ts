@@ -279,7 +279,7 @@ function raftConfig(options: ServerOptions, id: bigint, storage: RaftStorage, ap
     inflightMessagesMax: INFLIGHT_MESSAGES_MAX,
     checkQuorum: true,
     preVote: options.preVote,
-    logger: raftLogger(options.logger),
+    logger: raftLogger(options.raftLogger ?? options.logger),
   };
 }
 

@@ -51,6 +51,8 @@ export interface ServerOptions {
   readonly random: Random;
   readonly disk: Disk;
   readonly logger: Logger;
+  /** For what raft decides; `logger` when absent. */
+  readonly raftLogger?: Logger;
   /** Called with what ended the member: a disk that failed, a broken invariant. The process must end. */
   readonly onFailure: (error: unknown) => void;
 }

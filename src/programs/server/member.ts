@@ -66,6 +66,7 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
       random: systemRandom,
       disk: systemDisk,
       logger: log,
+      raftLogger: log.named({ name: "raft" }),
       onFailure,
     },
     listenClient: config.listenClientUrls.map(listenAddress),
