@@ -216,7 +216,6 @@ export const loggingFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "duration",
     default: "300ms",
     help: "A request that takes longer is logged.",
-    status: noEffect("slow requests are only logged when they are slow to apply"),
   },
 ];
 

@@ -39,6 +39,8 @@ export interface ServerOptions {
   readonly maxTxnOps: number;
   /** A request that takes longer to apply is logged. */
   readonly warningApplyDurationMs: number;
+  /** A request that takes longer from its arrival to its answer is logged. */
+  readonly warningUnaryRequestDurationMs: number;
 
   readonly autoCompactionMode: "periodic" | "revision";
   /** Milliseconds or revisions, by mode; 0 is off. */

@@ -387,23 +387,31 @@ export class EtcdServer {
       proposal === undefined
         ? this.#applier.applyInternal(InternalRaftRequest.decode(entry.data))
         : this.#applier.apply(proposal.op, proposal.request);
-    if (proposal !== undefined) this.#observe(proposal.op);
+    if (proposal !== undefined) this.#observe(proposal);
     if (outcome === errors.noSpace && !this.alarms.noSpace) {
       void this.raiseNoSpace().then(() => proposal?.finish(outcome));
     } else proposal?.finish(outcome);
   }
 
   /** Requests are applied back to back, so the end of one is the start of the next. */
-  #observe(op: Op): void {
-    const nowMs = this.options.clock.nowMs();
+  #observe({ op, sinceMs, payload }: Proposal): void {
+    const { clock, warningApplyDurationMs, warningUnaryRequestDurationMs } = this.options;
+    const nowMs = clock.nowMs();
     const tookMs = nowMs - this.#applyStartMs;
     this.#applyStartMs = nowMs;
     this.metrics.observeApply(opNames[op], tookMs / 1000);
-    if (tookMs < this.options.warningApplyDurationMs) return;
+    if (nowMs - sinceMs >= warningUnaryRequestDurationMs) {
+      this.#logger.warn("request stats", {
+        "time spent": goDuration(nowMs - sinceMs),
+        request: opNames[op],
+        "request size": payload.length,
+      });
+    }
+    if (tookMs < warningApplyDurationMs) return;
     this.metrics.slowApplies++;
     this.#logger.warn("apply request took too long", {
       took: goDuration(tookMs),
-      "expected-duration": goDuration(this.options.warningApplyDurationMs),
+      "expected-duration": goDuration(warningApplyDurationMs),
       request: opNames[op],
     });
   }

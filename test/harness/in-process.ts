@@ -95,6 +95,7 @@ export function serverOptions(dataDir: string, changes: Partial<ServerOptions> =
     maxRequestBytes: 1.5 * 1024 * 1024,
     maxTxnOps: 128,
     warningApplyDurationMs: 100,
+    warningUnaryRequestDurationMs: 300,
     autoCompactionMode: "periodic",
     autoCompactionRetention: 0,
     leaseCheckpoint: false,

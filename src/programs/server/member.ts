@@ -55,6 +55,7 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
       maxRequestBytes: config.maxRequestBytes,
       maxTxnOps: config.maxTxnOps,
       warningApplyDurationMs: config.warningApplyDurationMs,
+      warningUnaryRequestDurationMs: config.warningUnaryRequestDurationMs,
       autoCompactionMode: config.autoCompaction.mode,
       autoCompactionRetention:
         config.autoCompaction.mode === "periodic"
