@@ -1,3 +1,4 @@
+import { writeVarint, writeVarintBig } from "../base/varint.ts";
 import type { ByteString } from "./types.ts";
 
 /**
@@ -70,30 +71,3 @@ export class KvEncoder {
 const CHUNK_BYTES = 256 * 1024;
 /** Six tags, two lengths (5 bytes), three revisions (8 bytes), one lease (10 bytes), rounded up. */
 const OVERHEAD_BYTES_MAX = 64;
-
-function writeVarint(bytes: Uint8Array, at: number, value: number): number {
-  let pos = at;
-  let rest = value;
-  while (rest >= 0x100000000) {
-    bytes[pos++] = (rest & 127) | 128;
-    rest = Math.floor(rest / 128);
-  }
-  let low = rest >>> 0;
-  while (low >= 128) {
-    bytes[pos++] = (low & 127) | 128;
-    low >>>= 7;
-  }
-  bytes[pos++] = low;
-  return pos;
-}
-
-function writeVarintBig(bytes: Uint8Array, at: number, value: bigint): number {
-  let pos = at;
-  let rest = BigInt.asUintN(64, value);
-  while (rest >= 128n) {
-    bytes[pos++] = Number(rest & 127n) | 128;
-    rest >>= 7n;
-  }
-  bytes[pos++] = Number(rest);
-  return pos;
-}

@@ -1,6 +1,6 @@
+import { varintSize, writeVarint } from "../base/varint.ts";
 import { Event, KeyValue } from "../proto/mvccpb.ts";
 import type { ByteString, Change } from "./types.ts";
-import { varintSize, writeVarint } from "./watch-encoding.ts";
 
 /**
  * Events on their way to watchers. Both classes are shared by all watchers that get the same, and cache their encoding: an

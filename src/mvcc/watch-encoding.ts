@@ -1,3 +1,4 @@
+import { varintSize, writeVarint } from "../base/varint.ts";
 import { WatchResponse } from "../proto/etcdserverpb.ts";
 import type { WatchBatch } from "./watch-batch.ts";
 
@@ -132,30 +133,6 @@ const TAG_HEADER_RAFT_TERM = 0x20;
 const TAG_WATCH_ID = 0x10;
 const FRAGMENT_FIELD = Buffer.from([0x38, 1]);
 const NO_FIELD = Buffer.alloc(0);
-
-/** Bytes that a whole number takes as an int64 varint; 10 when negative. */
-export function varintSize(value: number): number {
-  if (value < 0) return 10;
-  let size = 1;
-  for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) size++;
-  return size;
-}
-
-/** Writes an int64 varint and returns the position behind it. */
-export function writeVarint(out: Uint8Array, start: number, value: number): number {
-  let pos = start;
-  if (value < 0) {
-    let rest = BigInt.asUintN(64, BigInt(value));
-    for (; rest >= 128n; rest >>= 7n) out[pos++] = Number(rest & 127n) | 128;
-    out[pos++] = Number(rest);
-    return pos;
-  }
-  let rest = value;
-  for (; rest >= 2 ** 31; rest = Math.floor(rest / 128)) out[pos++] = (rest % 128) | 128;
-  for (; rest >= 128; rest >>>= 7) out[pos++] = (rest & 127) | 128;
-  out[pos++] = rest;
-  return pos;
-}
 
 function pushId(out: number[], tag: number, id: bigint): void {
   if (id === 0n) return;

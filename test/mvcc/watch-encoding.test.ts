@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { varintSize, writeVarint } from "../../src/base/varint.ts";
 import { WatchBatch, WatchEvent } from "../../src/mvcc/watch-batch.ts";
-import { varintSize, WatchResponseEncoder, writeVarint } from "../../src/mvcc/watch-encoding.ts";
+import { WatchResponseEncoder } from "../../src/mvcc/watch-encoding.ts";
 import { WatchResponse } from "../../src/proto/etcdserverpb.ts";
 import { Event, KeyValue } from "../../src/proto/mvccpb.ts";
 import { seeded } from "../harness/random.ts";
