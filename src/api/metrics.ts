@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { CODE_NAMES } from "../base/grpc-codes.ts";
 import type { Histogram } from "../base/histogram.ts";
 import { type Labels, MetricsText } from "../base/metrics-text.ts";
 import type { RpcServer } from "../rpc/server.ts";
@@ -267,27 +268,6 @@ function writeDisk(text: MetricsText, server: EtcdServer): void {
       backend.openReadCount(),
     );
 }
-
-/** Names of the gRPC codes in their order, as go-grpc-prometheus writes them. */
-const CODE_NAMES = [
-  "OK",
-  "Canceled",
-  "Unknown",
-  "InvalidArgument",
-  "DeadlineExceeded",
-  "NotFound",
-  "AlreadyExists",
-  "PermissionDenied",
-  "ResourceExhausted",
-  "FailedPrecondition",
-  "Aborted",
-  "OutOfRange",
-  "Unimplemented",
-  "Internal",
-  "Unavailable",
-  "DataLoss",
-  "Unauthenticated",
-] as const;
 
 function writeRpc(text: MetricsText, rpc: RpcServer): void {
   const methods = [...rpc.methods].map((method) => ({ method, labels: methodLabels(method.path, method.streaming) }));

@@ -7,6 +7,7 @@
  */
 import * as grpc from "@grpc/grpc-js";
 import { type Clock, systemClock } from "../base/clock.ts";
+import { CODE_NAMES } from "../base/grpc-codes.ts";
 import type { MethodType } from "../base/protobuf.ts";
 
 export interface TlsOptions {
@@ -76,27 +77,6 @@ export class RpcError extends Error {
     this.details = details;
   }
 }
-
-/** gRPC status codes by number, spelled as etcd's tools print them. */
-export const CODE_NAMES: readonly string[] = [
-  "OK",
-  "Canceled",
-  "Unknown",
-  "InvalidArgument",
-  "DeadlineExceeded",
-  "NotFound",
-  "AlreadyExists",
-  "PermissionDenied",
-  "ResourceExhausted",
-  "FailedPrecondition",
-  "Aborted",
-  "OutOfRange",
-  "Unimplemented",
-  "Internal",
-  "Unavailable",
-  "DataLoss",
-  "Unauthenticated",
-];
 
 /**
  * @param endpoint `host:port`, `http://host:port`, `https://host:port`, `unix:///path` or `unixs:///path`
