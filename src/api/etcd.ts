@@ -4,7 +4,8 @@ import { HealthService } from "../rpc/health.ts";
 import { registerReflection } from "../rpc/reflection.ts";
 import { type KeepaliveOptions, RPC_DEFAULTS, RpcServer } from "../rpc/server.ts";
 import { bootstrap } from "../server/bootstrap.ts";
-import { ETCD_VERSION, type ServerOptions } from "../server/options.ts";
+import type { Network, PeerClient } from "../server/network.ts";
+import { type BootstrapOptions, ETCD_VERSION } from "../server/options.ts";
 import { EtcdServer } from "../server/server.ts";
 import { registerAuth } from "./auth.ts";
 import { type ClientTls, openClientTls } from "./client-tls.ts";
@@ -25,7 +26,7 @@ import { GRPC_OVERHEAD_BYTES, WatchApi } from "./watch.ts";
 
 /** A member with its listeners. */
 export interface EtcdOptions {
-  readonly server: ServerOptions;
+  readonly server: BootstrapOptions;
   readonly listenClient: readonly ListenAddress[];
   /** Given: HTTP is served here, and the client listeners speak gRPC alone (`--listen-client-http-urls`). */
   readonly listenClientHttp: readonly ListenAddress[];
@@ -117,10 +118,10 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
   }
 }
 
-async function createServer(options: ServerOptions): Promise<EtcdServer> {
+async function createServer(options: BootstrapOptions): Promise<EtcdServer> {
   const parts = await bootstrap(options);
   try {
-    return await EtcdServer.create(options, parts);
+    return await EtcdServer.create({ ...options, network: nobody, peerClient: nobodyAnswers }, parts);
   } catch (error) {
     parts.wal.close();
     await parts.backend.close();
@@ -128,6 +129,28 @@ async function createServer(options: ServerOptions): Promise<EtcdServer> {
     throw error;
   }
 }
+
+/** The network of a member that is alone. */
+const nobody: Network = {
+  start() {},
+  send() {},
+  sendSnapshot: (_message, database) => database.close(),
+  addPeer() {},
+  updatePeer() {},
+  removePeer() {},
+  addRemote() {},
+  activeSince: () => undefined,
+  stop: () => Promise.resolve(),
+};
+const isAlone = (): Promise<never> => Promise.reject(new Error("this member has no peers"));
+const nobodyAnswers: PeerClient = {
+  versions: isAlone,
+  hashKv: isAlone,
+  downgradeEnabled: isAlone,
+  promoteMember: isAlone,
+  renewLease: isAlone,
+  leaseTimeToLive: isAlone,
+};
 
 /** Bytes of JSON that a message of one byte may take: base64 adds a third, and names and spaces come on top. */
 const JSON_EXPANSION = 2;

@@ -14,7 +14,7 @@ import { Snapshotter } from "../wal/snapshotter.ts";
 import { Wal, type WalOptions } from "../wal/wal.ts";
 import { type DataDir, DataDirError, openDataDir } from "./data-dir.ts";
 import { ServerMetrics } from "./metrics.ts";
-import type { ServerOptions } from "./options.ts";
+import type { BootstrapOptions } from "./options.ts";
 
 /** Source of the limits: etcd `server/etcdserver/raft.go`. */
 const MESSAGE_BYTES_MAX = 1024 * 1024;
@@ -43,7 +43,7 @@ export interface Bootstrapped extends DataDir {
  * Opens the data directory: makes a new member in an empty one, or brings log, snapshots and backend of an old one
  * together. Throws an error that names the file, what is lost if anything, and what to do.
  */
-export async function bootstrap(options: ServerOptions): Promise<Bootstrapped> {
+export async function bootstrap(options: BootstrapOptions): Promise<Bootstrapped> {
   const { disk, logger } = options;
   const dir = await openDataDir(disk, options.dataDir, options.walDir, logger);
   try {
@@ -71,7 +71,7 @@ export async function bootstrap(options: ServerOptions): Promise<Bootstrapped> {
   }
 }
 
-function create(options: ServerOptions, dir: DataDir, backend: Backend): Found {
+function create(options: BootstrapOptions, dir: DataDir, backend: Backend): Found {
   const { disk, logger, name, initialCluster, initialClusterToken } = options;
   const { index } = readConsistentIndex(backend);
   if (index > 0) {
@@ -123,7 +123,7 @@ function create(options: ServerOptions, dir: DataDir, backend: Backend): Found {
 
 type Found = Omit<Bootstrapped, "metrics">;
 
-function restart(options: ServerOptions, dir: DataDir, backend: Backend): Found {
+function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Found {
   const { disk, logger } = options;
   const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
   const snapshot = snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger));
@@ -182,7 +182,7 @@ interface LogContent {
 }
 
 /** Opens the log behind the snapshot; a torn end, as a crash leaves it, is repaired once. */
-function readLog(options: ServerOptions, dir: DataDir, snapshot: Snapshot | undefined): LogContent {
+function readLog(options: BootstrapOptions, dir: DataDir, snapshot: Snapshot | undefined): LogContent {
   const { disk, logger } = options;
   const { index, term } = snapshot?.metadata ?? { index: 0, term: 0 };
   for (let repaired = false; ; repaired = true) {
@@ -256,7 +256,7 @@ function readUint64(bytes: Uint8Array | undefined): number {
   return bytes === undefined || bytes.length !== 8 ? 0 : Number(Buffer.from(bytes).readBigUInt64BE(0));
 }
 
-function walOptions(options: ServerOptions, dir: DataDir): WalOptions {
+function walOptions(options: BootstrapOptions, dir: DataDir): WalOptions {
   return {
     disk: options.disk,
     dir: dir.walDir,
@@ -267,7 +267,7 @@ function walOptions(options: ServerOptions, dir: DataDir): WalOptions {
   };
 }
 
-function raftConfig(options: ServerOptions, id: bigint, storage: RaftStorage, applied: number): RaftConfig {
+function raftConfig(options: BootstrapOptions, id: bigint, storage: RaftStorage, applied: number): RaftConfig {
   return {
     id,
     electionTicks: options.electionTicks,

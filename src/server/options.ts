@@ -2,6 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
+import type { Network, PeerClient } from "./network.ts";
 
 /** What one member needs to know. Durations in milliseconds, sizes in bytes, paths absolute. */
 export interface ServerOptions {
@@ -57,7 +58,13 @@ export interface ServerOptions {
   readonly raftLogger?: Logger;
   /** Called with what ended the member: a disk that failed, a broken invariant. The process must end. */
   readonly onFailure: (error: unknown) => void;
+  /** The way to the other members. */
+  readonly network: Network;
+  readonly peerClient: PeerClient;
 }
+
+/** What is needed before the member knows who it is, and so who the others are. */
+export type BootstrapOptions = Omit<ServerOptions, "network" | "peerClient">;
 
 /** Version of etcd that this server is: what it tells clients and peers. */
 export const ETCD_VERSION = "3.7.1";

@@ -11,7 +11,7 @@ import { systemDisk } from "../../src/base/disk.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/base/log.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { connect, type RawClient } from "../../src/client/raw.ts";
-import type { ServerOptions } from "../../src/server/options.ts";
+import type { BootstrapOptions } from "../../src/server/options.ts";
 
 export interface LogLine {
   readonly level: LogLevel;
@@ -52,7 +52,7 @@ export function tempDir(): { readonly path: string; remove(): void } {
 export interface InProcessOptions {
   /** An existing data directory, whose owner removes it; a new one when absent. */
   readonly dataDir?: string;
-  readonly server?: Partial<ServerOptions>;
+  readonly server?: Partial<BootstrapOptions>;
   readonly etcd?: Partial<Omit<EtcdOptions, "server">>;
 }
 
@@ -70,7 +70,7 @@ export interface InProcess {
 }
 
 /** The options of a default member in `dataDir`. */
-export function serverOptions(dataDir: string, changes: Partial<ServerOptions> = {}): ServerOptions {
+export function serverOptions(dataDir: string, changes: Partial<BootstrapOptions> = {}): BootstrapOptions {
   return {
     name: "default",
     dataDir,
