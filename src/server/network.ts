@@ -4,6 +4,7 @@
  * Raft's messages go through Network: best effort, never awaited, lost ones reported. Questions that need an answer (the
  * version of a member, its hash, a lease of the leader) go through PeerClient.
  */
+import type { Member } from "../membership/member.ts";
 import type { Message } from "../proto/raftpb.ts";
 
 /** A member as the network needs to know it. */
@@ -13,9 +14,17 @@ export interface PeerAddress {
   readonly urls: readonly string[];
 }
 
+/** Who sends: what the other members check before they listen. Known only when the server was bootstrapped. */
+export interface LocalMember {
+  readonly id: bigint;
+  readonly clusterId: bigint;
+  /** The peer URLs that it advertises. */
+  readonly urls: readonly string[];
+}
+
 export interface Network {
   /** Once, before anything else; nothing arrives before it. */
-  start(receiver: NetworkReceiver): void;
+  start(receiver: NetworkReceiver, local: LocalMember): void;
   /**
    * Sends messages to the peers and remotes they name, in order for each of them; unknown addressees are ignored, and
    * so is addressee 0. Never throws and never waits: what cannot be sent now is dropped and reported to the receiver.
@@ -70,6 +79,11 @@ export interface DatabaseSink {
 
 /** Questions to other members over their peer URLs, tried one after another. All reject with an Error that says why. */
 export interface PeerClient {
+  /**
+   * The cluster as the member behind one peer URL knows it (`GET /members`): what a member asks before it founds or joins
+   * one. Rejects within `timeoutMs`. An empty list of members is an answer.
+   */
+  members(peerUrl: string, timeoutMs: number): Promise<RemoteCluster>;
   /** Versions of a member: "3.7.1", of the cluster "3.7.0" ("not_decided" early on), of its storage (empty before 3.6). */
   versions(peer: PeerAddress): Promise<PeerVersions>;
   /** Hash of a member's keys and values at a revision. Rejects with an EtcdError when that revision is compacted or in the future there. */
@@ -82,6 +96,11 @@ export interface PeerClient {
   renewLease(leader: PeerAddress, leaseId: bigint): Promise<number>;
   /** Asks the leader for a lease. Rejects with errors.leaseNotFound. */
   leaseTimeToLive(leader: PeerAddress, leaseId: bigint, withKeys: boolean): Promise<PeerLease>;
+}
+
+export interface RemoteCluster {
+  readonly clusterId: bigint;
+  readonly members: readonly Member[];
 }
 
 export interface PeerVersions {
