@@ -45,11 +45,12 @@ export interface Bootstrapped extends DataDir {
  */
 export async function bootstrap(options: BootstrapOptions): Promise<Bootstrapped> {
   const { disk, logger } = options;
-  const dir = await openDataDir(disk, options.dataDir, options.walDir, logger);
+  const dir = await openDataDir(disk, options.dataDir, options.walDir, logger, options.seams?.lockDataDir);
   try {
     const metrics = new ServerMetrics();
     const haveWal = Wal.exists(disk, dir.walDir);
-    const backend = new LmdbBackend({
+    const openBackend = options.seams?.openBackend ?? ((settings) => new LmdbBackend(settings));
+    const backend = openBackend({
       path: dir.dbPath,
       clock: options.clock,
       logger,

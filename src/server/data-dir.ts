@@ -17,6 +17,9 @@ export interface DataDir {
   unlock(): void;
 }
 
+/** Keeps others out of a data directory until the function that it resolves to is called. Rejects while another has it. */
+export type LockDataDir = (dataDir: string, disk: Disk) => Promise<() => void>;
+
 /** The data directory cannot be used. The message names it and says what to do. */
 export class DataDirError extends Error {
   override name = "DataDirError";
@@ -28,13 +31,14 @@ export async function openDataDir(
   dataDir: string,
   dedicatedWalDir: string | undefined,
   logger: Logger,
+  lockDataDir: LockDataDir = lock,
 ): Promise<DataDir> {
   const snapDir = join(dataDir, "member", "snap");
   const walDir = dedicatedWalDir ?? join(dataDir, "member", "wal");
   makeDir(disk, dataDir, logger);
   makeDir(disk, snapDir, logger);
   if (dedicatedWalDir !== undefined) checkWritable(disk, parentOf(dedicatedWalDir), logger);
-  const unlock = await lock(dataDir, disk);
+  const unlock = await lockDataDir(dataDir, disk);
   return { dataDir, walDir, snapDir, dbPath: join(snapDir, "db"), unlock };
 }
 

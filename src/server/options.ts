@@ -2,6 +2,9 @@ import type { Clock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
+import type { Backend } from "../mvcc/backend.ts";
+import type { LmdbBackendOptions } from "../mvcc/backend-lmdb.ts";
+import type { LockDataDir } from "./data-dir.ts";
 import type { Network, PeerClient } from "./network.ts";
 
 /** What one member needs to know. Durations in milliseconds, sizes in bytes, paths absolute. */
@@ -56,11 +59,20 @@ export interface ServerOptions {
   readonly logger: Logger;
   /** For what raft decides; `logger` when absent. */
   readonly raftLogger?: Logger;
+  /** What a simulation replaces besides clock, randomness and disk; production leaves it out. */
+  readonly seams?: StorageSeams;
   /** Called with what ended the member: a disk that failed, a broken invariant. The process must end. */
   readonly onFailure: (error: unknown) => void;
   /** The way to the other members. */
   readonly network: Network;
   readonly peerClient: PeerClient;
+}
+
+export interface StorageSeams {
+  /** LMDB in production. Wherever a backend is opened, also one that was received from another member. */
+  readonly openBackend: (options: LmdbBackendOptions) => Backend;
+  /** The kernel's lock in production. */
+  readonly lockDataDir: LockDataDir;
 }
 
 /** What is needed before the member knows who it is, and so who the others are. */
