@@ -66,6 +66,8 @@ export const errors = {
   memberBadUrls: error(Code.INVALID_ARGUMENT, "given member URLs are invalid"),
   memberNotFound: error(Code.NOT_FOUND, "member not found"),
   memberNotLearner: error(Code.FAILED_PRECONDITION, "can only promote a learner member"),
+  learnerNotReady: error(Code.FAILED_PRECONDITION, "can only promote a learner member which is in sync with leader"),
+  clusterIdMismatch: error(Code.FAILED_PRECONDITION, "cluster ID mismatch"),
 
   requestTooLarge: error(Code.INVALID_ARGUMENT, "request is too large"),
   tooManyRequests: error(Code.RESOURCE_EXHAUSTED, "too many requests"),
@@ -77,11 +79,13 @@ export const errors = {
   leaderChanged: error(Code.UNAVAILABLE, "leader changed"),
   stopped: error(Code.UNAVAILABLE, "server stopped"),
   timeout: error(Code.UNAVAILABLE, "request timed out"),
+  timeoutWaitAppliedIndex: error(Code.UNAVAILABLE, "request timed out, waiting for the applied index took too long"),
   corrupt: error(Code.DATA_LOSS, "corrupt cluster"),
   badLeaderTransferee: error(Code.FAILED_PRECONDITION, "bad leader transferee"),
 
   wrongDowngradeVersionFormat: error(Code.INVALID_ARGUMENT, "wrong downgrade target version format"),
   invalidDowngradeTargetVersion: error(Code.INVALID_ARGUMENT, "invalid downgrade target version"),
   clusterVersionUnavailable: error(Code.FAILED_PRECONDITION, "cluster version not found during downgrade"),
+  downgradeInProcess: error(Code.FAILED_PRECONDITION, "cluster has a downgrade job in progress"),
   noInflightDowngrade: error(Code.FAILED_PRECONDITION, "no inflight downgrade job"),
 } as const;

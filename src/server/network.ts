@@ -86,12 +86,18 @@ export interface PeerClient {
   members(peerUrl: string, timeoutMs: number): Promise<RemoteCluster>;
   /** Versions of a member: "3.7.1", of the cluster "3.7.0" ("not_decided" early on), of its storage (empty before 3.6). */
   versions(peer: PeerAddress): Promise<PeerVersions>;
-  /** Hash of a member's keys and values at a revision. Rejects with an EtcdError when that revision is compacted or in the future there. */
-  hashKv(peer: PeerAddress, revision: number): Promise<PeerHash>;
+  /**
+   * Hash of a member's keys and values at a revision. Rejects with an EtcdError when that revision is compacted or in the
+   * future there, or when that member is of another cluster than `clusterId`.
+   */
+  hashKv(peer: PeerAddress, revision: number, clusterId: bigint): Promise<PeerHash>;
   /** Whether that member sees a downgrade going on. */
   downgradeEnabled(peer: PeerAddress): Promise<boolean>;
-  /** Promotes a learner; only a leader can. Rejects with the leader's EtcdError. */
-  promoteMember(leader: PeerAddress, learnerId: bigint): Promise<void>;
+  /**
+   * Promotes a learner; only a leader can. Resolves to the members then. `token` is that of the user who asks, with
+   * authentication on. Rejects with the leader's EtcdError.
+   */
+  promoteMember(leader: PeerAddress, learnerId: bigint, token?: string): Promise<readonly Member[]>;
   /** Renews a lease at the leader; resolves to its TTL in seconds. Rejects with errors.leaseNotFound. */
   renewLease(leader: PeerAddress, leaseId: bigint): Promise<number>;
   /** Asks the leader for a lease. Rejects with errors.leaseNotFound. */
