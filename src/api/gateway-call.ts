@@ -125,6 +125,10 @@ export class LocalCall implements UnaryCall, StreamCall {
     this.respond(bytes.subarray(start, end));
   }
 
+  respondOwned(bytes: Buffer, start: number, end: number): void {
+    this.respond(bytes.subarray(start, end));
+  }
+
   send(message: Uint8Array): boolean {
     if (this.#ended) {
       this.#late();

@@ -5,8 +5,12 @@ import type { EtcdServer } from "../server/server.ts";
 import type { HeaderWriter } from "./header.ts";
 
 const CAPACITY_MIN = 64 * 1024;
-/** A buffer that grew past this is dropped after the reply that needed it. */
-const CAPACITY_KEPT_MAX = 4 * 1024 * 1024;
+/** The next reply is expected to be about as large as the last one, up to this. */
+const CAPACITY_EXPECTED_MAX = 4 * 1024 * 1024;
+/** A reply from this size on leaves with its buffer: another one costs less than a copy. */
+const OWNED_BYTES_MIN = 32 * 1024;
+/** Room before the reply for the prefix of a gRPC message. */
+const HEADROOM_BYTES = 5;
 /** Room for the tag and length of one key-value, and for `more` and `count` at the end. */
 const FRAME_BYTES_MAX = 32;
 /** Tag of KeyValue.key, its first field. */
@@ -31,8 +35,7 @@ export class RangeReply {
 
   /** Begins a reply; the one before is overwritten. Its header has the store's current revision, which a read does not change. */
   begin(): void {
-    if (this.#buffer.length > CAPACITY_KEPT_MAX) this.#buffer = Buffer.allocUnsafeSlow(CAPACITY_MIN);
-    this.#pos = this.#header.write(this.#buffer, 0, this.#server.store.currentRevision);
+    this.#pos = this.#header.write(this.#buffer, HEADROOM_BYTES, this.#server.store.currentRevision);
   }
 
   /** Reads a range and adds what it finds. Throws CompactedError, FutureRevisionError. */
@@ -64,7 +67,12 @@ export class RangeReply {
       this.#buffer[this.#pos++] = 0x20;
       this.#pos = writeVarint(this.#buffer, this.#pos, count);
     }
-    call.respondSlice(this.#buffer, 0, this.#pos);
+    const buffer = this.#buffer;
+    const isMostlyEmpty = this.#pos * 4 < buffer.length;
+    if (this.#pos < OWNED_BYTES_MIN || isMostlyEmpty) return call.respondSlice(buffer, HEADROOM_BYTES, this.#pos);
+    const capacity = Math.min(this.#pos + FRAME_BYTES_MAX, CAPACITY_EXPECTED_MAX);
+    this.#buffer = Buffer.allocUnsafeSlow(Math.max(CAPACITY_MIN, capacity));
+    call.respondOwned(buffer, HEADROOM_BYTES, this.#pos);
   }
 
   readonly #visit = (bytes: Uint8Array, start: number, end: number): void => {

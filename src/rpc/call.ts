@@ -95,6 +95,15 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     sender.trailers(this, "ok");
   }
 
+  respondOwned(bytes: Buffer, start: number, end: number): void {
+    const isPlain = !this.compressReplies && this.head.replyContentType === PLAIN_CONTENT_TYPE;
+    const { sender, core } = this.connection;
+    if (this.ended || !isPlain || end - start > core.maxSendMessageBytes) return this.respondSlice(bytes, start, end);
+    this.head.route!.messagesSent++;
+    this.finish(Code.ok);
+    sender.ownedReply(this, bytes, start, end);
+  }
+
   send(message: Uint8Array): boolean {
     if (this.ended) {
       this.late();

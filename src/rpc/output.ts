@@ -40,7 +40,7 @@ export class Output {
   readonly #pool: ChunkPool;
   readonly #onDrain: () => void;
   readonly #onWritten = (): void => this.#written();
-  /** Chunks filled in this turn before the present one. */
+  /** What goes out in this turn before the present piece of the chunk: filled chunks, and bytes of others. */
   #full: Buffer[] = [];
   #fullBytes = 0;
   #start = 0;
@@ -60,6 +60,14 @@ export class Output {
     const at = this.#pos;
     this.#pos = at + size;
     return at;
+  }
+
+  /** Adds bytes without a copy; they must not change any more. Worth it from a few kilobytes on. */
+  append(bytes: Buffer): void {
+    if (this.#closed) return;
+    this.#cut();
+    this.#full.push(bytes);
+    this.#fullBytes += bytes.length;
   }
 
   /** Bytes written since the last flush. */
@@ -105,12 +113,17 @@ export class Output {
   }
 
   #nextChunk(): void {
-    if (this.#pos > this.#start && !this.#closed) {
-      this.#full.push(this.buf.subarray(this.#start, this.#pos));
-      this.#fullBytes += this.#pos - this.#start;
-    }
+    if (!this.#closed) this.#cut();
     this.buf = this.#closed ? Buffer.allocUnsafeSlow(CHUNK_BYTES) : this.#pool.take();
     this.#start = this.#pos = 0;
+  }
+
+  /** Ends the present piece of the chunk. */
+  #cut(): void {
+    if (this.#pos === this.#start) return;
+    this.#full.push(this.buf.subarray(this.#start, this.#pos));
+    this.#fullBytes += this.#pos - this.#start;
+    this.#start = this.#pos;
   }
 
   #written(): void {

@@ -94,6 +94,11 @@ export interface UnaryCall extends CallInfo {
   respond(message: Uint8Array): void;
   /** Answers with `bytes[start .. end)`. */
   respondSlice(bytes: Uint8Array, start: number, end: number): void;
+  /**
+   * Answers with `bytes[start .. end)` without a copy where that is possible: the buffer is given away, with at least five
+   * bytes before `start` that may be overwritten.
+   */
+  respondOwned(bytes: Buffer, start: number, end: number): void;
   /** Answers with an error: a gRPC code and its text. */
   fail(code: number, message: string): void;
 }
