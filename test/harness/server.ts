@@ -3,11 +3,14 @@
  * else uses. Every process started here is killed by its pid at the latest when the test process ends.
  */
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { get as httpGet } from "node:http";
+import { get as httpsGet } from "node:https";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect, type RawClient } from "../../src/client/raw.ts";
+import { connect, type RawClient, type TlsOptions } from "../../src/client/raw.ts";
 import type { Program } from "./programs.ts";
 import { waitFor } from "./wait.ts";
 
@@ -22,6 +25,15 @@ export interface ServerOptions {
   /** Milliseconds that a start may take. */
   readonly startTimeoutMs?: number;
   readonly name?: string;
+  /** TLS for clients and peers. */
+  readonly tls?: ServerTls;
+}
+
+export interface ServerTls {
+  /** Flags that name the files. */
+  readonly args: readonly string[];
+  /** How clients connect. */
+  readonly client: TlsOptions;
 }
 
 export interface Server {
@@ -29,7 +41,7 @@ export interface Server {
   readonly name: string;
   /** `127.0.0.1:port` */
   readonly endpoint: string;
-  /** `http://127.0.0.1:port` */
+  /** `http://127.0.0.1:port`, or https */
   readonly url: string;
   readonly peerUrl: string;
   readonly dataDir: string;
@@ -65,10 +77,9 @@ export async function startServer(program: Program, options: ServerOptions = {})
       await server.start();
       return server;
     } catch (error) {
-      const log = server.log();
+      const taken = server.portWasTaken();
       await server.close();
-      // Another process may have taken the port between its choice and its use.
-      if (attempt < START_ATTEMPTS_MAX && /address already in use|EADDRINUSE/.test(log)) continue;
+      if (attempt < START_ATTEMPTS_MAX && taken) continue;
       throw error;
     }
   }
@@ -84,7 +95,8 @@ export async function startServers(programs: readonly Program[], options: Server
   throw failed.reason;
 }
 
-class ServerProcess implements Server {
+/** The process of one server, which forms a cluster of its own unless `initialCluster` says otherwise. */
+export class ServerProcess implements Server {
   readonly program: Program;
   readonly name: string;
   readonly endpoint: string;
@@ -92,6 +104,8 @@ class ServerProcess implements Server {
   readonly peerUrl: string;
   readonly dataDir: string;
   readonly client: RawClient;
+  /** Flags about the cluster, for the next start. */
+  clusterArgs: readonly string[];
   readonly #directory: string;
   readonly #logFile: string;
   readonly #options: ServerOptions;
@@ -99,23 +113,29 @@ class ServerProcess implements Server {
   #ended: Promise<void> = Promise.resolve();
 
   constructor(program: Program, options: ServerOptions, clientPort: number, peerPort: number) {
+    const scheme = options.tls === undefined ? "http" : "https";
     this.program = program;
     this.name = options.name ?? "default";
     this.endpoint = `127.0.0.1:${clientPort}`;
-    this.url = `http://${this.endpoint}`;
-    this.peerUrl = `http://127.0.0.1:${peerPort}`;
+    this.url = `${scheme}://${this.endpoint}`;
+    this.peerUrl = `${scheme}://127.0.0.1:${peerPort}`;
+    this.clusterArgs = ["--initial-cluster", `${this.name}=${this.peerUrl}`];
     this.#options = options;
     this.#directory = mkdtempSync(join(options.tempDir ?? tmpdir(), "kvorum-test-"));
     directories.add(this.#directory);
     this.dataDir = options.dataDir ?? join(this.#directory, "data");
     this.#logFile = join(this.#directory, "log");
-    this.client = connect(this.endpoint);
+    this.client = connect(this.endpoint, options.tls === undefined ? {} : { tls: options.tls.client });
   }
 
   get pid(): number {
     const pid = this.#child?.pid;
     if (pid === undefined) throw new Error("the server is not running");
     return pid;
+  }
+
+  get running(): boolean {
+    return this.#child !== undefined;
   }
 
   log(): string {
@@ -126,18 +146,22 @@ class ServerProcess implements Server {
     }
   }
 
+  /** Another process may have taken a port between its choice and its use. */
+  portWasTaken(): boolean {
+    return /address already in use|EADDRINUSE/.test(this.log());
+  }
+
   async start(): Promise<number> {
     const begin = performance.now();
-    const args = [
-      ...this.program.args,
-      ...["--name", this.name, "--data-dir", this.dataDir],
-      ...["--listen-client-urls", this.url, "--advertise-client-urls", this.url],
-      ...["--listen-peer-urls", this.peerUrl, "--initial-advertise-peer-urls", this.peerUrl],
-      ...["--initial-cluster", `${this.name}=${this.peerUrl}`],
-      ...(this.#options.args ?? []),
-    ];
+    this.spawn();
+    await this.healthy();
+    return performance.now() - begin;
+  }
+
+  /** Starts the process without waiting for anything. */
+  spawn(): void {
     const output = openSync(this.#logFile, "a");
-    const child = spawn(this.program.file, args, {
+    const child = spawn(this.program.file, this.#args(), {
       stdio: ["ignore", output, output],
       env: { ...process.env, ...this.#options.env },
     });
@@ -153,27 +177,40 @@ class ServerProcess implements Server {
       child.once("exit", ended);
       child.once("error", ended);
     });
-    const what = () => `${this.program.file} ${args.join(" ")}; it printed:\n${this.log().slice(-4000)}`;
+  }
+
+  /** Waits until the server reports health, which takes a leader. */
+  async healthy(): Promise<void> {
     try {
       await waitFor(
         "healthy",
         () => {
-          if (this.#child === undefined) throw new Error("it ended");
-          return isHealthy(this.url);
+          if (!this.running) throw new Error("it ended");
+          return this.#isHealthy();
         },
         this.#options.startTimeoutMs ?? 30_000,
       );
     } catch (error) {
-      throw new Error(`the server did not start (${(error as Error).message}): ${what()}`);
+      const command = `${this.program.file} ${this.#args().join(" ")}`;
+      const printed = this.log().slice(-1500);
+      throw new Error(`the server did not start (${(error as Error).message}): ${command}; it printed:\n${printed}`);
     }
-    const took = performance.now() - begin;
     await this.client.ready(5_000);
-    return took;
+  }
+
+  /** Waits until the process ends by itself. */
+  async ended(timeoutMs = 20_000): Promise<void> {
+    await waitFor(`${this.name} ends`, () => !this.running, timeoutMs);
   }
 
   async kill(signal: NodeJS.Signals): Promise<void> {
     this.#child?.kill(signal);
     await this.#ended;
+  }
+
+  /** Sends a signal that does not end the process, such as SIGSTOP. */
+  signal(signal: NodeJS.Signals): void {
+    process.kill(this.pid, signal);
   }
 
   async close(): Promise<void> {
@@ -188,32 +225,69 @@ class ServerProcess implements Server {
     rmSync(this.#directory, { recursive: true, force: true });
     directories.delete(this.#directory);
   }
-}
 
-async function isHealthy(url: string): Promise<boolean> {
-  try {
-    const response = await fetch(`${url}/health`, { signal: AbortSignal.timeout(2_000) });
-    const { health } = (await response.json()) as { health?: unknown };
-    return response.ok && String(health) === "true";
-  } catch {
-    return false;
+  #args(): string[] {
+    return [
+      ...this.program.args,
+      ...["--name", this.name, "--data-dir", this.dataDir],
+      ...["--listen-client-urls", this.url, "--advertise-client-urls", this.url],
+      ...["--listen-peer-urls", this.peerUrl, "--initial-advertise-peer-urls", this.peerUrl],
+      ...this.clusterArgs,
+      ...(this.#options.tls?.args ?? []),
+      ...(this.#options.args ?? []),
+    ];
+  }
+
+  async #isHealthy(): Promise<boolean> {
+    try {
+      const { status, body } = await httpText(`${this.url}/health`, this.#options.tls?.client);
+      return status === 200 && String((JSON.parse(body) as { health?: unknown }).health) === "true";
+    } catch {
+      return false;
+    }
   }
 }
 
+const HTTP_TIMEOUT_MS = 2_000;
+
+/** GET over HTTP or HTTPS with the certificates of the test. */
+export function httpText(url: string, tls?: TlsOptions): Promise<{ status: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    const options = { agent: false, timeout: HTTP_TIMEOUT_MS, ...pems(tls) };
+    const request = (url.startsWith("https:") ? httpsGet : httpGet)(url, options, (response) => {
+      let body = "";
+      response.setEncoding("utf8");
+      response.on("data", (chunk) => (body += chunk));
+      response.on("end", () => resolve({ status: response.statusCode ?? 0, body }));
+      response.on("error", reject);
+    });
+    request.on("timeout", () => request.destroy(new Error(`${url}: no answer within ${HTTP_TIMEOUT_MS} ms`)));
+    request.on("error", reject);
+  });
+}
+
+const pems = ({ ca, cert, key }: TlsOptions = {}) =>
+  Object.fromEntries(
+    Object.entries({ ca, cert, key }).flatMap(([name, pem]) => (pem === undefined ? [] : [[name, Buffer.from(pem)]])),
+  );
+
+// Below the ports that Linux gives to outgoing connections, so that none of those takes the port of a server while it restarts.
+const PORT_MIN = 12_000;
+const PORT_MAX = 32_000;
+
 /** Ports that were free a moment ago, all different. */
 export async function freePorts(count: number): Promise<number[]> {
-  const listeners = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
-          const listener = createServer();
-          listener.once("error", reject);
-          listener.listen(0, "127.0.0.1", () => resolve(listener));
-        }),
-    ),
-  );
-  const ports = listeners.map((listener) => (listener.address() as { port: number }).port);
-  await Promise.all(listeners.map((listener) => new Promise((resolve) => listener.close(resolve))));
-  return ports;
+  const ports = new Set<number>();
+  while (ports.size < count) {
+    const port = randomInt(PORT_MIN, PORT_MAX);
+    if (!ports.has(port) && (await isFree(port))) ports.add(port);
+  }
+  return [...ports];
 }
+
+const isFree = (port: number) =>
+  new Promise<boolean>((resolve) => {
+    const listener = createServer();
+    listener.once("error", () => resolve(false));
+    listener.listen(port, "127.0.0.1", () => listener.close(() => resolve(true)));
+  });

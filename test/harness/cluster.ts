@@ -1,0 +1,376 @@
+/**
+ * Clusters of real processes on 127.0.0.1, each member ours or stock etcd, with what tests do to them: join, leave,
+ * replace, kill, restart, lead. Use withCluster: it ends every process and, when the test fails, shows what they logged.
+ */
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { RpcError } from "../../src/client/raw.ts";
+import {
+  ClusterService,
+  type HashKVResponse,
+  MaintenanceService,
+  type StatusResponse,
+} from "../../src/proto/etcdserverpb.ts";
+import { Authority, writePair } from "./certificates.ts";
+import { ourEtcd, type Program, stockEtcd } from "./programs.ts";
+import { freePorts, ServerProcess, type ServerTls } from "./server.ts";
+import { waitFor } from "./wait.ts";
+
+export type Kind = "ours" | "stock";
+
+export interface MemberSpec {
+  readonly kind: Kind;
+  /** Instead of the program that `kind` means. */
+  readonly program?: Program;
+  readonly args?: readonly string[];
+}
+
+export interface ClusterOptions {
+  readonly members: readonly (Kind | MemberSpec)[];
+  /** Certificates for clients and peers, both sides checked. */
+  readonly tls?: boolean | { readonly clientCertificates: boolean };
+  /** Further flags of every member, and of those of one kind. */
+  readonly args?: readonly string[];
+  readonly argsOf?: Partial<Record<Kind, readonly string[]>>;
+  /** Parent of the temporary directories; os.tmpdir() when absent. */
+  readonly tempDir?: string;
+}
+
+/** Time within which a cluster must do what is asked of it. */
+const PATIENCE_MS = 30_000;
+const CALL_MS = 10_000;
+const START_ATTEMPTS_MAX = 3;
+const LOG_LINES = 25;
+const LINE_LENGTH = 500;
+
+/** Runs `body` with a cluster that is closed after it; a failure carries what the members logged last. */
+export async function withCluster<T>(options: ClusterOptions, body: (cluster: Cluster) => Promise<T>): Promise<T> {
+  const cluster = await startCluster(options);
+  try {
+    return await body(cluster);
+  } catch (error) {
+    throw new Error(`${(error as Error).stack ?? error}\n${cluster.describe()}`);
+  } finally {
+    await cluster.close();
+  }
+}
+
+/** Starts all members at once and waits until each is healthy. */
+export async function startCluster(options: ClusterOptions): Promise<Cluster> {
+  const directory = mkdtempSync(join(options.tempDir ?? tmpdir(), "kvorum-cluster-"));
+  try {
+    const tls = options.tls ? await clusterTls(directory, options.tls) : undefined;
+    for (let attempt = 1; ; attempt++) {
+      const cluster = new Cluster(options, directory, tls);
+      try {
+        await cluster.form();
+        return cluster;
+      } catch (error) {
+        const described = cluster.describe();
+        const retry = attempt < START_ATTEMPTS_MAX && cluster.all.some((member) => member.portWasTaken());
+        await cluster.closeMembers();
+        if (!retry) throw new Error(`the cluster did not form: ${(error as Error).message}\n${described}`);
+      }
+    }
+  } catch (error) {
+    rmSync(directory, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+export class Member extends ServerProcess {
+  readonly kind: Kind;
+  #id = 0n;
+
+  constructor(spec: MemberSpec, name: string, args: readonly string[], ports: readonly number[], more: MemberOptions) {
+    const program = spec.program ?? (spec.kind === "ours" ? ourEtcd() : stockEtcd());
+    super(program, { ...more, name, args, startTimeoutMs: PATIENCE_MS }, ports[0]!, ports[1]!);
+    this.kind = spec.kind;
+  }
+
+  /** Known once the member was asked for its status. */
+  get id(): bigint {
+    assert.notEqual(this.#id, 0n, `the id of ${this.name} is not known yet`);
+    return this.#id;
+  }
+
+  async status(timeoutMs = CALL_MS): Promise<StatusResponse> {
+    const status = await this.client.unary(MaintenanceService.Status, {}, { timeoutMs });
+    this.#id = status.header!.memberId;
+    return status;
+  }
+
+  override async healthy(): Promise<void> {
+    await super.healthy();
+    await this.status();
+  }
+
+  /** What it logged last, without the ends of very long lines. */
+  logTail(): string {
+    const lines = this.log().trimEnd().split("\n").slice(-LOG_LINES);
+    return lines.map((line) => (line.length > LINE_LENGTH ? `${line.slice(0, LINE_LENGTH)}…` : line)).join("\n");
+  }
+
+  override toString(): string {
+    return `${this.name} (${this.kind})`;
+  }
+}
+
+interface MemberOptions {
+  readonly tempDir: string;
+  readonly tls?: ServerTls;
+}
+
+export class Cluster {
+  /** In the order of their start; those that were removed are gone from it. */
+  readonly all: Member[] = [];
+  readonly #options: ClusterOptions;
+  readonly #directory: string;
+  readonly #tls: ServerTls | undefined;
+  #names = 0;
+
+  constructor(options: ClusterOptions, directory: string, tls: ServerTls | undefined) {
+    this.#options = options;
+    this.#directory = directory;
+    this.#tls = tls;
+  }
+
+  get running(): Member[] {
+    return this.all.filter((member) => member.running);
+  }
+
+  get tls(): ServerTls | undefined {
+    return this.#tls;
+  }
+
+  /** For etcdctl: where the certificates are, when there are any. */
+  get ctlArgs(): string[] {
+    if (this.#tls === undefined) return [];
+    const file = (name: string) => join(this.#directory, name);
+    return ["--cacert", file("ca.crt"), "--cert", file("member.crt"), "--key", file("member.key")];
+  }
+
+  endpoints(members: readonly Member[] = this.running): string {
+    return members.map(({ url }) => url).join(",");
+  }
+
+  of(kind: Kind): Member[] {
+    return this.all.filter((member) => member.kind === kind);
+  }
+
+  /** The first member of that kind. */
+  one(kind: Kind): Member {
+    const member = this.of(kind)[0];
+    assert.ok(member, `the cluster has a member that is ${kind}`);
+    return member;
+  }
+
+  /** Starts the first members. startCluster does it. */
+  async form(): Promise<void> {
+    for (const spec of this.#options.members) this.all.push(await this.#make(spec));
+    const initial = this.all.map(({ name, peerUrl }) => `${name}=${peerUrl}`).join(",");
+    for (const member of this.all) {
+      member.clusterArgs = ["--initial-cluster", initial, "--initial-cluster-state", "new"];
+      member.spawn();
+    }
+    await Promise.all(this.all.map((member) => member.healthy()));
+    await this.leader();
+  }
+
+  /** Adds a member through `via`, any other when absent, and waits until the new one is healthy. */
+  async add(spec: Kind | MemberSpec, options: { learner?: boolean; via?: Member } = {}): Promise<Member> {
+    const member = await this.#make(spec);
+    const via = options.via ?? (await this.leader());
+    this.all.push(member);
+    const { members } = await retryUnhealthy(`${via} adds ${member}`, () =>
+      via.client.unary(
+        ClusterService.MemberAdd,
+        { peerUrls: [member.peerUrl], isLearner: options.learner ?? false },
+        { timeoutMs: CALL_MS },
+      ),
+    );
+    const initial = members.flatMap(({ name, peerUrls }) =>
+      peerUrls.map((url) => `${url === member.peerUrl ? member.name : name}=${url}`),
+    );
+    member.clusterArgs = ["--initial-cluster", initial.join(","), "--initial-cluster-state", "existing"];
+    await member.start();
+    return member;
+  }
+
+  /** Promotes a learner once it has caught up. */
+  async promote(learner: Member, via?: Member): Promise<void> {
+    const asked = via ?? (await this.leader());
+    const started = performance.now();
+    for (;;) {
+      try {
+        await asked.client.unary(ClusterService.MemberPromote, { id: learner.id }, { timeoutMs: CALL_MS });
+        return;
+      } catch (error) {
+        const early = error instanceof RpcError && /in sync with leader|unhealthy cluster/.test(error.details);
+        if (!early || performance.now() - started > PATIENCE_MS) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
+  }
+
+  /** Removes a member through `via`, any other when absent, and ends its process unless it does so itself. */
+  async remove(member: Member, via?: Member): Promise<void> {
+    const asked = via ?? this.running.find((other) => other !== member);
+    assert.ok(asked, "a member is left that can remove another");
+    await retryUnhealthy(`${asked} removes ${member}`, () =>
+      asked.client.unary(ClusterService.MemberRemove, { id: member.id }, { timeoutMs: CALL_MS }),
+    );
+    this.all.splice(this.all.indexOf(member), 1);
+    if (member.running) await member.ended().catch(() => member.kill("SIGKILL"));
+    await member.close();
+  }
+
+  /** A member that all running members but `except` agree to be led by. */
+  leader(except: readonly Member[] = [], timeoutMs = PATIENCE_MS): Promise<Member> {
+    return waitFor(
+      "a leader that all running members know",
+      async () => {
+        const asked = this.running.filter((member) => !except.includes(member));
+        const statuses = await Promise.all(asked.map((member) => member.status(2_000).catch(() => undefined)));
+        const leader = statuses[0]?.leader;
+        if (!leader || statuses.some((status) => status?.leader !== leader)) return undefined;
+        return asked.find((_, i) => statuses[i]!.header!.memberId === leader);
+      },
+      timeoutMs,
+    );
+  }
+
+  /** Makes a member the leader. */
+  async lead(target: Member): Promise<void> {
+    const leader = await this.leader();
+    if (leader === target) return;
+    await leader.client.unary(MaintenanceService.MoveLeader, { targetId: target.id }, { timeoutMs: CALL_MS });
+    await waitFor(`${target} leads`, async () => (await this.leader()) === target, PATIENCE_MS);
+  }
+
+  /** Waits until all running members have applied the same entries, then compares their hashes. */
+  async settled(timeoutMs = PATIENCE_MS): Promise<HashKVResponse[]> {
+    await waitFor(
+      "all members have applied the same entries",
+      async () => {
+        const statuses = await Promise.all(this.running.map((member) => member.status()));
+        const [first] = statuses;
+        return statuses.every(
+          ({ raftAppliedIndex, header }) =>
+            raftAppliedIndex === first!.raftAppliedIndex && header!.revision === first!.header!.revision,
+        );
+      },
+      timeoutMs,
+    );
+    return this.equalHashes();
+  }
+
+  /**
+   * Compares HashKV of all running members at a revision that they all have, also under load. A compaction that is
+   * going on changes it for a moment, so what differs must become equal soon.
+   */
+  async equalHashes(): Promise<HashKVResponse[]> {
+    const { header } = await this.running[0]!.status();
+    let hashes: HashKVResponse[] = [];
+    const equal = async () => {
+      hashes = await Promise.all(this.running.map((member) => hashAt(member, header!.revision)));
+      const [first] = hashes;
+      return hashes.every(
+        ({ hash, compactRevision }) => hash === first!.hash && compactRevision === first!.compactRevision,
+      );
+    };
+    const shown = () =>
+      this.running.map((member, i) => `${member}: ${hashes[i]?.hash} compacted at ${hashes[i]?.compactRevision}`);
+    await waitFor(`equal HashKV at ${header!.revision}`, equal, CALL_MS).catch((error) => {
+      throw new Error(`${(error as Error).message}: ${shown().join(", ")}`);
+    });
+    return hashes;
+  }
+
+  /** What the members logged last; KVORUM_TEST_LOGS names a directory that takes all of it. */
+  describe(): string {
+    const directory = process.env["KVORUM_TEST_LOGS"];
+    if (directory) {
+      mkdirSync(directory, { recursive: true });
+      for (const member of this.all) writeFileSync(join(directory, `${member.name}-${member.kind}.log`), member.log());
+    }
+    const one = (member: Member) =>
+      `--- ${member} ${member.url} ${member.peerUrl} ${member.running ? "is running" : "has ended"}; its last lines:\n` +
+      member.logTail();
+    return this.all.map(one).join("\n");
+  }
+
+  async close(): Promise<void> {
+    await this.closeMembers();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  /** Ends all processes at once: a leader that hands over only to members that end too would take long. */
+  async closeMembers(): Promise<void> {
+    await Promise.all(this.all.map((member) => member.kill("SIGKILL")));
+    await Promise.all(this.all.map((member) => member.close()));
+    this.all.length = 0;
+  }
+
+  async #make(kindOrSpec: Kind | MemberSpec): Promise<Member> {
+    const spec = typeof kindOrSpec === "string" ? { kind: kindOrSpec } : kindOrSpec;
+    const { args = [], argsOf = {} } = this.#options;
+    const flags = [...args, ...(argsOf[spec.kind] ?? []), ...(spec.args ?? [])];
+    const more = { tempDir: this.#directory, ...(this.#tls === undefined ? {} : { tls: this.#tls }) };
+    return new Member(spec, `m${++this.#names}`, flags, await freePorts(2), more);
+  }
+}
+
+/** etcd refuses changes of the membership until all members were connected for five seconds. */
+async function retryUnhealthy<T>(what: string, call: () => Promise<T>): Promise<T> {
+  let refusal: unknown;
+  const done = waitFor(
+    what,
+    async () => {
+      try {
+        return { result: await call() };
+      } catch (error) {
+        refusal = error;
+        if (!(error instanceof RpcError) || !/unhealthy cluster|not enough started members/.test(error.details))
+          throw error;
+        return undefined;
+      }
+    },
+    PATIENCE_MS,
+  );
+  return (
+    await done.catch((error) => {
+      throw new Error(`${what}: ${refusal ?? error}`);
+    })
+  ).result;
+}
+
+async function hashAt(member: Member, revision: number): Promise<HashKVResponse> {
+  await waitFor(
+    `${member} has revision ${revision}`,
+    async () => (await member.status()).header!.revision >= revision,
+    PATIENCE_MS,
+  );
+  return member.client.unary(MaintenanceService.HashKV, { revision }, { timeoutMs: CALL_MS });
+}
+
+async function clusterTls(directory: string, options: true | { clientCertificates: boolean }): Promise<ServerTls> {
+  const clientCertificates = options === true || options.clientCertificates;
+  const authority = await Authority.create("cluster");
+  const caFile = join(directory, "ca.crt");
+  writeFileSync(caFile, authority.pem);
+  const pair = await authority.issue({ cn: "member" });
+  const { certFile, keyFile } = writePair(directory, "member", pair);
+  const ca = Buffer.from(authority.pem);
+  return {
+    args: [
+      ...["--cert-file", certFile, "--key-file", keyFile],
+      ...(clientCertificates ? ["--trusted-ca-file", caFile, "--client-cert-auth"] : []),
+      ...["--peer-cert-file", certFile, "--peer-key-file", keyFile],
+      ...["--peer-trusted-ca-file", caFile, "--peer-client-cert-auth"],
+    ],
+    client: clientCertificates ? { ca, cert: Buffer.from(pair.cert), key: Buffer.from(pair.key) } : { ca },
+  };
+}

@@ -1,0 +1,126 @@
+/**
+ * Writers that remember what was acknowledged, and the check that all of it is there, on every member, once.
+ *
+ * Every write puts a key of its own, so the store itself tells how often each was applied: its key has version 1, the
+ * acknowledged revision and value. A write without an answer may be there or not, but at most once.
+ */
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type RawClient, RpcError } from "../../src/client/raw.ts";
+import { KVService } from "../../src/proto/etcdserverpb.ts";
+
+export interface LoadOptions {
+  /** Connections to write through; asked before each write, so that it may follow the members of a cluster. */
+  readonly clients: () => readonly RawClient[];
+  readonly writers?: number;
+  readonly valueSize?: number;
+  /** Rest of each writer after a write, in milliseconds, so that the load leaves room for what it accompanies. */
+  readonly pauseMs?: number;
+}
+
+const CALL_MS = 8_000;
+const PAGE = 5_000;
+const PREFIX = "load/";
+const PREFIX_END = "load0";
+
+export class AcknowledgedLoad {
+  /** Revision of each acknowledged key. */
+  readonly #acknowledged = new Map<string, number>();
+  /** Keys whose writes ended without an answer. */
+  readonly #unknown = new Set<string>();
+  readonly #refusals = new Map<string, number>();
+  readonly #options: Required<LoadOptions>;
+  #stopping = false;
+  #running: Promise<void> = Promise.resolve();
+  #lastAtMs = 0;
+  #gapMs = 0;
+
+  constructor(options: LoadOptions) {
+    this.#options = { writers: 4, valueSize: 100, pauseMs: 0, ...options };
+  }
+
+  get acknowledged(): number {
+    return this.#acknowledged.size;
+  }
+
+  get unknown(): number {
+    return this.#unknown.size;
+  }
+
+  /** Longest time without an acknowledgement since the last call, in milliseconds. */
+  takeGapMs(): number {
+    const gap = this.#gapMs;
+    this.#gapMs = 0;
+    return gap;
+  }
+
+  start(): void {
+    this.#stopping = false;
+    this.#lastAtMs = performance.now();
+    const writers = Array.from({ length: this.#options.writers }, (_, writer) => this.#write(writer));
+    this.#running = Promise.all(writers).then(() => undefined);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await this.#running;
+  }
+
+  /** What came instead of acknowledgements, for people. */
+  describe(): string {
+    const refusals = [...this.#refusals].map(([text, count]) => `${count} × ${text}`).join("; ");
+    return `${this.acknowledged} acknowledged, ${this.unknown} without an answer${refusals && `: ${refusals}`}`;
+  }
+
+  async #write(writer: number): Promise<void> {
+    for (let sequence = this.acknowledged; !this.#stopping; sequence++) {
+      const clients = this.#options.clients();
+      const client = clients[(writer + sequence) % clients.length];
+      if (client === undefined) throw new Error("the load has nobody to write to");
+      const key = `${PREFIX}${writer}/${sequence}/${this.unknown}`;
+      try {
+        const put = { key: Buffer.from(key), value: this.#value(key) };
+        const { header } = await client.unary(KVService.Put, put, { timeoutMs: CALL_MS });
+        assert.ok(!this.#acknowledged.has(key), `${key} is written once only`);
+        this.#acknowledged.set(key, header!.revision);
+        const now = performance.now();
+        this.#gapMs = Math.max(this.#gapMs, now - this.#lastAtMs);
+        this.#lastAtMs = now;
+        if (this.#options.pauseMs > 0) await sleep(this.#options.pauseMs);
+      } catch (error) {
+        if (!(error instanceof RpcError)) throw error;
+        // Even a refusal may come from a member that gave up on a proposal which is applied later.
+        this.#unknown.add(key);
+        this.#refusals.set(error.message, (this.#refusals.get(error.message) ?? 0) + 1);
+        await sleep(20);
+      }
+    }
+  }
+
+  /** Throws unless the member holds every acknowledged write at its revision, and nothing that was never written. */
+  async verify(name: string, client: RawClient): Promise<void> {
+    const left = new Map(this.#acknowledged);
+    for (let key = Buffer.from(PREFIX); ; ) {
+      const request = { key, rangeEnd: Buffer.from(PREFIX_END), limit: PAGE };
+      const { kvs, more } = await client.unary(KVService.Range, request, { timeoutMs: CALL_MS });
+      for (const kv of kvs) {
+        const text = Buffer.from(kv.key).toString();
+        const revision = left.get(text);
+        assert.ok(revision !== undefined || this.#unknown.has(text), `${name} has ${text}, which nobody wrote`);
+        assert.equal(kv.version, 1, `${name} applied ${text} more than once`);
+        assert.ok(this.#value(text).equals(kv.value), `${name} has another value of ${text}`);
+        if (revision !== undefined) assert.equal(kv.modRevision, revision, `${name}: the revision of ${text}`);
+        left.delete(text);
+      }
+      const last = kvs.at(-1);
+      if (!more || last === undefined) break;
+      key = Buffer.concat([last.key, Buffer.from([0])]);
+    }
+    const lost = [...left].slice(0, 5).map(([key, revision]) => `${key} at revision ${revision}`);
+    assert.equal(left.size, 0, `${name} lost ${left.size} acknowledged writes, such as ${lost.join(", ")}`);
+  }
+
+  #value(key: string): Buffer {
+    return Buffer.alloc(this.#options.valueSize, key);
+  }
+}
