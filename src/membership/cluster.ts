@@ -1,6 +1,7 @@
 import type { Logger } from "../base/log.ts";
 import { type Backend, metaKeys } from "../mvcc/backend.ts";
 import { type ConfChange, ConfChangeType, ConfState } from "../proto/raftpb.ts";
+import { ClusterVersion, type DowngradeInfo } from "./cluster-version.ts";
 import { decodeMember, encodeMember, formatId, type Member } from "./member.ts";
 
 /**
@@ -14,19 +15,26 @@ export class Cluster {
   readonly #logger: Logger;
   readonly #members = new Map<bigint, Member>();
   readonly #removed = new Set<bigint>();
-  /** Agreed version, like "3.7.0"; undefined until the first leader has decided. */
-  #version: string | undefined;
+  /** What the members agree on beside themselves. */
+  readonly agreed: ClusterVersion;
 
-  constructor(options: { id: bigint; localId: bigint; backend: Backend; logger: Logger }) {
+  /** Throws `ServerTooOldError` when a server of `serverVersion` may not be in this cluster. */
+  constructor(options: { id: bigint; localId: bigint; backend: Backend; logger: Logger; serverVersion: string }) {
     this.id = options.id;
     this.localId = options.localId;
     this.#backend = options.backend;
     this.#logger = options.logger;
-    this.recover();
+    this.agreed = new ClusterVersion({ ...options, clusterId: options.id });
+    this.#readMembers();
   }
 
   /** Reads everything anew from the backend: at start, and after a snapshot replaced its content. */
   recover(): void {
+    this.agreed.recover(this.#backend);
+    this.#readMembers();
+  }
+
+  #readMembers(): void {
     this.#members.clear();
     this.#removed.clear();
     this.#backend.forEach("members", (key, value) => {
@@ -36,12 +44,15 @@ export class Cluster {
     this.#backend.forEach("members_removed", (key) => {
       this.#removed.add(BigInt(`0x${Buffer.from(key).toString("latin1")}`));
     });
-    const version = this.#backend.get("cluster", clusterKeys.version);
-    this.#version = version === undefined ? undefined : Buffer.from(version).toString("latin1");
   }
 
+  /** Agreed version, like "3.7.0"; undefined until the first leader has decided. */
   get version(): string | undefined {
-    return this.#version;
+    return this.agreed.version;
+  }
+
+  get downgrade(): DowngradeInfo {
+    return this.agreed.downgrade;
   }
 
   /** Ascending by id. */
@@ -116,28 +127,13 @@ export class Cluster {
     this.#save({ ...old, name, clientUrls });
   }
 
-  applyVersion(version: string): void {
-    const first = this.#version === undefined;
-    this.#logger.info(first ? "set initial cluster version" : "updated cluster version", {
-      "cluster-id": formatId(this.id),
-      "local-member-id": formatId(this.localId),
-      ...(first ? { "cluster-version": minor(version) } : { from: minor(this.#version ?? ""), to: minor(version) }),
-    });
-    this.#version = version;
-    this.#backend.put("cluster", clusterKeys.version, Buffer.from(version));
-  }
-
   #save(member: Member): void {
     this.#members.set(member.id, member);
     this.#backend.put("members", memberKey(member.id), Buffer.from(encodeMember(member)));
   }
 }
 
-const clusterKeys = { version: Buffer.from("clusterVersion") } as const;
-
 const memberKey = (id: bigint): Buffer => Buffer.from(formatId(id));
-
-const minor = (version: string): string => version.split(".").slice(0, 2).join(".");
 
 /** Puts raft's configuration where a restart finds it. Source: etcd `server/storage/schema/confstate.go`. */
 export function saveConfState(backend: Backend, state: ConfState): void {

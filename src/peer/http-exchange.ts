@@ -32,7 +32,7 @@ export interface Answer {
 export interface PeerHttpOptions {
   readonly clock: Clock;
   /** What to show and whom to trust, for `https` and `unixs`; asked for each question, since certificates are replaced. */
-  readonly tls: (() => ConnectionOptions) | undefined;
+  readonly tls: { connectOptions(host: string): ConnectionOptions } | undefined;
 }
 
 /** Connections to one peer. More questions wait for one of them. */
@@ -41,7 +41,7 @@ const QUESTIONS_MAX = 10_000;
 
 export class PeerHttp {
   readonly #clock: Clock;
-  readonly #tls: (() => ConnectionOptions) | undefined;
+  readonly #tls: PeerHttpOptions["tls"];
   readonly #agents = {
     http: new http.Agent({ keepAlive: true, maxSockets: CONNECTIONS_MAX }),
     https: new https.Agent({ keepAlive: true, maxSockets: CONNECTIONS_MAX }),
@@ -118,33 +118,32 @@ export class PeerHttp {
     if (!secure && scheme !== "http" && scheme !== "unix") {
       throw new Error("unsupported protocol scheme: peer URLs are http, https, unix or unixs");
     }
+    const place = placeOf(scheme, rest, path);
     const common: http.RequestOptions = {
       method,
       headers: {
         ...headers,
         ...(method === "POST" || body !== undefined ? { "content-length": body?.length ?? 0 } : {}),
       },
-      ...placeOf(scheme, rest, path),
+      ...place.request,
     };
     if (!secure) return http.request({ ...common, agent: this.#agents.http });
     if (this.#tls === undefined) {
       throw new Error("the URL wants TLS, but this member has no certificate for its peers (--peer-cert-file)");
     }
-    return https.request({ ...common, ...this.#tls(), agent: this.#agents.https });
+    return https.request({ ...common, ...this.#tls.connectOptions(place.name), agent: this.#agents.https });
   }
 }
 
-function placeOf(scheme: string, rest: string, path: string): http.RequestOptions {
-  if (scheme.startsWith("unix")) return { socketPath: rest, path };
+/** Where to connect to, and the name that the certificate has to be for. */
+function placeOf(scheme: string, rest: string, path: string): { request: http.RequestOptions; name: string } {
+  if (scheme.startsWith("unix")) return { request: { socketPath: rest, path }, name: rest };
   const url = new URL(`${scheme}://${rest}${path}`);
+  const name = url.hostname.replace(/^\[(.*)\]$/, "$1");
   // As in Go, `localhost` is the IPv4 loopback, whatever the machine's resolver prefers.
-  const host = url.hostname === "localhost" ? "127.0.0.1" : url.hostname.replace(/^\[(.*)\]$/, "$1");
-  return {
-    host,
-    port: url.port === "" ? (scheme === "https" ? 443 : 80) : Number(url.port),
-    path: url.pathname,
-    ...(url.hostname === "localhost" && scheme === "https" ? { servername: "localhost" } : {}),
-  } as http.RequestOptions;
+  const host = name === "localhost" ? "127.0.0.1" : name;
+  const port = url.port === "" ? (scheme === "https" ? 443 : 80) : Number(url.port);
+  return { request: { host, port, path: url.pathname }, name };
 }
 
 const isReset = (error: Error): boolean => (error as NodeJS.ErrnoException).code === "ECONNRESET";

@@ -24,7 +24,11 @@ import {
   ResponseHeader,
   type TxnRequest,
 } from "../proto/etcdserverpb.ts";
-import type { ClusterMemberAttrSetRequest, ClusterVersionSetRequest } from "../proto/membershippb.ts";
+import type {
+  ClusterMemberAttrSetRequest,
+  ClusterVersionSetRequest,
+  DowngradeInfoSetRequest,
+} from "../proto/membershippb.ts";
 import type { AlarmStore } from "./alarms.ts";
 import { EtcdError, errors } from "./errors.ts";
 import type { ServerMetrics } from "./metrics.ts";
@@ -45,6 +49,8 @@ export const Op = {
   LEASE_CHECKPOINT: 11,
   CLUSTER_VERSION_SET: 1300,
   CLUSTER_MEMBER_ATTR_SET: 1301,
+  DOWNGRADE_INFO_SET: 1302,
+  DOWNGRADE_VERSION_TEST: 9900,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -61,6 +67,8 @@ export const opNames: Readonly<Record<Op, string>> = {
   [Op.LEASE_CHECKPOINT]: "LeaseCheckpoint",
   [Op.CLUSTER_VERSION_SET]: "ClusterVersionSet",
   [Op.CLUSTER_MEMBER_ATTR_SET]: "ClusterMemberAttrSet",
+  [Op.DOWNGRADE_INFO_SET]: "DowngradeInfoSet",
+  [Op.DOWNGRADE_VERSION_TEST]: "DowngradeVersionTest",
 };
 
 /** What a committed request did: its response, or the error that the client gets. */
@@ -79,6 +87,7 @@ export class Applier {
   readonly #cluster: Cluster;
   readonly #logger: Logger;
   readonly #metrics: ServerMetrics;
+  readonly #onVersionLowered: () => void;
   /** Resolves when the compaction that was applied last is physically done. */
   compactionDone: Promise<void> = Promise.resolve();
 
@@ -90,7 +99,10 @@ export class Applier {
     cluster: Cluster;
     logger: Logger;
     metrics: ServerMetrics;
+    /** The cluster's version went down: older servers will want to read what this one leaves behind. */
+    onVersionLowered: () => void;
   }) {
+    this.#onVersionLowered = options.onVersionLowered;
     this.#metrics = options.metrics;
     this.#store = options.store;
     this.#lessor = options.lessor;
@@ -124,13 +136,21 @@ export class Applier {
         case Op.ALARM:
           return this.#alarm(request as AlarmRequest);
         case Op.CLUSTER_VERSION_SET:
-          this.#cluster.applyVersion((request as ClusterVersionSetRequest).ver);
+          if (this.#cluster.agreed.set((request as ClusterVersionSetRequest).ver)) this.#onVersionLowered();
           return {};
         case Op.CLUSTER_MEMBER_ATTR_SET: {
           const { memberId, memberAttributes } = request as ClusterMemberAttrSetRequest;
           this.#cluster.applyAttributes(memberId, memberAttributes?.name ?? "", memberAttributes?.clientUrls ?? []);
           return {};
         }
+        case Op.DOWNGRADE_INFO_SET: {
+          const { enabled, ver } = request as DowngradeInfoSetRequest;
+          this.#cluster.agreed.setDowngrade({ enabled, targetVersion: ver });
+          return {};
+        }
+        case Op.DOWNGRADE_VERSION_TEST:
+          // Only marks the log as one that older versions cannot read.
+          return {};
       }
     } catch (error) {
       return toEtcdError(error);
@@ -260,6 +280,8 @@ function opOf(internal: InternalRaftRequest): [Op, unknown] | undefined {
   if (internal.alarm !== undefined) return [Op.ALARM, internal.alarm];
   if (internal.clusterVersionSet !== undefined) return [Op.CLUSTER_VERSION_SET, internal.clusterVersionSet];
   if (internal.clusterMemberAttrSet !== undefined) return [Op.CLUSTER_MEMBER_ATTR_SET, internal.clusterMemberAttrSet];
+  if (internal.downgradeInfoSet !== undefined) return [Op.DOWNGRADE_INFO_SET, internal.downgradeInfoSet];
+  if (internal.downgradeVersionTest !== undefined) return [Op.DOWNGRADE_VERSION_TEST, internal.downgradeVersionTest];
   return undefined;
 }
 

@@ -26,7 +26,7 @@ import { type AutoCompactor, startPeriodicCompaction, startRevisionCompaction } 
 import type { Bootstrapped } from "./bootstrap.ts";
 import { EtcdError, errors } from "./errors.ts";
 import type { ServerMetrics } from "./metrics.ts";
-import { CLUSTER_VERSION, requestTimeoutMs, type ServerOptions } from "./options.ts";
+import { CLUSTER_VERSION, ETCD_VERSION, requestTimeoutMs, type ServerOptions } from "./options.ts";
 import { InternalProposal, type Proposal } from "./proposal.ts";
 import { ProposalQueue } from "./proposal-queue.ts";
 import { BackendQuota, QUOTA_SUGGESTED_MAX_BYTES } from "./quota.ts";
@@ -82,6 +82,8 @@ export class EtcdServer {
   #confState: ConfState;
   #snapshotIndex: number;
   #snapshotting = false;
+  /** The next snapshot does not wait for the snapshot count. */
+  #snapshotForced = false;
   #trimmedIndex: number;
   #revoking = 0;
 
@@ -149,6 +151,7 @@ export class EtcdServer {
       localId: parts.memberId,
       backend: parts.backend,
       logger: this.#logger,
+      serverVersion: ETCD_VERSION,
     });
     this.watchHub = new WatchHub({ store: this.store, clock: options.clock, logger: this.#logger });
     this.alarms = new AlarmStore(parts.backend);
@@ -167,6 +170,10 @@ export class EtcdServer {
       quota: this.quota,
       cluster: this.cluster,
       logger: this.#logger,
+      onVersionLowered: () => {
+        this.#logger.info("Cluster version downgrade detected, forcing snapshot");
+        this.#snapshotForced = true;
+      },
     });
     parts.backend.setPreCommitHook(() => this.#saveConsistentIndex());
     this.#loop = new RaftLoop({
@@ -372,7 +379,7 @@ export class EtcdServer {
     this.metrics.proposalsApplied += entries.length;
     this.#reads.applied(this.#appliedIndex);
     this.#trimLog();
-    if (this.#appliedIndex - this.#snapshotIndex > this.options.snapshotCount) this.#snapshot();
+    if (this.#snapshotForced || this.#appliedIndex - this.#snapshotIndex > this.options.snapshotCount) this.#snapshot();
   }
 
   #applyNormal(entry: Entry): void {
@@ -554,6 +561,7 @@ export class EtcdServer {
   #snapshot(): void {
     if (this.#snapshotting) return;
     this.#snapshotting = true;
+    this.#snapshotForced = false;
     const { snapshotter, storage, wal } = this.#parts;
     const index = this.#appliedIndex;
     const confState = this.#confState;

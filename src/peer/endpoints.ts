@@ -1,0 +1,298 @@
+/**
+ * What members ask each other over HTTP beside raft's traffic: who the members are, versions, leases, hashes, whether a
+ * downgrade goes on, and promotion by the leader. Methods, statuses, headers and texts are etcd's, byte for byte, since
+ * members of stock etcd read them. Sources: etcd `server/etcdserver/api/etcdhttp/peer.go`, `server/lease/leasehttp`,
+ * `server/etcdserver/corrupt.go`.
+ */
+import type http from "node:http";
+import type { Logger } from "../base/log.ts";
+import { ProtobufError } from "../base/protobuf.ts";
+import type { Lessor } from "../lease/lessor.ts";
+import type { Cluster } from "../membership/cluster.ts";
+import { encodeMembers, formatId, type Member } from "../membership/member.ts";
+import type { MvccStore } from "../mvcc/store.ts";
+import { CompactedError, FutureRevisionError, fromByteString } from "../mvcc/types.ts";
+import {
+  LeaseKeepAliveRequest,
+  LeaseKeepAliveResponse,
+  LeaseTimeToLiveResponse,
+  ResponseHeader,
+} from "../proto/etcdserverpb.ts";
+import { LeaseInternalRequest, LeaseInternalResponse } from "../proto/leasepb.ts";
+import { type EtcdError, errors } from "../server/errors.ts";
+import { ETCD_VERSION } from "../server/options.ts";
+import type { Read } from "../server/read-queue.ts";
+
+/** The server as the endpoints need it. */
+export interface PeerEndpointsServer {
+  readonly cluster: Pick<Cluster, "id" | "members" | "version" | "downgrade">;
+  /** Undefined while it cannot be told. */
+  readonly storageVersion: string | undefined;
+  readonly store: Pick<MvccStore, "hashKv">;
+  readonly lessor: Pick<Lessor, "renew" | "timeToLive" | "keysOf">;
+  /** Serves a linearizable read. */
+  read(read: Read): void;
+  /** Calls back when everything is applied that is committed now, or with the error after a second. */
+  whenApplied(done: (error: EtcdError | null) => void): void;
+  /** Promotes a learner, or has the leader do it. Rejects with an EtcdError. */
+  promoteMember(id: bigint, token: string | undefined): Promise<readonly Member[]>;
+}
+
+/** Requests are a few numbers. */
+const REQUEST_BYTES_MAX = 64 * 1024;
+const PROMOTE = "/members/promote/";
+
+export class PeerEndpoints {
+  readonly #server: PeerEndpointsServer;
+  readonly #logger: Logger;
+  readonly #clusterId: string;
+
+  constructor(server: PeerEndpointsServer, logger: Logger) {
+    this.#server = server;
+    this.#logger = logger;
+    this.#clusterId = formatId(server.cluster.id);
+  }
+
+  /** Answers the request, now or later; false when the path is not of these. `path` is without its query. */
+  handle(request: http.IncomingMessage, response: http.ServerResponse, path: string): boolean {
+    if (path.startsWith(PROMOTE)) this.#promote(request, response, path.slice(PROMOTE.length));
+    else {
+      switch (path) {
+        case "/version":
+          this.#version(request, response);
+          break;
+        case "/members":
+          this.#members(request, response);
+          break;
+        case "/members/hashkv":
+          this.#hashKv(request, response);
+          break;
+        case "/downgrade/enabled":
+          this.#downgradeEnabled(request, response);
+          break;
+        case "/leases":
+          this.#onLease(request, response, (body) => this.#renew(body, response));
+          break;
+        case "/leases/internal":
+          this.#onLease(request, response, (body) => this.#timeToLive(body, response));
+          break;
+        default:
+          return false;
+      }
+    }
+    return true;
+  }
+
+  #version(request: http.IncomingMessage, response: http.ServerResponse): void {
+    if (!allow("GET", request, response)) return;
+    const { cluster, storageVersion } = this.#server;
+    const versions = {
+      etcdserver: ETCD_VERSION,
+      etcdcluster: cluster.version ?? "not_decided",
+      storage: storageVersion ?? "unknown",
+    };
+    send(response, "application/json", JSON.stringify(versions));
+  }
+
+  #members(request: http.IncomingMessage, response: http.ServerResponse): void {
+    if (!allow("GET", request, response)) return;
+    this.#nameCluster(response);
+    send(response, "application/json", encodeMembers(this.#server.cluster.members()));
+  }
+
+  #downgradeEnabled(request: http.IncomingMessage, response: http.ServerResponse): void {
+    if (!allow("GET", request, response)) return;
+    this.#nameCluster(response);
+    this.#server.read({
+      serve: (error) => {
+        if (error !== null) fail(response, 500, `failed linearized read: ${error.message}`);
+        else send(response, "text/plain", `${this.#server.cluster.downgrade.enabled}`);
+      },
+    });
+  }
+
+  #hashKv(request: http.IncomingMessage, response: http.ServerResponse): void {
+    if (!allow("GET", request, response)) return;
+    const clusterId = request.headers["x-etcd-cluster-id"];
+    if (clusterId !== undefined && clusterId !== "" && clusterId !== this.#clusterId) {
+      fail(response, 412, "cluster ID mismatch");
+      return;
+    }
+    readBody(request, response, (body) => {
+      const revision = revisionOf(body);
+      if (revision === undefined) {
+        this.#logger.warn("failed to unmarshal request", { path: "/members/hashkv" });
+        fail(response, 400, "error unmarshalling request");
+      } else void this.#answerHash(response, revision);
+    });
+  }
+
+  async #answerHash(response: http.ServerResponse, revision: number): Promise<void> {
+    try {
+      const { hash, compactRevision, hashRevision, currentRevision } = await this.#server.store.hashKv(revision);
+      this.#nameCluster(response);
+      const fields = {
+        header: { revision: currentRevision },
+        // Go leaves out what is zero.
+        ...(hash === 0 ? {} : { hash }),
+        ...(compactRevision === 0 ? {} : { compact_revision: compactRevision }),
+        ...(hashRevision === 0 ? {} : { hash_revision: hashRevision }),
+      };
+      send(response, "application/json", JSON.stringify(fields));
+    } catch (error) {
+      const text =
+        error instanceof CompactedError
+          ? "mvcc: required revision has been compacted"
+          : error instanceof FutureRevisionError
+            ? "mvcc: required revision is a future revision"
+            : (error as Error).message;
+      this.#logger.warn("failed to get hashKV", { "requested-revision": revision, error: text });
+      fail(response, 400, text);
+    }
+  }
+
+  #promote(request: http.IncomingMessage, response: http.ServerResponse, idText: string): void {
+    if (!allow("POST", request, response)) return;
+    this.#nameCluster(response);
+    if (!/^\d{1,20}$/.test(idText) || BigInt(idText) >= 1n << 64n) {
+      fail(response, 404, `member ${idText} not found in cluster`);
+      return;
+    }
+    const id = BigInt(idText);
+    this.#server.promoteMember(id, request.headers.authorization).then(
+      (members) => send(response, "application/json", encodeMembers(members)),
+      (error: unknown) => {
+        this.#failPromotion(response, error);
+        this.#logger.warn("failed to promote a member", {
+          "member-id": formatId(id),
+          error: `${(error as Error).message}`,
+        });
+      },
+    );
+  }
+
+  #failPromotion(response: http.ServerResponse, error: unknown): void {
+    if (error === errors.memberNotFound) fail(response, 404, "membership: ID not found");
+    else if (error === errors.memberNotLearner) fail(response, 412, "membership: can only promote a learner member");
+    else if (error === errors.learnerNotReady) fail(response, 412, errors.learnerNotReady.message);
+    else {
+      response.statusCode = 500;
+      send(response, "application/json", '{"message":"Internal Server Error"}');
+    }
+  }
+
+  /** What both requests about a lease have in common. Only the leader's state is up to date: it is waited for. */
+  #onLease(request: http.IncomingMessage, response: http.ServerResponse, handle: (body: Buffer) => void): void {
+    if (request.method !== "POST") {
+      fail(response, 405, "Method Not Allowed");
+      return;
+    }
+    readBody(request, response, (body) => {
+      try {
+        handle(body);
+      } catch (error) {
+        if (!(error instanceof ProtobufError)) throw error;
+        fail(response, 400, "error unmarshalling request");
+      }
+    });
+  }
+
+  #renew(body: Buffer, response: http.ServerResponse): void {
+    const { id } = LeaseKeepAliveRequest.decode(body);
+    this.#whenApplied(response, () =>
+      this.#server.lessor.renew(id, (error, ttl) => {
+        if (error !== null) fail(response, isNotFound(error) ? 404 : 400, error.message);
+        else sendProtobuf(response, LeaseKeepAliveResponse.encode(LeaseKeepAliveResponse.create({ id, ttl })));
+      }),
+    );
+  }
+
+  #timeToLive(body: Buffer, response: http.ServerResponse): void {
+    const { id, keys } = LeaseInternalRequest.decode(body).leaseTimeToLiveRequest ?? { id: 0n, keys: false };
+    this.#whenApplied(response, () => {
+      const { lessor } = this.#server;
+      const found = lessor.timeToLive(id);
+      if (found === undefined) fail(response, 404, "lease not found");
+      else if (found.demoted) fail(response, 500, "not a primary lessor");
+      else {
+        const leaseTimeToLiveResponse = LeaseTimeToLiveResponse.create({
+          header: ResponseHeader.create(),
+          id,
+          ttl: found.ttl,
+          grantedTtl: found.grantedTtl,
+          keys: keys ? lessor.keysOf(id).map(fromByteString) : [],
+        });
+        sendProtobuf(response, LeaseInternalResponse.encode(LeaseInternalResponse.create({ leaseTimeToLiveResponse })));
+      }
+    });
+  }
+
+  #whenApplied(response: http.ServerResponse, then: () => void): void {
+    this.#server.whenApplied((error) => {
+      if (error === null) then();
+      else fail(response, 408, "waiting for node to catch up its applied index has timed out");
+    });
+  }
+
+  #nameCluster(response: http.ServerResponse): void {
+    response.setHeader("X-Etcd-Cluster-Id", this.#clusterId);
+  }
+}
+
+const isNotFound = (error: Error): boolean => (error as { code?: string }).code === "ERR_LEASE_NOT_FOUND";
+
+/** Undefined when the body is not a HashKVRequest in JSON. */
+function revisionOf(body: Buffer): number | undefined {
+  try {
+    const fields: unknown = JSON.parse(body.toString("utf8"));
+    if (typeof fields !== "object" || Array.isArray(fields)) return undefined;
+    const revision = (fields as { revision?: unknown } | null)?.revision ?? 0;
+    return Number.isInteger(revision) ? (revision as number) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function allow(method: string, request: http.IncomingMessage, response: http.ServerResponse): boolean {
+  if (request.method === method) return true;
+  response.setHeader("Allow", method);
+  fail(response, 405, "Method Not Allowed");
+  return false;
+}
+
+/** As Go's `http.Error`. */
+function fail(response: http.ServerResponse, status: number, text: string): void {
+  response.statusCode = status;
+  response.setHeader("X-Content-Type-Options", "nosniff");
+  send(response, "text/plain; charset=utf-8", `${text}\n`);
+}
+
+function send(response: http.ServerResponse, type: string, body: string | Uint8Array): void {
+  response.setHeader("Content-Type", type);
+  response.setHeader("Content-Length", typeof body === "string" ? Buffer.byteLength(body) : body.length);
+  response.end(body);
+}
+
+function sendProtobuf(response: http.ServerResponse, body: Uint8Array): void {
+  send(response, "application/protobuf", body);
+}
+
+/** A request that breaks off is not handled. */
+function readBody(request: http.IncomingMessage, response: http.ServerResponse, done: (body: Buffer) => void): void {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  request.on("data", (part: Buffer) => {
+    bytes += part.length;
+    if (bytes <= REQUEST_BYTES_MAX) {
+      parts.push(part);
+      return;
+    }
+    if (response.headersSent) return;
+    response.setHeader("Connection", "close");
+    fail(response, 413, "request body too large");
+  });
+  request.on("end", () => {
+    if (bytes <= REQUEST_BYTES_MAX) done(Buffer.concat(parts));
+  });
+  request.on("error", () => {});
+}
