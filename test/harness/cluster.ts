@@ -41,6 +41,7 @@ export interface ClusterOptions {
 /** Time within which a cluster must do what is asked of it. */
 const PATIENCE_MS = 30_000;
 const CALL_MS = 10_000;
+const UNAVAILABLE = 14;
 const START_ATTEMPTS_MAX = 3;
 const LOG_LINES = 25;
 const LINE_LENGTH = 500;
@@ -208,23 +209,38 @@ export class Cluster {
         await asked.client.unary(ClusterService.MemberPromote, { id: learner.id }, { timeoutMs: CALL_MS });
         return;
       } catch (error) {
-        const early = error instanceof RpcError && /in sync with leader|unhealthy cluster/.test(error.details);
+        const early =
+          error instanceof RpcError && (/in sync with leader/.test(error.details) || UNHEALTHY.test(error.details));
         if (!early || performance.now() - started > PATIENCE_MS) throw error;
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
     }
   }
 
-  /** Removes a member through `via`, any other when absent, and ends its process unless it does so itself. */
-  async remove(member: Member, via?: Member): Promise<void> {
+  /**
+   * Removes a member through `via`, any other when absent. With `keep` its process and data stay, for the caller to end;
+   * else it is closed, after it had the time to end by itself.
+   */
+  async remove(member: Member, via?: Member, { keep = false } = {}): Promise<void> {
     const asked = via ?? this.running.find((other) => other !== member);
     assert.ok(asked, "a member is left that can remove another");
-    await retryUnhealthy(`${asked} removes ${member}`, () =>
-      asked.client.unary(ClusterService.MemberRemove, { id: member.id }, { timeoutMs: CALL_MS }),
-    );
+    await retryUnhealthy(`${asked} removes ${member}`, async () => {
+      const removal = asked.client.unary(ClusterService.MemberRemove, { id: member.id }, { timeoutMs: CALL_MS });
+      // A member that removes itself may be gone before its answer is.
+      await removal.catch((error) => {
+        const gone = asked === member && error instanceof RpcError && error.code === UNAVAILABLE;
+        if (!gone || UNHEALTHY.test(error.details)) throw error;
+      });
+    });
     this.all.splice(this.all.indexOf(member), 1);
-    if (member.running) await member.ended().catch(() => member.kill("SIGKILL"));
-    await member.close();
+    if (keep) return;
+    try {
+      if (member.running) await member.ended();
+    } catch (error) {
+      throw new Error(`${member} was removed, but goes on: ${(error as Error).message}\n${member.logTail()}`);
+    } finally {
+      await member.close();
+    }
   }
 
   /** A member that all running members but `except` agree to be led by. */
@@ -322,6 +338,8 @@ export class Cluster {
     return new Member(spec, `m${++this.#names}`, flags, await freePorts(2), more);
   }
 }
+
+const UNHEALTHY = /unhealthy cluster|not enough started members/;
 
 /** etcd refuses changes of the membership until all members were connected for five seconds. */
 async function retryUnhealthy<T>(what: string, call: () => Promise<T>): Promise<T> {

@@ -30,6 +30,7 @@ export class AcknowledgedLoad {
   readonly #unknown = new Set<string>();
   readonly #refusals = new Map<string, number>();
   readonly #options: Required<LoadOptions>;
+  #sequence = 0;
   #stopping = false;
   #running: Promise<void> = Promise.resolve();
   #lastAtMs = 0;
@@ -57,7 +58,7 @@ export class AcknowledgedLoad {
   start(): void {
     this.#stopping = false;
     this.#lastAtMs = performance.now();
-    const writers = Array.from({ length: this.#options.writers }, (_, writer) => this.#write(writer));
+    const writers = Array.from({ length: this.#options.writers }, () => this.#write());
     this.#running = Promise.all(writers).then(() => undefined);
   }
 
@@ -72,12 +73,13 @@ export class AcknowledgedLoad {
     return `${this.acknowledged} acknowledged, ${this.unknown} without an answer${refusals && `: ${refusals}`}`;
   }
 
-  async #write(writer: number): Promise<void> {
-    for (let sequence = this.acknowledged; !this.#stopping; sequence++) {
+  async #write(): Promise<void> {
+    while (!this.#stopping) {
+      const sequence = this.#sequence++;
       const clients = this.#options.clients();
-      const client = clients[(writer + sequence) % clients.length];
+      const client = clients[sequence % clients.length];
       if (client === undefined) throw new Error("the load has nobody to write to");
-      const key = `${PREFIX}${writer}/${sequence}/${this.unknown}`;
+      const key = `${PREFIX}${String(sequence).padStart(8, "0")}`;
       try {
         const put = { key: Buffer.from(key), value: this.#value(key) };
         const { header } = await client.unary(KVService.Put, put, { timeoutMs: CALL_MS });
