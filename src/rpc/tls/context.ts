@@ -124,12 +124,13 @@ export function describeTls(tls: TlsOptions): string {
   );
 }
 
-const NODE_VERSIONS: Readonly<Record<string, SecureVersion>> = { "TLS1.2": "TLSv1.2", "TLS1.3": "TLSv1.3" };
+/** Node's names of the versions that the flags name. */
+export const NODE_VERSIONS: Readonly<Record<string, SecureVersion>> = { "TLS1.2": "TLSv1.2", "TLS1.3": "TLSv1.3" };
 
 const TLS13_SUITES = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
 
 /** The suites of TLS 1.3 are always on, as in Go. */
-function openSslCiphers(suites: readonly string[]): string {
+export function openSslCiphers(suites: readonly string[]): string {
   return [...new Set([...TLS13_SUITES, ...suites.map((suite) => CIPHER_SUITES.get(suite)!)])].join(":");
 }
 
@@ -154,7 +155,7 @@ function checkOptions(tls: TlsOptions): void {
   }
 }
 
-interface CertificateAndKey {
+export interface CertificateAndKey {
   /** With its chain. */
   readonly cert: Buffer;
   readonly key: Buffer;
@@ -162,7 +163,8 @@ interface CertificateAndKey {
   readonly leaf: X509Certificate;
 }
 
-function readPair(certFile: string, keyFile: string, certFlag: string, keyFlag: string): CertificateAndKey {
+/** Reads a certificate and its key, and checks that they belong together. Throws `TlsError`. */
+export function readPair(certFile: string, keyFile: string, certFlag: string, keyFlag: string): CertificateAndKey {
   const cert = readTlsFile(certFile, certFlag);
   const key = readTlsFile(keyFile, keyFlag);
   const leaf = parseCertificates(cert, certFile, certFlag)[0]!;
@@ -175,7 +177,8 @@ function readPair(certFile: string, keyFile: string, certFlag: string, keyFlag: 
   return { cert, key, leaf };
 }
 
-function readAuthorities(path: string, prefix: string): Buffer {
+/** Reads the certificates of authorities. Throws `TlsError`. */
+export function readAuthorities(path: string, prefix: string): Buffer {
   const flag = `--${prefix}trusted-ca-file`;
   const pem = readTlsFile(path, flag);
   parseCertificates(pem, path, flag);

@@ -1,0 +1,36 @@
+import type { Clock } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import type { Message } from "../proto/raftpb.ts";
+import type { LocalMember } from "../server/network.ts";
+import type { PeerDialer } from "./dialer.ts";
+import type { PeerHttp } from "./http.ts";
+import type { PeerMetrics } from "./metrics.ts";
+
+/** What the parts of the transport share. */
+export interface PeerContext {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: PeerMetrics;
+  readonly local: LocalMember;
+  readonly dialer: PeerDialer;
+  readonly http: PeerHttp;
+  /** A stream on which nothing comes for so long is closed; those who write send heartbeats three times as often. */
+  readonly readTimeoutMs: number;
+  /** A stream that takes nothing for so long is closed. */
+  readonly writeTimeoutMs: number;
+  /** Hands a message that came in to the server, or says why not. */
+  deliver(message: Message): DeliveryProblem | undefined;
+  /** The reports reach the server after the present event, for they are often made while it sends. */
+  reportUnreachable(id: bigint): void;
+  reportSnapshot(id: bigint, received: boolean): void;
+  /** The cluster says that the local member was removed. */
+  reportRemoved(): void;
+}
+
+/** With the words that etcd answers with. */
+export type DeliveryProblem =
+  | "cannot process message from removed member"
+  | "cannot process message to mismatch member"
+  | "error processing raft message";
+
+export const MEMBER_REMOVED = "the member has been permanently removed from the cluster";

@@ -1,0 +1,90 @@
+import * as net from "node:net";
+import * as tls from "node:tls";
+import type { Clock } from "../base/clock.ts";
+import { isTls, isUnixSocket, type Url, unixSocketPath } from "../config/url.ts";
+import type { TlsClient } from "../rpc/tls/client.ts";
+
+export interface PeerDialerOptions {
+  readonly clock: Clock;
+  /** For URLs that want TLS. */
+  readonly tls: TlsClient;
+  /** For the connection itself; the handshake of TLS has ten seconds more. */
+  readonly dialTimeoutMs: number;
+  /** The local address to connect from; undefined for the system's choice. */
+  readonly localAddress?: string | undefined;
+}
+
+const HANDSHAKE_MS_MAX = 10_000;
+const KEEP_ALIVE_DELAY_MS = 30_000;
+
+/** Connects to the URLs of peers: plainly or with TLS, over TCP or to a unix socket. */
+export class PeerDialer {
+  readonly #options: PeerDialerOptions;
+
+  constructor(options: PeerDialerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * A socket that is being connected; what is written before that is sent then. It emits an error in Go's words when the
+   * peer cannot be reached.
+   */
+  connect(url: Url): net.Socket {
+    const { clock, dialTimeoutMs } = this.#options;
+    const raw = this.#open(url);
+    const fail = (why: string): void => void raw.destroy(new Error(why));
+    const timer = clock.after(dialTimeoutMs, () => fail(`dial ${place(url)}: i/o timeout`));
+    raw.once("connect", () => timer.cancel());
+    raw.once("close", () => timer.cancel());
+    if (!isTls(url)) return translateErrors(raw, url);
+    const socket = tls.connect({ ...this.#options.tls.connectOptions(url.hostname), socket: raw });
+    raw.once("connect", () => {
+      const handshake = clock.after(HANDSHAKE_MS_MAX, () => fail("net/http: TLS handshake timeout"));
+      socket.once("secureConnect", () => handshake.cancel());
+      socket.once("close", () => handshake.cancel());
+    });
+    // Before the handshake the TLS socket does not hear of the end of the one below it.
+    raw.once("error", (error) => socket.destroy(error));
+    raw.once("close", () => socket.destroy());
+    return translateErrors(socket, url);
+  }
+
+  #open(url: Url): net.Socket {
+    if (isUnixSocket(url)) return net.connect({ path: unixSocketPath(url) });
+    const { localAddress } = this.#options;
+    return net.connect({
+      host: url.hostname,
+      port: Number(url.port),
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS,
+      ...(localAddress === undefined ? {} : { localAddress }),
+    });
+  }
+}
+
+/** Says in Go's words what Node says in its own; the listeners added later get those. */
+function translateErrors<S extends net.Socket>(socket: S, url: Url): S {
+  socket.prependListener("error", (error: NodeJS.ErrnoException) => {
+    const reason = REASONS[error.code ?? ""];
+    if (reason === undefined) return;
+    const isDial = error.syscall === "connect" || error.syscall === "getaddrinfo";
+    error.message = isDial
+      ? `dial ${place(url)}: ${error.syscall === "connect" ? "connect: " : `lookup ${url.hostname}: `}${reason}`
+      : `${error.syscall ?? "read"} ${place(url)}: ${reason}`;
+  });
+  return socket;
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "connection refused",
+  ECONNRESET: "connection reset by peer",
+  EPIPE: "broken pipe",
+  EHOSTUNREACH: "no route to host",
+  ENETUNREACH: "network is unreachable",
+  ETIMEDOUT: "connection timed out",
+  ENOTFOUND: "no such host",
+  ENOENT: "no such file or directory",
+};
+
+const place = (url: Url): string => (isUnixSocket(url) ? `unix ${unixSocketPath(url)}` : `tcp ${url.host}`);

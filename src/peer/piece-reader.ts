@@ -1,0 +1,73 @@
+import type * as http from "node:http";
+import type { Clock } from "../base/clock.ts";
+
+/** Reads the body of a request piece by piece, each only when it is asked for. */
+export class PieceReader {
+  readonly #request: http.IncomingMessage;
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
+  #rest: Buffer | null = null;
+  #wake: (() => void) | null = null;
+  /** Bytes handed out. */
+  bytes = 0;
+
+  /** Each piece has `timeoutMs` to come once it is waited for. */
+  constructor(request: http.IncomingMessage, clock: Clock, timeoutMs: number) {
+    this.#request = request;
+    this.#clock = clock;
+    this.#timeoutMs = timeoutMs;
+    const wake = (): void => this.#wake?.();
+    request.pause();
+    for (const event of ["readable", "end", "error", "close"]) request.on(event, wake);
+  }
+
+  /** The next piece, or undefined at the end. Rejects when the body breaks off or takes too long. */
+  async next(): Promise<Buffer | undefined> {
+    const piece = this.#rest ?? (await this.#read());
+    this.#rest = null;
+    this.bytes += piece?.length ?? 0;
+    return piece;
+  }
+
+  /** Exactly `length` bytes; memory is taken as they come. Rejects when the body ends before. */
+  async exactly(length: number): Promise<Buffer> {
+    const parts: Buffer[] = [];
+    let missing = length;
+    while (missing > 0) {
+      const piece = await this.next();
+      if (piece === undefined) throw new Error(missing === length ? "EOF" : "unexpected EOF");
+      parts.push(piece.subarray(0, missing));
+      if (piece.length > missing) {
+        this.#rest = piece.subarray(missing);
+        this.bytes -= this.#rest.length;
+      }
+      missing -= Math.min(missing, piece.length);
+    }
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+  }
+
+  async #read(): Promise<Buffer | undefined> {
+    const request = this.#request;
+    for (;;) {
+      const piece = request.read() as Buffer | null;
+      if (piece !== null) return piece;
+      if (request.readableEnded) return undefined;
+      if (request.destroyed) throw new Error(request.errored?.message ?? "unexpected EOF");
+      await this.#more();
+    }
+  }
+
+  #more(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timer = this.#clock.after(this.#timeoutMs, () => {
+        this.#wake = null;
+        reject(new Error("i/o timeout: the sender has stopped sending"));
+      });
+      this.#wake = () => {
+        timer.cancel();
+        this.#wake = null;
+        resolve();
+      };
+    });
+  }
+}

@@ -1,0 +1,274 @@
+/**
+ * The side of the transport that other members connect to: raft's messages, streams, snapshots and probes, and whatever
+ * else members ask for under paths of its own. Speaks HTTP/1.1, as members do with each other, plainly or over TLS.
+ *
+ * Bounded: connections, heads, bodies and the time that a request may take. What is no request is answered 400 and the
+ * connection closed. Source: etcd's rafthttp/http.go.
+ */
+import * as http from "node:http";
+import type { Socket } from "node:net";
+import { formatId } from "../membership/member.ts";
+import { Message } from "../proto/raftpb.ts";
+import { ETCD_VERSION } from "../server/options.ts";
+import { type HeaderReader, incompatibility, parseId } from "./headers.ts";
+import { PieceReader } from "./piece-reader.ts";
+import { PROBING_PATH } from "./prober.ts";
+import { receiveSnapshot } from "./snapshot-receiver.ts";
+import { MESSAGE_STREAM, MSG_APP_STREAM } from "./stream-kind.ts";
+import type { PeerTransport } from "./transport.ts";
+
+/** Serves a request, now or later, or returns false when the path is not one of its own. The path is without its query. */
+export type PeerHandler = (request: http.IncomingMessage, response: http.ServerResponse, path: string) => boolean;
+
+/** Each member of a cluster keeps about ten; the others are for probes and scrapers. */
+const CONNECTIONS_MAX = 1024;
+/** Of the messages posted at one time, all together. */
+const POSTED_BYTES_MAX = 512 * 1024 * 1024;
+const STREAMS = [MSG_APP_STREAM, MESSAGE_STREAM];
+
+export class PeerServer {
+  readonly #transport: PeerTransport;
+  readonly #handlers: readonly PeerHandler[];
+  readonly #server: http.Server;
+  readonly #sockets = new Set<Socket>();
+  #postedBytes = 0;
+  #closing = false;
+
+  /** `handlers` are asked in their order about paths outside of `/raft`. */
+  constructor(transport: PeerTransport, handlers: readonly PeerHandler[]) {
+    this.#transport = transport;
+    this.#handlers = handlers;
+    // A member whose connection rests closes it after four seconds; this end gives it one more.
+    this.#server = http.createServer({ keepAliveTimeout: 5000, requestTimeout: 0 });
+    this.#server.on("request", (request, response) => this.#serve(request, response));
+    // A request with "Expect: 100-continue" is a request like others.
+    this.#server.on("checkContinue", (request, response) => {
+      response.writeContinue();
+      this.#serve(request, response);
+    });
+    this.#server.on("clientError", (_error, socket) => {
+      if (!socket.writable) return;
+      socket.end(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request",
+      );
+    });
+    // This server never listens itself, but only one that does keeps count of its connections and ends slow ones.
+    this.#server.emit("listening");
+  }
+
+  /** Takes over an accepted connection. */
+  handleConnection(socket: Socket): void {
+    if (this.#closing || this.#sockets.size >= CONNECTIONS_MAX) {
+      socket.destroy();
+      return;
+    }
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+    this.#server.emit("connection", socket);
+  }
+
+  /** Ends idle connections at once, and the others when they are answered or `graceMs` have passed. */
+  async close(graceMs: number): Promise<void> {
+    this.#closing = true;
+    this.#server.close();
+    this.#server.closeIdleConnections();
+    const { clock } = this.#transport.context;
+    if (this.#sockets.size > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = clock.after(graceMs, resolve);
+        for (const socket of this.#sockets) {
+          socket.once("close", () => {
+            if (this.#sockets.size > 0) return;
+            timer.cancel();
+            resolve();
+          });
+        }
+      });
+    }
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #serve(request: http.IncomingMessage, response: http.ServerResponse): void {
+    request.on("error", () => {});
+    if (this.#closing) response.shouldKeepAlive = false;
+    const target = request.url ?? "/";
+    const mark = target.indexOf("?");
+    const path = mark < 0 ? target : target.slice(0, mark);
+    if (path === "/raft") void this.#post(request, response);
+    else if (path === "/raft/snapshot") void this.#snapshot(request, response);
+    else if (path === PROBING_PATH) this.#probe(response);
+    else if (path.startsWith("/raft/stream/")) this.#stream(request, response, path);
+    else if (!this.#handlers.some((handler) => handler(request, response, path))) {
+      sendError(response, 404, "404 page not found");
+    }
+  }
+
+  async #post(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    if (!this.#admit(request, response, "POST")) return;
+    const { context, metrics } = this.#transport;
+    const failed = (text: string, status: number, why: string, error: unknown): void => {
+      const fields = { "local-member-id": formatId(context.local.id), error: (error as Error).message };
+      context.logger.warn(why, fields);
+      metrics.receiveFailures.add(request.socket.remoteAddress ?? "@", 1);
+      sendError(response, status, text, true);
+    };
+    let body: Buffer;
+    try {
+      body = await this.#readBody(request);
+    } catch (error) {
+      return failed("error reading raft message", 400, "failed to read Raft message", error);
+    }
+    let message: Message;
+    try {
+      message = Message.decode(body);
+    } catch (error) {
+      return failed("error unmarshalling raft message", 400, "failed to unmarshal Raft message", error);
+    }
+    metrics.receivedBytes.add(formatId(message.from), body.length);
+    const problem = context.deliver(message);
+    if (problem === undefined) response.writeHead(204).end();
+    else if (problem === "error processing raft message") {
+      failed(problem, 500, "failed to process Raft message", new Error("a message that raft cannot take"));
+    } else sendForbidden(response, problem);
+  }
+
+  async #readBody(request: http.IncomingMessage): Promise<Buffer> {
+    const { clock, readTimeoutMs } = this.#transport.context;
+    const pieces = new PieceReader(request, clock, readTimeoutMs);
+    const parts: Buffer[] = [];
+    let bytes = 0;
+    try {
+      for (let piece = await pieces.next(); piece !== undefined; piece = await pieces.next()) {
+        bytes += piece.length;
+        this.#postedBytes += piece.length;
+        if (this.#postedBytes > POSTED_BYTES_MAX) throw new Error("too much is posted at one time");
+        parts.push(piece);
+      }
+    } finally {
+      this.#postedBytes -= bytes;
+    }
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+  }
+
+  async #snapshot(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    if (!this.#admit(request, response, "POST")) {
+      this.#transport.metrics.snapshotReceiveFailures.add("UNKNOWN_SNAPSHOT_SENDER", 1);
+      return;
+    }
+    const { status, text } = await receiveSnapshot(this.#transport, request);
+    if (status === 204) response.writeHead(204).end();
+    else if (status === 403) sendForbidden(response, text, true);
+    else sendError(response, status, text, true);
+  }
+
+  #probe(response: http.ServerResponse): void {
+    const now = new Date(this.#transport.context.clock.wallMs()).toISOString();
+    response.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" });
+    response.end(`${JSON.stringify({ OK: true, Now: now })}\n`);
+  }
+
+  /** Checks of method and headers that all requests of raft have in common; answers those that fail. */
+  #admit(request: http.IncomingMessage, response: http.ServerResponse, method: "GET" | "POST"): boolean {
+    if (request.method !== method) {
+      response.setHeader("Allow", method);
+      sendError(response, 405, "Method Not Allowed", true);
+      return false;
+    }
+    const { local, logger } = this.#transport.context;
+    response.setHeader("X-Etcd-Cluster-ID", formatId(local.clusterId));
+    if (method === "GET") response.setHeader("X-Server-Version", ETCD_VERSION);
+    const header = headersOf(request);
+    const refusal = incompatibility(header, local);
+    if (refusal !== undefined) {
+      logger.warn(refusal.message, refusal.fields);
+      sendError(response, 412, refusal.problem, true);
+      return false;
+    }
+    const from = parseId(header("x-server-from") ?? "");
+    if (method === "POST" && from !== undefined) this.#addRemote(from, header);
+    return true;
+  }
+
+  /** A sender that is not known can be answered where it says that it is. */
+  #addRemote(id: bigint, header: HeaderReader): void {
+    const urls = header("x-peerurls") ?? "";
+    if (urls !== "") this.#transport.addRemote({ id, urls: urls.split(",") });
+  }
+
+  #stream(request: http.IncomingMessage, response: http.ServerResponse, path: string): void {
+    if (!this.#admit(request, response, "GET")) return;
+    const { context, receiver } = this.#transport;
+    const { logger, local } = context;
+    const fields = {
+      "local-member-id": formatId(local.id),
+      "remote-peer-id-stream-handler": formatId(local.id),
+    };
+    const kind = STREAMS.find((one) => path.startsWith(one.path) && !path.slice(one.path.length).includes("/"));
+    if (kind === undefined) {
+      logger.debug("ignored unexpected streaming request path", { ...fields, path });
+      return sendError(response, 404, "invalid path");
+    }
+    const name = path.slice(kind.path.length);
+    const from = parseId(name);
+    if (from === undefined) {
+      const error = `strconv.ParseUint: parsing ${JSON.stringify(name)}: invalid syntax`;
+      logger.warn("failed to parse path into ID", { ...fields, path: name, error });
+      return sendError(response, 404, "invalid from");
+    }
+    const about = { ...fields, "remote-peer-id-from": formatId(from) };
+    if (receiver.isRemoved(from)) {
+      logger.warn("rejected stream from remote peer because it was removed", about);
+      return sendError(response, 410, "removed member");
+    }
+    const header = headersOf(request);
+    const peer = this.#transport.peer(from);
+    if (peer === undefined) {
+      this.#addRemote(from, header);
+      logger.warn("failed to find remote peer in cluster", { ...about, "cluster-id": formatId(local.clusterId) });
+      return sendError(response, 404, "error sender not found");
+    }
+    const to = header("x-raft-to") ?? "";
+    if (to !== formatId(local.id)) {
+      logger.warn("ignored streaming request; ID mismatch", {
+        ...about,
+        "remote-peer-id-header": to,
+        "cluster-id": formatId(local.clusterId),
+      });
+      return sendError(response, 412, "to field mismatch");
+    }
+    // The head is sent the usual way, the body straight to the socket: it is one chunk for each batch of messages.
+    response.writeHead(200, { "Transfer-Encoding": "chunked" });
+    response.flushHeaders();
+    const { socket } = request;
+    // Whatever else comes on this connection is no concern of a stream.
+    request.resume();
+    peer.attach(kind, socket);
+  }
+}
+
+function headersOf(request: http.IncomingMessage): HeaderReader {
+  return (name) => {
+    const value = request.headers[name];
+    return Array.isArray(value) ? value[0] : value;
+  };
+}
+
+/** As Go's `http.Error`. With `close` the rest of the request is not waited for. */
+function sendError(response: http.ServerResponse, status: number, text: string, close = false): void {
+  if (response.headersSent || response.destroyed) return;
+  response.writeHead(status, {
+    "Content-Type": "text/plain; charset=utf-8",
+    "X-Content-Type-Options": "nosniff",
+    ...(close && !response.req.readableEnded ? { Connection: "close" } : {}),
+  });
+  response.end(`${text}\n`);
+}
+
+function sendForbidden(response: http.ServerResponse, text: string, close = false): void {
+  if (response.headersSent || response.destroyed) return;
+  response.writeHead(403, {
+    "Content-Type": "application/json",
+    ...(close && !response.req.readableEnded ? { Connection: "close" } : {}),
+  });
+  response.end(JSON.stringify({ message: text }));
+}

@@ -1,0 +1,34 @@
+import type { Message } from "../proto/raftpb.ts";
+import type { FrameDecoder, MessageSink } from "./frame-decoder.ts";
+import { MessageDecoder, MessageEncoder } from "./message-codec.ts";
+import { MsgAppDecoder, MsgAppEncoder } from "./msgapp-codec.ts";
+
+/** Writes the messages of one stream, each call one chunk of HTTP. */
+export interface StreamEncoder {
+  encode(messages: readonly Message[], start: number, end: number): Buffer;
+  heartbeat(): Buffer;
+}
+
+/** The two streams that a member opens to each of the others: one for MsgApp, one for all other messages. */
+export interface StreamKind {
+  /** As the log calls it. */
+  readonly name: string;
+  /** What stands before the id of the one who asks. */
+  readonly path: string;
+  encoder(): StreamEncoder;
+  decoder(sink: MessageSink, local: bigint, remote: bigint): FrameDecoder;
+}
+
+export const MSG_APP_STREAM: StreamKind = {
+  name: "stream MsgApp v2",
+  path: "/raft/stream/msgapp/",
+  encoder: () => new MsgAppEncoder(),
+  decoder: (sink, local, remote) => new MsgAppDecoder(sink, local, remote),
+};
+
+export const MESSAGE_STREAM: StreamKind = {
+  name: "stream Message",
+  path: "/raft/stream/message/",
+  encoder: () => new MessageEncoder(),
+  decoder: (sink) => new MessageDecoder(sink),
+};

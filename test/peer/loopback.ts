@@ -1,0 +1,167 @@
+/** Transports of a cluster in one process, each with a server on a port that the system chose. */
+import * as net from "node:net";
+import { systemClock } from "../../src/base/clock.ts";
+import { PeerDialer } from "../../src/peer/dialer.ts";
+import { type PeerHandler, PeerServer } from "../../src/peer/server.ts";
+import { PeerTransport } from "../../src/peer/transport.ts";
+import { type Message, Message as MessageCodec, MessageType } from "../../src/proto/raftpb.ts";
+import { TlsClient } from "../../src/rpc/tls/client.ts";
+import type { DatabaseImage, DatabaseSink, NetworkReceiver } from "../../src/server/network.ts";
+import { MemoryLogger } from "../harness/in-process.ts";
+
+export const CLUSTER_ID = 0xc1n;
+
+const NO_TLS = {
+  certFile: "",
+  keyFile: "",
+  clientCertFile: "",
+  clientKeyFile: "",
+  trustedCaFile: "",
+  clientCertAuth: false,
+  crlFile: "",
+  allowedCns: [],
+  allowedHostnames: [],
+  skipClientSanVerify: false,
+  cipherSuites: [],
+  minVersion: "",
+  maxVersion: "",
+  flagPrefix: "peer-",
+  serverName: "",
+  insecureSkipVerify: false,
+} as const;
+
+/** Remembers what the network tells a server. */
+export class RecordingReceiver implements NetworkReceiver {
+  readonly messages: Message[] = [];
+  readonly unreachable: bigint[] = [];
+  readonly snapshots: { id: bigint; received: boolean }[] = [];
+  readonly removedIds = new Set<bigint>();
+  removedCount = 0;
+  /** Replaced by tests of snapshots. */
+  sink: (message: Message) => DatabaseSink = () => {
+    throw new Error("no snapshot is expected");
+  };
+
+  receive(message: Message): void {
+    this.messages.push(message);
+  }
+  beginSnapshot(message: Message): DatabaseSink {
+    return this.sink(message);
+  }
+  isRemoved(id: bigint): boolean {
+    return this.removedIds.has(id);
+  }
+  reportUnreachable(id: bigint): void {
+    this.unreachable.push(id);
+  }
+  reportSnapshot(id: bigint, received: boolean): void {
+    this.snapshots.push({ id, received });
+  }
+  removed(): void {
+    this.removedCount++;
+  }
+}
+
+export interface NodeOptions {
+  readonly clusterId?: bigint;
+  readonly readTimeoutMs?: number;
+  readonly writeTimeoutMs?: number;
+  readonly handlers?: readonly PeerHandler[];
+  /** Where it listens; 0 for a port that the system chooses. */
+  readonly port?: number;
+}
+
+export interface Node {
+  readonly id: bigint;
+  readonly url: string;
+  readonly port: number;
+  readonly transport: PeerTransport;
+  readonly receiver: RecordingReceiver;
+  readonly logger: MemoryLogger;
+  /** Sockets that others have opened. */
+  readonly sockets: Set<net.Socket>;
+  close(): Promise<void>;
+}
+
+/** A member's side of the network. */
+export async function startNode(id: bigint, options: NodeOptions = {}): Promise<Node> {
+  const logger = new MemoryLogger();
+  const listener = net.createServer({ noDelay: true });
+  await new Promise<void>((resolve) => listener.listen(options.port ?? 0, "127.0.0.1", resolve));
+  const { port } = listener.address() as net.AddressInfo;
+  const url = `http://127.0.0.1:${port}`;
+  const dialer = new PeerDialer({ clock: systemClock, tls: new TlsClient(NO_TLS, logger), dialTimeoutMs: 2000 });
+  const transport = new PeerTransport({
+    clock: systemClock,
+    logger,
+    dialer,
+    readTimeoutMs: options.readTimeoutMs ?? 5000,
+    writeTimeoutMs: options.writeTimeoutMs ?? 5000,
+  });
+  const receiver = new RecordingReceiver();
+  transport.start(receiver, { id, clusterId: options.clusterId ?? CLUSTER_ID, urls: [url] });
+  const server = new PeerServer(transport, options.handlers ?? []);
+  const sockets = new Set<net.Socket>();
+  listener.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    server.handleConnection(socket);
+  });
+  return {
+    id,
+    url,
+    port,
+    transport,
+    receiver,
+    logger,
+    sockets,
+    async close() {
+      listener.close();
+      await transport.stop();
+      await server.close(0);
+    },
+  };
+}
+
+/** Nodes with ids 1, 2, …, each of which has the others as peers. */
+export async function startNodes(count: number, options: NodeOptions = {}): Promise<Node[]> {
+  const nodes: Node[] = [];
+  for (let i = 1; i <= count; i++) nodes.push(await startNode(BigInt(i), options));
+  for (const node of nodes) {
+    for (const other of nodes) node.transport.addPeer({ id: other.id, urls: [other.url] });
+  }
+  return nodes;
+}
+
+export const closeAll = (nodes: readonly Node[]): Promise<unknown> => Promise.all(nodes.map((node) => node.close()));
+
+/** A message of raft with the fields that its sender sets. */
+export const message = (fields: Partial<Message>): Message => MessageCodec.create({ term: 1, ...fields });
+
+/** A MsgApp with entries of these sizes after `index`. */
+export function append(from: bigint, to: bigint, index: number, sizes: readonly number[], term = 1): Message {
+  return message({
+    type: MessageType.MsgApp,
+    from,
+    to,
+    term,
+    logTerm: term,
+    index,
+    commit: index,
+    entries: sizes.map((size, i) => ({ type: 0, term, index: index + 1 + i, data: Buffer.alloc(size, index + i) })),
+  });
+}
+
+/** A database of pieces made up on the fly. */
+export function image(pieces: readonly Uint8Array[]): DatabaseImage & { closed: boolean } {
+  return {
+    closed: false,
+    sizeBytes: pieces.reduce((sum, { length }) => sum + length, 0),
+    async *chunks() {
+      yield* pieces;
+    },
+    close() {
+      this.closed = true;
+    },
+  };
+}
