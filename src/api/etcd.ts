@@ -119,7 +119,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
 }
 
 async function createServer(options: BootstrapOptions): Promise<EtcdServer> {
-  const parts = await bootstrap(options);
+  const parts = await bootstrap(options, nobodyAnswers);
   try {
     return await EtcdServer.create({ ...options, network: nobody, peerClient: nobodyAnswers }, parts);
   } catch (error) {
@@ -144,6 +144,7 @@ const nobody: Network = {
 };
 const isAlone = (): Promise<never> => Promise.reject(new Error("this member has no peers"));
 const nobodyAnswers: PeerClient = {
+  members: isAlone,
   versions: isAlone,
   hashKv: isAlone,
   downgradeEnabled: isAlone,

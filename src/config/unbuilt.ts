@@ -3,7 +3,7 @@ import type { Config } from "./config.ts";
 import { ConfigError } from "./errors.ts";
 import { flagSpecs } from "./flags.ts";
 import type { Settings } from "./settings.ts";
-import { isTls, parseUrlsByMember } from "./url.ts";
+import { isTls } from "./url.ts";
 
 /**
  * Refuses what is valid for etcd and does not exist here yet, by name, after everything else was checked; and says so
@@ -24,8 +24,6 @@ export function refuseUnbuilt(settings: Settings, log: Logger): void {
 
 /** What a new member may not ask for yet; a member with data ignores these flags, as in etcd. */
 export function refuseUnbuiltBootstrap(config: Config): void {
-  const members = parseUrlsByMember(config.initialCluster).size;
-  if (members > 1) refuse(`--initial-cluster with ${members} members`, "a cluster of more than one member");
   if (config.initialClusterState === "existing") refuse("--initial-cluster-state=existing", "joining a cluster");
 }
 

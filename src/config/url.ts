@@ -128,7 +128,9 @@ export function parseUrlsByMember(text: string): UrlsByMember {
 }
 
 /** The inverse, sorted, as etcd logs it. */
-export function formatUrlsByMember(members: UrlsByMember): string {
-  const pairs = [...members].flatMap(([name, urls]) => urls.map((url) => `${name}=${url.text}`));
+export function formatUrlsByMember(members: ReadonlyMap<string, readonly (Url | string)[]>): string {
+  const pairs = [...members].flatMap(([name, urls]) =>
+    urls.map((url) => `${name}=${typeof url === "string" ? url : url.text}`),
+  );
   return pairs.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))).join(",");
 }

@@ -54,9 +54,31 @@ export function encodeMember(member: Member): string {
   return `{${fields.join(",")}}`;
 }
 
+/** A list of members, as members tell each other under `/members`. */
+export function encodeMembers(members: readonly Member[]): string {
+  return `[${members.map(encodeMember).join(",")}]\n`;
+}
+
+/** Parses a list of members. Throws when it is none; members without an id are an error too. */
+export function decodeMembers(json: string): Member[] {
+  // The ids need all their 64 bits, which JSON.parse would round.
+  const exact = json.replace(/("id"\s*:\s*)(\d+)/g, '$1"$2"');
+  // Go writes an empty list as null.
+  const list: unknown = JSON.parse(exact) ?? [];
+  if (!Array.isArray(list)) throw new Error("the list of members is no JSON array");
+  return list.map((fields) => {
+    const { id } = (fields ?? {}) as { id?: unknown };
+    if (typeof id !== "string" || BigInt(id) >= 1n << 64n) throw new Error("a member in the list has no id of 64 bits");
+    return memberFrom(BigInt(id), fields);
+  });
+}
+
 /** Parses what `encodeMember` wrote. The id is given apart, since a JSON number cannot hold it exactly. */
 export function decodeMember(id: bigint, json: string): Member {
-  const fields: unknown = JSON.parse(json);
+  return memberFrom(id, JSON.parse(json));
+}
+
+function memberFrom(id: bigint, fields: unknown): Member {
   if (typeof fields !== "object" || fields === null) throw new Error(`member ${formatId(id)} is not a JSON object`);
   const { peerURLs, isLearner, name, clientURLs } = fields as Record<string, unknown>;
   const strings = (value: unknown): string[] =>

@@ -1,6 +1,7 @@
 import type { Logger } from "../base/log.ts";
 import { loadConfState } from "../membership/cluster.ts";
-import { clusterId as clusterIdOf, encodeMember, formatId, memberId as memberIdOf } from "../membership/member.ts";
+import { byId } from "../membership/initial.ts";
+import { decodeMember, encodeMember, formatId, type Member } from "../membership/member.ts";
 import { type Backend, metaKeys } from "../mvcc/backend.ts";
 import { LmdbBackend } from "../mvcc/backend-lmdb.ts";
 import { Metadata } from "../proto/etcdserverpb.ts";
@@ -13,7 +14,9 @@ import type { RaftStorage } from "../raft/storage.ts";
 import { Snapshotter } from "../wal/snapshotter.ts";
 import { Wal, type WalOptions } from "../wal/wal.ts";
 import { type DataDir, DataDirError, openDataDir } from "./data-dir.ts";
+import { checkLearnerCount, foundCluster, joinCluster } from "./initial-cluster.ts";
 import { ServerMetrics } from "./metrics.ts";
+import type { PeerClient } from "./network.ts";
 import type { BootstrapOptions } from "./options.ts";
 
 /** Source of the limits: etcd `server/etcdserver/raft.go`. */
@@ -25,6 +28,10 @@ export interface Bootstrapped extends DataDir {
   readonly metrics: ServerMetrics;
   readonly memberId: bigint;
   readonly clusterId: bigint;
+  /** The members that this one talks to from the start (and itself), ascending by id: from the flags, or from the backend. */
+  readonly members: readonly Member[];
+  /** For a member that joins: the cluster's own members, which can be answered before the log names them. */
+  readonly remotes: readonly Member[];
   readonly backend: Backend;
   readonly node: RawNode;
   readonly storage: MemoryStorage;
@@ -43,7 +50,7 @@ export interface Bootstrapped extends DataDir {
  * Opens the data directory: makes a new member in an empty one, or brings log, snapshots and backend of an old one
  * together. Throws an error that names the file, what is lost if anything, and what to do.
  */
-export async function bootstrap(options: BootstrapOptions): Promise<Bootstrapped> {
+export async function bootstrap(options: BootstrapOptions, peerClient: PeerClient): Promise<Bootstrapped> {
   const { disk, logger } = options;
   const dir = await openDataDir(disk, options.dataDir, options.walDir, logger, options.seams?.lockDataDir);
   try {
@@ -60,7 +67,7 @@ export async function bootstrap(options: BootstrapOptions): Promise<Bootstrapped
       onCommit: (ms) => metrics.backendCommit.observe(ms / 1000),
     });
     try {
-      const found = haveWal ? restart(options, dir, backend) : create(options, dir, backend);
+      const found = haveWal ? restart(options, dir, backend) : await create(options, dir, backend, peerClient);
       return { ...found, metrics };
     } catch (error) {
       await backend.close();
@@ -72,8 +79,13 @@ export async function bootstrap(options: BootstrapOptions): Promise<Bootstrapped
   }
 }
 
-function create(options: BootstrapOptions, dir: DataDir, backend: Backend): Found {
-  const { disk, logger, name, initialCluster, initialClusterToken } = options;
+async function create(
+  options: BootstrapOptions,
+  dir: DataDir,
+  backend: Backend,
+  peerClient: PeerClient,
+): Promise<Found> {
+  const { disk, logger, newCluster } = options;
   const { index } = readConsistentIndex(backend);
   if (index > 0) {
     throw new DataDirError(
@@ -82,45 +94,39 @@ function create(options: BootstrapOptions, dir: DataDir, backend: Backend): Foun
         "database may be lost with it: restore a backup (etcdutl snapshot restore) into a new data directory",
     );
   }
-  const members = [...initialCluster].map(([memberName, peerUrls]) => ({
-    id: memberIdOf(peerUrls, initialClusterToken),
-    peerUrls: [...peerUrls],
-    isLearner: false,
-    name: memberName,
-    clientUrls: [],
-  }));
-  const local = members.find((member) => member.name === name);
-  if (local === undefined) {
-    throw new DataDirError(`couldn't find local name "${name}" in the initial cluster configuration`);
-  }
-  const clusterId = clusterIdOf(members.map((member) => member.id));
+  const { clusterId, local, members, remotes } = await (newCluster ? foundCluster : joinCluster)(options, peerClient);
   // Where etcd keeps the revision of its users and roles: 1 while there are none.
   backend.put("auth", AUTH_REVISION_KEY, AUTH_REVISION_FIRST);
   const metadata = Metadata.encode(Metadata.create({ nodeId: local.id, clusterId }));
   const wal = Wal.create({ ...walOptions(options, dir), metadata });
   const storage = new MemoryStorage();
   const node = new RawNode(raftConfig(options, local.id, storage, 0));
-  const failed = node.bootstrap(
-    members.map((member) => ({ id: member.id, context: Buffer.from(encodeMember(member)) })),
-  );
-  if (failed !== undefined) throw failed;
+  // Who joins learns from the others' log who is in the cluster.
+  if (newCluster) {
+    const failed = node.bootstrap(members.map((member) => ({ id: member.id, context: encodeContext(member) })));
+    if (failed !== undefined) throw failed;
+  }
   logger.info("starting local member", { "local-member-id": formatId(local.id), "cluster-id": formatId(clusterId) });
   return {
     ...dir,
     memberId: local.id,
     clusterId,
+    members,
+    remotes,
     backend,
     node,
     storage,
     wal,
     snapshotter: new Snapshotter({ disk, dir: dir.snapDir, logger }),
-    confState: ConfState.create({ voters: members.map((member) => member.id) }),
+    confState: ConfState.create({ voters: newCluster ? members.map((member) => member.id) : [] }),
     consistentIndex: 0,
     appliedIndex: 0,
     appliedTerm: 0,
     snapshotIndex: 0,
   };
 }
+
+const encodeContext = (member: Member): Uint8Array => Buffer.from(encodeMember(member));
 
 type Found = Omit<Bootstrapped, "metrics">;
 
@@ -132,8 +138,11 @@ function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Fou
   const { wal, metadata, hardState, entries } = readLog(options, dir, snapshot);
   const { nodeId: memberId, clusterId } = Metadata.decode(metadata);
   const consistent = readConsistentIndex(backend);
+  const members = readMembers(backend);
   try {
-    checkTogether({ dir, backend, memberId, clusterId, entries, snapshotIndex, consistentIndex: consistent.index });
+    checkNotRemoved(backend, memberId, dir);
+    checkTogether({ dir, members, memberId, clusterId, entries, snapshotIndex, consistentIndex: consistent.index });
+    checkLearnerCount(members, options.maxLearners);
   } catch (error) {
     wal.close();
     throw error;
@@ -162,6 +171,8 @@ function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Fou
     ...dir,
     memberId,
     clusterId,
+    members,
+    remotes: [],
     backend,
     node,
     storage,
@@ -206,14 +217,14 @@ function isTornTail(error: unknown): boolean {
 /** Log, snapshot and backend must be of one member, and the backend must fit between them. */
 function checkTogether(found: {
   dir: DataDir;
-  backend: Backend;
+  members: readonly Member[];
   memberId: bigint;
   clusterId: bigint;
   entries: readonly Entry[];
   snapshotIndex: number;
   consistentIndex: number;
 }): void {
-  const { dir, backend, memberId, snapshotIndex, consistentIndex } = found;
+  const { dir, members, memberId, snapshotIndex, consistentIndex } = found;
   if (consistentIndex < snapshotIndex) {
     throw new DataDirError(
       `${dir.dbPath} ends at log index ${consistentIndex}, but the newest snapshot in ${dir.snapDir} is of index ${snapshotIndex}, ` +
@@ -229,19 +240,31 @@ function checkTogether(found: {
         "to this database (--wal-dir), or restore a backup (etcdutl snapshot restore) into a new data directory",
     );
   }
-  let known = false;
-  let any = false;
-  backend.forEach("members", (key) => {
-    any = true;
-    if (Buffer.from(key).toString("latin1") === formatId(memberId)) known = true;
-  });
-  if (any && !known) {
+  if (members.length > 0 && !members.some((member) => member.id === memberId)) {
     throw new DataDirError(
       `the log in ${dir.walDir} is of member ${formatId(memberId)} in cluster ${formatId(found.clusterId)}, but ${dir.dbPath} is of a ` +
         "cluster that this member is not in: the two come from different data directories. Nothing was changed. " +
         "Put the ones together that belong together (--data-dir, --wal-dir)",
     );
   }
+}
+
+/** Removed is for good: the others would refuse to talk to it. */
+function checkNotRemoved(backend: Backend, memberId: bigint, dir: DataDir): void {
+  if (backend.get("members_removed", Buffer.from(formatId(memberId))) === undefined) return;
+  throw new DataDirError(
+    `the member ${formatId(memberId)} has been permanently removed from the cluster. To bring this machine back, move ${dir.dataDir} ` +
+      "away, add a new member (etcdctl member add), and start it with --initial-cluster-state=existing",
+  );
+}
+
+function readMembers(backend: Backend): Member[] {
+  const members: Member[] = [];
+  backend.forEach("members", (key, value) => {
+    const id = BigInt(`0x${Buffer.from(key).toString("latin1")}`);
+    members.push(decodeMember(id, Buffer.from(value).toString("utf8")));
+  });
+  return byId(members);
 }
 
 function readConsistentIndex(backend: Backend): { index: number; term: number } {

@@ -16,6 +16,19 @@ export interface ServerOptions {
   /** Peer URLs by member name, as `--initial-cluster` gives them. */
   readonly initialCluster: ReadonlyMap<string, readonly string[]>;
   readonly initialClusterToken: string;
+  /** A member without data founds a cluster; false: it joins the one that the others in `initialCluster` form. */
+  readonly newCluster: boolean;
+  /** Makes a cluster of this member alone from the data of a larger one. */
+  readonly forceNewCluster: boolean;
+  /** Finds the members of a new cluster elsewhere than in `initialCluster`; that has only this one then. */
+  readonly discover?: Discover;
+  readonly maxLearners: number;
+  /** Refuse changes of the membership that would lose the quorum. */
+  readonly strictReconfigCheck: boolean;
+  /** Start most of the way through the first election timeout. */
+  readonly initialElectionTickAdvance: boolean;
+  /** Defragment at the start when that frees at least so many bytes; 0 never. */
+  readonly bootstrapDefragThresholdBytes: number;
   readonly advertiseClientUrls: readonly string[];
 
   readonly tickMs: number;
@@ -50,6 +63,9 @@ export interface ServerOptions {
   /** Milliseconds or revisions, by mode; 0 is off. */
   readonly autoCompactionRetention: number;
 
+  /** Users and their tokens; etcd's defaults when absent. */
+  readonly auth?: AuthOptions;
+
   readonly leaseCheckpoint: boolean;
   readonly leaseCheckpointPersist: boolean;
 
@@ -68,12 +84,33 @@ export interface ServerOptions {
   readonly peerClient: PeerClient;
 }
 
+/** Registers this member (`cluster` is its own part of the flag) and resolves to all members' URLs by name. */
+export type Discover = (memberId: bigint, cluster: string) => Promise<ReadonlyMap<string, readonly string[]>>;
+
 export interface StorageSeams {
   /** LMDB in production. Wherever a backend is opened, also one that was received from another member. */
   readonly openBackend: (options: LmdbBackendOptions) => Backend;
   /** The kernel's lock in production. */
   readonly lockDataDir: LockDataDir;
 }
+
+export interface AuthOptions {
+  /** `simple`, or `jwt` with its options, as `--auth-token` gives them; empty for none. */
+  readonly token: string;
+  /** How long a simple token lives without being used. */
+  readonly tokenTtlMs: number;
+  /** 4 to 31. */
+  readonly bcryptCost: number;
+  /** A client without a token is the user that its certificate's common name says. */
+  readonly clientCertAuth: boolean;
+}
+
+export const AUTH_DEFAULTS: AuthOptions = {
+  token: "simple",
+  tokenTtlMs: 300_000,
+  bcryptCost: 10,
+  clientCertAuth: false,
+};
 
 /** What is needed before the member knows who it is, and so who the others are. */
 export type BootstrapOptions = Omit<ServerOptions, "network" | "peerClient">;

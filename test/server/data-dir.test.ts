@@ -9,6 +9,7 @@ import { LmdbBackend } from "../../src/mvcc/backend-lmdb.ts";
 import { KVService } from "../../src/proto/etcdserverpb.ts";
 import { bootstrap } from "../../src/server/bootstrap.ts";
 import { type InProcess, MemoryLogger, serverOptions, startInProcess, tempDir } from "../harness/in-process.ts";
+import { noPeers } from "../harness/no-peers.ts";
 import { bytes, text } from "./requests.ts";
 
 const SMALL_SEGMENT_BYTES = 64 * 1024;
@@ -275,7 +276,7 @@ describe("a data directory", () => {
 
   test("is opened by bootstrap with log, snapshot and database at one index", async () => {
     await run(30, { snapshotCount: 10 });
-    const parts = await bootstrap(serverOptions(dataDir, { walSegmentSizeBytes: SMALL_SEGMENT_BYTES }));
+    const parts = await bootstrap(serverOptions(dataDir, { walSegmentSizeBytes: SMALL_SEGMENT_BYTES }), noPeers);
     try {
       assert.ok(parts.snapshotIndex >= 20);
       assert.ok(parts.consistentIndex >= parts.snapshotIndex);

@@ -7,6 +7,7 @@ import { ConfChange, type Entry, EntryType } from "../../src/proto/raftpb.ts";
 import { type Bootstrapped, bootstrap } from "../../src/server/bootstrap.ts";
 import { RaftLoop } from "../../src/server/raft-loop.ts";
 import { serverOptions, startInProcess, tempDir } from "../harness/in-process.ts";
+import { noPeers } from "../harness/no-peers.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 import { waitFor } from "../harness/wait.ts";
 import { HeldDisk } from "./held-disk.ts";
@@ -30,7 +31,7 @@ describe("the raft loop", () => {
     dir = tempDir();
     disk = new HeldDisk();
     clock = new VirtualClock();
-    parts = await bootstrap(serverOptions(join(dir.path, "data"), { disk, unsafeNoFsync: false }));
+    parts = await bootstrap(serverOptions(join(dir.path, "data"), { disk, unsafeNoFsync: false }), noPeers);
     proposals = [];
     applied = [];
     failures = [];

@@ -1,0 +1,74 @@
+import type { Logger } from "../base/log.ts";
+import { formatId, type Member } from "../membership/member.ts";
+import type { PeerClient } from "./network.ts";
+import { CLUSTER_VERSION } from "./options.ts";
+
+/** Oldest cluster that a member may join. Source: etcd `api/version/version.go`. */
+const CLUSTER_VERSION_MIN = [3, 0] as const;
+
+type Version = readonly [major: number, minor: number];
+
+/**
+ * Whether this version may join the running cluster of these members: at least one of them says its cluster's version,
+ * and no cluster version is out of range. While a downgrade goes on, only a member of the version below may join.
+ */
+export async function isCompatibleWithCluster(
+  members: readonly Member[],
+  localId: bigint,
+  peerClient: PeerClient,
+  logger: Logger,
+): Promise<boolean> {
+  const others = members.filter(({ id }) => id !== localId).map(({ id, peerUrls }) => ({ id, urls: peerUrls }));
+  let [least, most]: [Version, Version] = [CLUSTER_VERSION_MIN, parse(CLUSTER_VERSION)!];
+  if (await isDowngrading()) {
+    most = [most[0], most[1] + 1];
+    least = most;
+  }
+  const versions = await Promise.allSettled(others.map((other) => peerClient.versions(other)));
+  let known = false;
+  for (const [i, outcome] of versions.entries()) {
+    const id = formatId(others[i]!.id);
+    if (outcome.status === "rejected") {
+      logger.warn("failed to get version", { "remote-member-id": id, error: outcome.reason });
+      continue;
+    }
+    const { cluster } = outcome.value;
+    const fields = { "remote-member-id": id, "remote-member-cluster-version": cluster };
+    const version = parse(cluster);
+    if (version === undefined) {
+      logger.warn("failed to parse cluster version of remote member", fields);
+      continue;
+    }
+    if (isLess(version, least)) {
+      const limit = { "minimum-cluster-version-supported": print(least) };
+      logger.warn("cluster version of remote member is not compatible; too low", { ...fields, ...limit });
+      return false;
+    }
+    if (isLess(most, version)) {
+      const limit = { "maximum-cluster-version-supported": print(most) };
+      logger.warn("cluster version of remote member is not compatible; too high", { ...fields, ...limit });
+      return false;
+    }
+    known = true;
+  }
+  return known;
+
+  async function isDowngrading(): Promise<boolean> {
+    for (const other of others) {
+      try {
+        return await peerClient.downgradeEnabled(other);
+      } catch (error) {
+        logger.warn("failed to get downgrade enabled status", { "remote-member-id": formatId(other.id), error });
+      }
+    }
+    return false;
+  }
+}
+
+function parse(text: string): Version | undefined {
+  const match = /^(\d+)\.(\d+)\.\d+/.exec(text);
+  return match === null ? undefined : [Number(match[1]), Number(match[2])];
+}
+
+const isLess = (a: Version, b: Version): boolean => a[0] < b[0] || (a[0] === b[0] && a[1] < b[1]);
+const print = ([major, minor]: Version): string => `${major}.${minor}.0`;

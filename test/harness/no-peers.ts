@@ -1,0 +1,14 @@
+import type { PeerClient } from "../../src/server/network.ts";
+
+const nobody = (): Promise<never> => Promise.reject(new Error("this member has no peers"));
+
+/** The PeerClient of a member that is alone: whoever is asked does not answer. */
+export const noPeers: PeerClient = {
+  members: nobody,
+  versions: nobody,
+  hashKv: nobody,
+  downgradeEnabled: nobody,
+  promoteMember: nobody,
+  renewLease: nobody,
+  leaseTimeToLive: nobody,
+};
