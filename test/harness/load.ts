@@ -18,7 +18,7 @@ export interface LoadOptions {
   readonly pauseMs?: number;
 }
 
-const CALL_MS = 8_000;
+const CALL_MS = 3_000;
 const PAGE = 5_000;
 const PREFIX = "load/";
 const PREFIX_END = "load0";

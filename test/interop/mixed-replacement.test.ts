@@ -1,0 +1,77 @@
+/**
+ * A cluster of stock etcd becomes one of ours, member by member, under load, and back: no acknowledged write is lost or
+ * doubled, HashKV is equal throughout.
+ */
+import assert from "node:assert/strict";
+import { describe, type TestContext, test } from "node:test";
+import { type Cluster, type Kind, type Member, withCluster } from "../harness/cluster.ts";
+import { AcknowledgedLoad } from "../harness/load.ts";
+import { requireStockEtcd, stockEtcdVersion } from "../harness/programs.ts";
+import { put } from "../harness/traffic.ts";
+
+/** Which member goes, by the order of the cluster's list, and what comes. */
+interface Replacement {
+  readonly from: Kind;
+  readonly to: Kind;
+}
+
+const toOurs: Replacement = { from: "stock", to: "ours" };
+const toStock: Replacement = { from: "ours", to: "stock" };
+
+// Once all members are of 3.7 the cluster's version follows, and no older member can join. So an older stock etcd goes
+// back while one of it is left.
+const sameVersion = ((await stockEtcdVersion()) ?? 0) >= 3.007;
+const plan = sameVersion
+  ? [toOurs, toOurs, toOurs, toStock, toStock, toStock]
+  : [toOurs, toOurs, toStock, toStock, toOurs, toOurs, toOurs];
+
+describe("rolling replacement", { skip: requireStockEtcd() }, () => {
+  test("of every stock member by ours under load, and back, loses no acknowledged write", (t) =>
+    withCluster({ members: ["stock", "stock", "stock"] }, async (cluster) => {
+      // A member that goes is no longer written to; what it had not answered has an unknown outcome.
+      let leaving: Member | undefined;
+      const clients = () => cluster.running.filter((member) => member !== leaving && joined.has(member));
+      const joined = new Set(cluster.running);
+      const load = new AcknowledgedLoad({ clients: () => clients().map(({ client }) => client), pauseMs: 10 });
+      await put(cluster.running[0]!.client, "before", "everything");
+      load.start();
+      try {
+        for (const [i, { from, to }] of plan.entries()) {
+          leaving = cluster.one(from);
+          const leads = (await cluster.leader()) === leaving;
+          // In turn: a new member takes the place of one that was removed, or learns before the old one goes.
+          const incoming =
+            i % 2 === 0 ? await removeThenAdd(cluster, leaving, to) : await learnThenRemove(cluster, leaving, to);
+          joined.add(incoming);
+          await cluster.equalHashes();
+          tell(t, `${from}${leads ? " (leader)" : ""} → ${to}`, load);
+        }
+      } finally {
+        await load.stop();
+      }
+      const left = plan.at(-1)!.to;
+      assert.deepEqual(
+        cluster.running.map(({ kind }) => kind),
+        [left, left, left],
+      );
+      await cluster.settled();
+      for (const member of cluster.running) await load.verify(String(member), member.client);
+      t.diagnostic(load.describe());
+    }));
+});
+
+async function removeThenAdd(cluster: Cluster, leaving: Member, to: Kind): Promise<Member> {
+  await cluster.remove(leaving);
+  return cluster.add(to);
+}
+
+async function learnThenRemove(cluster: Cluster, leaving: Member, to: Kind): Promise<Member> {
+  const learner = await cluster.add(to, { learner: true });
+  await cluster.promote(learner);
+  await cluster.remove(leaving);
+  return learner;
+}
+
+function tell(t: TestContext, what: string, load: AcknowledgedLoad): void {
+  t.diagnostic(`${what}: ${load.acknowledged} writes so far, longest gap ${Math.round(load.takeGapMs())} ms`);
+}
