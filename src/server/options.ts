@@ -66,6 +66,11 @@ export interface ServerOptions {
   /** Users and their tokens; etcd's defaults when absent. */
   readonly auth?: AuthOptions;
 
+  /** Comparisons with the other members; etcd's defaults when absent. */
+  readonly checks?: CheckOptions;
+
+  /** A leader renews leases that it knows without waiting for what is not applied yet; true when absent. */
+  readonly fastLeaseKeepAlive?: boolean;
   readonly leaseCheckpoint: boolean;
   readonly leaseCheckpointPersist: boolean;
 
@@ -104,6 +109,24 @@ export interface AuthOptions {
   /** A client without a token is the user that its certificate's common name says. */
   readonly clientCertAuth: boolean;
 }
+
+export interface CheckOptions {
+  /** A member with data compares it with the others' before it serves. */
+  readonly initialCorruptCheck: boolean;
+  /** Between two comparisons of the members' data; 0 never. */
+  readonly corruptCheckMs: number;
+  /** Between two comparisons of the hashes of compactions; 0 never. */
+  readonly compactHashCheckMs: number;
+  /** Between two looks at a downgrade that goes on; 0 never. */
+  readonly downgradeCheckMs: number;
+}
+
+export const CHECK_DEFAULTS: CheckOptions = {
+  initialCorruptCheck: false,
+  corruptCheckMs: 0,
+  compactHashCheckMs: 0,
+  downgradeCheckMs: 5000,
+};
 
 export const AUTH_DEFAULTS: AuthOptions = {
   token: "simple",

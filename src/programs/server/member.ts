@@ -67,6 +67,13 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
         config.autoCompaction.mode === "periodic"
           ? config.autoCompaction.retentionMs
           : config.autoCompaction.retentionRevisions,
+      checks: {
+        initialCorruptCheck: config.features.enabled("InitialCorruptCheck"),
+        corruptCheckMs: config.corruptCheckTimeMs,
+        compactHashCheckMs: config.features.enabled("CompactHashCheck") ? config.compactHashCheckTimeMs : 0,
+        downgradeCheckMs: config.downgradeCheckTimeMs,
+      },
+      fastLeaseKeepAlive: config.features.enabled("FastLeaseKeepAlive"),
       leaseCheckpoint: config.features.enabled("LeaseCheckpoint"),
       leaseCheckpointPersist: config.features.enabled("LeaseCheckpointPersist"),
       clock: systemClock,
