@@ -6,20 +6,26 @@ import { RevocationList } from "../rpc/tls/revocation.ts";
 import { selfSignedCertificate } from "../rpc/tls/self-signed.ts";
 import { isSecure, type ListenAddress } from "./listeners.ts";
 
-/** TLS as the client listeners are told of it. */
-export interface ClientTls extends TlsOptions {
+/** TLS as listeners are told of it. */
+export interface ListenerTls extends TlsOptions {
   /** Make a certificate when none is given. */
   readonly autoTls: boolean;
   readonly selfSignedCertValidityYears: number;
 }
 
-export interface ClientTlsSurroundings {
+/** TLS as the client listeners are told of it. */
+export type ClientTls = ListenerTls;
+
+export interface TlsSurroundings {
   readonly dataDir: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export interface ClientTlsSurroundings extends TlsSurroundings {
   /** The listeners for clients, and those for metrics. */
   readonly clients: readonly ListenAddress[];
   readonly metrics: readonly ListenAddress[];
-  readonly clock: Clock;
-  readonly logger: Logger;
 }
 
 /**
@@ -31,7 +37,7 @@ export async function openClientTls(
   surroundings: ClientTlsSurroundings,
 ): Promise<TlsContext | undefined> {
   const { clients, metrics, logger } = surroundings;
-  const options = tls === undefined ? undefined : await withCertificate(tls, surroundings);
+  const options = tls === undefined ? undefined : await withCertificate(tls, "client", clients, surroundings);
   const isEmpty = options === undefined || (options.certFile === "" && options.keyFile === "");
   for (const address of clients) {
     if (isSecure(address)) {
@@ -50,20 +56,25 @@ export async function openClientTls(
   }
   const context = new TlsContext(options, surroundings.clock, logger);
   logger.info("starting with client TLS", { "tls-info": describeTls(options), "cipher-suites": options.cipherSuites });
-  if (options.crlFile !== "") await tellOfBadList(options.crlFile, logger);
+  await tellOfBadList(options, logger);
   return context;
 }
 
-async function withCertificate(tls: ClientTls, surroundings: ClientTlsSurroundings): Promise<TlsOptions> {
-  const { clients, dataDir, clock, logger } = surroundings;
+/** The options with a certificate that the member makes for itself, where that is asked for and none is given. */
+export async function withCertificate(
+  tls: ListenerTls,
+  kind: "client" | "peer",
+  addresses: readonly ListenAddress[],
+  { dataDir, clock, logger }: TlsSurroundings,
+): Promise<TlsOptions> {
   if (!tls.autoTls) return tls;
   if (tls.certFile !== "" || tls.keyFile !== "") {
-    logger.warn("ignoring client auto TLS since certs given");
+    logger.warn(`ignoring ${kind} auto TLS since certs given`);
     return tls;
   }
   const { certFile, keyFile } = await selfSignedCertificate({
-    directory: join(dataDir, "fixtures", "client"),
-    hosts: clients.map((address) => (address.kind === "tcp" ? (address.name ?? address.host) : "")),
+    directory: join(dataDir, "fixtures", kind),
+    hosts: addresses.map((address) => (address.kind === "tcp" ? (address.name ?? address.host) : "")),
     validityYears: tls.selfSignedCertValidityYears,
     clock,
     logger,
@@ -83,12 +94,14 @@ async function withCertificate(tls: ClientTls, surroundings: ClientTlsSurroundin
   };
 }
 
-/** etcd finds out at the first client; that one is refused either way. */
-async function tellOfBadList(crlFile: string, logger: Logger): Promise<void> {
+/** Warns of a list of revoked certificates that cannot be used. etcd finds out at the first connection; that one is refused either way. */
+export async function tellOfBadList({ crlFile, flagPrefix }: TlsOptions, logger: Logger): Promise<void> {
+  if (crlFile === "") return;
+  const [flag, who] = flagPrefix === "" ? ["--client-crl-file", "clients"] : ["--peer-crl-file", "peers"];
   try {
-    await new RevocationList(crlFile, "--client-crl-file").load();
+    await new RevocationList(crlFile, flag!).load();
   } catch (error) {
-    logger.warn("the list of revoked certificates cannot be used: clients that show a certificate are refused", {
+    logger.warn(`the list of revoked certificates cannot be used: ${who} that show a certificate are refused`, {
       error: (error as Error).message,
     });
   }

@@ -4,7 +4,6 @@ import { HealthService } from "../rpc/health.ts";
 import { registerReflection } from "../rpc/reflection.ts";
 import { type KeepaliveOptions, RPC_DEFAULTS, RpcServer } from "../rpc/server.ts";
 import { bootstrap } from "../server/bootstrap.ts";
-import type { Network, PeerClient } from "../server/network.ts";
 import { type BootstrapOptions, ETCD_VERSION } from "../server/options.ts";
 import { EtcdServer } from "../server/server.ts";
 import { registerAuth } from "./auth.ts";
@@ -21,11 +20,12 @@ import { type ListenAddress, type Listener, Listeners } from "./listeners.ts";
 import { LockApi } from "./lock.ts";
 import { MaintenanceApi } from "./maintenance.ts";
 import { metricsHandler } from "./metrics.ts";
+import { PeerSide, type PeerSideOptions } from "./peer-side.ts";
 import { RpcDurations } from "./rpc-durations.ts";
 import { GRPC_OVERHEAD_BYTES, WatchApi } from "./watch.ts";
 
 /** A member with its listeners. */
-export interface EtcdOptions {
+export interface EtcdOptions extends PeerSideOptions {
   readonly server: BootstrapOptions;
   readonly listenClient: readonly ListenAddress[];
   /** Given: HTTP is served here, and the client listeners speak gRPC alone (`--listen-client-http-urls`). */
@@ -54,6 +54,7 @@ export interface Etcd {
   /** The same of the listeners for HTTP alone, and for metrics. */
   readonly clientHttpAddresses: readonly string[];
   readonly metricsAddresses: readonly string[];
+  readonly peerAddresses: readonly string[];
   /** Ends calls, gives their clients `graceMs` to notice, then closes everything in order. */
   close(graceMs?: number): Promise<void>;
 }
@@ -71,16 +72,17 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
     logger,
   });
   const listeners = new Listeners({ clock, logger, tls });
+  // Ports first: one that is taken must be known before anything is written. Who connects early waits.
+  const peers = await PeerSide.open(options, options.server);
   let server: EtcdServer | undefined;
   try {
-    // Ports first: one that is taken must be known before anything is written. Who connects early waits.
     const isSplit = options.listenClientHttp.length > 0;
     const grpcHosts = await listeners.bindAll(options.listenClient, isSplit ? "grpc" : "grpc+http");
     const httpHosts = await listeners.bindAll(options.listenClientHttp, "http");
     const metricsHosts = await listeners.bindAll(options.listenMetrics, "metrics");
-    const started = await createServer(options.server);
+    const started = await createServer(options.server, peers);
     server = started;
-    const rpc = createRpc(options, server);
+    const rpc = createRpc(options, server, peers);
     logger.info("starting etcd server", {
       "local-member-id": formatId(server.memberId),
       "local-server-version": ETCD_VERSION,
@@ -88,6 +90,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
       "cluster-version": server.cluster.version ?? "to_be_decided",
     });
     server.start();
+    peers.serve([]);
     await server.ready;
     logger.info("ready to serve client requests");
     for (const host of grpcHosts) host.serve((socket) => rpc.grpc.handleConnection(socket));
@@ -98,7 +101,9 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
       listeners.close();
       rpc.health.shutDown();
       await Promise.all([rpc.http.close(graceMs), rpc.metrics.close(graceMs), rpc.grpc.close(graceMs)]);
+      // It hands over what it leads, for which it needs the others.
       await started.stop();
+      await peers.close();
     };
     const urls = (hosts: readonly Listener[]): string[] => hosts.flatMap((host) => host.urls);
     return {
@@ -106,6 +111,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
       clientAddresses: urls(grpcHosts),
       clientHttpAddresses: urls(httpHosts),
       metricsAddresses: urls(metricsHosts),
+      peerAddresses: peers.addresses,
       close(graceMs = CLOSE_GRACE_MS) {
         closed ??= close(graceMs);
         return closed;
@@ -114,14 +120,16 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
   } catch (error) {
     listeners.close();
     await server?.stop();
+    await peers.close();
     throw error;
   }
 }
 
-async function createServer(options: BootstrapOptions): Promise<EtcdServer> {
-  const parts = await bootstrap(options, nobodyAnswers);
+async function createServer(options: BootstrapOptions, peers: PeerSide): Promise<EtcdServer> {
+  const { transport: network, client: peerClient } = peers;
+  const parts = await bootstrap(options, peerClient);
   try {
-    return await EtcdServer.create({ ...options, network: nobody, peerClient: nobodyAnswers }, parts);
+    return await EtcdServer.create({ ...options, network, peerClient }, parts);
   } catch (error) {
     parts.wal.close();
     await parts.backend.close();
@@ -130,35 +138,13 @@ async function createServer(options: BootstrapOptions): Promise<EtcdServer> {
   }
 }
 
-/** The network of a member that is alone. */
-const nobody: Network = {
-  start() {},
-  send() {},
-  sendSnapshot: (_message, database) => database.close(),
-  addPeer() {},
-  updatePeer() {},
-  removePeer() {},
-  addRemote() {},
-  activeSince: () => undefined,
-  stop: () => Promise.resolve(),
-};
-const isAlone = (): Promise<never> => Promise.reject(new Error("this member has no peers"));
-const nobodyAnswers: PeerClient = {
-  members: isAlone,
-  versions: isAlone,
-  hashKv: isAlone,
-  downgradeEnabled: isAlone,
-  promoteMember: isAlone,
-  renewLease: isAlone,
-  leaseTimeToLive: isAlone,
-};
-
 /** Bytes of JSON that a message of one byte may take: base64 adds a third, and names and spaces come on top. */
 const JSON_EXPANSION = 2;
 
 function createRpc(
   options: EtcdOptions,
   server: EtcdServer,
+  peers: PeerSide,
 ): { grpc: RpcServer; http: HttpSide; metrics: HttpSide; health: HealthService } {
   const { clock, logger } = options.server;
   const maxMessageBytes = options.server.maxRequestBytes + GRPC_OVERHEAD_BYTES;
@@ -192,7 +178,16 @@ function createRpc(
     onCallStart: durations?.onCallStart,
     onCallEnd: durations?.onCallEnd,
   });
-  monitoring.push(metricsHandler({ server, rpc: grpc, health, features: options.features, durations }));
+  monitoring.push(
+    metricsHandler({
+      server,
+      peers: peers.transport.metrics,
+      rpc: grpc,
+      health,
+      features: options.features,
+      durations,
+    }),
+  );
   handlers.push(...monitoring);
   if (options.enableGrpcGateway) handlers.push(gatewayHandler({ rpc: grpc, clock, maxMessageBytes }));
   new KvApi(server, header).register(grpc);

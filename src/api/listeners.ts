@@ -1,5 +1,5 @@
 /**
- * The sockets on which a member waits for clients. They are bound before the member starts, so that a port that is taken
+ * The sockets on which a member waits for clients and for other members. They are bound before the member starts, so that a port that is taken
  * is known before anything is written; connections that come early are kept until there is someone to serve them.
  *
  * One address may be listened on plainly and with TLS at once, as in etcd: the first byte tells which a client speaks.
@@ -23,14 +23,15 @@ export type ListenAddress =
 export const isSecure = ({ url }: ListenAddress): boolean => url.startsWith("https:") || url.startsWith("unixs:");
 
 /** What a listener serves, in etcd's words. */
-export type Traffic = "grpc+http" | "grpc" | "http" | "metrics";
+export type Traffic = "grpc+http" | "grpc" | "http" | "metrics" | "peer";
 
-/** ALPN: gRPC alone is HTTP/2; HTTP and metrics beside it are HTTP/1. */
+/** ALPN: gRPC alone is HTTP/2; HTTP and metrics beside it are HTTP/1, and members speak that with each other. */
 const PROTOCOLS: Readonly<Record<Traffic, readonly string[]>> = {
   "grpc+http": ["h2", "http/1.1"],
   grpc: ["h2"],
   http: ["http/1.1"],
   metrics: ["http/1.1"],
+  peer: ["http/1.1"],
 };
 
 /** Connections that may wait for the server to be ready, on one listener. */
@@ -148,6 +149,8 @@ export class Listener {
   #announce(url: string): void {
     const { logger } = this.#options;
     if (this.#traffic === "metrics") return logger.info("serving metrics", { address: url });
+    if (this.#traffic === "peer")
+      return logger.info("serving peer traffic", { address: url.replace(/^[a-z]+:\/\//, "") });
     const secure = url.startsWith("https:") || url.startsWith("unixs:");
     const what = secure
       ? "serving client traffic securely"
@@ -158,12 +161,13 @@ export class Listener {
   #createAcceptor(): TlsAcceptor {
     const { tls, logger } = this.#options;
     if (tls === undefined) throw new Error("a secure address has to have a certificate");
+    const isPeer = this.#traffic === "peer";
     return new TlsAcceptor({
       context: tls,
       protocols: PROTOCOLS[this.#traffic],
-      // In etcd only the listeners for metrics (and peers) hold a certificate against the address that it comes from.
-      checkSan: this.#traffic === "metrics" && !tls.options.skipClientSanVerify,
-      refusal: "rejected connection on client endpoint",
+      // In etcd only the listeners for metrics and peers hold a certificate against the address that it comes from.
+      checkSan: (isPeer || this.#traffic === "metrics") && !tls.options.skipClientSanVerify,
+      refusal: isPeer ? "rejected connection on peer endpoint" : "rejected connection on client endpoint",
       logger,
       onSocket: (socket) => this.#ready(socket),
     });

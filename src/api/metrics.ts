@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import { CODE_NAMES } from "../base/grpc-codes.ts";
 import type { Histogram } from "../base/histogram.ts";
 import { type Labels, MetricsText } from "../base/metrics-text.ts";
+import type { ByPeer, HistogramsByPeer, PeerMetrics } from "../peer/metrics.ts";
 import type { RpcServer } from "../rpc/server.ts";
 import { ETCD_VERSION } from "../server/options.ts";
 import { QUOTA_DEFAULT_BYTES } from "../server/quota.ts";
@@ -13,6 +14,7 @@ import type { RpcDurations } from "./rpc-durations.ts";
 /** Where the numbers of the metrics page come from. */
 export interface MetricsSources {
   readonly server: EtcdServer;
+  readonly peers: PeerMetrics;
   readonly rpc: RpcServer;
   readonly health: HealthCounts;
   /** Features of `--feature-gates` and whether they are on. */
@@ -44,6 +46,7 @@ export function metricsPage(sources: MetricsSources): string {
   writeServer(text, sources);
   writeStore(text, sources.server);
   writeDisk(text, sources.server);
+  writePeers(text, sources.peers, sources.server.memberId.toString(16));
   writeRpc(text, sources.rpc);
   if (sources.durations !== undefined) {
     text.histogram(
@@ -267,6 +270,65 @@ function writeDisk(text: MetricsText, server: EtcdServer): void {
       "The number of currently open read transactions",
       backend.openReadCount(),
     );
+}
+
+function writePeers(text: MetricsText, peers: PeerMetrics, local: string): void {
+  const pairs = ({ values }: ByPeer): (readonly [Labels, number])[] =>
+    [...values].map(([peer, value]) => [{ Local: local, Remote: peer }, value]);
+  const each = <T>(label: "From" | "To", { values }: { values: ReadonlyMap<string, T> }): (readonly [Labels, T])[] =>
+    [...values].map(([peer, value]) => [{ [label]: peer }, value]);
+  const counter = (name: string, help: string, label: "From" | "To", numbers: ByPeer): void =>
+    void text.family(`etcd_network_${name}`, "counter", help, each(label, numbers));
+  const gauge = (name: string, help: string, label: "From" | "To", numbers: ByPeer): void =>
+    void text.family(`etcd_network_${name}`, "gauge", help, each(label, numbers));
+  const histogram = (name: string, help: string, label: "From" | "To", histograms: HistogramsByPeer): void =>
+    void text.histogram(`etcd_network_${name}`, help, each(label, histograms));
+  text
+    .family("etcd_network_active_peers", "gauge", "The current number of active peer connections.", pairs(peers.active))
+    .family(
+      "etcd_network_disconnected_peers_total",
+      "counter",
+      "The total number of disconnected peers.",
+      pairs(peers.disconnected),
+    );
+  counter("peer_sent_bytes_total", "The total number of bytes sent to peers.", "To", peers.sentBytes);
+  counter("peer_received_bytes_total", "The total number of bytes received from peers.", "From", peers.receivedBytes);
+  counter("peer_sent_failures_total", "The total number of send failures from peers.", "To", peers.sendFailures);
+  counter(
+    "peer_received_failures_total",
+    "The total number of receive failures from peers.",
+    "From",
+    peers.receiveFailures,
+  );
+  counter("snapshot_send_success", "Total number of successful snapshot sends", "To", peers.snapshotsSent);
+  gauge("snapshot_send_inflights_total", "Total number of inflight snapshot sends", "To", peers.snapshotsSending);
+  counter("snapshot_send_failures", "Total number of snapshot send failures", "To", peers.snapshotSendFailures);
+  histogram(
+    "snapshot_send_total_duration_seconds",
+    "Total latency distributions of v3 snapshot sends",
+    "To",
+    peers.snapshotSendSeconds,
+  );
+  counter("snapshot_receive_success", "Total number of successful snapshot receives", "From", peers.snapshotsReceived);
+  gauge(
+    "snapshot_receive_inflights_total",
+    "Total number of inflight snapshot receives",
+    "From",
+    peers.snapshotsReceiving,
+  );
+  counter(
+    "snapshot_receive_failures",
+    "Total number of snapshot receive failures",
+    "From",
+    peers.snapshotReceiveFailures,
+  );
+  histogram(
+    "snapshot_receive_total_duration_seconds",
+    "Total latency distributions of v3 snapshot receives",
+    "From",
+    peers.snapshotReceiveSeconds,
+  );
+  histogram("peer_round_trip_time_seconds", "Round-Trip-Time histogram between peers", "To", peers.roundTripSeconds);
 }
 
 function writeRpc(text: MetricsText, rpc: RpcServer): void {

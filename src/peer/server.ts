@@ -72,7 +72,7 @@ export class PeerServer {
     this.#closing = true;
     this.#server.close();
     this.#server.closeIdleConnections();
-    const { clock } = this.#transport.context;
+    const { clock } = this.#transport;
     if (this.#sockets.size > 0) {
       await new Promise<void>((resolve) => {
         const timer = clock.after(graceMs, resolve);

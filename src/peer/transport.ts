@@ -64,6 +64,10 @@ export class PeerTransport implements Network {
     };
   }
 
+  get clock(): Clock {
+    return this.#options.clock;
+  }
+
   /** Throws before `start`. */
   get context(): PeerContext {
     if (this.#context === null) throw new Error("the transport was not started");

@@ -86,6 +86,18 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
     listenClient: config.listenClientUrls.map(listenAddress),
     listenClientHttp: config.listenClientHttpUrls.map(listenAddress),
     listenMetrics: config.listenMetricsUrls.map(listenAddress),
+    listenPeer: config.listenPeerUrls.map(listenAddress),
+    peerTls: {
+      ...config.peerTls,
+      selfSignedCertValidityYears: config.selfSignedCertValidityYears,
+      cipherSuites: config.cipherSuites,
+      minVersion: config.tlsMinVersion,
+      maxVersion: config.tlsMaxVersion,
+      flagPrefix: "peer-",
+      serverName: "",
+    },
+    raftReadTimeoutMs: config.peerReadTimeoutMs,
+    raftWriteTimeoutMs: config.peerWriteTimeoutMs,
     clientTls: {
       ...config.clientTls,
       selfSignedCertValidityYears: config.selfSignedCertValidityYears,
