@@ -6,8 +6,8 @@ import { purgeFiles } from "../../src/wal/purge.ts";
 import type { WalPosition } from "../../src/wal/replay.ts";
 import { Wal, type WalContent } from "../../src/wal/wal.ts";
 import { type SeededRandom, seeded } from "../harness/random.ts";
+import { SimDisk } from "../sim/disk.ts";
 import { createWal, DIR, entries, entry, recoverWal, START, walSnapshot } from "./fixtures.ts";
-import { SimDisk } from "./sim-disk.ts";
 
 const SEEDS = Number(process.env["KVORUM_CRASH_SEEDS"] ?? 120);
 const SEGMENT_BYTES = 3000;

@@ -6,8 +6,8 @@ import { Record } from "../../src/proto/walpb.ts";
 import { Encoder } from "../../src/wal/encoder.ts";
 import { WalError } from "../../src/wal/errors.ts";
 import { Wal } from "../../src/wal/wal.ts";
+import { SimDisk } from "../sim/disk.ts";
 import { createWal, DIR, entries, METADATA, readWal, recoverWal, START, walErrorOf } from "./fixtures.ts";
-import { SimDisk } from "./sim-disk.ts";
 
 /** A log of three segments. Returns their paths. */
 function threeSegments(disk: SimDisk): string[] {

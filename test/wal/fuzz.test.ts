@@ -6,8 +6,8 @@ import { SnapError, WalError } from "../../src/wal/errors.ts";
 import { readSnapshotFile, Snapshotter } from "../../src/wal/snapshotter.ts";
 import { Wal } from "../../src/wal/wal.ts";
 import { type SeededRandom, seeded } from "../harness/random.ts";
+import { SimDisk } from "../sim/disk.ts";
 import { createWal, DIR, entries, readWal, recoverWal, START, walSnapshot } from "./fixtures.ts";
-import { SimDisk } from "./sim-disk.ts";
 
 const ROUNDS = Number(process.env["KVORUM_FUZZ_ROUNDS"] ?? 1500);
 

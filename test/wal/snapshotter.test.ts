@@ -9,8 +9,8 @@ import { SnapError } from "../../src/wal/errors.ts";
 import { purgeFiles } from "../../src/wal/purge.ts";
 import { readSnapshotFile, Snapshotter } from "../../src/wal/snapshotter.ts";
 import { seeded } from "../harness/random.ts";
+import { SimDisk } from "../sim/disk.ts";
 import { withTempDir } from "./fixtures.ts";
-import { SimDisk } from "./sim-disk.ts";
 
 const DIR = "/data/member/snap";
 

@@ -8,6 +8,7 @@ import { Record } from "../../src/proto/walpb.ts";
 import { WalUsageError } from "../../src/wal/errors.ts";
 import { purgeFiles } from "../../src/wal/purge.ts";
 import { Wal } from "../../src/wal/wal.ts";
+import { SimDisk } from "../sim/disk.ts";
 import {
   createWal,
   DIR,
@@ -21,7 +22,6 @@ import {
   walSnapshot,
   withTempDir,
 } from "./fixtures.ts";
-import { SimDisk } from "./sim-disk.ts";
 
 test("a new log has one preallocated segment that begins with checksum, metadata and snapshot records", () => {
   withTempDir((temp) => {

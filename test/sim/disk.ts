@@ -79,8 +79,14 @@ export class SimDisk implements Disk {
   #queue: (() => void)[] = [];
   #crashed = false;
   capacityBytes = Number.POSITIVE_INFINITY;
+  /** Takes what is given to the thread pool; absent, it waits for `runPending`. */
+  threadPool: ((operation: SimOperation, job: () => void) => void) | undefined;
+  /** Answers every sync without doing it: the bug of a server that does not sync, or of a disk that lies. */
+  syncLies = false;
   /** Called before each operation; an errno name makes it fail. */
   fault: ((operation: SimOperation, path: string) => string | undefined) | undefined;
+  /** Told of each operation. */
+  observe: ((operation: SimOperation, path: string) => void) | undefined;
   /** Counts of operations by kind. */
   readonly counts = new Map<SimOperation, number>();
 
@@ -106,6 +112,23 @@ export class SimDisk implements Disk {
     this.#crashed = true;
     this.#queue = [];
     return after;
+  }
+
+  /** What is there after the process was killed now: everything that the kernel had. This disk then refuses everything. */
+  kill(): SimDisk {
+    const after = new SimDisk();
+    for (const dir of this.#dirs) after.#dirs.add(dir);
+    for (const [path, inode] of this.#files) after.#files.set(path, inode);
+    for (const [path, inode] of this.#durableFiles) after.#durableFiles.set(path, inode);
+    after.#changes = this.#changes;
+    this.#crashed = true;
+    this.#queue = [];
+    return after;
+  }
+
+  /** Paths of all files, ascending. */
+  files(): string[] {
+    return [...this.#files.keys()].sort();
   }
 
   /** Content of a file, for tests to look at and to damage; changes go through `replace`. */
@@ -212,7 +235,8 @@ export class SimDisk implements Disk {
     const later = (operation: SimOperation, action: () => void, done: (error: Error | null) => void): void => {
       if (!open) throw errno("EBADF", path);
       busy++;
-      this.#queue.push(() => {
+      const job = (): void => {
+        if (this.#crashed) return;
         busy--;
         let failure: Error | null = null;
         try {
@@ -222,7 +246,9 @@ export class SimDisk implements Disk {
           failure = error as Error;
         }
         done(failure);
-      });
+      };
+      if (this.threadPool === undefined) this.#queue.push(job);
+      else this.threadPool(operation, job);
     };
     return {
       path,
@@ -238,7 +264,7 @@ export class SimDisk implements Disk {
       writeAsync: (buffer, position, done) => later("write", () => write(buffer, position), done),
       dataSync: () => {
         before("sync");
-        inode.sync();
+        if (!this.syncLies) inode.sync();
       },
       dataSyncAsync: (done) => {
         // Only what was written before the call is promised; the rest stays dirty.
@@ -249,7 +275,7 @@ export class SimDisk implements Disk {
           "sync",
           () => {
             // A blocking sync that overtook this one covered more.
-            if (inode.syncs !== syncs) return;
+            if (inode.syncs !== syncs || this.syncLies) return;
             const durable = Buffer.alloc(data.length);
             inode.durable.copy(durable);
             for (const sector of covered) {
@@ -292,6 +318,7 @@ export class SimDisk implements Disk {
   #before(operation: SimOperation, path: string): void {
     if (this.#crashed) throw new Error("the machine is off");
     this.counts.set(operation, (this.counts.get(operation) ?? 0) + 1);
+    this.observe?.(operation, path);
     const failure = this.fault?.(operation, path);
     if (failure !== undefined) throw errno(failure, path);
   }

@@ -1,0 +1,334 @@
+/**
+ * What a client has to a member instead of a socket: calls that take their time both ways, keep their order on a stream,
+ * and break when the member's process ends. The member's side is its real API.
+ */
+import type { Codec } from "../../src/base/protobuf.ts";
+import type { CallInfo, RpcServer, RpcSocket, StreamCall, UnaryCall } from "../../src/rpc/server.ts";
+import type { Scheduler, SimProcess } from "./scheduler.ts";
+
+/** A member's process as clients reach it, while it serves. */
+export interface Service {
+  readonly rpc: RpcServer;
+  readonly process: SimProcess;
+}
+
+export interface Method<Q, R> {
+  readonly path: string;
+  readonly request: Codec<Q>;
+  readonly response: Codec<R>;
+}
+
+export type Reply<R> =
+  | { readonly ok: true; readonly response: R }
+  /** `code` is gRPC's; -1 when the connection broke or the client waited long enough. */
+  | { readonly ok: false; readonly code: number; readonly message: string };
+
+export const BROKEN = -1;
+
+/** Bytes under way to the client from which on a stream's sender has to wait. */
+const STREAM_WINDOW_BYTES = 2048;
+
+const NO_SOCKET = undefined as unknown as RpcSocket;
+
+export class ClientSide {
+  readonly scheduler: Scheduler;
+  readonly delayMs: () => number;
+
+  constructor(scheduler: Scheduler, delayMs: () => number) {
+    this.scheduler = scheduler;
+    this.delayMs = delayMs;
+  }
+
+  /** Calls a method; `done` is called once. */
+  call<Q, R>(
+    service: Service | undefined,
+    method: Method<Q, R>,
+    request: Q,
+    timeoutMs: number,
+    done: (reply: Reply<R>) => void,
+  ): void {
+    const { scheduler } = this;
+    let answered = false;
+    const finish = (reply: Reply<R>): void => {
+      if (answered) return;
+      answered = true;
+      timer.cancel();
+      done(reply);
+    };
+    const timer = scheduler.after(timeoutMs, () => {
+      call.cancelled = true;
+      service?.process.run(() => call.onCancel?.());
+      finish({ ok: false, code: BROKEN, message: "the client gave up" });
+    });
+    const answer = (act: () => void): void => void scheduler.after(this.delayMs(), act);
+    const call = new LocalCall(method.path, method.request.encode(request), (bytes, code, message) => {
+      answer(() => {
+        if (bytes === undefined) finish({ ok: false, code, message });
+        else finish({ ok: true, response: method.response.decode(bytes) });
+      });
+    });
+    scheduler.after(this.delayMs(), () => {
+      if (service === undefined || !service.process.alive) {
+        answer(() => finish({ ok: false, code: 14, message: "connection refused" }));
+        return;
+      }
+      this.#whenBroken(service, () => finish({ ok: false, code: BROKEN, message: "the connection broke" }));
+      service.process.run(() => {
+        const route = service.rpc.beginLocalCall(call);
+        if (route?.unaryHandler === undefined) throw new Error(`no method ${method.path}`);
+        if (!call.cancelled) route.unaryHandler(call);
+      });
+    });
+  }
+
+  open<Q, R>(service: Service, method: Method<Q, R>, handlers: StreamHandlers<R>): ClientStream<Q> {
+    return new ClientStream(this, service, method, handlers);
+  }
+
+  readonly #broken = new Map<SimProcess, Set<() => void>>();
+
+  /** Calls back when the process has ended, as the kernel closes its sockets. */
+  #whenBroken(service: Service, callback: () => void): void {
+    let callbacks = this.#broken.get(service.process);
+    if (callbacks === undefined) this.#broken.set(service.process, (callbacks = new Set()));
+    callbacks.add(callback);
+  }
+
+  onBroken(service: Service, callback: () => void): void {
+    this.#whenBroken(service, callback);
+  }
+
+  /** A process has ended: whoever was connected to it notices. */
+  ended(process: SimProcess): void {
+    const callbacks = this.#broken.get(process);
+    if (callbacks === undefined) return;
+    this.#broken.delete(process);
+    for (const callback of callbacks) this.scheduler.after(this.delayMs(), callback);
+  }
+}
+
+export interface StreamHandlers<R> {
+  message(response: R): void;
+  /** The stream is over, by the server or because the connection broke. Called once. */
+  end(code: number, message: string): void;
+}
+
+class LocalInfo implements CallInfo {
+  readonly path: string;
+  readonly remoteAddress = "client";
+  readonly socket = NO_SOCKET;
+  readonly deadlineMs = Number.POSITIVE_INFINITY;
+  cancelled = false;
+  onCancel: (() => void) | null = null;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  header(): string | undefined {
+    return undefined;
+  }
+}
+
+class LocalCall extends LocalInfo implements UnaryCall {
+  readonly message: Uint8Array;
+  readonly #done: (bytes: Uint8Array | undefined, code: number, message: string) => void;
+  #answered = false;
+
+  constructor(
+    path: string,
+    message: Uint8Array,
+    done: (bytes: Uint8Array | undefined, code: number, message: string) => void,
+  ) {
+    super(path);
+    this.message = message;
+    this.#done = done;
+  }
+
+  respond(message: Uint8Array): void {
+    this.#answer(Buffer.from(message), 0, "");
+  }
+
+  respondOwned(message: Uint8Array): void {
+    this.respond(message);
+  }
+
+  respondSlice(bytes: Uint8Array, start: number, end: number): void {
+    this.#answer(Buffer.from(bytes.subarray(start, end)), 0, "");
+  }
+
+  fail(code: number, message: string): void {
+    this.#answer(undefined, code, message);
+  }
+
+  #answer(bytes: Uint8Array | undefined, code: number, message: string): void {
+    if (this.#answered) {
+      if (this.cancelled) return;
+      throw new Error(`${this.path} was answered twice`);
+    }
+    this.#answered = true;
+    this.#done(bytes, code, message);
+  }
+}
+
+/** Both ends of a stream: the client's methods, and inside them the call that the member's handler has. */
+export class ClientStream<Q> {
+  readonly #send: (request: Q) => void;
+  readonly #cancel: () => void;
+
+  constructor(
+    side: ClientSide,
+    service: Service,
+    method: { readonly path: string; readonly request: Codec<Q>; readonly response: Codec<unknown> },
+    // biome-ignore lint/suspicious/noExplicitAny: the response type is checked where the stream is opened
+    handlers: StreamHandlers<any>,
+  ) {
+    const { scheduler } = side;
+    let over = false;
+    let paused = false;
+    const waiting: Uint8Array[] = [];
+    const up = new Lane(scheduler, side.delayMs);
+    const down = new Lane(scheduler, side.delayMs);
+    let bufferedBytes = 0;
+    let wantsDrain = false;
+    const end = (code: number, message: string): void => {
+      if (over) return;
+      over = true;
+      handlers.end(code, message);
+    };
+    const { process } = service;
+    const call = new LocalStream(method.path, {
+      send: (bytes) => {
+        const copy = Buffer.from(bytes);
+        bufferedBytes += copy.length;
+        down.carry(() => {
+          bufferedBytes -= copy.length;
+          if (!over) handlers.message(method.response.decode(copy));
+          if (wantsDrain && bufferedBytes <= STREAM_WINDOW_BYTES / 2) {
+            wantsDrain = false;
+            process.run(() => {
+              if (!call.cancelled && !call.ended) call.onDrain?.();
+            });
+          }
+        });
+        wantsDrain ||= bufferedBytes > STREAM_WINDOW_BYTES;
+        return !wantsDrain;
+      },
+      buffered: () => bufferedBytes,
+      end: (code, message) => down.carry(() => end(code, message)),
+      pause: () => {
+        paused = true;
+      },
+      resume: () => {
+        paused = false;
+        while (!paused && waiting.length > 0) call.onMessage?.(waiting.shift()!);
+      },
+    });
+    side.onBroken(service, () => end(BROKEN, "the connection broke"));
+    up.carry(() =>
+      process.run(() => {
+        const route = service.rpc.beginLocalCall(call);
+        if (route?.streamHandler === undefined) throw new Error(`no method ${method.path}`);
+        route.streamHandler(call);
+      }),
+    );
+    this.#send = (request) => {
+      const bytes = method.request.encode(request);
+      up.carry(() =>
+        process.run(() => {
+          if (call.cancelled || call.ended) return;
+          if (paused) waiting.push(bytes);
+          else call.onMessage?.(bytes);
+        }),
+      );
+    };
+    this.#cancel = () => {
+      over = true;
+      up.carry(() =>
+        process.run(() => {
+          if (call.ended || call.cancelled) return;
+          call.cancelled = true;
+          call.onCancel?.();
+        }),
+      );
+    };
+  }
+
+  send(request: Q): void {
+    this.#send(request);
+  }
+
+  /** The client lets go of it; nothing more is heard. */
+  cancel(): void {
+    this.#cancel();
+  }
+}
+
+/** One direction of a stream: what is sent later does not arrive earlier. */
+class Lane {
+  readonly #scheduler: Scheduler;
+  readonly #delayMs: () => number;
+  #lastMs = 0;
+
+  constructor(scheduler: Scheduler, delayMs: () => number) {
+    this.#scheduler = scheduler;
+    this.#delayMs = delayMs;
+  }
+
+  carry(act: () => void): void {
+    this.#lastMs = Math.max(this.#lastMs, this.#scheduler.nowMs + this.#delayMs());
+    this.#scheduler.at(this.#lastMs, act);
+  }
+}
+
+interface StreamWire {
+  send(bytes: Uint8Array): boolean;
+  buffered(): number;
+  end(code: number, message: string): void;
+  pause(): void;
+  resume(): void;
+}
+
+class LocalStream extends LocalInfo implements StreamCall {
+  onMessage: ((message: Uint8Array) => void) | null = null;
+  onHalfClose: (() => void) | null = null;
+  onDrain: (() => void) | null = null;
+  ended = false;
+  readonly #wire: StreamWire;
+
+  constructor(path: string, wire: StreamWire) {
+    super(path);
+    this.#wire = wire;
+  }
+
+  get bufferedBytes(): number {
+    return this.#wire.buffered();
+  }
+
+  send(message: Uint8Array): boolean {
+    if (this.ended || this.cancelled) return false;
+    return this.#wire.send(message);
+  }
+
+  sendHeaders(): void {}
+
+  end(): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.#wire.end(0, "");
+  }
+
+  fail(code: number, message: string): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.#wire.end(code, message);
+  }
+
+  pauseReading(): void {
+    this.#wire.pause();
+  }
+
+  resumeReading(): void {
+    this.#wire.resume();
+  }
+}

@@ -1,0 +1,174 @@
+/** The troubles of a plan: how each begins, and how it ends. */
+
+import type { SimMachine } from "./machine.ts";
+import { FAIR, type SimNetwork, type Weather } from "./network.ts";
+import type { FaultStep, Target } from "./plan.ts";
+import type { SimRandom } from "./random.ts";
+import type { Scheduler } from "./scheduler.ts";
+
+export interface FaultWorld {
+  readonly scheduler: Scheduler;
+  readonly network: SimNetwork;
+  trace(line: string): void;
+  machines(): readonly SimMachine[];
+  machineAt(target: Target): SimMachine | undefined;
+}
+
+const SYNC_MAX_MS = 2;
+
+export class Faults {
+  readonly #world: FaultWorld;
+  readonly #random: SimRandom;
+  /** Machines whose disk was made to fail: they may stop for it. */
+  readonly #diskFaults = new Set<SimMachine>();
+  #over = false;
+
+  constructor(world: FaultWorld, random: SimRandom) {
+    this.#world = world;
+    this.#random = random;
+  }
+
+  /** True when a fault of this plan explains that the member stopped itself. */
+  excuses(machine: SimMachine, error: unknown): boolean {
+    return this.#diskFaults.has(machine) && /ENOSPC|EIO|WAL_|no space/.test(describe(error));
+  }
+
+  /** The end of all troubles. */
+  end(): void {
+    this.#over = true;
+    for (const machine of this.#world.machines()) this.#healDisk(machine);
+  }
+
+  do(step: FaultStep): void {
+    const world = this.#world;
+    if (step.kind === "powerAll") {
+      this.#note(step.kind, `all for ${step.downMs} ms`);
+      for (const machine of world.machines()) this.#down(machine, step.downMs, () => machine.losePower());
+      return;
+    }
+    if (step.kind === "weather") {
+      this.#note("weather", JSON.stringify(step.weather));
+      this.#weather(step.weather, step.forMs);
+      return;
+    }
+    if (step.kind === "split") {
+      const inside = world.machines().filter((_, i) => (step.mask >> i) & 1);
+      const outside = world.machines().filter((_, i) => !((step.mask >> i) & 1));
+      this.#note("split", `${names(inside)} from ${names(outside)} for ${step.forMs} ms`);
+      for (const a of inside) for (const b of outside) this.#cutBoth(a, b, step.forMs);
+      return;
+    }
+    if (step.kind === "link") {
+      const [from, to] = [world.machineAt(step.from), world.machineAt(step.to)];
+      if (from === undefined || to === undefined || from === to) return;
+      this.#note("link", `${from.name} to ${to.name} for ${step.forMs} ms`);
+      this.#cut(from, to, step.forMs);
+      return;
+    }
+    const machine = world.machineAt(step.target);
+    if (machine === undefined) return;
+    switch (step.kind) {
+      case "kill":
+        this.#note(step.kind, `${machine.name} for ${step.downMs} ms`);
+        this.#down(machine, step.downMs, () => machine.kill());
+        return;
+      case "power":
+        this.#note(step.kind, `${machine.name} for ${step.downMs} ms`);
+        this.#down(machine, step.downMs, () => machine.losePower());
+        return;
+      case "stop":
+        this.#note(step.kind, `${machine.name} for ${step.downMs} ms`);
+        void machine.stop().then(() => this.#startLater(machine, step.downMs));
+        return;
+      case "pause":
+        this.#note(step.kind, `${machine.name} for ${step.forMs} ms`);
+        machine.pause(step.forMs);
+        return;
+      case "isolate":
+        this.#note(step.kind, `${machine.name}, ${step.direction}, for ${step.forMs} ms`);
+        for (const other of world.machines()) {
+          if (other === machine) continue;
+          if (step.direction !== "in") this.#cut(machine, other, step.forMs);
+          if (step.direction !== "out") this.#cut(other, machine, step.forMs);
+        }
+        return;
+      case "clock":
+        this.#note(step.kind, `${machine.name} jumps by ${step.byMs} ms`);
+        machine.wall.wallOffsetMs += step.byMs;
+        return;
+      case "slowDisk":
+        this.#note(step.kind, `${machine.name}, up to ${step.syncMaxMs} ms, for ${step.forMs} ms`);
+        machine.mood.syncMaxMs = step.syncMaxMs;
+        world.scheduler.after(step.forMs, () => {
+          machine.mood.syncMaxMs = SYNC_MAX_MS;
+        });
+        return;
+      case "fullDisk":
+        this.#note(step.kind, `${machine.name} for ${step.forMs} ms`);
+        this.#diskFaults.add(machine);
+        machine.disk.capacityBytes = 0;
+        world.scheduler.after(step.forMs, () => this.#healDisk(machine));
+        return;
+      case "failSync": {
+        this.#note(step.kind, machine.name);
+        this.#diskFaults.add(machine);
+        const { disk } = machine;
+        disk.fault = (operation) => {
+          if (operation !== "sync") return undefined;
+          disk.fault = undefined;
+          return "EIO";
+        };
+        return;
+      }
+      case "replace":
+        return;
+    }
+  }
+
+  #healDisk(machine: SimMachine): void {
+    machine.disk.capacityBytes = Number.POSITIVE_INFINITY;
+    machine.disk.fault = undefined;
+    machine.mood.syncMaxMs = SYNC_MAX_MS;
+  }
+
+  #down(machine: SimMachine, downMs: number, end: () => void): void {
+    if (machine.state === "off") return;
+    end();
+    this.#startLater(machine, downMs);
+  }
+
+  #startLater(machine: SimMachine, downMs: number): void {
+    this.#world.scheduler.after(downMs, () => machine.start());
+  }
+
+  #cut(from: SimMachine, to: SimMachine, forMs: number): void {
+    const { network, scheduler } = this.#world;
+    network.cut(from.name, to.name);
+    scheduler.after(forMs + this.#random.below(100), () => network.mend(from.name, to.name));
+  }
+
+  #cutBoth(a: SimMachine, b: SimMachine, forMs: number): void {
+    this.#cut(a, b, forMs);
+    this.#cut(b, a, forMs);
+  }
+
+  #weather(weather: Weather, forMs: number): void {
+    const { network, scheduler } = this.#world;
+    const before = network.weather;
+    network.weather = weather;
+    scheduler.after(forMs, () => {
+      network.weather = this.#over ? FAIR : before;
+    });
+  }
+
+  #note(kind: string, what: string): void {
+    this.#world.trace(`FAULT ${kind}: ${what}`);
+  }
+}
+
+const names = (machines: readonly SimMachine[]): string => machines.map(({ name }) => name).join("+") || "nobody";
+
+function describe(error: unknown): string {
+  const { message, code, cause } = error as { message?: string; code?: string; cause?: unknown };
+  return `${code} ${message}${cause === undefined ? "" : ` ${describe(cause)}`}`;
+}

@@ -1,0 +1,275 @@
+/**
+ * A machine with a disk and the member that runs on it: the production server and its API, on a simulated clock, disk,
+ * backend and network. It starts, crashes, loses power, stands still and comes back.
+ */
+import { ClusterApi } from "../../src/api/cluster.ts";
+import { HeaderWriter } from "../../src/api/header.ts";
+import { KvApi } from "../../src/api/kv.ts";
+import { LeaseApi } from "../../src/api/lease.ts";
+import { LockApi } from "../../src/api/lock.ts";
+import { MaintenanceApi } from "../../src/api/maintenance.ts";
+import { WatchApi } from "../../src/api/watch.ts";
+import type { LogFields, Logger } from "../../src/base/log.ts";
+import type { Backend } from "../../src/mvcc/backend.ts";
+import type { LmdbBackendOptions } from "../../src/mvcc/backend-lmdb.ts";
+import { MemoryBackend, MemoryBackendFile } from "../../src/mvcc/backend-memory.ts";
+import { RPC_DEFAULTS, RpcServer } from "../../src/rpc/server.ts";
+import { type Bootstrapped, bootstrap } from "../../src/server/bootstrap.ts";
+import type { ServerOptions } from "../../src/server/options.ts";
+import { EtcdServer } from "../../src/server/server.ts";
+import { serverOptions } from "../harness/in-process.ts";
+import type { Service } from "./connection.ts";
+import { SimDisk } from "./disk.ts";
+import type { SimNetwork } from "./network.ts";
+import { peerClientOf } from "./peer-client.ts";
+import { SimRandom } from "./random.ts";
+import { type Scheduler, SimClock, SimProcess } from "./scheduler.ts";
+
+export type MachineState = "off" | "starting" | "serving" | "failed";
+
+/** How the disk of a machine behaves. */
+export interface DiskMood {
+  /** How long a sync takes, at least and at most. */
+  syncMinMs: number;
+  syncMaxMs: number;
+}
+
+export interface MachineWorld {
+  readonly scheduler: Scheduler;
+  readonly network: SimNetwork;
+  readonly seed: number;
+  trace(line: string): void;
+  /** The machine is about to start its member. */
+  starting(machine: SimMachine): void;
+  /** The member has begun to serve. */
+  started(machine: SimMachine): void;
+  /** Its process is over, whatever the reason. */
+  ended(machine: SimMachine, process: SimProcess): void;
+  /** The member stopped itself: `error` tells why. */
+  failed(machine: SimMachine, error: unknown): void;
+  /** Changes to the options of every member. */
+  readonly options: Partial<ServerOptions>;
+  machineOf(url: string): SimMachine | undefined;
+  machines(): readonly SimMachine[];
+}
+
+/** A running member. */
+export interface Running extends Service {
+  readonly server: EtcdServer;
+  readonly parts: Bootstrapped;
+}
+
+const DATA_DIR = "/data";
+
+export class SimMachine {
+  readonly name: string;
+  readonly url: string;
+  readonly wall = { wallOffsetMs: 0 };
+  readonly mood: DiskMood = { syncMinMs: 0.2, syncMaxMs: 2 };
+  state: MachineState = "off";
+  disk = new SimDisk();
+  /** Backends by their paths: what is committed in them survives. */
+  backends = new Map<string, MemoryBackendFile>();
+  running: Running | undefined;
+  /** How often it was started. */
+  starts = 0;
+  /** Members of the cluster that it starts or joins. */
+  initialCluster: ReadonlyMap<string, readonly string[]> = new Map();
+  newCluster = true;
+  readonly #world: MachineWorld;
+  readonly #random: SimRandom;
+  #process: SimProcess | undefined;
+  #open: MemoryBackend[] = [];
+
+  constructor(name: string, world: MachineWorld) {
+    this.name = name;
+    this.url = `http://${name}:2380`;
+    this.#world = world;
+    this.#random = SimRandom.of(world.seed, `machine ${name}`);
+  }
+
+  get process(): SimProcess | undefined {
+    return this.#process;
+  }
+
+  start(): void {
+    if (this.state === "starting" || this.state === "serving") return;
+    const world = this.#world;
+    this.state = "starting";
+    this.starts++;
+    const process: SimProcess = new SimProcess(world.scheduler, (error) => this.#fail(process, error));
+    this.#process = process;
+    this.#attachDisk(process);
+    world.trace(`${this.name}: starts`);
+    world.starting(this);
+    const options = this.#options(process);
+    const peerClient = peerClientOf(world, { machine: this.name, process });
+    void (async () => {
+      const parts = await bootstrap(options, peerClient);
+      const network = world.network.join(parts.memberId, this.name, process);
+      const server = await EtcdServer.create({ ...options, network, peerClient }, parts);
+      if (!process.alive) return;
+      const rpc = this.#rpc(server, options);
+      this.running = { server, parts, rpc, process };
+      this.state = "serving";
+      world.started(this);
+      server.start();
+    })().catch((error: unknown) => this.#fail(process, error));
+  }
+
+  /** The process is killed: what the kernel has is kept. */
+  kill(): void {
+    this.#end("is killed", () => this.disk.kill());
+  }
+
+  /** The power fails: what was not synced is lost or half there. */
+  losePower(): void {
+    this.#end("loses power", () => this.disk.crash(this.#random));
+  }
+
+  /** The machine is lost with everything on it. */
+  wipe(): void {
+    this.#end("is lost", () => new SimDisk());
+    this.backends = new Map();
+  }
+
+  /** Stops in order, as at SIGTERM. */
+  async stop(): Promise<void> {
+    const { running } = this;
+    if (running === undefined) {
+      this.kill();
+      return;
+    }
+    this.#world.trace(`${this.name}: stops`);
+    await running.server.stop();
+    if (this.#process === running.process && running.process.alive) this.kill();
+  }
+
+  pause(forMs: number): void {
+    this.#process?.pause(forMs);
+  }
+
+  #end(how: string, nextDisk: () => SimDisk): void {
+    const process = this.#process;
+    this.#world.trace(`${this.name}: ${how}`);
+    process?.end();
+    for (const backend of this.#open) backend.crash();
+    this.#open = [];
+    const { capacityBytes } = this.disk;
+    this.disk = nextDisk();
+    this.disk.capacityBytes = capacityBytes;
+    this.running = undefined;
+    this.#process = undefined;
+    this.state = "off";
+    if (process !== undefined) this.#world.ended(this, process);
+  }
+
+  #fail(process: SimProcess, error: unknown): void {
+    if (!process.alive || this.#process !== process) return;
+    this.#world.trace(`${this.name}: fails: ${String(error)}`);
+    this.kill();
+    this.state = "failed";
+    this.#world.failed(this, error);
+  }
+
+  #attachDisk(process: SimProcess): void {
+    const { scheduler } = this.#world;
+    const { disk, mood } = this;
+    disk.threadPool = (operation, job) => {
+      const delayMs = operation === "sync" ? this.#syncMs() : 0.05;
+      scheduler.after(delayMs, () => process.run(job));
+    };
+    disk.observe = (operation) => {
+      // A blocking sync holds up everything else for as long as it takes.
+      if (operation === "sync" && mood.syncMaxMs > 10) process.pause(this.#syncMs());
+    };
+  }
+
+  #syncMs(): number {
+    const { syncMinMs, syncMaxMs } = this.mood;
+    return syncMinMs + (this.#random.below(1000) / 1000) * (syncMaxMs - syncMinMs);
+  }
+
+  #openBackend(process: SimProcess, options: LmdbBackendOptions): Backend {
+    let file = this.backends.get(options.path);
+    if (file === undefined) this.backends.set(options.path, (file = new MemoryBackendFile()));
+    const backend = new MemoryBackend({
+      clock: new SimClock(this.#world.scheduler, process, this.wall),
+      file,
+      batchIntervalMs: options.batchIntervalMs ?? 100,
+      batchLimit: options.batchLimit ?? 10_000,
+      commitDelayMs: () => this.#syncMs() * 2,
+    });
+    this.#open.push(backend);
+    return backend;
+  }
+
+  #options(process: SimProcess): Omit<ServerOptions, "network" | "peerClient"> {
+    const world = this.#world;
+    return serverOptions(DATA_DIR, {
+      name: this.name,
+      initialCluster: this.initialCluster,
+      newCluster: this.newCluster,
+      initialClusterToken: "sim",
+      advertiseClientUrls: [`http://${this.name}:2379`],
+      unsafeNoFsync: false,
+      walSegmentSizeBytes: 64 * 1024,
+      ...world.options,
+      clock: new SimClock(world.scheduler, process, this.wall),
+      random: SimRandom.of(world.seed, `member ${this.name} ${this.starts}`),
+      disk: this.disk,
+      logger: new TraceLogger((line) => world.trace(`${this.name}: ${line}`)),
+      seams: {
+        openBackend: (options) => this.#openBackend(process, options),
+        lockDataDir: () => Promise.resolve(() => {}),
+      },
+      onFailure: (error) => this.#fail(process, error),
+    });
+  }
+
+  #rpc(server: EtcdServer, { clock, logger }: Pick<ServerOptions, "clock" | "logger">): RpcServer {
+    const rpc = new RpcServer({ ...RPC_DEFAULTS, clock, logger, onCallStart: undefined, onCallEnd: undefined });
+    const header = new HeaderWriter(server);
+    new KvApi(server, header).register(rpc);
+    new WatchApi(server, 2000).register(rpc);
+    new LeaseApi(server, header).register(rpc);
+    new ClusterApi(server, header).register(rpc);
+    new MaintenanceApi(server, header).register(rpc);
+    new LockApi(server, header).register(rpc);
+    return rpc;
+  }
+}
+
+/** What members log is part of the trace: it must repeat like everything else. */
+class TraceLogger implements Logger {
+  readonly debugEnabled = false;
+  readonly #trace: (line: string) => void;
+
+  constructor(trace: (line: string) => void) {
+    this.#trace = trace;
+  }
+
+  debug(): void {}
+
+  info(message: string, fields?: LogFields): void {
+    this.#write("", message, fields);
+  }
+
+  warn(message: string, fields?: LogFields): void {
+    this.#write("WARN ", message, fields);
+  }
+
+  error(message: string, fields?: LogFields): void {
+    this.#write("ERROR ", message, fields);
+  }
+
+  #write(level: string, message: string, fields: LogFields | undefined): void {
+    const text = Object.entries(fields ?? {}).map(([name, value]) => `${name}=${show(value)}`);
+    this.#trace([`${level}${message}`, ...text].join(" "));
+  }
+}
+
+const show = (value: unknown): string =>
+  typeof value === "object" && value !== null
+    ? JSON.stringify(value, (_, v: unknown) => (typeof v === "bigint" ? `${v}` : v))
+    : String(value);

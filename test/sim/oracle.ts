@@ -1,0 +1,152 @@
+/**
+ * Sees everything: what each member applies, the moment it applies it, against what others applied before. It makes the
+ * history of revisions that the checkers compare clients with.
+ */
+import { isDeepStrictEqual } from "node:util";
+import { FROM_KEY } from "../../src/mvcc/types.ts";
+import type { WatchBatch } from "../../src/mvcc/watch-batch.ts";
+import { Event_EventType } from "../../src/proto/mvccpb.ts";
+import { Invariants } from "../raft/harness/invariants.ts";
+import type { Finding, Revision } from "./checkers/history.ts";
+import { showEvents } from "./checkers/linearizability.ts";
+import { KeySpace, kvOf, type ModelEvent, text } from "./checkers/model.ts";
+import type { Running, SimMachine } from "./machine.ts";
+import type { Scheduler } from "./scheduler.ts";
+
+export interface SeenRevision extends Revision {
+  readonly seenMs: number;
+}
+
+const ALL = Buffer.from([0]);
+
+export class Oracle {
+  readonly revisions: SeenRevision[] = [];
+  /** The state at every revision, as it grows. */
+  readonly space = new KeySpace();
+  readonly findings: Finding[] = [];
+  readonly #scheduler: Scheduler;
+  readonly #trace: (line: string) => void;
+  readonly #invariants = new Invariants();
+  #signature = "";
+
+  constructor(scheduler: Scheduler, trace: (line: string) => void) {
+    this.#scheduler = scheduler;
+    this.#trace = trace;
+  }
+
+  /** Terms that had a leader. */
+  get leaders(): number {
+    return this.#invariants.counts.leaders;
+  }
+
+  add(checker: string, message: string): void {
+    this.findings.push({ checker, message, moment: this.#scheduler.moment });
+    this.#trace(`FOUND ${checker}: ${message}`);
+  }
+
+  /** Watches a member from its start to its end. */
+  observe(machine: SimMachine, running: Running): void {
+    const { server } = running;
+    this.#invariants.restarted(running.parts.memberId);
+    this.#checkState(machine, running, "after its start");
+    const watch = (): void => {
+      stream.watch({
+        key: ALL,
+        rangeEnd: ALL,
+        startRevision: server.store.currentRevision + 1,
+        watchId: 0,
+        filters: [],
+        prevKv: false,
+        progressNotify: false,
+        fragment: false,
+      });
+    };
+    const stream = server.watchHub.newStream({
+      deliver: (_watch, batch) => {
+        this.#delivered(machine, batch);
+        return true;
+      },
+      deliverCompacted: () => {
+        // It got the state from another member and skipped what is compacted there.
+        server.options.clock.defer(watch);
+        return true;
+      },
+      deliverProgress: () => true,
+    });
+    watch();
+  }
+
+  /** Raft's invariants, whenever something that they speak of has changed. */
+  step(machines: readonly SimMachine[]): void {
+    const nodes = machines.flatMap(({ running }) =>
+      running === undefined ? [] : [{ id: running.parts.memberId, node: running.parts.node }],
+    );
+    let signature = "";
+    for (const { id, node } of nodes) {
+      const { log } = node.raft;
+      signature += `${id}:${node.term}:${log.lastIndex()}:${log.committed}:${node.isLeader};`;
+    }
+    if (signature === this.#signature) return;
+    this.#signature = signature;
+    try {
+      this.#invariants.check(nodes);
+    } catch (error) {
+      this.add("raft", error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** The member's state must be the one that everybody had at that revision. */
+  checkState(machine: SimMachine, when: string): void {
+    if (machine.running !== undefined) this.#checkState(machine, machine.running, when);
+  }
+
+  #checkState(machine: SimMachine, { server }: Running, when: string): void {
+    const { store } = server;
+    const revision = store.currentRevision;
+    if (revision > this.space.revision) {
+      this.add("state", `${machine.name} is at revision ${revision} ${when}, which nobody was seen to apply`);
+      return;
+    }
+    const { kvs } = store.rangeDecoded(ALL, FROM_KEY, { revision: 0, limit: 0, countOnly: false });
+    const found = kvs.map((kv) => kvOf(kv)!);
+    const expected = this.space.keys().flatMap((key) => this.space.at(key, revision) ?? []);
+    if (isDeepStrictEqual(found, expected)) return;
+    const events = (list: typeof found): string => showEvents(list.map((kv) => ({ key: kv.key, kv })));
+    this.add(
+      "state",
+      `${machine.name} has ${events(found)} at revision ${revision} ${when}, but it was ${events(expected)}`,
+    );
+  }
+
+  #delivered(machine: SimMachine, batch: WatchBatch): void {
+    let events: ModelEvent[] = [];
+    let revision = 0;
+    for (const { type, kv } of batch.decodedEvents()) {
+      if (kv!.modRevision !== revision) {
+        if (events.length > 0) this.#applied(machine, revision, events);
+        events = [];
+        revision = kv!.modRevision;
+      }
+      events.push({ key: text(kv!.key), kv: type === Event_EventType.PUT ? kvOf(kv) : undefined });
+    }
+    if (events.length > 0) this.#applied(machine, revision, events);
+  }
+
+  #applied(machine: SimMachine, revision: number, events: readonly ModelEvent[]): void {
+    const known = this.revisions[revision - 2];
+    if (known === undefined) {
+      if (revision !== this.space.revision + 1) {
+        this.add("state", `${machine.name} made revision ${revision} after ${this.space.revision}`);
+        return;
+      }
+      this.revisions.push({ revision, events, seen: this.#scheduler.moment, seenMs: this.#scheduler.nowMs });
+      this.space.append(events);
+      this.#trace(`revision ${revision} ${showEvents(events)} first at ${machine.name}`);
+    } else if (!isDeepStrictEqual(known.events, events)) {
+      this.add(
+        "state",
+        `revision ${revision} is ${showEvents(events)} at ${machine.name}, but was ${showEvents(known.events)} before`,
+      );
+    }
+  }
+}

@@ -1,0 +1,338 @@
+/**
+ * What a seed stands for: a cluster, what clients ask of it and what befalls it. A plan is plain data, so that a failing
+ * one can be cut down to what matters (shrink.ts). Choices that depend on the run (which revision, which leader) are
+ * numbers here, and resolved when their time comes.
+ */
+import { FAIR, type Weather } from "./network.ts";
+import { SimRandom } from "./random.ts";
+
+export interface Plan {
+  readonly seed: number;
+  readonly members: number;
+  readonly snapshotCount: number;
+  readonly snapshotCatchUpEntries: number;
+  readonly compactionBatchLimit: number;
+  readonly weather: Weather;
+  /** When all troubles end, in virtual milliseconds. */
+  readonly healMs: number;
+  readonly steps: readonly Step[];
+}
+
+export type Step = { readonly atMs: number } & (ClientStep | FaultStep);
+
+/** A machine by its place, or the one that leads when the step comes. */
+export type Target = number | "leader";
+
+export type ClientStep =
+  | {
+      readonly kind: "put";
+      readonly target: Target;
+      readonly key: string;
+      readonly prevKv: boolean;
+      readonly lease: number | undefined;
+      readonly ignore: "" | "value" | "lease";
+    }
+  | {
+      readonly kind: "delete";
+      readonly target: Target;
+      readonly key: string;
+      readonly end: string;
+      readonly prevKv: boolean;
+    }
+  | { readonly kind: "range"; readonly target: Target; readonly range: RangeShape }
+  | {
+      readonly kind: "txn";
+      readonly target: Target;
+      readonly compares: readonly CompareShape[];
+      readonly success: readonly OpShape[];
+      readonly failure: readonly OpShape[];
+    }
+  | { readonly kind: "compact"; readonly target: Target; readonly back: number; readonly physical: boolean }
+  | {
+      readonly kind: "watch";
+      readonly target: Target;
+      readonly key: string;
+      readonly end: string;
+      readonly back: number | undefined;
+      readonly prevKv: boolean;
+      readonly progress: boolean;
+      readonly filter: "" | "put" | "delete";
+      readonly forMs: number;
+    }
+  | { readonly kind: "grant"; readonly target: Target; readonly ttl: number; readonly renewals: number }
+  | { readonly kind: "revoke"; readonly target: Target; readonly lease: number }
+  | { readonly kind: "timeToLive"; readonly target: Target; readonly lease: number }
+  | { readonly kind: "hash"; readonly target: Target; readonly back: number }
+  | { readonly kind: "defragment"; readonly target: Target }
+  | { readonly kind: "backup"; readonly target: Target }
+  | { readonly kind: "status"; readonly target: Target }
+  | { readonly kind: "moveLeader"; readonly to: number };
+
+export type FaultStep =
+  | { readonly kind: "kill"; readonly target: Target; readonly downMs: number }
+  | { readonly kind: "power"; readonly target: Target; readonly downMs: number }
+  | { readonly kind: "powerAll"; readonly downMs: number }
+  | { readonly kind: "stop"; readonly target: Target; readonly downMs: number }
+  | { readonly kind: "pause"; readonly target: Target; readonly forMs: number }
+  | {
+      readonly kind: "isolate";
+      readonly target: Target;
+      readonly forMs: number;
+      readonly direction: "both" | "in" | "out";
+    }
+  | { readonly kind: "split"; readonly mask: number; readonly forMs: number }
+  | { readonly kind: "link"; readonly from: number; readonly to: number; readonly forMs: number }
+  | { readonly kind: "clock"; readonly target: Target; readonly byMs: number }
+  | { readonly kind: "slowDisk"; readonly target: Target; readonly forMs: number; readonly syncMaxMs: number }
+  | { readonly kind: "fullDisk"; readonly target: Target; readonly forMs: number }
+  | { readonly kind: "failSync"; readonly target: Target }
+  | { readonly kind: "replace"; readonly target: Target }
+  | { readonly kind: "weather"; readonly forMs: number; readonly weather: Weather };
+
+export interface RangeShape {
+  readonly key: string;
+  readonly end: string;
+  /** Read so many revisions ago. */
+  readonly back: number | undefined;
+  readonly limit: number;
+  readonly serializable: boolean;
+  readonly keysOnly: boolean;
+  readonly countOnly: boolean;
+  readonly sort: number;
+  readonly target: number;
+  readonly minMod: boolean;
+}
+
+export interface CompareShape {
+  readonly key: string;
+  readonly end: string;
+  readonly target: number;
+  readonly result: number;
+  readonly pick: number;
+}
+
+export type OpShape =
+  | { readonly kind: "put"; readonly key: string; readonly prevKv: boolean; readonly lease: number | undefined }
+  | { readonly kind: "delete"; readonly key: string; readonly end: string; readonly prevKv: boolean }
+  | { readonly kind: "range"; readonly key: string; readonly end: string }
+  | {
+      readonly kind: "txn";
+      readonly compares: readonly CompareShape[];
+      readonly success: readonly OpShape[];
+      readonly failure: readonly OpShape[];
+    };
+
+export interface PlanSettings {
+  readonly members?: number;
+  readonly durationMs?: number;
+  readonly operations?: number;
+  readonly faults?: boolean;
+}
+
+export const isFault = ({ kind }: Step): boolean => FAULTS.has(kind);
+
+const FAULTS: ReadonlySet<string> = new Set<FaultStep["kind"]>([
+  "kill",
+  "power",
+  "powerAll",
+  "stop",
+  "pause",
+  "isolate",
+  "split",
+  "link",
+  "clock",
+  "slowDisk",
+  "fullDisk",
+  "failSync",
+  "replace",
+  "weather",
+]);
+
+/** Clients begin when the cluster has had time to elect. */
+const CLIENTS_MS = 3000;
+
+export function planOf(seed: number, settings: PlanSettings = {}): Plan {
+  const random = SimRandom.of(seed, "plan");
+  const members = settings.members ?? random.pick([3, 3, 3, 5, 5, 7]);
+  const durationMs = settings.durationMs ?? random.between(20_000, 60_000);
+  const healMs = CLIENTS_MS + durationMs;
+  const operations = settings.operations ?? random.between(100, 400);
+  const maker = new StepMaker(random, members);
+  const steps: Step[] = [];
+  for (let i = 0; i < operations; i++) {
+    steps.push({ atMs: CLIENTS_MS + random.below(durationMs), ...maker.clientStep() });
+  }
+  if (settings.faults !== false) {
+    const everyMs = random.pick([1500, 3000, 6000]);
+    for (let atMs = CLIENTS_MS + random.below(everyMs); atMs < healMs; atMs += 1 + random.below(2 * everyMs)) {
+      steps.push({ atMs, ...maker.faultStep() });
+    }
+  }
+  steps.sort((a, b) => a.atMs - b.atMs);
+  return {
+    seed,
+    members,
+    snapshotCount: random.pick([10, 50, 200, 10_000]),
+    snapshotCatchUpEntries: random.pick([5, 20, 5000]),
+    compactionBatchLimit: random.pick([2, 10, 1000]),
+    weather: settings.faults === false ? FAIR : weatherOf(random),
+    healMs,
+    steps,
+  };
+}
+
+function weatherOf(random: SimRandom): Weather {
+  return random.pick([
+    FAIR,
+    { delayMinMs: 0.1, delayMaxMs: 1, loss: 0, duplication: 0, straggling: 0.01 },
+    { delayMinMs: 1, delayMaxMs: 60, loss: 0.01, duplication: 0.02, straggling: 0.01 },
+    { delayMinMs: 20, delayMaxMs: 200, loss: 0.05, duplication: 0.05, straggling: 0.02 },
+    { delayMinMs: 1, delayMaxMs: 20, loss: 0.2, duplication: 0.1, straggling: 0.1 },
+  ]);
+}
+
+const KEYS = ["a", "a/1", "a/2", "b", "b/1", "b/2", "c", "d"] as const;
+
+class StepMaker {
+  readonly #random: SimRandom;
+  readonly #members: number;
+
+  constructor(random: SimRandom, members: number) {
+    this.#random = random;
+    this.#members = members;
+  }
+
+  clientStep(): ClientStep {
+    const random = this.#random;
+    const target = random.below(this.#members);
+    const dice = random.below(100);
+    if (dice < 28) {
+      return {
+        kind: "put",
+        target,
+        key: this.#key(),
+        prevKv: random.chance(0.3),
+        lease: this.#maybeLease(),
+        ignore: random.chance(0.08) ? random.pick(["value", "lease"] as const) : "",
+      };
+    }
+    if (dice < 35) return { kind: "delete", target, ...this.#span(), prevKv: random.chance(0.5) };
+    if (dice < 57) return { kind: "range", target, range: this.#range() };
+    if (dice < 73) {
+      return {
+        kind: "txn",
+        target,
+        compares: this.#compares(),
+        success: this.#ops(2),
+        failure: this.#ops(2),
+      };
+    }
+    if (dice < 76) return { kind: "compact", target, back: random.below(20), physical: random.chance(0.5) };
+    if (dice < 82) {
+      return {
+        kind: "watch",
+        target,
+        ...this.#span(),
+        back: random.chance(0.5) ? random.below(30) : undefined,
+        prevKv: random.chance(0.4),
+        progress: random.chance(0.5),
+        filter: random.pick(["", "", "", "put", "delete"] as const),
+        forMs: random.chance(0.6) ? 1_000_000 : random.between(1000, 20_000),
+      };
+    }
+    if (dice < 87) return { kind: "grant", target, ttl: random.between(2, 12), renewals: random.pick([0, 0, 2, 5]) };
+    if (dice < 89) return { kind: "revoke", target, lease: random.below(1e6) };
+    if (dice < 91) return { kind: "timeToLive", target, lease: random.below(1e6) };
+    if (dice < 95) return { kind: "hash", target, back: random.below(10) };
+    if (dice < 96) return { kind: "defragment", target };
+    if (dice < 97) return { kind: "backup", target };
+    if (dice < 98) return { kind: "moveLeader", to: random.below(this.#members) };
+    return { kind: "status", target };
+  }
+
+  faultStep(): FaultStep {
+    const random = this.#random;
+    const target = random.chance(0.35) ? ("leader" as const) : random.below(this.#members);
+    const forMs = random.pick([200, 1000, 3000, 10_000]) + random.below(1000);
+    const dice = random.below(100);
+    if (dice < 18) return { kind: "kill", target, downMs: random.pick([1, 100, 2000, 8000]) };
+    if (dice < 36) return { kind: "power", target, downMs: random.pick([1, 100, 2000, 8000]) };
+    if (dice < 41) return { kind: "powerAll", downMs: random.pick([1, 1000]) };
+    if (dice < 45) return { kind: "stop", target, downMs: random.pick([1, 1000]) };
+    if (dice < 53) return { kind: "pause", target, forMs };
+    if (dice < 65)
+      return { kind: "isolate", target, forMs, direction: random.pick(["both", "both", "in", "out"] as const) };
+    if (dice < 75) return { kind: "split", mask: random.below(2 ** this.#members), forMs };
+    if (dice < 80) return { kind: "link", from: random.below(this.#members), to: random.below(this.#members), forMs };
+    if (dice < 84) return { kind: "clock", target, byMs: random.pick([-3_600_000, -5000, 5000, 86_400_000]) };
+    if (dice < 89) return { kind: "slowDisk", target, forMs, syncMaxMs: random.pick([50, 500, 2000]) };
+    if (dice < 92) return { kind: "fullDisk", target, forMs };
+    if (dice < 94) return { kind: "failSync", target };
+    return { kind: "weather", forMs, weather: weatherOf(random) };
+  }
+
+  #key(): string {
+    return this.#random.pick(KEYS);
+  }
+
+  #span(): { key: string; end: string } {
+    const dice = this.#random.below(10);
+    if (dice < 5) return { key: this.#key(), end: "" };
+    if (dice < 7) return { key: "a", end: "b" };
+    if (dice < 8) return { key: "b", end: "c" };
+    if (dice < 9) return { key: "\0", end: "\0" };
+    return { key: this.#key(), end: "\0" };
+  }
+
+  #maybeLease(): number | undefined {
+    return this.#random.chance(0.25) ? this.#random.below(1e6) : undefined;
+  }
+
+  #range(): RangeShape {
+    const random = this.#random;
+    return {
+      ...this.#span(),
+      back: random.chance(0.2) ? random.below(25) : undefined,
+      limit: random.chance(0.2) ? random.between(1, 3) : 0,
+      serializable: random.chance(0.2),
+      keysOnly: random.chance(0.1),
+      countOnly: random.chance(0.1),
+      sort: random.chance(0.2) ? random.below(3) : 0,
+      target: random.chance(0.2) ? random.below(5) : 0,
+      minMod: random.chance(0.1),
+    };
+  }
+
+  #compares(): CompareShape[] {
+    const random = this.#random;
+    return Array.from({ length: random.below(3) }, () => ({
+      key: this.#key(),
+      end: random.chance(0.2) ? "\0" : "",
+      target: random.below(5),
+      result: random.below(4),
+      pick: random.below(1e6),
+    }));
+  }
+
+  /** Operations of one branch, each key written at most once. */
+  #ops(depth: number): OpShape[] {
+    const free = [...KEYS] as string[];
+    const random = this.#random;
+    const take = (): string => free.splice(random.below(free.length), 1)[0]!;
+    const ops = (count: number, level: number): OpShape[] =>
+      Array.from({ length: count }, () => {
+        const dice = random.below(10);
+        if (dice < 5)
+          return { kind: "put" as const, key: take(), prevKv: random.chance(0.3), lease: this.#maybeLease() };
+        if (dice < 7) return { kind: "delete" as const, key: take(), end: "", prevKv: random.chance(0.5) };
+        if (dice < 9 || level === 0) return { kind: "range" as const, ...this.#span() };
+        return {
+          kind: "txn" as const,
+          compares: this.#compares(),
+          success: ops(1, level - 1),
+          failure: ops(1, level - 1),
+        };
+      });
+    return ops(random.below(4), depth - 1);
+  }
+}

@@ -1,0 +1,381 @@
+/**
+ * Runs a plan: a cluster of production servers on simulated machines, its clients, its troubles, the healing, and then
+ * every checker. The same plan gives the same trace, to the byte.
+ */
+import { isDeepStrictEqual } from "node:util";
+import type { ServerOptions } from "../../src/server/options.ts";
+import type { Finding } from "./checkers/history.ts";
+import { checkLeases } from "./checkers/lease.ts";
+import { checkLinearizability } from "./checkers/linearizability.ts";
+import { checkWatches } from "./checkers/watch.ts";
+import { Clients } from "./clients.ts";
+import { ClientSide } from "./connection.ts";
+import { Faults } from "./faults.ts";
+import { type MachineWorld, SimMachine } from "./machine.ts";
+import { FAIR, SimNetwork } from "./network.ts";
+import { Oracle } from "./oracle.ts";
+import { type ClientStep, type FaultStep, isFault, type Plan, type Target } from "./plan.ts";
+import { SimRandom } from "./random.ts";
+import { Scheduler, type SimProcess } from "./scheduler.ts";
+import { Trace } from "./trace.ts";
+
+export interface Outcome {
+  readonly plan: Plan;
+  readonly findings: readonly Finding[];
+  /** Hash of the trace. */
+  readonly hash: string;
+  /** Empty unless asked for. */
+  readonly trace: readonly string[];
+  readonly counts: {
+    readonly virtualMs: number;
+    readonly events: number;
+    readonly faults: number;
+    readonly operations: number;
+    readonly acknowledged: number;
+    readonly unknown: number;
+    readonly revisions: number;
+    readonly watchEvents: number;
+    readonly messages: number;
+    readonly snapshots: number;
+    readonly restarts: number;
+    readonly leaders: number;
+  };
+}
+
+export interface RunSettings {
+  readonly keepTrace?: boolean;
+  /** Breaks something on purpose, to see whether it is found. */
+  readonly plant?: (simulation: Simulation) => void;
+}
+
+/** Virtual time that the cluster has to come to rest after its troubles ended. */
+const REST_MS = 60_000;
+/** Pause between two looks at whether it has. */
+const LOOK_MS = 250;
+/** How late a lease may end: an election, its extension, and the pace of revocations. */
+const LEASE_GRACE_MS = 15_000;
+const LONGEST_LEASE_MS = 14_000;
+/** A run that makes more events than this goes round in circles. */
+const EVENTS_MAX = 3_000_000;
+const FINDINGS_MAX = 5;
+
+export async function simulate(plan: Plan, settings: RunSettings = {}): Promise<Outcome> {
+  const simulation = new Simulation(plan, settings);
+  const unhandled = (error: unknown): void => simulation.unhandled(error);
+  process.on("unhandledRejection", unhandled);
+  process.on("uncaughtException", unhandled);
+  try {
+    return await simulation.run();
+  } finally {
+    process.off("unhandledRejection", unhandled);
+    process.off("uncaughtException", unhandled);
+  }
+}
+
+export class Simulation implements MachineWorld {
+  readonly plan: Plan;
+  readonly seed: number;
+  readonly scheduler = new Scheduler();
+  readonly network: SimNetwork;
+  readonly oracle: Oracle;
+  readonly clients: Clients;
+  readonly options: Partial<ServerOptions>;
+  /** What a planted bug does to a machine that is about to start, or has started. */
+  onStarting: ((machine: SimMachine) => void) | undefined;
+  onStarted: ((machine: SimMachine) => void) | undefined;
+  readonly #trace: Trace;
+  readonly #side: ClientSide;
+  readonly #faults: Faults;
+  #machines: SimMachine[] = [];
+  #healed = false;
+  #restarts = 0;
+
+  constructor(plan: Plan, settings: RunSettings) {
+    this.plan = plan;
+    this.seed = plan.seed;
+    this.#trace = new Trace(this.scheduler, settings.keepTrace === true);
+    this.network = new SimNetwork(this.scheduler, SimRandom.of(plan.seed, "network"), this.#trace.add);
+    this.network.weather = plan.weather;
+    this.oracle = new Oracle(this.scheduler, this.#trace.add);
+    const clientRandom = SimRandom.of(plan.seed, "clients");
+    this.#side = new ClientSide(this.scheduler, () => 0.2 + clientRandom.below(1000) / 500);
+    this.options = {
+      snapshotCount: plan.snapshotCount,
+      snapshotCatchUpEntries: plan.snapshotCatchUpEntries,
+      compactionBatchLimit: plan.compactionBatchLimit,
+    };
+    this.clients = new Clients({
+      side: this.#side,
+      random: clientRandom,
+      machineAt: (target) => this.machineAt(target),
+      machines: () => this.#machines,
+      trace: this.#trace.add,
+      found: (checker, message) => this.oracle.add(checker, message),
+    });
+    this.#faults = new Faults(this, SimRandom.of(plan.seed, "faults"));
+    for (let i = 0; i < plan.members; i++) this.#machines.push(new SimMachine(`m${i}`, this));
+    const cluster = new Map(this.#machines.map(({ name, url }) => [name, [url]]));
+    for (const machine of this.#machines) machine.initialCluster = cluster;
+    settings.plant?.(this);
+  }
+
+  trace(line: string): void {
+    this.#trace.add(line);
+  }
+
+  machines(): readonly SimMachine[] {
+    return this.#machines;
+  }
+
+  machineOf(url: string): SimMachine | undefined {
+    return this.#machines.find((machine) => machine.url === url);
+  }
+
+  machineAt(target: Target): SimMachine | undefined {
+    if (target !== "leader") return this.#machines[target % this.#machines.length];
+    const leading = this.#machines.filter(({ running }) => running?.server.isLeader === true);
+    return leading.sort((a, b) => b.running!.server.term - a.running!.server.term)[0] ?? this.#machines[0];
+  }
+
+  starting(machine: SimMachine): void {
+    this.onStarting?.(machine);
+  }
+
+  started(machine: SimMachine): void {
+    this.oracle.observe(machine, machine.running!);
+    this.onStarted?.(machine);
+  }
+
+  ended(_machine: SimMachine, process: SimProcess): void {
+    this.#restarts++;
+    this.#side.ended(process);
+  }
+
+  failed(machine: SimMachine, error: unknown): void {
+    if (!this.#faults.excuses(machine, error)) {
+      const stack = error instanceof Error ? error.stack : String(error);
+      this.oracle.add("process", `${machine.name} stopped itself: ${stack}`);
+    }
+    this.scheduler.after(500, () => machine.start());
+  }
+
+  unhandled(error: unknown): void {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    // What a dead process still tries is nobody's business.
+    if (text.includes("the machine is off") || text.includes("the backend in memory is closed")) return;
+    this.oracle.add("process", `nobody caught: ${text}`);
+  }
+
+  async run(): Promise<Outcome> {
+    const { scheduler, plan } = this;
+    for (const machine of this.#machines) scheduler.at(0, () => machine.start());
+    for (const step of plan.steps) {
+      scheduler.at(step.atMs, () => {
+        if (isFault(step)) this.#faults.do(step as FaultStep);
+        else this.clients.do(step as ClientStep);
+      });
+    }
+    scheduler.at(plan.healMs, () => this.#heal());
+    try {
+      await this.#until(() => this.#healed);
+      await this.#comeToRest();
+      if (this.#goesOn) await this.#outliveLeases();
+      if (this.#goesOn) await this.#compareMembers();
+    } catch (error) {
+      this.oracle.add("simulation", error instanceof Error ? (error.stack ?? error.message) : String(error));
+    }
+    const findings = this.#check();
+    // The processes end, so that nothing of them is left for the next seed.
+    for (const machine of this.#machines) machine.kill();
+    return this.#outcome(findings);
+  }
+
+  get #goesOn(): boolean {
+    return this.oracle.findings.length < FINDINGS_MAX;
+  }
+
+  async #until(isDone: () => boolean): Promise<void> {
+    await this.scheduler.run(() => {
+      if (this.scheduler.moment > EVENTS_MAX) throw new Error(`no end after ${EVENTS_MAX} events`);
+      this.oracle.step(this.#machines);
+      return isDone() || !this.#goesOn;
+    });
+  }
+
+  async #pass(ms: number): Promise<void> {
+    let over = false;
+    this.scheduler.after(ms, () => {
+      over = true;
+    });
+    await this.#until(() => over);
+  }
+
+  #heal(): void {
+    this.trace("HEAL");
+    this.#faults.end();
+    this.network.mendAll();
+    this.network.weather = FAIR;
+    for (const machine of this.#machines) if (machine.state === "off") machine.start();
+    this.#healed = true;
+  }
+
+  /** Liveness: with all troubles gone, every member serves reads and writes, and all end in the same state. */
+  async #comeToRest(): Promise<void> {
+    const { scheduler, clients } = this;
+    const untilMs = scheduler.nowMs + REST_MS;
+    while (scheduler.nowMs < untilMs && this.#goesOn) {
+      const asked = this.#machines.length;
+      let well = 0;
+      let answers = 0;
+      const done = (ok: boolean): void => {
+        answers++;
+        if (ok) well++;
+      };
+      scheduler.after(0, () => {
+        for (const machine of this.#machines) clients.put(machine, `rest/${machine.name}`, done);
+      });
+      await this.#until(() => answers === asked);
+      await this.#pass(LOOK_MS);
+      if (well === asked && this.#isAtRest()) return;
+    }
+    if (this.#goesOn)
+      this.oracle.add("liveness", `the members came to no rest within ${REST_MS} ms: ${this.#describe()}`);
+  }
+
+  #isAtRest(): boolean {
+    const servers = this.#machines.map(({ running }) => running?.server);
+    const first = servers[0];
+    return (
+      first !== undefined &&
+      this.clients.pending === 0 &&
+      servers.every(
+        (server) =>
+          server !== undefined &&
+          server.leader === first.leader &&
+          server.leader !== 0n &&
+          server.appliedIndex === first.appliedIndex &&
+          server.appliedIndex === server.committedIndex,
+      )
+    );
+  }
+
+  #describe(): string {
+    return this.#machines
+      .map(({ name, state, running }) => {
+        if (running === undefined) return `${name} ${state}`;
+        const { server } = running;
+        return `${name} term ${server.term} leader ${server.leader.toString(16)} applied ${server.appliedIndex}/${server.committedIndex}`;
+      })
+      .join("; ");
+  }
+
+  /** Nobody renews any more, so all leases must end. */
+  async #outliveLeases(): Promise<void> {
+    const untilMs = this.scheduler.nowMs + LONGEST_LEASE_MS + LEASE_GRACE_MS;
+    const none = (): boolean => this.#machines.every(({ running }) => running?.server.lessor.leases().length === 0);
+    while (this.scheduler.nowMs < untilMs && !none() && this.#goesOn) await this.#pass(LOOK_MS);
+    await this.#pass(4 * LOOK_MS);
+  }
+
+  async #compareMembers(): Promise<void> {
+    for (const machine of this.#machines) this.oracle.checkState(machine, "at the end");
+    for (const watch of this.clients.watches) if (watch.isLive) watch.requestProgress();
+    const before = this.clients.hashes.length;
+    for (const machine of this.#machines) this.clients.hash(machine, 0);
+    await this.#until(
+      () => this.clients.hashes.length === before + this.#machines.length || this.clients.pending === 0,
+    );
+    await this.#pass(4 * LOOK_MS);
+    for (const watch of this.clients.watches) watch.settled();
+  }
+
+  #check(): Finding[] {
+    const { oracle, clients } = this;
+    const { revisions } = oracle;
+    const findings = [...oracle.findings];
+    const linearized = checkLinearizability({
+      operations: clients.operations,
+      revisions,
+      seenIsKnown: true,
+      isSerializable: ({ action }) =>
+        (action.kind === "range" && action.request.serializable) ||
+        // A transaction that has nothing but comparisons is answered from what the member has.
+        (action.kind === "txn" && action.request.success.length + action.request.failure.length === 0),
+    });
+    findings.push(...linearized.findings);
+    findings.push(
+      ...checkWatches({
+        watches: clients.watches.map(({ log }) => log),
+        revisions,
+        space: linearized.space,
+        operations: clients.operations,
+      }),
+    );
+    findings.push(
+      ...checkLeases({
+        leases: clients.leases,
+        ends: [...linearized.leaseEnds].map(([revision, lease]) => {
+          const { seen, seenMs } = revisions[revision - 2]!;
+          return { lease, revision, seen, seenMs };
+        }),
+        left: oracle.findings.length > 0 ? [] : this.#leasesLeft(),
+        endMs: this.scheduler.nowMs,
+        graceMs: LEASE_GRACE_MS,
+      }),
+    );
+    findings.push(...this.#compareHashes());
+    return findings.sort((a, b) => a.moment - b.moment);
+  }
+
+  #leasesLeft(): { id: bigint; member: string }[] {
+    return this.#machines.flatMap(({ name, running }) =>
+      (running?.server.lessor.leases() ?? []).map((id) => ({ id, member: name })),
+    );
+  }
+
+  /** HashKV of the same revision and the same compaction is the same everywhere. */
+  #compareHashes(): Finding[] {
+    const findings: Finding[] = [];
+    const known = new Map<string, { machine: string; hash: number }>();
+    for (const { machine, revision, compactRevision, hash } of this.clients.hashes) {
+      const at = `revision ${revision} compacted at ${compactRevision}`;
+      const other = known.get(at);
+      if (other === undefined) known.set(at, { machine, hash });
+      else if (!isDeepStrictEqual(other.hash, hash)) {
+        const message = `${machine} has hash ${hash} at ${at}, but ${other.machine} has ${other.hash}`;
+        findings.push({ checker: "hash", message, moment: Number.POSITIVE_INFINITY });
+      }
+    }
+    return findings;
+  }
+
+  #outcome(findings: Finding[]): Outcome {
+    const { clients, network, scheduler, oracle } = this;
+    for (const { checker, message } of findings) this.trace(`finding: ${checker}: ${message}`);
+    const count = (kind: string): number => clients.operations.filter(({ outcome }) => outcome.kind === kind).length;
+    return {
+      plan: this.plan,
+      findings,
+      hash: this.#trace.digest(),
+      trace: this.#trace.lines,
+      counts: {
+        virtualMs: scheduler.nowMs,
+        events: scheduler.moment,
+        faults: this.plan.steps.filter(isFault).length,
+        operations: clients.operations.length,
+        acknowledged: count("ok"),
+        unknown: count("unknown"),
+        revisions: oracle.revisions.length,
+        watchEvents: clients.watches.reduce(
+          (sum, { log }) =>
+            sum + log.steps.reduce((s, step) => s + (step.kind === "events" ? step.events.length : 0), 0),
+          0,
+        ),
+        messages: network.counts.delivered,
+        snapshots: network.counts.snapshots,
+        restarts: this.#restarts,
+        leaders: oracle.leaders,
+      },
+    };
+  }
+}
