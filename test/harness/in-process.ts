@@ -8,40 +8,12 @@ import { join } from "node:path";
 import { type Etcd, type EtcdOptions, startEtcd } from "../../src/api/etcd.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { systemDisk } from "../../src/base/disk.ts";
-import type { LogFields, Logger, LogLevel } from "../../src/base/log.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { connect, type RawClient } from "../../src/client/raw.ts";
 import type { BootstrapOptions } from "../../src/server/options.ts";
+import { MemoryLogger } from "./memory-logger.ts";
 
-export interface LogLine {
-  readonly level: LogLevel;
-  readonly message: string;
-  readonly fields: LogFields;
-}
-
-/** A logger that remembers. */
-export class MemoryLogger implements Logger {
-  readonly debugEnabled = false;
-  readonly lines: LogLine[] = [];
-
-  debug(): void {}
-
-  info(message: string, fields: LogFields = {}): void {
-    this.lines.push({ level: "info", message, fields });
-  }
-
-  warn(message: string, fields: LogFields = {}): void {
-    this.lines.push({ level: "warn", message, fields });
-  }
-
-  error(message: string, fields: LogFields = {}): void {
-    this.lines.push({ level: "error", message, fields });
-  }
-
-  has(message: string): boolean {
-    return this.lines.some((line) => line.message === message);
-  }
-}
+export { type LogLine, MemoryLogger } from "./memory-logger.ts";
 
 /** A directory that is gone after `remove`. */
 export function tempDir(): { readonly path: string; remove(): void } {

@@ -7,11 +7,11 @@ import { PeerTransport } from "../../src/peer/transport.ts";
 import { type Message, Message as MessageCodec, MessageType } from "../../src/proto/raftpb.ts";
 import { TlsClient } from "../../src/rpc/tls/client.ts";
 import type { DatabaseImage, DatabaseSink, NetworkReceiver } from "../../src/server/network.ts";
-import { MemoryLogger } from "../harness/in-process.ts";
+import { MemoryLogger } from "../harness/memory-logger.ts";
 
 export const CLUSTER_ID = 0xc1n;
 
-const NO_TLS = {
+export const NO_TLS = {
   certFile: "",
   keyFile: "",
   clientCertFile: "",
@@ -67,6 +67,8 @@ export interface NodeOptions {
   readonly readTimeoutMs?: number;
   readonly writeTimeoutMs?: number;
   readonly handlers?: readonly PeerHandler[];
+  /** What gets the messages in place of a recording one. */
+  readonly receiver?: NetworkReceiver;
   /** Where it listens; 0 for a port that the system chooses. */
   readonly port?: number;
 }
@@ -99,7 +101,7 @@ export async function startNode(id: bigint, options: NodeOptions = {}): Promise<
     writeTimeoutMs: options.writeTimeoutMs ?? 5000,
   });
   const receiver = new RecordingReceiver();
-  transport.start(receiver, { id, clusterId: options.clusterId ?? CLUSTER_ID, urls: [url] });
+  transport.start(options.receiver ?? receiver, { id, clusterId: options.clusterId ?? CLUSTER_ID, urls: [url] });
   const server = new PeerServer(transport, options.handlers ?? []);
   const sockets = new Set<net.Socket>();
   listener.on("connection", (socket) => {

@@ -1,0 +1,147 @@
+/** The transport beside members of stock etcd. KVORUM_STOCK_ETCD names another version than the one on PATH. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { memberId } from "../../src/membership/member.ts";
+import { InternalRaftRequest, PutRequest, RequestHeader } from "../../src/proto/etcdserverpb.ts";
+import { requireStockEtcd, stockEtcd } from "../harness/programs.ts";
+import { freePorts } from "../harness/server.ts";
+import { waitFor } from "../harness/wait.ts";
+import { startBareMember } from "./bare-member.ts";
+
+const TOKEN = "transport-test";
+
+interface Stock {
+  readonly clientUrl: string;
+  log(): string;
+  close(): Promise<void>;
+}
+
+function startStock(
+  name: string,
+  peerUrl: string,
+  clientPort: number,
+  initialCluster: string,
+  more: string[] = [],
+): Stock {
+  const dir = mkdtempSync(join(tmpdir(), "kvorum-stock-"));
+  const clientUrl = `http://127.0.0.1:${clientPort}`;
+  const { file } = stockEtcd();
+  const args = [
+    ...["--name", name, "--data-dir", join(dir, "data")],
+    ...["--listen-client-urls", clientUrl, "--advertise-client-urls", clientUrl],
+    ...["--listen-peer-urls", peerUrl, "--initial-advertise-peer-urls", peerUrl],
+    ...[
+      "--initial-cluster",
+      initialCluster,
+      "--initial-cluster-token",
+      TOKEN,
+      "--log-level",
+      "debug",
+      "--logger",
+      "zap",
+    ],
+    ...more,
+  ];
+  const child: ChildProcess = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
+  let log = "";
+  child.stdout!.on("data", (part) => (log += part));
+  child.stderr!.on("data", (part) => (log += part));
+  const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
+  return {
+    clientUrl,
+    log: () => log,
+    async close() {
+      child.kill("SIGKILL");
+      await ended;
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+async function call(url: string, path: string, body: object): Promise<Record<string, unknown> | undefined> {
+  try {
+    const response = await fetch(`${url}${path}`, {
+      method: "POST",
+      body: JSON.stringify(body),
+      signal: AbortSignal.timeout(3000),
+    });
+    return response.ok ? ((await response.json()) as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const base64 = (text: string): string => Buffer.from(text).toString("base64");
+
+async function serializableGet(url: string, key: string): Promise<string | undefined> {
+  const found = await call(url, "/v3/kv/range", { key: base64(key), serializable: true });
+  const kvs = found?.["kvs"] as { value: string }[] | undefined;
+  return kvs?.[0] === undefined ? undefined : Buffer.from(kvs[0].value, "base64").toString();
+}
+
+const put = (key: string, value: string, id: bigint): Buffer =>
+  InternalRaftRequest.encode(
+    InternalRaftRequest.create({
+      header: RequestHeader.create({ id }),
+      put: PutRequest.create({ key: Buffer.from(key), value: Buffer.from(value) }),
+    }),
+  );
+
+test("votes, entries and acknowledgements pass between this transport and stock etcd, in both roles", {
+  skip: requireStockEtcd(),
+}, async () => {
+  const [ourPort, theirPort, clientPort] = await freePorts(3);
+  const members = new Map([
+    ["ours", `http://127.0.0.1:${ourPort}`],
+    ["theirs", `http://127.0.0.1:${theirPort}`],
+  ]);
+  const initialCluster = [...members].map(([name, url]) => `${name}=${url}`).join(",");
+  const ours = await startBareMember("ours", members, TOKEN);
+  const theirs = startStock("theirs", members.get("theirs")!, clientPort!, initialCluster);
+  try {
+    const theirId = memberId([members.get("theirs")!], TOKEN);
+    await waitFor("there is a leader", () => ours.raft.leader !== 0n, 20_000);
+
+    // This end leads: it appends, and stock etcd acknowledges and applies.
+    await waitFor("this member leads", () => {
+      if (ours.raft.isLeader) return true;
+      if (ours.raft.leader !== 0n) ours.transferLeader(ours.id);
+      return false;
+    });
+    for (let i = 0; i < 100; i++) assert.ok(ours.propose(put(`k${i}`, `${i}`.repeat(i * 50), BigInt(1000 + i))));
+    assert.ok(ours.propose(put("large", "x".repeat(1_400_000), 2000n)));
+    await waitFor("stock etcd has applied them", async () => {
+      return (await serializableGet(theirs.clientUrl, "large"))?.length === 1_400_000;
+    });
+    assert.equal(await serializableGet(theirs.clientUrl, "k99"), "99".repeat(99 * 50));
+
+    // Stock etcd leads: its entries come over the stream, and the acknowledgements go back.
+    ours.transferLeader(theirId);
+    await waitFor("stock etcd leads", () => ours.raft.leader === theirId);
+    for (let i = 0; i < 50; i++) {
+      const done = await call(theirs.clientUrl, "/v3/kv/put", { key: base64(`their${i}`), value: base64("v") });
+      assert.ok(done !== undefined, theirs.log());
+    }
+    await waitFor("this member has them", () =>
+      ours.committed.some(({ data }) => Buffer.from(data).includes("their49")),
+    );
+    // A proposal of this end is forwarded.
+    assert.ok(ours.propose(put("forwarded", "yes", 3000n)));
+    await waitFor(
+      "stock etcd has applied it",
+      async () => (await serializableGet(theirs.clientUrl, "forwarded")) === "yes",
+    );
+
+    assert.ok(ours.node.transport.activeSince(theirId) !== undefined);
+    for (const line of ours.node.logger.lines) {
+      assert.ok(!line.message.startsWith("failed"), `${line.message} ${JSON.stringify(line.fields)}`);
+    }
+  } finally {
+    await ours.close();
+    await theirs.close();
+  }
+});
