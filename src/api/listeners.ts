@@ -17,7 +17,15 @@ import type { TlsContext } from "../rpc/tls/context.ts";
  * socket. The URL's scheme says whether TLS is spoken.
  */
 export type ListenAddress =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly name?: string; readonly url: string }
+  | {
+      readonly kind: "tcp";
+      readonly host: string;
+      readonly port: number;
+      readonly name?: string;
+      /** Other processes may listen on the same port: SO_REUSEPORT. */
+      readonly reusePort?: boolean;
+      readonly url: string;
+    }
   | { readonly kind: "unix"; readonly path: string; readonly url: string };
 
 export const isSecure = ({ url }: ListenAddress): boolean => url.startsWith("https:") || url.startsWith("unixs:");
@@ -227,7 +235,12 @@ function listen(server: net.Server, address: ListenAddress): Promise<void> {
       resolve();
     };
     if (address.kind === "unix") server.listen(address.path, listening);
-    else server.listen({ host: address.host, port: address.port, backlog: 1024 }, listening);
+    else {
+      const { host, port, reusePort = false } = address;
+      // The types are of the oldest Node that this runs on, which has no `reusePort`; `config/` refuses it there.
+      const listenOptions = { host, port, backlog: 1024, reusePort };
+      server.listen(listenOptions, listening);
+    }
   });
 }
 

@@ -19,7 +19,16 @@ const GATES = {
 } as const;
 
 /** Gates that change what this build does; the two that switch others count as such. */
-const BUILT: ReadonlySet<string> = new Set(["AllAlpha", "AllBeta", "LeaseCheckpoint", "LeaseCheckpointPersist"]);
+const BUILT: ReadonlySet<string> = new Set([
+  "AllAlpha",
+  "AllBeta",
+  "CompactHashCheck",
+  "FastLeaseKeepAlive",
+  "InitialCorruptCheck",
+  "LeaseCheckpoint",
+  "LeaseCheckpointPersist",
+  "SetMemberLocalAddr",
+]);
 
 export type Feature = keyof typeof GATES;
 

@@ -60,6 +60,3 @@ export type FlagStatus =
 export const HONOURED: FlagStatus = { state: "honoured" };
 export const notBuilt = (reason: string): FlagStatus => ({ state: "not built", reason });
 export const noEffect = (reason: string): FlagStatus => ({ state: "no effect", reason });
-
-/** Shared by the flags that only matter between members. */
-export const PEERS = noEffect("it matters between members, and a cluster has only one yet");

@@ -1,8 +1,7 @@
 import type { FlagSpec } from "./flag-spec.ts";
-import { noEffect, notBuilt, PEERS } from "./flag-spec.ts";
+import { noEffect } from "./flag-spec.ts";
 
 const BOLT_ONLY = noEffect("the backend is LMDB, which keeps its free pages in its own tree");
-const DISCOVERY = notBuilt("discovery");
 
 /** Flags about the member itself. */
 export const memberFlags: readonly Omit<FlagSpec, "section">[] = [
@@ -42,14 +41,12 @@ export const memberFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "bool",
     default: "true",
     help: "Start most of the way through the first election timeout, for a faster first election.",
-    status: PEERS,
   },
   {
     name: "listen-peer-urls",
     kind: "urls",
     default: "http://localhost:2380",
     help: "Addresses to listen on for other members, separated by commas.",
-    status: PEERS,
   },
   {
     name: "listen-client-urls",
@@ -132,8 +129,7 @@ export const memberFlags: readonly Omit<FlagSpec, "section">[] = [
     name: "socket-reuse-port",
     kind: "bool",
     default: "false",
-    help: "Set SO_REUSEPORT on listening sockets.",
-    status: notBuilt("sharing a port"),
+    help: "Set SO_REUSEPORT on listening sockets. Needs Node 22.12, or 23.1 and later.",
   },
   {
     name: "socket-reuse-address",
@@ -148,14 +144,12 @@ export const memberFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "duration",
     default: "5s",
     help: "Time without data after which a connection between members is given up; at least 5s.",
-    status: PEERS,
   },
   {
     name: "raft-write-timeout",
     kind: "duration",
     default: "5s",
     help: "Time that a write to another member may take; at least 5s.",
-    status: PEERS,
   },
   {
     name: "feature-gates",
@@ -203,91 +197,78 @@ export const clusteringFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "text",
     default: "",
     help: "V3 discovery: token of the cluster to be founded.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-endpoints",
     kind: "set",
     default: "",
     help: "V3 discovery: endpoints of the etcd that keeps the registry.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-dial-timeout",
     kind: "duration",
     default: "2s",
     help: "V3 discovery: longest time to connect.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-request-timeout",
     kind: "duration",
     default: "5s",
     help: "V3 discovery: longest time for one request.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-keepalive-time",
     kind: "duration",
     default: "2s",
     help: "V3 discovery: time between two pings.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-keepalive-timeout",
     kind: "duration",
     default: "6s",
     help: "V3 discovery: longest time to wait for the answer to a ping.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-insecure-transport",
     kind: "bool",
     default: "true",
     help: "V3 discovery: connect without TLS.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-insecure-skip-tls-verify",
     kind: "bool",
     default: "false",
     help: "V3 discovery: do not verify the server's certificate (for tests only).",
-    status: DISCOVERY,
   },
   {
     name: "discovery-cert",
     kind: "text",
     default: "",
     help: "V3 discovery: file of the client certificate.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-key",
     kind: "text",
     default: "",
     help: "V3 discovery: file of the client's private key.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-cacert",
     kind: "text",
     default: "",
     help: "V3 discovery: file of the authorities that sign the server's certificate.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-user",
     kind: "text",
     default: "",
     help: "V3 discovery: user, or user:password.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-password",
     kind: "text",
     default: "",
     help: "V3 discovery: password, when --discovery-user has none.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-fallback",
@@ -301,21 +282,18 @@ export const clusteringFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "text",
     default: "",
     help: "DNS domain whose SRV records name the members of a new cluster.",
-    status: DISCOVERY,
   },
   {
     name: "discovery-srv-name",
     kind: "text",
     default: "",
     help: "Suffix of the service name in those SRV records.",
-    status: DISCOVERY,
   },
   {
     name: "strict-reconfig-check",
     kind: "bool",
     default: "true",
     help: "Refuse changes of the membership that would lose the quorum.",
-    status: PEERS,
   },
   {
     name: "pre-vote",

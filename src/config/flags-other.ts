@@ -1,7 +1,6 @@
 import type { FlagSpec } from "./flag-spec.ts";
-import { noEffect, notBuilt, PEERS } from "./flag-spec.ts";
+import { noEffect, notBuilt } from "./flag-spec.ts";
 
-const PEER_TLS = notBuilt("TLS between members");
 const TRACING = notBuilt("distributed tracing");
 
 /** Flags about certificates and about who may connect. */
@@ -45,57 +44,49 @@ export const securityFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "text",
     default: "",
     help: "Certificate of the server for other members.",
-    status: PEER_TLS,
   },
-  { name: "peer-key-file", kind: "text", default: "", help: "Private key of that certificate.", status: PEER_TLS },
+  { name: "peer-key-file", kind: "text", default: "", help: "Private key of that certificate." },
   {
     name: "peer-client-cert-auth",
     kind: "bool",
     default: "false",
     help: "Other members have to show a certificate signed by --peer-trusted-ca-file.",
-    status: PEER_TLS,
   },
   {
     name: "peer-client-cert-file",
     kind: "text",
     default: "",
     help: "Certificate shown to other members as a client; without it --peer-cert-file.",
-    status: PEER_TLS,
   },
   {
     name: "peer-client-key-file",
     kind: "text",
     default: "",
     help: "Private key of that certificate.",
-    status: PEER_TLS,
   },
   {
     name: "peer-trusted-ca-file",
     kind: "text",
     default: "",
     help: "Authorities that sign the certificates of members.",
-    status: PEER_TLS,
   },
   {
     name: "peer-cert-allowed-cn",
     kind: "list",
     default: "",
     help: "Common names one of which a member's certificate has to carry, separated by commas.",
-    status: PEER_TLS,
   },
   {
     name: "peer-cert-allowed-hostname",
     kind: "list",
     default: "",
     help: "Names one of which a member's certificate has to carry (SAN), separated by commas.",
-    status: PEER_TLS,
   },
   {
     name: "peer-auto-tls",
     kind: "bool",
     default: "false",
     help: "TLS between members with certificates made at the start.",
-    status: PEER_TLS,
   },
   {
     name: "self-signed-cert-validity",
@@ -103,7 +94,7 @@ export const securityFlags: readonly Omit<FlagSpec, "section">[] = [
     default: "1",
     help: "Years that certificates made at the start are valid.",
   },
-  { name: "peer-crl-file", kind: "text", default: "", help: "Revoked certificates of members.", status: PEER_TLS },
+  { name: "peer-crl-file", kind: "text", default: "", help: "Revoked certificates of members." },
   {
     name: "cipher-suites",
     kind: "list",
@@ -265,14 +256,12 @@ export const featureFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "duration",
     default: "0s",
     help: "Time between two comparisons of the members' data; 0 never.",
-    status: PEERS,
   },
   {
     name: "compact-hash-check-time",
     kind: "duration",
     default: "1m",
     help: "Time between two comparisons of the hashes of compactions.",
-    status: PEERS,
   },
   {
     name: "compaction-batch-limit",
@@ -285,7 +274,6 @@ export const featureFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "bool",
     default: "false",
     help: "Do not check the names in the client certificates of members.",
-    status: PEER_TLS,
   },
   {
     name: "watch-progress-notify-interval",
@@ -304,9 +292,8 @@ export const featureFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "uint",
     default: "0",
     help: "Defragment at the start when that frees at least so many megabytes; 0 never.",
-    status: notBuilt("defragmenting at the start"),
   },
-  { name: "max-learners", kind: "int", default: "1", help: "Most learners in the cluster.", status: PEERS },
+  { name: "max-learners", kind: "int", default: "1", help: "Most learners in the cluster." },
   {
     name: "compaction-sleep-interval",
     kind: "duration",
@@ -318,7 +305,6 @@ export const featureFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "duration",
     default: "5s",
     help: "Time between two looks at a running downgrade.",
-    status: PEERS,
   },
   {
     name: "snapshot-catchup-entries",
@@ -335,7 +321,6 @@ export const unsafeFlags: readonly Omit<FlagSpec, "section">[] = [
     kind: "bool",
     default: "false",
     help: "Make a cluster of this member alone from its data, as the last resort after a loss of the quorum.",
-    status: notBuilt("making a cluster of one from the data of a larger one"),
   },
   {
     name: "unsafe-no-fsync",

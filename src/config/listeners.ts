@@ -15,6 +15,9 @@ export function checkListeners(config: Config): void {
   if (missing !== undefined) {
     fail(`TLS cipher suite ${quote(missing)} is insecure and not built into OpenSSL: leave it out of --cipher-suites`);
   }
+  if (config.socketReusePort && !canReusePort(process.versions.node)) {
+    fail(`--socket-reuse-port needs Node 22.12, or 23.1 and later; this is ${process.version}`);
+  }
   const clientHasTls = hasCertificate(config.clientTls);
   for (const url of [...config.listenClientUrls, ...config.listenClientHttpUrls]) {
     if (isTls(url) && !clientHasTls) {
@@ -29,6 +32,12 @@ export function checkListeners(config: Config): void {
   if (twice !== undefined && !twice.text.endsWith(":0")) {
     fail(`cannot bind both --listen-client-urls and --listen-client-http-urls on the same url ${twice.text}`);
   }
+}
+
+/** Whether this version of Node can share a port: `net` has `reusePort` since then. */
+export function canReusePort(version: string): boolean {
+  const [major, minor] = version.split(".").map(Number) as [number, number];
+  return major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12);
 }
 
 const hasCertificate = (tls: TlsConfig): boolean => tls.autoTls || tls.certFile !== "" || tls.keyFile !== "";

@@ -15,7 +15,7 @@ import { readLogSettings } from "./log-settings.ts";
 import { openLog } from "./open-log.ts";
 import { checkServerValues } from "./server-values.ts";
 import type { Settings } from "./settings.ts";
-import { refuseUnbuilt, refuseUnbuiltBootstrap } from "./unbuilt.ts";
+import { refuseUnbuilt } from "./unbuilt.ts";
 import { parseUrls } from "./url.ts";
 import { validateSettings } from "./validate.ts";
 
@@ -142,10 +142,8 @@ export async function finishConfig(settings: Settings, options: FinishOptions): 
   checkServerValues(settings, options.log);
   const config = configFromSettings(settings);
   checkListeners(config);
-  const isNew = !options.isInitialized(config);
-  if (isNew) await verifyBootstrap(config, options);
+  if (!options.isInitialized(config)) await verifyBootstrap(config, options);
   refuseUnbuilt(settings, options.log);
-  if (isNew) refuseUnbuiltBootstrap(config);
   return config;
 }
 

@@ -1,9 +1,7 @@
 import type { Logger } from "../base/log.ts";
-import type { Config } from "./config.ts";
 import { ConfigError } from "./errors.ts";
 import { flagSpecs } from "./flags.ts";
 import type { Settings } from "./settings.ts";
-import { isTls } from "./url.ts";
 
 /**
  * Refuses what is valid for etcd and does not exist here yet, by name, after everything else was checked; and says so
@@ -16,15 +14,8 @@ export function refuseUnbuilt(settings: Settings, log: Logger): void {
     if (status.state === "not built") refuse(`--${spec.name}`, status.reason);
     else log.warn(`--${spec.name} has no effect: ${status.reason}`);
   }
-  const peerUrl = settings.urls("listen-peer-urls").find(isTls);
-  if (peerUrl !== undefined) refuse(`--listen-peer-urls=${peerUrl.text}`, "TLS between members");
   if (settings.text("auth-token").split(",")[0] === "jwt") refuse("--auth-token=jwt", "signed tokens");
   for (const gate of settings.features().withoutEffect()) log.warn(`--feature-gates: ${gate} has no effect yet`);
-}
-
-/** What a new member may not ask for yet; a member with data ignores these flags, as in etcd. */
-export function refuseUnbuiltBootstrap(config: Config): void {
-  if (config.initialClusterState === "existing") refuse("--initial-cluster-state=existing", "joining a cluster");
 }
 
 function refuse(flag: string, what: string): never {

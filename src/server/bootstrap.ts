@@ -14,6 +14,7 @@ import type { RaftStorage } from "../raft/storage.ts";
 import { Snapshotter } from "../wal/snapshotter.ts";
 import { Wal, type WalOptions } from "../wal/wal.ts";
 import { type DataDir, DataDirError, openDataDir } from "./data-dir.ts";
+import { type ForcedLog, forceNewCluster } from "./force-new-cluster.ts";
 import { checkLearnerCount, foundCluster, joinCluster } from "./initial-cluster.ts";
 import { ServerMetrics } from "./metrics.ts";
 import type { PeerClient } from "./network.ts";
@@ -67,6 +68,7 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
       onCommit: (ms) => metrics.backendCommit.observe(ms / 1000),
     });
     try {
+      await defragmentIfWorthIt(backend, options);
       const found = haveWal ? restart(options, dir, backend) : await create(options, dir, backend, peerClient);
       return { ...found, metrics };
     } catch (error) {
@@ -77,6 +79,18 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
     dir.unlock();
     throw error;
   }
+}
+
+async function defragmentIfWorthIt(backend: Backend, options: BootstrapOptions): Promise<void> {
+  const threshold = options.bootstrapDefragThresholdBytes;
+  if (threshold === 0) return;
+  const [size, inUse] = [backend.sizeBytes(), backend.sizeInUseBytes()];
+  if (size - inUse >= threshold) return await backend.defragment();
+  options.logger.info("Skipping defragmentation", {
+    "current-db-size-bytes": size,
+    "current-db-size-in-use-bytes": inUse,
+    "bootstrap-defrag-threshold-bytes": threshold,
+  });
 }
 
 async function create(
@@ -135,18 +149,27 @@ function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Fou
   const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
   const snapshot = snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger));
   const snapshotIndex = snapshot?.metadata?.index ?? 0;
-  const { wal, metadata, hardState, entries } = readLog(options, dir, snapshot);
+  const { wal, metadata, ...log } = readLog(options, dir, snapshot);
   const { nodeId: memberId, clusterId } = Metadata.decode(metadata);
   const consistent = readConsistentIndex(backend);
   const members = readMembers(backend);
   try {
     checkNotRemoved(backend, memberId, dir);
-    checkTogether({ dir, members, memberId, clusterId, entries, snapshotIndex, consistentIndex: consistent.index });
+    checkTogether({
+      dir,
+      members,
+      memberId,
+      clusterId,
+      entries: log.entries,
+      snapshotIndex,
+      consistentIndex: consistent.index,
+    });
     checkLearnerCount(members, options.maxLearners);
   } catch (error) {
     wal.close();
     throw error;
   }
+  const { hardState, entries } = options.forceNewCluster ? force() : log;
 
   const confState =
     (consistent.index > snapshotIndex ? loadConfState(backend) : undefined) ??
@@ -159,9 +182,10 @@ function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Fou
   storage.append(entries);
   const applied = Math.max(consistent.index, snapshotIndex);
   const node = new RawNode(raftConfig(options, memberId, withConfState(storage, confState), applied));
-  logger.info("restarting local member", {
+  logger.info(options.forceNewCluster ? "forcing restart member" : "restarting local member", {
     "cluster-id": formatId(clusterId),
     "local-member-id": formatId(memberId),
+    "wal-commit-index": log.hardState.commit,
     "commit-index": hardState.commit,
     "consistent-index": consistent.index,
     "snapshot-index": snapshotIndex,
@@ -184,6 +208,21 @@ function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Fou
     appliedTerm: applied === consistent.index ? consistent.term : (snapshot?.metadata?.term ?? 0),
     snapshotIndex,
   };
+
+  /** The disk knows of the new end of the log before anything else happens. */
+  function force(): ForcedLog {
+    const forced = forceNewCluster({
+      log,
+      confState: snapshot?.metadata?.confState ?? ConfState.create(),
+      consistentIndex: consistent.index,
+      localId: memberId,
+      peerUrls: options.initialCluster.get(options.name) ?? [],
+      logger,
+    });
+    wal.append(forced.hardState, forced.added);
+    wal.sync();
+    return forced;
+  }
 }
 
 interface LogContent {

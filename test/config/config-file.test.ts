@@ -142,10 +142,35 @@ log-outputs: [/dev/null]
   assert.equal(config?.features.enabled("CompactHashCheck"), true);
 });
 
-test("a section that asks for TLS between members is refused by the flag's name", async (t) => {
-  const { error } = await loadFile(t, "peer-transport-security: {cert-file: a.pem}\nlog-outputs: [/dev/null]\n");
-  assert.equal(error?.code, "unbuilt");
-  assert.match(error?.message ?? "", /^--peer-cert-file is not supported .*TLS between members is not built yet/);
+test("the file's section for peers sets TLS between members", async (t) => {
+  const { config } = await loadFile(
+    t,
+    `peer-transport-security:
+  cert-file: a.pem
+  key-file: a.key
+  client-cert-file: c.pem
+  client-key-file: c.key
+  trusted-ca-file: ca.pem
+  client-cert-auth: true
+  allowed-cn: [etcd]
+  allowed-hostname: [etcd.internal]
+  skip-client-san-verification: true
+log-outputs: [/dev/null]
+`,
+  );
+  assert.deepEqual(config?.peerTls, {
+    certFile: "a.pem",
+    keyFile: "a.key",
+    clientCertFile: "c.pem",
+    clientKeyFile: "c.key",
+    clientCertAuth: true,
+    trustedCaFile: "ca.pem",
+    crlFile: "",
+    autoTls: false,
+    allowedCns: ["etcd"],
+    allowedHostnames: ["etcd.internal"],
+    skipClientSanVerify: true,
+  });
 });
 
 test("the file's section for clients sets TLS, and what no flag can", async (t) => {

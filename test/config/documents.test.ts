@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readCommandLine } from "../../src/config/command-line.ts";
+import { parseUrlsByMember } from "../../src/config/url.ts";
 import { load, loadFile } from "./harness.ts";
 
 // The ways in which published guides start etcd: unit files of 3.3 and 3.5, an EnvironmentFile repeated by flags, a
-// StatefulSet. What asks for other members is read in full and refused by name until those are built.
+// StatefulSet.
 
 const UNIT_3_3 = `--data-dir=/data/k8s/etcd/data --wal-dir=/data/k8s/etcd/wal --name=one
   --cert-file=/etc/etcd/cert/etcd.pem --key-file=/etc/etcd/cert/etcd-key.pem --trusted-ca-file=/etc/kubernetes/cert/ca.pem
@@ -17,14 +17,13 @@ const UNIT_3_3 = `--data-dir=/data/k8s/etcd/data --wal-dir=/data/k8s/etcd/wal --
   --auto-compaction-mode=periodic --auto-compaction-retention=1 --max-request-bytes=33554432
   --quota-backend-bytes=6442450944 --heartbeat-interval=250 --election-timeout=2000`.split(/\s+/);
 
-test("a unit file for a cluster with TLS is read to its last flag and refused for TLS between members", async () => {
-  const { settings } = readCommandLine(UNIT_3_3);
-  assert.equal(settings.number("quota-backend-bytes"), 6442450944);
-  assert.equal(settings.bool("peer-client-cert-auth"), true);
-  assert.equal(settings.urls("listen-client-urls").length, 2);
-  const { error } = await load(UNIT_3_3);
-  assert.equal(error?.code, "unbuilt");
-  assert.match(error?.message ?? "", /^--peer-cert-file .* TLS between members is not built yet/);
+test("a unit file for a cluster with TLS gives the member that it describes", async () => {
+  const { config, error } = await load(UNIT_3_3);
+  assert.equal(error, undefined);
+  assert.equal(config?.quotaBackendBytes, 6442450944);
+  assert.equal(config?.peerTls.clientCertAuth, true);
+  assert.equal(config?.peerTls.trustedCaFile, "/etc/kubernetes/cert/ca.pem");
+  assert.equal(parseUrlsByMember(config!.initialCluster).size, 3);
 });
 
 test("the same for one member, with TLS for its clients, gives the member that it describes", async () => {

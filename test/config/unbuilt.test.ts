@@ -40,10 +40,10 @@ for (const spec of flagSpecs) {
 }
 
 test("a feature gate that nothing asks for yet is accepted, and the log says so", async () => {
-  const { entries } = await load(["--feature-gates=CompactHashCheck=true,LeaseCheckpoint=true"]);
+  const { entries } = await load(["--feature-gates=PriorityRequest=true,LeaseCheckpoint=true"]);
   assert.deepEqual(
     entries.filter((entry) => entry.msg.startsWith("--feature-gates")).map((entry) => entry.msg),
-    ["--feature-gates: CompactHashCheck has no effect yet"],
+    ["--feature-gates: PriorityRequest has no effect yet"],
   );
 });
 
@@ -68,21 +68,6 @@ test("a cluster of several members is verified in full", async () => {
     /^--initial-cluster has a=http:\/\/10.0.0.1:2380 but missing from --initial-advertise-peer-urls=http:\/\/localhost:2380/,
   );
   assert.equal(await complaintOf(["--name=a", ...own]), "");
-});
-
-test("joining a cluster is refused, but a member with data does not look at the state", async () => {
-  assert.match(
-    await complaintOf(["--initial-cluster-state=existing"]),
-    /^--initial-cluster-state=existing is not supp/,
-  );
-  assert.ok((await load(["--initial-cluster-state=existing"], {}, { initialized: true })).config);
-});
-
-test("peer addresses with TLS are refused by their flag", async () => {
-  assert.match(
-    await complaintOf(["--listen-peer-urls=https://127.0.0.1:2380"]),
-    /^--listen-peer-urls=https:\/\/127.0.0.1:2380 is not supported by this version of kvorum: TLS/,
-  );
 });
 
 test("signed tokens are refused", async () => {

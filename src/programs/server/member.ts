@@ -1,3 +1,4 @@
+import { BlockList, isIP } from "node:net";
 import { resolve } from "node:path";
 import { type EtcdOptions, startEtcd } from "../../api/etcd.ts";
 import type { ListenAddress } from "../../api/listeners.ts";
@@ -29,6 +30,7 @@ export async function startMember(
 }
 
 function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: unknown) => void): EtcdOptions {
+  const listen = (url: Url): ListenAddress => listenAddress(url, config.socketReusePort);
   return {
     server: {
       name: config.name,
@@ -83,10 +85,10 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
       raftLogger: log.named({ name: "raft" }),
       onFailure,
     },
-    listenClient: config.listenClientUrls.map(listenAddress),
-    listenClientHttp: config.listenClientHttpUrls.map(listenAddress),
-    listenMetrics: config.listenMetricsUrls.map(listenAddress),
-    listenPeer: config.listenPeerUrls.map(listenAddress),
+    listenClient: config.listenClientUrls.map(listen),
+    listenClientHttp: config.listenClientHttpUrls.map(listen),
+    listenMetrics: config.listenMetricsUrls.map(listen),
+    listenPeer: config.listenPeerUrls.map(listen),
     peerTls: {
       ...config.peerTls,
       selfSignedCertValidityYears: config.selfSignedCertValidityYears,
@@ -96,6 +98,7 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
       flagPrefix: "peer-",
       serverName: "",
     },
+    localAddress: localAddress(config, log),
     raftReadTimeoutMs: config.peerReadTimeoutMs,
     raftWriteTimeoutMs: config.peerWriteTimeoutMs,
     clientTls: {
@@ -123,8 +126,33 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
 }
 
 /** `localhost` is the IPv4 loopback, as in Go, whatever the machine's resolver prefers. */
-function listenAddress(url: Url): ListenAddress {
+function listenAddress(url: Url, reusePort: boolean): ListenAddress {
   if (isUnixSocket(url)) return { kind: "unix", path: unixSocketPath(url), url: url.text };
   const host = url.hostname === "localhost" ? "127.0.0.1" : url.hostname;
-  return { kind: "tcp", host, port: Number(url.port), name: url.hostname, url: url.text };
+  return { kind: "tcp", host, port: Number(url.port), name: url.hostname, reusePort, url: url.text };
 }
+
+/**
+ * The address to dial other members from, with the gate SetMemberLocalAddr: the first that this member advertises, so that
+ * it is the one that its certificate names.
+ */
+function localAddress(config: Config, log: StructuredLogger): string | undefined {
+  if (!config.features.enabled("SetMemberLocalAddr")) return undefined;
+  const embed = log.named({ caller: "embed/config" });
+  const urls = { "advertise-peer-urls": urlTexts(config.advertisePeerUrls) };
+  embed.info("searching for a suitable member local address in AdvertisePeerURLs", urls);
+  const found = config.advertisePeerUrls.find(
+    ({ hostname }) => isIP(hostname) !== 0 && !NOT_LOCAL.check(hostname, isIP(hostname) === 6 ? "ipv6" : "ipv4"),
+  );
+  if (found === undefined) {
+    embed.warn("unable to set a member local address due to lack of suitable local addresses", urls);
+  } else embed.info("setting member local address", { LocalAddr: found.hostname });
+  return found?.hostname;
+}
+
+/** Addresses that do not tell the member from others: loopback and "any". */
+const NOT_LOCAL = new BlockList();
+NOT_LOCAL.addSubnet("127.0.0.0", 8, "ipv4");
+NOT_LOCAL.addAddress("0.0.0.0", "ipv4");
+NOT_LOCAL.addAddress("::1", "ipv6");
+NOT_LOCAL.addAddress("::", "ipv6");
