@@ -26,6 +26,19 @@ export async function put(client: RawClient, key: string, value: string, lease =
   return header!.revision;
 }
 
+/** A put that is tried again while nobody leads or a leader just changed; doing it twice does no harm. */
+export async function putAnyway(client: RawClient, key: string, value: string): Promise<void> {
+  const tried = async () => {
+    const { header } = await client.unary(
+      KVService.Put,
+      { key: bytes(key), value: bytes(value) },
+      { timeoutMs: 2_000 },
+    );
+    return header;
+  };
+  await waitFor(`${key} is put`, () => tried().catch(() => undefined), 20_000);
+}
+
 /** Value of a key by a linearizable read; undefined when there is none. */
 export async function get(client: RawClient, key: string): Promise<string | undefined> {
   const { kvs } = await client.unary(KVService.Range, { key: bytes(key) }, CALL);
