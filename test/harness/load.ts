@@ -8,6 +8,7 @@ import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type RawClient, RpcError } from "../../src/client/raw.ts";
 import { KVService } from "../../src/proto/etcdserverpb.ts";
+import { waitFor } from "./wait.ts";
 
 export interface LoadOptions {
   /** Connections to write through; asked before each write, so that it may follow the members of a cluster. */
@@ -18,7 +19,7 @@ export interface LoadOptions {
   readonly pauseMs?: number;
 }
 
-const CALL_MS = 3_000;
+const CALL_MS = 2_000;
 const PAGE = 5_000;
 const PREFIX = "load/";
 const PREFIX_END = "load0";
@@ -37,7 +38,7 @@ export class AcknowledgedLoad {
   #gapMs = 0;
 
   constructor(options: LoadOptions) {
-    this.#options = { writers: 4, valueSize: 100, pauseMs: 0, ...options };
+    this.#options = { writers: 8, valueSize: 100, pauseMs: 0, ...options };
   }
 
   get acknowledged(): number {
@@ -67,6 +68,12 @@ export class AcknowledgedLoad {
     await this.#running;
   }
 
+  /** Waits until more writes are acknowledged than were. */
+  async progress(count = 100): Promise<void> {
+    const floor = this.acknowledged + count;
+    await waitFor(`${count} more writes are acknowledged`, () => this.acknowledged >= floor, 30_000);
+  }
+
   /** What came instead of acknowledgements, for people. */
   describe(): string {
     const refusals = [...this.#refusals].map(([text, count]) => `${count} × ${text}`).join("; ");
@@ -93,7 +100,8 @@ export class AcknowledgedLoad {
         if (!(error instanceof RpcError)) throw error;
         // Even a refusal may come from a member that gave up on a proposal which is applied later.
         this.#unknown.add(key);
-        this.#refusals.set(error.message, (this.#refusals.get(error.message) ?? 0) + 1);
+        const text = error.details.replace(/ after [\d.]+s.*/, "");
+        this.#refusals.set(text, (this.#refusals.get(text) ?? 0) + 1);
         await sleep(20);
       }
     }

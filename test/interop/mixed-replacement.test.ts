@@ -37,6 +37,7 @@ describe("rolling replacement", { skip: requireStockEtcd() }, () => {
       load.start();
       try {
         for (const [i, { from, to }] of plan.entries()) {
+          await load.progress();
           leaving = cluster.one(from);
           const leads = (await cluster.leader()) === leaving;
           // In turn: a new member takes the place of one that was removed, or learns before the old one goes.
