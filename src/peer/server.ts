@@ -163,8 +163,7 @@ export class PeerServer {
 
   #probe(response: http.ServerResponse): void {
     const now = new Date(this.#transport.context.clock.wallMs()).toISOString();
-    response.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" });
-    response.end(`${JSON.stringify({ OK: true, Now: now })}\n`);
+    send(response, 200, "text/plain; charset=utf-8", `${JSON.stringify({ OK: true, Now: now })}\n`);
   }
 
   /** Checks of method and headers that all requests of raft have in common; answers those that fail. */
@@ -255,20 +254,16 @@ function headersOf(request: http.IncomingMessage): HeaderReader {
 
 /** As Go's `http.Error`. With `close` the rest of the request is not waited for. */
 function sendError(response: http.ServerResponse, status: number, text: string, close = false): void {
-  if (response.headersSent || response.destroyed) return;
-  response.writeHead(status, {
-    "Content-Type": "text/plain; charset=utf-8",
-    "X-Content-Type-Options": "nosniff",
-    ...(close && !response.req.readableEnded ? { Connection: "close" } : {}),
-  });
-  response.end(`${text}\n`);
+  response.setHeader("X-Content-Type-Options", "nosniff");
+  send(response, status, "text/plain; charset=utf-8", `${text}\n`, close);
 }
 
 function sendForbidden(response: http.ServerResponse, text: string, close = false): void {
-  if (response.headersSent || response.destroyed) return;
-  response.writeHead(403, {
-    "Content-Type": "application/json",
-    ...(close && !response.req.readableEnded ? { Connection: "close" } : {}),
-  });
-  response.end(JSON.stringify({ message: text }));
+  send(response, 403, "application/json", JSON.stringify({ message: text }), close);
+}
+
+function send(response: http.ServerResponse, status: number, type: string, text: string, close = false): void {
+  if (response.destroyed) return;
+  if (close && !response.req.readableEnded) response.shouldKeepAlive = false;
+  response.writeHead(status, { "Content-Type": type, "Content-Length": Buffer.byteLength(text) }).end(text);
 }
