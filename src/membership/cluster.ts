@@ -2,6 +2,7 @@ import type { Logger } from "../base/log.ts";
 import { type Backend, metaKeys } from "../mvcc/backend.ts";
 import { type ConfChange, ConfChangeType, ConfState } from "../proto/raftpb.ts";
 import { ClusterVersion, type DowngradeInfo } from "./cluster-version.ts";
+import { isPromotion } from "./conf-change.ts";
 import { decodeMember, encodeMember, formatId, type Member } from "./member.ts";
 
 /**
@@ -11,7 +12,7 @@ import { decodeMember, encodeMember, formatId, type Member } from "./member.ts";
 export class Cluster {
   readonly id: bigint;
   readonly localId: bigint;
-  readonly #backend: Backend;
+  #backend: Backend;
   readonly #logger: Logger;
   readonly #members = new Map<bigint, Member>();
   readonly #removed = new Set<bigint>();
@@ -28,9 +29,10 @@ export class Cluster {
     this.#readMembers();
   }
 
-  /** Reads everything anew from the backend: at start, and after a snapshot replaced its content. */
-  recover(): void {
-    this.agreed.recover(this.#backend);
+  /** Reads everything anew: a snapshot came with another backend. */
+  recover(backend: Backend): void {
+    this.#backend = backend;
+    this.agreed.recover(backend);
     this.#readMembers();
   }
 
@@ -60,6 +62,11 @@ export class Cluster {
     return [...this.#members.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
+  /** Without the learners; ascending by id. */
+  votingMembers(): Member[] {
+    return this.members().filter((member) => !member.isLearner);
+  }
+
   member(id: bigint): Member | undefined {
     return this.#members.get(id);
   }
@@ -73,12 +80,16 @@ export class Cluster {
     return this.#removed.has(id);
   }
 
-  /** Applies a configuration change that raft has committed. */
+  /** Applies a configuration change that raft has committed and `objectionTo` has nothing against. */
   applyConfChange(change: ConfChange): void {
     const id = change.nodeId;
     switch (change.type) {
       case ConfChangeType.ConfChangeAddNode:
       case ConfChangeType.ConfChangeAddLearnerNode: {
+        if (isPromotion(change)) {
+          this.#promote(id);
+          return;
+        }
         const member = decodeMember(id, Buffer.from(change.context).toString("utf8"));
         this.#save(member);
         this.#logger.info("added member", {
@@ -90,7 +101,8 @@ export class Cluster {
         });
         return;
       }
-      case ConfChangeType.ConfChangeRemoveNode:
+      case ConfChangeType.ConfChangeRemoveNode: {
+        const urls = this.#members.get(id)?.peerUrls ?? [];
         this.#members.delete(id);
         this.#removed.add(id);
         this.#backend.delete("members", memberKey(id));
@@ -99,18 +111,37 @@ export class Cluster {
           "cluster-id": formatId(this.id),
           "local-member-id": formatId(this.localId),
           "removed-remote-peer-id": formatId(id),
+          "removed-remote-peer-urls": urls,
         });
         return;
+      }
       case ConfChangeType.ConfChangeUpdateNode: {
         const old = this.#members.get(id);
         if (old === undefined) throw new Error(`update of member ${formatId(id)}, which is not in the cluster`);
         const fields = decodeMember(id, Buffer.from(change.context).toString("utf8"));
         this.#save({ ...old, peerUrls: fields.peerUrls });
+        this.#logger.info("updated member", {
+          "cluster-id": formatId(this.id),
+          "local-member-id": formatId(this.localId),
+          "updated-remote-peer-id": formatId(id),
+          "updated-remote-peer-urls": fields.peerUrls,
+        });
         return;
       }
       default:
         throw new Error(`unknown configuration change type ${change.type satisfies never}`);
     }
+  }
+
+  #promote(id: bigint): void {
+    const learner = this.#members.get(id);
+    if (learner === undefined) throw new Error(`promotion of member ${formatId(id)}, which is not in the cluster`);
+    this.#save({ ...learner, isLearner: false });
+    this.#logger.info("promote member", {
+      "cluster-id": formatId(this.id),
+      "local-member-id": formatId(this.localId),
+      "promoted-member-id": formatId(id),
+    });
   }
 
   /** Applies what a member published of itself. Unknown and removed members are ignored, as in etcd. */
@@ -152,7 +183,10 @@ export function saveConfState(backend: Backend, state: ConfState): void {
 /** Raft's configuration as of the consistent index; undefined in a new backend. */
 export function loadConfState(backend: Backend): ConfState | undefined {
   const json = backend.get("meta", metaKeys.confState);
-  if (json === undefined) return undefined;
+  return json === undefined ? undefined : decodeConfState(json);
+}
+
+export function decodeConfState(json: Uint8Array): ConfState {
   const text = Buffer.from(json).toString("utf8");
   const ids = (name: string): bigint[] => {
     const list = new RegExp(`"${name}":\\[([0-9,]*)\\]`).exec(text)?.[1] ?? "";
@@ -167,8 +201,15 @@ export function loadConfState(backend: Backend): ConfState | undefined {
   });
 }
 
+/** What the v2 store knows of a cluster. */
+export interface V2Membership {
+  members(): readonly Member[];
+  removed(): readonly bigint[];
+  readonly version: string | undefined;
+}
+
 /** The v2 store's JSON of the membership: what a raft snapshot carries as its data, for peers and tools of stock etcd. */
-export function encodeV2Snapshot(cluster: Cluster): Buffer {
+export function encodeV2Snapshot(cluster: V2Membership): Buffer {
   let index = 0;
   const leaf = (path: string, value: string): object => node(path, ++index, value, null);
   const members: Record<string, object> = {};

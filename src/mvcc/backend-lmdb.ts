@@ -50,7 +50,7 @@ export interface LmdbBackendOptions {
  * the library's thread is committing, and one that fills meanwhile.
  */
 export class LmdbBackend implements Backend {
-  readonly path: string;
+  #path: string;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #batchIntervalMs: number;
@@ -88,7 +88,7 @@ export class LmdbBackend implements Backend {
    * ERR_BACKEND_NO_SPACE, ERR_BACKEND_IO.
    */
   constructor(options: LmdbBackendOptions) {
-    this.path = resolve(options.path);
+    this.#path = resolve(options.path);
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#batchIntervalMs = options.batchIntervalMs ?? 100;
@@ -108,6 +108,10 @@ export class LmdbBackend implements Backend {
       releaseOwnership(this.path);
       throw toBackendError(error, this.path, "open");
     }
+  }
+
+  get path(): string {
+    return this.#path;
   }
 
   get(bucket: SmallBucket, key: Uint8Array): Uint8Array | undefined {
@@ -398,6 +402,22 @@ export class LmdbBackend implements Backend {
       if (this.#env !== next) await next.close();
       if (!this.#batch.isEmpty) this.#commitInBackground();
     }
+  }
+
+  moveTo(path: string): void {
+    const target = resolve(path);
+    acquireOwnership(target);
+    try {
+      fs.renameSync(this.#path, target);
+      fs.renameSync(`${this.#path}-lock`, `${target}-lock`);
+      syncDirectory(dirname(target));
+    } catch (error) {
+      releaseOwnership(target);
+      throw toBackendError(error, this.#path, "open");
+    }
+    markOwned(target);
+    releaseOwnership(this.#path);
+    this.#path = target;
   }
 
   close(): Promise<void> {

@@ -39,6 +39,7 @@ export class MemoryBackend implements Backend {
   /** While the hook runs, its writes do not count towards the next commit. */
   #sealing = false;
   readonly #snapshots = new Set<MemorySnapshot>();
+  readonly #onMove: (path: string) => void;
   #closed = false;
 
   constructor(options: {
@@ -48,13 +49,21 @@ export class MemoryBackend implements Backend {
     batchLimit?: number;
     /** How long a commit takes; asked for each. */
     commitDelayMs?: () => number;
+    /** Whoever keeps the files by name learns of a new one. */
+    onMove?: (path: string) => void;
   }) {
     this.#file = options.file ?? new MemoryBackendFile();
     this.#clock = options.clock;
     this.#batchIntervalMs = options.batchIntervalMs ?? 100;
     this.#batchLimit = options.batchLimit ?? 10000;
     this.#commitDelayMs = options.commitDelayMs ?? (() => 0);
+    this.#onMove = options.onMove ?? (() => {});
     this.#visible = this.#file.state.copy();
+  }
+
+  moveTo(path: string): void {
+    this.#check();
+    this.#onMove(path);
   }
 
   /** Forgets what is not committed and closes. Returns what is left, for the next backend. */

@@ -56,6 +56,11 @@ export interface Backend {
   snapshot(): Promise<BackendSnapshot>;
   /** Rewrites the file without its free pages while reads and writes go on. Rejects with BackendError. */
   defragment(): Promise<void>;
+  /**
+   * Gives the file another name, durably; what had it before, which nobody may have open any more, is gone. Throws
+   * BackendError.
+   */
+  moveTo(path: string): void;
   /** Commits and lets go of the file. Idempotent. */
   close(): Promise<void>;
 }

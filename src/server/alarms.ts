@@ -4,17 +4,19 @@ import { AlarmMember, AlarmType } from "../proto/etcdserverpb.ts";
 
 /** Alarms that are raised, kept in the bucket `alarm` (the encoded AlarmMember is the key). Source: etcd `v3alarm`. */
 export class AlarmStore {
-  readonly #backend: Backend;
+  #backend: Backend;
   readonly #alarms = new Map<string, AlarmMember>();
   #noSpace = false;
   #corrupt = false;
 
   constructor(backend: Backend) {
     this.#backend = backend;
-    this.recover();
+    this.recover(backend);
   }
 
-  recover(): void {
+  /** Reads everything anew: a snapshot came with another backend. */
+  recover(backend: Backend): void {
+    this.#backend = backend;
     this.#alarms.clear();
     this.#backend.forEach("alarm", (key) => {
       const alarm = AlarmMember.decode(key);

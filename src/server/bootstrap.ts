@@ -19,6 +19,7 @@ import { checkLearnerCount, foundCluster, joinCluster } from "./initial-cluster.
 import { ServerMetrics } from "./metrics.ts";
 import type { PeerClient } from "./network.ts";
 import type { BootstrapOptions } from "./options.ts";
+import { importReceived, type OpenBackend, removeImport } from "./snapshot-installer.ts";
 
 /** Source of the limits: etcd `server/etcdserver/raft.go`. */
 const MESSAGE_BYTES_MAX = 1024 * 1024;
@@ -34,6 +35,8 @@ export interface Bootstrapped extends DataDir {
   /** For a member that joins: the cluster's own members, which can be answered before the log names them. */
   readonly remotes: readonly Member[];
   readonly backend: Backend;
+  /** Opens another one, for a database that is received. */
+  readonly openBackend: OpenBackend;
   readonly node: RawNode;
   readonly storage: MemoryStorage;
   readonly wal: Wal;
@@ -57,20 +60,24 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
   try {
     const metrics = new ServerMetrics();
     const haveWal = Wal.exists(disk, dir.walDir);
-    const openBackend = options.seams?.openBackend ?? ((settings) => new LmdbBackend(settings));
-    const backend = openBackend({
-      path: dir.dbPath,
-      clock: options.clock,
-      logger,
-      batchIntervalMs: options.backendBatchIntervalMs,
-      batchLimit: options.backendBatchLimit,
-      onFailure: options.onFailure,
-      onCommit: (ms) => metrics.backendCommit.observe(ms / 1000),
-    });
+    const open = options.seams?.openBackend ?? ((settings) => new LmdbBackend(settings));
+    const openBackend = (path: string): Backend =>
+      open({
+        path,
+        clock: options.clock,
+        logger,
+        batchIntervalMs: options.backendBatchIntervalMs,
+        batchLimit: options.backendBatchLimit,
+        onFailure: options.onFailure,
+        onCommit: (ms) => metrics.backendCommit.observe(ms / 1000),
+      });
+    removeImport(disk, dir.dbPath);
+    let backend = openBackend(dir.dbPath);
     try {
+      if (haveWal) backend = await finishInstallation(options, dir, backend, openBackend);
       await defragmentIfWorthIt(backend, options);
       const found = haveWal ? restart(options, dir, backend) : await create(options, dir, backend, peerClient);
-      return { ...found, metrics };
+      return { ...found, metrics, openBackend };
     } catch (error) {
       await backend.close();
       throw error;
@@ -142,7 +149,36 @@ async function create(
 
 const encodeContext = (member: Member): Uint8Array => Buffer.from(encodeMember(member));
 
-type Found = Omit<Bootstrapped, "metrics">;
+type Found = Omit<Bootstrapped, "metrics" | "openBackend">;
+
+/** A snapshot was received and saved, but the member ended before its database took the place of the old one. */
+async function finishInstallation(
+  options: BootstrapOptions,
+  dir: DataDir,
+  backend: Backend,
+  openBackend: OpenBackend,
+): Promise<Backend> {
+  const { disk, clock, logger } = options;
+  const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
+  const snapshot = snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger));
+  const index = snapshot?.metadata?.index ?? 0;
+  const isBehind = readConsistentIndex(backend).index < index;
+  if (!isBehind || !disk.exists(snapshotter.dbPath(index))) return backend;
+  logger.info("the database of a received snapshot is not installed yet; installing it", { "snapshot-index": index });
+  const next = await importReceived({
+    snapshotter,
+    snapshotIndex: index,
+    dbPath: dir.dbPath,
+    openBackend,
+    disk,
+    clock,
+    logger,
+  });
+  await backend.close();
+  next.moveTo(dir.dbPath);
+  snapshotter.releaseSnapDbs(index + 1);
+  return next;
+}
 
 function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Found {
   const { disk, logger } = options;
@@ -342,6 +378,7 @@ function raftConfig(options: BootstrapOptions, id: bigint, storage: RaftStorage,
     inflightMessagesMax: INFLIGHT_MESSAGES_MAX,
     checkQuorum: true,
     preVote: options.preVote,
+    asyncStorageWrites: true,
     logger: raftLogger(options.raftLogger ?? options.logger),
   };
 }

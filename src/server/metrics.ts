@@ -19,6 +19,14 @@ export class ServerMetrics {
   /** Seconds that granted leases live. */
   readonly leaseTtl = new Histogram(exponentialBuckets(1, 2, 24));
   leaderChanges = 0;
+  heartbeatSendFailures = 0;
+  readIndexesFailed = 0;
+  slowReadIndexes = 0;
+  learnerPromotions = 0;
+  /** Failed promotions by their reason. */
+  readonly learnerPromotionsFailed = new Map<string, number>();
+  /** 1 while a received snapshot replaces the state. */
+  applyingSnapshot = 0;
   proposalsApplied = 0;
   proposalsFailed = 0;
   slowApplies = 0;

@@ -84,6 +84,8 @@ export interface ServerOptions {
   readonly seams?: StorageSeams;
   /** Called with what ended the member: a disk that failed, a broken invariant. The process must end. */
   readonly onFailure: (error: unknown) => void;
+  /** Called when the cluster has removed this member: the process should end, and its data directory go. */
+  readonly onRemoved?: () => void;
   /** The way to the other members. */
   readonly network: Network;
   readonly peerClient: PeerClient;

@@ -1,26 +1,35 @@
+import { NOBODY } from "../auth/auth-info.ts";
 import { varintSize, writeVarint } from "../base/varint.ts";
 import type { EtcdError } from "./errors.ts";
 import type { Proposal } from "./proposal.ts";
 import type { RequestIdGenerator } from "./request-id.ts";
 
-/** Bytes and requests that may wait to be proposed: beyond, clients are told to slow down. */
+/** Bytes that may wait to be proposed, and requests without an answer: beyond, clients are told to slow down. */
 const WAITING_BYTES_MAX = 512 * 1024 * 1024;
-const WAITING_MAX = 100_000;
+const PENDING_MAX = 100_000;
 
 /** tag of `header` (field 100, length-delimited) and of RequestHeader.ID in InternalRaftRequest. */
 const HEADER_TAG = [0xa2, 0x06] as const;
 const HEADER_ID_TAG = 0x08;
 const ID_BYTES_MAX = 10;
 /** Longest frame around a payload: its tag and length, the header's tag and length, the id. */
-const OVERHEAD_BYTES_MAX = 3 + 5 + 2 + 1 + 1 + ID_BYTES_MAX;
+const OVERHEAD_BYTES_MAX = 3 + 5 + 2 + 5 + 1 + ID_BYTES_MAX;
 
-/** Proposals in their order: first waiting to be put into the log, then in the log and waiting to be applied. */
+/** Which error an unanswered request gets that arrived at this time. */
+export type ExpiryError = (sinceMs: number) => EtcdError;
+
+/**
+ * Proposals in their order: first waiting to be put into the log, then waiting to be applied. Those that this member put
+ * into its log as the leader are known by their place there; those that it forwarded, by their request id.
+ */
 export class ProposalQueue {
   #waiting: Proposal[] = [];
   #waitingBytes = 0;
   /** In the log, ascending by index; those before `#head` are done. */
   #inLog: Proposal[] = [];
   #head = 0;
+  /** Sent to the leader, by the lower 48 bits of the request id, oldest first. */
+  readonly #forwarded = new Map<number, Proposal>();
   readonly #ids: RequestIdGenerator;
   readonly #headerSize: number;
 
@@ -37,21 +46,22 @@ export class ProposalQueue {
   /** Exact size of the log entry that a request becomes. */
   sizeOf(proposal: Proposal): number {
     const { length } = proposal.payload;
-    return varintSize(proposal.op * 8) + varintSize(length) + length + this.#headerSize;
+    const userSize = proposal.user === NOBODY ? 0 : userSizeOf(proposal, this.#headerSize);
+    return varintSize(proposal.op * 8) + varintSize(length) + length + this.#headerSize + userSize;
   }
 
   /** All that have no answer yet. */
   get pendingCount(): number {
-    return this.#waiting.length + this.#inLog.length - this.#head;
+    return this.#waiting.length + this.#inLog.length - this.#head + this.#forwarded.size;
   }
 
   get full(): boolean {
-    return this.#waiting.length >= WAITING_MAX || this.#waitingBytes >= WAITING_BYTES_MAX;
+    return this.pendingCount >= PENDING_MAX || this.#waitingBytes >= WAITING_BYTES_MAX;
   }
 
   add(proposal: Proposal): void {
     this.#waiting.push(proposal);
-    this.#waitingBytes += proposal.payload.length;
+    this.#waitingBytes += bytesOf(proposal);
   }
 
   /** Encodes everything that waits as the data of log entries, views into one buffer. */
@@ -71,30 +81,13 @@ export class ProposalQueue {
   #encode(proposal: Proposal, buffer: Buffer, pos: number): number {
     const { op, payload } = proposal;
     const afterHeader = op > 100;
-    if (afterHeader) pos = this.#encodeHeader(buffer, pos);
+    proposal.id = this.#ids.next();
+    if (afterHeader) pos = encodeHeader(buffer, pos, this.#ids.prefix, proposal);
     pos = writeVarint(buffer, pos, op * 8 + 2);
     pos = writeVarint(buffer, pos, payload.length);
     buffer.set(payload, pos);
     pos += payload.length;
-    return afterHeader ? pos : this.#encodeHeader(buffer, pos);
-  }
-
-  #encodeHeader(buffer: Buffer, pos: number): number {
-    const suffix = this.#ids.next();
-    buffer[pos++] = HEADER_TAG[0];
-    buffer[pos++] = HEADER_TAG[1];
-    const lengthAt = pos++;
-    buffer[pos++] = HEADER_ID_TAG;
-    let low = suffix >>> 0;
-    let high = ((this.#ids.prefix << 16) | Math.floor(suffix / 2 ** 32)) >>> 0;
-    while (high !== 0 || low > 127) {
-      buffer[pos++] = (low & 127) | 128;
-      low = ((low >>> 7) | (high << 25)) >>> 0;
-      high >>>= 7;
-    }
-    buffer[pos++] = low;
-    buffer[lengthAt] = pos - lengthAt - 1;
-    return pos;
+    return afterHeader ? pos : encodeHeader(buffer, pos, this.#ids.prefix, proposal);
   }
 
   /** What waited is now in the log, the last at `lastIndex`. */
@@ -116,6 +109,32 @@ export class ProposalQueue {
     this.#waitingBytes = 0;
   }
 
+  /** What waited is on its way to the leader: it may get into the log, or be lost. */
+  forwarded(): void {
+    for (const proposal of this.#waiting) if (!proposal.answered) this.#forwarded.set(proposal.id, proposal);
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+  }
+
+  get hasForwarded(): boolean {
+    return this.#forwarded.size > 0;
+  }
+
+  /** The proposal that was forwarded under this id. */
+  takeForwarded(id: number): Proposal | undefined {
+    const proposal = this.#forwarded.get(id);
+    if (proposal !== undefined) this.#forwarded.delete(id);
+    return proposal;
+  }
+
+  /** A snapshot took the place of the entries up to `index`: whether a proposal among them was applied is not known. */
+  overtaken(index: number, errorOf: ExpiryError): void {
+    while (this.#head < this.#inLog.length && this.#inLog[this.#head]!.index <= index) {
+      const proposal = this.#inLog[this.#head++]!;
+      proposal.finish(errorOf(proposal.sinceMs));
+    }
+  }
+
   /**
    * The proposal that made this entry; undefined when it is not from here. Proposals whose place in the log went to an
    * entry of another leader are refused with `replaced`.
@@ -132,22 +151,69 @@ export class ProposalQueue {
   }
 
   /** Refuses those that arrived before `beforeMs`. In the log they keep their place: they may still be applied. */
-  expire(beforeMs: number, error: EtcdError): void {
-    for (let i = this.#head; i < this.#inLog.length && this.#inLog[i]!.sinceMs < beforeMs; i++)
-      this.#inLog[i]!.finish(error);
+  expire(beforeMs: number, errorOf: ExpiryError): void {
+    for (let i = this.#head; i < this.#inLog.length && this.#inLog[i]!.sinceMs < beforeMs; i++) {
+      const proposal = this.#inLog[i]!;
+      proposal.finish(errorOf(proposal.sinceMs));
+    }
+    for (const [id, proposal] of this.#forwarded) {
+      if (proposal.sinceMs >= beforeMs) break;
+      this.#forwarded.delete(id);
+      proposal.finish(errorOf(proposal.sinceMs));
+    }
     let count = 0;
     while (count < this.#waiting.length && this.#waiting[count]!.sinceMs < beforeMs) {
       const proposal = this.#waiting[count++]!;
-      this.#waitingBytes -= proposal.payload.length;
-      proposal.finish(error);
+      this.#waitingBytes -= bytesOf(proposal);
+      proposal.finish(errorOf(proposal.sinceMs));
     }
     if (count > 0) this.#waiting = this.#waiting.slice(count);
   }
 
   /** Refuses everything. */
   clear(error: EtcdError): void {
-    this.expire(Number.POSITIVE_INFINITY, error);
+    this.expire(Number.POSITIVE_INFINITY, () => error);
     this.#inLog = [];
     this.#head = 0;
   }
+}
+
+/** Bytes of a proposal that are its own; the rest of its entry has a limit of its own. */
+function bytesOf({ payload, user }: Proposal): number {
+  return user === NOBODY ? payload.length : payload.length + user.headerFields.length;
+}
+
+/** What the user adds to the header of an entry, its longer length included. */
+function userSizeOf({ user }: Proposal, headerSize: number): number {
+  const { length } = user.headerFields;
+  return length + varintSize(headerSize - HEADER_TAG.length - 1 + length) - 1;
+}
+
+function encodeHeader(buffer: Buffer, pos: number, prefix: number, proposal: Proposal): number {
+  const { id: suffix, user } = proposal;
+  buffer[pos++] = HEADER_TAG[0];
+  buffer[pos++] = HEADER_TAG[1];
+  const lengthAt = pos++;
+  buffer[pos++] = HEADER_ID_TAG;
+  let low = suffix >>> 0;
+  let high = ((prefix << 16) | Math.floor(suffix / 2 ** 32)) >>> 0;
+  while (high !== 0 || low > 127) {
+    buffer[pos++] = (low & 127) | 128;
+    low = ((low >>> 7) | (high << 25)) >>> 0;
+    high >>>= 7;
+  }
+  buffer[pos++] = low;
+  const length = pos - lengthAt - 1;
+  buffer[lengthAt] = length;
+  return user === NOBODY ? pos : appendUser(buffer, lengthAt, length, user.headerFields);
+}
+
+/** Adds the user to a header that is written up to the end of its id. */
+function appendUser(buffer: Buffer, lengthAt: number, idLength: number, fields: Uint8Array): number {
+  const length = idLength + fields.length;
+  const shift = varintSize(length) - 1;
+  buffer.copyWithin(lengthAt + 1 + shift, lengthAt + 1, lengthAt + 1 + idLength);
+  const pos = writeVarint(buffer, lengthAt, length) + idLength;
+  buffer.set(fields, pos);
+  return pos + fields.length;
 }

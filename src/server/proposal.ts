@@ -1,4 +1,5 @@
-import type { Op, Outcome } from "./apply.ts";
+import { type AuthInfo, NOBODY } from "../auth/auth-info.ts";
+import type { Op, Outcome } from "./op.ts";
 
 /**
  * One request on its way through the log. The api makes a subclass per kind of request, with all it needs to answer, so
@@ -10,7 +11,11 @@ export abstract class Proposal {
   readonly request: object;
   /** Encoded; becomes part of the log entry. */
   readonly payload: Uint8Array;
-  /** Where it stands in the log; 0 while it waits to be proposed. */
+  /** In whose name it is made. Set before it is proposed. */
+  user: AuthInfo = NOBODY;
+  /** Lower 48 bits of its request id, once it is encoded. */
+  id = 0;
+  /** Where it stands in the log of this member as the leader; 0 while it waits to be proposed, or when forwarded. */
   index = 0;
   term = 0;
   /** Clock time of its arrival. */

@@ -11,13 +11,18 @@ export const LEASE_OVERHEAD_BYTES = 64;
 
 /** The limit on the backend's size (`--quota-backend-bytes`): 0 is the default, a negative one none. */
 export class BackendQuota {
-  readonly #backend: Backend;
+  #backend: Backend;
   /** 0 when there is none. */
   readonly limitBytes: number;
 
   constructor(backend: Backend, configuredBytes: number) {
     this.#backend = backend;
     this.limitBytes = configuredBytes < 0 ? 0 : configuredBytes || QUOTA_DEFAULT_BYTES;
+  }
+
+  /** Goes on with another backend, which a snapshot brought. */
+  use(backend: Backend): void {
+    this.#backend = backend;
   }
 
   /** Whether a request that adds about `costBytes` still fits. One that adds nothing always does. */

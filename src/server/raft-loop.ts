@@ -1,25 +1,33 @@
 import type { Clock, Timer } from "../base/clock.ts";
-import type { Entry, Message, Snapshot } from "../proto/raftpb.ts";
+import { type Entry, type Message, MessageType, type Snapshot } from "../proto/raftpb.ts";
 import type { MemoryStorage } from "../raft/memory-storage.ts";
+import { LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD } from "../raft/messages.ts";
 import type { RawNode, Ready } from "../raft/rawnode.ts";
 import type { Wal } from "../wal/wal.ts";
 
 /** Batches up to this many entries are synced on the spot when nothing else is to do: the shortest way to an answer. */
 const BLOCKING_SYNC_ENTRIES_MAX = 2;
+/** Messages that may wait for the loop, and proposals of followers that may wait for the disk. More are lost. */
+const INBOX_MAX = 16_384;
 
 export interface RaftLoopHooks {
-  /** Committed entries, in order, once each. */
+  /** Committed entries, in order, once each. All of them are durable here. */
   apply(entries: readonly Entry[]): void;
-  /** Called before each Ready: the owner hands in the proposals that have gathered. */
+  /** The owner hands in the proposals that have gathered. */
   propose(): void;
+  /** The owner asks for read indexes. */
+  askReads(): void;
   /** A linearizable read with this context may be served once `index` is applied. */
   readState(context: Uint8Array, index: number): void;
   /** Leader, term or role may have changed. */
   stateChanged(): void;
-  /** Raft received a snapshot that must replace the state. */
-  installSnapshot(snapshot: Snapshot): void;
-  send(messages: readonly Message[]): void;
-  /** True while the applied state must not grow: the loop stops until `resume`. */
+  /** Makes a snapshot that raft received durable, with its mark in the log. */
+  saveSnapshot(snapshot: Snapshot): void;
+  /** Replaces the state by that of a saved snapshot, then calls `done`. Nothing is applied before. */
+  installSnapshot(snapshot: Snapshot, done: () => void): void;
+  /** For other members, in order. */
+  send(messages: Message[]): void;
+  /** True while the applied state must not grow: nothing is applied or proposed until the next `run`. */
   blocked(): boolean;
   /** The log could not be written: the process must stop. */
   fail(error: unknown): void;
@@ -28,10 +36,12 @@ export interface RaftLoopHooks {
 }
 
 /**
- * Drives a RawNode: takes its Readys, writes and syncs the log, hands committed entries to be applied.
+ * Drives a RawNode with asynchronous storage writes: takes its Readys, writes and syncs the log, hands committed entries
+ * to be applied, and feeds it what arrives.
  *
- * Group commit: while one batch is being synced on the thread pool, the proposals that arrive gather for the next, and
- * the entries that the previous sync committed are applied and answered. Nothing is applied before it is durable here.
+ * Group commit: while one batch is being synced on the thread pool, the proposals that arrive gather for the next, the
+ * entries that are committed meanwhile are applied and answered, and messages are handled, so that acknowledgements of
+ * the batch before need not wait. What a follower appends meanwhile shares the next sync.
  */
 export class RaftLoop {
   readonly node: RawNode;
@@ -40,12 +50,26 @@ export class RaftLoop {
   readonly #clock: Clock;
   readonly #hooks: RaftLoopHooks;
   #tickTimer: Timer | null = null;
+  /** Clock time of the last tick. */
+  lastTickMs: number;
+  #inbox: Message[] = [];
+  readonly #unreachable = new Set<bigint>();
+  /** Proposals of followers that came while the log was synced. */
+  #heldProposals: Message[] = [];
+  /** Committed entries and received snapshots, in order, waiting to be applied. */
+  #toApply: Message[] = [];
+  #installing = false;
+  /** Go out when what was written so far is durable. */
+  #afterSync: Message[] = [];
+  /** Something was written that is not durable and that no sync under way covers. */
+  #needsSync = false;
+  #unsyncedEntries = 0;
   #syncing = false;
   #scheduled = false;
   #running = false;
   #stopped = false;
   #term = 0;
-  /** Resolved when the running sync is over and the loop is stopped. */
+  /** Resolved when the running sync or installation is over and the loop is stopped. */
   #idle: (() => void) | null = null;
 
   constructor(options: {
@@ -60,19 +84,49 @@ export class RaftLoop {
     this.#wal = options.wal;
     this.#clock = options.clock;
     this.#hooks = options.hooks;
+    this.lastTickMs = options.clock.nowMs();
   }
 
   start(tickMs: number): void {
     this.#tickTimer = this.#clock.every(tickMs, () => {
+      this.lastTickMs = this.#clock.nowMs();
+      // What has arrived already must count before an election timeout does.
+      this.#drainInbox();
       this.node.tick();
       this.run();
     });
     this.run();
   }
 
+  /** Lets time pass for raft alone: `count` ticks at once. */
+  advanceTicks(count: number): void {
+    for (let i = 0; i < count; i++) this.node.tick();
+    this.run();
+  }
+
+  /** Takes a message of another member. It is handled together with all that arrive in this turn. */
+  receive(message: Message): void {
+    if (this.#stopped || this.#inbox.length >= INBOX_MAX) return;
+    this.#inbox.push(message);
+    this.schedule();
+  }
+
+  /** The last message to a member was probably lost. */
+  reportUnreachable(id: bigint): void {
+    this.#unreachable.add(id);
+    this.schedule();
+  }
+
+  /** What became of a snapshot that was sent. */
+  reportSnapshot(id: bigint, received: boolean): void {
+    if (this.#stopped) return;
+    this.node.reportSnapshot(id, received);
+    this.schedule();
+  }
+
   /** Runs the loop after the I/O of this turn, so that what arrives with it shares one batch. */
   schedule(): void {
-    if (this.#scheduled || this.#syncing) return;
+    if (this.#scheduled) return;
     this.#scheduled = true;
     this.#clock.defer(this.#deferred);
   }
@@ -82,87 +136,170 @@ export class RaftLoop {
     this.run();
   };
 
-  /** Takes Readys until there is none, or until a sync runs in the background. */
+  /** Takes Readys until there is none. */
   run(): void {
-    if (this.#running || this.#syncing || this.#stopped) return;
+    if (this.#running || this.#stopped) return;
     this.#running = true;
     try {
-      while (!this.#stopped && !this.#hooks.blocked()) {
-        this.#hooks.propose();
-        if (!this.node.hasReady()) break;
-        if (!this.#step(this.node.ready())) break;
+      this.#drainInbox();
+      while (!this.#stopped) {
+        this.#applyWaiting();
+        if (!this.#syncing && !this.#hooks.blocked()) {
+          this.#proposeHeld();
+          this.#hooks.propose();
+        }
+        this.#hooks.askReads();
+        if (!this.node.hasReady()) {
+          if (!this.#needsSync || this.#syncing) break;
+          this.#sync(false);
+        } else this.#handle(this.node.ready());
       }
     } catch (error) {
-      this.#stopped = true;
-      this.#hooks.fail(error);
+      this.#fail(error);
     } finally {
       this.#running = false;
     }
   }
 
-  /** Handles one Ready; false when its end waits for the disk. */
-  #step(ready: Ready): boolean {
+  #drainInbox(): void {
+    if (this.#unreachable.size > 0) {
+      for (const id of this.#unreachable) this.node.reportUnreachable(id);
+      this.#unreachable.clear();
+    }
+    const messages = this.#inbox;
+    if (messages.length === 0) return;
+    this.#inbox = [];
+    for (const message of messages) {
+      const isHeld = message.type === MessageType.MsgProp && this.#syncing && this.node.isLeader;
+      if (!isHeld) this.node.step(message);
+      else if (this.#heldProposals.length < INBOX_MAX) this.#heldProposals.push(message);
+    }
+  }
+
+  #proposeHeld(): void {
+    if (this.#heldProposals.length === 0) return;
+    const messages = this.#heldProposals;
+    this.#heldProposals = [];
+    for (const message of messages) this.node.step(message);
+  }
+
+  #handle(ready: Ready): void {
     if (ready.softState !== undefined || this.node.term !== this.#term) {
       this.#term = this.node.term;
       this.#hooks.stateChanged();
     }
     for (const state of ready.readStates) this.#hooks.readState(state.requestCtx, state.index);
-    if (ready.snapshot !== undefined) this.#hooks.installSnapshot(ready.snapshot);
-    if (ready.entries.length > 0 || ready.hardState !== undefined) this.#wal.append(ready.hardState, ready.entries);
-    // A leader may replicate what it is still writing; a follower's answers promise that it is written.
-    if (this.node.isLeader && ready.messages.length > 0) this.#hooks.send(ready.messages);
+    const { messages } = ready;
+    // The messages to the local threads come last.
+    const apply = messages.at(-1)?.to === LOCAL_APPLY_THREAD ? messages.pop() : undefined;
+    const append = messages.at(-1)?.to === LOCAL_APPEND_THREAD ? messages.pop() : undefined;
+    const replicates = this.node.isLeader && messages.length > 0;
+    if (messages.length > 0) this.#hooks.send(messages);
+    if (append !== undefined) this.#append(ready, append);
+    if (apply !== undefined) this.#toApply.push(apply);
+    // Something to do meanwhile is worth the hop through the thread pool; so is not to hold up what was just sent.
+    if (this.#needsSync && !this.#syncing) this.#sync(!replicates && this.#toApply.length === 0);
+    this.#applyWaiting();
+  }
 
-    if (!ready.mustSync) return this.#finish(ready, true);
-    // What a Ready commits may be among the entries that it still has to make durable: that part is applied after the sync.
-    const lastCommitted = ready.committedEntries.at(-1)?.index ?? 0;
-    const firstNew = ready.entries[0]?.index ?? Number.POSITIVE_INFINITY;
-    const applyEarly = lastCommitted > 0 && lastCommitted < firstNew;
-    if (!applyEarly && ready.entries.length <= BLOCKING_SYNC_ENTRIES_MAX) {
-      const startMs = this.#clock.nowMs();
+  #append(ready: Ready, append: Message): void {
+    const { hardState, entries, snapshot } = ready;
+    if (snapshot !== undefined) {
+      this.#hooks.saveSnapshot(snapshot);
+      this.storage.applySnapshot(snapshot);
+      this.#overtake(append);
+    }
+    if (entries.length > 0 || hardState !== undefined) this.#wal.append(hardState, entries);
+    this.storage.append(entries);
+    this.#unsyncedEntries += entries.length;
+    this.#needsSync ||= ready.mustSync || snapshot !== undefined;
+    if (append.responses.length === 0) return;
+    if (this.#needsSync || this.#syncing) for (const response of append.responses) this.#afterSync.push(response);
+    else this.#respond(append.responses);
+  }
+
+  /** A snapshot takes the place of the entries before it that wait to be applied. */
+  #overtake(append: Message): void {
+    const waiting = this.#toApply;
+    this.#toApply = [append];
+    for (const { responses } of waiting) for (const response of responses) this.node.step(response);
+  }
+
+  #sync(mayBlock: boolean): void {
+    const startMs = this.#clock.nowMs();
+    const responses = this.#afterSync;
+    const isSmall = this.#unsyncedEntries <= BLOCKING_SYNC_ENTRIES_MAX;
+    this.#afterSync = [];
+    this.#needsSync = false;
+    this.#unsyncedEntries = 0;
+    if (mayBlock && isSmall) {
       this.#wal.sync();
       this.#hooks.observeSync(this.#clock.nowMs() - startMs);
-      return this.#finish(ready, true);
+      this.#respond(responses);
+      return;
     }
     this.#syncing = true;
-    const startMs = this.#clock.nowMs();
     this.#wal.syncAsync((error) => {
       this.#syncing = false;
-      if (error !== null) {
-        this.#stopped = true;
-        this.#idle?.();
-        this.#hooks.fail(error);
-        return;
+      if (error !== null) this.#fail(error);
+      else {
+        this.#hooks.observeSync(this.#clock.nowMs() - startMs);
+        try {
+          this.#respond(responses);
+          // What needed no sync of its own only had to keep its place.
+          if (!this.#needsSync && this.#afterSync.length > 0) this.#respond(this.#afterSync.splice(0));
+        } catch (failure) {
+          this.#fail(failure);
+        }
       }
-      this.#hooks.observeSync(this.#clock.nowMs() - startMs);
-      try {
-        this.#finish(ready, !applyEarly);
-      } catch (failure) {
-        this.#stopped = true;
-        this.#hooks.fail(failure);
-      }
-      this.#idle?.();
+      this.#settleIdle();
       this.run();
     });
-    if (applyEarly) this.#hooks.apply(ready.committedEntries);
-    return false;
   }
 
-  #finish(ready: Ready, apply: boolean): boolean {
-    this.storage.append(ready.entries);
-    if (!this.node.isLeader && ready.messages.length > 0) this.#hooks.send(ready.messages);
-    if (apply && ready.committedEntries.length > 0) this.#hooks.apply(ready.committedEntries);
-    this.node.advance();
-    return true;
+  /** Delivers what promised durability: to this node, or to others. */
+  #respond(responses: readonly Message[]): void {
+    const outgoing: Message[] = [];
+    for (const response of responses) {
+      if (response.to === this.node.id) this.node.step(response);
+      else outgoing.push(response);
+    }
+    if (outgoing.length > 0 && !this.#stopped) this.#hooks.send(outgoing);
   }
 
-  /** Stops after the sync that is under way. */
+  #applyWaiting(): void {
+    while (this.#toApply.length > 0 && !this.#installing && !this.#stopped && !this.#hooks.blocked()) {
+      const message = this.#toApply.shift()!;
+      if (message.snapshot !== undefined) {
+        this.#installing = true;
+        this.#hooks.installSnapshot(message.snapshot, () => {
+          this.#installing = false;
+          this.#settleIdle();
+          this.run();
+        });
+        return;
+      }
+      this.#hooks.apply(message.entries);
+      for (const response of message.responses) this.node.step(response);
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#stopped = true;
+    this.#hooks.fail(error);
+  }
+
+  #settleIdle(): void {
+    if (!this.#syncing && !this.#installing) this.#idle?.();
+  }
+
+  /** Stops after the sync or installation that is under way. */
   async stop(): Promise<void> {
     this.#tickTimer?.cancel();
     this.#stopped = true;
-    if (this.#syncing) {
-      await new Promise<void>((resolve) => {
-        this.#idle = resolve;
-      });
-    }
+    if (!this.#syncing && !this.#installing) return;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
   }
 }

@@ -1,4 +1,5 @@
 import type { EtcdError } from "./errors.ts";
+import type { RequestIdGenerator } from "./request-id.ts";
 
 /** A read that waits until it can be linearizable. */
 export interface Read {
@@ -10,23 +11,33 @@ interface Round {
   reads: Read[];
   readonly sinceMs: number;
   askedMs: number;
+  /** Ids under which raft was asked; an answer to any of them will do. */
+  readonly ids: number[];
   /** Read index, once raft has confirmed the leader; 0 before. */
   index: number;
 }
 
 /** Reads that may wait. */
 const READS_MAX = 100_000;
+/** Context of a read index: the request id, big-endian, as etcd's. */
+const CONTEXT_BYTES = 8;
 
 /**
  * Linearizable reads: all that wait share one round of read index. While a round is under way, the reads that arrive
  * gather for the next. A round is done when raft has named an index and the state has applied it.
- * Source: Raft thesis, section 6.4.
+ * Source: Raft thesis, section 6.4; etcd `server/etcdserver/read`.
  */
 export class ReadQueue {
   #next: Read[] = [];
   #nextSinceMs = 0;
-  readonly #rounds = new Map<number, Round>();
-  #lastId = 0;
+  readonly #rounds = new Set<Round>();
+  /** Rounds without an index, by the lower 48 bits of the ids they were asked under. */
+  readonly #asked = new Map<number, Round>();
+  readonly #ids: RequestIdGenerator;
+
+  constructor(ids: RequestIdGenerator) {
+    this.#ids = ids;
+  }
 
   get full(): boolean {
     return this.#next.length >= READS_MAX;
@@ -39,50 +50,83 @@ export class ReadQueue {
 
   /** Starts the next round if reads wait and none is being confirmed: the context to ask raft with, or undefined. */
   startRound(nowMs: number, retryMs: number): Buffer | undefined {
-    for (const [id, round] of this.#rounds) {
+    for (const round of this.#rounds) {
       if (round.index > 0) continue;
-      if (nowMs - round.askedMs < retryMs) return undefined;
-      // The question or its answer got lost: ask again under the same name.
-      round.askedMs = nowMs;
-      return contextOf(id);
+      // The question or its answer may be lost.
+      return nowMs - round.askedMs < retryMs ? undefined : this.#ask(round, nowMs);
     }
     if (this.#next.length === 0) return undefined;
-    const id = ++this.#lastId;
-    this.#rounds.set(id, { reads: this.#next, sinceMs: this.#nextSinceMs, askedMs: nowMs, index: 0 });
+    const round = { reads: this.#next, sinceMs: this.#nextSinceMs, askedMs: nowMs, ids: [], index: 0 };
+    this.#rounds.add(round);
     this.#next = [];
-    return contextOf(id);
+    return this.#ask(round, nowMs);
   }
 
-  confirmed(context: Uint8Array, index: number): void {
-    const round = context.length === 8 ? this.#rounds.get(Number(Buffer.from(context).readBigUInt64BE(0))) : undefined;
-    if (round !== undefined) round.index = index;
+  #ask(round: Round, nowMs: number): Buffer {
+    const id = this.#ids.next();
+    round.askedMs = nowMs;
+    round.ids.push(id);
+    this.#asked.set(id, round);
+    const context = Buffer.allocUnsafe(CONTEXT_BYTES);
+    context.writeUInt16BE(this.#ids.prefix, 0);
+    context.writeUIntBE(id, 2, 6);
+    return context;
+  }
+
+  /** False when nobody waits for this answer any more. */
+  confirmed(context: Uint8Array, index: number): boolean {
+    if (context.length !== CONTEXT_BYTES) return false;
+    const bytes = Buffer.from(context.buffer, context.byteOffset, CONTEXT_BYTES);
+    const round = bytes.readUInt16BE(0) === this.#ids.prefix ? this.#asked.get(bytes.readUIntBE(2, 6)) : undefined;
+    if (round === undefined) return false;
+    this.#forgetIds(round);
+    round.index = index;
+    return true;
   }
 
   /** Serves the rounds whose index is applied. */
   applied(appliedIndex: number): void {
-    for (const [id, round] of this.#rounds) {
-      if (round.index === 0 || round.index > appliedIndex) continue;
-      this.#rounds.delete(id);
-      for (const read of round.reads) read.serve(null);
+    for (const round of this.#rounds) {
+      if (round.index > 0 && round.index <= appliedIndex) this.#end(round, null);
     }
   }
 
-  expire(beforeMs: number, error: EtcdError): void {
-    for (const [id, round] of this.#rounds) {
+  /** The leader that was asked is no more: ends what it has not answered. Returns the number of rounds. */
+  leaderChanged(error: EtcdError): number {
+    let count = 0;
+    for (const round of this.#rounds) {
+      if (round.index > 0) continue;
+      this.#end(round, error);
+      count++;
+    }
+    return count;
+  }
+
+  /** Ends what began to wait before `beforeMs`. Returns the number of rounds. */
+  expire(beforeMs: number, error: EtcdError): number {
+    let count = 0;
+    for (const round of this.#rounds) {
       if (round.sinceMs >= beforeMs) continue;
-      this.#rounds.delete(id);
-      for (const read of round.reads) read.serve(error);
+      this.#end(round, error);
+      count++;
     }
     if (this.#next.length > 0 && this.#nextSinceMs < beforeMs) {
       const reads = this.#next;
       this.#next = [];
+      count++;
       for (const read of reads) read.serve(error);
     }
+    return count;
   }
-}
 
-function contextOf(id: number): Buffer {
-  const context = Buffer.alloc(8);
-  context.writeBigUInt64BE(BigInt(id));
-  return context;
+  #end(round: Round, error: EtcdError | null): void {
+    this.#rounds.delete(round);
+    this.#forgetIds(round);
+    for (const read of round.reads) read.serve(error);
+  }
+
+  #forgetIds(round: Round): void {
+    for (const id of round.ids) this.#asked.delete(id);
+    round.ids.length = 0;
+  }
 }

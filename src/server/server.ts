@@ -1,51 +1,54 @@
+import { type AuthInfo, NOBODY } from "../auth/auth-info.ts";
+import type { AuthStore } from "../auth/store.ts";
 import type { Timer } from "../base/clock.ts";
-import { goDuration } from "../base/duration.ts";
 import type { Logger } from "../base/log.ts";
 import { Lessor, minimumLeaseTtl } from "../lease/lessor.ts";
-import { Cluster, encodeV2Snapshot, loadConfState, saveConfState } from "../membership/cluster.ts";
+import { Cluster } from "../membership/cluster.ts";
 import { formatId } from "../membership/member.ts";
 import { type Backend, metaKeys } from "../mvcc/backend.ts";
 import { MvccStore } from "../mvcc/store.ts";
 import { WatchHub } from "../mvcc/watch-hub.ts";
-import {
-  AlarmRequest_AlarmAction as AlarmAction,
-  AlarmRequest,
-  AlarmType,
-  CompactionRequest,
-  InternalRaftRequest,
-  LeaseCheckpointRequest,
-  LeaseRevokeRequest,
-} from "../proto/etcdserverpb.ts";
-import { Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest } from "../proto/membershippb.ts";
-import { ConfChange, ConfChangeV2, type ConfState, type Entry, EntryType } from "../proto/raftpb.ts";
-import { Snapshot as WalSnapshot } from "../proto/walpb.ts";
-import { purgeFiles } from "../wal/purge.ts";
+import { AlarmRequest_AlarmAction as AlarmAction, AlarmRequest, AlarmType } from "../proto/etcdserverpb.ts";
+import type { Entry, Message, Snapshot } from "../proto/raftpb.ts";
+import { isLocalMsgTarget } from "../raft/messages.ts";
 import { AlarmStore } from "./alarms.ts";
-import { Applier, Op, type Outcome, opNames } from "./apply.ts";
-import { type AutoCompactor, startPeriodicCompaction, startRevisionCompaction } from "./auto-compaction.ts";
+import { AppliedWaiters } from "./applied-waiters.ts";
+import { Applier, Op, type Outcome } from "./apply.ts";
 import type { Bootstrapped } from "./bootstrap.ts";
+import { ConfChanges } from "./conf-changes.ts";
+import { startElectionTicks } from "./election-ticks.ts";
 import { EtcdError, errors } from "./errors.ts";
+import { LeaderTransfer } from "./leader-transfer.ts";
+import { compactionOf, Leadership } from "./leadership.ts";
+import { MembershipRequests } from "./membership-requests.ts";
 import type { ServerMetrics } from "./metrics.ts";
-import { CLUSTER_VERSION, ETCD_VERSION, requestTimeoutMs, type ServerOptions } from "./options.ts";
+import type { DatabaseSink, NetworkReceiver } from "./network.ts";
+import { openAuth } from "./open-auth.ts";
+import { ETCD_VERSION, requestTimeoutMs, type ServerOptions } from "./options.ts";
+import { Outbox } from "./outbox.ts";
 import { InternalProposal, type Proposal } from "./proposal.ts";
 import { ProposalQueue } from "./proposal-queue.ts";
+import { Publisher } from "./publisher.ts";
 import { BackendQuota, QUOTA_SUGGESTED_MAX_BYTES } from "./quota.ts";
 import { RaftLoop, type RaftLoopHooks } from "./raft-loop.ts";
 import { type Read, ReadQueue } from "./read-queue.ts";
 import { RequestIdGenerator } from "./request-id.ts";
+import { importReceived, switchBackend } from "./snapshot-installer.ts";
+import { SnapshotReceiver } from "./snapshot-receiver.ts";
+import { SnapshotSender } from "./snapshot-sender.ts";
+import { Snapshots } from "./snapshots.ts";
+import { StateMachine } from "./state-machine.ts";
+import { TimeoutReasons } from "./timeout-reasons.ts";
 
 /** Entries that may be committed but not applied before requests are refused. Source: etcd `v3_server.go`. */
 const APPLY_GAP_MAX = 5000;
 const SWEEP_MS = 500;
 const READ_RETRY_MS = 500;
-const PUBLISH_RETRY_MS = 1000;
 const PURGE_INTERVAL_MS = 30_000;
-/** The log in memory is trimmed each time this many entries were applied. */
-const TRIM_ENTRIES = 1000;
-/** Entries kept in memory when no follower could need them. */
-const SOLO_CATCH_UP_ENTRIES = 100;
-/** Expired leases whose revocation is under way at a time. */
-const REVOKES_MAX = 256;
+/** Bytes of proposals that a follower sends to the leader in one message. */
+const FORWARD_BYTES_MAX = 1024 * 1024;
+/** A removed member goes on so long, for the others to hear of it. */
+const REMOVED_DELAY_MS = 1000;
 
 /**
  * One member of a cluster: the replicated state machine and everything that feeds it. Requests come in as proposals,
@@ -57,35 +60,36 @@ export class EtcdServer {
   readonly cluster: Cluster;
   readonly store: MvccStore;
   readonly lessor: Lessor;
+  readonly auth: AuthStore;
+  /** Those who wait for an entry to be applied here. */
+  readonly appliedWaiters = new AppliedWaiters();
   readonly watchHub: WatchHub;
   readonly alarms: AlarmStore;
   readonly quota: BackendQuota;
   readonly metrics: ServerMetrics;
-  readonly backend: Backend;
   readonly ids: RequestIdGenerator;
+  /** Changes of who belongs to the cluster. */
+  readonly membership: MembershipRequests;
+  readonly leaderTransfer: LeaderTransfer;
 
   readonly #parts: Bootstrapped;
   readonly #logger: Logger;
   readonly #applier: Applier;
+  readonly #machine: StateMachine;
   readonly #loop: RaftLoop;
+  readonly #outbox: Outbox;
   readonly #proposals: ProposalQueue;
-  readonly #reads = new ReadQueue();
+  readonly #reads: ReadQueue;
+  readonly #confChanges: ConfChanges;
+  readonly #snapshots: Snapshots;
+  readonly #snapshotSender: SnapshotSender;
+  readonly #snapshotReceiver: SnapshotReceiver;
+  readonly #leadership: Leadership;
+  readonly #publisher: Publisher;
+  readonly #timeouts: TimeoutReasons;
   readonly #timeoutMs: number;
   readonly #timers: Timer[] = [];
-  #compactor: AutoCompactor | null = null;
-
-  #applyStartMs = 0;
-  #appliedIndex: number;
-  #appliedTerm: number;
-  /** Entries up to this index are already in the backend. */
-  readonly #consistentIndex: number;
-  #confState: ConfState;
-  #snapshotIndex: number;
-  #snapshotting = false;
-  /** The next snapshot does not wait for the snapshot count. */
-  #snapshotForced = false;
-  #trimmedIndex: number;
-  #revoking = 0;
+  #backend: Backend;
 
   #term = 0;
   #leader = 0n;
@@ -94,10 +98,9 @@ export class EtcdServer {
   /** It is also the only voter: its committed index is the cluster's. */
   #solo = false;
   #paused = false;
+  #removed = false;
+  #stopping: Promise<void> | undefined;
   #stopped = false;
-  #published: (() => void) | null = null;
-  /** Resolves when the member serves: it knows a leader and has published itself. */
-  readonly ready: Promise<void>;
 
   /** Builds the state from what the disk holds. Start it when its events have a receiver. */
   static async create(options: ServerOptions, parts: Bootstrapped): Promise<EtcdServer> {
@@ -108,7 +111,7 @@ export class EtcdServer {
       minTtl: minimumLeaseTtl(options.electionTicks, options.tickMs),
       expiredRetryIntervalMs: requestTimeoutMs(options),
       persistCheckpoints: () => options.leaseCheckpointPersist,
-      onExpired: () => server.#revokeExpired(),
+      onExpired: () => server.#leadership.revokeExpired(),
     });
     const store = await MvccStore.open({
       backend: parts.backend,
@@ -124,73 +127,197 @@ export class EtcdServer {
   }
 
   private constructor(options: ServerOptions, parts: Bootstrapped, lessor: Lessor, store: MvccStore) {
+    const { clock, logger, network, tickMs, electionTicks } = options;
+    const { node, memberId, backend } = parts;
+    const electionMs = electionTicks * tickMs;
     this.options = options;
     this.lessor = lessor;
     this.store = store;
-    this.#parts = parts;
-    this.#logger = options.logger;
-    this.memberId = parts.memberId;
-    this.backend = parts.backend;
-    this.#timeoutMs = requestTimeoutMs(options);
-    this.ids = new RequestIdGenerator(parts.memberId, options.clock.wallMs());
-    this.#proposals = new ProposalQueue(this.ids);
+    this.memberId = memberId;
     this.metrics = parts.metrics;
-    this.ready = new Promise((resolve) => {
-      this.#published = resolve;
-    });
-
-    this.#appliedIndex = parts.appliedIndex;
-    this.#appliedTerm = parts.appliedTerm;
-    this.#consistentIndex = parts.consistentIndex;
-    this.#snapshotIndex = parts.snapshotIndex;
-    this.#trimmedIndex = parts.snapshotIndex;
-    this.#confState = loadConfState(parts.backend) ?? parts.confState;
-
+    this.#parts = parts;
+    this.#logger = logger;
+    this.#backend = backend;
+    this.#timeoutMs = requestTimeoutMs(options);
+    this.ids = new RequestIdGenerator(memberId, clock.wallMs());
+    this.#proposals = new ProposalQueue(this.ids);
+    this.#reads = new ReadQueue(this.ids);
     this.cluster = new Cluster({
       id: parts.clusterId,
-      localId: parts.memberId,
-      backend: parts.backend,
-      logger: this.#logger,
+      localId: memberId,
+      backend,
+      logger,
       serverVersion: ETCD_VERSION,
     });
-    this.watchHub = new WatchHub({ store: this.store, clock: options.clock, logger: this.#logger });
-    this.alarms = new AlarmStore(parts.backend);
-    this.quota = new BackendQuota(parts.backend, options.quotaBackendBytes);
+    this.watchHub = new WatchHub({ store, clock, logger });
+    this.alarms = new AlarmStore(backend);
+    this.quota = new BackendQuota(backend, options.quotaBackendBytes);
     if (options.quotaBackendBytes > QUOTA_SUGGESTED_MAX_BYTES) {
-      this.#logger.warn("quota exceeds the maximum value", {
+      logger.warn("quota exceeds the maximum value", {
         "quota-size-bytes": options.quotaBackendBytes,
         "quota-maximum-size-bytes": QUOTA_SUGGESTED_MAX_BYTES,
       });
     }
+    this.auth = openAuth(options, backend);
+    this.#timeouts = new TimeoutReasons({ cluster: this.cluster, network, electionMs });
+    this.#snapshots = new Snapshots({
+      ...parts,
+      options,
+      cluster: this.cluster,
+      backend: () => this.#backend,
+      logger,
+    });
     this.#applier = new Applier({
+      auth: this.auth,
       metrics: this.metrics,
-      store: this.store,
-      lessor: this.lessor,
+      store,
+      lessor,
       alarms: this.alarms,
       quota: this.quota,
       cluster: this.cluster,
-      logger: this.#logger,
+      logger,
       onVersionLowered: () => {
-        this.#logger.info("Cluster version downgrade detected, forcing snapshot");
-        this.#snapshotForced = true;
+        logger.info("Cluster version downgrade detected, forcing snapshot");
+        this.#snapshots.force();
       },
     });
-    parts.backend.setPreCommitHook(() => this.#saveConsistentIndex());
-    this.#loop = new RaftLoop({
-      node: parts.node,
-      storage: parts.storage,
-      wal: parts.wal,
-      clock: options.clock,
-      hooks: this.#hooks(),
+    this.#confChanges = new ConfChanges({
+      node,
+      cluster: this.cluster,
+      network,
+      logger,
+      clock,
+      maxLearners: options.maxLearners,
+      onRemoved: () => this.#endRemoved(),
+    });
+    this.#machine = new StateMachine({
+      applier: this.#applier,
+      confChanges: this.#confChanges,
+      proposals: this.#proposals,
+      backend,
+      idPrefix: this.ids.prefix,
+      applied: { index: parts.appliedIndex, term: parts.appliedTerm },
+      consistentIndex: parts.consistentIndex,
+      confState: parts.confState,
+      metrics: this.metrics,
+      logger,
+      clock,
+      warningApplyDurationMs: options.warningApplyDurationMs,
+      warningRequestDurationMs: options.warningUnaryRequestDurationMs,
+      onTermStarted: (term) => this.#startLeading(term),
+      isNoSpace: () => this.alarms.noSpace,
+      onNoSpace: () => this.raiseNoSpace(),
+      onConfState: () => this.#stateChanged(),
+    });
+    this.#snapshotSender = new SnapshotSender({
+      backend: () => this.#backend,
+      network,
+      clock,
+      logger,
+      localId: memberId,
+      onFailed: (to) => this.#loop.reportSnapshot(to, false),
+    });
+    this.#snapshotReceiver = new SnapshotReceiver({
+      snapshotter: parts.snapshotter,
+      bytesMax: this.quota.limitBytes,
+      logger,
+      onReceived: (message) => this.#loop.receive(message),
+    });
+    this.#outbox = new Outbox({
+      network,
+      isRemoved: (id) => this.cluster.isRemoved(id),
+      sendSnapshot: (message) => this.#snapshotSender.send(message),
+      metrics: this.metrics,
+      logger,
+      clock,
+      heartbeatMs: tickMs,
+    });
+    this.#loop = new RaftLoop({ node, storage: parts.storage, wal: parts.wal, clock, hooks: this.#hooks() });
+    this.#leadership = new Leadership({
+      options,
+      lessor,
+      store,
+      metrics: this.metrics,
+      isLeader: () => this.isLeader,
+      lastTickMs: () => this.#loop.lastTickMs,
+      confirm: (done) => this.read({ serve: done }),
+      propose: (op, request, payload, done) => this.#proposeAsServer(op, request, payload, done),
+      compact: (revision) => {
+        const { request, payload } = compactionOf(revision);
+        return this.compact(request, payload);
+      },
+    });
+    this.membership = new MembershipRequests({
+      ...options,
+      memberId,
+      cluster: this.cluster,
+      node,
+      ids: this.ids,
+      metrics: this.metrics,
+      appliedIndex: () => this.appliedIndex,
+      propose: (change, done) => {
+        if (this.#stopped) done(errors.stopped);
+        else this.#confChanges.propose(change, done);
+        this.#loop.schedule();
+      },
+      requestTimeoutMs: this.#timeoutMs,
+      electionMs,
+    });
+    this.leaderTransfer = new LeaderTransfer({
+      cluster: this.cluster,
+      network,
+      clock,
+      logger,
+      leader: () => this.#leader,
+      transfer: (target) => {
+        node.transferLeader(target);
+        this.#loop.schedule();
+      },
+      tickMs,
+      timeoutMs: this.#timeoutMs,
+    });
+    this.#publisher = new Publisher({
+      memberId,
+      clusterId: parts.clusterId,
+      name: options.name,
+      clientUrls: options.advertiseClientUrls,
+      request: (op, request, payload) => this.request(op, request, payload),
+      clock,
+      logger,
     });
   }
 
   start(): void {
-    const { clock, tickMs } = this.options;
+    const { clock, tickMs, network } = this.options;
+    const { members, remotes, clusterId } = this.#parts;
+    const local = members.find(({ id }) => id === this.memberId);
+    network.start(this.#receiver(), { id: this.memberId, clusterId, urls: local?.peerUrls ?? [] });
+    for (const { id, peerUrls } of remotes) if (id !== this.memberId) network.addRemote({ id, urls: peerUrls });
+    for (const { id, peerUrls } of members) if (id !== this.memberId) network.addPeer({ id, urls: peerUrls });
     this.#timers.push(clock.every(SWEEP_MS, () => this.#sweep()));
-    this.#timers.push(clock.every(PURGE_INTERVAL_MS, () => this.#purge()));
+    this.#timers.push(clock.every(PURGE_INTERVAL_MS, () => this.#snapshots.purge()));
+    this.#timers.push(
+      startElectionTicks({
+        server: this.options,
+        memberId: this.memberId,
+        memberCount: members.length,
+        activePeers: () => members.filter(({ id }) => network.activeSince(id) !== undefined).length,
+        advance: (ticks) => this.#loop.advanceTicks(ticks),
+      }),
+    );
     this.#loop.start(tickMs);
     this.#campaignIfAlone();
+    this.#publisher.start();
+  }
+
+  /** Resolves when the member serves: it knows a leader and has published itself. */
+  get ready(): Promise<void> {
+    return this.#publisher.published;
+  }
+
+  /** The one in use: a received snapshot brings another. */
+  get backend(): Backend {
+    return this.#backend;
   }
 
   get term(): number {
@@ -207,11 +334,16 @@ export class EtcdServer {
   }
 
   get isLearner(): boolean {
-    return this.#confState.learners.includes(this.memberId);
+    return this.cluster.member(this.memberId)?.isLearner ?? false;
   }
 
   get appliedIndex(): number {
-    return this.#appliedIndex;
+    return this.#machine.index;
+  }
+
+  /** Of the last entry that was applied. */
+  get appliedTerm(): number {
+    return this.#machine.term;
   }
 
   get committedIndex(): number {
@@ -223,7 +355,7 @@ export class EtcdServer {
   }
 
   get storageVersion(): string | undefined {
-    const version = this.backend.get("meta", metaKeys.storageVersion);
+    const version = this.#backend.get("meta", metaKeys.storageVersion);
     return version === undefined ? undefined : Buffer.from(version).toString("latin1");
   }
 
@@ -231,7 +363,7 @@ export class EtcdServer {
   propose(proposal: Proposal): void {
     if (this.#stopped) proposal.finish(errors.stopped);
     else if (this.#proposals.sizeOf(proposal) > this.options.maxRequestBytes) proposal.finish(errors.requestTooLarge);
-    else if (this.#proposals.full || this.committedIndex - this.#appliedIndex > APPLY_GAP_MAX) {
+    else if (this.#proposals.full || this.committedIndex - this.appliedIndex > APPLY_GAP_MAX) {
       this.metrics.proposalsFailed++;
       proposal.finish(errors.tooManyRequests);
     } else {
@@ -242,15 +374,23 @@ export class EtcdServer {
   }
 
   /** The same for requests that the server or a slow path makes. */
-  request(op: Op, request: object, payload: Uint8Array): Promise<Outcome> {
+  request(op: Op, request: object, payload: Uint8Array, user: AuthInfo = NOBODY): Promise<Outcome> {
     return new Promise((resolve) => {
-      this.propose(new InternalProposal(op, request, payload, resolve));
+      const proposal = new InternalProposal(op, request, payload, resolve);
+      proposal.user = user;
+      this.propose(proposal);
     });
+  }
+
+  #proposeAsServer(op: Op, request: object, payload: Uint8Array, done: (outcome: Outcome) => void): void {
+    const proposal = new InternalProposal(op, request, payload, done);
+    if (this.auth.enabled) proposal.user = this.auth.root;
+    this.propose(proposal);
   }
 
   /** True when a linearizable read may be served at once: this member alone decides what is committed, and has applied it. */
   get canReadNow(): boolean {
-    return this.#solo && this.#leadsInTerm && !this.#stopped && this.#appliedIndex === this.committedIndex;
+    return this.#solo && this.#leadsInTerm && !this.#stopped && this.#machine.index === this.committedIndex;
   }
 
   /** Serves the read as soon as the state is at least as new as now. */
@@ -265,11 +405,15 @@ export class EtcdServer {
   }
 
   /** Compacts through the log; with `physical` it resolves when the old revisions are gone from the disk's pages. */
-  async compact(request: { revision: number; physical: boolean }, payload: Uint8Array): Promise<Outcome> {
-    const outcome = await this.request(Op.COMPACTION, request, payload);
+  async compact(
+    request: { revision: number; physical: boolean },
+    payload: Uint8Array,
+    user?: AuthInfo,
+  ): Promise<Outcome> {
+    const outcome = await this.request(Op.COMPACTION, request, payload, user);
     if (request.physical && !(outcome instanceof EtcdError)) {
       await this.#applier.compactionDone;
-      await this.backend.commit();
+      await this.#backend.commit();
     }
     return outcome;
   }
@@ -286,19 +430,31 @@ export class EtcdServer {
     return this.request(Op.ALARM, request, AlarmRequest.encode(request));
   }
 
-  async stop(): Promise<void> {
-    if (this.#stopped) return;
+  /** Hands a leadership over, then closes everything. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    if (!this.#removed) await this.leaderTransfer.handOver();
     this.#stopped = true;
     for (const timer of this.#timers) timer.cancel();
-    this.#compactor?.stop();
+    this.#leadership.stop();
+    this.#publisher.stop();
+    this.#snapshots.stop();
+    this.#snapshotSender.stop();
     this.watchHub.close();
     this.#proposals.clear(errors.stopped);
+    this.#confChanges.expire(Number.POSITIVE_INFINITY, () => errors.stopped);
     this.#reads.expire(Number.POSITIVE_INFINITY, errors.stopped);
     this.lessor.stop();
+    this.auth.close();
     await this.#loop.stop();
+    await this.options.network.stop();
     this.#parts.wal.close();
     await this.store.close();
-    await this.backend.close();
+    await this.#backend.close();
     this.#parts.unlock();
   }
 
@@ -306,30 +462,74 @@ export class EtcdServer {
     return {
       apply: (entries) => this.#apply(entries),
       propose: () => this.#handIn(),
+      askReads: () => this.#askReads(),
       readState: (context, index) => {
-        this.#reads.confirmed(context, index);
-        this.#reads.applied(this.#appliedIndex);
+        if (!this.#reads.confirmed(context, index)) this.metrics.slowReadIndexes++;
+        this.#reads.applied(this.appliedIndex);
       },
       stateChanged: () => this.#stateChanged(),
-      installSnapshot: () => {
-        throw new Error("received a snapshot, but this member has no peers");
+      saveSnapshot: (snapshot) => this.#snapshots.saveReceived(snapshot),
+      installSnapshot: (snapshot, done) => {
+        this.#install(snapshot).then(done, (error: unknown) => {
+          this.options.onFailure(error);
+          done();
+        });
       },
-      send: (messages) => {
-        if (messages.length > 0)
-          throw new Error(`raft wants to talk to member ${formatId(messages[0]!.to)}, but this member has no peers`);
-      },
+      send: (messages) => this.#outbox.send(messages),
       blocked: () => this.#isBlocked(),
       fail: (error) => this.options.onFailure(error),
       observeSync: (ms) => this.metrics.walSync.observe(ms / 1000),
     };
   }
 
+  #receiver(): NetworkReceiver {
+    return {
+      receive: (message) => this.#receive(message),
+      beginSnapshot: (message) => this.#beginSnapshot(message),
+      isRemoved: (id) => this.cluster.isRemoved(id),
+      reportUnreachable: (id) => this.#loop.reportUnreachable(id),
+      reportSnapshot: (id, received) => {
+        this.#snapshotSender.finished(id, received);
+        this.#loop.reportSnapshot(id, received);
+      },
+      removed: () => this.#endRemoved(),
+    };
+  }
+
+  #receive(message: Message): void {
+    if (this.#isForUs(message)) this.#loop.receive(message);
+  }
+
+  #isForUs({ from, to }: Message): boolean {
+    if (isLocalMsgTarget(from)) return false;
+    const local = formatId(this.memberId);
+    if (this.cluster.isRemoved(from)) {
+      this.#logger.warn("rejected Raft message from removed member", {
+        "local-member-id": local,
+        "removed-member-id": formatId(from),
+      });
+      return false;
+    }
+    if (to === this.memberId) return true;
+    this.#logger.warn("rejected Raft message to mismatch member", {
+      "local-member-id": local,
+      "mismatch-member-id": formatId(to),
+    });
+    return false;
+  }
+
+  #beginSnapshot(message: Message): DatabaseSink {
+    if (this.#stopped) throw new Error("the member is stopping");
+    if (!this.#isForUs(message)) throw new Error("the snapshot is not from a member of this cluster to this one");
+    return this.#snapshotReceiver.begin(message);
+  }
+
   /** While the disk under the backend lags, the loop waits: what was applied must not pile up in memory. */
   #isBlocked(): boolean {
     if (this.#paused) return true;
-    if (!this.backend.overloaded) return false;
+    if (!this.#backend.overloaded) return false;
     this.#paused = true;
-    void this.backend.drained().then(
+    void this.#backend.drained().then(
       () => {
         this.#paused = false;
         this.#loop.run();
@@ -339,264 +539,132 @@ export class EtcdServer {
     return true;
   }
 
-  #handIn(): void {
-    const { node } = this.#parts;
+  #askReads(): void {
     if (this.#leader === 0n) return;
     const context = this.#reads.startRound(this.options.clock.nowMs(), READ_RETRY_MS);
-    if (context !== undefined) node.readIndex(context);
+    if (context !== undefined) this.#parts.node.readIndex(context);
+  }
+
+  #handIn(): void {
+    const { node } = this.#parts;
+    // While a leadership is handed over, raft takes nothing.
+    if (node.leader === 0n || node.raft.leadTransferee !== 0n) return;
+    this.#confChanges.handIn();
     if (this.#proposals.waitingCount === 0) return;
-    const error = node.proposeBatch(this.#proposals.encodeWaiting());
-    if (error === undefined) this.#proposals.proposed(node.raft.log.lastIndex(), this.#term);
+    const datas = this.#proposals.encodeWaiting();
+    if (node.isLeader) {
+      if (node.proposeBatch(datas) === undefined) this.#proposals.proposed(node.raft.log.lastIndex(), node.term);
+    } else if (this.#forward(datas)) this.#proposals.forwarded();
+  }
+
+  /** Sends proposals to the leader. False when it is not known; the state does not change in between, so it is all or none. */
+  #forward(datas: readonly Uint8Array[]): boolean {
+    const { node } = this.#parts;
+    let start = 0;
+    let bytes = 0;
+    for (let i = 0; i < datas.length; i++) {
+      bytes += datas[i]!.length;
+      if (bytes < FORWARD_BYTES_MAX && i < datas.length - 1) continue;
+      if (node.proposeBatch(datas.slice(start, i + 1)) !== undefined) return false;
+      start = i + 1;
+      bytes = 0;
+    }
+    return true;
   }
 
   #stateChanged(): void {
     const { leader, term } = this.#parts.node;
+    const { confState } = this.#machine;
     const led = this.isLeader;
-    if (leader !== 0n && leader !== this.#leader) this.metrics.leaderChanges++;
     if (leader !== this.#leader || term !== this.#term) this.#leadsInTerm = false;
+    const isNewLeader = leader !== 0n && leader !== this.#leader;
     this.#leader = leader;
     this.#term = term;
-    this.#solo = this.#confState.voters.length === 1 && this.#confState.voters[0] === this.memberId;
-    if (led && !this.isLeader) {
-      this.lessor.demote();
-      this.#compactor?.stop();
-      this.#compactor = null;
-    }
+    this.#solo = confState.voters.length === 1 && confState.voters[0] === this.memberId;
+    if (led && !this.isLeader) this.#leadership.end();
+    if (!isNewLeader) return;
+    this.metrics.leaderChanges++;
+    this.#timeouts.leaderElected(this.options.clock.nowMs());
+    this.#outbox.reset();
+    this.#confChanges.leaderChanged();
+    this.metrics.readIndexesFailed += this.#reads.leaderChanged(errors.leaderChanged);
   }
 
   #apply(entries: readonly Entry[]): void {
-    this.#applyStartMs = this.options.clock.nowMs();
-    for (const entry of entries) {
-      if (entry.index <= this.#appliedIndex) continue;
-      if (entry.index !== this.#appliedIndex + 1) {
-        throw new Error(`entry ${entry.index} was committed, but ${this.#appliedIndex} is the last one applied`);
-      }
-      this.#appliedIndex = entry.index;
-      this.#appliedTerm = entry.term;
-      if (entry.type === EntryType.EntryNormal) this.#applyNormal(entry);
-      else this.#applyConfChange(entry);
-    }
-    this.metrics.proposalsApplied += entries.length;
-    this.#reads.applied(this.#appliedIndex);
-    this.#trimLog();
-    if (this.#snapshotForced || this.#appliedIndex - this.#snapshotIndex > this.options.snapshotCount) this.#snapshot();
+    this.#machine.apply(entries);
+    this.#reads.applied(this.appliedIndex);
+    this.appliedWaiters.applied(this.appliedIndex);
+    this.#snapshots.applied(this.#machine, this.#machine.confState, this.#solo, this.#snapshotSender.isActive);
   }
 
-  #applyNormal(entry: Entry): void {
-    if (entry.data.length === 0) {
-      this.#startLeading(entry.term);
-      return;
-    }
-    const proposal = this.#proposals.take(entry.index, entry.term, errors.leaderChanged);
-    // A restart replays what the backend already holds.
-    if (entry.index <= this.#consistentIndex) return;
-    const outcome =
-      proposal === undefined
-        ? this.#applier.applyInternal(InternalRaftRequest.decode(entry.data))
-        : this.#applier.apply(proposal.op, proposal.request);
-    if (proposal !== undefined) this.#observe(proposal);
-    if (outcome === errors.noSpace && !this.alarms.noSpace) {
-      void this.raiseNoSpace().then(() => proposal?.finish(outcome));
-    } else proposal?.finish(outcome);
-  }
-
-  /** Requests are applied back to back, so the end of one is the start of the next. */
-  #observe({ op, sinceMs, payload }: Proposal): void {
-    const { clock, warningApplyDurationMs, warningUnaryRequestDurationMs } = this.options;
-    const nowMs = clock.nowMs();
-    const tookMs = nowMs - this.#applyStartMs;
-    this.#applyStartMs = nowMs;
-    this.metrics.observeApply(opNames[op], tookMs / 1000);
-    if (nowMs - sinceMs >= warningUnaryRequestDurationMs) {
-      this.#logger.warn("request stats", {
-        "time spent": goDuration(nowMs - sinceMs),
-        request: opNames[op],
-        "request size": payload.length,
-      });
-    }
-    if (tookMs < warningApplyDurationMs) return;
-    this.metrics.slowApplies++;
-    this.#logger.warn("apply request took too long", {
-      took: goDuration(tookMs),
-      "expected-duration": goDuration(warningApplyDurationMs),
-      request: opNames[op],
+  async #install(snapshot: Snapshot): Promise<void> {
+    const { clock, disk, network } = this.options;
+    const { index = 0, term = 0 } = snapshot.metadata ?? {};
+    const fields = { "current-applied-index": this.appliedIndex, "incoming-leader-snapshot-index": index };
+    this.#logger.info("applying snapshot", { ...fields, "incoming-leader-snapshot-term": term });
+    this.metrics.applyingSnapshot = 1;
+    const next = await importReceived({
+      snapshotter: this.#parts.snapshotter,
+      snapshotIndex: index,
+      dbPath: this.#parts.dbPath,
+      openBackend: this.#parts.openBackend,
+      disk,
+      clock,
+      logger: this.#logger,
     });
+    const old = this.#backend;
+    await switchBackend(next, snapshot, { ...this, machine: this.#machine, network });
+    this.#backend = next;
+    await old.close();
+    next.moveTo(this.#parts.dbPath);
+    this.#snapshots.installed(index);
+    this.#proposals.overtaken(index, (sinceMs) => this.#expiryError(sinceMs));
+    this.metrics.applyingSnapshot = 0;
+    this.#stateChanged();
+    this.#reads.applied(this.appliedIndex);
+    this.appliedWaiters.applied(this.appliedIndex);
+    this.#logger.info("applied snapshot", { ...fields, "incoming-leader-snapshot-term": term });
   }
 
   /** The first entry of a leader's term is empty: once it is applied, so is everything of earlier terms. */
   #startLeading(term: number): void {
     if (!this.isLeader || term !== this.#term) return;
     this.#leadsInTerm = true;
-    this.lessor.promote(this.options.electionTicks * this.options.tickMs);
-    if (this.options.leaseCheckpoint)
-      this.lessor.setCheckpointer((checkpoints, done) => {
-        const request = LeaseCheckpointRequest.create({ checkpoints });
-        void this.request(Op.LEASE_CHECKPOINT, request, LeaseCheckpointRequest.encode(request)).then((outcome) =>
-          done(outcome instanceof EtcdError ? new Error(outcome.message) : null),
-        );
-      });
-    this.#startCompactor();
-    if (this.#published !== null) void this.#publish();
-  }
-
-  #applyConfChange(entry: Entry): void {
-    if (entry.index <= this.#consistentIndex) return;
-    const { node } = this.#parts;
-    if (entry.type === EntryType.EntryConfChange) {
-      const change = ConfChange.decode(entry.data);
-      this.#confState = node.applyConfChange(change);
-      this.cluster.applyConfChange(change);
-    } else this.#confState = node.applyConfChange(ConfChangeV2.decode(entry.data));
-    saveConfState(this.backend, this.#confState);
-    this.#stateChanged();
+    this.#leadership.begin();
   }
 
   /** A cluster of one need not wait for an election timeout to know that it hears of no leader. */
   #campaignIfAlone(): void {
-    const { voters } = this.#confState;
+    const { voters } = this.#machine.confState;
     if (voters.length !== 1 || voters[0] !== this.memberId) return;
     this.#parts.node.campaign();
     this.#loop.run();
   }
 
-  async #publish(): Promise<void> {
-    const published = this.#published;
-    if (published === null || this.#stopped) return;
-    this.#published = null;
-    const attributes = Attributes.create({
-      name: this.options.name,
-      clientUrls: [...this.options.advertiseClientUrls],
-    });
-    const request = ClusterMemberAttrSetRequest.create({ memberId: this.memberId, memberAttributes: attributes });
-    const outcome = this.request(Op.CLUSTER_MEMBER_ATTR_SET, request, ClusterMemberAttrSetRequest.encode(request));
-    if (this.cluster.version === undefined) {
-      this.#logger.info("setting up initial cluster version using v3 API", { "cluster-version": "3.7" });
-      const version = ClusterVersionSetRequest.create({ ver: CLUSTER_VERSION });
-      await this.request(Op.CLUSTER_VERSION_SET, version, ClusterVersionSetRequest.encode(version));
-    }
-    if ((await outcome) instanceof EtcdError) {
-      this.#published = published;
-      this.#logger.warn("failed to publish local member to cluster through raft", {
-        "local-member-id": formatId(this.memberId),
-        error: `${await outcome}`,
-      });
-      this.#timers.push(this.options.clock.after(PUBLISH_RETRY_MS, () => void this.#publish()));
-      return;
-    }
-    if (this.storageVersion !== this.cluster.version && this.cluster.version !== undefined) {
-      this.backend.put("meta", metaKeys.storageVersion, Buffer.from(this.cluster.version));
-      this.#logger.info("updated storage version", { "new-storage-version": this.cluster.version });
-    }
-    this.#logger.info("published local member to cluster through raft", {
-      "local-member-id": formatId(this.memberId),
-      "local-member-attributes": `{Name:${attributes.name} ClientURLs:[${attributes.clientUrls.join(" ")}]}`,
-      "cluster-id": formatId(this.cluster.id),
-    });
-    published();
-  }
-
-  #startCompactor(): void {
-    const { autoCompactionMode: mode, autoCompactionRetention: retention, clock } = this.options;
-    if (retention === 0 || this.#compactor !== null) return;
-    const common = {
-      clock,
-      logger: this.#logger,
-      revision: () => this.store.currentRevision,
-      compact: async (revision: number): Promise<boolean> => {
-        const request = CompactionRequest.create({ revision });
-        const outcome = await this.compact(request, CompactionRequest.encode(request));
-        return !(outcome instanceof EtcdError) || outcome === errors.compacted;
-      },
-    };
-    this.#compactor =
-      mode === "periodic"
-        ? startPeriodicCompaction({ ...common, periodMs: retention })
-        : startRevisionCompaction({ ...common, retention });
-  }
-
-  /** Proposes the revocation of what has expired, a bounded number at a time. */
-  #revokeExpired(): void {
-    if (!this.isLeader || this.#stopped) return;
-    for (const id of this.lessor.expired(REVOKES_MAX - this.#revoking)) {
-      this.#revoking++;
-      const request = LeaseRevokeRequest.create({ id });
-      const done = (outcome: Outcome): void => {
-        this.#revoking--;
-        if (outcome instanceof EtcdError && outcome !== errors.leaseNotFound) {
-          this.#logger.warn("failed to revoke lease", {
-            "lease-id": formatId(BigInt.asUintN(64, id)),
-            error: outcome.message,
-          });
-        } else this.metrics.leasesExpired++;
-        if (this.#revoking === 0) this.#revokeExpired();
-      };
-      this.propose(new InternalProposal(Op.LEASE_REVOKE, request, LeaseRevokeRequest.encode(request), done));
-    }
+  /** The cluster goes on without this member, for good. */
+  #endRemoved(): void {
+    if (this.#removed || this.#stopped) return;
+    this.#removed = true;
+    this.#timers.push(
+      this.options.clock.after(REMOVED_DELAY_MS, () => {
+        this.#logger.warn("server error", { error: "the member has been permanently removed from the cluster" });
+        this.#logger.warn("data-dir used by this member must be removed");
+        this.options.onRemoved?.();
+      }),
+    );
   }
 
   #sweep(): void {
     const before = this.options.clock.nowMs() - this.#timeoutMs;
-    this.#proposals.expire(before, errors.timeout);
-    this.#reads.expire(before, errors.timeout);
+    const errorOf = (sinceMs: number): EtcdError => this.#expiryError(sinceMs);
+    this.#proposals.expire(before, errorOf);
+    this.#confChanges.expire(before, errorOf);
+    this.metrics.slowReadIndexes += this.#reads.expire(before, errors.timeout);
+    this.appliedWaiters.expire(before);
   }
 
-  #saveConsistentIndex(): void {
-    const index = Buffer.alloc(8);
-    index.writeBigUInt64BE(BigInt(Math.max(this.#appliedIndex, this.#consistentIndex)));
-    const term = Buffer.alloc(8);
-    term.writeBigUInt64BE(BigInt(this.#appliedTerm));
-    this.backend.put("meta", metaKeys.consistentIndex, index);
-    this.backend.put("meta", metaKeys.term, term);
-  }
-
-  #trimLog(): void {
-    if (this.#snapshotting || this.#appliedIndex - this.#trimmedIndex < TRIM_ENTRIES) return;
-    const keep = this.#solo ? SOLO_CATCH_UP_ENTRIES : this.options.snapshotCatchUpEntries;
-    const index = this.#appliedIndex - keep;
-    this.#trimmedIndex = this.#appliedIndex;
-    if (index > this.#parts.storage.firstIndex()) this.#parts.storage.compact(index);
-  }
-
-  /** Saves a raft snapshot once the backend holds everything it stands for; older log segments are then free. */
-  #snapshot(): void {
-    if (this.#snapshotting) return;
-    this.#snapshotting = true;
-    this.#snapshotForced = false;
-    const { snapshotter, storage, wal } = this.#parts;
-    const index = this.#appliedIndex;
-    const confState = this.#confState;
-    const data = encodeV2Snapshot(this.cluster);
-    this.#logger.info("triggering snapshot", {
-      "local-member-id": formatId(this.memberId),
-      "local-member-applied-index": index,
-      "local-member-snapshot-index": this.#snapshotIndex,
-      "local-member-snapshot-count": this.options.snapshotCount,
-    });
-    const save = (): void => {
-      this.#snapshotting = false;
-      if (this.#stopped) return;
-      const snapshot = storage.createSnapshot(index, confState, data);
-      snapshotter.save(snapshot);
-      wal.saveSnapshot(WalSnapshot.create({ index, term: snapshot.metadata!.term, confState }));
-      wal.releaseTo(index);
-      this.#snapshotIndex = index;
-      this.#logger.info("saved snapshot to disk", { "snapshot-index": index });
-    };
-    this.backend
-      .commit()
-      .then(save)
-      .catch((error: unknown) => this.options.onFailure(error));
-  }
-
-  #purge(): void {
-    const { disk, maxSnapFiles, maxWalFiles } = this.options;
-    const { walDir, snapDir, wal } = this.#parts;
-    try {
-      const isNeeded = (file: string): boolean => wal.isHeld(file);
-      purgeFiles({ disk, dir: walDir, suffix: ".wal", max: maxWalFiles, logger: this.#logger, isNeeded });
-      purgeFiles({ disk, dir: snapDir, suffix: ".snap", max: maxSnapFiles, logger: this.#logger });
-    } catch (error) {
-      this.#logger.warn("failed to purge files", { error: `${error}` });
-    }
+  #expiryError(sinceMs: number): EtcdError {
+    this.metrics.proposalsFailed++;
+    return this.#timeouts.errorFor(sinceMs, this.#leader);
   }
 }

@@ -37,6 +37,10 @@ export class InProcessHub {
     this.#cut.delete(id);
   }
 
+  isCut(id: bigint): boolean {
+    return this.#cut.has(id);
+  }
+
   reaches(from: bigint, to: bigint): boolean {
     return !this.#cut.has(from) && !this.#cut.has(to) && this.members.get(to)?.receiver !== undefined;
   }
@@ -58,7 +62,7 @@ export class InProcessNetwork implements Network {
     this.id = id;
   }
 
-  start(receiver: NetworkReceiver): void {
+  start(receiver: NetworkReceiver, _local?: unknown): void {
     this.receiver = receiver;
   }
 

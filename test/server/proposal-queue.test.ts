@@ -138,7 +138,7 @@ test("what waited too long is refused, and is not proposed any more", () => {
   const queue = queueOf();
   queue.add(proposalOf("old", log, 10));
   queue.add(proposalOf("new", log, 20));
-  queue.expire(15, errors.timeout);
+  queue.expire(15, () => errors.timeout);
   assert.deepEqual(log, ["old: etcdserver: request timed out"]);
   assert.equal(queue.waitingCount, 1);
   const [entry] = queue.encodeWaiting();
@@ -151,8 +151,8 @@ test("one in the log that took too long is answered once, but keeps its place", 
   queue.add(proposalOf("a", log, 10));
   queue.add(proposalOf("b", log, 20));
   queue.proposed(2, 1);
-  queue.expire(15, errors.timeout);
-  queue.expire(15, errors.timeout);
+  queue.expire(15, () => errors.timeout);
+  queue.expire(15, () => errors.timeout);
   const late = queue.take(1, 1, errors.leaderChanged)!;
   assert.equal(late.answered, true);
   late.finish(done);
@@ -171,13 +171,15 @@ test("at the end everything is refused, wherever it stands", () => {
   assert.equal(queue.pendingCount, 0);
 });
 
-test("it is full at its limit of requests, and takes more when they are in the log", () => {
+test("it is full at its limit of requests without an answer, and takes more when they have one", () => {
   const queue = queueOf();
   const request = put("a");
   const payload = PutRequest.encode(request);
   while (!queue.full) queue.add(new InternalProposal(Op.PUT, request, payload, () => {}));
   assert.equal(queue.waitingCount, 100_000);
   queue.proposed(queue.waitingCount, 1);
+  assert.equal(queue.full, true);
+  queue.take(1, 1, errors.leaderChanged);
   assert.equal(queue.full, false);
 });
 
@@ -187,6 +189,6 @@ test("it is full at its limit of bytes", () => {
   const payload = Buffer.alloc(1024 * 1024);
   while (!queue.full) queue.add(new InternalProposal(Op.PUT, request, payload, () => {}));
   assert.equal(queue.waitingCount, 512);
-  queue.expire(Number.POSITIVE_INFINITY, errors.timeout);
+  queue.expire(Number.POSITIVE_INFINITY, () => errors.timeout);
   assert.equal(queue.full, false);
 });

@@ -48,6 +48,8 @@ describe("the raft loop", () => {
           parts.node.proposeBatch(proposals.map(bytes));
           proposals = [];
         },
+        askReads() {},
+        saveSnapshot() {},
         readState() {},
         stateChanged() {},
         installSnapshot() {},

@@ -2,8 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { errors } from "../../src/server/errors.ts";
 import { type Read, ReadQueue } from "../../src/server/read-queue.ts";
+import { RequestIdGenerator } from "../../src/server/request-id.ts";
 
 const RETRY_MS = 500;
+
+const newQueue = (): ReadQueue => new ReadQueue(new RequestIdGenerator(1n, 0));
 
 function readOf(name: string, log: string[]): Read {
   return { serve: (error) => log.push(error === null ? name : `${name}: ${error}`) };
@@ -11,7 +14,7 @@ function readOf(name: string, log: string[]): Read {
 
 test("reads that wait share one round, and are served when its index is applied", () => {
   const log: string[] = [];
-  const queue = new ReadQueue();
+  const queue = newQueue();
   assert.equal(queue.startRound(0, RETRY_MS), undefined, "nobody waits");
   queue.add(readOf("a", log), 0);
   queue.add(readOf("b", log), 0);
@@ -27,7 +30,7 @@ test("reads that wait share one round, and are served when its index is applied"
 
 test("a read that arrives during a round waits for the next one", () => {
   const log: string[] = [];
-  const queue = new ReadQueue();
+  const queue = newQueue();
   queue.add(readOf("first", log), 0);
   const first = queue.startRound(0, RETRY_MS)!;
   queue.add(readOf("second", log), 1);
@@ -44,7 +47,7 @@ test("a read that arrives during a round waits for the next one", () => {
 
 test("while a confirmed round waits to be applied, the next may be asked for", () => {
   const log: string[] = [];
-  const queue = new ReadQueue();
+  const queue = newQueue();
   queue.add(readOf("first", log), 0);
   queue.confirmed(queue.startRound(0, RETRY_MS)!, 9);
   queue.add(readOf("second", log), 1);
@@ -55,17 +58,50 @@ test("while a confirmed round waits to be applied, the next may be asked for", (
   assert.deepEqual(log, ["second", "first"]);
 });
 
-test("a round without an answer is asked again under the same name", () => {
-  const queue = new ReadQueue();
-  queue.add(readOf("a", []), 0);
-  const context = queue.startRound(0, RETRY_MS)!;
-  assert.equal(queue.startRound(RETRY_MS - 1, RETRY_MS), undefined);
-  assert.deepEqual(queue.startRound(RETRY_MS, RETRY_MS), context);
+test("a round without an answer is asked again under another name, and either answer will do", () => {
+  for (const chosen of [0, 1]) {
+    const log: string[] = [];
+    const queue = newQueue();
+    queue.add(readOf("a", log), 0);
+    const first = queue.startRound(0, RETRY_MS)!;
+    assert.equal(queue.startRound(RETRY_MS - 1, RETRY_MS), undefined);
+    const second = queue.startRound(RETRY_MS, RETRY_MS)!;
+    assert.notDeepEqual(second, first);
+    const [answered, other] = chosen === 0 ? [first, second] : [second, first];
+    assert.equal(queue.confirmed(answered, 7), true);
+    assert.equal(queue.confirmed(other, 9), false, "the round has its index");
+    queue.applied(7);
+    assert.deepEqual(log, ["a"]);
+  }
+});
+
+test("a new leader ends the rounds that the old one has not answered, and no others", () => {
+  const log: string[] = [];
+  const queue = newQueue();
+  queue.add(readOf("confirmed", log), 0);
+  queue.confirmed(queue.startRound(0, RETRY_MS)!, 5);
+  queue.add(readOf("asked", log), 1);
+  const lost = queue.startRound(1, RETRY_MS)!;
+  queue.add(readOf("waiting", log), 2);
+  assert.equal(queue.leaderChanged(errors.leaderChanged), 1);
+  assert.deepEqual(log, ["asked: etcdserver: leader changed"]);
+  assert.equal(queue.confirmed(lost, 9), false);
+  queue.confirmed(queue.startRound(3, RETRY_MS)!, 6);
+  queue.applied(6);
+  assert.deepEqual(log.slice(1), ["confirmed", "waiting"]);
+});
+
+test("contexts carry the member's id, so that those of two members are never the same", () => {
+  const [one, other] = [1n, 2n].map((id) => new ReadQueue(new RequestIdGenerator(id, 0)));
+  for (const queue of [one!, other!]) queue.add(readOf("a", []), 0);
+  const context = one!.startRound(0, RETRY_MS)!;
+  assert.notDeepEqual(context, other!.startRound(0, RETRY_MS));
+  assert.equal(other!.confirmed(context, 1), false);
 });
 
 test("an answer to a question that nobody asked is ignored", () => {
   const log: string[] = [];
-  const queue = new ReadQueue();
+  const queue = newQueue();
   queue.add(readOf("a", log), 0);
   queue.startRound(0, RETRY_MS);
   queue.confirmed(Buffer.from("strange"), 1);
@@ -76,7 +112,7 @@ test("an answer to a question that nobody asked is ignored", () => {
 
 test("reads that waited too long are refused, in a round or before", () => {
   const log: string[] = [];
-  const queue = new ReadQueue();
+  const queue = newQueue();
   queue.add(readOf("asked", log), 0);
   const context = queue.startRound(0, RETRY_MS)!;
   queue.add(readOf("waiting", log), 5);
@@ -90,7 +126,7 @@ test("reads that waited too long are refused, in a round or before", () => {
 });
 
 test("it is full at its limit", () => {
-  const queue = new ReadQueue();
+  const queue = newQueue();
   const read = readOf("a", []);
   for (let i = 0; i < 100_000; i++) {
     assert.equal(queue.full, false);

@@ -1,0 +1,99 @@
+import { ConfChange, ConfChangeType } from "../proto/raftpb.ts";
+import type { Cluster } from "./cluster.ts";
+import { decodeMember, encodeMember, type Member } from "./member.ts";
+
+/**
+ * Changes of the membership as they stand in the log, in etcd's form: what kind of change raft is to make, and in the
+ * context the member that it is about, as JSON.
+ * Source: etcd `server/etcdserver/api/membership/cluster.go`.
+ */
+
+/** Why a committed change must not take effect: its place in the log decides, so all members find the same. */
+export type ConfChangeObjection =
+  | "removed"
+  | "exists"
+  | "not-found"
+  | "url-exists"
+  | "not-learner"
+  | "too-many-learners";
+
+export function additionOf(id: bigint, member: Member): ConfChange {
+  return ConfChange.create({
+    id,
+    type: member.isLearner ? ConfChangeType.ConfChangeAddLearnerNode : ConfChangeType.ConfChangeAddNode,
+    nodeId: member.id,
+    context: Buffer.from(encodeMember(member)),
+  });
+}
+
+export function removalOf(id: bigint, memberId: bigint): ConfChange {
+  return ConfChange.create({ id, type: ConfChangeType.ConfChangeRemoveNode, nodeId: memberId });
+}
+
+/** A change of its peer URLs. */
+export function updateOf(id: bigint, memberId: bigint, peerUrls: readonly string[]): ConfChange {
+  const member = { id: memberId, peerUrls, isLearner: false, name: "", clientUrls: [] };
+  return ConfChange.create({
+    id,
+    type: ConfChangeType.ConfChangeUpdateNode,
+    nodeId: memberId,
+    context: Buffer.from(encodeMember(member)),
+  });
+}
+
+/** A learner becomes a voter. */
+export function promotionOf(id: bigint, memberId: bigint): ConfChange {
+  return ConfChange.create({
+    id,
+    type: ConfChangeType.ConfChangeAddNode,
+    nodeId: memberId,
+    context: Buffer.from(`{"id":${memberId},"peerURLs":null,"isPromote":true}`),
+  });
+}
+
+export function isPromotion(change: ConfChange): boolean {
+  if (change.type !== ConfChangeType.ConfChangeAddNode && change.type !== ConfChangeType.ConfChangeAddLearnerNode) {
+    return false;
+  }
+  return (JSON.parse(Buffer.from(change.context).toString("utf8")) as { isPromote?: unknown }).isPromote === true;
+}
+
+/** What speaks against the change, now that everything before it is applied; undefined when nothing does. */
+export function objectionTo(
+  change: ConfChange,
+  cluster: Cluster,
+  maxLearners: number,
+): ConfChangeObjection | undefined {
+  const { nodeId: id, type } = change;
+  if (cluster.isRemoved(id)) return "removed";
+  const known = cluster.member(id);
+  switch (type) {
+    case ConfChangeType.ConfChangeAddNode:
+    case ConfChangeType.ConfChangeAddLearnerNode: {
+      if (isPromotion(change)) {
+        if (known === undefined) return "not-found";
+        return known.isLearner ? undefined : "not-learner";
+      }
+      if (known !== undefined) return "exists";
+      const member = decodeMember(id, Buffer.from(change.context).toString("utf8"));
+      if (hasUrlInUse(member, cluster)) return "url-exists";
+      if (!member.isLearner || type !== ConfChangeType.ConfChangeAddLearnerNode) return undefined;
+      const learners = cluster.members().filter((other) => other.isLearner).length;
+      return learners + 1 > maxLearners ? "too-many-learners" : undefined;
+    }
+    case ConfChangeType.ConfChangeRemoveNode:
+      return known === undefined ? "not-found" : undefined;
+    case ConfChangeType.ConfChangeUpdateNode: {
+      if (known === undefined) return "not-found";
+      const member = decodeMember(id, Buffer.from(change.context).toString("utf8"));
+      return hasUrlInUse(member, cluster) ? "url-exists" : undefined;
+    }
+    default:
+      throw new Error(`unknown configuration change type ${type satisfies never}`);
+  }
+}
+
+function hasUrlInUse(member: Member, cluster: Cluster): boolean {
+  const others = cluster.members().filter((other) => other.id !== member.id);
+  return others.some((other) => other.peerUrls.some((url) => member.peerUrls.includes(url)));
+}

@@ -1,0 +1,103 @@
+import type { Clock } from "../base/clock.ts";
+import { goDuration } from "../base/duration.ts";
+import type { Logger } from "../base/log.ts";
+import type { Cluster } from "../membership/cluster.ts";
+import { formatId } from "../membership/member.ts";
+import { type EtcdError, errors } from "./errors.ts";
+import type { Network } from "./network.ts";
+
+/** Hands the leadership to another member. Source: etcd `server/etcdserver/server.go`, `MoveLeader`. */
+export class LeaderTransfer {
+  readonly #cluster: Cluster;
+  readonly #network: Network;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #leader: () => bigint;
+  readonly #transfer: (target: bigint) => void;
+  readonly #tickMs: number;
+  readonly #timeoutMs: number;
+
+  constructor(options: {
+    cluster: Cluster;
+    network: Network;
+    clock: Clock;
+    logger: Logger;
+    leader: () => bigint;
+    /** Makes raft begin. */
+    transfer: (target: bigint) => void;
+    tickMs: number;
+    timeoutMs: number;
+  }) {
+    this.#cluster = options.cluster;
+    this.#network = options.network;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#leader = options.leader;
+    this.#transfer = options.transfer;
+    this.#tickMs = options.tickMs;
+    this.#timeoutMs = options.timeoutMs;
+  }
+
+  /** Resolves when the target leads, or to the error. `isCancelled` ends the wait. */
+  async moveTo(target: bigint, isCancelled: () => boolean = () => false): Promise<EtcdError | undefined> {
+    const member = this.#cluster.member(target);
+    if (member === undefined || member.isLearner) return errors.badLeaderTransferee;
+    const startMs = this.#clock.nowMs();
+    const local = formatId(this.#cluster.localId);
+    const old = formatId(this.#leader());
+    this.#logger.info("leadership transfer starting", {
+      "local-member-id": local,
+      "current-leader-member-id": old,
+      "transferee-member-id": formatId(target),
+    });
+    this.#transfer(target);
+    while (this.#leader() !== target) {
+      if (isCancelled() || this.#clock.nowMs() - startMs >= this.#timeoutMs) return errors.timeoutLeaderTransfer;
+      await new Promise<void>((resolve) => this.#clock.after(this.#tickMs, resolve));
+    }
+    this.#logger.info("leadership transfer finished", {
+      "local-member-id": local,
+      "old-leader-member-id": old,
+      "new-leader-member-id": formatId(target),
+      took: goDuration(this.#clock.nowMs() - startMs),
+    });
+    return undefined;
+  }
+
+  /** Before a leader stops: the member that has been connected longest takes over, so that there is no gap. */
+  async handOver(): Promise<void> {
+    const { localId } = this.#cluster;
+    const skipped = { "local-member-id": formatId(localId), "current-leader-member-id": formatId(this.#leader()) };
+    if (this.#leader() !== localId) {
+      this.#logger.info("skipped leadership transfer; local server is not leader", skipped);
+      return;
+    }
+    const voters = this.#cluster.votingMembers();
+    if (voters.length <= 1) {
+      this.#logger.info("skipped leadership transfer for single voting member cluster", skipped);
+      return;
+    }
+    const error = await this.#handOverTo(this.#longestConnected(voters.map(({ id }) => id)));
+    if (error === undefined) return;
+    this.#logger.warn("leadership transfer failed", {
+      "local-member-id": formatId(localId),
+      error: error.message,
+    });
+  }
+
+  async #handOverTo(target: bigint | undefined): Promise<EtcdError | undefined> {
+    return target === undefined ? errors.unhealthy : this.moveTo(target);
+  }
+
+  #longestConnected(ids: readonly bigint[]): bigint | undefined {
+    let longest: bigint | undefined;
+    let oldestMs = Number.POSITIVE_INFINITY;
+    for (const id of ids) {
+      const sinceMs = this.#network.activeSince(id);
+      if (sinceMs === undefined || sinceMs >= oldestMs) continue;
+      oldestMs = sinceMs;
+      longest = id;
+    }
+    return longest;
+  }
+}

@@ -1,0 +1,82 @@
+import type { Clock, Timer } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import { formatId } from "../membership/member.ts";
+import { Attributes, ClusterMemberAttrSetRequest } from "../proto/membershippb.ts";
+import { EtcdError } from "./errors.ts";
+import { Op, type Outcome } from "./op.ts";
+
+const RETRY_MS = 500;
+
+/** Makes a member's name and client URLs known to the cluster, through the log, and tries until that has happened. */
+export class Publisher {
+  /** Resolves when it is published: the member has a leader and can serve. */
+  readonly published: Promise<void>;
+  readonly #memberId: bigint;
+  readonly #clusterId: bigint;
+  readonly #attributes: Attributes;
+  readonly #request: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #resolve: () => void;
+  #timer: Timer | undefined;
+  #stopped = false;
+
+  constructor(options: {
+    memberId: bigint;
+    clusterId: bigint;
+    name: string;
+    clientUrls: readonly string[];
+    request: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
+    clock: Clock;
+    logger: Logger;
+  }) {
+    this.#memberId = options.memberId;
+    this.#clusterId = options.clusterId;
+    this.#attributes = Attributes.create({ name: options.name, clientUrls: [...options.clientUrls] });
+    this.#request = options.request;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    let resolve = (): void => {};
+    this.published = new Promise((r) => (resolve = r));
+    this.#resolve = resolve;
+  }
+
+  start(): void {
+    void this.#publish();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.cancel();
+  }
+
+  async #publish(): Promise<void> {
+    const request = ClusterMemberAttrSetRequest.create({
+      memberId: this.#memberId,
+      memberAttributes: this.#attributes,
+    });
+    const outcome = await this.#request(
+      Op.CLUSTER_MEMBER_ATTR_SET,
+      request,
+      ClusterMemberAttrSetRequest.encode(request),
+    );
+    if (this.#stopped) return;
+    const fields = {
+      "local-member-id": formatId(this.#memberId),
+      "local-member-attributes": `{Name:${this.#attributes.name} ClientURLs:[${this.#attributes.clientUrls.join(" ")}]}`,
+    };
+    if (outcome instanceof EtcdError) {
+      this.#logger.warn("failed to publish local member to cluster through raft", {
+        ...fields,
+        error: outcome.message,
+      });
+      this.#timer = this.#clock.after(RETRY_MS, () => void this.#publish());
+      return;
+    }
+    this.#logger.info("published local member to cluster through raft", {
+      ...fields,
+      "cluster-id": formatId(this.#clusterId),
+    });
+    this.#resolve();
+  }
+}

@@ -1,0 +1,142 @@
+import type { Logger } from "../base/log.ts";
+import type { Cluster } from "../membership/cluster.ts";
+import { encodeV2Snapshot } from "../membership/cluster.ts";
+import { formatId } from "../membership/member.ts";
+import type { Backend } from "../mvcc/backend.ts";
+import { type ConfState, Snapshot } from "../proto/raftpb.ts";
+import { Snapshot as WalSnapshot } from "../proto/walpb.ts";
+import type { MemoryStorage } from "../raft/memory-storage.ts";
+import { purgeFiles } from "../wal/purge.ts";
+import type { Snapshotter } from "../wal/snapshotter.ts";
+import type { Wal } from "../wal/wal.ts";
+import type { ServerOptions } from "./options.ts";
+
+/** The log in memory is trimmed each time this many entries were applied. */
+const TRIM_ENTRIES = 1000;
+/** Entries kept in memory when no follower could need them. */
+const SOLO_CATCH_UP_ENTRIES = 100;
+
+export interface SnapshotsOptions {
+  readonly options: Pick<
+    ServerOptions,
+    "snapshotCount" | "snapshotCatchUpEntries" | "maxSnapFiles" | "maxWalFiles" | "disk" | "onFailure"
+  >;
+  readonly memberId: bigint;
+  readonly snapshotter: Snapshotter;
+  readonly storage: MemoryStorage;
+  readonly wal: Wal;
+  readonly walDir: string;
+  readonly snapDir: string;
+  readonly cluster: Cluster;
+  readonly backend: () => Backend;
+  readonly logger: Logger;
+  readonly snapshotIndex: number;
+}
+
+/**
+ * Raft's snapshots of this member: marks that say up to where the backend is durable, so that the log before them can
+ * go. Also keeps the log in memory short, and removes files that nobody needs any more.
+ */
+export class Snapshots {
+  readonly #o: SnapshotsOptions;
+  #index: number;
+  #trimmedIndex: number;
+  #saving = false;
+  #stopped = false;
+  /** The next one does not wait for the snapshot count. */
+  #forced = false;
+
+  constructor(options: SnapshotsOptions) {
+    this.#o = options;
+    this.#index = options.snapshotIndex;
+    this.#trimmedIndex = options.snapshotIndex;
+  }
+
+  /** Saves one after the next entries that are applied. */
+  force(): void {
+    this.#forced = true;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Entries were applied: trims the log in memory, and saves a snapshot when it is due. */
+  applied(position: { index: number; term: number }, confState: ConfState, solo: boolean, keepLog: boolean): void {
+    const { index } = position;
+    if (index - this.#trimmedIndex >= TRIM_ENTRIES && !this.#saving) this.#trim(index, confState, solo, keepLog);
+    if (this.#forced || index - this.#index > this.#o.options.snapshotCount) this.#save(position, confState);
+  }
+
+  /** Makes a snapshot durable that the leader sent. The database that belongs to it is already. */
+  saveReceived(snapshot: Snapshot): void {
+    const { snapshotter, wal } = this.#o;
+    const { index = 0, term = 0, confState } = snapshot.metadata ?? {};
+    snapshotter.save(snapshot);
+    wal.saveSnapshot(WalSnapshot.create({ index, term, confState }));
+    this.#index = index;
+    this.#trimmedIndex = index;
+  }
+
+  /** The received database was installed: the log before it, and the file it came in, are not needed any more. */
+  installed(index: number): void {
+    this.#o.wal.releaseTo(index);
+    this.#o.snapshotter.releaseSnapDbs(index + 1);
+  }
+
+  purge(): void {
+    const { walDir, snapDir, wal, logger } = this.#o;
+    const { disk, maxSnapFiles, maxWalFiles } = this.#o.options;
+    try {
+      const isNeeded = (file: string): boolean => wal.isHeld(file);
+      purgeFiles({ disk, dir: walDir, suffix: ".wal", max: maxWalFiles, logger, isNeeded });
+      purgeFiles({ disk, dir: snapDir, suffix: ".snap", max: maxSnapFiles, logger });
+    } catch (error) {
+      logger.warn("failed to purge files", { error: `${error}` });
+    }
+  }
+
+  /** What is dropped from memory, raft can only make up for with a snapshot: there must be one, if only in memory. */
+  #trim(index: number, confState: ConfState, solo: boolean, keepLog: boolean): void {
+    if (keepLog) {
+      this.#o.logger.info("skip compaction since there is an inflight snapshot");
+      this.#trimmedIndex = index;
+      return;
+    }
+    const { storage, cluster } = this.#o;
+    const compactTo = index - (solo ? SOLO_CATCH_UP_ENTRIES : this.#o.options.snapshotCatchUpEntries);
+    this.#trimmedIndex = index;
+    if (compactTo <= storage.firstIndex()) return;
+    storage.createSnapshot(index, confState, encodeV2Snapshot(cluster));
+    storage.compact(compactTo);
+  }
+
+  /** Once the backend holds everything that it stands for; older log segments are then free. */
+  #save({ index, term }: { index: number; term: number }, confState: ConfState): void {
+    if (this.#saving || index <= this.#index) return;
+    this.#saving = true;
+    this.#forced = false;
+    const { snapshotter, wal, cluster, backend, logger, memberId, options } = this.#o;
+    const data = encodeV2Snapshot(cluster);
+    logger.info("triggering snapshot", {
+      "local-member-id": formatId(memberId),
+      "local-member-applied-index": index,
+      "local-member-snapshot-index": this.#index,
+      "local-member-snapshot-count": options.snapshotCount,
+    });
+    const save = (): void => {
+      this.#saving = false;
+      // A received snapshot may have overtaken it.
+      if (this.#stopped || index <= this.#index) return;
+      snapshotter.save(Snapshot.create({ data, metadata: { confState, index, term } }));
+      wal.saveSnapshot(WalSnapshot.create({ index, term, confState }));
+      wal.releaseTo(index);
+      this.#index = index;
+      logger.info("saved snapshot to disk", { "snapshot-index": index });
+    };
+    backend()
+      .commit()
+      .then(save)
+      .catch((error: unknown) => options.onFailure(error));
+  }
+}
