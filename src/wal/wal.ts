@@ -417,9 +417,14 @@ export class Wal {
       // A torn write may have left later sectors behind an unwritten first one. New records over some of them but not all
       // would make the rest look like damage.
       const end = lastNonZero(tail.file, offset);
+      if (end > offset) writeZeros(tail.file, offset, end);
+      // What a killed process wrote without syncing was read from the kernel's memory. It is built upon from now on, so a
+      // loss of power must not take it back.
+      if (this.#options.unsafeNoSync !== true || end > offset) {
+        tail.file.dataSync();
+        disk.syncDir(dir);
+      }
       if (end === offset) return undefined;
-      writeZeros(tail.file, offset, end);
-      tail.file.dataSync();
       logger.warn("cleared the rest of a torn write after the end of the WAL", { path, offset, bytes: end - offset });
       return { file: path, offset, bytes: end - offset };
     } catch (cause) {

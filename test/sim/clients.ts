@@ -78,13 +78,16 @@ export class Clients {
 
   do(step: ClientStep): void {
     if (step.kind === "moveLeader") this.#moveLeader(step.to);
-    else {
+    else if (step.kind === "progress") {
+      const live = this.watches.filter(({ isLive }) => isLive);
+      live[step.pick % live.length]?.requestProgress();
+    } else {
       const machine = this.#world.machineAt(step.target);
       if (machine !== undefined) this.#do(step, machine);
     }
   }
 
-  #do(step: Exclude<ClientStep, { kind: "moveLeader" }>, machine: SimMachine): void {
+  #do(step: Exclude<ClientStep, { kind: "moveLeader" | "progress" }>, machine: SimMachine): void {
     switch (step.kind) {
       case "put": {
         const value = step.ignore === "value" ? "" : this.#value();
@@ -270,7 +273,11 @@ export class Clients {
         });
       case "range":
         return RequestOp.create({
-          requestRange: RangeRequest.create({ key: bytes(shape.key), rangeEnd: bytes(shape.end) }),
+          requestRange: RangeRequest.create({
+            key: bytes(shape.key),
+            rangeEnd: bytes(shape.end),
+            revision: shape.back === undefined ? 0 : Math.max(1, this.#known - shape.back),
+          }),
         });
       case "txn":
         return RequestOp.create({
@@ -342,7 +349,7 @@ export class Clients {
     this.operations.push(operation);
     const name = action.kind === "other" ? action.name : action.kind;
     this.#world.trace(`operation ${operation.id}: ${name} at ${machine.name} ${describe(request)}`);
-    this.#world.side.call(machine.running, method, request, TIMEOUT_MS, (reply: Reply<R>) => {
+    this.#world.side.call(machine.service, method, request, TIMEOUT_MS, (reply: Reply<R>) => {
       operation.returned = this.#moment;
       if (reply.ok) {
         const revision = reply.response.header?.revision ?? 0;
@@ -394,11 +401,11 @@ export class Clients {
     const { side, random, trace } = this.#world;
     const machine = random.pick(this.#world.machines());
     this.#renewLater(lease, renewals);
-    if (machine.running === undefined) return;
+    if (machine.service === undefined) return;
     const invoked = this.#moment;
     const invokedMs = this.#nowMs;
     trace(`lease ${lease.id}: is renewed at ${machine.name}`);
-    const stream: ClientStream<LeaseKeepAliveRequest> = side.open(machine.running, LeaseService.LeaseKeepAlive, {
+    const stream: ClientStream<LeaseKeepAliveRequest> = side.open(machine.service, LeaseService.LeaseKeepAlive, {
       message: ({ ttl }) => {
         trace(`lease ${lease.id}: renewal answered with ${ttl}`);
         if (ttl > 0) lease.renewals.push({ invokedMs, returned: this.#moment, ttl });
@@ -411,10 +418,10 @@ export class Clients {
   }
 
   #backup(machine: SimMachine): void {
-    if (machine.running === undefined) return;
+    if (machine.service === undefined) return;
     let size = 0;
     this.#world.trace(`backup of ${machine.name} begins`);
-    const stream = this.#world.side.open(machine.running, MaintenanceService.Snapshot, {
+    const stream = this.#world.side.open(machine.service, MaintenanceService.Snapshot, {
       message: ({ blob }) => {
         size += blob.length;
       },
@@ -529,14 +536,14 @@ export class LiveWatch {
     if (this.#closed) return;
     const { side, trace } = this.#world;
     const { id, key, end, prevKv, progress, filter } = this.#settings;
-    if (machine.running === undefined) {
+    if (machine.service === undefined) {
       this.#retry();
       return;
     }
     const startRevision = this.#next;
     const serial = ++this.#streams;
     trace(`watch ${id}: opens at ${machine.name} from ${startRevision}`);
-    this.#stream = side.open(machine.running, WatchService.Watch, {
+    this.#stream = side.open(machine.service, WatchService.Watch, {
       message: (response) => {
         if (serial === this.#streams && !this.#closed) this.#receive(response, startRevision);
       },

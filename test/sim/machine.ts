@@ -2,6 +2,7 @@
  * A machine with a disk and the member that runs on it: the production server and its API, on a simulated clock, disk,
  * backend and network. It starts, crashes, loses power, stands still and comes back.
  */
+import { Access } from "../../src/api/access.ts";
 import { ClusterApi } from "../../src/api/cluster.ts";
 import { HeaderWriter } from "../../src/api/header.ts";
 import { KvApi } from "../../src/api/kv.ts";
@@ -71,6 +72,8 @@ export class SimMachine {
   /** Backends by their paths: what is committed in them survives. */
   backends = new Map<string, MemoryBackendFile>();
   running: Running | undefined;
+  /** The same once it takes clients: it knows a leader and has published itself. */
+  service: Running | undefined;
   /** How often it was started. */
   starts = 0;
   /** Members of the cluster that it starts or joins. */
@@ -110,10 +113,14 @@ export class SimMachine {
       const server = await EtcdServer.create({ ...options, network, peerClient }, parts);
       if (!process.alive) return;
       const rpc = this.#rpc(server, options);
-      this.running = { server, parts, rpc, process };
-      this.state = "serving";
+      const running = { server, parts, rpc, process };
+      this.running = running;
       world.started(this);
       server.start();
+      await server.ready;
+      if (!process.alive) return;
+      this.state = "serving";
+      this.service = running;
     })().catch((error: unknown) => this.#fail(process, error));
   }
 
@@ -159,6 +166,7 @@ export class SimMachine {
     this.disk = nextDisk();
     this.disk.capacityBytes = capacityBytes;
     this.running = undefined;
+    this.service = undefined;
     this.#process = undefined;
     this.state = "off";
     if (process !== undefined) this.#world.ended(this, process);
@@ -191,14 +199,21 @@ export class SimMachine {
   }
 
   #openBackend(process: SimProcess, options: LmdbBackendOptions): Backend {
-    let file = this.backends.get(options.path);
-    if (file === undefined) this.backends.set(options.path, (file = new MemoryBackendFile()));
+    let { path } = options;
+    const file = this.backends.get(path) ?? new MemoryBackendFile();
+    const { backends } = this;
+    backends.set(path, file);
     const backend = new MemoryBackend({
       clock: new SimClock(this.#world.scheduler, process, this.wall),
       file,
       batchIntervalMs: options.batchIntervalMs ?? 100,
       batchLimit: options.batchLimit ?? 10_000,
       commitDelayMs: () => this.#syncMs() * 2,
+      onMove: (to) => {
+        backends.delete(path);
+        backends.set(to, file);
+        path = to;
+      },
     });
     this.#open.push(backend);
     return backend;
@@ -230,12 +245,13 @@ export class SimMachine {
   #rpc(server: EtcdServer, { clock, logger }: Pick<ServerOptions, "clock" | "logger">): RpcServer {
     const rpc = new RpcServer({ ...RPC_DEFAULTS, clock, logger, onCallStart: undefined, onCallEnd: undefined });
     const header = new HeaderWriter(server);
-    new KvApi(server, header).register(rpc);
-    new WatchApi(server, 2000).register(rpc);
-    new LeaseApi(server, header).register(rpc);
-    new ClusterApi(server, header).register(rpc);
-    new MaintenanceApi(server, header).register(rpc);
-    new LockApi(server, header).register(rpc);
+    const access = new Access(server);
+    new KvApi(server, header, access).register(rpc);
+    new WatchApi(server, access, 2000).register(rpc);
+    new LeaseApi(server, header, access).register(rpc);
+    new ClusterApi(server, header, access).register(rpc);
+    new MaintenanceApi(server, header, access).register(rpc);
+    new LockApi(server, header, access).register(rpc);
     return rpc;
   }
 }

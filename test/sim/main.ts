@@ -1,56 +1,121 @@
 /**
- * `npm run sim -- [--seeds N] [--from S] [--seed X] [--trace]`: runs seeds and sums up; a failing one tells its story.
+ * Runs seeds and sums up; a failing one tells its story.
+ *
+ *   npm run sim -- [--seeds N] [--from S]     that many seeds (100) from S (1) on
+ *   npm run sim -- --seed X [--trace]         one seed; its whole trace
+ *   npm run sim -- --seed X --shrink          the fewest steps with which it still fails
+ *   npm run sim -- --bugs [--seeds N]         how soon each planted bug is found, in at most N seeds (50)
+ *
+ * --members N fixes the size of the cluster, --bug NAME plants a bug.
  */
-import { planOf } from "./plan.ts";
-import { simulate } from "./simulation.ts";
+import { BUGS, type Bug } from "./bugs.ts";
+import type { Finding } from "./checkers/history.ts";
+import { isFault, planOf } from "./plan.ts";
+import { shrink } from "./shrink.ts";
+import { type Outcome, simulate } from "./simulation.ts";
 
 const args = process.argv.slice(2);
-const option = (name: string, otherwise: number): number => {
-  const at = args.indexOf(`--${name}`);
-  return at < 0 ? otherwise : Number(args[at + 1]);
-};
-const single = args.includes("--seed");
-const from = single ? option("seed", 1) : option("from", 1);
-const seeds = single ? 1 : option("seeds", 100);
-const members = option("members", 0);
-const keepTrace = args.includes("--trace");
 
-const startMs = performance.now();
-let failures = 0;
-const total = {
-  virtualMs: 0,
-  events: 0,
-  faults: 0,
-  operations: 0,
-  acknowledged: 0,
-  unknown: 0,
-  revisions: 0,
-  watchEvents: 0,
-  messages: 0,
-  snapshots: 0,
-  restarts: 0,
-  leaders: 0,
-};
-for (let seed = from; seed < from + seeds; seed++) {
-  const plan = planOf(seed, members > 0 ? { members } : {});
-  const outcome = await simulate(plan, { keepTrace });
-  for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += outcome.counts[key];
-  if (single) {
-    for (const line of outcome.trace) console.log(line);
-    console.log(`seed ${seed}: trace ${outcome.hash}`);
-  }
-  if (outcome.findings.length === 0) continue;
-  failures++;
-  console.log(`seed ${seed} FAILED (trace ${outcome.hash}):`);
-  for (const { checker, message, moment } of outcome.findings.slice(0, 3))
-    console.log(`  #${moment} ${checker}: ${message.slice(0, 1500)}`);
+function option(name: string, otherwise: number): number {
+  const at = args.indexOf(`--${name}`);
+  const value = at < 0 ? otherwise : Number(args[at + 1]);
+  if (!Number.isInteger(value)) throw new Error(`--${name} needs a whole number`);
+  return value;
 }
-const minutes = (performance.now() - startMs) / 60_000;
-console.log(
-  `${seeds} seeds, ${failures} failed, in ${minutes.toFixed(2)} min: ${(total.virtualMs / 3_600_000).toFixed(2)} simulated hours`,
-);
-console.log(JSON.stringify(total));
-console.log(
-  `per minute: ${(total.virtualMs / 3_600_000 / minutes).toFixed(2)} simulated hours, ${Math.round(total.faults / minutes)} faults, ${Math.round(total.operations / minutes)} operations`,
-);
-process.exitCode = failures > 0 ? 1 : 0;
+
+const members = option("members", 0);
+const settings = members > 0 ? { members } : {};
+const bugAt = args.indexOf("--bug");
+const bug = bugAt < 0 ? undefined : BUGS.find(({ name }) => name === args[bugAt + 1]);
+if (bugAt >= 0 && bug === undefined) throw new Error(`--bug is one of ${BUGS.map(({ name }) => name).join(", ")}`);
+
+if (args.includes("--bugs")) await findBugs(option("seeds", 50));
+else if (args.includes("--seed")) await runOne(option("seed", 1));
+else await runMany(option("from", 1), option("seeds", 100));
+
+async function runMany(from: number, seeds: number): Promise<void> {
+  const startMs = performance.now();
+  const total: Record<string, number> = {};
+  const failed: number[] = [];
+  for (let seed = from; seed < from + seeds; seed++) {
+    const outcome = await simulate(planOf(seed, planSettings(bug)), bug === undefined ? {} : { bug });
+    for (const [what, count] of Object.entries(outcome.counts)) total[what] = (total[what] ?? 0) + count;
+    if (outcome.findings.length === 0) continue;
+    failed.push(seed);
+    process.exitCode = 1;
+    console.log(`seed ${seed} failed (trace ${outcome.hash}); npm run sim -- --seed ${seed} --shrink`);
+    printFindings(outcome.findings);
+  }
+  const minutes = (performance.now() - startMs) / 60_000;
+  const hours = total["virtualMs"]! / 3_600_000;
+  const perMinute = (count: number): string => (count / minutes).toFixed(count / minutes < 100 ? 1 : 0);
+  console.log(`${seeds} seeds, ${failed.length} failed${failed.length > 0 ? ` (${failed.join(", ")})` : ""}`);
+  console.log(`${minutes.toFixed(2)} minutes: ${hours.toFixed(2)} simulated hours`);
+  console.log(
+    Object.entries(total)
+      .map(([what, count]) => `${what} ${Math.round(count)}`)
+      .join(", "),
+  );
+  console.log(
+    `a minute: ${perMinute(hours)} simulated hours, ${perMinute(total["faults"]!)} faults, ${perMinute(total["operations"]!)} operations checked`,
+  );
+}
+
+async function runOne(seed: number): Promise<void> {
+  const plan = planOf(seed, planSettings(bug));
+  const run = bug === undefined ? {} : { bug };
+  if (!args.includes("--shrink")) {
+    const outcome = await simulate(plan, { ...run, keepTrace: args.includes("--trace") });
+    for (const line of outcome.trace) console.log(line);
+    printFindings(outcome.findings);
+    console.log(`seed ${seed}: ${outcome.findings.length} findings, trace ${outcome.hash}`);
+    process.exitCode = outcome.findings.length > 0 ? 1 : 0;
+    return;
+  }
+  const { plan: small, runs } = await shrink(plan, run, option("runs", 300));
+  const { trace, findings } = await simulate(small, { ...run, keepTrace: true });
+  for (const line of timeline(trace)) console.log(line);
+  printFindings(findings);
+  const faults = small.steps.filter(isFault).length;
+  console.log(
+    `seed ${seed}: ${plan.steps.length} steps became ${small.steps.length} (${faults} faults) in ${runs} runs; ${small.members} members`,
+  );
+  process.exitCode = 1;
+}
+
+/** What matters of a trace: steps, faults, leaders and findings, without what every member logs at its start. */
+function timeline(trace: Outcome["trace"]): string[] {
+  return trace
+    .filter((line) => !/ m\d+: (?!starts|stops|fails|is |loses|became|elected|sent)/.test(line))
+    .map((line) => line.slice(0, 400));
+}
+
+async function findBugs(seedsMax: number): Promise<void> {
+  for (const each of BUGS) {
+    if (bug !== undefined && each !== bug) continue;
+    const startMs = performance.now();
+    let found: { seed: number; first: Finding } | undefined;
+    for (let seed = 1; seed <= seedsMax && found === undefined; seed++) {
+      const { findings } = await simulate(planOf(seed, planSettings(each)), { bug: each });
+      if (findings[0] !== undefined) found = { seed, first: findings[0] };
+    }
+    const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
+    if (found === undefined) {
+      console.log(`${each.name}: NOT FOUND in ${seedsMax} seeds, ${seconds} s`);
+      process.exitCode = 1;
+    } else
+      console.log(
+        `${each.name}: seed ${found.seed}, ${seconds} s, ${found.first.checker}: ${found.first.message.split("\n")[0]!.slice(0, 160)}`,
+      );
+  }
+}
+
+function planSettings(each: Bug | undefined): Parameters<typeof planOf>[1] {
+  return { ...each?.settings, ...settings };
+}
+
+function printFindings(findings: readonly Finding[]): void {
+  for (const { checker, message, moment } of findings.slice(0, 5)) {
+    console.log(`  #${moment} ${checker}: ${message.slice(0, 2000)}`);
+  }
+}

@@ -2,7 +2,7 @@
  * The network between the simulated machines: messages take their time, overtake each other, come twice or not at all,
  * and links are cut in one direction or both. Messages travel encoded, as on a wire.
  */
-import { Message } from "../../src/proto/raftpb.ts";
+import { Message, MessageType } from "../../src/proto/raftpb.ts";
 import type { DatabaseImage, DatabaseSink, Network, NetworkReceiver, PeerAddress } from "../../src/server/network.ts";
 import type { SimRandom } from "./random.ts";
 import type { Scheduler, SimProcess } from "./scheduler.ts";
@@ -105,7 +105,8 @@ export class SimNetwork {
     }
     const bytes = Message.encode(message);
     this.#carry(from, message.to, target, bytes);
-    if (!this.#random.chance(this.weather.duplication)) return;
+    // A connection delivers once. Raft bears it otherwise, but a forwarded proposal would be proposed twice, as in etcd.
+    if (message.type === MessageType.MsgProp || !this.#random.chance(this.weather.duplication)) return;
     this.counts.duplicated++;
     this.#carry(from, message.to, target, bytes);
   }

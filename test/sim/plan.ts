@@ -66,6 +66,7 @@ export type ClientStep =
   | { readonly kind: "defragment"; readonly target: Target }
   | { readonly kind: "backup"; readonly target: Target }
   | { readonly kind: "status"; readonly target: Target }
+  | { readonly kind: "progress"; readonly pick: number }
   | { readonly kind: "moveLeader"; readonly to: number };
 
 export type FaultStep =
@@ -114,7 +115,7 @@ export interface CompareShape {
 export type OpShape =
   | { readonly kind: "put"; readonly key: string; readonly prevKv: boolean; readonly lease: number | undefined }
   | { readonly kind: "delete"; readonly key: string; readonly end: string; readonly prevKv: boolean }
-  | { readonly kind: "range"; readonly key: string; readonly end: string }
+  | { readonly kind: "range"; readonly key: string; readonly end: string; readonly back: number | undefined }
   | {
       readonly kind: "txn";
       readonly compares: readonly CompareShape[];
@@ -233,7 +234,8 @@ class StepMaker {
         kind: "watch",
         target,
         ...this.#span(),
-        back: random.chance(0.5) ? random.below(30) : undefined,
+        // A negative one is a revision that is yet to come.
+        back: random.chance(0.6) ? random.below(35) - 5 : undefined,
         prevKv: random.chance(0.4),
         progress: random.chance(0.5),
         filter: random.pick(["", "", "", "put", "delete"] as const),
@@ -247,7 +249,7 @@ class StepMaker {
     if (dice < 96) return { kind: "defragment", target };
     if (dice < 97) return { kind: "backup", target };
     if (dice < 98) return { kind: "moveLeader", to: random.below(this.#members) };
-    return { kind: "status", target };
+    return random.chance(0.5) ? { kind: "status", target } : { kind: "progress", pick: random.below(1e6) };
   }
 
   faultStep(): FaultStep {
@@ -325,7 +327,8 @@ class StepMaker {
         if (dice < 5)
           return { kind: "put" as const, key: take(), prevKv: random.chance(0.3), lease: this.#maybeLease() };
         if (dice < 7) return { kind: "delete" as const, key: take(), end: "", prevKv: random.chance(0.5) };
-        if (dice < 9 || level === 0) return { kind: "range" as const, ...this.#span() };
+        if (dice < 9 || level === 0)
+          return { kind: "range" as const, ...this.#span(), back: random.chance(0.2) ? random.below(20) : undefined };
         return {
           kind: "txn" as const,
           compares: this.#compares(),

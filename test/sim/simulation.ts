@@ -4,6 +4,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import type { ServerOptions } from "../../src/server/options.ts";
+import type { Bug } from "./bugs.ts";
 import type { Finding } from "./checkers/history.ts";
 import { checkLeases } from "./checkers/lease.ts";
 import { checkLinearizability } from "./checkers/linearizability.ts";
@@ -45,7 +46,7 @@ export interface Outcome {
 export interface RunSettings {
   readonly keepTrace?: boolean;
   /** Breaks something on purpose, to see whether it is found. */
-  readonly plant?: (simulation: Simulation) => void;
+  readonly bug?: Bug;
 }
 
 /** Virtual time that the cluster has to come to rest after its troubles ended. */
@@ -61,12 +62,14 @@ const FINDINGS_MAX = 5;
 
 export async function simulate(plan: Plan, settings: RunSettings = {}): Promise<Outcome> {
   const simulation = new Simulation(plan, settings);
+  const undo = settings.bug?.plant(simulation);
   const unhandled = (error: unknown): void => simulation.unhandled(error);
   process.on("unhandledRejection", unhandled);
   process.on("uncaughtException", unhandled);
   try {
     return await simulation.run();
   } finally {
+    undo?.();
     process.off("unhandledRejection", unhandled);
     process.off("uncaughtException", unhandled);
   }
@@ -116,7 +119,6 @@ export class Simulation implements MachineWorld {
     for (let i = 0; i < plan.members; i++) this.#machines.push(new SimMachine(`m${i}`, this));
     const cluster = new Map(this.#machines.map(({ name, url }) => [name, [url]]));
     for (const machine of this.#machines) machine.initialCluster = cluster;
-    settings.plant?.(this);
   }
 
   trace(line: string): void {

@@ -208,3 +208,17 @@ function hasCause(error: unknown, type: typeof PowerLoss): boolean {
   for (let at = error; at instanceof Error; at = at.cause) if (at instanceof type) return true;
   return false;
 }
+
+test("what a killed process had written but not synced is durable once the log was opened again", () => {
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    const disk = new SimDisk();
+    const wal = createWal(disk);
+    wal.append(HardState.create({ term: 1, commit: 0 }), entries(1, 5));
+    wal.sync();
+    wal.append(HardState.create({ term: 1, commit: 5 }), entries(6, 20));
+    const killed = disk.kill();
+    assert.equal(recoverWal(killed).content.entries.length, 20);
+    const { entries: kept } = recoverWal(killed.crash(seeded(seed))).content;
+    assert.equal(kept.length, 20, `seed ${seed}`);
+  }
+});

@@ -82,9 +82,12 @@ function checkWatch(
   const last = revisions.at(-1)?.revision ?? 1;
   /** The first revision that it has not had. */
   let next = 0;
+  /** Where the present stream began. */
+  let from = 0;
   for (const step of watch.steps) {
     switch (step.kind) {
       case "created":
+        from = step.startRevision;
         if (next === 0) next = step.startRevision > 0 ? step.startRevision : step.revision + 1;
         break;
       case "events": {
@@ -114,6 +117,9 @@ function checkWatch(
         const missed = expected(next, Math.min(step.revision, last));
         if (missed.length > 0) {
           report(`told of progress to ${step.revision}, but it lacks ${showEvents(missed)}`, step.moment);
+        }
+        if (step.revision < from) {
+          report(`told of progress to ${step.revision} before its start at ${from}`, step.moment);
         }
         if (step.revision > last)
           report(`told of progress to revision ${step.revision}, which no member has`, step.moment);

@@ -1,0 +1,339 @@
+/**
+ * Bugs, planted on purpose to see that the simulator finds them. Each is put in through a seam or over a method of the
+ * running server and taken out again after the run; the server's own code knows nothing of it.
+ */
+import { Lessor } from "../../src/lease/lessor.ts";
+import { type BackendSnapshot, metaKeys } from "../../src/mvcc/backend.ts";
+import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
+import { MvccStore } from "../../src/mvcc/store.ts";
+import type { ChangeListener } from "../../src/mvcc/types.ts";
+import { WatchHub } from "../../src/mvcc/watch-hub.ts";
+import { RawNode } from "../../src/raft/rawnode.ts";
+import { EtcdServer } from "../../src/server/server.ts";
+import { Wal } from "../../src/wal/wal.ts";
+import type { PlanSettings } from "./plan.ts";
+import type { Simulation } from "./simulation.ts";
+
+export interface Bug {
+  readonly name: string;
+  /** What is broken; with the number of etcd's issue where it is one of those. */
+  readonly about: string;
+  readonly settings?: PlanSettings;
+  /** Puts the bug in; the function that it returns takes it out. */
+  plant(simulation: Simulation): () => void;
+}
+
+/** Replaces a method; returns what undoes it. */
+function replace<T extends object, K extends keyof T>(target: T, name: K, make: (original: T[K]) => T[K]): () => void {
+  const original = target[name];
+  target[name] = make(original);
+  return () => {
+    target[name] = original;
+  };
+}
+
+const nothingToUndo = (): void => {};
+
+export const BUGS: readonly Bug[] = [
+  {
+    name: "sync-skipped",
+    about: "the log is not synced before it is acknowledged (14370: a single member loses a write in a crash)",
+    plant(simulation) {
+      simulation.onStarting = ({ disk }) => {
+        disk.syncLies = true;
+      };
+      return nothingToUndo;
+    },
+  },
+  {
+    name: "single-sync-skipped",
+    about: "the same with a single member, as it was found in etcd (14370)",
+    settings: { members: 1 },
+    plant(simulation) {
+      simulation.onStarting = ({ disk }) => {
+        disk.syncLies = true;
+      };
+      return nothingToUndo;
+    },
+  },
+  {
+    name: "vote-not-persisted",
+    about: "a member forgets in a crash whom it voted for",
+    plant: () =>
+      replace(
+        Wal.prototype,
+        "append",
+        (original) =>
+          function (this: Wal, state, entries) {
+            original.call(this, state === undefined ? undefined : { ...state, vote: 0n }, entries);
+          },
+      ),
+  },
+  {
+    name: "term-not-persisted",
+    about: "a member forgets in a crash which term it was in",
+    plant: () =>
+      replace(
+        Wal.prototype,
+        "append",
+        (original) =>
+          function (this: Wal, state, entries) {
+            original.call(this, state === undefined ? undefined : { ...state, term: 1, vote: 0n }, entries);
+          },
+      ),
+  },
+  {
+    name: "read-without-quorum",
+    about:
+      "a leader answers linearizable reads without asking whether it still leads (20418: stale reads after a pause)",
+    plant: () =>
+      replace(
+        RawNode.prototype,
+        "readIndex",
+        (original) =>
+          function (this: RawNode, context) {
+            if (!this.isLeader) original.call(this, context);
+            else this.raft.readStates.push({ index: this.committed, requestCtx: context });
+          },
+      ),
+  },
+  {
+    name: "read-local",
+    about: "every read is served from what the member has",
+    plant: () =>
+      replace(EtcdServer.prototype, "read", () => (read) => {
+        read.serve(null);
+      }),
+  },
+  {
+    name: "apply-twice",
+    about: "a batch of the backend can lack the index of what it holds (13766: applied again after a crash)",
+    plant: () =>
+      replace(
+        MemoryBackend.prototype,
+        "setPreCommitHook",
+        (original) =>
+          function (this: MemoryBackend, hook) {
+            let commits = 0;
+            original.call(this, () => {
+              if (++commits % 2 === 0) hook();
+            });
+          },
+      ),
+  },
+  {
+    name: "index-before-state",
+    about: "the backend is ahead with its index of what it holds: entries are never applied after a crash",
+    plant: () =>
+      replace(
+        MemoryBackend.prototype,
+        "put",
+        (original) =>
+          function (this: MemoryBackend, bucket, key, value) {
+            if (bucket !== "meta" || !Buffer.from(key).equals(metaKeys.consistentIndex)) {
+              original.call(this, bucket, key, value);
+              return;
+            }
+            const index = Buffer.from(value);
+            index.writeBigUInt64BE(index.readBigUInt64BE() + 1n);
+            original.call(this, bucket, key, index);
+          },
+      ),
+  },
+  {
+    name: "defragment-without-index",
+    about: "defragmentation commits without the index of what it holds (14685)",
+    plant() {
+      let inDefragment = false;
+      const hooks = replace(
+        MemoryBackend.prototype,
+        "setPreCommitHook",
+        (original) =>
+          function (this: MemoryBackend, hook) {
+            original.call(this, () => {
+              if (!inDefragment) hook();
+            });
+          },
+      );
+      const defragment = replace(
+        MemoryBackend.prototype,
+        "defragment",
+        (original) =>
+          function (this: MemoryBackend) {
+            inDefragment = true;
+            const done = original.call(this);
+            inDefragment = false;
+            return done;
+          },
+      );
+      return () => {
+        hooks();
+        defragment();
+      };
+    },
+  },
+  {
+    name: "progress-ahead",
+    about: "a watch is told of progress that its stream has not made (15220)",
+    plant: () =>
+      replace(
+        WatchHub.prototype,
+        "progressOf",
+        () =>
+          function (this: WatchHub) {
+            return this.revision;
+          },
+      ),
+  },
+  {
+    name: "progress-of-the-future",
+    about: "a watch on a future revision is told of progress before it (20221)",
+    plant: () =>
+      replace(
+        WatchHub.prototype,
+        "progressOf",
+        (original) =>
+          function (this: WatchHub, watcher) {
+            return original.call(this, { ...watcher, startRevision: 0 } as typeof watcher);
+          },
+      ),
+  },
+  {
+    name: "watch-future-as-past",
+    about: "a watch on a future revision gets events from before it (20221)",
+    plant: () =>
+      replace(
+        WatchHub.prototype,
+        "add",
+        (original) =>
+          function (this: WatchHub, watcher) {
+            if (watcher.startRevision > this.revision) watcher.minRevision = this.revision;
+            original.call(this, watcher);
+          },
+      ),
+  },
+  {
+    name: "event-twice",
+    about: "a transaction's events are handed out twice (17247)",
+    plant: () =>
+      listening((listener) => (revision, changes) => {
+        listener(revision, changes);
+        if (changes.length > 1 && revision % 7 === 0) listener(revision, changes);
+      }),
+  },
+  {
+    name: "event-lost",
+    about: "now and then a transaction's last event is not handed out",
+    plant: () =>
+      listening((listener) => (revision, changes) => {
+        listener(revision, changes.length > 1 && revision % 5 === 0 ? changes.slice(0, -1) : changes);
+      }),
+  },
+  {
+    name: "event-lost-when-full",
+    about: "what a full stream does not take is dropped instead of kept (17529)",
+    plant: () =>
+      replace(
+        WatchHub.prototype,
+        "newStream",
+        (original) =>
+          function (this: WatchHub, sink) {
+            return original.call(this, {
+              deliver: (watch, batch) => sink.deliver(watch, batch) || true,
+              deliverCompacted: (watch, revision) => sink.deliverCompacted(watch, revision),
+              deliverProgress: (id, revision) => sink.deliverProgress(id, revision),
+            });
+          },
+      ),
+  },
+  {
+    name: "restore-unnoticed",
+    about: "watches do not notice that the store was replaced by a snapshot (15271)",
+    plant: () => replace(MvccStore.prototype, "setRestoreListener", () => () => {}),
+  },
+  {
+    name: "compaction-forgets-revision",
+    about: "a store whose last revisions were compacted away starts with an older one (17780)",
+    plant: () =>
+      replace(
+        MemoryBackend.prototype,
+        "get",
+        (original) =>
+          function (this: MemoryBackend, bucket, key) {
+            const name = Buffer.from(key);
+            const isCompaction = name.equals(metaKeys.scheduledCompact) || name.equals(metaKeys.finishedCompact);
+            return bucket === "meta" && isCompaction ? undefined : original.call(this, bucket, key);
+          },
+      ),
+  },
+  {
+    name: "compaction-drops-tombstone",
+    about: "a deletion at the very revision of a compaction is gone for watches from there (18089, 19179)",
+    plant: () =>
+      replace(
+        MvccStore.prototype,
+        "compact",
+        (original) =>
+          async function (this: MvccStore, revision) {
+            await original.call(this, revision);
+            const gone: number[] = [];
+            this.forEachRevision(revision, revision + 1, (_main, sub, tombstone) => {
+              if (tombstone) gone.push(sub);
+              return true;
+            });
+            for (const sub of gone) this.backend.deleteRevision(revision, sub, true);
+          },
+      ),
+  },
+  {
+    name: "lease-early",
+    about: "a new leader counts the time of leases from before it led",
+    plant: () =>
+      replace(
+        Lessor.prototype,
+        "promote",
+        (original) =>
+          function (this: Lessor) {
+            original.call(this, -1500);
+          },
+      ),
+  },
+  {
+    name: "lease-never",
+    about: "expired leases are not revoked by a leader that was elected",
+    plant: () => replace(Lessor.prototype, "expired", () => () => []),
+  },
+  {
+    name: "snapshot-torn",
+    about: "a snapshot of the backend misses the newest rows",
+    plant: () =>
+      replace(
+        MemoryBackend.prototype,
+        "snapshot",
+        (original) =>
+          async function (this: MemoryBackend): Promise<BackendSnapshot> {
+            const snapshot = await original.call(this);
+            return Object.assign(Object.create(snapshot) as BackendSnapshot, {
+              buckets: () => snapshot.buckets(),
+              entries: (bucket: Parameters<BackendSnapshot["entries"]>[0], size?: number) => {
+                const chunks = [...snapshot.entries(bucket, size)];
+                return (bucket === "key" ? chunks.map((chunk) => chunk.slice(0, -1)) : chunks)[Symbol.iterator]();
+              },
+              forEachRevision: snapshot.forEachRevision.bind(snapshot),
+              close: () => snapshot.close(),
+            });
+          },
+      ),
+  },
+];
+
+function listening(wrap: (listener: ChangeListener) => ChangeListener): () => void {
+  return replace(
+    MvccStore.prototype,
+    "setChangeListener",
+    (original) =>
+      function (this: MvccStore, listener) {
+        original.call(this, listener === null ? null : wrap(listener));
+      },
+  );
+}
