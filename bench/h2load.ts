@@ -24,13 +24,21 @@ export interface H2loadCase<I, O> {
   readonly writes: boolean;
 }
 
-/** Requests a second from one run, and p50 and p99 from a second, shorter one that logs every request. */
-export async function h2load<I, O>(server: Server, settings: Settings, load: H2loadCase<I, O>): Promise<Measurement[]> {
-  const rate = await timed(server, settings, load, settings.seconds, undefined);
-  const logFile = join(settings.scratchDir, "h2load.log");
-  rmSync(logFile, { force: true });
-  await timed(server, settings, load, Math.min(2, settings.seconds), logFile);
-  const [p50, p99] = quantiles(logFile);
+/**
+ * Requests a second from one run, and p50 and p99 from a second, shorter one that logs every request. With several
+ * servers, the members of one cluster, the connections are spread over them, by one h2load for each at the same time.
+ */
+export async function h2load<I, O>(
+  servers: Server | readonly Server[],
+  settings: Settings,
+  load: H2loadCase<I, O>,
+): Promise<Measurement[]> {
+  const targets = [servers].flat();
+  const rate = await timed(targets, settings, load, settings.seconds, []);
+  const logFiles = targets.map((_, i) => join(settings.scratchDir, `h2load-${i}.log`));
+  for (const logFile of logFiles) rmSync(logFile, { force: true });
+  await timed(targets, settings, load, Math.min(2, settings.seconds), logFiles);
+  const [p50, p99] = quantiles(logFiles);
   return [
     { name: load.name, unit: "req/s", better: "higher", value: rate },
     { name: `${load.name} p50`, unit: "ms", better: "lower", value: p50 },
@@ -39,15 +47,42 @@ export async function h2load<I, O>(server: Server, settings: Settings, load: H2l
 }
 
 async function timed<I, O>(
-  server: Server,
+  servers: readonly Server[],
   settings: Settings,
   load: H2loadCase<I, O>,
   seconds: number,
-  logFile: string | undefined,
+  logFiles: readonly string[],
 ): Promise<number> {
   const body = join(settings.scratchDir, "body");
   writeFileSync(body, framed(load.method.request.encode(load.request)));
-  const before = await revision(server);
+  const before = await revision(servers[0]!);
+  const runs = servers.map((server, i) => {
+    const connections = Math.floor((load.connections + i) / servers.length);
+    return generate(server, settings, { ...load, connections }, body, seconds, logFiles[i]);
+  });
+  const results = await Promise.all(runs);
+  const succeeded = results.reduce((sum, result) => sum + result.succeeded, 0);
+  const grown = (await revision(servers[0]!)) - before;
+  if (load.writes && grown < succeeded) {
+    throw new Error(`${load.name}: ${succeeded} requests succeeded, but the revision grew by ${grown}`);
+  }
+  for (const [i, result] of results.entries()) await checkAnswers(servers[i]!, load, result);
+  return succeeded / seconds;
+}
+
+interface Answers {
+  readonly succeeded: number;
+  readonly dataBytes: number;
+}
+
+async function generate<I, O>(
+  server: Server,
+  settings: Settings,
+  load: H2loadCase<I, O>,
+  body: string,
+  seconds: number,
+  logFile: string | undefined,
+): Promise<Answers> {
   const result = await run(
     "h2load",
     [
@@ -66,27 +101,18 @@ async function timed<I, O>(
   if (result.code !== 0 || !(succeeded > 0) || failed !== 0) {
     throw new Error(`h2load on ${load.name} against ${server.program.file} failed: ${output}${result.stderr}`);
   }
-  await check(server, load, succeeded, number(/\((\d+)\) data/), before);
-  return succeeded / seconds;
+  return { succeeded, dataBytes: number(/\((\d+)\) data/) };
 }
 
 /** Throws when the requests were not all answered as one sent by a plain client is. */
-async function check<I, O>(
-  server: Server,
-  load: H2loadCase<I, O>,
-  succeeded: number,
-  dataBytes: number,
-  revisionBefore: number,
-): Promise<void> {
-  const grown = (await revision(server)) - revisionBefore;
-  if (load.writes && grown < succeeded) {
-    throw new Error(`${load.name}: ${succeeded} requests succeeded, but the revision grew by ${grown}`);
-  }
+async function checkAnswers<I, O>(server: Server, load: H2loadCase<I, O>, answers: Answers): Promise<void> {
   const answer = await server.client.unary(load.method, load.request as Partial<I>);
   const size = 5 + load.method.response.encode(answer).length;
   // The revision in the header is a varint, which was up to four bytes shorter at the begin of the run.
-  if (!(dataBytes >= succeeded * (size - 4))) {
-    throw new Error(`${load.name}: ${succeeded} answers of ${size} bytes cannot fit into the ${dataBytes} that came`);
+  if (!(answers.dataBytes >= answers.succeeded * (size - 4))) {
+    throw new Error(
+      `${load.name}: ${answers.succeeded} answers of ${size} bytes cannot fit into the ${answers.dataBytes} that came`,
+    );
   }
 }
 
@@ -95,11 +121,13 @@ async function revision(server: Server): Promise<number> {
   return header!.revision;
 }
 
-function quantiles(logFile: string): [number, number] {
+function quantiles(logFiles: readonly string[]): [number, number] {
   const micros: number[] = [];
-  for (const line of readFileSync(logFile, "utf8").split("\n")) {
-    const [, status, time] = line.split("\t");
-    if (status === "200") micros.push(Number(time));
+  for (const logFile of logFiles) {
+    for (const line of readFileSync(logFile, "utf8").split("\n")) {
+      const [, status, time] = line.split("\t");
+      if (status === "200") micros.push(Number(time));
+    }
   }
   micros.sort((a, b) => a - b);
   const at = (p: number) => (micros[Math.floor((micros.length - 1) * p)] ?? Number.NaN) / 1000;

@@ -11,15 +11,32 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { MaintenanceService } from "../src/proto/etcdserverpb.ts";
+import { startCluster } from "../test/harness/cluster.ts";
 import { findProgram, ourEtcd, type Program, stockEtcd } from "../test/harness/programs.ts";
-import { startServer } from "../test/harness/server.ts";
+import { type Server, startServer } from "../test/harness/server.ts";
 import { machine, Report, type Side } from "./report.ts";
 import type { Settings, Suite } from "./suite.ts";
+import { cluster, clusterTls, failover, idle, idleTls } from "./suites/cluster.ts";
 import { keys, lease, txn, watch } from "./suites/keys.ts";
 import { large, list, put, range } from "./suites/kv.ts";
 import { scale } from "./suites/scale.ts";
 
-const suites: readonly Suite[] = [put, range, keys, txn, list, large, watch, lease, scale];
+const suites: readonly Suite[] = [
+  put,
+  range,
+  keys,
+  txn,
+  list,
+  large,
+  watch,
+  lease,
+  scale,
+  cluster,
+  clusterTls,
+  idle,
+  idleTls,
+  failover,
+];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -37,7 +54,7 @@ const { values, positionals } = parseArgs({
 });
 
 function usage(problem: string): never {
-  const names = suites.map(({ name, what }) => `  ${name.padEnd(8)} ${what}`).join("\n");
+  const names = suites.map(({ name, what }) => `  ${name.padEnd(11)} ${what}`).join("\n");
   process.stderr.write(
     `${problem}
 usage: npm run bench -- [suite …] [--seconds 5] [--warm-up 2] [--rounds 3] [--keys 1000000]
@@ -71,17 +88,31 @@ const report = new Report();
 const versions: Partial<Record<Side, string>> = {};
 
 async function measure(suite: Suite, side: Side): Promise<void> {
-  const server = await startServer(sides[side], {
-    args: suite.serverArgs,
-    tempDir: scratchDir,
-    startTimeoutMs: 60_000,
-  });
-  try {
-    versions[side] ??= (await server.client.unary(MaintenanceService.Status, {})).version;
-    report.add(suite.name, side, await suite.run(server, settings));
-  } finally {
-    await server.close();
+  const options = { args: suite.serverArgs, tempDir: scratchDir };
+  if ("run" in suite) {
+    const server = await startServer(sides[side], { ...options, startTimeoutMs: 60_000 });
+    try {
+      await version(side, server);
+      report.add(suite.name, side, await suite.run(server, settings));
+    } finally {
+      await server.close();
+    }
+    return;
   }
+  const member = { kind: side, program: sides[side] };
+  // h2load has no certificate to show to the members, only they to each other.
+  const tls = suite.tls && { clientCertificates: false };
+  const cluster = await startCluster({ ...options, members: [member, member, member], tls });
+  try {
+    await version(side, cluster.all[0]!);
+    report.add(suite.name, side, await suite.runCluster(cluster, settings));
+  } finally {
+    await cluster.close();
+  }
+}
+
+async function version(side: Side, server: Server): Promise<void> {
+  versions[side] ??= (await server.client.unary(MaintenanceService.Status, {})).version;
 }
 
 for (const suite of chosen) {

@@ -1,3 +1,4 @@
+import type { Cluster } from "../test/harness/cluster.ts";
 import type { Server } from "../test/harness/server.ts";
 
 export interface Settings {
@@ -18,12 +19,23 @@ export interface Measurement {
   readonly value: number;
 }
 
-/** A group of measurements that share one fresh server. */
-export interface Suite {
+interface About {
   readonly name: string;
   /** What is measured, for the person who reads the table. */
   readonly what: string;
   /** Further flags, for both servers. */
   readonly serverArgs: readonly string[];
+}
+
+/** A group of measurements that share one fresh server. */
+export interface ServerSuite extends About {
   run(server: Server, settings: Settings): Promise<Measurement[]>;
 }
+
+/** The same for a fresh cluster of three members. */
+export interface ClusterSuite extends About {
+  readonly tls: boolean;
+  runCluster(cluster: Cluster, settings: Settings): Promise<Measurement[]>;
+}
+
+export type Suite = ServerSuite | ClusterSuite;

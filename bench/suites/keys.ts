@@ -5,7 +5,7 @@
 
 import type { Server } from "../../test/harness/server.ts";
 import { generate, measurements } from "../generator.ts";
-import type { Measurement, Settings, Suite } from "../suite.ts";
+import type { Measurement, ServerSuite, Settings } from "../suite.ts";
 
 const KEYS = 100_000;
 
@@ -16,7 +16,7 @@ const bounds = (server: Server, settings: Settings) => ({
 });
 const patience = (settings: Settings) => settings.seconds + settings.warmUpSeconds + 90;
 
-export const keys: Suite = {
+export const keys: ServerSuite = {
   name: "keys",
   what: `Put and Range over ${KEYS} random keys, 256 bytes`,
   serverArgs: [],
@@ -38,7 +38,7 @@ export const keys: Suite = {
   },
 };
 
-export const txn: Suite = {
+export const txn: ServerSuite = {
   name: "txn",
   what: "Txn as Kubernetes updates an object: mod revision equal, put 1 KiB, else range",
   serverArgs: [],
@@ -56,7 +56,7 @@ export const txn: Suite = {
   },
 };
 
-export const watch: Suite = {
+export const watch: ServerSuite = {
   name: "watch",
   what: "Events delivered to watchers of one prefix, 8 puts of 128 bytes under way",
   serverArgs: [],
@@ -78,7 +78,7 @@ export const watch: Suite = {
   },
 };
 
-export const lease: Suite = {
+export const lease: ServerSuite = {
   name: "lease",
   what: "Keep-alives of 1000 leases, 10 streams with 10 under way each",
   serverArgs: [],

@@ -6,7 +6,7 @@
  */
 import { KVService, PutRequest, RangeRequest } from "../../src/proto/etcdserverpb.ts";
 import { h2load } from "../h2load.ts";
-import type { Measurement, Suite } from "../suite.ts";
+import type { Measurement, ServerSuite } from "../suite.ts";
 
 const shapes = [
   [1, 1],
@@ -16,7 +16,7 @@ const shapes = [
 
 const key = Buffer.from("/bench/key");
 
-export const put: Suite = {
+export const put: ServerSuite = {
   name: "put",
   what: "Put of one key, 256 bytes, h2load",
   serverArgs: [],
@@ -40,7 +40,7 @@ export const put: Suite = {
   },
 };
 
-export const range: Suite = {
+export const range: ServerSuite = {
   name: "range",
   what: "Range of one key, 256 bytes, linearizable and serializable, h2load",
   serverArgs: [],
@@ -62,7 +62,7 @@ export const range: Suite = {
 /** Kubernetes lists in pages of 500 objects. */
 const LIST_LIMIT = 500;
 
-export const list: Suite = {
+export const list: ServerSuite = {
   name: "list",
   what: "Range of 500 keys with 1 KiB each out of 2000, h2load",
   serverArgs: [],
@@ -81,7 +81,7 @@ export const list: Suite = {
   },
 };
 
-export const large: Suite = {
+export const large: ServerSuite = {
   name: "large",
   what: "Put and Range of one large value, h2load",
   serverArgs: ["--quota-backend-bytes", String(8 * 2 ** 30)],

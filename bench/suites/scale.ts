@@ -8,11 +8,11 @@
 import { readFileSync } from "node:fs";
 import { KVService } from "../../src/proto/etcdserverpb.ts";
 import { generate } from "../generator.ts";
-import type { Measurement, Suite } from "../suite.ts";
+import type { Measurement, ServerSuite } from "../suite.ts";
 
 const OPS_PER_TXN = 100;
 
-export const scale: Suite = {
+export const scale: ServerSuite = {
   name: "scale",
   what: "1,000,000 keys with 256 bytes each (--keys): fill, memory, restart",
   serverArgs: ["--quota-backend-bytes", String(8 * 2 ** 30)],

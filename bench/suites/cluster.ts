@@ -1,0 +1,142 @@
+/**
+ * Three members: Put and linearizable Range spread over all of them and at the leader alone, with and without TLS; what
+ * an idle cluster takes; how long nobody leads after the leader was killed.
+ *
+ * All three share the machine with the load generator, so a request costs it three logs and, away from the leader, a hop.
+ */
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { KVService, MaintenanceService, PutRequest, RangeRequest } from "../../src/proto/etcdserverpb.ts";
+import type { Cluster, Member } from "../../test/harness/cluster.ts";
+import { waitFor } from "../../test/harness/wait.ts";
+import { h2load } from "../h2load.ts";
+import type { ClusterSuite, Measurement, Settings } from "../suite.ts";
+
+const key = Buffer.from("/bench/key");
+const value = Buffer.alloc(256, "v");
+
+const shapes = [
+  [10, 10],
+  [100, 10],
+] as const;
+
+const throughput = (name: string, what: string, tls: boolean): ClusterSuite => ({
+  name,
+  what: `three members${tls ? " with TLS" : ""}: ${what}`,
+  serverArgs: [],
+  tls,
+  async runCluster(cluster, settings) {
+    const leader = await cluster.leader();
+    await leader.client.unary(KVService.Put, { key, value });
+    const out: Measurement[] = [];
+    for (const [where, targets] of [
+      ["all members", cluster.all],
+      ["leader", [leader]],
+    ] as const) {
+      for (const [connections, streams] of shapes) {
+        const shape = { connections, streams };
+        const label = `${connections}×${streams}, ${where}${tls ? ", TLS" : ""}`;
+        const put = { name: `put ${label}`, method: KVService.Put, request: PutRequest.create({ key, value }) };
+        out.push(...(await h2load(targets, settings, { ...put, ...shape, writes: true })));
+        const range = { name: `range ${label}`, method: KVService.Range, request: RangeRequest.create({ key }) };
+        out.push(...(await h2load(targets, settings, { ...range, ...shape, writes: false })));
+      }
+    }
+    if ((await cluster.leader()) !== leader) throw new Error("the leader changed while it was measured");
+    await cluster.settled();
+    return out;
+  },
+});
+
+const load = "Put and linearizable Range of one key, 256 bytes, h2load";
+export const cluster = throughput("cluster", load, false);
+export const clusterTls = throughput("cluster-tls", load, true);
+
+const IDLE_KEYS = 1_000;
+const SETTLE_MS = 5_000;
+const IDLE_SECONDS_MIN = 10;
+/** Unit of the times in /proc/PID/stat: USER_HZ, 100 on Linux whatever the kernel ticks at. */
+const TICKS_PER_SECOND = 100;
+
+const idling = (name: string, tls: boolean): ClusterSuite => ({
+  name,
+  what: `three idle members with ${IDLE_KEYS} keys${tls ? " and TLS" : ""}: processor time and memory of all together`,
+  serverArgs: [],
+  tls,
+  async runCluster(cluster, settings) {
+    const { client } = await cluster.leader();
+    for (let i = 0; i < IDLE_KEYS; i++) await client.unary(KVService.Put, { key: Buffer.from(`/idle/${i}`), value });
+    await sleep(SETTLE_MS);
+    const label = `idle cluster${tls ? ", TLS" : ""}`;
+    return [...(await idleCpu(cluster, settings, label)), ...memory(cluster, label)];
+  },
+});
+export const idle = idling("idle", false);
+export const idleTls = idling("idle-tls", true);
+
+async function idleCpu(cluster: Cluster, settings: Settings, label: string): Promise<Measurement[]> {
+  const seconds = Math.max(IDLE_SECONDS_MIN, settings.seconds);
+  const before = ticks(cluster);
+  await sleep(seconds * 1000);
+  const percent = ((ticks(cluster) - before) / TICKS_PER_SECOND / seconds) * 100;
+  return [{ name: `${label} CPU`, unit: "% of a core", better: "lower", value: percent }];
+}
+
+/** User and system time of all members. */
+function ticks(cluster: Cluster): number {
+  const each = cluster.all.map(({ pid }) => {
+    // The name of the command, in parentheses, may contain blanks.
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+      .replace(/^.*\) /s, "")
+      .split(" ");
+    return Number(fields[11]) + Number(fields[12]);
+  });
+  return each.reduce((sum, time) => sum + time, 0);
+}
+
+function memory(cluster: Cluster, label: string): Measurement[] {
+  const statuses = cluster.all.map(({ pid }) => readFileSync(`/proc/${pid}/status`, "utf8"));
+  const sum = (field: string) =>
+    statuses.reduce((total, status) => total + Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1]), 0);
+  return ["VmRSS", "RssAnon"].map((field) => ({
+    name: `${label} ${field}`,
+    unit: "MiB",
+    better: "lower",
+    value: sum(field) / 1024,
+  }));
+}
+
+const KILLS = 5;
+
+export const failover: ClusterSuite = {
+  name: "failover",
+  what: `three members: time without a leader after kill -9 of it, ${KILLS} times; election timeout 1000 ms`,
+  serverArgs: [],
+  tls: false,
+  async runCluster(cluster) {
+    const gaps: number[] = [];
+    for (let kill = 0; kill < KILLS; kill++) {
+      const leader = await cluster.leader();
+      gaps.push(await killLeader(cluster, leader));
+      await leader.start();
+      await cluster.settled();
+    }
+    gaps.sort((a, b) => a - b);
+    return [
+      { name: "leaderless, median", unit: "ms", better: "lower", value: gaps[KILLS >> 1]! },
+      { name: "leaderless, longest", unit: "ms", better: "lower", value: gaps.at(-1)! },
+    ];
+  },
+};
+
+/** Kills the leader; milliseconds until a surviving member knows another. */
+async function killLeader(cluster: Cluster, leader: Member): Promise<number> {
+  const others = cluster.all.filter((member) => member !== leader);
+  const begun = performance.now();
+  await leader.kill("SIGKILL");
+  await waitFor("another leader", async () => {
+    const statuses = await Promise.all(others.map(({ client }) => client.unary(MaintenanceService.Status, {})));
+    return statuses.some((status) => status.leader !== 0n && status.leader !== leader.id);
+  });
+  return performance.now() - begun;
+}
