@@ -1,10 +1,12 @@
-import { formatId } from "../membership/member.ts";
+import { formatId, type Member } from "../membership/member.ts";
+import { PeerEndpoints } from "../peer/endpoints.ts";
 import { protoSources } from "../proto/sources.ts";
 import { HealthService } from "../rpc/health.ts";
 import { registerReflection } from "../rpc/reflection.ts";
 import { type KeepaliveOptions, RPC_DEFAULTS, RpcServer } from "../rpc/server.ts";
 import { bootstrap } from "../server/bootstrap.ts";
 import { type BootstrapOptions, ETCD_VERSION } from "../server/options.ts";
+import { reportWaiting } from "../server/start-report.ts";
 import { EtcdServer } from "../server/server.ts";
 import { registerAuth } from "./auth.ts";
 import { type ClientTls, openClientTls } from "./client-tls.ts";
@@ -80,7 +82,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
     const grpcHosts = await listeners.bindAll(options.listenClient, isSplit ? "grpc" : "grpc+http");
     const httpHosts = await listeners.bindAll(options.listenClientHttp, "http");
     const metricsHosts = await listeners.bindAll(options.listenMetrics, "metrics");
-    const started = await createServer(options.server, peers);
+    const { server: started, members } = await createServer(options.server, peers);
     server = started;
     const rpc = createRpc(options, server, peers);
     logger.info("starting etcd server", {
@@ -90,8 +92,18 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
       "cluster-version": server.cluster.version ?? "to_be_decided",
     });
     server.start();
-    peers.serve([]);
-    await server.ready;
+    const endpoints = new PeerEndpoints(server, logger);
+    peers.serve([(request, response, path) => endpoints.handle(request, response, path)]);
+    const waiting = reportWaiting({
+      clock,
+      logger,
+      localId: server.memberId,
+      // Who joins knows the members from its flags until the log names them.
+      members: () => (started.cluster.members().length > 0 ? started.cluster.members() : members),
+      activeSince: (id) => peers.transport.activeSince(id),
+      leader: () => started.leader,
+    });
+    await server.ready.finally(() => waiting.cancel());
     logger.info("ready to serve client requests");
     for (const host of grpcHosts) host.serve((socket) => rpc.grpc.handleConnection(socket));
     for (const host of httpHosts) host.serve((socket) => rpc.http.handleConnection(socket, Buffer.alloc(0)));
@@ -125,11 +137,15 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
   }
 }
 
-async function createServer(options: BootstrapOptions, peers: PeerSide): Promise<EtcdServer> {
+async function createServer(
+  options: BootstrapOptions,
+  peers: PeerSide,
+): Promise<{ readonly server: EtcdServer; readonly members: readonly Member[] }> {
   const { transport: network, client: peerClient } = peers;
   const parts = await bootstrap(options, peerClient);
   try {
-    return await EtcdServer.create({ ...options, network, peerClient }, parts);
+    const server = await EtcdServer.create({ ...options, network, peerClient }, parts);
+    return { server, members: parts.members };
   } catch (error) {
     parts.wal.close();
     await parts.backend.close();

@@ -88,6 +88,8 @@ export interface Config {
 
   readonly clientTls: TlsConfig;
   readonly peerTls: TlsConfig;
+  /** Name that members' certificates have to carry in place of the host dialled; empty for the host. */
+  readonly peerServerName: string;
   readonly selfSignedCertValidityYears: number;
   /** Go's names; empty means all that are safe. */
   readonly cipherSuites: readonly string[];
@@ -127,7 +129,21 @@ export interface TlsConfig {
 
 export interface DiscoveryConfig {
   readonly token: string;
+  /** Not empty: v3 discovery. */
   readonly endpoints: readonly string[];
+  readonly dialTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  readonly keepAliveTimeMs: number;
+  readonly keepAliveTimeoutMs: number;
+  readonly insecureTransport: boolean;
+  readonly insecureSkipVerify: boolean;
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly caFile: string;
+  /** May have the password behind a colon. */
+  readonly user: string;
+  readonly password: string;
+  /** Not empty: discovery by DNS, in this domain. */
   readonly srv: string;
   readonly srvName: string;
 }
@@ -249,6 +265,17 @@ export function configFromSettings(s: Settings): Config {
     discovery: {
       token: s.text("discovery-token"),
       endpoints: s.strings("discovery-endpoints"),
+      dialTimeoutMs: s.number("discovery-dial-timeout"),
+      requestTimeoutMs: s.number("discovery-request-timeout"),
+      keepAliveTimeMs: s.number("discovery-keepalive-time"),
+      keepAliveTimeoutMs: s.number("discovery-keepalive-timeout"),
+      insecureTransport: s.bool("discovery-insecure-transport"),
+      insecureSkipVerify: s.bool("discovery-insecure-skip-tls-verify"),
+      certFile: s.text("discovery-cert"),
+      keyFile: s.text("discovery-key"),
+      caFile: s.text("discovery-cacert"),
+      user: s.text("discovery-user"),
+      password: s.text("discovery-password"),
       srv: s.text("discovery-srv"),
       srvName: s.text("discovery-srv-name"),
     },
@@ -312,6 +339,7 @@ export function configFromSettings(s: Settings): Config {
       allowedHostnames: s.strings("peer-cert-allowed-hostname"),
       skipClientSanVerify: s.bool("peer-skip-client-san-verification"),
     },
+    peerServerName: "",
     selfSignedCertValidityYears: s.number("self-signed-cert-validity") || 1,
     cipherSuites: s.strings("cipher-suites"),
     tlsMinVersion: s.text("tls-min-version"),

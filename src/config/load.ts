@@ -15,6 +15,7 @@ import { readLogSettings } from "./log-settings.ts";
 import { openLog } from "./open-log.ts";
 import { checkServerValues } from "./server-values.ts";
 import type { Settings } from "./settings.ts";
+import { findClusterBySrv, type SrvResolver, systemSrvResolver } from "./srv.ts";
 import { refuseUnbuilt } from "./unbuilt.ts";
 import { parseUrls } from "./url.ts";
 import { validateSettings } from "./validate.ts";
@@ -127,6 +128,8 @@ export interface FinishOptions {
   readonly defaultHost: () => string;
   /** Whether the member has data from an earlier start, so that it needs no bootstrap. */
   readonly isInitialized: (config: Config) => boolean;
+  /** For `--discovery-srv`; the system's when absent. */
+  readonly srvResolver?: SrvResolver;
 }
 
 /**
@@ -140,9 +143,15 @@ export async function finishConfig(settings: Settings, options: FinishOptions): 
     options.log.warn("'data-dir' was empty; using default", { "data-dir": settings.text("data-dir") });
   }
   checkServerValues(settings, options.log);
-  const config = configFromSettings(settings);
+  let config = configFromSettings(settings);
   checkListeners(config);
-  if (!options.isInitialized(config)) await verifyBootstrap(config, options);
+  if (!options.isInitialized(config)) {
+    if (config.discovery.srv !== "") {
+      const found = await findClusterBySrv(config, options.srvResolver ?? systemSrvResolver, options.log);
+      config = Object.freeze({ ...config, ...found });
+    }
+    await verifyBootstrap(config, options);
+  }
   refuseUnbuilt(settings, options.log);
   return config;
 }

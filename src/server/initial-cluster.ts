@@ -41,6 +41,11 @@ export async function foundCluster(options: BootstrapOptions, peerClient: PeerCl
     logger.info("Bootstrapping cluster using v3 discovery.");
     const found = await discover(id, formatUrlsByMember(options.initialCluster));
     members = initialMembers(found, options.initialClusterToken);
+    if (memberByName(members, name).id !== id) {
+      throw new ClusterConfigError(
+        `another member is registered under the name "${name}" too: give each member its own --name, and take a new discovery token`,
+      );
+    }
   }
   return {
     clusterId: clusterIdOf(members.map((member) => member.id)),

@@ -36,10 +36,7 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
       name: config.name,
       dataDir: resolve(config.dataDir),
       walDir: config.walDir === "" ? undefined : resolve(config.walDir),
-      initialCluster: new Map(
-        [...parseUrlsByMember(config.initialCluster)].map(([name, urls]) => [name, urlTexts(urls)]),
-      ),
-      initialClusterToken: config.initialClusterToken,
+      ...initialCluster(config, log),
       newCluster: config.initialClusterState === "new",
       forceNewCluster: config.forceNewCluster,
       maxLearners: config.maxLearners,
@@ -76,6 +73,12 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
         downgradeCheckMs: config.downgradeCheckTimeMs,
       },
       fastLeaseKeepAlive: config.features.enabled("FastLeaseKeepAlive"),
+      auth: {
+        token: config.authToken,
+        tokenTtlMs: config.authTokenTtlMs,
+        bcryptCost: config.bcryptCost,
+        clientCertAuth: config.clientTls.clientCertAuth,
+      },
       leaseCheckpoint: config.features.enabled("LeaseCheckpoint"),
       leaseCheckpointPersist: config.features.enabled("LeaseCheckpointPersist"),
       clock: systemClock,
@@ -96,7 +99,7 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
       minVersion: config.tlsMinVersion,
       maxVersion: config.tlsMaxVersion,
       flagPrefix: "peer-",
-      serverName: "",
+      serverName: config.peerServerName,
     },
     localAddress: localAddress(config, log),
     raftReadTimeoutMs: config.peerReadTimeoutMs,
@@ -122,6 +125,30 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
     extensiveMetrics: config.metrics === "extensive",
     enableGrpcGateway: config.enableGrpcGateway,
     features: config.features.list(),
+  };
+}
+
+/** With v3 discovery a member knows only itself, and the registry's token keeps clusters apart. */
+function initialCluster(
+  config: Config,
+  log: StructuredLogger,
+): Pick<EtcdOptions["server"], "initialCluster" | "initialClusterToken" | "discover"> {
+  const { discovery } = config;
+  if (discovery.endpoints.length > 0) {
+    const options = { config: discovery, clock: systemClock, logger: log.named({ caller: "v3discovery/discovery" }) };
+    return {
+      initialCluster: new Map([[config.name, urlTexts(config.advertisePeerUrls)]]),
+      initialClusterToken: discovery.token,
+      discover: async (memberId, cluster) => {
+        const { joinByDiscovery } = await import("./discovery.ts");
+        return await joinByDiscovery(options, memberId, cluster);
+      },
+    };
+  }
+  const members = [...parseUrlsByMember(config.initialCluster)];
+  return {
+    initialCluster: new Map(members.map(([name, urls]) => [name, urlTexts(urls)])),
+    initialClusterToken: config.initialClusterToken,
   };
 }
 

@@ -103,7 +103,8 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
   try {
     member = await startMember(config, log, (error) => end.fail("etcd server has stopped", error));
   } catch (error) {
-    main.fatal("discovery failed", { error: error as Error });
+    if ((error as Error).name === "DiscoveryError") logFailedDiscovery(config, error as Error, main);
+    else main.fatal("discovery failed", { error: error as Error });
     // What was opened before the failure may keep the process alive.
     process.exit(1);
   }
@@ -123,6 +124,16 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
   });
   await notifyReady(systemd, log);
   return undefined;
+}
+
+function logFailedDiscovery(config: Config, error: Error, log: StructuredLogger): void {
+  log.warn("failed to bootstrap; discovery token was already used", {
+    "discovery-token": config.discovery.token,
+    "discovery-endpoints": config.discovery.endpoints,
+    error,
+  });
+  log.warn("do not reuse discovery token; generate a new one to bootstrap a cluster");
+  log.sync();
 }
 
 async function notifyReady(systemd: ReturnType<typeof systemdNotifier>, log: StructuredLogger): Promise<void> {
