@@ -1,45 +1,65 @@
-import { ClusterService, Member, MemberListRequest, MemberListResponse } from "../proto/etcdserverpb.ts";
-import type { RpcServer, UnaryCall } from "../rpc/server.ts";
-import { Code } from "../server/errors.ts";
+import { parseUrls } from "../config/url.ts";
+import { type Member as ClusterMember, memberId } from "../membership/member.ts";
+import {
+  ClusterService,
+  Member,
+  MemberAddRequest,
+  MemberAddResponse,
+  MemberListRequest,
+  MemberListResponse,
+  MemberPromoteRequest,
+  MemberPromoteResponse,
+  MemberRemoveRequest,
+  MemberRemoveResponse,
+  MemberUpdateRequest,
+  MemberUpdateResponse,
+} from "../proto/etcdserverpb.ts";
+import type { RpcRegistry, UnaryCall } from "../rpc/server.ts";
+import type { ConfChangeOutcome } from "../server/conf-changes.ts";
+import { EtcdError, errors } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
-import { decodeRequest, failWith } from "./calls.ts";
+import { type Access, tokenOf } from "./access.ts";
+import { decodeRequest, failWith, settle } from "./calls.ts";
 import type { HeaderWriter } from "./header.ts";
 
 /** The service Cluster. Source: etcd `server/etcdserver/api/v3rpc/member.go`. */
 export class ClusterApi {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
+  readonly #access: Access;
 
-  constructor(server: EtcdServer, header: HeaderWriter) {
+  constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#server = server;
     this.#header = header;
+    this.#access = access;
   }
 
-  register(rpc: RpcServer): void {
+  register(rpc: RpcRegistry): void {
+    const { forRoot } = this.#access;
     rpc.unary(ClusterService.MemberList.path, (call) => this.#list(call));
-    for (const method of ["MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"] as const) {
-      rpc.unary(ClusterService[method].path, (call) =>
-        call.fail(
-          Code.UNIMPLEMENTED,
-          `etcdserver: ${method} needs a cluster of several members, which is not built yet; see docs/differences.md`,
-        ),
-      );
-    }
+    rpc.unary(
+      ClusterService.MemberAdd.path,
+      forRoot((call) => settle(call, this.#add(call))),
+    );
+    rpc.unary(
+      ClusterService.MemberRemove.path,
+      forRoot((call) => settle(call, this.#remove(call))),
+    );
+    rpc.unary(
+      ClusterService.MemberUpdate.path,
+      forRoot((call) => settle(call, this.#update(call))),
+    );
+    rpc.unary(
+      ClusterService.MemberPromote.path,
+      forRoot((call) => settle(call, this.#promote(call))),
+    );
   }
 
   #list(call: UnaryCall): void {
     const request = decodeRequest(call, this.#server, MemberListRequest);
     if (request === undefined) return;
     const respond = (): void => {
-      const members = this.#server.cluster.members().map((member) =>
-        Member.create({
-          id: member.id,
-          name: member.name,
-          peerUrls: [...member.peerUrls],
-          clientUrls: [...member.clientUrls],
-          isLearner: member.isLearner,
-        }),
-      );
+      const members = this.#server.cluster.members().map(toMessage);
       call.respond(
         MemberListResponse.encode(MemberListResponse.create({ header: this.#header.withoutRevision(), members })),
       );
@@ -47,4 +67,81 @@ export class ClusterApi {
     if (!request.linearizable) respond();
     else this.#server.read({ serve: (error) => (error === null ? respond() : failWith(call, error)) });
   }
+
+  async #add(call: UnaryCall): Promise<void> {
+    const request = decodeRequest(call, this.#server, MemberAddRequest);
+    if (request === undefined) return;
+    const peerUrls = checkedUrls(request.peerUrls);
+    if (peerUrls === undefined) return failWith(call, errors.memberBadUrls);
+    const seconds = Math.floor(this.#server.options.clock.wallMs() / 1000);
+    const id = memberId(peerUrls, "", seconds);
+    const member = { id, peerUrls, isLearner: request.isLearner, name: "", clientUrls: [] };
+    const members = succeeded(call, await this.#server.membership.add(member));
+    if (members === undefined) return;
+    const response = MemberAddResponse.create({
+      header: this.#header.withoutRevision(),
+      member: toMessage(member),
+      members: members.map(toMessage),
+    });
+    call.respond(MemberAddResponse.encode(response));
+  }
+
+  async #remove(call: UnaryCall): Promise<void> {
+    const request = decodeRequest(call, this.#server, MemberRemoveRequest);
+    if (request === undefined) return;
+    const members = succeeded(call, await this.#server.membership.remove(request.id));
+    if (members === undefined) return;
+    const header = this.#header.withoutRevision();
+    call.respond(MemberRemoveResponse.encode(MemberRemoveResponse.create({ header, members: members.map(toMessage) })));
+  }
+
+  async #update(call: UnaryCall): Promise<void> {
+    const request = decodeRequest(call, this.#server, MemberUpdateRequest);
+    if (request === undefined) return;
+    // etcd takes any, and all members of the cluster end when they cannot read them.
+    const peerUrls = checkedUrls(request.peerUrls);
+    if (peerUrls === undefined) return failWith(call, errors.memberBadUrls);
+    const members = succeeded(call, await this.#server.membership.update(request.id, peerUrls));
+    if (members === undefined) return;
+    const header = this.#header.withoutRevision();
+    call.respond(MemberUpdateResponse.encode(MemberUpdateResponse.create({ header, members: members.map(toMessage) })));
+  }
+
+  async #promote(call: UnaryCall): Promise<void> {
+    const request = decodeRequest(call, this.#server, MemberPromoteRequest);
+    if (request === undefined) return;
+    const members = succeeded(call, await this.#server.membership.promote(request.id, tokenOf(call)));
+    if (members === undefined) return;
+    const header = this.#header.withoutRevision();
+    call.respond(
+      MemberPromoteResponse.encode(MemberPromoteResponse.create({ header, members: members.map(toMessage) })),
+    );
+  }
+}
+
+/** The members after a change; undefined when the call was answered with why there was none. */
+function succeeded(call: UnaryCall, outcome: ConfChangeOutcome): readonly ClusterMember[] | undefined {
+  if (!(outcome instanceof EtcdError)) return outcome;
+  failWith(call, outcome);
+  return undefined;
+}
+
+/** Sorted, as etcd keeps them; undefined when one of them is not a peer URL, or there is none. */
+function checkedUrls(urls: readonly string[]): string[] | undefined {
+  if (urls.length === 0 || urls.some((url) => url.includes(","))) return undefined;
+  try {
+    return parseUrls(urls.join(",")).map(({ text }) => text);
+  } catch {
+    return undefined;
+  }
+}
+
+function toMessage(member: ClusterMember): Member {
+  return Member.create({
+    id: member.id,
+    name: member.name,
+    peerUrls: [...member.peerUrls],
+    clientUrls: [...member.clientUrls],
+    isLearner: member.isLearner,
+  });
 }

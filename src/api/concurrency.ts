@@ -8,17 +8,20 @@ import {
   type LeaseGrantResponse,
   PutRequest,
   RangeRequest,
+  type RangeResponse,
   RequestOp,
   RangeRequest_SortOrder as SortOrder,
   RangeRequest_SortTarget as SortTarget,
   TxnRequest,
   type TxnResponse,
 } from "../proto/etcdserverpb.ts";
-import { type Event, Event_EventType as EventType, type KeyValue } from "../proto/mvccpb.ts";
+import { type Event, Event_EventType as EventType } from "../proto/mvccpb.ts";
+import type { CallInfo } from "../rpc/server.ts";
 import { Op } from "../server/apply.ts";
 import { Code, EtcdError } from "../server/errors.ts";
 import { executeRange } from "../server/range.ts";
 import type { EtcdServer } from "../server/server.ts";
+import type { Access } from "./access.ts";
 
 /**
  * What locks and elections are made of: a queue of keys under one prefix, ordered by their create revisions, each hanging
@@ -38,26 +41,58 @@ export interface Cancellation {
 /** The client is gone; nobody hears the answer. */
 export const cancelled = new EtcdError(Code.CANCELED, "context canceled");
 
-/** The lease to use: the client's, or a new one. */
-export async function sessionLease(server: EtcdServer, lease: bigint): Promise<bigint> {
-  if (lease !== 0n) return lease;
-  const id = BigInt.asUintN(63, server.ids.nextBig());
-  const request = LeaseGrantRequest.create({ id, ttl: SESSION_TTL_SECONDS });
-  const outcome = await server.request(Op.LEASE_GRANT, request, LeaseGrantRequest.encode(request));
-  if (outcome instanceof EtcdError) throw unknown(outcome);
-  return (outcome as LeaseGrantResponse).id;
+/** What a client waits with. */
+export type WaitingCall = CallInfo & Cancellation;
+
+/** One client of these services: what they do, they do in its name, and may only do what it may. All throw EtcdError. */
+export class Caller {
+  readonly server: EtcdServer;
+  readonly call: WaitingCall;
+  readonly #access: Access;
+
+  constructor(server: EtcdServer, access: Access, call: WaitingCall) {
+    this.server = server;
+    this.call = call;
+    this.#access = access;
+  }
+
+  /** The lease to use: the client's, or a new one. */
+  async sessionLease(lease: bigint): Promise<bigint> {
+    if (lease !== 0n) return lease;
+    throwUnknown(this.#access.refuseNobody(this.call));
+    const id = BigInt.asUintN(63, this.server.ids.nextBig());
+    const request = LeaseGrantRequest.create({ id, ttl: SESSION_TTL_SECONDS });
+    const granted = await this.request(Op.LEASE_GRANT, request, LeaseGrantRequest.encode(request));
+    return (granted as LeaseGrantResponse).id;
+  }
+
+  /** Commits a transaction. */
+  async commit(request: TxnRequest): Promise<TxnResponse> {
+    return (await this.request(Op.TXN, request, TxnRequest.encode(request))) as TxnResponse;
+  }
+
+  async request(op: Op, request: object, payload: Uint8Array): Promise<object> {
+    const outcome = await this.#access.request(this.call, op, request, payload);
+    if (outcome instanceof EtcdError) throw unknown(outcome);
+    return outcome;
+  }
+
+  /** Reads the state as it is here. */
+  range(request: RangeRequest): RangeResponse {
+    this.mayWatch(request.key, request.rangeEnd);
+    return executeRange(this.server.store, request);
+  }
+
+  /** Throws when the client may not read these keys. */
+  mayWatch(key: Uint8Array, rangeEnd: Uint8Array): void {
+    const { permissions } = this.#access;
+    throwUnknown(this.#access.checkRead(this.call, (user) => permissions.range(user, { key, rangeEnd })));
+  }
 }
 
 /** The key of a session under a prefix. */
 export function sessionKey(prefix: Uint8Array, lease: bigint): Buffer {
   return Buffer.concat([prefix, Buffer.from(BigInt.asUintN(64, lease).toString(16))]);
-}
-
-/** Commits a transaction. Throws EtcdError. */
-export async function commit(server: EtcdServer, request: TxnRequest): Promise<TxnResponse> {
-  const outcome = await server.request(Op.TXN, request, TxnRequest.encode(request));
-  if (outcome instanceof EtcdError) throw unknown(outcome);
-  return outcome as TxnResponse;
 }
 
 /** A create revision that must be as given; 0 means that the key must not exist. */
@@ -97,15 +132,9 @@ export function prefixEnd(prefix: Uint8Array): Buffer {
 }
 
 /** Resolves when no key under the prefix is left that was created at `maxCreateRevision` or before. */
-export async function waitForOlder(
-  server: EtcdServer,
-  prefix: Uint8Array,
-  maxCreateRevision: number,
-  client: Cancellation,
-): Promise<void> {
+export async function waitForOlder(caller: Caller, prefix: Uint8Array, maxCreateRevision: number): Promise<void> {
   for (;;) {
-    const { kvs, header } = executeRange(
-      server.store,
+    const { kvs, header } = caller.range(
       RangeRequest.create({
         key: prefix,
         rangeEnd: prefixEnd(prefix),
@@ -117,29 +146,29 @@ export async function waitForOlder(
     );
     const previous = kvs[0];
     if (previous === undefined) return;
-    await new KeyWatch(server, previous.key, null, header!.revision, client, (event) => event.type === EventType.DELETE)
-      .done;
+    await new KeyWatch(caller, previous.key, null, header!.revision, (event) => event.type === EventType.DELETE).done;
   }
 }
 
 /** Watches a key, or a prefix, until a listener has seen enough. */
 export class KeyWatch implements WatchSink {
-  /** Resolves when the listener returned true. Rejects when the client goes or the history is compacted. */
+  /** Resolves when the listener returned true. Rejects when the client goes, may not watch, or the history is compacted. */
   readonly done: Promise<void>;
   readonly #listener: (event: Event, headerRevision: number) => boolean;
   #resolve: () => void = () => {};
   #reject: (error: EtcdError) => void = () => {};
 
   constructor(
-    server: EtcdServer,
+    caller: Caller,
     key: Uint8Array,
     rangeEnd: Uint8Array | null,
     startRevision: number,
-    client: Cancellation,
     listener: (event: Event, headerRevision: number) => boolean,
   ) {
+    caller.mayWatch(key, rangeEnd ?? Buffer.alloc(0));
+    const client: Cancellation = caller.call;
     this.#listener = listener;
-    const stream = server.watchHub.newStream(this);
+    const stream = caller.server.watchHub.newStream(this);
     this.done = new Promise<void>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -181,12 +210,11 @@ export class KeyWatch implements WatchSink {
   }
 }
 
-/** The value of a key now, or undefined. */
-export function currentValue(server: EtcdServer, key: Uint8Array): KeyValue | undefined {
-  return server.store.rangeDecoded(key, null, { revision: 0, limit: 0, countOnly: false }).kvs[0];
+/** Errors of these services have no code of their own: they come through etcd's own client, which drops it. */
+function throwUnknown(error: EtcdError | null): void {
+  if (error !== null) throw unknown(error);
 }
 
-/** Errors of these services have no code of their own: they come through etcd's own client, which drops it. */
 function unknown(error: EtcdError): EtcdError {
   return new EtcdError(Code.UNKNOWN, error.message);
 }

@@ -13,14 +13,14 @@ import {
   ResignRequest,
   ResignResponse,
 } from "../proto/v3electionpb.ts";
-import type { RpcServer, StreamCall, UnaryCall } from "../rpc/server.ts";
+import type { RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { Code, EtcdError } from "../server/errors.ts";
-import { executeRange } from "../server/range.ts";
 import type { EtcdServer } from "../server/server.ts";
+import type { Access } from "./access.ts";
 import { decodeRequest, settle, settleStream } from "./calls.ts";
 import {
+  Caller,
   cancelled,
-  commit,
   createdAt,
   getOp,
   KeyWatch,
@@ -28,7 +28,6 @@ import {
   prefixEnd,
   putOp,
   sessionKey,
-  sessionLease,
   waitForOlder,
 } from "./concurrency.ts";
 import type { HeaderWriter } from "./header.ts";
@@ -41,13 +40,15 @@ const noLeader = new EtcdError(Code.UNKNOWN, "election: no leader");
 export class ElectionApi {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
+  readonly #access: Access;
 
-  constructor(server: EtcdServer, header: HeaderWriter) {
+  constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#server = server;
     this.#header = header;
+    this.#access = access;
   }
 
-  register(rpc: RpcServer): void {
+  register(rpc: RpcRegistry): void {
     rpc.unary(ElectionService.Campaign.path, (call) => settle(call, this.#campaign(call)));
     rpc.unary(ElectionService.Proclaim.path, (call) => settle(call, this.#proclaim(call)));
     rpc.unary(ElectionService.Leader.path, (call) => settle(call, this.#leader(call)));
@@ -58,12 +59,11 @@ export class ElectionApi {
   async #campaign(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, this.#server, CampaignRequest);
     if (request === undefined) return;
-    const server = this.#server;
-    const lease = await sessionLease(server, request.lease);
+    const caller = this.#callerOf(call);
+    const lease = await caller.sessionLease(request.lease);
     const prefix = prefixOf(request.name);
     const key = sessionKey(prefix, lease);
-    const response = await commit(
-      server,
+    const response = await caller.commit(
       TxnRequest.create({
         compare: [createdAt(key, 0)],
         success: [putOp(key, request.value, lease)],
@@ -74,12 +74,12 @@ export class ElectionApi {
     if (!response.succeeded) {
       const old = response.responses[0]!.responseRange!.kvs[0]!;
       rev = old.createRevision;
-      if (Buffer.compare(old.value, request.value) !== 0) await this.#replace(key, rev, request.value, lease);
+      if (Buffer.compare(old.value, request.value) !== 0) await this.#replace(caller, key, rev, request.value, lease);
     }
     try {
-      await waitForOlder(server, prefix, rev - 1, call);
+      await waitForOlder(caller, prefix, rev - 1);
     } catch (error) {
-      await this.#withdraw(key, rev);
+      await this.#withdraw(caller, key, rev);
       throw error;
     }
     const leader = LeaderKey.create({ name: request.name, key, rev, lease });
@@ -93,24 +93,27 @@ export class ElectionApi {
     if (request === undefined) return;
     if (request.leader === undefined) throw missingLeader;
     const { key, rev, lease } = request.leader;
-    const header = await this.#replace(key, rev, request.value, lease);
+    const header = await this.#replace(this.#callerOf(call), key, rev, request.value, lease);
     call.respond(ProclaimResponse.encode(ProclaimResponse.create({ header })));
   }
 
   /** Puts a new value under the leader's key if it still leads. */
-  async #replace(key: Uint8Array, rev: number, value: Uint8Array, lease: bigint): Promise<ResponseHeader> {
+  async #replace(
+    caller: Caller,
+    key: Uint8Array,
+    rev: number,
+    value: Uint8Array,
+    lease: bigint,
+  ): Promise<ResponseHeader> {
     const request = TxnRequest.create({ compare: [createdAt(key, rev)], success: [putOp(key, value, lease)] });
-    const response = await commit(this.#server, request);
+    const response = await caller.commit(request);
     if (!response.succeeded) throw notLeader;
     return this.#header.fill(response.header);
   }
 
-  async #withdraw(key: Uint8Array, rev: number): Promise<ResponseHeader> {
+  async #withdraw(caller: Caller, key: Uint8Array, rev: number): Promise<ResponseHeader> {
     const remove = RequestOp.create({ requestDeleteRange: DeleteRangeRequest.create({ key }) });
-    const response = await commit(
-      this.#server,
-      TxnRequest.create({ compare: [createdAt(key, rev)], success: [remove] }),
-    );
+    const response = await caller.commit(TxnRequest.create({ compare: [createdAt(key, rev)], success: [remove] }));
     return this.#header.fill(response.header);
   }
 
@@ -118,7 +121,7 @@ export class ElectionApi {
     const request = decodeRequest(call, this.#server, ResignRequest);
     if (request === undefined) return;
     if (request.leader === undefined) throw missingLeader;
-    const header = await this.#withdraw(request.leader.key, request.leader.rev);
+    const header = await this.#withdraw(this.#callerOf(call), request.leader.key, request.leader.rev);
     call.respond(ResignResponse.encode(ResignResponse.create({ header })));
   }
 
@@ -126,7 +129,7 @@ export class ElectionApi {
     const request = decodeRequest(call, this.#server, LeaderRequest);
     if (request === undefined) return;
     await this.#upToDate();
-    const kv = executeRange(this.#server.store, oldestUnder(prefixOf(request.name))).kvs[0];
+    const kv = this.#callerOf(call).range(oldestUnder(prefixOf(request.name))).kvs[0];
     if (kv === undefined) throw noLeader;
     call.respond(LeaderResponse.encode(LeaderResponse.create({ header: this.#header.create(), kv })));
   }
@@ -148,12 +151,13 @@ export class ElectionApi {
   /** Sends each leader and each of its proclamations, until the client goes. */
   async #follow(call: StreamCall, prefix: Uint8Array): Promise<void> {
     const { store } = this.#server;
+    const caller = this.#callerOf(call);
     await this.#upToDate();
     while (!call.cancelled) {
-      let found: KeyValue | undefined = executeRange(store, oldestUnder(prefix)).kvs[0];
+      let found: KeyValue | undefined = caller.range(oldestUnder(prefix)).kvs[0];
       let revision = store.currentRevision;
       if (found === undefined) {
-        await new KeyWatch(this.#server, prefix, prefixEnd(prefix), revision, call, ({ type, kv }) => {
+        await new KeyWatch(caller, prefix, prefixEnd(prefix), revision, ({ type, kv }) => {
           if (type !== EventType.PUT || kv === undefined) return false;
           found = kv;
           revision = kv.modRevision;
@@ -163,7 +167,7 @@ export class ElectionApi {
       if (found === undefined) return;
       this.#send(call, found, revision);
       const { key } = found;
-      await new KeyWatch(this.#server, key, null, revision + 1, call, ({ type, kv }, headerRevision) => {
+      await new KeyWatch(caller, key, null, revision + 1, ({ type, kv }, headerRevision) => {
         if (type === EventType.DELETE || kv === undefined) return true;
         this.#send(call, kv, headerRevision);
         return false;
@@ -179,6 +183,10 @@ export class ElectionApi {
       return;
     }
     call.send(LeaderResponse.encode(LeaderResponse.create({ header: this.#header.create(revision), kv })));
+  }
+
+  #callerOf(call: UnaryCall | StreamCall): Caller {
+    return new Caller(this.#server, this.#access, call);
   }
 
   #upToDate(): Promise<void> {

@@ -6,9 +6,10 @@ import { registerReflection } from "../rpc/reflection.ts";
 import { type KeepaliveOptions, RPC_DEFAULTS, RpcServer } from "../rpc/server.ts";
 import { bootstrap } from "../server/bootstrap.ts";
 import { type BootstrapOptions, ETCD_VERSION } from "../server/options.ts";
-import { reportWaiting } from "../server/start-report.ts";
 import { EtcdServer } from "../server/server.ts";
-import { registerAuth } from "./auth.ts";
+import { reportWaiting } from "../server/start-report.ts";
+import { Access } from "./access.ts";
+import { AuthApi } from "./auth.ts";
 import { type ClientTls, openClientTls } from "./client-tls.ts";
 import { ClusterApi } from "./cluster.ts";
 import { ElectionApi } from "./election.ts";
@@ -21,9 +22,11 @@ import { LeaseApi } from "./lease.ts";
 import { type ListenAddress, type Listener, Listeners } from "./listeners.ts";
 import { LockApi } from "./lock.ts";
 import { MaintenanceApi } from "./maintenance.ts";
+import { MemberGate } from "./member-gate.ts";
 import { metricsHandler } from "./metrics.ts";
 import { PeerSide, type PeerSideOptions } from "./peer-side.ts";
 import { RpcDurations } from "./rpc-durations.ts";
+import { withTokenGate } from "./token-gate.ts";
 import { GRPC_OVERHEAD_BYTES, WatchApi } from "./watch.ts";
 
 /** A member with its listeners. */
@@ -165,6 +168,7 @@ function createRpc(
   const { clock, logger } = options.server;
   const maxMessageBytes = options.server.maxRequestBytes + GRPC_OVERHEAD_BYTES;
   const header = new HeaderWriter(server);
+  const gate = new MemberGate(server);
   const health = new HealthCounts();
   const durations = options.extensiveMetrics ? new RpcDurations(clock) : undefined;
   /** What the listeners for metrics serve, and nothing else: they are often open to more than the clients are. */
@@ -192,7 +196,10 @@ function createRpc(
     http1: separate ? undefined : (socket, head) => http.handleConnection(socket, head),
     http2Request: separate ? undefined : (request) => http.handleHttp2(request),
     onCallStart: durations?.onCallStart,
-    onCallEnd: durations?.onCallEnd,
+    onCallEnd: (call) => {
+      durations?.onCallEnd(call);
+      gate.callEnded(call);
+    },
   });
   monitoring.push(
     metricsHandler({
@@ -205,15 +212,17 @@ function createRpc(
     }),
   );
   handlers.push(...monitoring);
-  if (options.enableGrpcGateway) handlers.push(gatewayHandler({ rpc: grpc, clock, maxMessageBytes }));
-  new KvApi(server, header).register(grpc);
-  new WatchApi(server, options.watchProgressNotifyIntervalMs).register(grpc);
-  new LeaseApi(server, header).register(grpc);
-  new ClusterApi(server, header).register(grpc);
-  new MaintenanceApi(server, header).register(grpc);
-  new LockApi(server, header).register(grpc);
-  new ElectionApi(server, header).register(grpc);
-  registerAuth(grpc, server, header);
+  const access = new Access(server);
+  if (options.enableGrpcGateway) handlers.push(gatewayHandler({ rpc: grpc, access, clock, maxMessageBytes }));
+  const gated = withTokenGate(gate.wrap(grpc), server);
+  new KvApi(server, header, access).register(gated);
+  new WatchApi(server, access, options.watchProgressNotifyIntervalMs).register(gated);
+  new LeaseApi(server, header, access).register(gated);
+  new ClusterApi(server, header, access).register(gated);
+  new MaintenanceApi(server, header, access).register(gated);
+  new LockApi(server, header, access).register(gated);
+  new ElectionApi(server, header, access).register(gated);
+  new AuthApi(server, header, access).register(gated);
   registerReflection(grpc, protoSources);
   return { grpc, http, metrics, health: new HealthService(grpc) };
 }

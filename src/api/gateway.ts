@@ -5,6 +5,7 @@ import { ElectionService } from "../proto/v3electionpb.ts";
 import { LockService } from "../proto/v3lockpb.ts";
 import type { RpcServer } from "../rpc/server.ts";
 import { Code, parseTimeout } from "../rpc/status.ts";
+import type { Access } from "./access.ts";
 import { LocalCall, type LocalCallSink } from "./gateway-call.ts";
 import type { JsonCodec } from "./gateway-codec.ts";
 import { encodeString, type StringStyle } from "./gateway-encode.ts";
@@ -12,6 +13,7 @@ import type { HttpHandler, HttpRequest, HttpResponse, HttpSink } from "./http.ts
 
 export interface GatewayOptions {
   readonly rpc: RpcServer;
+  readonly access: Access;
   readonly clock: Clock;
   /** A larger message fails as it does over gRPC. */
   readonly maxMessageBytes: number;
@@ -51,6 +53,7 @@ class Gateway {
   }
 
   async serve(path: string, request: HttpRequest): Promise<HttpResponse> {
+    if (this.#options.access.ignoresCertificateOf(request.socket)) return CERTIFICATE_IGNORED;
     const method = this.#methods.get(path);
     if (method === undefined) return failure(Code.notFound, "Not Found");
     if (request.method !== "POST") return failure(Code.unimplemented, "Method Not Allowed");
@@ -185,6 +188,12 @@ const SERVICES = [
 const JSON_HEADERS = { "content-type": "application/json" };
 /** With the header of the gRPC answer that etcd's gateway passes on. */
 const SUCCESS = { ...JSON_HEADERS, "grpc-metadata-content-type": "application/grpc" };
+
+const CERTIFICATE_IGNORED: HttpResponse = {
+  status: 400,
+  headers: { "content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff" },
+  body: "CommonName of client sending a request against gateway will be ignored and not used as expected\n",
+};
 
 /** HTTP's status for each gRPC code. Source: google/rpc/code.proto */
 const HTTP_STATUS: readonly number[] = [

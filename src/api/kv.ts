@@ -14,7 +14,7 @@ import {
   TxnRequest,
   TxnResponse,
 } from "../proto/etcdserverpb.ts";
-import type { RpcServer, StreamCall, UnaryCall } from "../rpc/server.ts";
+import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { Op, type Outcome, toEtcdError } from "../server/apply.ts";
 import { checkDeleteRange, checkPut, checkRange, checkTxn } from "../server/check.ts";
 import { Code, EtcdError, errors } from "../server/errors.ts";
@@ -24,6 +24,7 @@ import { executeRange, hasRevisionFilters, isDefaultOrder, isPlainRange, rangeEn
 import type { Read } from "../server/read-queue.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { checkPath, decidePath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../server/txn.ts";
+import { type Access, refused } from "./access.ts";
 import { decodeRequest, failWith } from "./calls.ts";
 import { HeaderWriter } from "./header.ts";
 import { RangeReply } from "./range-reply.ts";
@@ -33,16 +34,18 @@ import { SlicedRange } from "./sliced-range.ts";
 export class KvApi {
   readonly server: EtcdServer;
   readonly header: HeaderWriter;
+  readonly access: Access;
   #rangeReply: RangeReply;
   readonly #putReply = Buffer.allocUnsafeSlow(HeaderWriter.BYTES_MAX);
 
-  constructor(server: EtcdServer, header: HeaderWriter) {
+  constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.server = server;
     this.header = header;
+    this.access = access;
     this.#rangeReply = new RangeReply(server, header);
   }
 
-  register(rpc: RpcServer): void {
+  register(rpc: RpcRegistry): void {
     rpc.unary(KVService.Range.path, (call) => this.#range(call));
     rpc.unary(KVService.Put.path, (call) => this.#put(call));
     rpc.unary(KVService.DeleteRange.path, (call) => this.#deleteRange(call));
@@ -61,6 +64,7 @@ export class KvApi {
   }
 
   serveRange(call: UnaryCall, request: RangeRequest): void {
+    if (this.access.enabled && refused(call, this.refusalOfRange(call, request))) return;
     this.server.metrics.ranges++;
     try {
       if (isPlainRange(request) && !request.keysOnly) {
@@ -74,6 +78,10 @@ export class KvApi {
     } catch (error) {
       failWith(call, toEtcdError(error));
     }
+  }
+
+  refusalOfRange(call: CallInfo, request: RangeRequest): EtcdError | null {
+    return this.access.checkRead(call, (user) => this.access.permissions.range(user, request));
   }
 
   #serveShortRange(call: UnaryCall, request: RangeRequest): void {
@@ -97,7 +105,7 @@ export class KvApi {
     const error = checkPut(request);
     if (error !== null) failWith(call, error);
     else if (!this.server.quota.admits(costOfPut(request))) this.#refuseForSpace(call);
-    else this.server.propose(new PutProposal(this, call, request));
+    else this.access.propose(call, new PutProposal(this, call, request));
   }
 
   /** The answer to a put that nobody asked the old value of is a header and nothing else. */
@@ -116,7 +124,7 @@ export class KvApi {
     if (request === undefined) return;
     const error = checkDeleteRange(request);
     if (error !== null) failWith(call, error);
-    else this.server.propose(new UnaryProposal(this, call, Op.DELETE_RANGE, request, DeleteRangeResponse));
+    else this.access.propose(call, new UnaryProposal(this, call, Op.DELETE_RANGE, request, DeleteRangeResponse));
   }
 
   #txn(call: UnaryCall): void {
@@ -126,12 +134,15 @@ export class KvApi {
     if (error !== null) failWith(call, error);
     else if (!this.server.quota.admits(costOfTxn(request))) this.#refuseForSpace(call);
     else if (!isReadOnly(request)) {
-      this.server.propose(new UnaryProposal(this, call, Op.TXN, request, TxnResponse));
+      this.access.propose(call, new UnaryProposal(this, call, Op.TXN, request, TxnResponse));
     } else if (isSerializable(request) || this.server.canReadNow) this.serveTxn(call, request);
     else this.server.read(new PendingTxn(this, call, request));
   }
 
   serveTxn(call: UnaryCall, request: TxnRequest): void {
+    const { access } = this;
+    const refusal = access.enabled ? access.checkRead(call, (user) => access.permissions.txn(user, request)) : null;
+    if (refused(call, refusal)) return;
     const { store, lessor } = this.server;
     try {
       const path = decidePath(store, request);
@@ -151,7 +162,12 @@ export class KvApi {
   #compact(call: UnaryCall): void {
     const request = decodeRequest(call, this.server, CompactionRequest);
     if (request === undefined) return;
-    void this.server.compact(request, call.message).then(
+    const user = this.access.userOf(call);
+    if (user instanceof EtcdError) {
+      failWith(call, user);
+      return;
+    }
+    void this.server.compact(request, call.message, user).then(
       (outcome) => {
         if (outcome instanceof EtcdError) failWith(call, outcome);
         else {
@@ -281,6 +297,8 @@ class RangeStreamRead implements Read {
   #count = 0;
   #chunkKeys = FIRST_CHUNK_KEYS;
   #done = false;
+  /** Of what the caller may read; 0 while everybody may read everything. */
+  #authRevision = 0;
 
   constructor(api: KvApi, call: StreamCall, request: RangeRequest) {
     this.#api = api;
@@ -294,6 +312,9 @@ class RangeStreamRead implements Read {
       this.#call.fail(error.code, error.message);
       return;
     }
+    if (refused(this.#call, this.#api.refusalOfRange(this.#call, this.#request))) return;
+    const { auth } = this.#api.server;
+    if (auth.enabled) this.#authRevision = auth.revision;
     this.#call.onDrain = () => this.#pump();
     this.#pump();
   }
@@ -346,6 +367,8 @@ class RangeStreamRead implements Read {
 
   #finish(response: RangeResponse): boolean {
     this.#done = true;
+    const { auth } = this.#api.server;
+    if (this.#authRevision !== 0 && this.#authRevision !== auth.revision) throw errors.authOldRevision;
     this.#call.send(RangeStreamResponse.encode(RangeStreamResponse.create({ rangeResponse: response })));
     this.#call.end();
     return true;

@@ -14,11 +14,12 @@ import {
   LeaseTimeToLiveRequest,
   LeaseTimeToLiveResponse,
 } from "../proto/etcdserverpb.ts";
-import type { RpcServer, StreamCall, UnaryCall } from "../rpc/server.ts";
+import type { RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { Op, toEtcdError } from "../server/apply.ts";
 import { Code, EtcdError, errors } from "../server/errors.ts";
 import { LEASE_OVERHEAD_BYTES } from "../server/quota.ts";
 import type { EtcdServer } from "../server/server.ts";
+import { type Access, refused } from "./access.ts";
 import { decodeRequest, failWith, requiresLeader } from "./calls.ts";
 import type { HeaderWriter } from "./header.ts";
 
@@ -26,13 +27,15 @@ import type { HeaderWriter } from "./header.ts";
 export class LeaseApi {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
+  readonly #access: Access;
 
-  constructor(server: EtcdServer, header: HeaderWriter) {
+  constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#server = server;
     this.#header = header;
+    this.#access = access;
   }
 
-  register(rpc: RpcServer): void {
+  register(rpc: RpcRegistry): void {
     rpc.unary(LeaseService.LeaseGrant.path, (call) => void this.#grant(call));
     rpc.unary(LeaseService.LeaseRevoke.path, (call) => void this.#revoke(call));
     rpc.unary(LeaseService.LeaseTimeToLive.path, (call) => this.#timeToLive(call));
@@ -48,8 +51,9 @@ export class LeaseApi {
       failWith(call, errors.noSpace);
       return;
     }
+    if (refused(call, this.#access.refuseNobody(call))) return;
     while (request.id === 0n) request.id = BigInt.asUintN(63, this.#server.ids.nextBig());
-    const outcome = await this.#server.request(Op.LEASE_GRANT, request, LeaseGrantRequest.encode(request));
+    const outcome = await this.#access.request(call, Op.LEASE_GRANT, request, LeaseGrantRequest.encode(request));
     if (outcome instanceof EtcdError) failWith(call, outcome);
     else {
       const response = outcome as LeaseGrantResponse;
@@ -61,7 +65,8 @@ export class LeaseApi {
   async #revoke(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, this.#server, LeaseRevokeRequest);
     if (request === undefined) return;
-    const outcome = await this.#server.request(Op.LEASE_REVOKE, request, call.message);
+    if (refused(call, this.#access.refuseNobody(call))) return;
+    const outcome = await this.#access.request(call, Op.LEASE_REVOKE, request, call.message);
     if (outcome instanceof EtcdError) failWith(call, outcome);
     else {
       const response = outcome as LeaseRevokeResponse;
@@ -72,7 +77,7 @@ export class LeaseApi {
 
   #timeToLive(call: UnaryCall): void {
     const request = decodeRequest(call, this.#server, LeaseTimeToLiveRequest);
-    if (request === undefined) return;
+    if (request === undefined || refused(call, this.#access.refuseNobody(call))) return;
     this.#server.read({
       serve: (error) => {
         if (error !== null) failWith(call, error);
@@ -82,6 +87,15 @@ export class LeaseApi {
   }
 
   #respondTimeToLive(call: UnaryCall, request: LeaseTimeToLiveRequest): void {
+    const access = this.#access;
+    if (
+      request.keys &&
+      refused(
+        call,
+        access.check(call, (user) => access.permissions.leaseKeys(user, request.id)),
+      )
+    )
+      return;
     const { lessor } = this.#server;
     const found = lessor.timeToLive(request.id);
     if (found?.demoted) {
@@ -99,8 +113,30 @@ export class LeaseApi {
 
   #leases(call: UnaryCall): void {
     if (decodeRequest(call, this.#server, LeaseLeasesRequest) === undefined) return;
+    if (this.#access.enabled && refused(call, this.#refusalOfLeases(call))) return;
     const leases = this.#server.lessor.leases().map((id) => LeaseStatus.create({ id }));
     call.respond(LeaseLeasesResponse.encode(LeaseLeasesResponse.create({ header: this.#header.create(), leases })));
+  }
+
+  /** Who lists the leases must be allowed to read every key on them. */
+  #refusalOfLeases(call: UnaryCall): EtcdError | null {
+    const access = this.#access;
+    return (
+      access.refuseNobody(call) ??
+      access.check(call, (user) => {
+        for (const id of this.#server.lessor.leases()) {
+          const problem = access.permissions.leaseKeys(user, id);
+          if (problem !== null) return problem;
+        }
+        return null;
+      })
+    );
+  }
+
+  /** Keeping a lease alive takes the right to write the keys on it. */
+  #refusalOfRenewal(call: StreamCall, id: bigint): EtcdError | null {
+    const access = this.#access;
+    return access.refuseNobody(call) ?? access.check(call, (user) => access.permissions.lease(user, id));
   }
 
   #keepAlive(call: StreamCall): void {
@@ -120,6 +156,7 @@ export class LeaseApi {
         call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
         return;
       }
+      if (this.#access.enabled && refused(call, this.#refusalOfRenewal(call, request.id))) return;
       const header = this.#header.create();
       this.#server.lessor.renew(request.id, (error, renewedTtl) => {
         if (call.cancelled) return;

@@ -1,34 +1,33 @@
-import { DeleteRangeRequest, type DeleteRangeResponse, RequestOp, TxnRequest } from "../proto/etcdserverpb.ts";
+import {
+  DeleteRangeRequest,
+  type DeleteRangeResponse,
+  RangeRequest,
+  RequestOp,
+  TxnRequest,
+} from "../proto/etcdserverpb.ts";
 import { LockRequest, LockResponse, LockService, UnlockRequest, UnlockResponse } from "../proto/v3lockpb.ts";
-import type { RpcServer, UnaryCall } from "../rpc/server.ts";
+import type { RpcRegistry, UnaryCall } from "../rpc/server.ts";
 import { Op } from "../server/apply.ts";
 import { Code, EtcdError } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
+import type { Access } from "./access.ts";
 import { decodeRequest, settle } from "./calls.ts";
-import {
-  commit,
-  createdAt,
-  currentValue,
-  getOp,
-  oldestUnder,
-  putOp,
-  sessionKey,
-  sessionLease,
-  waitForOlder,
-} from "./concurrency.ts";
+import { Caller, createdAt, getOp, oldestUnder, putOp, sessionKey, waitForOlder } from "./concurrency.ts";
 import type { HeaderWriter } from "./header.ts";
 
 /** The service Lock. Source: etcd `server/etcdserver/api/v3lock`. */
 export class LockApi {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
+  readonly #access: Access;
 
-  constructor(server: EtcdServer, header: HeaderWriter) {
+  constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#server = server;
     this.#header = header;
+    this.#access = access;
   }
 
-  register(rpc: RpcServer): void {
+  register(rpc: RpcRegistry): void {
     rpc.unary(LockService.Lock.path, (call) => settle(call, this.#lock(call)));
     rpc.unary(LockService.Unlock.path, (call) => settle(call, this.#unlock(call)));
   }
@@ -36,13 +35,12 @@ export class LockApi {
   async #lock(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, this.#server, LockRequest);
     if (request === undefined) return;
-    const server = this.#server;
-    const lease = await sessionLease(server, request.lease);
+    const caller = new Caller(this.#server, this.#access, call);
+    const lease = await caller.sessionLease(request.lease);
     const prefix = Buffer.concat([request.name, SLASH]);
     const key = sessionKey(prefix, lease);
     const owner = RequestOp.create({ requestRange: oldestUnder(prefix) });
-    const response = await commit(
-      server,
+    const response = await caller.commit(
       TxnRequest.create({
         compare: [createdAt(key, 0)],
         success: [putOp(key, Buffer.alloc(0), lease), owner],
@@ -55,12 +53,13 @@ export class LockApi {
     const first = response.responses[1]!.responseRange!.kvs[0];
     if (first !== undefined && first.createRevision !== mine) {
       try {
-        await waitForOlder(server, prefix, mine - 1, call);
+        await waitForOlder(caller, prefix, mine - 1);
       } catch (error) {
-        await this.#delete(key);
+        await this.#delete(caller, key);
         throw error;
       }
-      if (currentValue(server, key) === undefined) throw new EtcdError(Code.UNKNOWN, "mutex: session is expired");
+      if (caller.range(RangeRequest.create({ key })).kvs.length === 0)
+        throw new EtcdError(Code.UNKNOWN, "mutex: session is expired");
     }
     call.respond(LockResponse.encode(LockResponse.create({ header: this.#header.create(), key })));
   }
@@ -69,15 +68,14 @@ export class LockApi {
     const request = decodeRequest(call, this.#server, UnlockRequest);
     if (request === undefined) return;
     if (request.key.length === 0) throw new EtcdError(Code.UNKNOWN, "etcdserver: key is not provided");
-    const { header } = await this.#delete(request.key);
+    const caller = new Caller(this.#server, this.#access, call);
+    const { header } = await this.#delete(caller, request.key);
     call.respond(UnlockResponse.encode(UnlockResponse.create({ header: this.#header.fill(header) })));
   }
 
-  async #delete(key: Uint8Array): Promise<DeleteRangeResponse> {
+  async #delete(caller: Caller, key: Uint8Array): Promise<DeleteRangeResponse> {
     const request = DeleteRangeRequest.create({ key });
-    const outcome = await this.#server.request(Op.DELETE_RANGE, request, DeleteRangeRequest.encode(request));
-    if (outcome instanceof EtcdError) throw new EtcdError(Code.UNKNOWN, outcome.message);
-    return outcome as DeleteRangeResponse;
+    return (await caller.request(Op.DELETE_RANGE, request, DeleteRangeRequest.encode(request))) as DeleteRangeResponse;
   }
 }
 

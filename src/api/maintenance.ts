@@ -1,5 +1,6 @@
 import { ProtobufError } from "../base/protobuf.ts";
 import {
+  AlarmRequest_AlarmAction as AlarmAction,
   AlarmRequest,
   AlarmResponse,
   AlarmType,
@@ -17,12 +18,13 @@ import {
   StatusRequest,
   StatusResponse,
 } from "../proto/etcdserverpb.ts";
-import type { RpcServer, StreamCall, UnaryCall } from "../rpc/server.ts";
+import type { RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { alarmName, Op } from "../server/apply.ts";
 import { Code, EtcdError, errors } from "../server/errors.ts";
 import { ETCD_VERSION } from "../server/options.ts";
 import { QUOTA_DEFAULT_BYTES } from "../server/quota.ts";
 import type { EtcdServer } from "../server/server.ts";
+import { type Access, refused } from "./access.ts";
 import { decodeRequest, failWith, settle } from "./calls.ts";
 import { streamDatabase } from "./database-stream.ts";
 import type { HeaderWriter } from "./header.ts";
@@ -31,29 +33,53 @@ import type { HeaderWriter } from "./header.ts";
 export class MaintenanceApi {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
+  readonly #access: Access;
   /** One at a time: a second request waits for the first. */
   #defragmenting: Promise<void> = Promise.resolve();
 
-  constructor(server: EtcdServer, header: HeaderWriter) {
+  constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#server = server;
     this.#header = header;
+    this.#access = access;
   }
 
-  register(rpc: RpcServer): void {
+  register(rpc: RpcRegistry): void {
     rpc.unary(MaintenanceService.Alarm.path, (call) => settle(call, this.#alarm(call)));
     rpc.unary(MaintenanceService.Status.path, (call) => this.#status(call));
-    rpc.unary(MaintenanceService.Defragment.path, (call) => settle(call, this.#defragment(call)));
-    rpc.unary(MaintenanceService.Hash.path, (call) => settle(call, this.#hash(call)));
-    rpc.unary(MaintenanceService.HashKV.path, (call) => settle(call, this.#hashKv(call)));
-    rpc.unary(MaintenanceService.MoveLeader.path, (call) => this.#moveLeader(call));
-    rpc.unary(MaintenanceService.Downgrade.path, (call) => this.#downgrade(call));
-    rpc.stream(MaintenanceService.Snapshot.path, (call) => this.#snapshot(call));
+    const { forRoot } = this.#access;
+    rpc.unary(
+      MaintenanceService.Defragment.path,
+      forRoot((call) => settle(call, this.#defragment(call))),
+    );
+    rpc.unary(
+      MaintenanceService.Hash.path,
+      forRoot((call) => settle(call, this.#hash(call))),
+    );
+    rpc.unary(
+      MaintenanceService.HashKV.path,
+      forRoot((call) => settle(call, this.#hashKv(call))),
+    );
+    rpc.unary(
+      MaintenanceService.MoveLeader.path,
+      forRoot((call) => this.#moveLeader(call)),
+    );
+    rpc.unary(
+      MaintenanceService.Downgrade.path,
+      forRoot((call) => this.#downgrade(call)),
+    );
+    rpc.stream(
+      MaintenanceService.Snapshot.path,
+      forRoot((call) => this.#snapshot(call)),
+    );
   }
 
   async #alarm(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, this.#server, AlarmRequest);
     if (request === undefined) return;
-    const outcome = await this.#server.request(Op.ALARM, request, call.message);
+    const access = this.#access;
+    const asks = request.action === AlarmAction.GET;
+    if (refused(call, asks ? access.refuseNobody(call) : access.refuseAllButRoot(call))) return;
+    const outcome = await access.request(call, Op.ALARM, request, call.message);
     if (outcome instanceof EtcdError) failWith(call, outcome);
     else {
       const response = outcome as AlarmResponse;
@@ -64,6 +90,7 @@ export class MaintenanceApi {
 
   #status(call: UnaryCall): void {
     if (decodeRequest(call, this.#server, StatusRequest) === undefined) return;
+    if (refused(call, this.#access.refuseNobody(call))) return;
     const server = this.#server;
     const alarms = server.alarms.get(AlarmType.NONE);
     const problems = alarms.map((alarm) => `memberID:${alarm.memberId} alarm:${alarmName(alarm.alarm)} `);

@@ -224,7 +224,7 @@ function writeStore(text: MetricsText, server: EtcdServer): void {
     .counter("etcd_debugging_lease_revoked_total", "The total number of revoked leases.", metrics.leasesRevoked)
     .counter("etcd_debugging_server_lease_expired_total", "The total number of expired leases.", metrics.leasesExpired)
     .histogram("etcd_debugging_lease_ttl_total", "Bucketed histogram of lease TTLs.", [[{}, metrics.leaseTtl]])
-    .gauge("etcd_debugging_auth_revision", "The current revision of auth store.", 1)
+    .gauge("etcd_debugging_auth_revision", "The current revision of auth store.", server.auth.revision)
     .histogram("etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation.", [
       [{}, metrics.hash],
     ])

@@ -30,6 +30,8 @@ export class SlicedRange {
   #beyond = 0;
   #nextKey: Uint8Array;
   #restarts = 0;
+  /** Revision of the auth store at which the caller might read this; 0 while everybody may. */
+  readonly #authRevision: number;
 
   constructor(server: EtcdServer, call: UnaryCall, request: RangeRequest, reply: RangeReply) {
     this.#server = server;
@@ -40,6 +42,7 @@ export class SlicedRange {
     this.#limit = request.limit > 0 ? request.limit : Number.POSITIVE_INFINITY;
     this.#revision = request.revision;
     this.#nextKey = request.key;
+    this.#authRevision = server.auth.enabled ? server.auth.revision : 0;
   }
 
   /** True when one turn is enough for any range of this kind. */
@@ -105,6 +108,10 @@ export class SlicedRange {
   }
 
   #answer(): true {
+    if (this.#authRevision !== 0 && this.#authRevision !== this.#server.auth.revision) {
+      failWith(this.#call, errors.authOldRevision);
+      return true;
+    }
     const count = this.#countIsKnown ? this.#count : this.#added + this.#beyond;
     this.#reply.respond(this.#call, count > this.#added, count);
     return true;

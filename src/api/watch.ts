@@ -5,9 +5,10 @@ import { WatchResponseEncoder } from "../mvcc/watch-encoding.ts";
 import type { WatchStream } from "../mvcc/watch-stream.ts";
 import { WATCH_ID_ALL, type Watch, WatchError, type WatchSink } from "../mvcc/watch-types.ts";
 import { type WatchCreateRequest, WatchRequest, WatchService } from "../proto/etcdserverpb.ts";
-import type { RpcServer, StreamCall } from "../rpc/server.ts";
-import { Code, errors } from "../server/errors.ts";
+import type { RpcRegistry, StreamCall } from "../rpc/server.ts";
+import { Code, type EtcdError, errors } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
+import type { Access } from "./access.ts";
 import { failWith, requiresLeader } from "./calls.ts";
 
 /** Added to the largest request for the limit of a response piece. Source: etcd `server/config`. */
@@ -18,18 +19,20 @@ const PROGRESS_INTERVAL_MIN_MS = 100;
 /** The service Watch. Source: etcd `server/etcdserver/api/v3rpc/watch.go`. */
 export class WatchApi {
   readonly server: EtcdServer;
+  readonly access: Access;
   readonly encoder: WatchResponseEncoder;
   readonly #progressIntervalMs: number;
   readonly fragmentBytesMax: number;
 
-  constructor(server: EtcdServer, progressNotifyIntervalMs: number) {
+  constructor(server: EtcdServer, access: Access, progressNotifyIntervalMs: number) {
     this.server = server;
+    this.access = access;
     this.encoder = new WatchResponseEncoder(server.cluster.id, server.memberId);
     this.#progressIntervalMs = Math.max(PROGRESS_INTERVAL_MIN_MS, progressNotifyIntervalMs);
     this.fragmentBytesMax = server.options.maxRequestBytes + GRPC_OVERHEAD_BYTES;
   }
 
-  register(rpc: RpcServer): void {
+  register(rpc: RpcRegistry): void {
     rpc.stream(WatchService.Watch.path, (call) => {
       if (this.server.leader === 0n && requiresLeader(call)) failWith(call, errors.noLeader);
       else new ServerWatchStream(this, call);
@@ -103,6 +106,12 @@ class ServerWatchStream implements WatchSink {
     const { encoder, server } = this.#api;
     const revision = this.#stream.revision;
     let fields: { watchId: number; created: boolean; canceled?: boolean; cancelReason?: string };
+    const refusal = this.#refusalOf(request);
+    if (refusal !== null) {
+      fields = { watchId: WATCH_ID_ALL, created: true, canceled: true, cancelReason: cancelReasonOf(refusal) };
+      this.#send(encoder.encodeControl(revision, server.term, fields));
+      return;
+    }
     try {
       fields = { watchId: this.#stream.watch(request), created: true };
     } catch (error) {
@@ -115,6 +124,14 @@ class ServerWatchStream implements WatchSink {
         this.#stream.progressTick(),
       );
     }
+  }
+
+  /** Whether the caller may watch this is decided once, now. A negative revision is refused as such, whoever asks. */
+  #refusalOf({ key, rangeEnd, startRevision }: WatchCreateRequest): EtcdError | null {
+    const { access } = this.#api;
+    if (!access.enabled || startRevision < 0) return null;
+    const range = { key: key.length === 0 ? SMALLEST_KEY : key, rangeEnd };
+    return access.check(this.#call, (user) => access.permissions.range(user, range));
   }
 
   #cancel(watchId: number): void {
@@ -141,3 +158,17 @@ class ServerWatchStream implements WatchSink {
     this.#stream.close();
   }
 }
+
+/** What a watch of the empty key begins with. */
+const SMALLEST_KEY = Buffer.from([0]);
+
+/** etcd gives its clients the whole text that Go makes of a gRPC status. */
+function cancelReasonOf({ code, message }: EtcdError): string {
+  return `rpc error: code = ${GO_CODE_NAMES[code] ?? code} desc = ${message}`;
+}
+
+const GO_CODE_NAMES: Readonly<Record<number, string>> = {
+  [Code.INVALID_ARGUMENT]: "InvalidArgument",
+  [Code.PERMISSION_DENIED]: "PermissionDenied",
+  [Code.UNAUTHENTICATED]: "Unauthenticated",
+};

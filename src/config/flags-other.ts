@@ -133,21 +133,19 @@ export const authFlags: readonly Omit<FlagSpec, "section">[] = [
     name: "auth-token",
     kind: "text",
     default: "simple",
-    help: "Kind of the tokens that users get, with options: 'simple' or 'jwt,…' (jwt is not built yet).",
+    help: "Kind of the tokens that users get, with options: 'simple', or 'jwt,pub-key=…,priv-key=…,sign-method=…,ttl=…'.",
   },
   {
     name: "bcrypt-cost",
     kind: "uint",
     default: "10",
     help: "Cost of hashing passwords with bcrypt, 4 to 31.",
-    status: noEffect("there are no users yet: authentication is not built"),
   },
   {
     name: "auth-token-ttl",
     kind: "uint",
     default: "300",
-    help: "Seconds that a simple token stays valid.",
-    status: noEffect("there are no users yet: authentication is not built"),
+    help: "Seconds that a simple token stays valid without being used.",
   },
 ];
 

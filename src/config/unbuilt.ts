@@ -14,7 +14,6 @@ export function refuseUnbuilt(settings: Settings, log: Logger): void {
     if (status.state === "not built") refuse(`--${spec.name}`, status.reason);
     else log.warn(`--${spec.name} has no effect: ${status.reason}`);
   }
-  if (settings.text("auth-token").split(",")[0] === "jwt") refuse("--auth-token=jwt", "signed tokens");
   for (const gate of settings.features().withoutEffect()) log.warn(`--feature-gates: ${gate} has no effect yet`);
 }
 

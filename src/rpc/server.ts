@@ -122,6 +122,8 @@ export interface StreamCall extends CallInfo {
   end(): void;
   /** Ends the call with an error. */
   fail(code: number, message: string): void;
+  /** Ends the call with an error from outside of its handler, which learns of it by `onCancel`. */
+  terminate(code: number, message: string): void;
   /** No more messages until `resumeReading`; the client's window closes once it has sent 1 MiB ahead. */
   pauseReading(): void;
   resumeReading(): void;
@@ -152,6 +154,12 @@ export interface PlainRequest {
 /** May answer before it returns, or later. What it throws is not caught: it is a bug, and ends the process. */
 export type UnaryHandler = (call: UnaryCall) => void;
 export type StreamHandler = (call: StreamCall) => void;
+
+/** Where services register their methods. */
+export interface RpcRegistry {
+  unary(path: string, handler: UnaryHandler): void;
+  stream(path: string, handler: StreamHandler): void;
+}
 
 /** A registered method and its counters, which only grow. */
 export interface MethodStats {
@@ -198,7 +206,7 @@ export interface RpcCore extends Omit<RpcServerOptions, "http1"> {
   connectionClosed(connection: Connection): void;
 }
 
-export class RpcServer {
+export class RpcServer implements RpcRegistry {
   readonly stats: RpcStats = {
     connections: 0,
     connectionsAccepted: 0,

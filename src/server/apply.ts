@@ -1,3 +1,5 @@
+import { AuthInfo, NOBODY } from "../auth/auth-info.ts";
+import type { AuthStore } from "../auth/store.ts";
 import type { Logger } from "../base/log.ts";
 import { LessorError } from "../lease/errors.ts";
 import type { Lessor } from "../lease/lessor.ts";
@@ -12,6 +14,7 @@ import {
   type CompactionRequest,
   CompactionResponse,
   type DeleteRangeRequest,
+  type DowngradeVersionTestRequest,
   type InternalRaftRequest,
   type LeaseCheckpointRequest,
   LeaseCheckpointResponse,
@@ -30,49 +33,15 @@ import type {
   DowngradeInfoSetRequest,
 } from "../proto/membershippb.ts";
 import type { AlarmStore } from "./alarms.ts";
+import { AuthApplier } from "./auth-applier.ts";
 import { EtcdError, errors } from "./errors.ts";
 import type { ServerMetrics } from "./metrics.ts";
+import { Op, type Outcome, opOf } from "./op.ts";
 import { type BackendQuota, costOfPut, costOfTxn, LEASE_OVERHEAD_BYTES } from "./quota.ts";
 import { executeRange } from "./range.ts";
 import { checkPath, checkPutPossible, decidePath, executeDeleteRange, executePut, executeTxn } from "./txn.ts";
 
-/** The field of InternalRaftRequest that a request travels in, which is also its kind. */
-export const Op = {
-  RANGE: 3,
-  PUT: 4,
-  DELETE_RANGE: 5,
-  TXN: 6,
-  COMPACTION: 7,
-  LEASE_GRANT: 8,
-  LEASE_REVOKE: 9,
-  ALARM: 10,
-  LEASE_CHECKPOINT: 11,
-  CLUSTER_VERSION_SET: 1300,
-  CLUSTER_MEMBER_ATTR_SET: 1301,
-  DOWNGRADE_INFO_SET: 1302,
-  DOWNGRADE_VERSION_TEST: 9900,
-} as const;
-export type Op = (typeof Op)[keyof typeof Op];
-
-/** Names of the requests in metrics and logs. */
-export const opNames: Readonly<Record<Op, string>> = {
-  [Op.RANGE]: "Range",
-  [Op.PUT]: "Put",
-  [Op.DELETE_RANGE]: "DeleteRange",
-  [Op.TXN]: "Txn",
-  [Op.COMPACTION]: "Compaction",
-  [Op.LEASE_GRANT]: "LeaseGrant",
-  [Op.LEASE_REVOKE]: "LeaseRevoke",
-  [Op.ALARM]: "Alarm",
-  [Op.LEASE_CHECKPOINT]: "LeaseCheckpoint",
-  [Op.CLUSTER_VERSION_SET]: "ClusterVersionSet",
-  [Op.CLUSTER_MEMBER_ATTR_SET]: "ClusterMemberAttrSet",
-  [Op.DOWNGRADE_INFO_SET]: "DowngradeInfoSet",
-  [Op.DOWNGRADE_VERSION_TEST]: "DowngradeVersionTest",
-};
-
-/** What a committed request did: its response, or the error that the client gets. */
-export type Outcome = object | EtcdError;
+export { Op, type Outcome, opNames } from "./op.ts";
 
 /**
  * The replicated state machine: applies committed requests, one after the other, in the order of the log. The same
@@ -88,10 +57,14 @@ export class Applier {
   readonly #logger: Logger;
   readonly #metrics: ServerMetrics;
   readonly #onVersionLowered: () => void;
+  readonly #onLogMarked: (version: string, index: number) => void;
+  readonly #auth: AuthStore;
+  readonly #authApplier: AuthApplier;
   /** Resolves when the compaction that was applied last is physically done. */
   compactionDone: Promise<void> = Promise.resolve();
 
   constructor(options: {
+    auth: AuthStore;
     store: MvccStore;
     lessor: Lessor;
     alarms: AlarmStore;
@@ -101,8 +74,13 @@ export class Applier {
     metrics: ServerMetrics;
     /** The cluster's version went down: older servers will want to read what this one leaves behind. */
     onVersionLowered: () => void;
+    /** A request says that only servers of this version and later can read the log. */
+    onLogMarked: (version: string, index: number) => void;
   }) {
+    this.#auth = options.auth;
+    this.#authApplier = new AuthApplier(options.auth, options.lessor, options.store);
     this.#onVersionLowered = options.onVersionLowered;
+    this.#onLogMarked = options.onLogMarked;
     this.#metrics = options.metrics;
     this.#store = options.store;
     this.#lessor = options.lessor;
@@ -112,9 +90,14 @@ export class Applier {
     this.#logger = options.logger;
   }
 
-  /** Applies a request that is known in its decoded form. */
-  apply(op: Op, request: unknown): Outcome {
+  /** Applies a request that is known in its decoded form: `user` makes it, the entry at `index` of the log holds it. */
+  apply(op: Op, request: unknown, user: AuthInfo, index: number): Outcome {
     if (this.#alarms.corrupt && op <= Op.LEASE_REVOKE) return errors.corrupt;
+    if (this.#auth.enabled) {
+      const refusal = this.#authApplier.refusal(op, request, user);
+      // A full cluster says so first, whoever asks.
+      if (refusal !== null) return this.#alarms.noSpace && takesSpace(op, request) ? errors.noSpace : refusal;
+    }
     try {
       switch (op) {
         case Op.PUT:
@@ -150,7 +133,10 @@ export class Applier {
         }
         case Op.DOWNGRADE_VERSION_TEST:
           // Only marks the log as one that older versions cannot read.
+          this.#onLogMarked((request as DowngradeVersionTestRequest).ver, index);
           return {};
+        default:
+          return this.#authApplier.apply(op, request, index);
       }
     } catch (error) {
       return toEtcdError(error);
@@ -158,12 +144,12 @@ export class Applier {
   }
 
   /** Applies a request as it was found in the log. */
-  applyInternal(internal: InternalRaftRequest): Outcome {
+  applyInternal(internal: InternalRaftRequest, index: number): Outcome {
     const found = opOf(internal);
-    if (found === undefined) {
-      throw new Error("the log has a request that this version cannot apply (authentication, downgrade or newer)");
-    }
-    return this.apply(found[0], found[1]);
+    if (found === undefined) throw new Error("the log has a request that this version cannot apply: it is newer");
+    const { username, authRevision } = internal.header ?? {};
+    const user = authRevision ? new AuthInfo(username ?? "", authRevision) : NOBODY;
+    return this.apply(found[0], found[1], user, index);
   }
 
   #put(request: PutRequest): Outcome {
@@ -264,25 +250,13 @@ export class Applier {
   }
 }
 
-export function alarmName(type: AlarmType): string {
-  return Object.entries(AlarmType).find(([, value]) => value === type)?.[0] ?? `${type}`;
+/** What is refused while there is no space. */
+function takesSpace(op: Op, request: unknown): boolean {
+  return op === Op.PUT || op === Op.LEASE_GRANT || (op === Op.TXN && costOfTxn(request as TxnRequest) > 0);
 }
 
-function opOf(internal: InternalRaftRequest): [Op, unknown] | undefined {
-  if (internal.put !== undefined) return [Op.PUT, internal.put];
-  if (internal.txn !== undefined) return [Op.TXN, internal.txn];
-  if (internal.deleteRange !== undefined) return [Op.DELETE_RANGE, internal.deleteRange];
-  if (internal.range !== undefined) return [Op.RANGE, internal.range];
-  if (internal.compaction !== undefined) return [Op.COMPACTION, internal.compaction];
-  if (internal.leaseGrant !== undefined) return [Op.LEASE_GRANT, internal.leaseGrant];
-  if (internal.leaseRevoke !== undefined) return [Op.LEASE_REVOKE, internal.leaseRevoke];
-  if (internal.leaseCheckpoint !== undefined) return [Op.LEASE_CHECKPOINT, internal.leaseCheckpoint];
-  if (internal.alarm !== undefined) return [Op.ALARM, internal.alarm];
-  if (internal.clusterVersionSet !== undefined) return [Op.CLUSTER_VERSION_SET, internal.clusterVersionSet];
-  if (internal.clusterMemberAttrSet !== undefined) return [Op.CLUSTER_MEMBER_ATTR_SET, internal.clusterMemberAttrSet];
-  if (internal.downgradeInfoSet !== undefined) return [Op.DOWNGRADE_INFO_SET, internal.downgradeInfoSet];
-  if (internal.downgradeVersionTest !== undefined) return [Op.DOWNGRADE_VERSION_TEST, internal.downgradeVersionTest];
-  return undefined;
+export function alarmName(type: AlarmType): string {
+  return Object.entries(AlarmType).find(([, value]) => value === type)?.[0] ?? `${type}`;
 }
 
 /** The operating errors of the store and the lessor as clients see them; anything else is a broken invariant and thrown on. */

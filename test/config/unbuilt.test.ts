@@ -69,10 +69,3 @@ test("a cluster of several members is verified in full", async () => {
   );
   assert.equal(await complaintOf(["--name=a", ...own]), "");
 });
-
-test("signed tokens are refused", async () => {
-  assert.match(
-    await complaintOf(["--auth-token=jwt,pub-key=a,sign-method=RS256"]),
-    /^--auth-token=jwt is not supported/,
-  );
-});

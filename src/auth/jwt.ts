@@ -1,0 +1,149 @@
+import * as crypto from "node:crypto";
+import type { Clock } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import { AuthInfo } from "./auth-info.ts";
+import type { JwtOptions } from "./jwt-options.ts";
+import type { AuthProblem } from "./problems.ts";
+import type { TokenProvider } from "./tokens.ts";
+
+/** Tokens whose signature was found good, so that a client's next request need not pay for it again. */
+const VERIFIED_MAX = 10_000;
+/** Longer ones are none of ours. */
+const TOKEN_LENGTH_MAX = 16 * 1024;
+
+/**
+ * Signed tokens (RFC 7519): they carry the user's name, the revision of the auth store when they were made and the time at
+ * which they end, so no member has to remember them. After users or roles changed, the revision makes them old and
+ * clients get new ones. Source: etcd `server/auth/jwt.go`.
+ */
+export class JwtTokens implements TokenProvider {
+  readonly #options: JwtOptions;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  /** Oldest first. */
+  readonly #verified = new Map<string, Claims>();
+
+  constructor({ options, clock, logger }: { options: JwtOptions; clock: Clock; logger: Logger }) {
+    this.#options = options;
+    this.#clock = clock;
+    this.#logger = logger;
+  }
+
+  enable(): void {}
+
+  disable(): void {}
+
+  /** The change that this is about has made all tokens old. */
+  invalidateUser(): void {}
+
+  newPrefix(): string {
+    return "";
+  }
+
+  indexOf(): number {
+    return 0;
+  }
+
+  assign(username: string, revision: number): { readonly token: string } | AuthProblem {
+    const { method, signingKey, ttlMs } = this.#options;
+    if (signingKey === undefined) return "verifyOnlyKey";
+    if (method.curve !== undefined && curveOf(signingKey) !== method.curve) return "invalidSigningKey";
+    const exp = Math.floor((this.#clock.wallMs() + ttlMs) / 1000);
+    const text = `${encodeJson({ alg: method.name, typ: "JWT" })}.${encodeJson({ exp, revision, username })}`;
+    return { token: `${text}.${sign(this.#options, text).toString("base64url")}` };
+  }
+
+  info(token: string): AuthInfo | undefined {
+    const claims = this.#verified.get(token) ?? this.#verify(token);
+    if (claims === undefined) return undefined;
+    const wallMs = this.#clock.wallMs();
+    if (wallMs < claims.endMs && wallMs >= claims.startMs) return claims.info;
+    this.#verified.delete(token);
+    this.#warn("token is expired or not valid yet");
+    return undefined;
+  }
+
+  #verify(token: string): Claims | undefined {
+    const claims = token.length > TOKEN_LENGTH_MAX ? "token is malformed" : read(this.#options, token);
+    if (typeof claims === "string") {
+      this.#warn(claims);
+      return undefined;
+    }
+    if (this.#verified.size >= VERIFIED_MAX) this.#verified.delete(this.#verified.keys().next().value!);
+    this.#verified.set(token, claims);
+    return claims;
+  }
+
+  #warn(error: string): void {
+    this.#logger.warn("failed to parse a JWT token", { error });
+  }
+}
+
+/** What a token says, its signature being good. */
+interface Claims {
+  readonly info: AuthInfo;
+  /** Wall-clock milliseconds between which it counts. */
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/** The claims, or why the token is not one of ours. */
+function read(options: JwtOptions, token: string): Claims | string {
+  const [head, body, signature, ...more] = token.split(".");
+  if (head === undefined || body === undefined || signature === undefined || more.length > 0)
+    return "token is malformed";
+  const header = decodeJson(head);
+  const claims = decodeJson(body);
+  if (header === undefined || claims === undefined || !isBase64Url(signature)) return "token is malformed";
+  if (header["alg"] !== options.method.name) return "invalid signing method";
+  if (!verify(options, `${head}.${body}`, Buffer.from(signature, "base64url"))) return "signature is invalid";
+  const { username, revision, exp = 0, nbf = 0 } = claims;
+  if (typeof exp !== "number" || typeof nbf !== "number") return "token has invalid claims";
+  if (typeof username !== "string") return "failed to obtain user claims from jwt token";
+  if (typeof revision !== "number") return "failed to obtain revision claims from jwt token";
+  const endMs = exp === 0 ? Number.POSITIVE_INFINITY : exp * 1000;
+  return { info: new AuthInfo(username, Math.max(0, Math.trunc(revision))), startMs: nbf * 1000, endMs };
+}
+
+function sign({ method, signingKey }: JwtOptions, text: string): Buffer {
+  if (method.family === "hmac") return crypto.createHmac(method.hash!, signingKey!).update(text).digest();
+  const key = { key: signingKey as crypto.KeyObject, ...signatureFormat(method.family) };
+  if (method.family === "rsa-pss") {
+    return crypto.sign(method.hash, Buffer.from(text), { ...key, saltLength: crypto.constants.RSA_PSS_SALTLEN_DIGEST });
+  }
+  return crypto.sign(method.hash, Buffer.from(text), key);
+}
+
+function verify({ method, verifyingKey }: JwtOptions, text: string, signature: Buffer): boolean {
+  if (method.family === "hmac") {
+    const expected = crypto.createHmac(method.hash!, verifyingKey).update(text).digest();
+    return expected.length === signature.length && crypto.timingSafeEqual(expected, signature);
+  }
+  if (method.curve !== undefined && curveOf(verifyingKey) !== method.curve) return false;
+  const key = { key: verifyingKey as crypto.KeyObject, ...signatureFormat(method.family) };
+  return crypto.verify(method.hash, Buffer.from(text), key, signature);
+}
+
+function signatureFormat(family: JwtOptions["method"]["family"]): crypto.SigningOptions {
+  if (family === "ec") return { dsaEncoding: "ieee-p1363" };
+  if (family !== "rsa-pss") return {};
+  return { padding: crypto.constants.RSA_PKCS1_PSS_PADDING, saltLength: crypto.constants.RSA_PSS_SALTLEN_AUTO };
+}
+
+function curveOf(key: crypto.KeyObject | Buffer): string | undefined {
+  return key instanceof crypto.KeyObject ? key.asymmetricKeyDetails?.namedCurve : undefined;
+}
+
+const encodeJson = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+
+const isBase64Url = (text: string): boolean => /^[A-Za-z0-9_-]*$/.test(text) && text.length % 4 !== 1;
+
+function decodeJson(text: string): Record<string, unknown> | undefined {
+  if (!isBase64Url(text)) return undefined;
+  try {
+    const value: unknown = JSON.parse(Buffer.from(text, "base64url").toString());
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,38 @@
+/**
+ * Why authentication or authorisation refuses, by name. `server/errors.ts` has an entry of the same name for each, with
+ * etcd's code and text. Values, not exceptions: a refusal is an answer like any other, and members give it alike.
+ */
+export type AuthProblem =
+  | "rootUserNotExist"
+  | "rootRoleNotExist"
+  | "userAlreadyExists"
+  | "userEmpty"
+  | "userNotFound"
+  | "roleAlreadyExists"
+  | "roleNotFound"
+  | "roleEmpty"
+  | "authFailed"
+  | "noPasswordUser"
+  | "passwordTooLong"
+  | "permissionNotGiven"
+  | "permissionDenied"
+  | "roleNotGranted"
+  | "permissionNotGranted"
+  | "authNotEnabled"
+  | "authOldRevision"
+  | "invalidAuthToken"
+  | "invalidAuthMgmt"
+  | "verifyOnlyKey"
+  | "invalidSigningKey"
+  | "tooManyRequests";
+
+/** `--auth-token` cannot be used as given: the member does not start. Texts are etcd's. */
+export class AuthOptionsError extends Error {
+  override name = "AuthOptionsError";
+  readonly code = "ERR_AUTH_OPTIONS";
+}
+
+/** Stored users or roles that cannot be understood, or a token given twice: the process must stop before it writes. */
+export class AuthInvariantError extends Error {
+  override name = "AuthInvariantError";
+}

@@ -1,0 +1,92 @@
+import type { Clock, Timer } from "../base/clock.ts";
+import type { Random } from "../base/random.ts";
+import { AuthInfo } from "./auth-info.ts";
+import { AuthInvariantError } from "./problems.ts";
+import type { TokenProvider } from "./tokens.ts";
+
+const LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const PREFIX_LETTERS = 16;
+const TTL_DEFAULT_MS = 300_000;
+/** How often expired tokens are looked for. Until then they are good. */
+const SWEEP_MS = 1000;
+/** Beyond, the oldest goes. Who logs in that often does not come back with old tokens. */
+const TOKENS_MAX = 1_000_000;
+
+/**
+ * Tokens that are nothing but random letters and the index of the log entry that made them: every member makes the same ones
+ * from the log and keeps them in memory while they are used. A restart forgets those that its database had applied.
+ * Source: etcd `server/auth/simple_token.go`.
+ */
+export class SimpleTokens implements TokenProvider {
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #ttlMs: number;
+  /** In the order in which they were made. */
+  readonly #tokens = new Map<string, Token>();
+  #sweeper: Timer | null = null;
+
+  constructor(options: { clock: Clock; random: Random; simpleTtlMs: number }) {
+    this.#clock = options.clock;
+    this.#random = options.random;
+    this.#ttlMs = options.simpleTtlMs > 0 ? options.simpleTtlMs : TTL_DEFAULT_MS;
+  }
+
+  enable(): void {
+    this.#sweeper ??= this.#clock.every(SWEEP_MS, () => this.#sweep());
+  }
+
+  disable(): void {
+    this.#sweeper?.cancel();
+    this.#sweeper = null;
+    this.#tokens.clear();
+  }
+
+  invalidateUser(username: string): void {
+    for (const [text, token] of this.#tokens) if (token.info.username === username) this.#tokens.delete(text);
+  }
+
+  newPrefix(): string {
+    let prefix = "";
+    while (prefix.length < PREFIX_LETTERS) prefix += LETTERS[this.#random.below(LETTERS.length)]!;
+    return prefix;
+  }
+
+  assign(username: string, revision: number, prefix: string, index: number): { readonly token: string } {
+    const token = `${prefix}.${index}`;
+    if (this.#sweeper === null) return { token };
+    if (this.#tokens.has(token))
+      throw new AuthInvariantError(`a simple token of user ${username} was given out before`);
+    if (this.#tokens.size >= TOKENS_MAX) this.#tokens.delete(this.#tokens.keys().next().value!);
+    this.#tokens.set(token, new Token(new AuthInfo(username, revision), this.#clock.nowMs() + this.#ttlMs));
+    return { token };
+  }
+
+  info(token: string, revision: number): AuthInfo | undefined {
+    const known = this.#tokens.get(token);
+    if (known === undefined) return undefined;
+    known.expiryMs = this.#clock.nowMs() + this.#ttlMs;
+    if (known.info.revision !== revision) known.info = new AuthInfo(known.info.username, revision);
+    return known.info;
+  }
+
+  indexOf(token: string): number {
+    const [, index] = /^[^.]*\.(\d{1,15})$/.exec(token) ?? [];
+    return index === undefined ? 0 : Number(index);
+  }
+
+  #sweep(): void {
+    const nowMs = this.#clock.nowMs();
+    for (const [text, token] of this.#tokens) if (nowMs > token.expiryMs) this.#tokens.delete(text);
+  }
+}
+
+class Token {
+  /** Whose it is, at the revision at which that was asked last. */
+  info: AuthInfo;
+  expiryMs: number;
+
+  constructor(info: AuthInfo, expiryMs: number) {
+    this.info = info;
+    this.expiryMs = expiryMs;
+  }
+}

@@ -1,0 +1,91 @@
+import { resolve } from "node:path";
+import type { Clock } from "../base/clock.ts";
+import type { Disk } from "../base/disk.ts";
+import type { Logger } from "../base/log.ts";
+import type { Random } from "../base/random.ts";
+import type { AuthInfo } from "./auth-info.ts";
+import { JwtTokens } from "./jwt.ts";
+import { readJwtOptions } from "./jwt-options.ts";
+import { AuthOptionsError, type AuthProblem } from "./problems.ts";
+import { SimpleTokens } from "./simple-tokens.ts";
+
+/** Gives tokens to users who have shown their password, and knows whose they are. */
+export interface TokenProvider {
+  enable(): void;
+  /** Forgets all tokens. */
+  disable(): void;
+  invalidateUser(username: string): void;
+  /** The random part of the next token: it travels in the log, so that every member makes the same token. */
+  newPrefix(): string;
+  /** Makes the token for an Authenticate request that stands in the log at `index`. */
+  assign(username: string, revision: number, prefix: string, index: number): { readonly token: string } | AuthProblem;
+  /** Whose token it is, at a revision of the auth store; undefined for one that is not, or no longer, valid. */
+  info(token: string, revision: number): AuthInfo | undefined;
+  /** Index of the log entry that made the token: before a member has applied it, the token is unknown there. 0 for none. */
+  indexOf(token: string): number;
+}
+
+export interface TokenOptions {
+  /** `--auth-token`: a type, then its options as `name=value`. */
+  readonly spec: string;
+  /** How long a simple token lives without being used; 0 is the default of five minutes. */
+  readonly simpleTtlMs: number;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly disk: Disk;
+  readonly logger: Logger;
+}
+
+/** The provider that `--auth-token` asks for. Throws AuthOptionsError. Source: etcd `server/auth/store.go`, NewTokenProvider. */
+export function createTokenProvider(options: TokenOptions): TokenProvider {
+  const { logger, disk } = options;
+  const { type, values } = parseSpec(options.spec, logger);
+  switch (type) {
+    case "simple":
+      logger.warn("simple token is not cryptographically signed");
+      return new SimpleTokens(options);
+    case "jwt":
+      return new JwtTokens({
+        options: readJwtOptions(values, (path) => disk.readFile(resolve(path)), logger),
+        clock: options.clock,
+        logger,
+      });
+    case "":
+      return noTokens;
+    default: {
+      const error = new AuthOptionsError("auth: invalid auth options");
+      logger.warn("unknown token type", { type, error });
+      throw error;
+    }
+  }
+}
+
+function parseSpec(spec: string, logger: Logger): { type: string; values: Map<string, string> } {
+  const [type = "", ...options] = spec.split(",");
+  const values = new Map<string, string>();
+  for (const option of options) {
+    const pair = option.split("=");
+    const [name = "", value = ""] = pair;
+    if (pair.length === 2 && !values.has(name)) {
+      values.set(name, value);
+      continue;
+    }
+    logger.error(
+      "invalid token option",
+      pair.length === 2 ? { option: spec, "duplicate-parameter": name } : { option: spec },
+    );
+    throw new AuthOptionsError("auth: invalid auth options");
+  }
+  return { type, values };
+}
+
+/** `--auth-token=`: only client certificates tell who somebody is. */
+const noTokens: TokenProvider = {
+  enable() {},
+  disable() {},
+  invalidateUser() {},
+  newPrefix: () => "",
+  assign: () => "authFailed",
+  info: () => undefined,
+  indexOf: () => 0,
+};

@@ -1,0 +1,181 @@
+import assert from "node:assert/strict";
+import { createHmac, generateKeyPairSync, type KeyObject } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, describe, test } from "node:test";
+import { createTokenProvider, type TokenProvider } from "../../src/auth/tokens.ts";
+import { systemDisk } from "../../src/base/disk.ts";
+import { systemRandom } from "../../src/base/random.ts";
+import { MemoryLogger, tempDir } from "../harness/in-process.ts";
+import { VirtualClock } from "../harness/virtual-clock.ts";
+
+const dir = tempDir();
+after(() => dir.remove());
+const clock = new VirtualClock();
+
+function provider(spec: string, logger = new MemoryLogger()): TokenProvider {
+  const options = { spec, simpleTtlMs: 10_000, clock, random: systemRandom, disk: systemDisk, logger };
+  const made = createTokenProvider(options);
+  made.enable();
+  return made;
+}
+
+const tokenOf = (made: ReturnType<TokenProvider["assign"]>): string => (made as { token: string }).token;
+
+function file(name: string, content: string | Buffer): string {
+  const path = join(dir.path, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+function pemPair(name: string, { publicKey, privateKey }: { publicKey: KeyObject; privateKey: KeyObject }) {
+  return {
+    pub: file(`${name}.pub`, publicKey.export({ type: "spki", format: "pem" })),
+    priv: file(`${name}.key`, privateKey.export({ type: "pkcs8", format: "pem" })),
+  };
+}
+
+const rsa = pemPair("rsa", generateKeyPairSync("rsa", { modulusLength: 2048 }));
+const otherRsa = pemPair("rsa2", generateKeyPairSync("rsa", { modulusLength: 2048 }));
+const p256 = pemPair("p256", generateKeyPairSync("ec", { namedCurve: "P-256" }));
+const p384 = pemPair("p384", generateKeyPairSync("ec", { namedCurve: "P-384" }));
+const ed = pemPair("ed", generateKeyPairSync("ed25519"));
+const secret = file("secret", "not so secret");
+
+describe("a simple token", () => {
+  test("is sixteen letters and the index of its entry, and known until it was not used for its time", () => {
+    const tokens = provider("simple");
+    const prefix = tokens.newPrefix();
+    assert.match(prefix, /^[a-zA-Z]{16}$/);
+    const token = tokenOf(tokens.assign("anna", 3, prefix, 77));
+    assert.equal(token, `${prefix}.77`);
+    assert.equal(tokens.indexOf(token), 77);
+    clock.advance(9_000);
+    const info = tokens.info(token, 4);
+    assert.deepEqual([info?.username, info?.revision], ["anna", 4]);
+    clock.advance(9_000);
+    assert.equal(tokens.info(token, 4)?.username, "anna");
+    clock.advance(11_500);
+    assert.equal(tokens.info(token, 4), undefined);
+    tokens.disable();
+  });
+
+  test("is forgotten when authentication goes off", () => {
+    const tokens = provider("simple");
+    const token = tokenOf(tokens.assign("anna", 3, "p", 1));
+    tokens.disable();
+    tokens.enable();
+    assert.equal(tokens.info(token, 3), undefined);
+    tokens.disable();
+    assert.equal(clock.timerCount, 0);
+  });
+
+  test("given out twice stops the member", () => {
+    const tokens = provider("simple");
+    tokens.assign("anna", 3, "p", 1);
+    assert.throws(() => tokens.assign("bob", 3, "p", 1), /given out before/);
+    tokens.disable();
+  });
+
+  test("that looks like nothing of ours has no index", () => {
+    const tokens = provider("simple");
+    for (const text of ["", "abc", "a.b.1", "a.x", "a.-1", "a.99999999999999999"])
+      assert.equal(tokens.indexOf(text), 0);
+    tokens.disable();
+  });
+});
+
+describe("a signed token", () => {
+  const specs: Record<string, string> = {
+    RS256: `jwt,pub-key=${rsa.pub},priv-key=${rsa.priv},sign-method=RS256,ttl=10m`,
+    PS512: `jwt,priv-key=${rsa.priv},sign-method=PS512`,
+    ES256: `jwt,pub-key=${p256.pub},priv-key=${p256.priv},sign-method=ES256`,
+    ES384: `jwt,priv-key=${p384.priv},sign-method=ES384`,
+    EdDSA: `jwt,pub-key=${ed.pub},priv-key=${ed.priv},sign-method=EdDSA`,
+    HS256: `jwt,priv-key=${secret},sign-method=HS256`,
+  };
+
+  for (const [method, spec] of Object.entries(specs)) {
+    test(`by ${method} says who, at which revision and until when`, () => {
+      const tokens = provider(spec);
+      const token = tokenOf(tokens.assign("anna", 3, "", 9));
+      const [head, body] = token.split(".").map((part) => Buffer.from(part, "base64url").toString());
+      assert.equal(head, `{"alg":"${method}","typ":"JWT"}`);
+      const minutes = method === "RS256" ? 10 : 5;
+      const exp = Math.floor(clock.wallMs() / 1000) + minutes * 60;
+      assert.equal(body, `{"exp":${exp},"revision":3,"username":"anna"}`);
+      for (let i = 0; i < 2; i++) {
+        const info = tokens.info(token, 99);
+        assert.deepEqual([info?.username, info?.revision], ["anna", 3]);
+      }
+      const forged = `${token.split(".")[0]}.${Buffer.from('{"revision":3,"username":"root"}').toString("base64url")}.${token.split(".")[2]}`;
+      assert.equal(tokens.info(forged, 3), undefined);
+      clock.advance(minutes * 60_000 + 1_000);
+      assert.equal(tokens.info(token, 3), undefined);
+    });
+  }
+
+  test("is taken from whoever has the key, and only with the method asked for", () => {
+    const tokens = provider(specs["HS256"]!);
+    const make = (header: object, claims: object, hash = "sha256"): string => {
+      const text = [header, claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
+      return `${text}.${createHmac(hash, "not so secret").update(text).digest("base64url")}`;
+    };
+    const claims = { username: "anna", revision: 3 };
+    assert.equal(tokens.info(make({ alg: "HS256" }, claims), 3)?.username, "anna");
+    assert.equal(tokens.info(make({ alg: "HS512" }, claims, "sha512"), 3), undefined);
+    assert.equal(tokens.info(make({ alg: "none" }, claims), 3), undefined);
+    assert.equal(tokens.info(make({ alg: "HS256" }, { revision: 3 }), 3), undefined);
+    assert.equal(tokens.info(make({ alg: "HS256" }, { username: "anna" }), 3), undefined);
+    assert.equal(tokens.info(make({ alg: "HS256" }, { ...claims, exp: "soon" }), 3), undefined);
+    const inAMinute = clock.wallMs() / 1000 + 60;
+    const early = make({ alg: "HS256" }, { ...claims, nbf: inAMinute });
+    assert.equal(tokens.info(early, 3), undefined);
+    clock.advance(61_000);
+    assert.equal(tokens.info(early, 3)?.username, "anna");
+    for (const broken of ["", "a", "a.b", "a.b.c", "!.!.!", `${early}.x`])
+      assert.equal(tokens.info(broken, 3), undefined);
+  });
+
+  test("is only checked, not made, with a public key alone", () => {
+    const token = tokenOf(provider(specs["RS256"]!).assign("anna", 3, "", 9));
+    const checker = provider(`jwt,pub-key=${rsa.pub},sign-method=RS256`);
+    assert.equal(checker.info(token, 3)?.username, "anna");
+    assert.equal(checker.assign("anna", 3, "", 9), "verifyOnlyKey");
+  });
+
+  test("is not made with a curve that the method is not for", () => {
+    assert.equal(provider(`jwt,priv-key=${p384.priv},sign-method=ES256`).assign("anna", 3, "", 9), "invalidSigningKey");
+  });
+});
+
+describe("--auth-token is refused", () => {
+  const cases: [spec: string, error: string][] = [
+    ["other", "auth: invalid auth options"],
+    ["jwt", "auth: invalid auth options"],
+    ["jwt,sign-method", "auth: invalid auth options"],
+    ["jwt,sign-method=RS256,sign-method=RS256", "auth: invalid auth options"],
+    ["jwt,sign-method=XX256", "auth: invalid auth options"],
+    ["jwt,sign-method=none", "unsupported signing method: *jwt.signingMethodNone"],
+    [`jwt,sign-method=RS256,priv-key=${dir.path}/absent`, "auth: invalid auth options"],
+    [`jwt,sign-method=RS256,priv-key=${rsa.priv},ttl=soon`, "auth: invalid auth options"],
+    ["jwt,sign-method=RS256", "auth: missing key data"],
+    [`jwt,sign-method=HS256,pub-key=${secret}`, "auth: missing key data"],
+    [`jwt,sign-method=RS256,priv-key=${rsa.priv},pub-key=${otherRsa.pub}`, "auth: public and private keys don't match"],
+    [`jwt,sign-method=RS256,priv-key=${p256.priv}`, "key is not a valid RSA private key"],
+    [`jwt,sign-method=ES256,pub-key=${rsa.pub}`, "key is not a valid ECDSA public key"],
+    [`jwt,sign-method=EdDSA,pub-key=${ed.priv}`, "key is not a valid Ed25519 public key"],
+    [`jwt,sign-method=RS256,priv-key=${secret}`, "invalid key: Key must be a PEM encoded PKCS1 or PKCS8 key"],
+  ];
+  for (const [spec, message] of cases) {
+    test(`as ${spec.replaceAll(dir.path, "")}`, () => {
+      assert.throws(() => provider(spec), { name: "AuthOptionsError", message });
+    });
+  }
+
+  test("not for options that nobody knows, which are told", () => {
+    const logger = new MemoryLogger();
+    provider(`jwt,sign-method=HS256,priv-key=${secret},color=red`, logger);
+    assert.equal(logger.has("unknown JWT options"), true);
+  });
+});
