@@ -173,8 +173,10 @@ export class MemoryBackend implements Backend {
   }
 
   async snapshot(): Promise<BackendSnapshot> {
+    // The hook's index must be in the view: it says which entries of the log the view holds.
+    const committed = this.commit();
     const state = this.#visible.copy();
-    await this.commit();
+    await committed;
     const snapshot = new MemorySnapshot(state, () => this.#snapshots.delete(snapshot));
     this.#snapshots.add(snapshot);
     return snapshot;
