@@ -153,6 +153,10 @@ export class LocalCall implements UnaryCall, StreamCall {
     this.#finish(code, message);
   }
 
+  terminate(code: number, message: string): void {
+    if (!this.#ended) this.#abort(code, message);
+  }
+
   pauseReading(): void {
     this.#paused = true;
   }

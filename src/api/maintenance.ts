@@ -1,4 +1,5 @@
 import { ProtobufError } from "../base/protobuf.ts";
+import { formatVersion } from "../base/semver.ts";
 import {
   AlarmRequest_AlarmAction as AlarmAction,
   AlarmRequest,
@@ -6,14 +7,17 @@ import {
   AlarmType,
   DefragmentRequest,
   DefragmentResponse,
+  DowngradeRequest_DowngradeAction as DowngradeAction,
   DowngradeInfo,
   DowngradeRequest,
+  DowngradeResponse,
   HashKVRequest,
   HashKVResponse,
   HashRequest,
   HashResponse,
   MaintenanceService,
   MoveLeaderRequest,
+  MoveLeaderResponse,
   SnapshotRequest,
   StatusRequest,
   StatusResponse,
@@ -61,11 +65,11 @@ export class MaintenanceApi {
     );
     rpc.unary(
       MaintenanceService.MoveLeader.path,
-      forRoot((call) => this.#moveLeader(call)),
+      forRoot((call) => settle(call, this.#moveLeader(call))),
     );
     rpc.unary(
       MaintenanceService.Downgrade.path,
-      forRoot((call) => this.#downgrade(call)),
+      forRoot((call) => settle(call, this.#downgrade(call))),
     );
     rpc.stream(
       MaintenanceService.Snapshot.path,
@@ -108,7 +112,7 @@ export class MaintenanceApi {
       isLearner: server.isLearner,
       storageVersion: server.storageVersion ?? "",
       dbSizeQuota: server.options.quotaBackendBytes || QUOTA_DEFAULT_BYTES,
-      downgradeInfo: DowngradeInfo.create(),
+      downgradeInfo: DowngradeInfo.create(server.cluster.downgrade),
     });
     call.respond(StatusResponse.encode(response));
   }
@@ -166,10 +170,12 @@ export class MaintenanceApi {
         call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
         return;
       }
-      const { backend, metrics, options, storageVersion } = this.#server;
+      const { backend, metrics, options, duties } = this.#server;
+      const { stored } = duties.storageVersion;
+      const storageVersion = stored === undefined ? "" : formatVersion(stored);
       const startMs = options.clock.nowMs();
-      options.logger.info("sending database snapshot to client", { "storage-version": storageVersion ?? "" });
-      streamDatabase(call, backend, options.clock, storageVersion ?? "").then(
+      options.logger.info("sending database snapshot to client", { "storage-version": storageVersion });
+      streamDatabase(call, backend, options.clock, storageVersion).then(
         (bytes) => {
           metrics.backendSnapshot.observe((options.clock.nowMs() - startMs) / 1000);
           if (call.cancelled) return;
@@ -184,15 +190,34 @@ export class MaintenanceApi {
     };
   }
 
-  #moveLeader(call: UnaryCall): void {
+  async #moveLeader(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, this.#server, MoveLeaderRequest);
     if (request === undefined) return;
-    // A cluster of one has nobody else to lead it.
-    failWith(call, this.#server.isLeader ? errors.badLeaderTransferee : errors.notLeader);
+    if (!this.#server.isLeader) return failWith(call, errors.notLeader);
+    const error = await this.#server.leaderTransfer.moveTo(request.targetId, () => call.cancelled);
+    if (error !== undefined) return failWith(call, error);
+    call.respond(MoveLeaderResponse.encode(MoveLeaderResponse.create()));
   }
 
-  #downgrade(call: UnaryCall): void {
-    if (decodeRequest(call, this.#server, DowngradeRequest) === undefined) return;
-    call.fail(Code.UNIMPLEMENTED, "etcdserver: downgrade is not built yet; see docs/differences.md");
+  async #downgrade(call: UnaryCall): Promise<void> {
+    const request = decodeRequest(call, this.#server, DowngradeRequest);
+    if (request === undefined) return;
+    const { downgrades } = this.#server.duties;
+    let version: string;
+    switch (request.action) {
+      case DowngradeAction.VALIDATE:
+        version = await downgrades.validate(request.version);
+        break;
+      case DowngradeAction.ENABLE:
+        version = await downgrades.enable(request.version);
+        break;
+      case DowngradeAction.CANCEL:
+        version = await downgrades.cancel();
+        break;
+      default:
+        call.fail(Code.UNKNOWN, "etcdserver: unknown method");
+        return;
+    }
+    call.respond(DowngradeResponse.encode(DowngradeResponse.create({ header: this.#header.create(), version })));
   }
 }

@@ -137,6 +137,10 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     this.failWith(200, code, message);
   }
 
+  terminate(code: number, message: string): void {
+    if (!this.ended) this.abort(code, message);
+  }
+
   pauseReading(): void {
     this.paused = true;
   }

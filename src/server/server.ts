@@ -2,20 +2,23 @@ import { type AuthInfo, NOBODY } from "../auth/auth-info.ts";
 import type { AuthStore } from "../auth/store.ts";
 import type { Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
+import { formatVersion } from "../base/semver.ts";
 import { Lessor, minimumLeaseTtl } from "../lease/lessor.ts";
 import { Cluster } from "../membership/cluster.ts";
 import { formatId } from "../membership/member.ts";
-import { type Backend, metaKeys } from "../mvcc/backend.ts";
+import type { Backend } from "../mvcc/backend.ts";
 import { MvccStore } from "../mvcc/store.ts";
 import { WatchHub } from "../mvcc/watch-hub.ts";
 import { AlarmRequest_AlarmAction as AlarmAction, AlarmRequest, AlarmType } from "../proto/etcdserverpb.ts";
 import type { Entry, Message, Snapshot } from "../proto/raftpb.ts";
+import type { MemoryStorage } from "../raft/memory-storage.ts";
 import { isLocalMsgTarget } from "../raft/messages.ts";
 import { AlarmStore } from "./alarms.ts";
 import { AppliedWaiters } from "./applied-waiters.ts";
 import { Applier, Op, type Outcome } from "./apply.ts";
 import type { Bootstrapped } from "./bootstrap.ts";
 import { ConfChanges } from "./conf-changes.ts";
+import { Duties } from "./duties.ts";
 import { startElectionTicks } from "./election-ticks.ts";
 import { EtcdError, errors } from "./errors.ts";
 import { LeaderTransfer } from "./leader-transfer.ts";
@@ -47,6 +50,8 @@ const READ_RETRY_MS = 500;
 const PURGE_INTERVAL_MS = 30_000;
 /** Bytes of proposals that a follower sends to the leader in one message. */
 const FORWARD_BYTES_MAX = 1024 * 1024;
+/** Source: etcd `server/etcdserver/api/v3rpc/grpc.go`, maxNoLeaderCnt. */
+const LEADERLESS_MAX = 3;
 /** A removed member goes on so long, for the others to hear of it. */
 const REMOVED_DELAY_MS = 1000;
 
@@ -71,6 +76,10 @@ export class EtcdServer {
   /** Changes of who belongs to the cluster. */
   readonly membership: MembershipRequests;
   readonly leaderTransfer: LeaderTransfer;
+  /** Called when there has been no leader for three election timeouts, and after each further one. */
+  onLeaderLost: (() => void) | null = null;
+  /** What this member does for its cluster beside raft. */
+  readonly duties: Duties;
 
   readonly #parts: Bootstrapped;
   readonly #logger: Logger;
@@ -93,6 +102,9 @@ export class EtcdServer {
 
   #term = 0;
   #leader = 0n;
+  #isLearner = false;
+  /** Looks for a leader, an election timeout apart, that found none. */
+  #leaderless = 0;
   /** This member leads and has applied an entry of its term: its state is at least as new as any earlier leader's. */
   #leadsInTerm = false;
   /** It is also the only voter: its committed index is the cluster's. */
@@ -180,6 +192,7 @@ export class EtcdServer {
         logger.info("Cluster version downgrade detected, forcing snapshot");
         this.#snapshots.force();
       },
+      onLogMarked: (version, index) => this.duties.logVersion.mark(version, index),
     });
     this.#confChanges = new ConfChanges({
       node,
@@ -276,6 +289,12 @@ export class EtcdServer {
       tickMs,
       timeoutMs: this.#timeoutMs,
     });
+    this.duties = new Duties(this, {
+      logEntries: entriesOf(parts.storage),
+      snapshotIndex: () => this.#snapshots.index,
+      lastTickMs: () => this.#loop.lastTickMs,
+      isStopped: () => this.#stopped,
+    });
     this.#publisher = new Publisher({
       memberId,
       clusterId: parts.clusterId,
@@ -288,13 +307,14 @@ export class EtcdServer {
   }
 
   start(): void {
-    const { clock, tickMs, network } = this.options;
+    const { clock, tickMs, electionTicks, network } = this.options;
     const { members, remotes, clusterId } = this.#parts;
     const local = members.find(({ id }) => id === this.memberId);
     network.start(this.#receiver(), { id: this.memberId, clusterId, urls: local?.peerUrls ?? [] });
     for (const { id, peerUrls } of remotes) if (id !== this.memberId) network.addRemote({ id, urls: peerUrls });
     for (const { id, peerUrls } of members) if (id !== this.memberId) network.addPeer({ id, urls: peerUrls });
     this.#timers.push(clock.every(SWEEP_MS, () => this.#sweep()));
+    this.#timers.push(clock.every(electionTicks * tickMs, () => this.#lookForLeader()));
     this.#timers.push(clock.every(PURGE_INTERVAL_MS, () => this.#snapshots.purge()));
     this.#timers.push(
       startElectionTicks({
@@ -307,6 +327,7 @@ export class EtcdServer {
     );
     this.#loop.start(tickMs);
     this.#campaignIfAlone();
+    this.duties.start();
     this.#publisher.start();
   }
 
@@ -334,7 +355,7 @@ export class EtcdServer {
   }
 
   get isLearner(): boolean {
-    return this.cluster.member(this.memberId)?.isLearner ?? false;
+    return this.#isLearner;
   }
 
   get appliedIndex(): number {
@@ -354,9 +375,10 @@ export class EtcdServer {
     return this.#proposals.pendingCount;
   }
 
+  /** Version of etcd that can read the stored state, like "3.7.0". */
   get storageVersion(): string | undefined {
-    const version = this.#backend.get("meta", metaKeys.storageVersion);
-    return version === undefined ? undefined : Buffer.from(version).toString("latin1");
+    const { detected } = this.duties.storageVersion;
+    return detected === undefined ? undefined : formatVersion(detected);
   }
 
   /** Puts a request into the log; it is answered when it has been applied, or refused. */
@@ -441,6 +463,7 @@ export class EtcdServer {
     this.#stopped = true;
     for (const timer of this.#timers) timer.cancel();
     this.#leadership.stop();
+    this.duties.stop();
     this.#publisher.stop();
     this.#snapshots.stop();
     this.#snapshotSender.stop();
@@ -581,6 +604,7 @@ export class EtcdServer {
     this.#leader = leader;
     this.#term = term;
     this.#solo = confState.voters.length === 1 && confState.voters[0] === this.memberId;
+    this.#isLearner = this.cluster.member(this.memberId)?.isLearner ?? false;
     if (led && !this.isLeader) this.#leadership.end();
     if (!isNewLeader) return;
     this.metrics.leaderChanges++;
@@ -631,6 +655,13 @@ export class EtcdServer {
     if (!this.isLeader || term !== this.#term) return;
     this.#leadsInTerm = true;
     this.#leadership.begin();
+    this.duties.leads();
+  }
+
+  /** Ending streams makes clients connect anew, so it waits longer than refusing requests does. */
+  #lookForLeader(): void {
+    this.#leaderless = this.#leader === 0n ? this.#leaderless + 1 : 0;
+    if (this.#leaderless >= LEADERLESS_MAX) this.onLeaderLost?.();
   }
 
   /** A cluster of one need not wait for an election timeout to know that it hears of no leader. */
@@ -667,4 +698,11 @@ export class EtcdServer {
     this.metrics.proposalsFailed++;
     return this.#timeouts.errorFor(sinceMs, this.#leader);
   }
+}
+
+/** What is in the log behind the last snapshot. */
+function entriesOf(storage: MemoryStorage): Entry[] {
+  const first = storage.firstIndex();
+  const last = storage.lastIndex();
+  return last < first ? [] : storage.entries(first, last + 1, Number.POSITIVE_INFINITY);
 }

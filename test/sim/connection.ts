@@ -324,6 +324,12 @@ class LocalStream extends LocalInfo implements StreamCall {
     this.#wire.end(code, message);
   }
 
+  terminate(code: number, message: string): void {
+    this.fail(code, message);
+    this.cancelled = true;
+    this.onCancel?.();
+  }
+
   pauseReading(): void {
     this.#wire.pause();
   }
