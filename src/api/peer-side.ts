@@ -86,8 +86,8 @@ export class PeerSide {
   /** After the server has stopped, and the transport with it. */
   async close(): Promise<void> {
     this.#listeners.close();
-    await this.#server?.close(CLOSE_GRACE_MS);
     await this.transport.stop();
+    await this.#server?.close(CLOSE_GRACE_MS);
     this.client.close();
   }
 }

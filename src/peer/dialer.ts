@@ -3,6 +3,7 @@ import * as tls from "node:tls";
 import type { Clock } from "../base/clock.ts";
 import { isTls, isUnixSocket, type Url, unixSocketPath } from "../config/url.ts";
 import type { TlsClient } from "../rpc/tls/client.ts";
+import { outgoingHandshakeProblem } from "../rpc/tls/handshake-errors.ts";
 
 export interface PeerDialerOptions {
   readonly clock: Clock;
@@ -66,14 +67,18 @@ export class PeerDialer {
 /** Says in Go's words what Node says in its own; the listeners added later get those. */
 function translateErrors<S extends net.Socket>(socket: S, url: Url): S {
   socket.prependListener("error", (error: NodeJS.ErrnoException) => {
-    const reason = REASONS[error.code ?? ""];
-    if (reason === undefined) return;
-    const isDial = error.syscall === "connect" || error.syscall === "getaddrinfo";
-    error.message = isDial
-      ? `dial ${place(url)}: ${error.syscall === "connect" ? "connect: " : `lookup ${url.hostname}: `}${reason}`
-      : `${error.syscall ?? "read"} ${place(url)}: ${reason}`;
+    error.message = problemText(error, url);
   });
   return socket;
+}
+
+function problemText(error: NodeJS.ErrnoException, url: Url): string {
+  const reason = REASONS[error.code ?? ""];
+  if (reason === undefined) return outgoingHandshakeProblem(error) ?? error.message;
+  // With several addresses the error is that of all of them, and says less.
+  if (error.syscall === "connect" || error instanceof AggregateError) return `dial ${place(url)}: connect: ${reason}`;
+  if (error.syscall === "getaddrinfo") return `dial ${place(url)}: lookup ${url.hostname}: ${reason}`;
+  return `${error.syscall ?? "read"} ${place(url)}: ${reason}`;
 }
 
 const REASONS: Readonly<Record<string, string>> = {

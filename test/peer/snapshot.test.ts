@@ -192,8 +192,8 @@ test("a removed sender hears so from the answer to its snapshot", async () => {
 
 test("an answer that comes before everything was sent ends the sending", async () => {
   const early = await startFake((socket, request) => {
-    if (!request.startsWith("POST")) return socket.destroy();
-    socket.write("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    if (!request.startsWith("POST")) socket.destroy();
+    else socket.write("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
   });
   try {
     a.transport.updatePeer({ id: 2n, urls: [early.url] });

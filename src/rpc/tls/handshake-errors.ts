@@ -11,6 +11,14 @@ export function handshakeProblem(error: NodeJS.ErrnoException, socket: TLSSocket
   return HANDSHAKE[error.code ?? ""] ?? remoteAlert(error.code ?? "") ?? error.message;
 }
 
+/** Why a handshake that this end began has failed, in Go's words; undefined where it has none. */
+export function outgoingHandshakeProblem({ code = "" }: NodeJS.ErrnoException): string | undefined {
+  const untrusted = VERIFICATION[code];
+  if (untrusted !== undefined) return `tls: failed to verify certificate: ${untrusted}`;
+  if (code === "ERR_SSL_WRONG_VERSION_NUMBER") return NOT_TLS;
+  return remoteAlert(code);
+}
+
 const UNKNOWN_AUTHORITY = "x509: certificate signed by unknown authority";
 
 /** OpenSSL's verdicts on a chain. */
