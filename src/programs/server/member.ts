@@ -18,14 +18,17 @@ export interface Member {
 
 /**
  * Starts the member that a configuration describes, on this machine's clock, disk and network; resolves when it serves.
- * `onFailure` gets what ends it later: a disk that fails, a broken invariant.
+ * `onFailure` gets what ends it later: a disk that fails, a broken invariant. `onRemoved` is called when the cluster has
+ * removed it, which may be before it ever serves.
  */
 export async function startMember(
   config: Config,
   log: StructuredLogger,
   onFailure: (error: unknown) => void,
+  onRemoved: () => void,
 ): Promise<Member> {
-  const etcd = await startEtcd(etcdOptions(config, log, onFailure));
+  const { server, ...rest } = etcdOptions(config, log, onFailure);
+  const etcd = await startEtcd({ ...rest, server: { ...server, onRemoved } });
   return { clientAddresses: etcd.clientAddresses, close: () => etcd.close() };
 }
 

@@ -26,6 +26,19 @@ export class ProcessEnd {
     process.exit(1);
   }
 
+  /** Ends the process with 0 because there is nothing left to do, after an orderly shutdown. */
+  leave(shutdown: () => Promise<void>): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    shutdown().then(
+      () => {
+        this.#log.sync();
+        process.exit(0);
+      },
+      (error: unknown) => this.fail("failed to shut down", error),
+    );
+  }
+
   #receive(signal: NodeJS.Signals, shutdown: () => Promise<void>): void {
     if (this.#isEnding) {
       this.#log.warn("received second signal; ending without waiting for the shutdown", { signal: NAMES[signal] });

@@ -99,9 +99,11 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
   const end = new ProcessEnd(main);
   const systemd = systemdNotifier(env);
   const { startMember } = await import("./member.ts");
-  let member: Awaited<ReturnType<typeof startMember>>;
+  let member: Awaited<ReturnType<typeof startMember>> | undefined;
+  const close = async (): Promise<void> => await member?.close();
+  const onRemoved = (): void => end.leave(close);
   try {
-    member = await startMember(config, log, (error) => end.fail("etcd server has stopped", error));
+    member = await startMember(config, log, (error) => end.fail("etcd server has stopped", error), onRemoved);
   } catch (error) {
     if ((error as Error).name === "DiscoveryError") logFailedDiscovery(config, error as Error, main);
     else main.fatal("discovery failed", { error: error as Error });
@@ -118,7 +120,7 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
       "advertise-client-urls": urlTexts(config.advertiseClientUrls),
     };
     embed.info("closing etcd server", fields);
-    await member.close();
+    await close();
     embed.info("closed etcd server", fields);
     log.sync();
   });
