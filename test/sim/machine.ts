@@ -14,6 +14,7 @@ import type { LogFields, Logger } from "../../src/base/log.ts";
 import type { Backend } from "../../src/mvcc/backend.ts";
 import type { LmdbBackendOptions } from "../../src/mvcc/backend-lmdb.ts";
 import { MemoryBackend, MemoryBackendFile } from "../../src/mvcc/backend-memory.ts";
+import { PeerEndpoints } from "../../src/peer/endpoints.ts";
 import { RPC_DEFAULTS, RpcServer } from "../../src/rpc/server.ts";
 import { type Bootstrapped, bootstrap } from "../../src/server/bootstrap.ts";
 import type { ServerOptions } from "../../src/server/options.ts";
@@ -58,6 +59,8 @@ export interface MachineWorld {
 export interface Running extends Service {
   readonly server: EtcdServer;
   readonly parts: Bootstrapped;
+  /** What other members ask over HTTP. */
+  readonly endpoints: PeerEndpoints;
 }
 
 const DATA_DIR = "/data";
@@ -106,14 +109,15 @@ export class SimMachine {
     world.trace(`${this.name}: starts`);
     world.starting(this);
     const options = this.#options(process);
-    const peerClient = peerClientOf(world, { machine: this.name, process });
+    const peerClient = peerClientOf(world, { machine: this.name, process, logger: options.logger });
     void (async () => {
       const parts = await bootstrap(options, peerClient);
       const network = world.network.join(parts.memberId, this.name, process);
       const server = await EtcdServer.create({ ...options, network, peerClient }, parts);
       if (!process.alive) return;
       const rpc = this.#rpc(server, options);
-      const running = { server, parts, rpc, process };
+      const endpoints = new PeerEndpoints(server, options.logger);
+      const running = { server, parts, rpc, endpoints, process };
       this.running = running;
       world.started(this);
       server.start();

@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from "node:util";
 import { FROM_KEY } from "../../src/mvcc/types.ts";
 import type { WatchBatch } from "../../src/mvcc/watch-batch.ts";
 import { Event_EventType } from "../../src/proto/mvccpb.ts";
+import type { RawNode } from "../../src/raft/rawnode.ts";
 import { Invariants } from "../raft/harness/invariants.ts";
 import type { Finding, Revision } from "./checkers/history.ts";
 import { showEvents } from "./checkers/linearizability.ts";
@@ -27,7 +28,8 @@ export class Oracle {
   readonly #scheduler: Scheduler;
   readonly #trace: (line: string) => void;
   readonly #invariants = new Invariants();
-  #signature = "";
+  /** What raft's invariants speak of, as it was when they were last checked. */
+  readonly #seen = new WeakMap<RawNode, { term: number; last: number; committed: number; leads: boolean }>();
 
   constructor(scheduler: Scheduler, trace: (line: string) => void) {
     this.#scheduler = scheduler;
@@ -78,21 +80,33 @@ export class Oracle {
 
   /** Raft's invariants, whenever something that they speak of has changed. */
   step(machines: readonly SimMachine[]): void {
+    let changed = false;
+    for (const { running } of machines) if (running !== undefined && this.#hasMoved(running)) changed = true;
+    if (!changed) return;
     const nodes = machines.flatMap(({ running }) =>
       running === undefined ? [] : [{ id: running.parts.memberId, node: running.parts.node }],
     );
-    let signature = "";
-    for (const { id, node } of nodes) {
-      const { log } = node.raft;
-      signature += `${id}:${node.term}:${log.lastIndex()}:${log.committed}:${node.isLeader};`;
-    }
-    if (signature === this.#signature) return;
-    this.#signature = signature;
     try {
       this.#invariants.check(nodes);
     } catch (error) {
       this.add("raft", error instanceof Error ? error.message : String(error));
     }
+  }
+
+  #hasMoved({ parts: { node } }: Running): boolean {
+    const { log } = node.raft;
+    const now = { term: node.term, last: log.lastIndex(), committed: log.committed, leads: node.isLeader };
+    const before = this.#seen.get(node);
+    if (
+      before?.term === now.term &&
+      before.last === now.last &&
+      before.committed === now.committed &&
+      before.leads === now.leads
+    ) {
+      return false;
+    }
+    this.#seen.set(node, now);
+    return true;
   }
 
   /** The member's state must be the one that everybody had at that revision. */

@@ -1,60 +1,78 @@
-/** The questions that members ask each other, carried over the simulated network. */
-import { fromByteString } from "../../src/mvcc/types.ts";
-import { errors } from "../../src/server/errors.ts";
-import type { PeerAddress, PeerClient } from "../../src/server/network.ts";
-import { ETCD_VERSION } from "../../src/server/options.ts";
-import type { EtcdServer } from "../../src/server/server.ts";
-import type { MachineWorld, Running } from "./machine.ts";
+/**
+ * The questions that members ask each other: the production client and the production endpoints, with the simulated
+ * network in the place of HTTP connections.
+ */
+import { EventEmitter } from "node:events";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Logger } from "../../src/base/log.ts";
+import { HttpPeerClient } from "../../src/peer/client.ts";
+import type { PeerHttp, PeerRequest, PeerResponse } from "../../src/peer/http.ts";
+import type { PeerClient } from "../../src/server/network.ts";
+import { requestTimeoutMs } from "../../src/server/options.ts";
+import type { MachineWorld } from "./machine.ts";
 import type { SimProcess } from "./scheduler.ts";
 
-export function peerClientOf(world: MachineWorld, asker: { machine: string; process: SimProcess }): PeerClient {
-  /** Asks the member behind a URL. */
-  const ask = <T>(url: string, answer: (running: Running) => Promise<T>): Promise<T> => {
-    const running = world.machineOf(url)?.running;
-    if (running === undefined)
-      return world.network.ask<T>(asker, 0n, () => Promise.reject(new Error("no such member")));
-    return world.network.ask(asker, running.parts.memberId, () => answer(running));
-  };
-  const askPeer = <T>(peer: PeerAddress, answer: (server: EtcdServer) => Promise<T>): Promise<T> =>
-    ask(peer.urls[0] ?? "", ({ server }) => answer(server));
-  return {
-    members: (url) =>
-      ask(url, async ({ server }) => ({ clusterId: server.cluster.id, members: server.cluster.members() })),
-    versions: (peer) =>
-      askPeer(peer, async (server) => ({
-        server: ETCD_VERSION,
-        cluster: server.cluster.version ?? "not_decided",
-        storage: server.storageVersion ?? "",
-      })),
-    hashKv: (peer, revision) =>
-      askPeer(peer, async (server) => {
-        const found = await server.store.hashKv(revision);
-        return {
-          hash: found.hash,
-          revision: found.currentRevision,
-          compactRevision: found.compactRevision,
-          hashRevision: found.hashRevision,
-        };
+export interface Asker {
+  readonly machine: string;
+  readonly process: SimProcess;
+  readonly logger: Logger;
+}
+
+export function peerClientOf(world: MachineWorld, asker: Asker): PeerClient {
+  const timeoutMs = requestTimeoutMs({ electionTicks: 10, tickMs: 100 });
+  return new HttpPeerClient({ logger: asker.logger, timeoutMs, http: httpOf(world, asker) });
+}
+
+function httpOf(world: MachineWorld, asker: Asker): PeerHttp {
+  const http = {
+    request: (request: PeerRequest): Promise<PeerResponse> =>
+      new Promise((resolve, reject) => {
+        const timer = world.scheduler.after(request.timeoutMs, () =>
+          asker.process.run(() => reject(new Error("context deadline exceeded"))),
+        );
+        const running = world.machineOf(`http://${request.url.host}`)?.running;
+        const answer = (): Promise<PeerResponse> =>
+          running === undefined
+            ? Promise.reject(new Error("connection refused"))
+            : answerOf(request, (incoming, outgoing) => running.endpoints.handle(incoming, outgoing, request.path));
+        world.network.ask(asker, running?.parts.memberId ?? 0n, answer).then(
+          (response) => {
+            timer.cancel();
+            resolve(response);
+          },
+          (error: unknown) => {
+            timer.cancel();
+            reject(error);
+          },
+        );
       }),
-    downgradeEnabled: () => Promise.resolve(false),
-    promoteMember: () => Promise.reject(errors.notLeader),
-    renewLease: (peer, id) =>
-      askPeer(
-        peer,
-        (server) =>
-          new Promise((resolve, reject) => {
-            server.lessor.renew(id, (error, ttl) => (error === null ? resolve(ttl) : reject(errors.leaseNotFound)));
-          }),
-      ),
-    leaseTimeToLive: (peer, id, withKeys) =>
-      askPeer(peer, async (server) => {
-        const found = server.lessor.timeToLive(id);
-        if (found === undefined) throw errors.leaseNotFound;
-        return {
-          ttl: found.ttl,
-          grantedTtl: found.grantedTtl,
-          keys: withKeys ? server.lessor.keysOf(id).map(fromByteString) : [],
-        };
-      }),
+    close: () => {},
   };
+  return http as unknown as PeerHttp;
+}
+
+/** What a handler of HTTP requests answers, without a connection. */
+function answerOf(
+  request: PeerRequest,
+  handle: (incoming: IncomingMessage, outgoing: ServerResponse) => boolean,
+): Promise<PeerResponse> {
+  return new Promise((resolve) => {
+    const incoming = Object.assign(new EventEmitter(), { method: request.method, headers: request.headers ?? {} });
+    const headers: Record<string, string> = {};
+    const outgoing = {
+      statusCode: 200,
+      headersSent: false,
+      setHeader(name: string, value: string | number): void {
+        headers[name.toLowerCase()] = `${value}`;
+      },
+      end(body: string | Uint8Array = ""): void {
+        this.headersSent = true;
+        resolve({ status: this.statusCode, headers, body: Buffer.from(body as string) });
+      },
+    };
+    const known = handle(incoming as unknown as IncomingMessage, outgoing as unknown as ServerResponse);
+    if (!known) resolve({ status: 404, headers, body: Buffer.from("404 page not found\n") });
+    if (request.body !== undefined) incoming.emit("data", Buffer.from(request.body));
+    incoming.emit("end");
+  });
 }
