@@ -94,6 +94,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
       "cluster-id": formatId(server.cluster.id),
       "cluster-version": server.cluster.version ?? "to_be_decided",
     });
+    await server.checkData();
     server.start();
     const endpoints = new PeerEndpoints(server, logger);
     peers.serve([(request, response, path) => endpoints.handle(request, response, path)]);

@@ -1,5 +1,4 @@
 import { ProtobufError } from "../base/protobuf.ts";
-import { fromByteString } from "../mvcc/types.ts";
 import {
   LeaseGrantRequest,
   LeaseGrantResponse,
@@ -13,15 +12,19 @@ import {
   LeaseStatus,
   LeaseTimeToLiveRequest,
   LeaseTimeToLiveResponse,
+  type ResponseHeader,
 } from "../proto/etcdserverpb.ts";
 import type { RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
-import { Op, toEtcdError } from "../server/apply.ts";
+import { Op } from "../server/apply.ts";
 import { Code, EtcdError, errors } from "../server/errors.ts";
 import { LEASE_OVERHEAD_BYTES } from "../server/quota.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { type Access, refused } from "./access.ts";
-import { decodeRequest, failWith, requiresLeader } from "./calls.ts";
+import { decodeRequest, failWith, requiresLeader, settle } from "./calls.ts";
 import type { HeaderWriter } from "./header.ts";
+
+/** Renewals of one stream that may wait for the leader. */
+const RENEWALS_MAX = 256;
 
 /** The service Lease. Source: etcd `server/etcdserver/api/v3rpc/lease.go`. */
 export class LeaseApi {
@@ -38,7 +41,7 @@ export class LeaseApi {
   register(rpc: RpcRegistry): void {
     rpc.unary(LeaseService.LeaseGrant.path, (call) => void this.#grant(call));
     rpc.unary(LeaseService.LeaseRevoke.path, (call) => void this.#revoke(call));
-    rpc.unary(LeaseService.LeaseTimeToLive.path, (call) => this.#timeToLive(call));
+    rpc.unary(LeaseService.LeaseTimeToLive.path, (call) => settle(call, this.#timeToLive(call)));
     rpc.unary(LeaseService.LeaseLeases.path, (call) => this.#leases(call));
     rpc.stream(LeaseService.LeaseKeepAlive.path, (call) => this.#keepAlive(call));
   }
@@ -75,40 +78,25 @@ export class LeaseApi {
     }
   }
 
-  #timeToLive(call: UnaryCall): void {
+  async #timeToLive(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, this.#server, LeaseTimeToLiveRequest);
     if (request === undefined || refused(call, this.#access.refuseNobody(call))) return;
-    this.#server.read({
-      serve: (error) => {
-        if (error !== null) failWith(call, error);
-        else this.#respondTimeToLive(call, request);
-      },
-    });
-  }
-
-  #respondTimeToLive(call: UnaryCall, request: LeaseTimeToLiveRequest): void {
-    const access = this.#access;
-    if (
-      request.keys &&
-      refused(
-        call,
-        access.check(call, (user) => access.permissions.leaseKeys(user, request.id)),
-      )
-    )
-      return;
-    const { lessor } = this.#server;
-    const found = lessor.timeToLive(request.id);
-    if (found?.demoted) {
-      failWith(call, errors.leaderChanged);
-      return;
-    }
+    if (request.keys && refused(call, this.#refusalOfKeys(call, request.id))) return;
+    const found = await this.#server.duties.leases.timeToLive(request.id, request.keys);
+    // Users may have lost their rights meanwhile.
+    if (request.keys && refused(call, this.#refusalOfKeys(call, request.id))) return;
     const response = LeaseTimeToLiveResponse.create({ header: this.#header.create(), id: request.id, ttl: -1 });
     if (found !== undefined) {
       response.ttl = found.ttl;
       response.grantedTtl = found.grantedTtl;
-      if (request.keys) response.keys = lessor.keysOf(request.id).map(fromByteString);
+      response.keys = [...found.keys];
     }
     call.respond(LeaseTimeToLiveResponse.encode(response));
+  }
+
+  #refusalOfKeys(call: UnaryCall, id: bigint): EtcdError | null {
+    const access = this.#access;
+    return access.check(call, (user) => access.permissions.leaseKeys(user, id));
   }
 
   #leases(call: UnaryCall): void {
@@ -144,9 +132,38 @@ export class LeaseApi {
       failWith(call, errors.noLeader);
       return;
     }
-    // A client that does not read its answers is not read either.
-    call.onDrain = () => call.resumeReading();
-    call.onHalfClose = () => call.end();
+    let underWay = 0;
+    let ended = false;
+    let blocked = false;
+    const resume = (): void => {
+      if (!blocked && underWay < RENEWALS_MAX) call.resumeReading();
+    };
+    const permitted = (id: bigint): EtcdError | null =>
+      this.#access.enabled ? this.#refusalOfRenewal(call, id) : null;
+    const answer = (id: bigint, header: ResponseHeader, error: EtcdError | null, ttl: number): void => {
+      underWay--;
+      if (call.cancelled) return;
+      if (error !== null && error !== errors.leaseNotFound) {
+        failWith(call, error);
+        return;
+      }
+      const response = LeaseKeepAliveResponse.create({ header, id, ttl: error === null ? ttl : 0 });
+      // A client that does not read its answers is not read either.
+      if (!call.send(LeaseKeepAliveResponse.encode(response))) {
+        blocked = true;
+        call.pauseReading();
+      }
+      if (ended && underWay === 0) call.end();
+      else resume();
+    };
+    call.onDrain = () => {
+      blocked = false;
+      resume();
+    };
+    call.onHalfClose = () => {
+      ended = true;
+      if (underWay === 0) call.end();
+    };
     call.onMessage = (message) => {
       let request: LeaseKeepAliveRequest;
       try {
@@ -156,30 +173,15 @@ export class LeaseApi {
         call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
         return;
       }
-      if (this.#access.enabled && refused(call, this.#refusalOfRenewal(call, request.id))) return;
+      const { id } = request;
+      if (++underWay >= RENEWALS_MAX) call.pauseReading();
+      // Made before the renewal: its revision must not be one at which the lease may be gone already.
       const header = this.#header.create();
-      this.#server.lessor.renew(request.id, (error, renewedTtl) => {
-        if (call.cancelled) return;
-        let ttl = renewedTtl;
-        if (error !== null) {
-          const known = keepAliveError(error);
-          if (known !== errors.leaseNotFound) {
-            failWith(call, known);
-            return;
-          }
-          ttl = 0;
-        } else this.#server.metrics.leasesRenewed++;
-        const response = LeaseKeepAliveResponse.create({ header, id: request.id, ttl });
-        if (!call.send(LeaseKeepAliveResponse.encode(response))) call.pauseReading();
-      });
+      this.#server.duties.leases.renew(
+        id,
+        () => permitted(id),
+        (error, ttl) => answer(id, header, error, ttl),
+      );
     };
   }
-}
-
-function keepAliveError(error: Error): EtcdError {
-  const code = (error as { code?: string }).code;
-  if (code === "ERR_LESSOR_NOT_PRIMARY") return errors.noLeader;
-  if (code === "ERR_LESSOR_BUSY") return errors.tooManyRequests;
-  if (code === undefined) return new EtcdError(Code.UNAVAILABLE, error.message);
-  return toEtcdError(error);
 }

@@ -219,7 +219,7 @@ function writeStore(text: MetricsText, server: EtcdServer): void {
     .counter(
       "etcd_debugging_lease_renewed_total",
       "The number of renewed leases seen by the leader.",
-      metrics.leasesRenewed,
+      server.lessor.renewedTotal,
     )
     .counter("etcd_debugging_lease_revoked_total", "The total number of revoked leases.", metrics.leasesRevoked)
     .counter("etcd_debugging_server_lease_expired_total", "The total number of expired leases.", metrics.leasesExpired)

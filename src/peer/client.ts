@@ -3,18 +3,19 @@
  * turn; what failed is logged with etcd's words, and the last error is the one that is thrown. Owns its connections and
  * no state beside them. Sources: etcd `server/etcdserver/{cluster_util,corrupt}.go`, `server/lease/leasehttp/http.go`.
  */
-import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
+import { parseUrls } from "../config/url.ts";
 import { decodeMembers, formatId, type Member } from "../membership/member.ts";
 import { LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest } from "../proto/etcdserverpb.ts";
 import { LeaseInternalRequest, LeaseInternalResponse } from "../proto/leasepb.ts";
 import { EtcdError, errors } from "../server/errors.ts";
 import type { PeerAddress, PeerClient, PeerHash, PeerLease, PeerVersions, RemoteCluster } from "../server/network.ts";
-import { type Answer, PeerHttp, type PeerHttpOptions, type Question } from "./http-exchange.ts";
+import type { PeerHttp, PeerRequest, PeerResponse } from "./http.ts";
 
-export interface HttpPeerClientOptions extends PeerHttpOptions {
-  readonly clock: Clock;
+export interface HttpPeerClientOptions {
   readonly logger: Logger;
+  /** Owned by the client from now on. */
+  readonly http: PeerHttp;
   /** For one URL: etcd's time limit of a request. */
   readonly timeoutMs: number;
 }
@@ -25,15 +26,23 @@ const MEMBERS_BYTES_MAX = 4 * 1024 * 1024;
 /** A lease may have many keys. */
 const LEASE_BYTES_MAX = 100 * 1024 * 1024;
 
+/** Under way at one time. */
+const QUESTIONS_MAX = 10_000;
+
+interface Question extends Omit<PeerRequest, "url"> {
+  readonly peerUrl: string;
+}
+
 const PROTOBUF = { "content-type": "application/protobuf" };
 
 export class HttpPeerClient implements PeerClient {
   readonly #http: PeerHttp;
   readonly #logger: Logger;
   readonly #timeoutMs: number;
+  #underWay = 0;
 
   constructor(options: HttpPeerClientOptions) {
-    this.#http = new PeerHttp(options);
+    this.#http = options.http;
     this.#logger = options.logger;
     this.#timeoutMs = options.timeoutMs;
   }
@@ -43,7 +52,7 @@ export class HttpPeerClient implements PeerClient {
   }
 
   async members(peerUrl: string, timeoutMs: number): Promise<RemoteCluster> {
-    const answer = await this.#http.ask({
+    const answer = await this.#ask({
       method: "GET",
       peerUrl,
       path: "/members",
@@ -71,7 +80,7 @@ export class HttpPeerClient implements PeerClient {
 
   hashKv(peer: PeerAddress, revision: number, clusterId: bigint): Promise<PeerHash> {
     const ask = async (peerUrl: string): Promise<PeerHash> => {
-      const answer = await this.#http.ask({
+      const answer = await this.#ask({
         method: "GET",
         peerUrl,
         path: "/members/hashkv",
@@ -110,7 +119,7 @@ export class HttpPeerClient implements PeerClient {
 
   promoteMember(leader: PeerAddress, learnerId: bigint, token?: string): Promise<readonly Member[]> {
     const ask = async (peerUrl: string): Promise<readonly Member[]> => {
-      const answer = await this.#http.ask({
+      const answer = await this.#ask({
         method: "POST",
         peerUrl,
         path: `/members/promote/${learnerId}`,
@@ -148,7 +157,7 @@ export class HttpPeerClient implements PeerClient {
   }
 
   async #askLessor(question: Pick<Question, "peerUrl" | "path" | "body" | "bytesMax">): Promise<Buffer> {
-    const answer = await this.#http.ask({ ...question, method: "POST", headers: PROTOBUF, timeoutMs: this.#timeoutMs });
+    const answer = await this.#ask({ ...question, method: "POST", headers: PROTOBUF, timeoutMs: this.#timeoutMs });
     const body = answer.body.toString("utf8").trim();
     if (answer.status === 200) return answer.body;
     if (answer.status === 404 && body === "lease not found") throw errors.leaseNotFound;
@@ -156,8 +165,21 @@ export class HttpPeerClient implements PeerClient {
     throw new Error(`lease: unknown error(${body})`);
   }
 
-  #get(peerUrl: string, path: string): Promise<Answer> {
-    return this.#http.ask({ method: "GET", peerUrl, path, timeoutMs: this.#timeoutMs, bytesMax: SMALL_BYTES_MAX });
+  async #ask({ peerUrl, ...request }: Question): Promise<PeerResponse> {
+    const what = `${request.method === "GET" ? "Get" : "Post"} "${peerUrl}${request.path}"`;
+    if (this.#underWay >= QUESTIONS_MAX) throw new Error(`${what}: too many requests to other members are under way`);
+    this.#underWay++;
+    try {
+      return await this.#http.request({ ...request, url: parseUrls(peerUrl)[0]! });
+    } catch (error) {
+      throw new Error(`${what}: ${messageOf(error)}`, { cause: error });
+    } finally {
+      this.#underWay--;
+    }
+  }
+
+  #get(peerUrl: string, path: string): Promise<PeerResponse> {
+    return this.#ask({ method: "GET", peerUrl, path, timeoutMs: this.#timeoutMs, bytesMax: SMALL_BYTES_MAX });
   }
 
   /** The first answer. An EtcdError is one too: another URL of the same member would say the same. */
@@ -189,7 +211,7 @@ export class HttpPeerClient implements PeerClient {
   }
 }
 
-function hashError(answer: Answer): unknown {
+function hashError(answer: PeerResponse): unknown {
   const body = answer.body.toString("utf8");
   if (answer.status === 400) {
     if (body.includes("mvcc: required revision has been compacted")) return errors.compacted;
@@ -199,7 +221,7 @@ function hashError(answer: Answer): unknown {
   return new Error(`unknown error: ${body.trim()}`);
 }
 
-function promoteError(answer: Answer): unknown {
+function promoteError(answer: PeerResponse): unknown {
   const body = answer.body.toString("utf8");
   if (answer.status === 404) return errors.memberNotFound;
   if (answer.status === 412) {
@@ -209,7 +231,7 @@ function promoteError(answer: Answer): unknown {
   return new Error(answer.status === 408 ? errors.timeout.message : `member promote: unknown error(${body.trim()})`);
 }
 
-function parse<T>(answer: Answer, decode: (text: string) => T): T {
+function parse<T>(answer: PeerResponse, decode: (text: string) => T): T {
   const body = answer.body.toString("utf8");
   try {
     return decode(body);

@@ -9,7 +9,7 @@ import type { Logger } from "../base/log.ts";
 import { ProtobufError } from "../base/protobuf.ts";
 import type { Lessor } from "../lease/lessor.ts";
 import type { Cluster } from "../membership/cluster.ts";
-import { encodeMembers, formatId, type Member } from "../membership/member.ts";
+import { encodeMembers, formatId } from "../membership/member.ts";
 import type { MvccStore } from "../mvcc/store.ts";
 import { CompactedError, FutureRevisionError, fromByteString } from "../mvcc/types.ts";
 import {
@@ -19,7 +19,9 @@ import {
   ResponseHeader,
 } from "../proto/etcdserverpb.ts";
 import { LeaseInternalRequest, LeaseInternalResponse } from "../proto/leasepb.ts";
-import { type EtcdError, errors } from "../server/errors.ts";
+import type { Duties } from "../server/duties.ts";
+import { EtcdError, errors } from "../server/errors.ts";
+import type { MembershipRequests } from "../server/membership-requests.ts";
 import { ETCD_VERSION } from "../server/options.ts";
 import type { Read } from "../server/read-queue.ts";
 
@@ -32,10 +34,8 @@ export interface PeerEndpointsServer {
   readonly lessor: Pick<Lessor, "renew" | "timeToLive" | "keysOf">;
   /** Serves a linearizable read. */
   read(read: Read): void;
-  /** Calls back when everything is applied that is committed now, or with the error after a second. */
-  whenApplied(done: (error: EtcdError | null) => void): void;
-  /** Promotes a learner, or has the leader do it. Rejects with an EtcdError. */
-  promoteMember(id: bigint, token: string | undefined): Promise<readonly Member[]>;
+  readonly duties: Pick<Duties, "whenApplied">;
+  readonly membership: Pick<MembershipRequests, "promote">;
 }
 
 /** Requests are a few numbers. */
@@ -158,20 +158,18 @@ export class PeerEndpoints {
       fail(response, 404, `member ${idText} not found in cluster`);
       return;
     }
-    const id = BigInt(idText);
-    this.#server.promoteMember(id, request.headers.authorization).then(
-      (members) => send(response, "application/json", encodeMembers(members)),
-      (error: unknown) => {
-        this.#failPromotion(response, error);
-        this.#logger.warn("failed to promote a member", {
-          "member-id": formatId(id),
-          error: `${(error as Error).message}`,
-        });
-      },
-    );
+    void this.#answerPromotion(response, BigInt(idText), request.headers.authorization);
   }
 
-  #failPromotion(response: http.ServerResponse, error: unknown): void {
+  async #answerPromotion(response: http.ServerResponse, id: bigint, token: string | undefined): Promise<void> {
+    const outcome = await this.#server.membership.promote(id, token);
+    if (outcome instanceof EtcdError) {
+      this.#failPromotion(response, outcome);
+      this.#logger.warn("failed to promote a member", { "member-id": formatId(id), error: outcome.message });
+    } else send(response, "application/json", encodeMembers(outcome));
+  }
+
+  #failPromotion(response: http.ServerResponse, error: EtcdError): void {
     if (error === errors.memberNotFound) fail(response, 404, "membership: ID not found");
     else if (error === errors.memberNotLearner) fail(response, 412, "membership: can only promote a learner member");
     else if (error === errors.learnerNotReady) fail(response, 412, errors.learnerNotReady.message);
@@ -228,7 +226,7 @@ export class PeerEndpoints {
   }
 
   #whenApplied(response: http.ServerResponse, then: () => void): void {
-    this.#server.whenApplied((error) => {
+    this.#server.duties.whenApplied((error) => {
       if (error === null) then();
       else fail(response, 408, "waiting for node to catch up its applied index has timed out");
     });

@@ -7,6 +7,8 @@ import type { PeerDialer } from "./dialer.ts";
 /** Members close connections on which nothing comes for five seconds; ours are closed before that. */
 const IDLE_MS_MAX = 4000;
 const IDLE_SOCKETS_MAX = 16;
+/** To one URL; more requests wait for one of them. */
+const SOCKETS_MAX = 64;
 /** Of answers: what members say to a request is short, but a list of members and hashes may be longer. */
 const BODY_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -19,6 +21,8 @@ export interface PeerRequest {
   readonly body?: Uint8Array;
   /** For all of it. */
   readonly timeoutMs: number;
+  /** A longer answer is an error; 16 MiB when absent. */
+  readonly bytesMax?: number;
 }
 
 export interface PeerResponse {
@@ -80,7 +84,7 @@ export class PeerHttp {
         resolve(response);
       };
       outgoing.on("error", fail);
-      outgoing.on("response", (response) => readResponse(response, succeed, fail));
+      outgoing.on("response", (response) => readResponse(response, succeed, fail, request.bytesMax));
       if (body === undefined) outgoing.end();
       else {
         outgoing.setHeader("Content-Length", body.length);
@@ -95,13 +99,14 @@ export function readResponse(
   response: http.IncomingMessage,
   resolve: (response: PeerResponse) => void,
   reject: (error: Error) => void,
+  bytesMax = BODY_BYTES_MAX,
 ): void {
   const parts: Buffer[] = [];
   let bytes = 0;
   response.on("data", (part: Buffer) => {
     bytes += part.length;
-    if (bytes <= BODY_BYTES_MAX) parts.push(part);
-    else response.destroy(new Error(`the answer of the peer is larger than ${BODY_BYTES_MAX} bytes`));
+    if (bytes <= bytesMax) parts.push(part);
+    else response.destroy(new Error(`response body exceeds ${bytesMax} bytes limit`));
   });
   response.on("end", () => {
     resolve({ status: response.statusCode!, headers: response.headers, body: Buffer.concat(parts) });
@@ -118,7 +123,7 @@ class PeerAgent extends http.Agent {
   readonly #dialer: PeerDialer;
 
   constructor(dialer: PeerDialer) {
-    super({ keepAlive: true, maxFreeSockets: IDLE_SOCKETS_MAX, timeout: IDLE_MS_MAX });
+    super({ keepAlive: true, maxSockets: SOCKETS_MAX, maxFreeSockets: IDLE_SOCKETS_MAX, timeout: IDLE_MS_MAX });
     this.#dialer = dialer;
   }
 

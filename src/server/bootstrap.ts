@@ -28,6 +28,8 @@ const INFLIGHT_MESSAGES_MAX = 4096 / 8;
 /** A member that is ready to start: its identity and its durable state, brought together and checked. */
 export interface Bootstrapped extends DataDir {
   readonly metrics: ServerMetrics;
+  /** It has been a member before: there was a log. */
+  readonly restarted: boolean;
   readonly memberId: bigint;
   readonly clusterId: bigint;
   /** The members that this one talks to from the start (and itself), ascending by id: from the flags, or from the backend. */
@@ -77,7 +79,7 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
       if (haveWal) backend = await finishInstallation(options, dir, backend, openBackend);
       await defragmentIfWorthIt(backend, options);
       const found = haveWal ? restart(options, dir, backend) : await create(options, dir, backend, peerClient);
-      return { ...found, metrics, openBackend };
+      return { ...found, metrics, openBackend, restarted: haveWal };
     } catch (error) {
       await backend.close();
       throw error;
@@ -149,7 +151,7 @@ async function create(
 
 const encodeContext = (member: Member): Uint8Array => Buffer.from(encodeMember(member));
 
-type Found = Omit<Bootstrapped, "metrics" | "openBackend">;
+type Found = Omit<Bootstrapped, "metrics" | "openBackend" | "restarted">;
 
 /** A snapshot was received and saved, but the member ended before its database took the place of the old one. */
 async function finishInstallation(

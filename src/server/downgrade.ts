@@ -10,8 +10,8 @@ import {
 import type { Cluster } from "../membership/cluster.ts";
 import { allowedDowngradeVersion, mustParseVersion } from "../membership/version-rules.ts";
 import { DowngradeInfoSetRequest } from "../proto/membershippb.ts";
-import { Op, type Outcome } from "./apply.ts";
 import { EtcdError, errors } from "./errors.ts";
+import { Op, type Outcome } from "./op.ts";
 
 export interface DowngradesOptions {
   readonly logger: Logger;

@@ -31,7 +31,6 @@ export class ServerMetrics {
   proposalsFailed = 0;
   slowApplies = 0;
   leasesGranted = 0;
-  leasesRenewed = 0;
   leasesRevoked = 0;
   leasesExpired = 0;
   ranges = 0;

@@ -306,6 +306,15 @@ export class EtcdServer {
     });
   }
 
+  /** Before the start, if it was asked for: rejects when this member's data is not that of the others. */
+  async checkData(): Promise<void> {
+    if (!this.#parts.restarted || this.options.checks?.initialCorruptCheck !== true) return;
+    await this.duties.corruption.checkInitially().catch((error: unknown) => {
+      this.#logger.error("checkInitialHashKV failed", { error: (error as Error).message });
+      throw error;
+    });
+  }
+
   start(): void {
     const { clock, tickMs, electionTicks, network } = this.options;
     const { members, remotes, clusterId } = this.#parts;

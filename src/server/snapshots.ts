@@ -46,6 +46,11 @@ export class Snapshots {
   /** The next one does not wait for the snapshot count. */
   #forced = false;
 
+  /** Index of the last snapshot. */
+  get index(): number {
+    return this.#index;
+  }
+
   constructor(options: SnapshotsOptions) {
     this.#o = options;
     this.#index = options.snapshotIndex;

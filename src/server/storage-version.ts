@@ -9,7 +9,8 @@ export class StorageVersionError extends Error {
 }
 
 export interface StorageVersionOptions {
-  readonly backend: Backend;
+  /** The one in use: a received snapshot brings another. */
+  readonly backend: () => Backend;
   readonly logger: Logger;
   /** Term of the last entry that the backend holds; 0 when there is none. Written since 3.5. */
   readonly term: () => number;
@@ -26,7 +27,7 @@ export class StorageVersion {
   readonly #logger: Logger;
   readonly #term: () => number;
   readonly #logVersion: () => Version | undefined;
-  #backend: Backend;
+  readonly #backend: () => Backend;
 
   constructor(options: StorageVersionOptions) {
     this.#backend = options.backend;
@@ -37,7 +38,7 @@ export class StorageVersion {
 
   /** What the state says of itself: nothing before 3.6. */
   get stored(): Version | undefined {
-    const bytes = this.#backend.get("meta", metaKeys.storageVersion);
+    const bytes = this.#backend().get("meta", metaKeys.storageVersion);
     return bytes === undefined ? undefined : parseVersion(Buffer.from(bytes).toString("latin1"));
   }
 
@@ -46,11 +47,6 @@ export class StorageVersion {
     const stored = this.stored;
     if (stored !== undefined) return stored;
     return this.#term() === 0 ? undefined : V3_5;
-  }
-
-  /** Another state took the place of the one before. */
-  replaceBackend(backend: Backend): void {
-    this.#backend = backend;
   }
 
   /** Throws `StorageVersionError` when a server of `serverVersion` cannot read the state. */
@@ -83,8 +79,8 @@ export class StorageVersion {
 
   #write(version: Version): void {
     const text = formatVersion(version);
-    if (compareVersions(version, V3_6) < 0) this.#backend.delete("meta", metaKeys.storageVersion);
-    else this.#backend.put("meta", metaKeys.storageVersion, Buffer.from(text));
+    if (compareVersions(version, V3_6) < 0) this.#backend().delete("meta", metaKeys.storageVersion);
+    else this.#backend().put("meta", metaKeys.storageVersion, Buffer.from(text));
     this.#logger.info("updated storage version", { "new-storage-version": text });
   }
 }

@@ -17,10 +17,10 @@ import {
   mustParseVersion,
 } from "../membership/version-rules.ts";
 import { ClusterVersionSetRequest, DowngradeInfoSetRequest } from "../proto/membershippb.ts";
-import { Op, type Outcome } from "./apply.ts";
 import { EtcdError, errors } from "./errors.ts";
 import { askMemberVersions, type MemberVersions } from "./member-versions.ts";
 import type { PeerClient } from "./network.ts";
+import { Op, type Outcome } from "./op.ts";
 import type { StorageVersion } from "./storage-version.ts";
 
 export interface VersionMonitorOptions {

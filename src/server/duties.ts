@@ -1,0 +1,154 @@
+import { formatId } from "../membership/member.ts";
+import { AlarmRequest_AlarmAction as AlarmAction, AlarmRequest, AlarmType } from "../proto/etcdserverpb.ts";
+import type { Entry } from "../proto/raftpb.ts";
+import { CorruptionChecker } from "./corruption.ts";
+import { CorruptionMonitor } from "./corruption-monitor.ts";
+import { Downgrades } from "./downgrade.ts";
+import { type EtcdError, errors } from "./errors.ts";
+import { LeaseForwarding } from "./lease-forwarding.ts";
+import { LogVersion } from "./log-version.ts";
+import { Op, type Outcome } from "./op.ts";
+import { CHECK_DEFAULTS, ETCD_VERSION, requestTimeoutMs } from "./options.ts";
+import type { EtcdServer } from "./server.ts";
+import { StorageVersion } from "./storage-version.ts";
+import { VersionMonitor } from "./version-monitor.ts";
+
+/** What only the server itself can tell. */
+export interface DutiesState {
+  /** What a restart found in the log. */
+  readonly logEntries: readonly Entry[];
+  readonly snapshotIndex: () => number;
+  /** Clock time of raft's last tick. */
+  readonly lastTickMs: () => number;
+  readonly isStopped: () => boolean;
+}
+
+/** Source: etcd `server/etcdserver/v3_server.go`, applyTimeout. */
+const APPLY_TIMEOUT_MS = 1000;
+
+/**
+ * What a member does for its cluster beside raft: it keeps versions in step, runs downgrades, looks for corruption and
+ * serves leases, whoever leads. Each has a class of its own; this one makes them from a server and starts and stops them.
+ */
+export class Duties {
+  readonly storageVersion: StorageVersion;
+  readonly logVersion: LogVersion;
+  readonly downgrades: Downgrades;
+  readonly corruption: CorruptionChecker;
+  readonly leases: LeaseForwarding;
+  readonly #server: EtcdServer;
+  readonly #state: DutiesState;
+  readonly #versions: VersionMonitor;
+  readonly #corruptionMonitor: CorruptionMonitor;
+
+  constructor(server: EtcdServer, state: DutiesState) {
+    const { options, cluster, store, lessor } = server;
+    const { clock, logger, peerClient } = options;
+    const checks = options.checks ?? CHECK_DEFAULTS;
+    const timeoutMs = requestTimeoutMs(options);
+    const isLeader = (): boolean => server.isLeader;
+    const propose = (op: Op, request: object, payload: Uint8Array): Promise<Outcome> =>
+      server.request(op, request, payload);
+    const readIndex = (): Promise<void> => this.#readIndex();
+    this.#server = server;
+    this.#state = state;
+    this.logVersion = new LogVersion(state.logEntries);
+    this.storageVersion = new StorageVersion({
+      backend: () => server.backend,
+      logger,
+      term: () => server.appliedTerm,
+      logVersion: () => this.logVersion.since(state.snapshotIndex()),
+    });
+    this.storageVersion.check(ETCD_VERSION);
+    this.#versions = new VersionMonitor({
+      clock,
+      logger,
+      cluster,
+      peerClient,
+      storageVersion: this.storageVersion,
+      serverVersion: ETCD_VERSION,
+      isLeader,
+      propose,
+      downgradeCheckMs: checks.downgradeCheckMs,
+    });
+    this.downgrades = new Downgrades({ logger, cluster, readIndex, propose });
+    this.corruption = new CorruptionChecker({
+      logger,
+      cluster,
+      store,
+      peerClient,
+      readIndex,
+      raiseAlarm: (memberId) => this.#raiseCorrupt(memberId),
+      requestTimeoutMs: timeoutMs,
+    });
+    this.#corruptionMonitor = new CorruptionMonitor({
+      checker: this.corruption,
+      clock,
+      logger,
+      localId: formatId(server.memberId),
+      isLeader,
+      checkMs: checks.corruptCheckMs,
+      compactHashCheckMs: checks.compactHashCheckMs,
+    });
+    this.leases = new LeaseForwarding({
+      clock,
+      lessor,
+      cluster,
+      peerClient,
+      server,
+      isStopped: state.isStopped,
+      lastTickMs: state.lastTickMs,
+      whenApplied: (done) => this.whenApplied(done),
+      timeoutMs,
+      tickMs: options.tickMs,
+      fastKeepAlive: options.fastLeaseKeepAlive ?? true,
+    });
+  }
+
+  start(): void {
+    this.#versions.start();
+    this.#corruptionMonitor.start();
+  }
+
+  stop(): void {
+    this.#versions.stop();
+    this.#corruptionMonitor.stop();
+  }
+
+  /** This member leads, and has applied everything of earlier leaders. */
+  leads(): void {
+    this.#versions.look();
+  }
+
+  /** Calls back when everything is applied that is committed now, or with an error after a second. */
+  whenApplied(done: (error: EtcdError | null) => void): void {
+    const { committedIndex, appliedIndex, appliedWaiters, options } = this.#server;
+    if (committedIndex <= appliedIndex) {
+      done(null);
+      return;
+    }
+    let answered = false;
+    const finish = (error: EtcdError | null): void => {
+      if (answered) return;
+      answered = true;
+      timer.cancel();
+      done(error);
+    };
+    const timer = options.clock.after(APPLY_TIMEOUT_MS, () => finish(errors.timeoutWaitApplied));
+    appliedWaiters.add(committedIndex, options.clock.nowMs(), (applied) =>
+      finish(applied ? null : errors.timeoutWaitApplied),
+    );
+  }
+
+  #readIndex(): Promise<void> {
+    return new Promise((resolve, reject) =>
+      this.#server.read({ serve: (error) => (error === null ? resolve() : reject(error)) }),
+    );
+  }
+
+  #raiseCorrupt(memberId: bigint): void {
+    if (this.#state.isStopped()) return;
+    const request = AlarmRequest.create({ action: AlarmAction.ACTIVATE, memberId, alarm: AlarmType.CORRUPT });
+    void this.#server.request(Op.ALARM, request, AlarmRequest.encode(request));
+  }
+}

@@ -1,0 +1,188 @@
+import type { Clock } from "../base/clock.ts";
+import type { Lessor } from "../lease/lessor.ts";
+import type { Cluster } from "../membership/cluster.ts";
+import { fromByteString } from "../mvcc/types.ts";
+import { toEtcdError } from "./apply.ts";
+import { Code, EtcdError, errors } from "./errors.ts";
+import type { PeerAddress, PeerClient, PeerLease } from "./network.ts";
+import type { Read } from "./read-queue.ts";
+
+export interface LeaseForwardingOptions {
+  readonly clock: Clock;
+  readonly lessor: Pick<Lessor, "renew" | "lookup" | "timeToLive" | "keysOf">;
+  readonly cluster: Pick<Cluster, "member">;
+  readonly peerClient: Pick<PeerClient, "renewLease" | "leaseTimeToLive">;
+  readonly server: LeaseServer;
+  readonly isStopped: () => boolean;
+  /** Clock time of raft's last tick. */
+  readonly lastTickMs: () => number;
+  /** Calls back when everything is applied that is committed now, or with an error. */
+  readonly whenApplied: (done: (error: EtcdError | null) => void) => void;
+  /** For everything until the answer. */
+  readonly timeoutMs: number;
+  readonly tickMs: number;
+  /** The gate FastLeaseKeepAlive: a lease that is known here is renewed without waiting for what is not applied yet. */
+  readonly fastKeepAlive: boolean;
+}
+
+export interface LeaseServer {
+  readonly isLeader: boolean;
+  /** 0n when there is none. */
+  readonly leader: bigint;
+  read(read: Read): void;
+}
+
+export type Renewed = (error: EtcdError | null, ttl: number) => void;
+
+/** Source: etcd `server/etcdserver/v3_server.go`, LeaseRenew. */
+const RETRY_MS = 50;
+const FORWARDED_MAX = 10_000;
+/** A leader that ticks is taken for one; one that stood still asks first. */
+const TICKS_SILENT_MAX = 3;
+
+/**
+ * Leases live at the leader: renewals and questions about them do not pass the log. The leader serves its own; any other
+ * member asks the leader, again and again until it answers or the time is over.
+ */
+export class LeaseForwarding {
+  readonly #options: LeaseForwardingOptions;
+  #forwarded = 0;
+
+  constructor(options: LeaseForwardingOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Renews a lease; gets its TTL in seconds. `permitted` is asked before each attempt; what it returns is the error.
+   * errors.leaseNotFound says that there is no such lease.
+   */
+  renew(id: bigint, permitted: () => EtcdError | null, done: Renewed): void {
+    if (!this.#options.server.isLeader) this.#forwardRenewal(id, permitted, done);
+    else {
+      this.#ensureLeadership((error) => {
+        if (error !== null) done(error, -1);
+        else this.#renewHere(id, permitted, done);
+      });
+    }
+  }
+
+  /** Undefined when there is no such lease. Rejects with an EtcdError. */
+  async timeToLive(id: bigint, withKeys: boolean): Promise<PeerLease | undefined> {
+    const { server, peerClient } = this.#options;
+    if (server.isLeader) return this.#timeToLiveHere(id, withKeys);
+    try {
+      return await this.#askLeader((leader) => peerClient.leaseTimeToLive(leader, id, withKeys), noCheck);
+    } catch (error) {
+      if (error === errors.leaseNotFound) return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * A member whose process stood still may have been replaced without knowing it. Then the client is told, so that it asks
+   * another member.
+   */
+  #ensureLeadership(then: (error: EtcdError | null) => void): void {
+    const { clock, server, lastTickMs, tickMs } = this.#options;
+    if (clock.nowMs() - lastTickMs() < TICKS_SILENT_MAX * tickMs) then(null);
+    else server.read({ serve: (error) => then(error !== null || !server.isLeader ? notPrimary : null) });
+  }
+
+  #renewHere(id: bigint, permitted: () => EtcdError | null, done: Renewed): void {
+    const { lessor, whenApplied, fastKeepAlive } = this.#options;
+    // A lease that is not known may be on its way through the log.
+    if (fastKeepAlive && lessor.lookup(id) !== undefined) this.#renewNow(id, permitted, done);
+    else {
+      whenApplied((error) => {
+        if (error !== null) done(error, -1);
+        else this.#renewNow(id, permitted, done);
+      });
+    }
+  }
+
+  #renewNow(id: bigint, permitted: () => EtcdError | null, done: Renewed): void {
+    const denied = permitted();
+    if (denied !== null) {
+      done(denied, -1);
+      return;
+    }
+    this.#options.lessor.renew(id, (error, ttl) => {
+      if (error === null) done(null, ttl);
+      else if (codeOf(error) === "ERR_LESSOR_NOT_PRIMARY") this.#forwardRenewal(id, permitted, done);
+      else done(renewalError(error), -1);
+    });
+  }
+
+  #forwardRenewal(id: bigint, permitted: () => EtcdError | null, done: Renewed): void {
+    const { peerClient } = this.#options;
+    this.#askLeader((leader) => peerClient.renewLease(leader, id), permitted).then(
+      (ttl) => done(null, ttl),
+      (error: unknown) => done(error instanceof EtcdError ? error : new EtcdError(Code.UNKNOWN, `${error}`), -1),
+    );
+  }
+
+  async #timeToLiveHere(id: bigint, withKeys: boolean): Promise<PeerLease | undefined> {
+    const { lessor, whenApplied } = this.#options;
+    await new Promise<void>((resolve, reject) => whenApplied((error) => (error === null ? resolve() : reject(error))));
+    const found = lessor.timeToLive(id);
+    if (found === undefined) return undefined;
+    if (found.demoted) throw errors.leaderChanged;
+    const keys = withKeys ? lessor.keysOf(id).map(fromByteString) : [];
+    return { ttl: found.ttl, grantedTtl: found.grantedTtl, keys };
+  }
+
+  /** The leader's answer; its EtcdErrors are answers too. Rejects with an EtcdError when the time is over. */
+  async #askLeader<T>(ask: (leader: PeerAddress) => Promise<T>, permitted: () => EtcdError | null): Promise<T> {
+    if (this.#forwarded >= FORWARDED_MAX) throw errors.tooManyRequests;
+    const { clock, isStopped, timeoutMs } = this.#options;
+    const deadlineMs = clock.nowMs() + timeoutMs;
+    this.#forwarded++;
+    try {
+      for (;;) {
+        const leader = this.#leader();
+        if (leader !== undefined) {
+          const denied = permitted();
+          if (denied !== null) throw denied;
+          try {
+            return await this.#before(deadlineMs, ask(leader));
+          } catch (error) {
+            if (error instanceof EtcdError) throw error;
+          }
+        }
+        if (isStopped()) throw errors.stopped;
+        if (clock.nowMs() >= deadlineMs) throw leader === undefined ? errors.noLeader : errors.timeout;
+        await new Promise<void>((resolve) => clock.after(RETRY_MS, resolve));
+      }
+    } finally {
+      this.#forwarded--;
+    }
+  }
+
+  #leader(): PeerAddress | undefined {
+    const { cluster, server } = this.#options;
+    const member = cluster.member(server.leader);
+    return member === undefined ? undefined : { id: member.id, urls: member.peerUrls };
+  }
+
+  /** The outcome, or errors.timeout at the deadline. */
+  #before<T>(deadlineMs: number, outcome: Promise<T>): Promise<T> {
+    const { clock } = this.#options;
+    return new Promise((resolve, reject) => {
+      const timer = clock.after(Math.max(deadlineMs - clock.nowMs(), 0), () => reject(errors.timeout));
+      outcome.then(resolve, reject).finally(() => timer.cancel());
+    });
+  }
+}
+
+const noCheck = (): null => null;
+
+/** What a client is told that renews at a leader which is none any more. The text is etcd's. */
+const notPrimary = new EtcdError(Code.UNKNOWN, "not a primary lessor");
+
+const codeOf = (error: Error): string | undefined => (error as { code?: string }).code;
+
+function renewalError(error: Error): EtcdError {
+  if (codeOf(error) === "ERR_LESSOR_BUSY") return errors.tooManyRequests;
+  if (codeOf(error) === undefined) return new EtcdError(Code.UNAVAILABLE, error.message);
+  return toEtcdError(error);
+}
