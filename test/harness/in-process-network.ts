@@ -15,6 +15,8 @@ export class InProcessHub {
   readonly members = new Map<bigint, InProcessNetwork>();
   /** Messages that are lost on purpose. */
   drop: (message: Message) => boolean = () => false;
+  /** Snapshots that break off on purpose. */
+  failSnapshot: (message: Message) => boolean = () => false;
   readonly #cut = new Set<bigint>();
 
   constructor(clock: Clock) {
@@ -97,8 +99,10 @@ export class InProcessNetwork implements Network {
       if (target === undefined || !this.#hub.reaches(this.id, message.to)) throw new Error("unreachable");
       const sink = target.beginSnapshot(message);
       try {
+        const fails = this.#hub.failSnapshot(message);
         for await (const chunk of database.chunks()) {
           await sink.write(chunk);
+          if (fails) throw new Error("broken off");
           if (!this.#hub.reaches(this.id, message.to)) throw new Error("connection lost");
         }
       } catch (error) {

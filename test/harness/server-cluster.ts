@@ -4,7 +4,8 @@
  */
 import { join } from "node:path";
 import { systemClock } from "../../src/base/clock.ts";
-import { PutRequest, PutResponse } from "../../src/proto/etcdserverpb.ts";
+import { memberId } from "../../src/membership/member.ts";
+import { PutRequest, type PutResponse } from "../../src/proto/etcdserverpb.ts";
 import { Op } from "../../src/server/apply.ts";
 import { bootstrap } from "../../src/server/bootstrap.ts";
 import { EtcdError } from "../../src/server/errors.ts";
@@ -31,7 +32,11 @@ export interface ClusterNode {
 export class ServerCluster {
   readonly hub = new InProcessHub(systemClock);
   readonly nodes = new Map<string, ClusterNode>();
+  /** Members that cannot open a second database, as if the disk were full. */
+  readonly failOpen = new Set<string>();
   readonly #dir = tempDir();
+  /** Makes the ids of added members differ. */
+  #added = 1;
   readonly #options: Partial<BootstrapOptions>;
 
   private constructor(options: Partial<BootstrapOptions>) {
@@ -79,10 +84,25 @@ export class ServerCluster {
     });
     const parts = await bootstrap(options, this.#peerClient);
     const network = this.hub.join(parts.memberId);
-    const server = await EtcdServer.create({ ...options, network, peerClient: this.#peerClient }, parts);
+    const openBackend: typeof parts.openBackend = (path) => {
+      if (this.failOpen.has(name)) throw new Error("the disk is full");
+      return parts.openBackend(path);
+    };
+    const serverParts = { ...parts, openBackend };
+    const server = await EtcdServer.create({ ...options, network, peerClient: this.#peerClient }, serverParts);
     node.server = server;
     server.start();
     return server;
+  }
+
+  /** Adds a member to the running cluster and starts it. */
+  async addNode(name: string, isLearner = false): Promise<EtcdServer> {
+    const leader = await this.leader();
+    const id = memberId([urlOf(name)], "", this.#added++);
+    const outcome = await leader.membership.add({ id, peerUrls: [urlOf(name)], isLearner, name: "", clientUrls: [] });
+    if (outcome instanceof EtcdError) throw outcome;
+    const initialCluster = new Map(outcome.map((member) => [member.name || name, member.peerUrls] as const));
+    return this.startNode(name, { newCluster: false, initialCluster });
   }
 
   server(name: string): EtcdServer {
