@@ -8,6 +8,7 @@ import { createLogger, type StructuredLogger } from "../../src/base/log-logger.t
 import type { Config } from "../../src/config/config.ts";
 import { ConfigError } from "../../src/config/errors.ts";
 import { finishConfig, loadConfig } from "../../src/config/load.ts";
+import type { SrvResolver } from "../../src/config/srv.ts";
 
 export interface Entry {
   readonly level: string;
@@ -40,7 +41,7 @@ export interface Loaded {
 export async function load(
   argv: readonly string[],
   env: Readonly<Record<string, string>> = {},
-  world: { initialized?: boolean; defaultHost?: () => string } = {},
+  world: { initialized?: boolean; defaultHost?: () => string; srvResolver?: SrvResolver } = {},
 ): Promise<Loaded> {
   const { log, entries } = recordingLog();
   // Not in front: the first word may be one that etcd refuses.
@@ -56,6 +57,7 @@ export async function load(
       log,
       defaultHost: world.defaultHost ?? noRoute,
       isInitialized: () => world.initialized ?? false,
+      ...(world.srvResolver === undefined ? {} : { srvResolver: world.srvResolver }),
     });
     return { config, error: undefined, entries };
   } catch (error) {
