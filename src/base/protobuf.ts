@@ -317,6 +317,7 @@ export class Writer {
   }
 
   int64Big(value: bigint): void {
+    if (value === 0n) return this.uint32(0);
     const unsigned = BigInt.asUintN(64, value);
     this.#split(Number(unsigned & 0xffffffffn), Number(unsigned >> 32n));
   }

@@ -1,27 +1,55 @@
 import { Writer } from "../base/protobuf.ts";
 
 const CRLF = Buffer.from("\r\n");
+/** Bytes from this size on are sent from where they are: a further piece of a write costs less than a copy. */
+const OWN_PIECE_BYTES_MIN = 32 * 1024;
 
-/** Writes one chunk of HTTP/1.1's chunked coding, back to front like the Writer below it, into one buffer. */
+/** Writes one chunk of HTTP/1.1's chunked coding, back to front like the Writer below it. */
 export class ChunkWriter extends Writer {
-  readonly #scratch = Buffer.alloc(20);
+  readonly #eight = Buffer.alloc(8);
+  /** What comes after that which is being written, the last first. */
+  #pieces: Uint8Array[] = [];
+  #piecesBytes = 0;
 
   begin(): void {
     this.reset();
     this.raw(CRLF);
   }
 
-  /** The chunk, its size line before what was written since `begin`. */
-  override finish(): Buffer {
-    const size = `${(this.length - CRLF.length).toString(16)}\r\n`;
-    this.raw(this.#scratch.subarray(0, this.#scratch.write(size, "latin1")));
-    return super.finish();
+  /** The chunk, its size line before what was written since `begin`, in pieces that are to be sent in their order. */
+  end(): Uint8Array[] {
+    this.raw(Buffer.from(`${(this.length - CRLF.length).toString(16)}\r\n`, "latin1"));
+    this.#cut();
+    const pieces = this.#pieces.reverse();
+    this.#pieces = [];
+    this.#piecesBytes = 0;
+    return pieces;
+  }
+
+  override get length(): number {
+    return super.length + this.#piecesBytes;
+  }
+
+  /** Large ones must not change until they are sent. */
+  override bytes(value: Uint8Array): void {
+    if (value.length < OWN_PIECE_BYTES_MIN) return super.bytes(value);
+    this.#cut();
+    this.#pieces.push(value);
+    this.#piecesBytes += value.length;
+    this.uint32(value.length);
   }
 
   /** Eight bytes, big-endian. */
   uint64BE(value: number): void {
-    this.#scratch.writeUInt32BE(Math.floor(value / 2 ** 32), 0);
-    this.#scratch.writeUInt32BE(value % 2 ** 32, 4);
-    this.raw(this.#scratch.subarray(0, 8));
+    this.#eight.writeUInt32BE(Math.floor(value / 2 ** 32), 0);
+    this.#eight.writeUInt32BE(value % 2 ** 32, 4);
+    this.raw(this.#eight);
+  }
+
+  #cut(): void {
+    if (super.length === 0) return;
+    const piece = this.finish();
+    this.#pieces.push(piece);
+    this.#piecesBytes += piece.length;
   }
 }

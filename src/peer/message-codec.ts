@@ -10,17 +10,17 @@ export class MessageEncoder {
   readonly #writer = new ChunkWriter();
 
   /** One chunk of HTTP with `messages[start .. end)`. */
-  encode(messages: readonly Message[], start: number, end: number): Buffer {
+  encode(messages: readonly Message[], start: number, end: number): Uint8Array[] {
     const writer = this.#writer;
     writer.begin();
     for (let i = end - 1; i >= start; i--) writeWithLength(writer, messages[i]!);
-    return writer.finish();
+    return writer.end();
   }
 
-  heartbeat(): Buffer {
+  heartbeat(): Uint8Array[] {
     this.#writer.begin();
     writeWithLength(this.#writer, LINK_HEARTBEAT);
-    return this.#writer.finish();
+    return this.#writer.end();
   }
 }
 

@@ -34,7 +34,7 @@ export class MsgAppEncoder {
   #follows: boolean[] = [];
 
   /** One chunk of HTTP with `messages[start .. end)`. */
-  encode(messages: readonly Message[], start: number, end: number): Buffer {
+  encode(messages: readonly Message[], start: number, end: number): Uint8Array[] {
     // Which frame a message becomes depends on those before it, but the writer goes from the last to the first.
     const follows = this.#follows;
     for (let i = start; i < end; i++) follows[i - start] = this.#advance(messages[i]!);
@@ -44,13 +44,13 @@ export class MsgAppEncoder {
       if (follows[i - start]!) writeEntries(writer, messages[i]!);
       else writeMessage(writer, messages[i]!);
     }
-    return writer.finish();
+    return writer.end();
   }
 
-  heartbeat(): Buffer {
+  heartbeat(): Uint8Array[] {
     this.#writer.begin();
     writeType(this.#writer, LINK_HEARTBEAT);
-    return this.#writer.finish();
+    return this.#writer.end();
   }
 
   /** Notes what the receiver knows after this message, and tells whether it knew before which one would come. */

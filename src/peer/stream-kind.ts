@@ -3,10 +3,10 @@ import type { FrameDecoder, MessageSink } from "./frame-decoder.ts";
 import { MessageDecoder, MessageEncoder } from "./message-codec.ts";
 import { MsgAppDecoder, MsgAppEncoder } from "./msgapp-codec.ts";
 
-/** Writes the messages of one stream, each call one chunk of HTTP. */
+/** Writes the messages of one stream, each call one chunk of HTTP in pieces that are to be sent in their order. */
 export interface StreamEncoder {
-  encode(messages: readonly Message[], start: number, end: number): Buffer;
-  heartbeat(): Buffer;
+  encode(messages: readonly Message[], start: number, end: number): Uint8Array[];
+  heartbeat(): Uint8Array[];
 }
 
 /** The two streams that a member opens to each of the others: one for MsgApp, one for all other messages. */

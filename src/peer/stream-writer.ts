@@ -27,6 +27,7 @@ const LAST_CHUNK = "0\r\n\r\n";
 export class StreamWriter {
   readonly #kind: StreamKind;
   readonly #peerId: bigint;
+  readonly #peer: string;
   readonly #context: PeerContext;
   readonly #status: PeerStatus;
   readonly #onDrain = (): void => this.flush();
@@ -39,6 +40,7 @@ export class StreamWriter {
   constructor(kind: StreamKind, peerId: bigint, context: PeerContext, status: PeerStatus) {
     this.#kind = kind;
     this.#peerId = peerId;
+    this.#peer = formatId(peerId);
     this.#context = context;
     this.#status = status;
     this.#context.logger.info("started stream writer with remote peer", this.#ids());
@@ -74,7 +76,7 @@ export class StreamWriter {
     socket.on("drain", this.#onDrain);
     logger.info("set message encoder", {
       from: formatId(local.id),
-      to: formatId(this.#peerId),
+      to: this.#peer,
       "stream-type": this.#kind.name,
     });
     this.#status.activate();
@@ -113,15 +115,22 @@ export class StreamWriter {
 
   stop(): void {
     const { logger } = this.#context;
-    const fields = { "stream-writer-type": this.#kind.name, "remote-peer-id": formatId(this.#peerId) };
+    const fields = { "stream-writer-type": this.#kind.name, "remote-peer-id": this.#peer };
     if (this.#close()) logger.warn("closed TCP streaming connection with remote peer", fields);
     logger.info("stopped TCP streaming connection with remote peer", fields);
   }
 
-  #write(connection: Connection, bytes: Buffer): void {
-    connection.givenBytes += bytes.length;
-    this.#context.metrics.sentBytes.add(formatId(this.#peerId), bytes.length);
-    connection.socket.write(bytes);
+  #write(connection: Connection, pieces: readonly Uint8Array[]): void {
+    const { socket } = connection;
+    let bytes = 0;
+    if (pieces.length > 1) socket.cork();
+    for (let i = 0; i < pieces.length; i++) {
+      bytes += pieces[i]!.length;
+      socket.write(pieces[i]!);
+    }
+    if (pieces.length > 1) socket.uncork();
+    connection.givenBytes += bytes;
+    this.#context.metrics.sentBytes.add(this.#peer, bytes);
   }
 
   #heartbeat(): void {
@@ -149,7 +158,7 @@ export class StreamWriter {
   #lost(connection: Connection, action: string, reason: string): void {
     if (connection !== this.#connection) return;
     this.#status.deactivate(this.#kind.name, action, reason);
-    this.#context.metrics.sendFailures.add(formatId(this.#peerId), 1);
+    this.#context.metrics.sendFailures.add(this.#peer, 1);
     this.#close();
     this.#context.logger.warn("lost TCP streaming connection with remote peer", { ...this.#fields(), error: reason });
   }
@@ -177,7 +186,7 @@ export class StreamWriter {
   }
 
   #ids(): Record<string, string> {
-    return { "local-member-id": formatId(this.#context.local.id), "remote-peer-id": formatId(this.#peerId) };
+    return { "local-member-id": formatId(this.#context.local.id), "remote-peer-id": this.#peer };
   }
 
   #fields(): Record<string, string> {

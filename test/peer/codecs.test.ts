@@ -29,7 +29,7 @@ function pieces(bytes: Buffer, cut: (left: number) => number, take: (piece: Buff
 }
 
 /** The payload of chunks of HTTP. */
-function unchunk(chunks: readonly Buffer[]): Buffer {
+function unchunk(chunks: readonly Uint8Array[]): Buffer {
   const parts: Buffer[] = [];
   const parser = new ResponseParser({
     head() {},
@@ -92,11 +92,11 @@ for (const [kind, make] of CASES) {
     const messages = make();
     for (let round = 0; round < 60; round++) {
       const encoder = kind.encoder();
-      const chunks: Buffer[] = [];
+      const chunks: Uint8Array[] = [];
       for (let at = 0; at < messages.length; ) {
         const end = Math.min(messages.length, at + 1 + random.below(4));
-        chunks.push(encoder.encode(messages, at, end));
-        if (random.below(2) === 0) chunks.push(encoder.heartbeat());
+        chunks.push(...encoder.encode(messages, at, end));
+        if (random.below(2) === 0) chunks.push(...encoder.heartbeat());
         at = end;
       }
       const body = unchunk(chunks);
@@ -109,7 +109,7 @@ for (const [kind, make] of CASES) {
   test(`${kind.name}: a stream that breaks off anywhere has given whole messages and nothing else`, () => {
     const random = seeded(11);
     const messages = make();
-    const body = unchunk([kind.encoder().encode(messages, 0, messages.length)]);
+    const body = unchunk(kind.encoder().encode(messages, 0, messages.length));
     for (let round = 0; round < 200; round++) {
       const decoded = decode(kind, body.subarray(0, random.below(body.length)));
       assert.ok(decoded.length < messages.length);
@@ -120,7 +120,7 @@ for (const [kind, make] of CASES) {
   test(`${kind.name}: damaged bytes are an error or messages, and never anything else`, () => {
     const random = seeded(13);
     const messages = make();
-    const body = unchunk([kind.encoder().encode(messages, 0, messages.length)]);
+    const body = unchunk(kind.encoder().encode(messages, 0, messages.length));
     for (let round = 0; round < 2000; round++) {
       const damaged = Buffer.from(body);
       for (let i = 0; i <= random.below(4); i++)
@@ -140,7 +140,7 @@ test("the first MsgApp of a stream goes whole, one that follows on in the same t
     append(REMOTE, LOCAL, 1, [3]),
     append(REMOTE, LOCAL, 2, []),
   ];
-  const body = unchunk([MSG_APP_STREAM.encoder().encode([probe, next, heartbeat], 0, 3)]);
+  const body = unchunk(MSG_APP_STREAM.encoder().encode([probe, next, heartbeat], 0, 3));
   const probeBytes = Message.encode(probe);
   assert.equal(body[0], 2);
   assert.equal(body.readBigUInt64BE(1), BigInt(probeBytes.length));
