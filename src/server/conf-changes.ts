@@ -19,6 +19,7 @@ interface Waiting {
 
 /** Changes that may wait for their answer. */
 const WAITING_MAX = 1000;
+const RETRY_MS = 500;
 
 /**
  * Changes of the membership: proposed under an id, and when they come out of the log checked once more, put in force in
@@ -35,8 +36,9 @@ export class ConfChanges {
   readonly #onRemoved: () => void;
   /** By id, in the order of arrival. */
   readonly #waiting = new Map<bigint, Waiting>();
-  /** Id of the change that raft has. */
+  /** Id of the change that raft was given, and when. */
   #proposed: bigint | undefined;
+  #proposedMs = 0;
 
   constructor(options: {
     node: RawNode;
@@ -63,14 +65,19 @@ export class ConfChanges {
     else this.#waiting.set(change.id, { change, sinceMs: this.#clock.nowMs(), done });
   }
 
-  /** Hands the oldest change to raft: one at a time, since raft refuses a second while one is not applied. */
+  /**
+   * Hands the oldest change to raft: one at a time, since a leader refuses a second while one is not applied, whoever made
+   * it. Nobody says so, so it is handed in again; should both get into the log, the objection to the second is nobody's.
+   */
   handIn(): void {
-    for (const { change } of this.#waiting.values()) {
-      if (change.id !== this.#proposed && this.#node.proposeConfChange(change) === undefined) {
-        this.#proposed = change.id;
-      }
-      return;
-    }
+    const next = this.#waiting.values().next();
+    if (next.done) return;
+    const { change } = next.value;
+    const nowMs = this.#clock.nowMs();
+    if (change.id === this.#proposed && nowMs - this.#proposedMs < RETRY_MS) return;
+    if (this.#node.proposeConfChange(change) !== undefined) return;
+    this.#proposed = change.id;
+    this.#proposedMs = nowMs;
   }
 
   /** Another leader knows nothing of what was proposed to the last one. */

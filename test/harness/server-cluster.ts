@@ -172,7 +172,7 @@ export class ServerCluster {
 
   readonly #peerClient: PeerClient = {
     members: async () => {
-      const server = this.running.find(({ isLearner }) => !isLearner);
+      const [server] = this.running.sort((a, b) => b.appliedIndex - a.appliedIndex);
       if (server === undefined) throw new Error("nobody answers");
       return { clusterId: server.cluster.id, members: server.cluster.members() };
     },
@@ -190,7 +190,8 @@ export class ServerCluster {
   };
 }
 
-export const urlOf = (name: string): string => `http://${name}:2380`;
+/** A peer URL that nobody listens on; an address, since names would be looked up. `name` ends in a number. */
+export const urlOf = (name: string): string => `http://127.0.0.1:${10_000 + Number(name.slice(1))}`;
 
 /** Puts through the log of a member. Rejects with the EtcdError. */
 export async function put(server: EtcdServer, key: string, value: string): Promise<PutResponse> {
