@@ -79,7 +79,8 @@ interface Registered {
 
 class Registry {
   readonly logger: Logger;
-  readonly #config: DiscoveryConfig;
+  /** For a connection and a request on it. */
+  readonly #timeoutMs: number;
   readonly #clock: Clock;
   readonly #cluster: Cluster;
   readonly #sizeKey: string;
@@ -90,7 +91,7 @@ class Registry {
   constructor({ config, clock, logger }: DiscoveryOptions, memberId: bigint) {
     const context = { "discovery-token": config.token, "discovery-endpoints": config.endpoints.join(",") };
     this.logger = withFields(logger, context);
-    this.#config = config;
+    this.#timeoutMs = config.dialTimeoutMs + config.requestTimeoutMs;
     this.#clock = clock;
     this.#cluster = new Cluster(connection(config, clock));
     const root = posix.join(REGISTRY, config.token);
@@ -115,7 +116,7 @@ class Registry {
 
   /** Reads the registry. Throws `DiscoveryError` when there is no such token, or no room for this member. */
   async #check(): Promise<Meeting> {
-    const limits = { timeoutMs: this.#config.requestTimeoutMs };
+    const limits = { timeoutMs: this.#timeoutMs };
     const sizes = await this.#cluster.call(KVService.Range, { key: Buffer.from(this.#sizeKey) }, limits);
     const size = sizes.kvs[0];
     if (size === undefined) throw new DiscoveryError("discovery: size key not found");
@@ -134,7 +135,7 @@ class Registry {
 
   async #register(cluster: string): Promise<void> {
     const put = { key: Buffer.from(this.#ownKey), value: Buffer.from(cluster) };
-    await this.#cluster.call(KVService.Put, put, { timeoutMs: this.#config.requestTimeoutMs });
+    await this.#cluster.call(KVService.Put, put, { timeoutMs: this.#timeoutMs });
     this.logger.info("register member itself successfully", { memberKey: this.#ownKey, memberInfo: cluster });
   }
 
