@@ -78,7 +78,11 @@ export class LeaderTransfer {
       return;
     }
     const error = await this.#handOverTo(this.#longestConnected(voters.map(({ id }) => id)));
-    if (error === undefined) return;
+    if (error === undefined) {
+      // What others still send here is passed on to the new leader.
+      await new Promise<void>((resolve) => this.#clock.after(this.#tickMs, resolve));
+      return;
+    }
     this.#logger.warn("leadership transfer failed", {
       "local-member-id": formatId(localId),
       error: error.message,

@@ -54,7 +54,7 @@ export class RaftLoop {
   lastTickMs: number;
   #inbox: Message[] = [];
   readonly #unreachable = new Set<bigint>();
-  /** Proposals of followers that came while the log was synced. */
+  /** Proposals of followers, which like our own wait for the sync under way. */
   #heldProposals: Message[] = [];
   /** Committed entries and received snapshots, in order, waiting to be applied. */
   #toApply: Message[] = [];
@@ -144,7 +144,8 @@ export class RaftLoop {
       this.#drainInbox();
       while (!this.#stopped) {
         this.#applyWaiting();
-        if (!this.#syncing && !this.#hooks.blocked()) {
+        // A leader gathers what arrives during a sync; a follower has nothing to gather for.
+        if (!(this.#syncing && this.node.isLeader) && !this.#hooks.blocked()) {
           this.#proposeHeld();
           this.#hooks.propose();
         }
@@ -170,14 +171,19 @@ export class RaftLoop {
     if (messages.length === 0) return;
     this.#inbox = [];
     for (const message of messages) {
-      const isHeld = message.type === MessageType.MsgProp && this.#syncing && this.node.isLeader;
-      if (!isHeld) this.node.step(message);
+      if (message.type !== MessageType.MsgProp) this.node.step(message);
       else if (this.#heldProposals.length < INBOX_MAX) this.#heldProposals.push(message);
     }
   }
 
+  /** While there is no leader, or the leadership is being handed over, raft would drop what is proposed. */
+  get takesProposals(): boolean {
+    const { node } = this;
+    return node.leader !== 0n && node.raft.leadTransferee === 0n;
+  }
+
   #proposeHeld(): void {
-    if (this.#heldProposals.length === 0) return;
+    if (this.#heldProposals.length === 0 || !this.takesProposals) return;
     const messages = this.#heldProposals;
     this.#heldProposals = [];
     for (const message of messages) this.node.step(message);

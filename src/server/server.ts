@@ -291,6 +291,7 @@ export class EtcdServer {
     });
     this.duties = new Duties(this, {
       logEntries: entriesOf(parts.storage),
+      initialMembers: parts.members,
       snapshotIndex: () => this.#snapshots.index,
       lastTickMs: () => this.#loop.lastTickMs,
       isStopped: () => this.#stopped,
@@ -300,7 +301,7 @@ export class EtcdServer {
       clusterId: parts.clusterId,
       name: options.name,
       clientUrls: options.advertiseClientUrls,
-      request: (op, request, payload) => this.request(op, request, payload),
+      propose: (request, payload) => this.duties.legacyRequests.setAttributes(request, payload),
       clock,
       logger,
     });
@@ -579,8 +580,7 @@ export class EtcdServer {
 
   #handIn(): void {
     const { node } = this.#parts;
-    // While a leadership is handed over, raft takes nothing.
-    if (node.leader === 0n || node.raft.leadTransferee !== 0n) return;
+    if (!this.#loop.takesProposals) return;
     this.#confChanges.handIn();
     if (this.#proposals.waitingCount === 0) return;
     const datas = this.#proposals.encodeWaiting();
