@@ -1,13 +1,14 @@
 import type { Socket } from "node:net";
 import type { Timer } from "../base/clock.ts";
+import { ProtobufError } from "../base/protobuf.ts";
 import type { Url } from "../config/url.ts";
 import { formatId } from "../membership/member.ts";
 import type { Message } from "../proto/raftpb.ts";
 import { MEMBER_REMOVED, type PeerContext } from "./context.ts";
-import type { FrameDecoder, MessageSink } from "./frame-decoder.ts";
+import { type FrameDecoder, type MessageSink, StreamError } from "./frame-decoder.ts";
 import { CLUSTER_ID_MISMATCH, hasStreams, INCOMPATIBLE_VERSION, localHeaders } from "./headers.ts";
 import type { PeerStatus } from "./peer-status.ts";
-import { type ResponseEvents, type ResponseHead, ResponseParser } from "./response-parser.ts";
+import { ResponseError, type ResponseEvents, type ResponseHead, ResponseParser } from "./response-parser.ts";
 import type { StreamKind } from "./stream-kind.ts";
 import { remoteText } from "./stream-writer.ts";
 import type { UrlPicker } from "./url-picker.ts";
@@ -72,6 +73,10 @@ export class StreamReader {
     this.#attempt = new Attempt(this, this.picker.pick());
   }
 }
+
+/** False for what is broken in this member. */
+const isPeersFault = (error: unknown): error is Error =>
+  error instanceof StreamError || error instanceof ProtobufError || error instanceof ResponseError;
 
 /** One connection, from dialling to its end. */
 class Attempt implements ResponseEvents, MessageSink {
@@ -140,7 +145,8 @@ class Attempt implements ResponseEvents, MessageSink {
       if (piece === null) this.#parser.close();
       else this.#parser.push(piece);
     } catch (error) {
-      this.#socket.destroy(error as Error);
+      if (!isPeersFault(error)) throw error;
+      this.#socket.destroy(error);
     }
   }
 

@@ -5,13 +5,16 @@ import { PeerDialer } from "../../src/peer/dialer.ts";
 import { type PeerHandler, PeerServer } from "../../src/peer/server.ts";
 import { PeerTransport } from "../../src/peer/transport.ts";
 import { type Message, Message as MessageCodec, MessageType } from "../../src/proto/raftpb.ts";
-import { TlsClient } from "../../src/rpc/tls/client.ts";
+import { TlsAcceptor } from "../../src/rpc/tls/acceptor.ts";
+import { TlsClient, type TlsClientOptions } from "../../src/rpc/tls/client.ts";
+import { TlsContext } from "../../src/rpc/tls/context.ts";
 import type { DatabaseImage, DatabaseSink, NetworkReceiver } from "../../src/server/network.ts";
 import { MemoryLogger } from "../harness/memory-logger.ts";
 
 export const CLUSTER_ID = 0xc1n;
 
-export const NO_TLS = {
+/** Neither a certificate nor authorities. */
+export const NO_TLS: TlsClientOptions = {
   certFile: "",
   keyFile: "",
   clientCertFile: "",
@@ -28,7 +31,7 @@ export const NO_TLS = {
   flagPrefix: "peer-",
   serverName: "",
   insecureSkipVerify: false,
-} as const;
+};
 
 /** Remembers what the network tells a server. */
 export class RecordingReceiver implements NetworkReceiver {
@@ -69,6 +72,8 @@ export interface NodeOptions {
   readonly handlers?: readonly PeerHandler[];
   /** What gets the messages in place of a recording one. */
   readonly receiver?: NetworkReceiver;
+  /** What TLS it speaks, if any. */
+  readonly tls?: TlsClientOptions;
   /** Where it listens; 0 for a port that the system chooses. */
   readonly port?: number;
 }
@@ -91,8 +96,9 @@ export async function startNode(id: bigint, options: NodeOptions = {}): Promise<
   const listener = net.createServer({ noDelay: true });
   await new Promise<void>((resolve) => listener.listen(options.port ?? 0, "127.0.0.1", resolve));
   const { port } = listener.address() as net.AddressInfo;
-  const url = `http://127.0.0.1:${port}`;
-  const dialer = new PeerDialer({ clock: systemClock, tls: new TlsClient(NO_TLS, logger), dialTimeoutMs: 2000 });
+  const { tls } = options;
+  const url = `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`;
+  const dialer = new PeerDialer({ clock: systemClock, tls: new TlsClient(tls ?? NO_TLS, logger), dialTimeoutMs: 2000 });
   const transport = new PeerTransport({
     clock: systemClock,
     logger,
@@ -104,10 +110,21 @@ export async function startNode(id: bigint, options: NodeOptions = {}): Promise<
   transport.start(options.receiver ?? receiver, { id, clusterId: options.clusterId ?? CLUSTER_ID, urls: [url] });
   const server = new PeerServer(transport, options.handlers ?? []);
   const sockets = new Set<net.Socket>();
+  const acceptor =
+    tls &&
+    new TlsAcceptor({
+      context: new TlsContext(tls, systemClock, logger),
+      protocols: ["http/1.1"],
+      checkSan: true,
+      refusal: "rejected connection on peer endpoint",
+      logger,
+      onSocket: (socket) => server.handleConnection(socket),
+    });
   listener.on("connection", (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
-    server.handleConnection(socket);
+    if (acceptor === undefined) server.handleConnection(socket);
+    else acceptor.accept(socket);
   });
   return {
     id,
@@ -119,6 +136,7 @@ export async function startNode(id: bigint, options: NodeOptions = {}): Promise<
     sockets,
     async close() {
       listener.close();
+      acceptor?.close();
       await transport.stop();
       await server.close(0);
     },
