@@ -18,7 +18,7 @@ import type { RpcRegistry, UnaryCall } from "../rpc/server.ts";
 import type { ConfChangeOutcome } from "../server/conf-changes.ts";
 import { EtcdError, errors } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
-import { type Access, tokenOf } from "./access.ts";
+import { type Access, refused, tokenOf } from "./access.ts";
 import { decodeRequest, failWith, settle } from "./calls.ts";
 import type { HeaderWriter } from "./header.ts";
 
@@ -59,6 +59,7 @@ export class ClusterApi {
     const request = decodeRequest(call, this.#server, MemberListRequest);
     if (request === undefined) return;
     const respond = (): void => {
+      if (refused(call, this.#access.refuseNobody(call))) return;
       const members = this.#server.cluster.members().map(toMessage);
       call.respond(
         MemberListResponse.encode(MemberListResponse.create({ header: this.#header.withoutRevision(), members })),

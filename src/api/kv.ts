@@ -11,6 +11,8 @@ import {
   RangeResponse,
   RangeStreamResponse,
   type ResponseHeader,
+  RangeRequest_SortOrder as SortOrder,
+  RangeRequest_SortTarget as SortTarget,
   TxnRequest,
   TxnResponse,
 } from "../proto/etcdserverpb.ts";
@@ -50,7 +52,10 @@ export class KvApi {
     rpc.unary(KVService.Put.path, (call) => this.#put(call));
     rpc.unary(KVService.DeleteRange.path, (call) => this.#deleteRange(call));
     rpc.unary(KVService.Txn.path, (call) => this.#txn(call));
-    rpc.unary(KVService.Compact.path, (call) => this.#compact(call));
+    rpc.unary(
+      KVService.Compact.path,
+      this.access.forRoot((call) => this.#compact(call)),
+    );
     rpc.stream(KVService.RangeStream.path, (call) => this.#rangeStream(call));
   }
 
@@ -197,7 +202,7 @@ export class KvApi {
       }
       const error = checkRange(request);
       if (error !== null) call.fail(error.code, error.message);
-      else if (!isDefaultOrder(request)) {
+      else if (request.sortOrder !== SortOrder.NONE && !isDefaultOrder(request)) {
         call.fail(Code.UNIMPLEMENTED, "RangeStream does not support custom sort orders");
       } else if (hasRevisionFilters(request)) {
         call.fail(Code.UNIMPLEMENTED, "RangeStream does not support revision filters");
@@ -344,7 +349,10 @@ class RangeStreamRead implements Read {
       const { count } = store.range(request.key, rangeEnd, request, () => {});
       return this.#finish(RangeResponse.create({ header: header.create(), count }));
     }
-    const limit = Math.min(this.#chunkKeys, total - this.#count);
+    // Without an order a target sorts all the same. Those come in one piece: etcd sorts within each piece and goes on after the
+    // last of it, which past ten keys leaves out some and repeats others.
+    const limit =
+      request.sortTarget === SortTarget.KEY ? Math.min(this.#chunkKeys, total - this.#count) : request.limit;
     const piece = executeRange(store, { ...request, revision: this.#revision, limit });
     if (this.#headerRevision === 0) {
       this.#headerRevision = piece.header!.revision;

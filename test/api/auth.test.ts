@@ -225,9 +225,9 @@ describe("a lease", () => {
 describe("what only root may do", () => {
   test("is refused to others, and to nobody", async (t) => {
     const { anna, nobody, root } = await start(t);
-    const members = await nobody.unary(ClusterService.MemberList, {});
-    assert.equal(members.members.length, 1);
+    await root.unary(KVService.Put, put("b"));
     const calls: ((client: RawClient) => Promise<unknown>)[] = [
+      (client) => client.unary(KVService.Compact, { revision: 1 }),
       (client) => client.unary(MaintenanceService.Hash, {}),
       (client) => client.unary(MaintenanceService.HashKV, {}),
       (client) => client.unary(MaintenanceService.Defragment, {}),
@@ -252,11 +252,14 @@ describe("what only root may do", () => {
     await assert.rejects(anna.unary(MaintenanceService.MoveLeader, { targetId: 1n }), denied);
   });
 
-  test("leaves status and alarms to every user, and the switch to everybody", async (t) => {
+  test("leaves status, alarms and the list of members to every user, and the switch to everybody", async (t) => {
     const { bob, nobody } = await start(t);
     await bob.unary(MaintenanceService.Status, {});
     await bob.unary(MaintenanceService.Alarm, { action: AlarmAction.GET });
+    assert.equal((await bob.unary(ClusterService.MemberList, {})).members.length, 1);
     await assert.rejects(nobody.unary(MaintenanceService.Status, {}), noUser);
+    await assert.rejects(nobody.unary(ClusterService.MemberList, {}), noUser);
+    await assert.rejects(nobody.unary(ClusterService.MemberList, { linearizable: true }), noUser);
     const { enabled, authRevision } = await nobody.unary(AuthService.AuthStatus, {});
     assert.deepEqual([enabled, authRevision], [true, 10]);
   });

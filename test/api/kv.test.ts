@@ -136,6 +136,15 @@ describe("the service KV", () => {
       assert.ok(pieces.slice(0, -1).every(({ header }) => header === undefined));
     });
 
+    test("is in the order of a target other than the key when no order is given", async () => {
+      const one = await collect({ sortTarget: SortTarget.MOD });
+      assert.deepEqual(keysOf(one), keys);
+      const latest = (await put("s100", Buffer.alloc(1000))).header!.revision;
+      const changed = await collect({ sortTarget: SortTarget.MOD });
+      assert.deepEqual(keysOf(changed), [...keys.filter((key) => key !== "s100"), "s100"]);
+      assert.deepEqual([changed.at(-1)!.count, changed.at(-1)!.header!.revision], [keys.length, latest]);
+    });
+
     test("stays at the revision that it began with, whatever is written meanwhile", async () => {
       const stream = server.client.stream(KVService.RangeStream);
       await stream.send(RangeRequest.create({ key: bytes("s"), rangeEnd: bytes("t") }));

@@ -99,6 +99,30 @@ describe("a member that is out of space", () => {
     dir.remove();
   });
 
+  test("takes writes again within a quota of 13 pages, as etcd does", async () => {
+    const member = await startInProcess({ server: { quotaBackendBytes: 13 * 4096 } });
+    const { client } = member;
+    let full = false;
+    for (let i = 0; i < 200 && !full; i++) {
+      try {
+        await client.unary(KVService.Put, { key: bytes("k"), value: Buffer.alloc(4096, 1) });
+      } catch (error) {
+        full = isNoSpace(error as RpcError);
+      }
+    }
+    assert.ok(full);
+    const { header } = await client.unary(MaintenanceService.Status, {});
+    await client.unary(KVService.Compact, { revision: header!.revision, physical: true });
+    await client.unary(MaintenanceService.Defragment, {});
+    await client.unary(MaintenanceService.Alarm, {
+      action: AlarmAction.DEACTIVATE,
+      memberId: member.etcd.server.memberId,
+      alarm: AlarmType.NOSPACE,
+    });
+    await client.unary(KVService.Put, { key: bytes("small"), value: Buffer.alloc(64, 1) });
+    await member.close();
+  });
+
   test("raises the alarm again when it was lifted without making room", async () => {
     const member = await startInProcess({ server: { quotaBackendBytes: QUOTA_BYTES } });
     await fill(member);
