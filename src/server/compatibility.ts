@@ -1,3 +1,4 @@
+import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { formatId, type Member } from "../membership/member.ts";
 import type { PeerClient } from "./network.ts";
@@ -11,20 +12,29 @@ type Version = readonly [major: number, minor: number];
 /**
  * Whether this version may join the running cluster of these members: at least one of them says its cluster's version,
  * and no cluster version is out of range. While a downgrade goes on, only a member of the version below may join.
+ *
+ * Whether one goes on can only be told with a quorum, and a cluster that this very member makes one of two has none until
+ * it is there: after `downgradeMs` the answer counts as no, as it does in etcd after seven seconds.
  */
-export async function isCompatibleWithCluster(
-  members: readonly Member[],
-  localId: bigint,
-  peerClient: PeerClient,
-  logger: Logger,
-): Promise<boolean> {
+export async function isCompatibleWithCluster(options: {
+  readonly members: readonly Member[];
+  readonly localId: bigint;
+  readonly peerClient: PeerClient;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly downgradeMs: number;
+}): Promise<boolean> {
+  const { members, localId, peerClient, clock, logger } = options;
   const others = members.filter(({ id }) => id !== localId).map(({ id, peerUrls }) => ({ id, urls: peerUrls }));
   let [least, most]: [Version, Version] = [CLUSTER_VERSION_MIN, parse(CLUSTER_VERSION)!];
-  if (await isDowngrading()) {
+  const [versions, downgrades] = await Promise.all([
+    Promise.allSettled(others.map((other) => peerClient.versions(other))),
+    within(clock, options.downgradeMs, isDowngrading()),
+  ]);
+  if (downgrades) {
     most = [most[0], most[1] + 1];
     least = most;
   }
-  const versions = await Promise.allSettled(others.map((other) => peerClient.versions(other)));
   let known = false;
   for (const [i, outcome] of versions.entries()) {
     const id = formatId(others[i]!.id);
@@ -63,6 +73,17 @@ export async function isCompatibleWithCluster(
     }
     return false;
   }
+}
+
+/** The answer, or false if there is none in time. */
+function within(clock: Clock, ms: number, answer: Promise<boolean>): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = clock.after(ms, () => resolve(false));
+    void answer.then((value) => {
+      timer.cancel();
+      resolve(value);
+    });
+  });
 }
 
 function parse(text: string): Version | undefined {

@@ -81,7 +81,9 @@ export async function joinCluster(options: BootstrapOptions, peerClient: PeerCli
   }
   const members = await assignIds(given, remote, options);
   const local = memberByName(members, name);
-  if (!(await isCompatibleWithCluster(members, local.id, peerClient, logger))) {
+  const { clock, electionTicks, tickMs } = options;
+  const downgradeMs = 2 * electionTicks * tickMs;
+  if (!(await isCompatibleWithCluster({ members, localId: local.id, peerClient, clock, logger, downgradeMs }))) {
     throw new ClusterConfigError("incompatible with current running cluster");
   }
   checkLearnerCount(remote.members, options.maxLearners);

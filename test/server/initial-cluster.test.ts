@@ -168,6 +168,11 @@ test("a cluster of another version is not joined", async () => {
   await assert.rejects(joinCluster(joining(), answering(members, "3.7.0", true)), /incompatible/);
 });
 
+test("a cluster that cannot say whether it downgrades, for lack of a quorum, is joined after two elections", async () => {
+  const silent = { ...answering(running(3)), downgradeEnabled: () => new Promise<boolean>(() => {}) };
+  assert.equal((await joinCluster(joining({ tickMs: 10 }), silent)).local.id, 98n);
+});
+
 test("a cluster with more learners than --max-learners is not joined", async () => {
   const members = running(3, { isLearner: true });
   await assert.rejects(joinCluster(joining({ maxLearners: 0 }), answering(members)), {
