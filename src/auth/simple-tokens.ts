@@ -13,8 +13,9 @@ const SWEEP_MS = 1000;
 const TOKENS_MAX = 1_000_000;
 
 /**
- * Tokens that are nothing but random letters and the index of the log entry that made them: every member makes the same ones
- * from the log and keeps them in memory while they are used. A restart forgets those that its database had applied.
+ * Tokens that are nothing but random letters and the index before that of the log entry that made them: every member
+ * makes the same ones from the log and keeps them in memory while they are used. A restart forgets those that its
+ * database had applied.
  * Source: etcd `server/auth/simple_token.go`.
  */
 export class SimpleTokens implements TokenProvider {
@@ -52,7 +53,8 @@ export class SimpleTokens implements TokenProvider {
   }
 
   assign(username: string, revision: number, prefix: string, index: number): { readonly token: string } {
-    const token = `${prefix}.${index}`;
+    // etcd's members count an entry as theirs when it is applied, so they name the one before it.
+    const token = `${prefix}.${index - 1}`;
     if (this.#sweeper === null) return { token };
     if (this.#tokens.has(token))
       throw new AuthInvariantError(`a simple token of user ${username} was given out before`);
@@ -71,7 +73,7 @@ export class SimpleTokens implements TokenProvider {
 
   indexOf(token: string): number {
     const [, index] = /^[^.]*\.(\d{1,15})$/.exec(token) ?? [];
-    return index === undefined ? 0 : Number(index);
+    return index === undefined ? 0 : Number(index) + 1;
   }
 
   #sweep(): void {

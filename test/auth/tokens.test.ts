@@ -43,12 +43,12 @@ const ed = pemPair("ed", generateKeyPairSync("ed25519"));
 const secret = file("secret", "not so secret");
 
 describe("a simple token", () => {
-  test("is sixteen letters and the index of its entry, and known until it was not used for its time", () => {
+  test("is sixteen letters and the index before its entry, and known until it was not used for its time", () => {
     const tokens = provider("simple");
     const prefix = tokens.newPrefix();
     assert.match(prefix, /^[a-zA-Z]{16}$/);
     const token = tokenOf(tokens.assign("anna", 3, prefix, 77));
-    assert.equal(token, `${prefix}.77`);
+    assert.equal(token, `${prefix}.76`);
     assert.equal(tokens.indexOf(token), 77);
     clock.advance(9_000);
     const info = tokens.info(token, 4);
