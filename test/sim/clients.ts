@@ -142,6 +142,7 @@ export class Clients {
             prevKv: step.prevKv,
             progress: step.progress,
             filter: step.filter,
+            slow: step.slow,
             startRevision: step.back === undefined ? 0 : Math.max(1, this.#known - step.back),
             forMs: step.forMs,
             machine,
@@ -472,11 +473,14 @@ interface WatchSettings {
   readonly prevKv: boolean;
   readonly progress: boolean;
   readonly filter: "" | "put" | "delete";
+  readonly slow: boolean;
   readonly startRevision: number;
   readonly forMs: number;
   readonly machine: SimMachine;
 }
 
+/** A client whose stream is often full. */
+const SLOW = { readMs: 300, windowBytes: 64 };
 /** Time before a watch that broke tries the next member. */
 const RETRY_MS = 200;
 
@@ -535,7 +539,7 @@ export class LiveWatch {
   #open(machine: SimMachine): void {
     if (this.#closed) return;
     const { side, trace } = this.#world;
-    const { id, key, end, prevKv, progress, filter } = this.#settings;
+    const { id, key, end, prevKv, progress, filter, slow } = this.#settings;
     if (machine.service === undefined) {
       this.#retry();
       return;
@@ -543,17 +547,18 @@ export class LiveWatch {
     const startRevision = this.#next;
     const serial = ++this.#streams;
     trace(`watch ${id}: opens at ${machine.name} from ${startRevision}`);
-    this.#stream = side.open(machine.service, WatchService.Watch, {
-      message: (response) => {
+    const handlers = {
+      message: (response: WatchResponse): void => {
         if (serial === this.#streams && !this.#closed) this.#receive(response, startRevision);
       },
-      end: (_code, message) => {
+      end: (_code: number, message: string): void => {
         trace(`watch ${id}: breaks: ${message}`);
         if (serial !== this.#streams) return;
         this.#stream = undefined;
         this.#retry();
       },
-    });
+    };
+    this.#stream = side.open(machine.service, WatchService.Watch, handlers, slow ? SLOW : undefined);
     this.#stream.send(
       WatchRequest.create({
         createRequest: WatchCreateRequest.create({

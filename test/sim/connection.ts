@@ -25,7 +25,7 @@ export type Reply<R> =
 
 export const BROKEN = -1;
 
-/** Bytes under way to the client from which on a stream's sender has to wait. */
+/** Bytes that may be under way to a client that reads at once. */
 const STREAM_WINDOW_BYTES = 2048;
 
 const NO_SOCKET = undefined as unknown as RpcSocket;
@@ -81,8 +81,13 @@ export class ClientSide {
     });
   }
 
-  open<Q, R>(service: Service, method: Method<Q, R>, handlers: StreamHandlers<R>): ClientStream<Q> {
-    return new ClientStream(this, service, method, handlers);
+  open<Q, R>(
+    service: Service,
+    method: Method<Q, R>,
+    handlers: StreamHandlers<R>,
+    pace: Pace = { readMs: 0, windowBytes: STREAM_WINDOW_BYTES },
+  ): ClientStream<Q> {
+    return new ClientStream(this, service, method, handlers, pace);
   }
 
   readonly #broken = new Map<SimProcess, Set<() => void>>();
@@ -105,6 +110,14 @@ export class ClientSide {
     this.#broken.delete(process);
     for (const callback of callbacks) this.scheduler.after(this.delayMs(), callback);
   }
+}
+
+/** How fast a client reads a stream. */
+export interface Pace {
+  /** Time that it takes for each message. */
+  readonly readMs: number;
+  /** Bytes that may be under way before the sender has to wait. */
+  readonly windowBytes: number;
 }
 
 export interface StreamHandlers<R> {
@@ -182,13 +195,14 @@ export class ClientStream<Q> {
     method: { readonly path: string; readonly request: Codec<Q>; readonly response: Codec<unknown> },
     // biome-ignore lint/suspicious/noExplicitAny: the response type is checked where the stream is opened
     handlers: StreamHandlers<any>,
+    { readMs, windowBytes }: Pace,
   ) {
     const { scheduler } = side;
     let over = false;
     let paused = false;
     const waiting: Uint8Array[] = [];
     const up = new Lane(scheduler, side.delayMs);
-    const down = new Lane(scheduler, side.delayMs);
+    const down = new Lane(scheduler, () => side.delayMs() + readMs);
     let bufferedBytes = 0;
     let wantsDrain = false;
     const end = (code: number, message: string): void => {
@@ -204,14 +218,14 @@ export class ClientStream<Q> {
         down.carry(() => {
           bufferedBytes -= copy.length;
           if (!over) handlers.message(method.response.decode(copy));
-          if (wantsDrain && bufferedBytes <= STREAM_WINDOW_BYTES / 2) {
+          if (wantsDrain && bufferedBytes <= windowBytes / 2) {
             wantsDrain = false;
             process.run(() => {
               if (!call.cancelled && !call.ended) call.onDrain?.();
             });
           }
         });
-        wantsDrain ||= bufferedBytes > STREAM_WINDOW_BYTES;
+        wantsDrain ||= bufferedBytes > windowBytes;
         return !wantsDrain;
       },
       buffered: () => bufferedBytes,

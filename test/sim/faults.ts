@@ -12,6 +12,9 @@ export interface FaultWorld {
   trace(line: string): void;
   machines(): readonly SimMachine[];
   machineAt(target: Target): SimMachine | undefined;
+  readonly isReplacing: boolean;
+  /** Has the operator put a new member in the place of this one. */
+  replace(machine: SimMachine, asLearner: boolean): void;
 }
 
 const SYNC_MAX_MS = 2;
@@ -121,6 +124,12 @@ export class Faults {
         return;
       }
       case "replace":
+        // Of two that are lost at a time, the second may hold what only a majority with it can know.
+        if (world.isReplacing) return;
+        this.#note(step.kind, machine.name);
+        // The disk is gone before anybody asks the others to forget it, or only then.
+        if (step.lost) machine.wipe();
+        world.replace(machine, step.asLearner);
         return;
     }
   }
@@ -138,7 +147,11 @@ export class Faults {
   }
 
   #startLater(machine: SimMachine, downMs: number): void {
-    this.#world.scheduler.after(downMs, () => machine.start());
+    const { url } = machine;
+    this.#world.scheduler.after(downMs, () => {
+      // A member that is being replaced is the operator's.
+      if (machine.url === url && !machine.isLost && !machine.isNew) machine.start();
+    });
   }
 
   #cut(from: SimMachine, to: SimMachine, forMs: number): void {

@@ -67,7 +67,8 @@ const DATA_DIR = "/data";
 
 export class SimMachine {
   readonly name: string;
-  readonly url: string;
+  /** Where other members reach it; a replaced member gets a new one. */
+  url: string;
   readonly wall = { wallOffsetMs: 0 };
   readonly mood: DiskMood = { syncMinMs: 0.2, syncMaxMs: 2 };
   state: MachineState = "off";
@@ -77,6 +78,10 @@ export class SimMachine {
   running: Running | undefined;
   /** The same once it takes clients: it knows a leader and has published itself. */
   service: Running | undefined;
+  /** Its disk is gone: the member that ran here cannot come back. */
+  isLost = false;
+  /** A member is to run here that has not been added yet. */
+  isNew = false;
   /** How often it was started. */
   starts = 0;
   /** Members of the cluster that it starts or joins. */
@@ -84,12 +89,13 @@ export class SimMachine {
   newCluster = true;
   readonly #world: MachineWorld;
   readonly #random: SimRandom;
+  #generation = 0;
   #process: SimProcess | undefined;
   #open: MemoryBackend[] = [];
 
   constructor(name: string, world: MachineWorld) {
     this.name = name;
-    this.url = `http://${name}:2380`;
+    this.url = this.#address();
     this.#world = world;
     this.#random = SimRandom.of(world.seed, `machine ${name}`);
   }
@@ -102,6 +108,7 @@ export class SimMachine {
     if (this.state === "starting" || this.state === "serving") return;
     const world = this.#world;
     this.state = "starting";
+    this.isNew = false;
     this.starts++;
     const process: SimProcess = new SimProcess(world.scheduler, (error) => this.#fail(process, error));
     this.#process = process;
@@ -142,6 +149,20 @@ export class SimMachine {
   wipe(): void {
     this.#end("is lost", () => new SimDisk());
     this.backends = new Map();
+    this.isLost = true;
+  }
+
+  /** A new member will run here: it has an address of its own. */
+  renew(): void {
+    this.isLost = false;
+    this.isNew = true;
+    this.#generation++;
+    this.url = this.#address();
+  }
+
+  /** Numbers, since names would be asked of the real world's resolver. */
+  #address(): string {
+    return `http://10.0.${this.#generation}.${this.name.slice(1)}:2380`;
   }
 
   /** Stops in order, as at SIGTERM. */
@@ -152,7 +173,12 @@ export class SimMachine {
       return;
     }
     this.#world.trace(`${this.name}: stops`);
-    await running.server.stop();
+    try {
+      await running.server.stop();
+    } catch (error) {
+      this.#fail(running.process, error);
+      return;
+    }
     if (this.#process === running.process && running.process.alive) this.kill();
   }
 
@@ -230,7 +256,7 @@ export class SimMachine {
       initialCluster: this.initialCluster,
       newCluster: this.newCluster,
       initialClusterToken: "sim",
-      advertiseClientUrls: [`http://${this.name}:2379`],
+      advertiseClientUrls: [this.url.replace("2380", "2379")],
       unsafeNoFsync: false,
       walSegmentSizeBytes: 64 * 1024,
       ...world.options,
@@ -243,6 +269,9 @@ export class SimMachine {
         lockDataDir: () => Promise.resolve(() => {}),
       },
       onFailure: (error) => this.#fail(process, error),
+      onRemoved: () => {
+        if (process.alive) this.kill();
+      },
     });
   }
 

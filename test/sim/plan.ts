@@ -57,6 +57,8 @@ export type ClientStep =
       readonly prevKv: boolean;
       readonly progress: boolean;
       readonly filter: "" | "put" | "delete";
+      /** The client reads slowly. */
+      readonly slow: boolean;
       readonly forMs: number;
     }
   | { readonly kind: "grant"; readonly target: Target; readonly ttl: number; readonly renewals: number }
@@ -87,7 +89,7 @@ export type FaultStep =
   | { readonly kind: "slowDisk"; readonly target: Target; readonly forMs: number; readonly syncMaxMs: number }
   | { readonly kind: "fullDisk"; readonly target: Target; readonly forMs: number }
   | { readonly kind: "failSync"; readonly target: Target }
-  | { readonly kind: "replace"; readonly target: Target }
+  | { readonly kind: "replace"; readonly target: Target; readonly lost: boolean; readonly asLearner: boolean }
   | { readonly kind: "weather"; readonly forMs: number; readonly weather: Weather };
 
 export interface RangeShape {
@@ -128,6 +130,10 @@ export interface PlanSettings {
   readonly durationMs?: number;
   readonly operations?: number;
   readonly faults?: boolean;
+  /** Only these kinds of trouble. */
+  readonly only?: readonly FaultStep["kind"][];
+  readonly faultEveryMs?: number;
+  readonly weather?: Weather;
 }
 
 export const isFault = ({ kind }: Step): boolean => FAULTS.has(kind);
@@ -158,13 +164,13 @@ export function planOf(seed: number, settings: PlanSettings = {}): Plan {
   const durationMs = settings.durationMs ?? random.between(20_000, 60_000);
   const healMs = CLIENTS_MS + durationMs;
   const operations = settings.operations ?? random.between(100, 400);
-  const maker = new StepMaker(random, members);
+  const maker = new StepMaker(random, members, settings);
   const steps: Step[] = [];
   for (let i = 0; i < operations; i++) {
     steps.push({ atMs: CLIENTS_MS + random.below(durationMs), ...maker.clientStep() });
   }
   if (settings.faults !== false) {
-    const everyMs = random.pick([1500, 3000, 6000]);
+    const everyMs = settings.faultEveryMs ?? random.pick([500, 1500, 3000, 6000]);
     for (let atMs = CLIENTS_MS + random.below(everyMs); atMs < healMs; atMs += 1 + random.below(2 * everyMs)) {
       steps.push({ atMs, ...maker.faultStep() });
     }
@@ -176,7 +182,7 @@ export function planOf(seed: number, settings: PlanSettings = {}): Plan {
     snapshotCount: random.pick([10, 50, 200, 10_000]),
     snapshotCatchUpEntries: random.pick([5, 20, 5000]),
     compactionBatchLimit: random.pick([2, 10, 1000]),
-    weather: settings.faults === false ? FAIR : weatherOf(random),
+    weather: settings.weather ?? (settings.faults === false ? FAIR : weatherOf(random)),
     healMs,
     steps,
   };
@@ -198,9 +204,15 @@ class StepMaker {
   readonly #random: SimRandom;
   readonly #members: number;
 
-  constructor(random: SimRandom, members: number) {
+  /** Some kinds of trouble at a time: more seeds then meet what only a few of them together bring about. */
+  readonly #kinds: ReadonlySet<string>;
+
+  constructor(random: SimRandom, members: number, { only }: PlanSettings) {
     this.#random = random;
     this.#members = members;
+    const possible = [...FAULTS].filter((kind) => kind !== "replace" || members > 1);
+    const some = possible.filter(() => random.chance(0.6));
+    this.#kinds = new Set(only ?? (some.length > 0 ? some : possible));
   }
 
   clientStep(): ClientStep {
@@ -239,6 +251,7 @@ class StepMaker {
         prevKv: random.chance(0.4),
         progress: random.chance(0.5),
         filter: random.pick(["", "", "", "put", "delete"] as const),
+        slow: random.chance(0.2),
         forMs: random.chance(0.6) ? 1_000_000 : random.between(1000, 20_000),
       };
     }
@@ -252,24 +265,34 @@ class StepMaker {
     return random.chance(0.5) ? { kind: "status", target } : { kind: "progress", pick: random.below(1e6) };
   }
 
+  /** One of the kinds of trouble that this seed has. */
   faultStep(): FaultStep {
+    for (;;) {
+      const step = this.#anyFault();
+      if (this.#kinds.has(step.kind)) return step;
+    }
+  }
+
+  #anyFault(): FaultStep {
     const random = this.#random;
     const target = random.chance(0.35) ? ("leader" as const) : random.below(this.#members);
     const forMs = random.pick([200, 1000, 3000, 10_000]) + random.below(1000);
     const dice = random.below(100);
-    if (dice < 18) return { kind: "kill", target, downMs: random.pick([1, 100, 2000, 8000]) };
-    if (dice < 36) return { kind: "power", target, downMs: random.pick([1, 100, 2000, 8000]) };
-    if (dice < 41) return { kind: "powerAll", downMs: random.pick([1, 1000]) };
-    if (dice < 45) return { kind: "stop", target, downMs: random.pick([1, 1000]) };
-    if (dice < 53) return { kind: "pause", target, forMs };
-    if (dice < 65)
+    if (dice < 16) return { kind: "kill", target, downMs: random.pick([1, 100, 2000, 8000]) };
+    if (dice < 32) return { kind: "power", target, downMs: random.pick([1, 100, 2000, 8000]) };
+    if (dice < 37) return { kind: "powerAll", downMs: random.pick([1, 1000]) };
+    if (dice < 41) return { kind: "stop", target, downMs: random.pick([1, 1000]) };
+    if (dice < 50) return { kind: "pause", target, forMs };
+    if (dice < 62) {
       return { kind: "isolate", target, forMs, direction: random.pick(["both", "both", "in", "out"] as const) };
-    if (dice < 75) return { kind: "split", mask: random.below(2 ** this.#members), forMs };
-    if (dice < 80) return { kind: "link", from: random.below(this.#members), to: random.below(this.#members), forMs };
-    if (dice < 84) return { kind: "clock", target, byMs: random.pick([-3_600_000, -5000, 5000, 86_400_000]) };
-    if (dice < 89) return { kind: "slowDisk", target, forMs, syncMaxMs: random.pick([50, 500, 2000]) };
-    if (dice < 92) return { kind: "fullDisk", target, forMs };
-    if (dice < 94) return { kind: "failSync", target };
+    }
+    if (dice < 71) return { kind: "split", mask: random.below(2 ** this.#members), forMs };
+    if (dice < 76) return { kind: "link", from: random.below(this.#members), to: random.below(this.#members), forMs };
+    if (dice < 80) return { kind: "clock", target, byMs: random.pick([-3_600_000, -5000, 5000, 86_400_000]) };
+    if (dice < 85) return { kind: "slowDisk", target, forMs, syncMaxMs: random.pick([50, 500, 2000]) };
+    if (dice < 88) return { kind: "fullDisk", target, forMs };
+    if (dice < 90) return { kind: "failSync", target };
+    if (dice < 95) return { kind: "replace", target, lost: random.chance(0.5), asLearner: random.chance(0.5) };
     return { kind: "weather", forMs, weather: weatherOf(random) };
   }
 

@@ -14,6 +14,7 @@ import { ClientSide } from "./connection.ts";
 import { Faults } from "./faults.ts";
 import { type MachineWorld, SimMachine } from "./machine.ts";
 import { FAIR, SimNetwork } from "./network.ts";
+import { Operator } from "./operator.ts";
 import { Oracle } from "./oracle.ts";
 import { type ClientStep, type FaultStep, isFault, type Plan, type Target } from "./plan.ts";
 import { SimRandom } from "./random.ts";
@@ -39,6 +40,7 @@ export interface Outcome {
     readonly messages: number;
     readonly snapshots: number;
     readonly restarts: number;
+    readonly replaced: number;
     readonly leaders: number;
   };
 }
@@ -88,6 +90,7 @@ export class Simulation implements MachineWorld {
   onStarted: ((machine: SimMachine) => void) | undefined;
   readonly #trace: Trace;
   readonly #side: ClientSide;
+  readonly operator: Operator;
   readonly #faults: Faults;
   #machines: SimMachine[] = [];
   #healed = false;
@@ -115,6 +118,12 @@ export class Simulation implements MachineWorld {
       trace: this.#trace.add,
       found: (checker, message) => this.oracle.add(checker, message),
     });
+    this.operator = new Operator({
+      side: this.#side,
+      random: SimRandom.of(plan.seed, "operator"),
+      machines: () => this.#machines,
+      trace: this.#trace.add,
+    });
     this.#faults = new Faults(this, SimRandom.of(plan.seed, "faults"));
     for (let i = 0; i < plan.members; i++) this.#machines.push(new SimMachine(`m${i}`, this));
     const cluster = new Map(this.#machines.map(({ name, url }) => [name, [url]]));
@@ -139,6 +148,14 @@ export class Simulation implements MachineWorld {
     return leading.sort((a, b) => b.running!.server.term - a.running!.server.term)[0] ?? this.#machines[0];
   }
 
+  get isReplacing(): boolean {
+    return this.operator.isBusy;
+  }
+
+  replace(machine: SimMachine, asLearner: boolean): void {
+    this.operator.replace(machine, asLearner);
+  }
+
   starting(machine: SimMachine): void {
     this.onStarting?.(machine);
   }
@@ -158,7 +175,9 @@ export class Simulation implements MachineWorld {
       const stack = error instanceof Error ? error.stack : String(error);
       this.oracle.add("process", `${machine.name} stopped itself: ${stack}`);
     }
-    this.scheduler.after(500, () => machine.start());
+    this.scheduler.after(500, () => {
+      if (!machine.isLost) machine.start();
+    });
   }
 
   unhandled(error: unknown): void {
@@ -217,7 +236,8 @@ export class Simulation implements MachineWorld {
     this.#faults.end();
     this.network.mendAll();
     this.network.weather = FAIR;
-    for (const machine of this.#machines) if (machine.state === "off") machine.start();
+    for (const machine of this.#machines)
+      if (machine.state === "off" && !machine.isLost && !machine.isNew) machine.start();
     this.#healed = true;
   }
 
@@ -238,7 +258,7 @@ export class Simulation implements MachineWorld {
       });
       await this.#until(() => answers === asked);
       await this.#pass(LOOK_MS);
-      if (well === asked && this.#isAtRest()) return;
+      if (well === asked && !this.operator.isBusy && this.#isAtRest()) return;
     }
     if (this.#goesOn)
       this.oracle.add("liveness", `the members came to no rest within ${REST_MS} ms: ${this.#describe()}`);
@@ -376,6 +396,7 @@ export class Simulation implements MachineWorld {
         messages: network.counts.delivered,
         snapshots: network.counts.snapshots,
         restarts: this.#restarts,
+        replaced: this.operator.replaced,
         leaders: oracle.leaders,
       },
     };

@@ -1,0 +1,131 @@
+/**
+ * Somebody who looks after the cluster: replaces lost members, one at a time, as etcd's guide to operations says: remove
+ * the old member, add a new one, start it with an empty disk, and promote it if it came as a learner.
+ * Calls whose outcome is unknown are made again after a look at the list of members.
+ */
+import {
+  ClusterService,
+  type Member,
+  MemberAddRequest,
+  MemberListRequest,
+  MemberPromoteRequest,
+  MemberRemoveRequest,
+} from "../../src/proto/etcdserverpb.ts";
+import type { ClientSide, Method, Reply } from "./connection.ts";
+import type { SimMachine } from "./machine.ts";
+import type { SimRandom } from "./random.ts";
+
+export interface OperatorWorld {
+  readonly side: ClientSide;
+  readonly random: SimRandom;
+  machines(): readonly SimMachine[];
+  trace(line: string): void;
+}
+
+const TIMEOUT_MS = 12_000;
+const RETRY_MS = 700;
+/** A repair that takes more tries than this is given up, which then shows as a cluster that comes to no rest. */
+const TRIES_MAX = 400;
+
+export class Operator {
+  /** Members that were replaced. */
+  replaced = 0;
+  readonly #world: OperatorWorld;
+  #work: Promise<void> = Promise.resolve();
+  #pending = 0;
+
+  constructor(world: OperatorWorld) {
+    this.#world = world;
+  }
+
+  get isBusy(): boolean {
+    return this.#pending > 0;
+  }
+
+  /** Replaces the member on a machine that is beyond repair, or is said to be. */
+  replace(machine: SimMachine, asLearner: boolean): void {
+    this.#pending++;
+    this.#work = this.#work.then(async () => {
+      await this.#replace(machine, asLearner);
+      this.#pending--;
+    });
+  }
+
+  async #replace(machine: SimMachine, asLearner: boolean): Promise<void> {
+    const { trace } = this.#world;
+    const oldUrl = machine.url;
+    trace(`operator: replaces ${machine.name}${asLearner ? " by a learner" : ""}`);
+    await this.#untilListed(
+      machine,
+      (members) => !members.some(({ peerUrls }) => peerUrls.includes(oldUrl)),
+      (helper, members) => {
+        const { id } = members.find(({ peerUrls }) => peerUrls.includes(oldUrl))!;
+        return this.#call(helper, ClusterService.MemberRemove, MemberRemoveRequest.create({ id }));
+      },
+    );
+    machine.wipe();
+    machine.renew();
+    const { url } = machine;
+    const members = await this.#untilListed(
+      machine,
+      (list) => list.some(({ peerUrls }) => peerUrls.includes(url)),
+      (helper) =>
+        this.#call(
+          helper,
+          ClusterService.MemberAdd,
+          MemberAddRequest.create({ peerUrls: [url], isLearner: asLearner }),
+        ),
+    );
+    machine.newCluster = false;
+    machine.initialCluster = new Map(
+      members.map(({ name, peerUrls }) => [peerUrls.includes(url) ? machine.name : name || peerUrls[0]!, peerUrls]),
+    );
+    machine.start();
+    this.replaced++;
+    // What it was told of the cluster must stay true until it has joined.
+    for (let tries = 0; machine.state !== "serving" && tries < TRIES_MAX; tries++) await this.#wait();
+    if (!asLearner) return;
+    await this.#untilListed(
+      machine,
+      (list) => list.some(({ peerUrls, isLearner }) => peerUrls.includes(url) && !isLearner),
+      (helper, list) => {
+        const { id } = list.find(({ peerUrls }) => peerUrls.includes(url))!;
+        return this.#call(helper, ClusterService.MemberPromote, MemberPromoteRequest.create({ id }));
+      },
+    );
+    trace(`operator: ${machine.name} is a voter again`);
+  }
+
+  /** Makes the call, through any other member that serves, until the list of members shows that it took effect. */
+  async #untilListed(
+    machine: SimMachine,
+    isDone: (members: readonly Member[]) => boolean,
+    act: (helper: SimMachine, members: readonly Member[]) => Promise<Reply<unknown>>,
+  ): Promise<readonly Member[]> {
+    for (let tries = 0; tries < TRIES_MAX; tries++) {
+      const helpers = this.#world.machines().filter((each) => each !== machine && each.service !== undefined);
+      if (helpers.length > 0) {
+        const helper = this.#world.random.pick(helpers);
+        const request = MemberListRequest.create({ linearizable: true });
+        const list = await this.#call(helper, ClusterService.MemberList, request);
+        if (list.ok) {
+          const { members } = list.response;
+          if (isDone(members)) return members;
+          const reply = await act(helper, members);
+          if (reply.ok) continue;
+          this.#world.trace(`operator: ${helper.name} says: ${reply.message}`);
+        }
+      }
+      await this.#wait();
+    }
+    throw new Error(`the operator gave up on ${machine.name}`);
+  }
+
+  #wait(): Promise<void> {
+    return new Promise((resolve) => this.#world.side.scheduler.after(RETRY_MS, resolve));
+  }
+
+  #call<Q, R>(helper: SimMachine, method: Method<Q, R>, request: Q): Promise<Reply<R>> {
+    return new Promise((resolve) => this.#world.side.call(helper.service, method, request, TIMEOUT_MS, resolve));
+  }
+}
