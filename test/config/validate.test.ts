@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { canReusePort } from "../../src/config/listeners.ts";
 import { Settings } from "../../src/config/settings.ts";
 import { validateSettings } from "../../src/config/validate.ts";
 import { complaintOf, load, recordingLog } from "./harness.ts";
@@ -148,4 +149,13 @@ test("large requests and a wrong bcrypt cost are warned of; the cost falls back 
   const [request, cost] = entries.filter((entry) => entry.level === "warn" && /exceeded|bcrypt/.test(entry.msg));
   assert.equal(request?.fields["max-request-size"], "34 MB");
   assert.equal(cost?.fields["given-cost"], 99);
+});
+
+test("--socket-reuse-port needs a Node that can share a port", async () => {
+  const works = ["22.12.0", "23.1.0", "24.0.0"].every(canReusePort);
+  assert.ok(works);
+  for (const version of ["20.19.0", "22.11.0", "23.0.0"]) assert.equal(canReusePort(version), false);
+  const complaint = await complaintOf(["--socket-reuse-port"]);
+  if (canReusePort(process.versions.node)) assert.equal(complaint, "");
+  else assert.match(complaint, /^--socket-reuse-port needs Node 22.12, or 23.1 and later; this is v/);
 });
