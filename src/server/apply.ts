@@ -92,6 +92,7 @@ export class Applier {
 
   /** Applies a request that is known in its decoded form: `user` makes it, the entry at `index` of the log holds it. */
   apply(op: Op, request: unknown, user: AuthInfo, index: number): Outcome {
+    if (op === Op.V2) return this.applyInternal(request as InternalRaftRequest, index);
     if (this.#alarms.corrupt && op <= Op.LEASE_REVOKE) return errors.corrupt;
     if (this.#auth.enabled) {
       const refusal = this.#authApplier.refusal(op, request, user);

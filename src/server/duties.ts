@@ -1,4 +1,4 @@
-import { formatId } from "../membership/member.ts";
+import { formatId, type Member } from "../membership/member.ts";
 import { AlarmRequest_AlarmAction as AlarmAction, AlarmRequest, AlarmType } from "../proto/etcdserverpb.ts";
 import type { Entry } from "../proto/raftpb.ts";
 import { CorruptionChecker } from "./corruption.ts";
@@ -6,6 +6,7 @@ import { CorruptionMonitor } from "./corruption-monitor.ts";
 import { Downgrades } from "./downgrade.ts";
 import { type EtcdError, errors } from "./errors.ts";
 import { LeaseForwarding } from "./lease-forwarding.ts";
+import { LegacyRequests } from "./legacy-requests.ts";
 import { LogVersion } from "./log-version.ts";
 import { Op, type Outcome } from "./op.ts";
 import { CHECK_DEFAULTS, ETCD_VERSION, requestTimeoutMs } from "./options.ts";
@@ -17,6 +18,8 @@ import { VersionMonitor } from "./version-monitor.ts";
 export interface DutiesState {
   /** What a restart found in the log. */
   readonly logEntries: readonly Entry[];
+  /** Who the members are while the log has not said so. */
+  readonly initialMembers: readonly Member[];
   readonly snapshotIndex: () => number;
   /** Clock time of raft's last tick. */
   readonly lastTickMs: () => number;
@@ -36,6 +39,7 @@ export class Duties {
   readonly downgrades: Downgrades;
   readonly corruption: CorruptionChecker;
   readonly leases: LeaseForwarding;
+  readonly legacyRequests: LegacyRequests;
   readonly #server: EtcdServer;
   readonly #state: DutiesState;
   readonly #versions: VersionMonitor;
@@ -60,6 +64,17 @@ export class Duties {
       logVersion: () => this.logVersion.since(state.snapshotIndex()),
     });
     this.storageVersion.check(ETCD_VERSION);
+    this.legacyRequests = new LegacyRequests({
+      cluster,
+      initialMembers: state.initialMembers,
+      peerClient,
+      serverVersion: ETCD_VERSION,
+      clock,
+      logger,
+      request: propose,
+      leader: () => server.leader,
+      isStopped: state.isStopped,
+    });
     this.#versions = new VersionMonitor({
       clock,
       logger,
@@ -69,6 +84,7 @@ export class Duties {
       serverVersion: ETCD_VERSION,
       isLeader,
       propose,
+      setClusterVersion: (request, payload) => this.legacyRequests.setClusterVersion(request, payload),
       downgradeCheckMs: checks.downgradeCheckMs,
     });
     this.downgrades = new Downgrades({ logger, cluster, readIndex, propose });

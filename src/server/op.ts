@@ -3,6 +3,8 @@ import type { EtcdError } from "./errors.ts";
 
 /** The field of InternalRaftRequest that a request travels in, which is also its kind. */
 export const Op = {
+  /** A request of the v2 API, with which members of 3.4 tell of themselves. */
+  V2: 2,
   RANGE: 3,
   PUT: 4,
   DELETE_RANGE: 5,
@@ -38,6 +40,7 @@ export type Op = (typeof Op)[keyof typeof Op];
 
 /** Names of the requests in metrics and logs. */
 export const opNames: Readonly<Record<Op, string>> = {
+  [Op.V2]: "V2",
   [Op.RANGE]: "Range",
   [Op.PUT]: "Put",
   [Op.DELETE_RANGE]: "DeleteRange",

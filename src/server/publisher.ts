@@ -3,7 +3,7 @@ import type { Logger } from "../base/log.ts";
 import { formatId } from "../membership/member.ts";
 import { Attributes, ClusterMemberAttrSetRequest } from "../proto/membershippb.ts";
 import { EtcdError } from "./errors.ts";
-import { Op, type Outcome } from "./op.ts";
+import type { Outcome } from "./op.ts";
 
 const RETRY_MS = 500;
 
@@ -14,7 +14,7 @@ export class Publisher {
   readonly #memberId: bigint;
   readonly #clusterId: bigint;
   readonly #attributes: Attributes;
-  readonly #request: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
+  readonly #propose: (request: ClusterMemberAttrSetRequest, payload: Uint8Array) => Promise<Outcome>;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #resolve: () => void;
@@ -26,14 +26,15 @@ export class Publisher {
     clusterId: bigint;
     name: string;
     clientUrls: readonly string[];
-    request: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
+    /** Puts the request into the log; resolves when it was applied. */
+    propose: (request: ClusterMemberAttrSetRequest, payload: Uint8Array) => Promise<Outcome>;
     clock: Clock;
     logger: Logger;
   }) {
     this.#memberId = options.memberId;
     this.#clusterId = options.clusterId;
     this.#attributes = Attributes.create({ name: options.name, clientUrls: [...options.clientUrls] });
-    this.#request = options.request;
+    this.#propose = options.propose;
     this.#clock = options.clock;
     this.#logger = options.logger;
     let resolve = (): void => {};
@@ -55,11 +56,7 @@ export class Publisher {
       memberId: this.#memberId,
       memberAttributes: this.#attributes,
     });
-    const outcome = await this.#request(
-      Op.CLUSTER_MEMBER_ATTR_SET,
-      request,
-      ClusterMemberAttrSetRequest.encode(request),
-    );
+    const outcome = await this.#propose(request, ClusterMemberAttrSetRequest.encode(request));
     if (this.#stopped) return;
     const fields = {
       "local-member-id": formatId(this.#memberId),

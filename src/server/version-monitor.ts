@@ -32,6 +32,7 @@ export interface VersionMonitorOptions {
   readonly serverVersion: string;
   readonly isLeader: () => boolean;
   readonly propose: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
+  readonly setClusterVersion: (request: ClusterVersionSetRequest, payload: Uint8Array) => Promise<Outcome>;
   /** Between two looks at a downgrade that goes on; 0 never. */
   readonly downgradeCheckMs: number;
 }
@@ -224,7 +225,7 @@ export class VersionMonitor {
   }
 
   async #setClusterVersion(version: string): Promise<void> {
-    const { cluster, propose } = this.#options;
+    const { cluster, setClusterVersion } = this.#options;
     if (cluster.version === undefined) {
       this.#logger.info("setting up initial cluster version using v3 API", {
         "cluster-version": shortVersion(version),
@@ -236,7 +237,7 @@ export class VersionMonitor {
       });
     }
     const request = ClusterVersionSetRequest.create({ ver: version });
-    const outcome = await propose(Op.CLUSTER_VERSION_SET, request, ClusterVersionSetRequest.encode(request));
+    const outcome = await setClusterVersion(request, ClusterVersionSetRequest.encode(request));
     if (!(outcome instanceof EtcdError)) {
       this.#logger.info("cluster version is updated", { "cluster-version": shortVersion(version) });
     } else if (outcome === errors.stopped) {

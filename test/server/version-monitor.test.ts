@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 import { formatVersion } from "../../src/base/semver.ts";
+import { Op } from "../../src/server/op.ts";
 import { ETCD_VERSION } from "../../src/server/options.ts";
 import { StorageVersion } from "../../src/server/storage-version.ts";
 import { VersionMonitor } from "../../src/server/version-monitor.ts";
@@ -35,6 +36,7 @@ async function lead(others: readonly string[]): Promise<{ leader: TestMember; cl
     serverVersion: ETCD_VERSION,
     isLeader: () => leads[0]!,
     propose: (op, request) => leader.propose(op, request),
+    setClusterVersion: (request) => leader.propose(Op.CLUSTER_VERSION_SET, request),
     downgradeCheckMs: 1000,
   });
   monitor.start();
