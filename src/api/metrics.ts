@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import { CODE_NAMES } from "../base/grpc-codes.ts";
 import type { Histogram } from "../base/histogram.ts";
 import { type Labels, MetricsText } from "../base/metrics-text.ts";
+import { formatId } from "../membership/member.ts";
 import type { ByPeer, HistogramsByPeer, PeerMetrics } from "../peer/metrics.ts";
 import type { RpcServer } from "../rpc/server.ts";
 import { ETCD_VERSION } from "../server/options.ts";
@@ -114,14 +115,20 @@ function writeServer(text: MetricsText, { server, health, features }: MetricsSou
     .counter(
       "etcd_server_learner_promote_successes",
       "The total number of successful learner promotions while this member is leader.",
-      0,
+      metrics.learnerPromotions,
+    )
+    .family(
+      "etcd_server_learner_promote_failures",
+      "counter",
+      "The total number of failed learner promotions (likely learner not ready) while this member is leader.",
+      [...metrics.learnerPromotionsFailed].map(([Reason, count]) => [{ Reason }, count] as const),
     )
     .counter(
       "etcd_server_heartbeat_send_failures_total",
       "The total number of leader heartbeat send failures (likely overloaded from slow disk).",
-      0,
+      metrics.heartbeatSendFailures,
     )
-    .gauge("etcd_network_known_peers", "The current number of known peers.", server.cluster.members().length - 1)
+    .family("etcd_network_known_peers", "gauge", "The current number of known peers.", knownPeers(server))
     .gauge(
       "etcd_server_proposals_applied_total",
       "The total number of consensus proposals applied.",
@@ -142,11 +149,15 @@ function writeServer(text: MetricsText, { server, health, features }: MetricsSou
       "The total number of failed proposals seen.",
       metrics.proposalsFailed,
     )
-    .counter("etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.", 0)
+    .counter(
+      "etcd_server_read_indexes_failed_total",
+      "The total number of failed read indexes seen.",
+      metrics.readIndexesFailed,
+    )
     .counter(
       "etcd_server_slow_read_indexes_total",
       "The total number of pending read indexes not in sync with leader's or timed out read index requests.",
-      0,
+      metrics.slowReadIndexes,
     )
     .counter(
       "etcd_server_slow_apply_total",
@@ -156,7 +167,7 @@ function writeServer(text: MetricsText, { server, health, features }: MetricsSou
     .gauge(
       "etcd_server_snapshot_apply_in_progress_total",
       "1 if the server is applying the incoming snapshot. 0 if none.",
-      0,
+      metrics.applyingSnapshot,
     )
     .gauge(
       "etcd_server_quota_backend_bytes",
@@ -189,6 +200,13 @@ function writeServer(text: MetricsText, { server, health, features }: MetricsSou
 
 function* applyHistograms(server: EtcdServer): Iterable<readonly [Labels, Histogram]> {
   for (const [op, histogram] of server.metrics.apply) yield [{ op, success: "true", version: "v3" }, histogram];
+}
+
+function knownPeers({ cluster, memberId }: EtcdServer): (readonly [Labels, number])[] {
+  const Local = formatId(memberId);
+  const known = cluster.members().map(({ id }) => [{ Local, Remote: formatId(id) }, 1] as const);
+  const removed = cluster.removed().map((id) => [{ Local, Remote: formatId(id) }, 0] as const);
+  return [...known, ...removed];
 }
 
 function writeStore(text: MetricsText, server: EtcdServer): void {

@@ -164,8 +164,12 @@ async function finishInstallation(
   const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
   const snapshot = snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger));
   const index = snapshot?.metadata?.index ?? 0;
+  snapshotter.removeOrphans();
   const isBehind = readConsistentIndex(backend).index < index;
-  if (!isBehind || !disk.exists(snapshotter.dbPath(index))) return backend;
+  if (!isBehind || !disk.exists(snapshotter.dbPath(index))) {
+    snapshotter.releaseSnapDbs(Number.POSITIVE_INFINITY);
+    return backend;
+  }
   logger.info("the database of a received snapshot is not installed yet; installing it", { "snapshot-index": index });
   const next = await importReceived({
     snapshotter,
@@ -178,7 +182,7 @@ async function finishInstallation(
   });
   await backend.close();
   next.moveTo(dir.dbPath);
-  snapshotter.releaseSnapDbs(index + 1);
+  snapshotter.releaseSnapDbs(Number.POSITIVE_INFINITY);
   return next;
 }
 

@@ -228,7 +228,10 @@ export class RaftLoop {
   #overtake(append: Message): void {
     const waiting = this.#toApply;
     this.#toApply = [append];
-    for (const { responses } of waiting) for (const response of responses) this.node.step(response);
+    for (const { type, responses } of waiting) {
+      if (type !== MessageType.MsgStorageApply) continue;
+      for (const response of responses) this.node.step(response);
+    }
   }
 
   #sync(mayBlock: boolean): void {

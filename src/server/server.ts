@@ -110,6 +110,7 @@ export class EtcdServer {
   /** It is also the only voter: its committed index is the cluster's. */
   #solo = false;
   #paused = false;
+  #raisingNoSpace: Promise<Outcome> | null = null;
   #removed = false;
   #stopping: Promise<void> | undefined;
   #stopped = false;
@@ -452,6 +453,13 @@ export class EtcdServer {
 
   /** Raises NOSPACE for this member: writes are refused until an operator made room and lifted it. */
   raiseNoSpace(): Promise<Outcome> {
+    this.#raisingNoSpace ??= this.#raiseNoSpace().finally(() => {
+      this.#raisingNoSpace = null;
+    });
+    return this.#raisingNoSpace;
+  }
+
+  #raiseNoSpace(): Promise<Outcome> {
     const { limitBytes } = this.quota;
     this.#logger.warn("message exceeded backend quota; raising alarm", { "quota-size-bytes": limitBytes });
     const request = AlarmRequest.create({
