@@ -72,7 +72,7 @@ describe("the metrics page", () => {
         assert.ok(!described.has(family), `${family} twice`);
         described.add(family);
       } else if (!line.startsWith("# HELP ")) {
-        const sample = /^([a-z_]+)(?:\{(?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)*\})? (?:[-+\d.e]+|\+Inf|NaN)$/.exec(line);
+        const sample = /^([a-z_]+)(?:\{(?:[A-Za-z_]+="(?:[^"\\\n]|\\.)*",?)*\})? (?:[-+\d.e]+|\+Inf|NaN)$/.exec(line);
         assert.ok(sample !== null, line);
         assert.ok([family, `${family}_bucket`, `${family}_sum`, `${family}_count`].includes(sample[1]!), line);
       }
