@@ -1,3 +1,4 @@
+import { goSort } from "../base/go-sort.ts";
 import type { Logger } from "../base/log.ts";
 import type { Backend } from "../mvcc/backend.ts";
 import type { ByteString } from "../mvcc/types.ts";
@@ -393,7 +394,7 @@ const ROOT_PERMISSION = Permission.create({
 
 /**
  * The permissions with one more, ascending by key. One for the same range is replaced when it is the first of its key,
- * which is where etcd looks.
+ * which is where etcd looks. So the order of those with one key matters too, and must be that of etcd's sort.
  */
 function withPermission(permissions: readonly Permission[], added: Permission): Permission[] {
   const { permType } = added;
@@ -404,7 +405,9 @@ function withPermission(permissions: readonly Permission[], added: Permission): 
   }
   // In memory of their own: the request is a part of a larger buffer.
   const copy = { permType, key: Buffer.from(added.key), rangeEnd: Buffer.from(added.rangeEnd) };
-  return [...permissions, copy].sort((a, b) => Buffer.compare(a.key, b.key));
+  const sorted = [...permissions, copy];
+  goSort(sorted, (a, b) => Buffer.compare(a.key, b.key) < 0);
+  return sorted;
 }
 
 const isSameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;

@@ -97,6 +97,13 @@ const steps: readonly Step[] = [
   step("", RoleGrantPermission, { name: "r", perm: permission(READ, "a") }),
   step("", RoleGrantPermission, { name: "q", perm: permission(READWRITE, "x", "\0") }),
   step("", RoleGet, { role: "r" }),
+  // So many permissions of one key that etcd's sort, which keeps no order among them, shows in what comes out.
+  step("", RoleAdd, { name: "many" }),
+  ...Array.from({ length: 60 }, (_, i) => {
+    const perm = permission((i % 3) as PermissionType, `k${(i * 5) % 7}`, i % 4 === 0 ? "" : `l${(i * 11) % 6}`);
+    return step("", RoleGrantPermission, { name: "many", perm });
+  }),
+  step("", RoleGet, { role: "many" }),
   step("", RoleGet, { role: "none" }),
   step("", RoleRevokePermission, { role: "r", key: bytes("zz"), rangeEnd: bytes("") }),
   step("", RoleRevokePermission, { role: "none", key: bytes("zz"), rangeEnd: bytes("") }),
