@@ -1,6 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
-import type { Message } from "../proto/raftpb.ts";
+import { type Message, MessageType } from "../proto/raftpb.ts";
 import type { LocalMember } from "../server/network.ts";
 import type { PeerDialer } from "./dialer.ts";
 import type { PeerHttp } from "./http.ts";
@@ -34,3 +34,8 @@ export type DeliveryProblem =
   | "error processing raft message";
 
 export const MEMBER_REMOVED = "the member has been permanently removed from the cluster";
+
+const TYPE_NAMES = new Map<number, string>(Object.entries(MessageType).map(([name, type]) => [type, name]));
+
+/** As etcd logs it, such as "MsgApp". */
+export const typeName = ({ type }: Message): string => TYPE_NAMES.get(type) ?? `${type}`;

@@ -3,7 +3,7 @@ import type { Url } from "../config/url.ts";
 import { formatId } from "../membership/member.ts";
 import { type Message, MessageType } from "../proto/raftpb.ts";
 import type { DatabaseImage } from "../server/network.ts";
-import type { PeerContext } from "./context.ts";
+import { type PeerContext, typeName } from "./context.ts";
 import { PeerStatus } from "./peer-status.ts";
 import { Pipeline } from "./pipeline.ts";
 import { Prober } from "./prober.ts";
@@ -69,7 +69,7 @@ export class Peer {
     if (this.#isDropping) return;
     this.#isDropping = true;
     this.#context.logger.warn("dropped internal Raft message since sending buffer is full", {
-      "message-type": message.type,
+      "message-type": typeName(message),
       "local-member-id": formatId(this.#context.local.id),
       from: formatId(message.from),
       "remote-peer-id": formatId(this.id),

@@ -1,7 +1,7 @@
 import type { Url } from "../config/url.ts";
 import { formatId } from "../membership/member.ts";
 import type { Message } from "../proto/raftpb.ts";
-import type { PeerContext } from "./context.ts";
+import { type PeerContext, typeName } from "./context.ts";
 import { PeerStatus } from "./peer-status.ts";
 import { Pipeline } from "./pipeline.ts";
 import { UrlPicker } from "./url-picker.ts";
@@ -32,7 +32,7 @@ export class Remote {
     if (this.#isDropping) return;
     this.#isDropping = true;
     this.#context.logger.warn("dropped Raft message since sending buffer is full (overloaded network)", {
-      "message-type": message.type,
+      "message-type": typeName(message),
       "local-member-id": formatId(this.#context.local.id),
       from: formatId(message.from),
       "remote-peer-id": formatId(this.id),

@@ -4,6 +4,7 @@ import { humanBytes } from "../base/table.ts";
 import { formatId } from "../membership/member.ts";
 import { Message, MessageType } from "../proto/raftpb.ts";
 import type { DatabaseSink } from "../server/network.ts";
+import { typeName } from "./context.ts";
 import { readLength } from "./frame-decoder.ts";
 import { PieceReader } from "./piece-reader.ts";
 import type { PeerTransport } from "./transport.ts";
@@ -52,7 +53,7 @@ export async function receiveSnapshot(
     return { status, text };
   };
   if (message.type !== MessageType.MsgSnap || message.snapshot?.metadata === undefined) {
-    logger.warn("unexpected Raft message type", { ...about, "message-type": message.type });
+    logger.warn("unexpected Raft message type", { ...about, "message-type": typeName(message) });
     return refuse(400, "wrong raft message type");
   }
   if (transport.receiver.isRemoved(message.from)) return refuse(403, "cannot process message from removed member");

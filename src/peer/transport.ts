@@ -10,7 +10,7 @@ import { parseUrls, type Url } from "../config/url.ts";
 import { formatId } from "../membership/member.ts";
 import { type Message, MessageType } from "../proto/raftpb.ts";
 import type { DatabaseImage, LocalMember, Network, NetworkReceiver, PeerAddress } from "../server/network.ts";
-import type { DeliveryProblem, PeerContext } from "./context.ts";
+import { type DeliveryProblem, type PeerContext, typeName } from "./context.ts";
 import type { PeerDialer } from "./dialer.ts";
 import { PeerHttp } from "./http.ts";
 import { PeerMetrics } from "./metrics.ts";
@@ -220,7 +220,7 @@ export class PeerTransport implements Network {
     const { logger } = this.#options;
     if (!logger.debugEnabled) return;
     logger.debug("ignored message send request; unknown remote peer target", {
-      type: message.type,
+      type: typeName(message),
       "unknown-target-peer-id": formatId(message.to),
     });
   }
