@@ -211,6 +211,11 @@ function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Fou
     wal.close();
     throw error;
   }
+  if (options.discover !== undefined) {
+    logger.warn("discovery token is ignored since cluster already initialized; valid logs are found", {
+      "wal-dir": dir.walDir,
+    });
+  }
   const { hardState, entries } = options.forceNewCluster ? force() : log;
 
   const confState =

@@ -188,10 +188,11 @@ for (const [signal, name] of [
     assert.deepEqual(await running.exit, [null, signal]);
     const entry = running.entries().find(({ msg }) => msg === "received signal; shutting down");
     assert.equal(entry?.["signal"], name);
+    assert.equal(running.entries().at(-1)?.msg, "closed etcd server");
     assert.deepEqual(
       running
         .entries()
-        .slice(-2)
+        .filter(({ msg }) => /^clos(ing|ed) etcd server$/.test(msg))
         .map(({ msg, name }) => [msg, name]),
       [
         ["closing etcd server", "a"],
