@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import { CODE_NAMES } from "../base/grpc-codes.ts";
 import type { Histogram } from "../base/histogram.ts";
 import { type Labels, MetricsText } from "../base/metrics-text.ts";
+import { shortVersion } from "../base/semver.ts";
 import { formatId } from "../membership/member.ts";
 import type { ByPeer, HistogramsByPeer, PeerMetrics } from "../peer/metrics.ts";
 import type { RpcServer } from "../rpc/server.ts";
@@ -68,9 +69,7 @@ function writeServer(text: MetricsText, { server, health, features }: MetricsSou
       "etcd_cluster_version",
       "gauge",
       "Which version is running. 1 for 'cluster_version' label with current cluster version",
-      server.cluster.version === undefined
-        ? []
-        : [[{ cluster_version: server.cluster.version.split(".").slice(0, 2).join(".") }, 1]],
+      clusterVersions(server),
     )
     .family(
       "etcd_server_version",
@@ -196,6 +195,13 @@ function writeServer(text: MetricsText, { server, health, features }: MetricsSou
         [{ type: kind, name, status: "error" }, failed] as const,
       ]),
     );
+}
+
+/** 1 for the one that counts, 0 for those that did. */
+function clusterVersions(server: EtcdServer): (readonly [Labels, number])[] {
+  const { version, former } = server.cluster.agreed;
+  const all = [...former].map((one) => [{ cluster_version: shortVersion(one) }, 0] as const);
+  return version === undefined ? all : [...all, [{ cluster_version: shortVersion(version) }, 1]];
 }
 
 function* applyHistograms(server: EtcdServer): Iterable<readonly [Labels, Histogram]> {

@@ -30,6 +30,8 @@ export class ClusterVersion {
   #backend: Backend;
   #version: string | undefined;
   #downgrade: DowngradeInfo = NO_DOWNGRADE;
+  /** Versions that the cluster has had before, while this process ran. */
+  readonly former = new Set<string>();
   /** The version whose capabilities are on. */
   #capable: string | undefined;
   /** Called when the version was set, to the same or another one. */
@@ -82,6 +84,8 @@ export class ClusterVersion {
       ...change,
     });
     this.#version = version;
+    if (before !== undefined) this.former.add(before);
+    this.former.delete(version);
     mustNotBeTooOld(this.#serverVersion, version);
     this.#backend.put("cluster", keys.version, Buffer.from(version));
     this.#enableCapabilities(version);

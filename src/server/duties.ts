@@ -16,6 +16,7 @@ import { VersionMonitor } from "./version-monitor.ts";
 
 /** What only the server itself can tell. */
 export interface DutiesState {
+  readonly restarted: boolean;
   /** What a restart found in the log. */
   readonly logEntries: readonly Entry[];
   /** Who the members are while the log has not said so. */
@@ -63,7 +64,7 @@ export class Duties {
       term: () => server.appliedTerm,
       logVersion: () => this.logVersion.since(state.snapshotIndex()),
     });
-    this.storageVersion.check(ETCD_VERSION);
+    if (state.restarted) this.storageVersion.check(ETCD_VERSION);
     this.legacyRequests = new LegacyRequests({
       cluster,
       initialMembers: state.initialMembers,

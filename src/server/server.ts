@@ -291,6 +291,7 @@ export class EtcdServer {
       timeoutMs: this.#timeoutMs,
     });
     this.duties = new Duties(this, {
+      restarted: parts.restarted,
       logEntries: entriesOf(parts.storage),
       initialMembers: parts.members,
       snapshotIndex: () => this.#snapshots.index,
