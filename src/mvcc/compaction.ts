@@ -1,4 +1,4 @@
-import type { Clock } from "../base/clock.ts";
+import type { Clock, Timer } from "../base/clock.ts";
 import { metaKeys } from "./backend.ts";
 import { type KvHash, KvHasher, nextTurn } from "./hash.ts";
 import { type KeyEntry, type RevisionInfo, revisionInfo } from "./key-entry.ts";
@@ -71,11 +71,36 @@ async function inSlices<T>(
 }
 
 export interface CompactionSettings {
-  readonly clock: Clock;
   /** Rows looked at between two commits. */
   readonly batchLimit: number;
-  /** Pause after each batch. */
-  readonly sleepMs: number;
+  /** After each batch. */
+  readonly pause: CompactionPause;
+}
+
+/** The pause between two batches. It may be set to hours, and must not hold up what waits for a compaction to end. */
+export class CompactionPause {
+  readonly #clock: Clock;
+  readonly #sleepMs: number;
+  #timer: Timer | undefined;
+  #resume: (() => void) | undefined;
+
+  constructor(clock: Clock, sleepMs: number) {
+    this.#clock = clock;
+    this.#sleepMs = sleepMs;
+  }
+
+  wait(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#resume = resolve;
+      this.#timer = this.#clock.after(this.#sleepMs, resolve);
+    });
+  }
+
+  /** Ends the pause that is on now, if any. */
+  cutShort(): void {
+    this.#timer?.cancel();
+    this.#resume?.();
+  }
 }
 
 /**
@@ -109,7 +134,8 @@ export async function compactRows(
     deletedCount += doomed.length;
     if (seen < settings.batchLimit) break;
     await backend.commit();
-    await new Promise<void>((resolve) => void settings.clock.after(settings.sleepMs, resolve));
+    if (isStopped()) return null;
+    await settings.pause.wait();
     if (isStopped()) return null;
   }
   backend.put("meta", metaKeys.finishedCompact, revisionBytes(revision, 0));

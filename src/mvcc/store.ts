@@ -2,7 +2,14 @@ import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { type Random, systemRandom } from "../base/random.ts";
 import { type Backend, metaKeys } from "./backend.ts";
-import { type CompactionSettings, compactIndex, compactRows, readCompactions, revisionsToKeep } from "./compaction.ts";
+import {
+  CompactionPause,
+  type CompactionSettings,
+  compactIndex,
+  compactRows,
+  readCompactions,
+  revisionsToKeep,
+} from "./compaction.ts";
 import { HashStorage, hashBackend, hashKeyBucket, type KvHash, KvHasher } from "./hash.ts";
 import { KvEncoder } from "./kv-encoder.ts";
 import { rangeAt, rangeDecodedAt, rangeKeysAt } from "./read.ts";
@@ -82,9 +89,8 @@ export class MvccStore implements ChangeSource {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#compaction = {
-      clock: options.clock,
       batchLimit: options.compactionBatchLimit ?? 1000,
-      sleepMs: options.compactionSleepMs ?? 10,
+      pause: new CompactionPause(options.clock, options.compactionSleepMs ?? 10),
     };
   }
 
@@ -248,12 +254,14 @@ export class MvccStore implements ChangeSource {
   async replaceBackend(backend: Backend): Promise<void> {
     if (this.#txnIsOpen) throw new MvccInvariantError("a backend cannot be replaced inside a write transaction");
     await this.#restore(backend);
+    this.#compaction.pause.cutShort();
     this.#restoreListener?.();
   }
 
   /** Stops the work in the background. The backend stays open: it is the caller's. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#compaction.pause.cutShort();
     await this.#compactions.idle();
     await this.#indexWalks.idle();
   }

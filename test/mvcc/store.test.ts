@@ -252,7 +252,7 @@ test("a replaced backend replaces everything: keys, revisions, hashes and runnin
   await source.backend.commit();
   const sourceRows = storedRows(source.store);
 
-  const { store } = await openStore({ compactionBatchLimit: 2 });
+  const { store } = await openStore({ compactionBatchLimit: 2, compactionSleepMs: 3_600_000 });
   for (let i = 0; i < 100; i++) put(store, `old${i % 10}`);
   const interrupted = store.compact(90);
   let restored = 0;
@@ -263,6 +263,28 @@ test("a replaced backend replaces everything: keys, revisions, hashes and runnin
   assert.deepEqual([store.currentRevision, store.compactRevision, store.keyCount], [21, 10, 20]);
   assert.equal(store.rangeDecoded(key("old"), key("old\xff"), everything).count, 0);
   assert.deepEqual(storedRows(store), sourceRows);
+});
+
+test("closing a store does not wait for the pause of a compaction, which the next start goes on with", async () => {
+  const { store, backend } = await openStore({ compactionBatchLimit: 1, compactionSleepMs: 3_600_000 });
+  for (let i = 0; i < 10; i++) put(store, "k", `v${i}`);
+  const compacted = store.compact(6);
+  let commits = 0;
+  const commit = backend.commit.bind(backend);
+  backend.commit = async () => {
+    await commit();
+    commits++;
+  };
+  while (commits === 0) await new Promise((resolve) => setImmediate(resolve));
+  await store.close();
+  await compacted;
+  assert.equal(backend.get("meta", metaKeys.finishedCompact), undefined);
+  const next = new MemoryBackend({ clock: systemClock, file: backend.crash() });
+  const reopened = await openStore({ backend: next });
+  while (next.get("meta", metaKeys.finishedCompact) === undefined) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await reopened.store.close();
 });
 
 test("one history gives the same hashes in memory and in LMDB", async () => {
