@@ -1,4 +1,3 @@
-import { BlockList, isIP } from "node:net";
 import { resolve } from "node:path";
 import { type EtcdOptions, startEtcd } from "../../api/etcd.ts";
 import type { ListenAddress } from "../../api/listeners.ts";
@@ -7,6 +6,7 @@ import { systemDisk } from "../../base/disk.ts";
 import type { StructuredLogger } from "../../base/log-logger.ts";
 import { systemRandom } from "../../base/random.ts";
 import type { Config } from "../../config/config.ts";
+import { findLocalAddress } from "../../config/local-address.ts";
 import { isUnixSocket, parseUrlsByMember, type Url, unixSocketPath, urlTexts } from "../../config/url.ts";
 
 /** A member as the program sees it. */
@@ -104,7 +104,7 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
       flagPrefix: "peer-",
       serverName: config.peerServerName,
     },
-    localAddress: localAddress(config, log),
+    localAddress: findLocalAddress(config, log.named({ caller: "embed/config" })),
     raftReadTimeoutMs: config.peerReadTimeoutMs,
     raftWriteTimeoutMs: config.peerWriteTimeoutMs,
     clientTls: {
@@ -161,28 +161,3 @@ function listenAddress(url: Url, reusePort: boolean): ListenAddress {
   const host = url.hostname === "localhost" ? "127.0.0.1" : url.hostname;
   return { kind: "tcp", host, port: Number(url.port), name: url.hostname, reusePort, url: url.text };
 }
-
-/**
- * The address to dial other members from, with the gate SetMemberLocalAddr: the first that this member advertises, so that
- * it is the one that its certificate names.
- */
-function localAddress(config: Config, log: StructuredLogger): string | undefined {
-  if (!config.features.enabled("SetMemberLocalAddr")) return undefined;
-  const embed = log.named({ caller: "embed/config" });
-  const urls = { "advertise-peer-urls": urlTexts(config.advertisePeerUrls) };
-  embed.info("searching for a suitable member local address in AdvertisePeerURLs", urls);
-  const found = config.advertisePeerUrls.find(
-    ({ hostname }) => isIP(hostname) !== 0 && !NOT_LOCAL.check(hostname, isIP(hostname) === 6 ? "ipv6" : "ipv4"),
-  );
-  if (found === undefined) {
-    embed.warn("unable to set a member local address due to lack of suitable local addresses", urls);
-  } else embed.info("setting member local address", { LocalAddr: found.hostname });
-  return found?.hostname;
-}
-
-/** Addresses that do not tell the member from others: loopback and "any". */
-const NOT_LOCAL = new BlockList();
-NOT_LOCAL.addSubnet("127.0.0.0", 8, "ipv4");
-NOT_LOCAL.addAddress("0.0.0.0", "ipv4");
-NOT_LOCAL.addAddress("::1", "ipv6");
-NOT_LOCAL.addAddress("::", "ipv6");
