@@ -208,6 +208,9 @@ export interface V2Membership {
   readonly version: string | undefined;
 }
 
+/** Events that a v2 store remembers. */
+const V2_EVENTS = 1000;
+
 /** The v2 store's JSON of the membership: what a raft snapshot carries as its data, for peers and tools of stock etcd. */
 export function encodeV2Snapshot(cluster: V2Membership): Buffer {
   let index = 0;
@@ -234,7 +237,8 @@ export function encodeV2Snapshot(cluster: V2Membership): Buffer {
       Root: root,
       WatcherHub: {
         EventHistory: {
-          Queue: { Events: [], Size: 0, Front: 0, Back: 0, Capacity: 1000 },
+          // Members of 3.6 and older go on with it: there must be a place for each event that it may take.
+          Queue: { Events: new Array(V2_EVENTS).fill(null), Size: 0, Front: 0, Back: 0, Capacity: V2_EVENTS },
           StartIndex: 0,
           LastIndex: index,
         },

@@ -11,8 +11,9 @@ import type { Snapshotter } from "../wal/snapshotter.ts";
 import type { Wal } from "../wal/wal.ts";
 import type { ServerOptions } from "./options.ts";
 
-/** The log in memory is trimmed each time this many entries were applied. */
-const TRIM_ENTRIES = 1000;
+/** The log in memory is trimmed each time so many entries were applied; the fewer of them it is to keep, the more often. */
+const TRIM_ENTRIES_MIN = 100;
+const TRIM_ENTRIES_MAX = 1000;
 /** Entries kept in memory when no follower could need them. */
 const SOLO_CATCH_UP_ENTRIES = 100;
 
@@ -57,6 +58,10 @@ export class Snapshots {
     this.#trimmedIndex = options.snapshotIndex;
   }
 
+  get #trimEntries(): number {
+    return Math.max(TRIM_ENTRIES_MIN, Math.min(this.#o.options.snapshotCatchUpEntries, TRIM_ENTRIES_MAX));
+  }
+
   /** Saves one after the next entries that are applied. */
   force(): void {
     this.#forced = true;
@@ -69,7 +74,7 @@ export class Snapshots {
   /** Entries were applied: trims the log in memory, and saves a snapshot when it is due. */
   applied(position: { index: number; term: number }, confState: ConfState, solo: boolean, keepLog: boolean): void {
     const { index } = position;
-    if (index - this.#trimmedIndex >= TRIM_ENTRIES && !this.#saving) this.#trim(index, confState, solo, keepLog);
+    if (index - this.#trimmedIndex >= this.#trimEntries && !this.#saving) this.#trim(index, confState, solo, keepLog);
     if (this.#forced || index - this.#index > this.#o.options.snapshotCount) this.#save(position, confState);
   }
 
