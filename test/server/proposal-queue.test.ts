@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { AuthInfo } from "../../src/auth/auth-info.ts";
 import {
   CompactionRequest,
   InternalRaftRequest,
@@ -66,6 +67,27 @@ test("requests whose field comes after the header are encoded in that order", ()
   const decoded = InternalRaftRequest.decode(entry!);
   assert.equal(decoded.clusterVersionSet!.ver, "3.7.0");
   assert.deepEqual(Buffer.from(entry!), InternalRaftRequest.encode(decoded));
+});
+
+test("the user stands in the header, however long the name, and counts for the size", () => {
+  const queue = queueOf();
+  const users = ["a", "anna", "x".repeat(108), "x".repeat(113), "x".repeat(200), "ü".repeat(9000)];
+  const proposals = users.map((name, i) => {
+    const proposal = proposalOf(`key${i}`);
+    proposal.user = new AuthInfo(name, 2 ** (6 * i) + i);
+    queue.add(proposal);
+    return proposal;
+  });
+  const sizes = proposals.map((proposal) => queue.sizeOf(proposal));
+  const entries = queue.encodeWaiting();
+  for (const [i, name] of users.entries()) {
+    const decoded = InternalRaftRequest.decode(entries[i]!);
+    assert.equal(decoded.header!.username, name);
+    assert.equal(decoded.header!.authRevision, 2 ** (6 * i) + i);
+    assert.equal(String(decoded.put!.key), `key${i}`);
+    assert.deepEqual(Buffer.from(entries[i]!), InternalRaftRequest.encode(decoded));
+    assert.equal(entries[i]!.length, sizes[i]);
+  }
 });
 
 test("empty requests are encoded too", () => {
