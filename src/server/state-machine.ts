@@ -104,6 +104,8 @@ export class StateMachine {
     this.#term = applied.term;
     this.#consistentIndex = applied.index;
     this.#confState = confState;
+    // A database of etcd 3.4 does not hold it.
+    saveConfState(backend, confState);
     backend.setPreCommitHook(() => this.#savePosition());
   }
 
