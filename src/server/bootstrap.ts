@@ -166,14 +166,14 @@ async function finishInstallation(
   const index = snapshot?.metadata?.index ?? 0;
   snapshotter.removeOrphans();
   const isBehind = readConsistentIndex(backend).index < index;
-  if (!isBehind || !disk.exists(snapshotter.dbPath(index))) {
+  if (snapshot === undefined || !isBehind || !disk.exists(snapshotter.dbPath(index))) {
     snapshotter.releaseSnapDbs(Number.POSITIVE_INFINITY);
     return backend;
   }
   logger.info("the database of a received snapshot is not installed yet; installing it", { "snapshot-index": index });
   const next = await importReceived({
     snapshotter,
-    snapshotIndex: index,
+    snapshot,
     dbPath: dir.dbPath,
     openBackend,
     disk,

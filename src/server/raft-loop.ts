@@ -64,6 +64,7 @@ export class RaftLoop {
   /** Something was written that is not durable and that no sync under way covers. */
   #needsSync = false;
   #unsyncedEntries = 0;
+  #lastStable: Message | undefined;
   #syncing = false;
   #scheduled = false;
   #running = false;
@@ -270,10 +271,20 @@ export class RaftLoop {
   #respond(responses: readonly Message[]): void {
     const outgoing: Message[] = [];
     for (const response of responses) {
-      if (response.to === this.node.id) this.node.step(response);
-      else outgoing.push(response);
+      if (response.to !== this.node.id) outgoing.push(response);
+      else if (!this.#isRepeated(response)) this.node.step(response);
     }
     if (outgoing.length > 0 && !this.#stopped) this.#hooks.send(outgoing);
+  }
+
+  /** A write that adds no entry says once more how far the log is stable; raft would log each as a surprise. */
+  #isRepeated(response: Message): boolean {
+    const { type, term, index, logTerm, snapshot } = response;
+    if (type !== MessageType.MsgStorageAppendResp || snapshot !== undefined) return false;
+    const last = this.#lastStable;
+    if (last !== undefined && last.term === term && last.index === index && last.logTerm === logTerm) return true;
+    this.#lastStable = response;
+    return false;
   }
 
   #applyWaiting(): void {

@@ -647,7 +647,7 @@ export class EtcdServer {
     this.metrics.applyingSnapshot = 1;
     const next = await importReceived({
       snapshotter: this.#parts.snapshotter,
-      snapshotIndex: index,
+      snapshot,
       dbPath: this.#parts.dbPath,
       openBackend: this.#parts.openBackend,
       disk,

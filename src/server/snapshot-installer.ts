@@ -3,7 +3,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
 import type { Lessor } from "../lease/lessor.ts";
-import type { Cluster } from "../membership/cluster.ts";
+import { type Cluster, saveConfState } from "../membership/cluster.ts";
 import { type Backend, metaKeys } from "../mvcc/backend.ts";
 import type { MvccStore } from "../mvcc/store.ts";
 import { ConfState, type Snapshot } from "../proto/raftpb.ts";
@@ -27,14 +27,15 @@ export const importPathOf = (dbPath: string): string => `${dbPath}.import`;
  */
 export async function importReceived(options: {
   snapshotter: Snapshotter;
-  snapshotIndex: number;
+  snapshot: Snapshot;
   dbPath: string;
   openBackend: OpenBackend;
   disk: Disk;
   clock: Clock;
   logger: Logger;
 }): Promise<Backend> {
-  const { snapshotter, snapshotIndex, dbPath, openBackend, disk, clock, logger } = options;
+  const { snapshotter, snapshot, dbPath, openBackend, disk, clock, logger } = options;
+  const snapshotIndex = snapshot.metadata?.index ?? 0;
   const source = snapshotter.existingDbPath(snapshotIndex);
   const target = importPathOf(dbPath);
   const startMs = clock.nowMs();
@@ -43,6 +44,8 @@ export async function importReceived(options: {
   try {
     await importDatabase({ disk, clock, path: source, backend });
     checkIndex(backend, snapshotIndex, source);
+    completeMeta(backend, snapshot);
+    await backend.commit();
   } catch (error) {
     await backend.close();
     removeImport(disk, dbPath);
@@ -95,6 +98,15 @@ export async function switchBackend(next: Backend, snapshot: Snapshot, users: Ba
 export function removeImport(disk: Disk, dbPath: string): void {
   const path = importPathOf(dbPath);
   for (const file of [path, `${path}-lock`, `${path}-owner`]) if (disk.exists(file)) disk.remove(file);
+}
+
+/** What etcd 3.4 does not keep in its database. */
+function completeMeta(backend: Backend, snapshot: Snapshot): void {
+  const { confState, term = 0 } = snapshot.metadata ?? {};
+  if (confState !== undefined) saveConfState(backend, confState);
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt(term));
+  backend.put("meta", metaKeys.term, bytes);
 }
 
 function checkIndex(backend: Backend, snapshotIndex: number, path: string): void {

@@ -64,7 +64,10 @@ export class StateMachine {
     this.#index = options.applied.index;
     this.#term = options.applied.term;
     this.#consistentIndex = options.consistentIndex;
-    this.#confState = loadConfState(options.backend) ?? options.confState;
+    const stored = loadConfState(options.backend);
+    this.#confState = stored ?? options.confState;
+    // A database that came from etcd 3.4 has none; from here on it must, for it may be sent to others.
+    if (stored === undefined && options.applied.index > 0) saveConfState(options.backend, this.#confState);
     options.backend.setPreCommitHook(() => this.#savePosition());
   }
 
