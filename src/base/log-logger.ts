@@ -1,5 +1,6 @@
 import type { Clock } from "./clock.ts";
 import type { LogFields, Logger, LogLevel } from "./log.ts";
+import { callerOf } from "./log-caller.ts";
 import { encodeRecord, type LogFormat } from "./log-encode.ts";
 import type { LogSink } from "./log-sink.ts";
 
@@ -33,6 +34,8 @@ export interface LoggerOptions {
   readonly sinks: readonly LogSink[];
   readonly clock: Clock;
   readonly labels?: LogLabels;
+  /** Puts the name of the calling function as the caller into lines that are not labelled with one; off by default. */
+  readonly callers?: boolean;
   /** Thins repeats; on by default. */
   readonly sampling?: boolean;
 }
@@ -59,6 +62,7 @@ class Output {
   readonly sinks: readonly LogSink[];
   readonly clock: Clock;
   readonly sampler: Sampler | undefined;
+  readonly callers: boolean;
 
   constructor(options: LoggerOptions) {
     this.level = options.level;
@@ -66,6 +70,7 @@ class Output {
     this.format = options.format;
     this.sinks = options.sinks;
     this.clock = options.clock;
+    this.callers = options.callers === true;
     this.sampler = options.sampling === false ? undefined : new Sampler();
   }
 }
@@ -95,27 +100,27 @@ class SinkLogger implements StructuredLogger {
   }
 
   debug(message: string, fields?: LogFields): void {
-    if (this.#output.rank <= 0) this.#write("debug", message, fields);
+    if (this.#output.rank <= 0) this.#write(this.debug, "debug", message, fields);
   }
 
   info(message: string, fields?: LogFields): void {
-    if (this.#output.rank <= 1) this.#write("info", message, fields);
+    if (this.#output.rank <= 1) this.#write(this.info, "info", message, fields);
   }
 
   warn(message: string, fields?: LogFields): void {
-    if (this.#output.rank <= 2) this.#write("warn", message, fields);
+    if (this.#output.rank <= 2) this.#write(this.warn, "warn", message, fields);
   }
 
   error(message: string, fields?: LogFields): void {
-    if (this.#output.rank <= 3) this.#write("error", message, fields);
+    if (this.#output.rank <= 3) this.#write(this.error, "error", message, fields);
   }
 
   log(level: LogLevel, message: string, fields?: LogFields): void {
-    if (this.#output.rank <= RANK[level]) this.#write(level, message, fields);
+    if (this.#output.rank <= RANK[level]) this.#write(this.log, level, message, fields);
   }
 
   fatal(message: string, fields?: LogFields): void {
-    this.#write("fatal", message, fields);
+    this.#write(this.fatal, "fatal", message, fields);
     this.sync();
   }
 
@@ -132,11 +137,12 @@ class SinkLogger implements StructuredLogger {
     for (const sink of this.#output.sinks) sink.close();
   }
 
-  #write(level: LogLevel, message: string, fields: LogFields | undefined): void {
-    const { format, sinks, clock, sampler } = this.#output;
+  #write(method: (...args: never[]) => void, level: LogLevel, message: string, fields: LogFields | undefined): void {
+    const { format, sinks, clock, sampler, callers } = this.#output;
     const wallMs = clock.wallMs();
     if (sampler !== undefined && RANK[level] < RANK.dpanic && !sampler.admit(level, message, wallMs)) return;
-    const record = { level, wallMs, name: this.#name, caller: this.#caller, message, fields };
+    const caller = this.#caller === "" && callers ? callerOf(method) : this.#caller;
+    const record = { level, wallMs, name: this.#name, caller, message, fields };
     const line = encodeRecord(record, format);
     for (const sink of sinks) sink.write(line, level);
   }

@@ -12,12 +12,12 @@ export async function openLog(config: LogConfig, clock: Clock): Promise<Structur
   for (const output of config.outputs) sinks.push(await openSink(output, config, clock));
   // The journal is not thinned in etcd either.
   const sampling = !config.outputs.includes("systemd/journal");
-  return createLogger({ level: config.level, format: config.format, sinks, clock, sampling });
+  return createLogger({ level: config.level, format: config.format, sinks, clock, sampling, callers: true });
 }
 
 /** The log before the configuration is read: JSON on stderr. */
 export function earlyLog(clock: Clock): StructuredLogger {
-  return createLogger({ level: "info", format: "json", sinks: [new DescriptorSink(2)], clock });
+  return createLogger({ level: "info", format: "json", sinks: [new DescriptorSink(2)], clock, callers: true });
 }
 
 async function openSink(output: string, config: LogConfig, clock: Clock): Promise<LogSink> {

@@ -47,6 +47,31 @@ test("a new level holds at once, for the loggers named from this one too", () =>
   );
 });
 
+test("a line says which function logged it when callers are wanted, unless it is labelled", () => {
+  const sink = keepingSink();
+  const log = createLogger({ level: "debug", format: "json", sinks: [sink], clock: systemClock, callers: true });
+  class Member {
+    start(): void {
+      log.info("a");
+      this.#elect();
+    }
+    #elect(): void {
+      [1].map(() => log.warn("b"));
+    }
+  }
+  function stop(): void {
+    log.log("error", "c");
+    log.named({ name: "raft" }).debug("d");
+    log.named({ caller: "embed/etcd" }).info("e");
+  }
+  new Member().start();
+  stop();
+  assert.deepEqual(
+    sink.lines.map((line) => JSON.parse(line).caller),
+    ["Member.start", "Member.#elect", "stop", "stop", "embed/etcd"],
+  );
+});
+
 test("every sink gets every line", () => {
   const sinks = [keepingSink(), keepingSink()];
   createLogger({ level: "info", format: "json", sinks, clock: systemClock }).info("x");
