@@ -106,9 +106,19 @@ export class PeerEndpoints {
     this.#server.read({
       serve: (error) => {
         if (error !== null) fail(response, 500, `failed linearized read: ${error.message}`);
-        else send(response, "text/plain", `${this.#server.cluster.downgrade.enabled}`);
+        else send(response, "text/plain", `${this.#downgradeIsAhead()}`);
       },
     });
+  }
+
+  /**
+   * Who joins asks this, and while it is true expects a cluster of the next version above its own. etcd says true until
+   * the last member is of the lower version; but then no member of that version could join, and members here change by
+   * that alone: their data directories are not read by older programs.
+   */
+  #downgradeIsAhead(): boolean {
+    const { downgrade, version } = this.#server.cluster;
+    return downgrade.enabled && version !== downgrade.targetVersion;
   }
 
   #hashKv(request: http.IncomingMessage, response: http.ServerResponse): void {

@@ -2,7 +2,11 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { RpcError } from "../../src/client/raw.ts";
-import { DowngradeRequest_DowngradeAction as Action, MaintenanceService } from "../../src/proto/etcdserverpb.ts";
+import {
+  DowngradeRequest_DowngradeAction as Action,
+  KVService,
+  MaintenanceService,
+} from "../../src/proto/etcdserverpb.ts";
 import { type Cluster, type Member, withCluster } from "../harness/cluster.ts";
 import { requireStockEtcd, stockEtcdVersion } from "../harness/programs.ts";
 import { httpText } from "../harness/server.ts";
@@ -41,11 +45,12 @@ function becomes(cluster: Cluster, version: string): Promise<true> {
 const downgrade = async (member: Member, action: Action, version = "") =>
   (await member.client.unary(MaintenanceService.Downgrade, { action, version }, CALL)).version;
 
+const stockMinor = Math.round((((await stockEtcdVersion()) ?? 3) - 3) * 1000);
+
 describe("a cluster of several versions", { skip: requireStockEtcd() }, () => {
   test("has the lowest of them, and rises when the last old member is gone", async () => {
-    const minor = Math.round(((await stockEtcdVersion())! - 3) * 1000);
     await withCluster({ members: ["ours", "stock", "ours"] }, async (cluster) => {
-      await becomes(cluster, `3.${Math.min(minor, 7)}.0`);
+      await becomes(cluster, `3.${Math.min(stockMinor, 7)}.0`);
       const old = cluster.one("stock");
       await cluster.remove(old);
       await cluster.add("ours");
@@ -55,6 +60,35 @@ describe("a cluster of several versions", { skip: requireStockEtcd() }, () => {
 });
 
 describe("a downgrade", () => {
+  const skip = stockMinor === 6 ? false : "only one version down, which is 3.6: KVORUM_STOCK_ETCD names such a program";
+  test("lets members of the lower version take the place of all", { skip }, async () => {
+    await withCluster({ members: ["ours", "ours", "ours"] }, async (cluster) => {
+      await becomes(cluster, "3.7.0");
+      const [first] = cluster.all;
+      await first!.client.unary(KVService.Put, { key: Buffer.from("kept"), value: Buffer.from("all the way") }, CALL);
+      await downgrade(first!, Action.ENABLE, "3.6.0");
+      await becomes(cluster, "3.6.0");
+      for (const old of [...cluster.all]) {
+        await cluster.remove(old);
+        // Members of stock say so until the last of the higher version is gone; the leader then ends the downgrade.
+        await waitFor("a member may join", async () => {
+          const answers = cluster.running.map((member) => httpText(`${member.peerUrl}/downgrade/enabled`));
+          const bodies = (await Promise.all(answers)).map(({ body }) => body);
+          return (
+            bodies.includes("false") &&
+            (cluster.running.some(({ kind }) => kind === "ours") || !bodies.includes("true"))
+          );
+        });
+        await cluster.add("stock");
+      }
+      await becomes(cluster, "3.6.0");
+      const last = cluster.one("stock");
+      await waitFor("the downgrade is over", async () => (await last.status()).downgradeInfo?.enabled !== true);
+      const { kvs } = await last.client.unary(KVService.Range, { key: Buffer.from("kept") }, CALL);
+      assert.equal(Buffer.from(kvs[0]!.value).toString(), "all the way");
+    });
+  });
+
   test("is validated, started and cancelled through any member, and all members' storage follows", async () => {
     await withCluster({ members: ["ours", "ours", "ours"] }, async (cluster) => {
       await becomes(cluster, "3.7.0");
@@ -83,7 +117,8 @@ describe("a downgrade", () => {
         assert.deepEqual(downgradeInfo, { enabled: true, targetVersion: "3.6.0" });
         assert.equal(storageVersion, "3.6.0");
         assert.equal(version, "3.7.1");
-        assert.equal((await httpText(`${member.peerUrl}/downgrade/enabled`)).body, "true");
+        // Who joins now must be of the lower version.
+        assert.equal((await httpText(`${member.peerUrl}/downgrade/enabled`)).body, "false");
         await waitFor("a snapshot is forced", () => member.log().includes("saved snapshot to disk"));
       }
       // A member that restarts meanwhile still is of a newer version than its cluster.
