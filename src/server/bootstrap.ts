@@ -313,7 +313,8 @@ function checkTogether(found: {
   const { dir, members, memberId, snapshotIndex, consistentIndex } = found;
   if (consistentIndex < snapshotIndex) {
     throw new DataDirError(
-      `${dir.dbPath} ends at log index ${consistentIndex}, but the newest snapshot in ${dir.snapDir} is of index ${snapshotIndex}, ` +
+      "failed to find database snapshot file (snap: snapshot file doesn't exist): " +
+        `${dir.dbPath} ends at log index ${consistentIndex}, but the newest snapshot in ${dir.snapDir} is of index ${snapshotIndex}, ` +
         "and the log before it is gone: the database is missing or older than its log. Nothing was changed. " +
         "Put the database back that belongs to this log, or restore a backup (etcdutl snapshot restore) into a new data directory",
     );

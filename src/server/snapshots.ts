@@ -3,7 +3,7 @@ import type { Cluster } from "../membership/cluster.ts";
 import { encodeV2Snapshot } from "../membership/cluster.ts";
 import { formatId } from "../membership/member.ts";
 import type { Backend } from "../mvcc/backend.ts";
-import { type ConfState, Snapshot } from "../proto/raftpb.ts";
+import { type ConfState, type Entry, Snapshot } from "../proto/raftpb.ts";
 import { Snapshot as WalSnapshot } from "../proto/walpb.ts";
 import type { MemoryStorage } from "../raft/memory-storage.ts";
 import { purgeFiles } from "../wal/purge.ts";
@@ -11,11 +11,19 @@ import type { Snapshotter } from "../wal/snapshotter.ts";
 import type { Wal } from "../wal/wal.ts";
 import type { ServerOptions } from "./options.ts";
 
-/** The log in memory is trimmed each time so many entries were applied; the fewer of them it is to keep, the more often. */
+/**
+ * The log in memory is trimmed each time so many entries were applied; the fewer of them it is to keep, the more often, and
+ * no more seldom than snapshots are made.
+ */
 const TRIM_ENTRIES_MIN = 100;
 const TRIM_ENTRIES_MAX = 1000;
 /** Entries kept in memory when no follower could need them. */
 const SOLO_CATCH_UP_ENTRIES = 100;
+
+/** And each time they had so many bytes. */
+const TRIM_BYTES = 32 * 1024 * 1024;
+/** Bytes of applied entries that are kept for followers that lag. */
+const KEPT_BYTES_MAX = 256 * 1024 * 1024;
 
 export interface SnapshotsOptions {
   readonly options: Pick<
@@ -42,6 +50,7 @@ export class Snapshots {
   readonly #o: SnapshotsOptions;
   #index: number;
   #trimmedIndex: number;
+  #bytesSinceTrim = 0;
   #saving = false;
   #stopped = false;
   /** The next one does not wait for the snapshot count. */
@@ -59,10 +68,15 @@ export class Snapshots {
   }
 
   get #trimEntries(): number {
-    return Math.max(TRIM_ENTRIES_MIN, Math.min(this.#o.options.snapshotCatchUpEntries, TRIM_ENTRIES_MAX));
+    const { snapshotCount, snapshotCatchUpEntries } = this.#o.options;
+    const entries = Math.max(TRIM_ENTRIES_MIN, Math.min(snapshotCatchUpEntries, TRIM_ENTRIES_MAX));
+    return Math.min(entries, Math.max(1, snapshotCount));
   }
 
-  /** Saves one after the next entries that are applied. */
+  /**
+   * Saves one after the next entries that are applied, and drops the log before it: whoever joins gets the snapshot, and
+   * nothing of what came before.
+   */
   force(): void {
     this.#forced = true;
   }
@@ -72,9 +86,24 @@ export class Snapshots {
   }
 
   /** Entries were applied: trims the log in memory, and saves a snapshot when it is due. */
-  applied(position: { index: number; term: number }, confState: ConfState, solo: boolean, keepLog: boolean): void {
+  applied(
+    position: { index: number; term: number },
+    entries: readonly Entry[],
+    confState: ConfState,
+    solo: boolean,
+    keepLog: boolean,
+  ): void {
     const { index } = position;
-    if (index - this.#trimmedIndex >= this.#trimEntries && !this.#saving) this.#trim(index, confState, solo, keepLog);
+    for (const { data } of entries) this.#bytesSinceTrim += data.length;
+    const isTrimDue = index - this.#trimmedIndex >= this.#trimEntries || this.#bytesSinceTrim >= TRIM_BYTES;
+    const keptMax = solo ? SOLO_CATCH_UP_ENTRIES : this.#o.options.snapshotCatchUpEntries;
+    if (this.#saving) return;
+    if (this.#forced) this.#trim(index, confState, 0);
+    else if (isTrimDue && !keepLog) this.#trim(index, confState, keptMax);
+    else if (isTrimDue) {
+      this.#o.logger.info("skip compaction since there is an inflight snapshot");
+      this.#trimmedIndex = index;
+    }
     if (this.#forced || index - this.#index > this.#o.options.snapshotCount) this.#save(position, confState);
   }
 
@@ -107,16 +136,12 @@ export class Snapshots {
   }
 
   /** What is dropped from memory, raft can only make up for with a snapshot: there must be one, if only in memory. */
-  #trim(index: number, confState: ConfState, solo: boolean, keepLog: boolean): void {
-    if (keepLog) {
-      this.#o.logger.info("skip compaction since there is an inflight snapshot");
-      this.#trimmedIndex = index;
-      return;
-    }
+  #trim(index: number, confState: ConfState, keptMax: number): void {
     const { storage, cluster } = this.#o;
-    const compactTo = index - (solo ? SOLO_CATCH_UP_ENTRIES : this.#o.options.snapshotCatchUpEntries);
+    const compactTo = index - Math.min(keptMax, entriesWithin(storage, index, KEPT_BYTES_MAX));
     this.#trimmedIndex = index;
-    if (compactTo <= storage.firstIndex()) return;
+    this.#bytesSinceTrim = 0;
+    if (compactTo <= storage.firstIndex() || index <= (storage.snapshot().metadata?.index ?? 0)) return;
     storage.createSnapshot(index, confState, encodeV2Snapshot(cluster));
     storage.compact(compactTo);
   }
@@ -149,4 +174,18 @@ export class Snapshots {
       .then(save)
       .catch((error: unknown) => options.onFailure(error));
   }
+}
+
+/** How many of the entries up to `index` have no more than `bytesMax` together. */
+function entriesWithin(storage: MemoryStorage, index: number, bytesMax: number): number {
+  const first = storage.firstIndex();
+  const entries = index < first ? [] : storage.entries(first, index + 1, Number.POSITIVE_INFINITY);
+  let bytes = 0;
+  let count = 0;
+  while (count < entries.length) {
+    bytes += entries[entries.length - 1 - count]!.data.length;
+    if (bytes > bytesMax) break;
+    count++;
+  }
+  return count;
 }

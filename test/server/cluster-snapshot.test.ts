@@ -18,13 +18,13 @@ describe("a member that the log cannot help any more", () => {
   });
 
   /** Cuts a follower off, writes more than the log keeps, and connects it again. */
-  async function lagBehind() {
+  async function lagBehind(keys = MANY) {
     const lagging = await cluster.follower();
     await put(await cluster.leader(), "before", "1");
     await cluster.converged();
     cluster.hub.cut(lagging.memberId);
     const leader = await cluster.leader();
-    await Promise.all(Array.from({ length: MANY }, (_, i) => put(leader, `k${i}`, "x".repeat(100))));
+    await Promise.all(Array.from({ length: keys }, (_, i) => put(leader, `k${i}`, "x".repeat(100))));
     return { lagging, leader };
   }
 
@@ -45,6 +45,16 @@ describe("a member that the log cannot help any more", () => {
     assert.equal(await get(lagging, "before"), "1");
     await put(lagging, "through", "me");
     assert.equal(await get(leader, "through"), "me");
+  });
+
+  test("is one after few entries, when the log is to keep fewer and snapshots are frequent", async () => {
+    cluster = await ServerCluster.start(3, { snapshotCount: 10, snapshotCatchUpEntries: 10 });
+    const { lagging } = await lagBehind(30);
+    const log = cluster.nodes.get(cluster.nameOf(lagging))!.logger;
+    cluster.hub.mend(lagging.memberId);
+    await waitFor("installed", () => log.has("applied snapshot"));
+    await cluster.converged();
+    assert.equal(new Set(await cluster.hashes()).size, 1);
   });
 
   test("has one database and no leftovers afterwards, and starts from it again", async () => {
