@@ -13,6 +13,7 @@ import { RawNode } from "../raft/rawnode.ts";
 import type { RaftStorage } from "../raft/storage.ts";
 import { Snapshotter } from "../wal/snapshotter.ts";
 import { Wal, type WalOptions } from "../wal/wal.ts";
+import { adoptDatabase } from "./adopt-database.ts";
 import { type DataDir, DataDirError, openDataDir } from "./data-dir.ts";
 import { type ForcedLog, forceNewCluster } from "./force-new-cluster.ts";
 import { checkLearnerCount, foundCluster, joinCluster } from "./initial-cluster.ts";
@@ -57,7 +58,7 @@ export interface Bootstrapped extends DataDir {
  * together. Throws an error that names the file, what is lost if anything, and what to do.
  */
 export async function bootstrap(options: BootstrapOptions, peerClient: PeerClient): Promise<Bootstrapped> {
-  const { disk, logger } = options;
+  const { disk, clock, logger } = options;
   const dir = await openDataDir(disk, options.dataDir, options.walDir, logger, options.seams?.lockDataDir);
   try {
     const metrics = new ServerMetrics();
@@ -66,7 +67,7 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
     const openBackend = (path: string): Backend =>
       open({
         path,
-        clock: options.clock,
+        clock,
         logger,
         batchIntervalMs: options.backendBatchIntervalMs,
         batchLimit: options.backendBatchLimit,
@@ -74,7 +75,8 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
         onCommit: (ms) => metrics.backendCommit.observe(ms / 1000),
       });
     removeImport(disk, dir.dbPath);
-    let backend = openBackend(dir.dbPath);
+    const adopted = await adoptDatabase({ disk, clock, logger, dbPath: dir.dbPath, openBackend });
+    let backend = adopted ?? openBackend(dir.dbPath);
     try {
       if (haveWal) backend = await finishInstallation(options, dir, backend, openBackend);
       await defragmentIfWorthIt(backend, options);
