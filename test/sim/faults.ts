@@ -1,5 +1,6 @@
 /** The troubles of a plan: how each begins, and how it ends. */
 
+import { ClusterConfigError } from "../../src/membership/initial.ts";
 import type { SimMachine } from "./machine.ts";
 import { FAIR, type SimNetwork, type Weather } from "./network.ts";
 import type { FaultStep, Target } from "./plan.ts";
@@ -33,7 +34,12 @@ export class Faults {
 
   /** True when a fault of this plan explains that the member stopped itself. */
   excuses(machine: SimMachine, error: unknown): boolean {
-    return this.#diskFaults.has(machine) && /ENOSPC|EIO|WAL_|no space/.test(describe(error));
+    const text = describe(error);
+    // Who joins asks the others who is in the cluster, and tries again when they cannot say or lag behind.
+    if (!machine.newCluster && error instanceof ClusterConfigError) return true;
+    // A member that was removed while it was down; the operator is about to bring another.
+    if (text.includes("has been permanently removed from the cluster")) return true;
+    return this.#diskFaults.has(machine) && /ENOSPC|EIO|WAL_|no space/.test(text);
   }
 
   /** The end of all troubles. */
@@ -147,11 +153,7 @@ export class Faults {
   }
 
   #startLater(machine: SimMachine, downMs: number): void {
-    const { url } = machine;
-    this.#world.scheduler.after(downMs, () => {
-      // A member that is being replaced is the operator's.
-      if (machine.url === url && !machine.isLost && !machine.isNew) machine.start();
-    });
+    this.#world.scheduler.after(downMs, () => machine.start());
   }
 
   #cut(from: SimMachine, to: SimMachine, forMs: number): void {

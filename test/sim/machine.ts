@@ -79,9 +79,7 @@ export class SimMachine {
   /** The same once it takes clients: it knows a leader and has published itself. */
   service: Running | undefined;
   /** Its disk is gone: the member that ran here cannot come back. */
-  isLost = false;
-  /** A member is to run here that has not been added yet. */
-  isNew = false;
+  #waitsForOperator = false;
   /** How often it was started. */
   starts = 0;
   /** Members of the cluster that it starts or joins. */
@@ -104,11 +102,19 @@ export class SimMachine {
     return this.#process;
   }
 
+  /** Starts the member that joins a cluster here for the first time. */
+  startNew(initialCluster: ReadonlyMap<string, readonly string[]>): void {
+    this.newCluster = false;
+    this.initialCluster = initialCluster;
+    this.#waitsForOperator = false;
+    this.start();
+  }
+
+  /** Starts the member, unless it runs, or is lost and its successor has not been added yet. */
   start(): void {
-    if (this.state === "starting" || this.state === "serving") return;
+    if (this.state === "starting" || this.state === "serving" || this.#waitsForOperator) return;
     const world = this.#world;
     this.state = "starting";
-    this.isNew = false;
     this.starts++;
     const process: SimProcess = new SimProcess(world.scheduler, (error) => this.#fail(process, error));
     this.#process = process;
@@ -149,13 +155,11 @@ export class SimMachine {
   wipe(): void {
     this.#end("is lost", () => new SimDisk());
     this.backends = new Map();
-    this.isLost = true;
+    this.#waitsForOperator = true;
   }
 
   /** A new member will run here: it has an address of its own. */
   renew(): void {
-    this.isLost = false;
-    this.isNew = true;
     this.#generation++;
     this.url = this.#address();
   }

@@ -24,6 +24,8 @@ interface Endpoint {
   readonly machine: string;
   readonly process: SimProcess;
   readonly sinceMs: number;
+  /** Whom it can send to. */
+  readonly peers: Set<bigint>;
   receiver: NetworkReceiver | undefined;
 }
 
@@ -55,7 +57,13 @@ export class SimNetwork {
 
   /** The network of a member that starts on a machine now. */
   join(id: bigint, machine: string, process: SimProcess): Network {
-    const endpoint: Endpoint = { machine, process, sinceMs: this.#scheduler.nowMs, receiver: undefined };
+    const endpoint: Endpoint = {
+      machine,
+      process,
+      sinceMs: this.#scheduler.nowMs,
+      peers: new Set(),
+      receiver: undefined,
+    };
     this.#endpoints.set(id, endpoint);
     return new MemberNetwork(this, id, endpoint);
   }
@@ -133,6 +141,8 @@ export class SimNetwork {
           return;
         }
         this.counts.delivered++;
+        // A connection names the addresses of who made it, so that a member which does not know him yet can answer.
+        target.peers.add(message.from);
         receiver.receive(message);
       });
     });
@@ -243,7 +253,6 @@ class MemberNetwork implements Network {
   readonly #network: SimNetwork;
   readonly #id: bigint;
   readonly #endpoint: Endpoint;
-  readonly #peers = new Set<bigint>();
 
   constructor(network: SimNetwork, id: bigint, endpoint: Endpoint) {
     this.#network = network;
@@ -257,7 +266,7 @@ class MemberNetwork implements Network {
 
   send(messages: readonly Message[]): void {
     for (const message of messages) {
-      if (message.to !== 0n && this.#peers.has(message.to)) this.#network.deliver(this.#endpoint, message);
+      if (message.to !== 0n && this.#endpoint.peers.has(message.to)) this.#network.deliver(this.#endpoint, message);
     }
   }
 
@@ -266,7 +275,7 @@ class MemberNetwork implements Network {
   }
 
   addPeer(peer: PeerAddress): void {
-    if (peer.id !== this.#id) this.#peers.add(peer.id);
+    if (peer.id !== this.#id) this.#endpoint.peers.add(peer.id);
   }
 
   updatePeer(peer: PeerAddress): void {
@@ -274,7 +283,7 @@ class MemberNetwork implements Network {
   }
 
   removePeer(id: bigint): void {
-    this.#peers.delete(id);
+    this.#endpoint.peers.delete(id);
   }
 
   addRemote(peer: PeerAddress): void {
@@ -282,7 +291,7 @@ class MemberNetwork implements Network {
   }
 
   activeSince(id: bigint): number | undefined {
-    return this.#peers.has(id) ? this.#network.activeSince(this.#endpoint, id) : undefined;
+    return this.#endpoint.peers.has(id) ? this.#network.activeSince(this.#endpoint, id) : undefined;
   }
 
   async stop(): Promise<void> {

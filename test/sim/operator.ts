@@ -76,11 +76,11 @@ export class Operator {
           MemberAddRequest.create({ peerUrls: [url], isLearner: asLearner }),
         ),
     );
-    machine.newCluster = false;
-    machine.initialCluster = new Map(
-      members.map(({ name, peerUrls }) => [peerUrls.includes(url) ? machine.name : name || peerUrls[0]!, peerUrls]),
+    machine.startNew(
+      new Map(
+        members.map(({ name, peerUrls }) => [peerUrls.includes(url) ? machine.name : name || peerUrls[0]!, peerUrls]),
+      ),
     );
-    machine.start();
     this.replaced++;
     // What it was told of the cluster must stay true until it has joined.
     for (let tries = 0; machine.state !== "serving" && tries < TRIES_MAX; tries++) await this.#wait();

@@ -175,9 +175,7 @@ export class Simulation implements MachineWorld {
       const stack = error instanceof Error ? error.stack : String(error);
       this.oracle.add("process", `${machine.name} stopped itself: ${stack}`);
     }
-    this.scheduler.after(500, () => {
-      if (!machine.isLost) machine.start();
-    });
+    this.scheduler.after(500, () => machine.start());
   }
 
   unhandled(error: unknown): void {
@@ -236,8 +234,7 @@ export class Simulation implements MachineWorld {
     this.#faults.end();
     this.network.mendAll();
     this.network.weather = FAIR;
-    for (const machine of this.#machines)
-      if (machine.state === "off" && !machine.isLost && !machine.isNew) machine.start();
+    for (const machine of this.#machines) if (machine.state === "off") machine.start();
     this.#healed = true;
   }
 
