@@ -101,7 +101,10 @@ export class ClusterApi {
     if (request === undefined) return;
     // etcd takes any, and all members of the cluster end when they cannot read them.
     const peerUrls = checkedUrls(request.peerUrls);
-    if (peerUrls === undefined) return failWith(call, errors.memberBadUrls);
+    if (peerUrls === undefined) {
+      const isKnown = this.#server.cluster.member(request.id) !== undefined;
+      return failWith(call, isKnown ? errors.memberBadUrls : errors.memberNotFound);
+    }
     const members = succeeded(call, await this.#server.membership.update(request.id, peerUrls));
     if (members === undefined) return;
     const header = this.#header.withoutRevision();
