@@ -149,6 +149,7 @@ export class Replication {
       onNoSpace: () => events.onNoSpace(),
       onConfState: () => this.#stateChanged(),
     });
+    this.#isLearner = cluster.member(memberId)?.isLearner ?? false;
     this.#loop = new RaftLoop({ node, storage, wal, clock, hooks: this.#hooks() });
     this.#snapshotSender = new SnapshotSender({
       backend: getBackend,
@@ -367,6 +368,7 @@ export class Replication {
     const { node } = this.#parts;
     if (!this.#loop.takesProposals) return;
     this.#confChanges.handIn();
+    this.#proposals.refuseOutdated(node.isLeader ? node.term : 0, errors.leaderChanged);
     if (this.#proposals.waitingCount === 0) return;
     const datas = this.#proposals.encodeWaiting();
     if (node.isLeader) {
