@@ -21,6 +21,7 @@ import {
 import { LeaseInternalRequest, LeaseInternalResponse } from "../proto/leasepb.ts";
 import type { Duties } from "../server/duties.ts";
 import { EtcdError, errors } from "../server/errors.ts";
+import { confirmMissing } from "../server/lease-forwarding.ts";
 import type { MembershipRequests } from "../server/membership-requests.ts";
 import { ETCD_VERSION } from "../server/options.ts";
 import type { Read } from "../server/read-queue.ts";
@@ -31,7 +32,7 @@ export interface PeerEndpointsServer {
   /** Undefined while it cannot be told. */
   readonly storageVersion: string | undefined;
   readonly store: Pick<MvccStore, "hashKv">;
-  readonly lessor: Pick<Lessor, "renew" | "timeToLive" | "keysOf">;
+  readonly lessor: Pick<Lessor, "renew" | "lookup" | "timeToLive" | "keysOf">;
   /** Serves a linearizable read. */
   read(read: Read): void;
   readonly duties: Pick<Duties, "whenApplied">;
@@ -209,7 +210,8 @@ export class PeerEndpoints {
     const { id } = LeaseKeepAliveRequest.decode(body);
     this.#whenApplied(response, () =>
       this.#server.lessor.renew(id, (error, ttl) => {
-        if (error !== null) fail(response, isNotFound(error) ? 404 : 400, error.message);
+        if (error !== null && isNotFound(error)) this.#missing(id, response);
+        else if (error !== null) fail(response, 400, error.message);
         else sendProtobuf(response, LeaseKeepAliveResponse.encode(LeaseKeepAliveResponse.create({ id, ttl })));
       }),
     );
@@ -220,7 +222,7 @@ export class PeerEndpoints {
     this.#whenApplied(response, () => {
       const { lessor } = this.#server;
       const found = lessor.timeToLive(id);
-      if (found === undefined) fail(response, 404, "lease not found");
+      if (found === undefined) this.#missing(id, response);
       else if (found.demoted) fail(response, 500, "not a primary lessor");
       else {
         const leaseTimeToLiveResponse = LeaseTimeToLiveResponse.create({
@@ -232,6 +234,14 @@ export class PeerEndpoints {
         });
         sendProtobuf(response, LeaseInternalResponse.encode(LeaseInternalResponse.create({ leaseTimeToLiveResponse })));
       }
+    });
+  }
+
+  #missing(id: bigint, response: http.ServerResponse): void {
+    const server = this.#server;
+    confirmMissing({ server, lessor: server.lessor }, id, (isMissing) => {
+      if (isMissing) fail(response, 404, "lease not found");
+      else fail(response, 500, "not a primary lessor");
     });
   }
 

@@ -109,7 +109,9 @@ export class LeaseForwarding {
     this.#options.lessor.renew(id, (error, ttl) => {
       if (error === null) done(null, ttl);
       else if (codeOf(error) === "ERR_LESSOR_NOT_PRIMARY") this.#forwardRenewal(id, permitted, done);
-      else done(renewalError(error), -1);
+      else if (codeOf(error) === "ERR_LEASE_NOT_FOUND") {
+        confirmMissing(this.#options, id, (isMissing) => done(isMissing ? errors.leaseNotFound : notPrimary, -1));
+      } else done(renewalError(error), -1);
     });
   }
 
@@ -125,7 +127,11 @@ export class LeaseForwarding {
     const { lessor, whenApplied } = this.#options;
     await new Promise<void>((resolve, reject) => whenApplied((error) => (error === null ? resolve() : reject(error))));
     const found = lessor.timeToLive(id);
-    if (found === undefined) return undefined;
+    if (found === undefined) {
+      const isMissing = await new Promise<boolean>((resolve) => confirmMissing(this.#options, id, resolve));
+      if (isMissing) return undefined;
+      throw errors.leaderChanged;
+    }
     if (found.demoted) throw errors.leaderChanged;
     const keys = withKeys ? lessor.keysOf(id).map(fromByteString) : [];
     return { ttl: found.ttl, grantedTtl: found.grantedTtl, keys };
@@ -172,6 +178,19 @@ export class LeaseForwarding {
       outcome.then(resolve, reject).finally(() => timer.cancel());
     });
   }
+}
+
+/**
+ * A member that was replaced as the leader without knowing it, after a pause or behind a partition, knows nothing of what
+ * was granted since: that there is no such lease may be said only by one that leads for sure. Otherwise a client would
+ * give up a lease that lives. Calls back with whether the lease is missing indeed. etcd does not ask.
+ */
+export function confirmMissing(
+  { server, lessor }: { readonly server: Pick<LeaseServer, "read">; readonly lessor: Pick<Lessor, "lookup"> },
+  id: bigint,
+  done: (isMissing: boolean) => void,
+): void {
+  server.read({ serve: (error) => done(error === null && lessor.lookup(id) === undefined) });
 }
 
 const noCheck = (): null => null;

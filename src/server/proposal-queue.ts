@@ -25,6 +25,8 @@ export type ExpiryError = (sinceMs: number) => EtcdError;
 export class ProposalQueue {
   #waiting: Proposal[] = [];
   #waitingBytes = 0;
+  /** Some that wait may be bound to a term. */
+  #hasBound = false;
   /** In the log, ascending by index; those before `#head` are done. */
   #inLog: Proposal[] = [];
   #head = 0;
@@ -62,6 +64,20 @@ export class ProposalQueue {
   add(proposal: Proposal): void {
     this.#waiting.push(proposal);
     this.#waitingBytes += bytesOf(proposal);
+    if (proposal.leaderTerm !== 0) this.#hasBound = true;
+  }
+
+  /** Refuses those that wait and are bound to another term than that in which this member leads, 0 for none. */
+  refuseOutdated(leadTerm: number, error: EtcdError): void {
+    if (!this.#hasBound) return;
+    const isOutdated = ({ leaderTerm }: Proposal): boolean => leaderTerm !== 0 && leaderTerm !== leadTerm;
+    const outdated = this.#waiting.filter(isOutdated);
+    if (outdated.length === 0) return;
+    this.#waiting = this.#waiting.filter((proposal) => !isOutdated(proposal));
+    for (const proposal of outdated) {
+      this.#waitingBytes -= bytesOf(proposal);
+      proposal.finish(error);
+    }
   }
 
   /** Encodes everything that waits as the data of log entries, views into one buffer. */
@@ -107,6 +123,7 @@ export class ProposalQueue {
     }
     this.#waiting = [];
     this.#waitingBytes = 0;
+    this.#hasBound = false;
   }
 
   /** What waited is on its way to the leader: it may get into the log, or be lost. */
@@ -114,6 +131,7 @@ export class ProposalQueue {
     for (const proposal of this.#waiting) if (!proposal.answered) this.#forwarded.set(proposal.id, proposal);
     this.#waiting = [];
     this.#waitingBytes = 0;
+    this.#hasBound = false;
   }
 
   get hasForwarded(): boolean {

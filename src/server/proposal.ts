@@ -13,6 +13,8 @@ export abstract class Proposal {
   readonly payload: Uint8Array;
   /** In whose name it is made. Set before it is proposed. */
   user: AuthInfo = NOBODY;
+  /** The term in which this member leads and makes it, which it may not outlive; 0 for requests that any leader may take. */
+  leaderTerm = 0;
   /** Lower 48 bits of its request id, once it is encoded. */
   id = 0;
   /** Where it stands in the log of this member as the leader; 0 while it waits to be proposed, or when forwarded. */

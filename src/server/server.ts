@@ -156,7 +156,7 @@ export class EtcdServer {
       isLeader: () => this.isLeader,
       lastTickMs: () => this.#replication.lastTickMs,
       confirm: (done) => this.read({ serve: done }),
-      propose: (op, request, payload, done) => this.#proposeAsServer(op, request, payload, done),
+      propose: (op, request, payload, done) => this.#proposeAsLeader(op, request, payload, done),
       compact: (revision) => {
         const { request, payload } = compactionOf(revision);
         return this.compact(request, payload);
@@ -287,9 +287,14 @@ export class EtcdServer {
     });
   }
 
-  #proposeAsServer(op: Op, request: object, payload: Uint8Array, done: (outcome: Outcome) => void): void {
+  /**
+   * What only the leader may ask for. It is bound to this term: one that was replaced without knowing it has outdated times
+   * of leases, and what it proposes must not reach its successor.
+   */
+  #proposeAsLeader(op: Op, request: object, payload: Uint8Array, done: (outcome: Outcome) => void): void {
     const proposal = new InternalProposal(op, request, payload, done);
     if (this.auth.enabled) proposal.user = this.auth.root;
+    proposal.leaderTerm = this.term;
     this.propose(proposal);
   }
 

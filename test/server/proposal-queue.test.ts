@@ -214,3 +214,22 @@ test("it is full at its limit of bytes", () => {
   queue.expire(Number.POSITIVE_INFINITY, () => errors.timeout);
   assert.equal(queue.full, false);
 });
+
+test("what a leader asks for is refused when it does not lead in that term any more", () => {
+  const log: string[] = [];
+  const queue = queueOf();
+  const bound = (name: string, term: number): void => {
+    const proposal = proposalOf(name, log);
+    proposal.leaderTerm = term;
+    queue.add(proposal);
+  };
+  bound("old", 2);
+  queue.add(proposalOf("client", log));
+  bound("present", 3);
+  queue.refuseOutdated(3, errors.leaderChanged);
+  assert.deepEqual(log, ["old: etcdserver: leader changed"]);
+  assert.equal(queue.waitingCount, 2);
+  queue.refuseOutdated(0, errors.leaderChanged);
+  assert.deepEqual(log, ["old: etcdserver: leader changed", "present: etcdserver: leader changed"]);
+  assert.equal(queue.encodeWaiting().length, 1);
+});
