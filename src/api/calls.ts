@@ -1,7 +1,8 @@
+import { Code } from "../base/grpc-codes.ts";
 import { type Codec, ProtobufError } from "../base/protobuf.ts";
 import type { StreamCall, UnaryCall } from "../rpc/server.ts";
 import { toEtcdError } from "../server/apply.ts";
-import { Code, EtcdError, errors } from "../server/errors.ts";
+import { EtcdError, errors } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
 
 /** What every handler of a unary call does first and last. */

@@ -1,3 +1,4 @@
+import { Code } from "../base/grpc-codes.ts";
 import type { WatchBatch } from "../mvcc/watch-batch.ts";
 import type { Watch, WatchSink } from "../mvcc/watch-types.ts";
 import {
@@ -18,7 +19,7 @@ import {
 import { type Event, Event_EventType as EventType } from "../proto/mvccpb.ts";
 import type { CallInfo } from "../rpc/server.ts";
 import { Op } from "../server/apply.ts";
-import { Code, EtcdError } from "../server/errors.ts";
+import { EtcdError } from "../server/errors.ts";
 import { executeRange } from "../server/range.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { Access } from "./access.ts";

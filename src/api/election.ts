@@ -1,3 +1,4 @@
+import { Code } from "../base/grpc-codes.ts";
 import { ProtobufError } from "../base/protobuf.ts";
 import { DeleteRangeRequest, RequestOp, type ResponseHeader, TxnRequest } from "../proto/etcdserverpb.ts";
 import { Event_EventType as EventType, type KeyValue } from "../proto/mvccpb.ts";
@@ -14,7 +15,7 @@ import {
   ResignResponse,
 } from "../proto/v3electionpb.ts";
 import type { RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
-import { Code, EtcdError } from "../server/errors.ts";
+import { EtcdError } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { Access } from "./access.ts";
 import { decodeRequest, settle, settleStream } from "./calls.ts";

@@ -1,6 +1,6 @@
 import type { Clock, Timer } from "../base/clock.ts";
+import { Code } from "../base/grpc-codes.ts";
 import type { Route, RpcServer, RpcSocket, StreamCall, UnaryCall } from "../rpc/server.ts";
-import { Code } from "../rpc/status.ts";
 import type { HttpRequest } from "./http.ts";
 
 /** What becomes of a call, told to who made it. */
@@ -55,7 +55,7 @@ export class LocalCall implements UnaryCall, StreamCall {
     this.#timer =
       timeoutMs === Number.POSITIVE_INFINITY
         ? null
-        : clock.after(timeoutMs, () => this.#abort(Code.deadlineExceeded, "context deadline exceeded"));
+        : clock.after(timeoutMs, () => this.#abort(Code.DEADLINE_EXCEEDED, "context deadline exceeded"));
   }
 
   /** Runs the handler: a unary one gets the first message, a streaming one all of them and then the end. */
@@ -82,7 +82,7 @@ export class LocalCall implements UnaryCall, StreamCall {
 
   /** The client has gone. */
   cancel(): void {
-    if (!this.#ended) this.#abort(Code.canceled, "context canceled");
+    if (!this.#ended) this.#abort(Code.CANCELED, "context canceled");
   }
 
   /** The sink can take messages again. */
@@ -118,7 +118,7 @@ export class LocalCall implements UnaryCall, StreamCall {
     if (this.#ended) return this.#late();
     this.#route!.messagesSent++;
     this.#sink.message(message);
-    this.#finish(Code.ok, "");
+    this.#finish(Code.OK, "");
   }
 
   respondSlice(bytes: Uint8Array, start: number, end: number): void {
@@ -145,7 +145,7 @@ export class LocalCall implements UnaryCall, StreamCall {
 
   end(): void {
     if (this.#ended) return this.#late();
-    this.#finish(Code.ok, "");
+    this.#finish(Code.OK, "");
   }
 
   fail(code: number, message: string): void {

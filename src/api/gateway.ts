@@ -1,10 +1,11 @@
 import type { Clock } from "../base/clock.ts";
+import { Code } from "../base/grpc-codes.ts";
 import type { MethodType } from "../base/protobuf.ts";
 import * as etcdserverpb from "../proto/etcdserverpb.ts";
 import { ElectionService } from "../proto/v3electionpb.ts";
 import { LockService } from "../proto/v3lockpb.ts";
 import type { RpcServer } from "../rpc/server.ts";
-import { Code, parseTimeout } from "../rpc/status.ts";
+import { parseTimeout } from "../rpc/status.ts";
 import type { Access } from "./access.ts";
 import { LocalCall, type LocalCallSink } from "./gateway-call.ts";
 import type { JsonCodec } from "./gateway-codec.ts";
@@ -55,13 +56,13 @@ class Gateway {
   async serve(path: string, request: HttpRequest): Promise<HttpResponse> {
     if (this.#options.access.ignoresCertificateOf(request.socket)) return CERTIFICATE_IGNORED;
     const method = this.#methods.get(path);
-    if (method === undefined) return failure(Code.notFound, "Not Found");
-    if (request.method !== "POST") return failure(Code.unimplemented, "Method Not Allowed");
+    if (method === undefined) return failure(Code.NOT_FOUND, "Not Found");
+    if (request.method !== "POST") return failure(Code.UNIMPLEMENTED, "Method Not Allowed");
     const timeoutMs = timeoutOf(request);
-    if (typeof timeoutMs === "string") return failure(Code.invalidArgument, timeoutMs);
+    if (typeof timeoutMs === "string") return failure(Code.INVALID_ARGUMENT, timeoutMs);
     if (this.#calls >= CALLS_MAX) {
       return failure(
-        Code.resourceExhausted,
+        Code.RESOURCE_EXHAUSTED,
         `etcdserver: too many requests: the gateway serves ${CALLS_MAX} at a time`,
       );
     }
@@ -84,7 +85,7 @@ class Gateway {
     const { codec, method, request } = answer;
     const { messages, error } = codec.read(method.request.typeName, request.body, method.requestStream);
     // What is wrong in a stream of requests ends the stream; what came before is served.
-    if (error !== undefined && !method.requestStream) return answer.refuse(Code.invalidArgument, error);
+    if (error !== undefined && !method.requestStream) return answer.refuse(Code.INVALID_ARGUMENT, error);
     const { rpc, clock, maxMessageBytes } = this.#options;
     const call = new LocalCall(rpc, method.path, request, clock, timeoutMs, answer);
     answer.call = call;
@@ -92,7 +93,7 @@ class Gateway {
     const tooLarge = messages.find(({ length }) => length > maxMessageBytes);
     if (tooLarge !== undefined) {
       const sizes = `(${tooLarge.length} vs. ${maxMessageBytes})`;
-      call.refuse(Code.resourceExhausted, `grpc: received message larger than max ${sizes}`);
+      call.refuse(Code.RESOURCE_EXHAUSTED, `grpc: received message larger than max ${sizes}`);
     } else if (request.cancelled) call.cancel();
     else call.start(messages);
     return answer.response;
@@ -147,7 +148,7 @@ class Answer implements LocalCallSink {
     if (this.request.cancelled) this.#respond(failure(code, text));
     else if (!this.method.responseStream) {
       if (!this.#started) this.#respond(failure(code, text));
-    } else if (code !== Code.ok) {
+    } else if (code !== Code.OK) {
       this.#piece(`{"error":${statusJson(code, text, "stream")}}\n`, HTTP_STATUS[code]!, JSON_HEADERS);
     } else if (!this.#started) this.#respond({ status: 200, headers: {}, body: "" });
     this.#sink?.end();
@@ -201,7 +202,7 @@ const HTTP_STATUS: readonly number[] = [
 ];
 
 function failure(code: number, text: string): HttpResponse {
-  const headers = code === Code.unauthenticated ? { ...JSON_HEADERS, "www-authenticate": text } : JSON_HEADERS;
+  const headers = code === Code.UNAUTHENTICATED ? { ...JSON_HEADERS, "www-authenticate": text } : JSON_HEADERS;
   return { status: HTTP_STATUS[code]!, headers, body: statusJson(code, text, "single") };
 }
 

@@ -1,3 +1,4 @@
+import { Code } from "../base/grpc-codes.ts";
 import { type Codec, ProtobufError } from "../base/protobuf.ts";
 import {
   CompactionRequest,
@@ -19,7 +20,7 @@ import {
 import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { Op, type Outcome, toEtcdError } from "../server/apply.ts";
 import { checkDeleteRange, checkPut, checkRange, checkTxn } from "../server/check.ts";
-import { Code, EtcdError, errors } from "../server/errors.ts";
+import { EtcdError, errors } from "../server/errors.ts";
 import { Proposal } from "../server/proposal.ts";
 import { costOfPut, costOfTxn } from "../server/quota.ts";
 import { executeRange, hasRevisionFilters, isDefaultOrder, isPlainRange, rangeEndOf } from "../server/range.ts";

@@ -1,3 +1,4 @@
+import { Code } from "../base/grpc-codes.ts";
 import { ProtobufError } from "../base/protobuf.ts";
 import {
   LeaseGrantRequest,
@@ -16,7 +17,7 @@ import {
 } from "../proto/etcdserverpb.ts";
 import type { RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { Op } from "../server/apply.ts";
-import { Code, EtcdError, errors } from "../server/errors.ts";
+import { EtcdError, errors } from "../server/errors.ts";
 import { LEASE_OVERHEAD_BYTES } from "../server/quota.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { type Access, refused } from "./access.ts";

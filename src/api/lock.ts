@@ -1,3 +1,4 @@
+import { Code } from "../base/grpc-codes.ts";
 import {
   DeleteRangeRequest,
   type DeleteRangeResponse,
@@ -8,7 +9,7 @@ import {
 import { LockRequest, LockResponse, LockService, UnlockRequest, UnlockResponse } from "../proto/v3lockpb.ts";
 import type { RpcRegistry, UnaryCall } from "../rpc/server.ts";
 import { Op } from "../server/apply.ts";
-import { Code, EtcdError } from "../server/errors.ts";
+import { EtcdError } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { Access } from "./access.ts";
 import { decodeRequest, settle } from "./calls.ts";

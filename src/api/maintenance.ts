@@ -1,3 +1,4 @@
+import { Code } from "../base/grpc-codes.ts";
 import { ProtobufError } from "../base/protobuf.ts";
 import { formatVersion } from "../base/semver.ts";
 import {
@@ -24,7 +25,7 @@ import {
 } from "../proto/etcdserverpb.ts";
 import type { RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { alarmName, Op } from "../server/apply.ts";
-import { Code, EtcdError, errors } from "../server/errors.ts";
+import { EtcdError, errors } from "../server/errors.ts";
 import { ETCD_VERSION } from "../server/options.ts";
 import { QUOTA_DEFAULT_BYTES } from "../server/quota.ts";
 import type { EtcdServer } from "../server/server.ts";

@@ -1,4 +1,5 @@
 import type { Timer } from "../base/clock.ts";
+import { Code } from "../base/grpc-codes.ts";
 import { ProtobufError } from "../base/protobuf.ts";
 import type { WatchBatch } from "../mvcc/watch-batch.ts";
 import { WatchResponseEncoder } from "../mvcc/watch-encoding.ts";
@@ -6,7 +7,7 @@ import type { WatchStream } from "../mvcc/watch-stream.ts";
 import { WATCH_ID_ALL, type Watch, WatchError, type WatchSink } from "../mvcc/watch-types.ts";
 import { type WatchCreateRequest, WatchRequest, WatchService } from "../proto/etcdserverpb.ts";
 import type { RpcRegistry, StreamCall } from "../rpc/server.ts";
-import { Code, type EtcdError, errors } from "../server/errors.ts";
+import { type EtcdError, errors } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { Access } from "./access.ts";
 import { failWith, requiresLeader } from "./calls.ts";

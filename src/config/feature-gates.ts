@@ -1,3 +1,4 @@
+import { quote } from "../base/quote.ts";
 import { GoValueError, parseGoBool } from "./go-value.ts";
 
 /**
@@ -102,7 +103,7 @@ function parseValue(name: string, text: string): boolean {
   try {
     return parseGoBool(text);
   } catch {
-    const why = `strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`;
+    const why = `strconv.ParseBool: parsing ${quote(text)}: invalid syntax`;
     throw new GoValueError(`invalid value of ${name}=${text}, err: ${why}`);
   }
 }

@@ -2,6 +2,8 @@
  * Reads values as Go's strconv, time and flag packages do, so that what etcd accepts is accepted and what it refuses is
  * refused with the same words. Functions throw `GoValueError`, whose text is what Go would say.
  */
+import { ParseError, parseDuration } from "../base/number-text.ts";
+
 export class GoValueError extends Error {
   override name = "GoValueError";
 }
@@ -51,37 +53,11 @@ export function fitsGoInteger(value: bigint, type: GoIntegerType): boolean {
   return value >= low && value <= high && value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER;
 }
 
-const DURATION = /^[+-]?((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))+$/;
-const PART = /(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g;
-const UNIT_MS: Readonly<Record<string, number>> = {
-  ns: 1e-6,
-  us: 1e-3,
-  µs: 1e-3,
-  μs: 1e-3,
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-};
-/** Longest duration that Go can hold, 2^63 nanoseconds. */
-const DURATION_MS_MAX = 2 ** 63 / 1e6;
-
 /** A Go duration such as "1h30m", "100ms" or "1.5s", in milliseconds. Source: Go's `time.ParseDuration`. */
 export function parseGoDuration(text: string): number {
-  if (/^[+-]?0$/.test(text)) return 0;
-  if (!DURATION.test(text)) throw new GoValueError(durationComplaint(text));
-  let ms = 0;
-  for (const [, count, unit] of text.matchAll(PART)) ms += Number(count) * UNIT_MS[unit!]!;
-  if (ms >= DURATION_MS_MAX) throw new GoValueError(`time: invalid duration ${JSON.stringify(text)}`);
-  return text.startsWith("-") ? -ms : ms;
-}
-
-function durationComplaint(text: string): string {
-  const quoted = JSON.stringify(text);
-  const rest = text.replace(/^[+-]/, "").replace(/^((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))*/, "");
-  const number = /^(\d+\.?\d*|\.\d+)/.exec(rest)?.[0];
-  if (rest === "" || number === undefined) return `time: invalid duration ${quoted}`;
-  const unit = /^[^.\d]+/.exec(rest.slice(number.length))?.[0];
-  if (unit === undefined) return `time: missing unit in duration ${quoted}`;
-  return `time: unknown unit ${JSON.stringify(unit)} in duration ${quoted}`;
+  try {
+    return parseDuration(text);
+  } catch (error) {
+    throw error instanceof ParseError ? new GoValueError(error.message) : error;
+  }
 }

@@ -2,6 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import { goDuration } from "../base/duration.ts";
 import type { Logger } from "../base/log.ts";
 import type { StructuredLogger } from "../base/log-logger.ts";
+import { quote } from "../base/quote.ts";
 import type { Environment } from "../base/systemd.ts";
 import { verifyBootstrap } from "./bootstrap.ts";
 import { type CommandLine, readCommandLine } from "./command-line.ts";
@@ -45,7 +46,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   const line = readCommandLine(options.argv);
   if (line.help) return { kind: "help" };
   if (line.stray !== undefined) {
-    const error = new ConfigError("verify", `${JSON.stringify(line.stray)} is not a valid flag`);
+    const error = new ConfigError("verify", `${quote(line.stray)} is not a valid flag`);
     return { kind: "failed", error, log: options.early };
   }
   if (line.version) return { kind: "version" };

@@ -3,6 +3,7 @@ import type { Clock } from "../base/clock.ts";
 import { openJournalSink } from "../base/log-journal.ts";
 import { createLogger, type StructuredLogger } from "../base/log-logger.ts";
 import { DescriptorSink, FileSink, type LogSink } from "../base/log-sink.ts";
+import { quote } from "../base/quote.ts";
 import type { LogConfig } from "./config.ts";
 import { ConfigError } from "./errors.ts";
 
@@ -55,5 +56,5 @@ const REASONS: Readonly<Record<string, string>> = {
 function sinkComplaint(output: string, error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
   const reason = code === undefined ? message : `open ${output}: ${REASONS[code] ?? message}`;
-  return `open sink ${JSON.stringify(output)}: ${reason}`;
+  return `open sink ${quote(output)}: ${reason}`;
 }

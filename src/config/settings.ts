@@ -1,3 +1,4 @@
+import { quote } from "../base/quote.ts";
 import { FeatureGates } from "./feature-gates.ts";
 import type { FlagSpec } from "./flag-spec.ts";
 import { flagSpecByName, flagSpecs } from "./flags.ts";
@@ -146,7 +147,7 @@ function parseUint32(text: string): number {
     return parseGoInteger(text, "uint32");
   } catch (error) {
     const why = (error as Error).message === "parse error" ? "invalid syntax" : (error as Error).message;
-    throw new GoValueError(`strconv.ParseUint: parsing ${JSON.stringify(text)}: ${why}`);
+    throw new GoValueError(`strconv.ParseUint: parsing ${quote(text)}: ${why}`);
   }
 }
 
@@ -162,7 +163,7 @@ export function parseSet(text: string): string[] {
 
 function parseChoices(spec: FlagSpec, text: string): string {
   for (const part of text.split(",")) {
-    if (!spec.choices!.includes(part)) throw new GoValueError(`invalid value ${JSON.stringify(part)}`);
+    if (!spec.choices!.includes(part)) throw new GoValueError(`invalid value ${quote(part)}`);
   }
   return text;
 }

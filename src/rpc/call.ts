@@ -3,13 +3,14 @@
  * keeps deadline and cancellation. The same object is what a handler gets, as `UnaryCall` or `StreamCall`.
  * Source: gRPC over HTTP2 (PROTOCOL-HTTP2.md); texts and codes as grpc-go gives them.
  */
+import { Code } from "../base/grpc-codes.ts";
 import { GZIP, gunzip, gzip } from "./compression.ts";
 import type { Expiring } from "./deadlines.ts";
 import { Earning } from "./guard.ts";
 import { unimplementedMessage } from "./head.ts";
 import { STREAM_QUEUE_HIGH } from "./protocol.ts";
 import type { RpcSocket, StreamCall, UnaryCall } from "./server.ts";
-import { Code, encodeStatusMessage } from "./status.ts";
+import { encodeStatusMessage } from "./status.ts";
 import { Stream } from "./stream.ts";
 
 const NO_MESSAGE: Uint8Array = Buffer.alloc(0);
@@ -83,10 +84,10 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     if (this.ended) return this.late();
     const { sender, core } = this.connection;
     if (end - start > core.maxSendMessageBytes)
-      return this.fail(Code.resourceExhausted, this.tooLargeToSend(end - start));
+      return this.fail(Code.RESOURCE_EXHAUSTED, this.tooLargeToSend(end - start));
     const route = this.head.route!;
     route.messagesSent++;
-    this.finish(Code.ok);
+    this.finish(Code.OK);
     if (!this.compressReplies && this.head.replyContentType === PLAIN_CONTENT_TYPE) {
       return sender.unaryReply(this, bytes, start, end);
     }
@@ -100,7 +101,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     const { sender, core } = this.connection;
     if (this.ended || !isPlain || end - start > core.maxSendMessageBytes) return this.respondSlice(bytes, start, end);
     this.head.route!.messagesSent++;
-    this.finish(Code.ok);
+    this.finish(Code.OK);
     sender.ownedReply(this, bytes, start, end);
   }
 
@@ -110,7 +111,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
       return false;
     }
     if (message.length > this.connection.core.maxSendMessageBytes) {
-      this.abort(Code.resourceExhausted, this.tooLargeToSend(message.length));
+      this.abort(Code.RESOURCE_EXHAUSTED, this.tooLargeToSend(message.length));
       return false;
     }
     if (!this.headersSent) this.sendHeadersBlock();
@@ -126,7 +127,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
 
   end(): void {
     if (this.ended) return this.late();
-    this.finish(Code.ok);
+    this.finish(Code.OK);
     const { sender } = this.connection;
     if (!this.headersSent) this.sendHeadersBlock();
     sender.trailers(this, "ok");
@@ -165,17 +166,17 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
       return this.failWith(head.refusal.httpStatus, head.refusal.code, head.refusal.message);
     }
     if (route === undefined) {
-      return this.failWith(200, Code.unimplemented, unimplementedMessage(head.path, core.services));
+      return this.failWith(200, Code.UNIMPLEMENTED, unimplementedMessage(head.path, core.services));
     }
     if (head.encoding !== "") {
       if (head.encoding !== GZIP) {
         const message = `grpc: Decompressor is not installed for grpc-encoding "${head.encoding}"`;
-        return this.failWith(200, Code.unimplemented, message);
+        return this.failWith(200, Code.UNIMPLEMENTED, message);
       }
       this.compressReplies = true;
     }
     if (head.timeoutMs !== Infinity) {
-      if (head.timeoutMs <= 0) return this.failWith(200, Code.deadlineExceeded, DEADLINE_TEXT);
+      if (head.timeoutMs <= 0) return this.failWith(200, Code.DEADLINE_EXCEEDED, DEADLINE_TEXT);
       this.deadlineMs = connection.nowMs + head.timeoutMs;
       core.deadlines.add(this);
     }
@@ -201,12 +202,12 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
   onReset(): void {
     this.dropBody();
     if (this.ended) return;
-    this.finish(Code.canceled);
+    this.finish(Code.CANCELED);
     this.cancel();
   }
 
   onDeadline(): void {
-    if (!this.ended) this.abort(Code.deadlineExceeded, DEADLINE_TEXT);
+    if (!this.ended) this.abort(Code.DEADLINE_EXCEEDED, DEADLINE_TEXT);
   }
 
   onQueueDrained(): void {
@@ -228,10 +229,10 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     // A piece of a prefix counts for nothing, as with grpc-go.
     if (this.prefixBytes === 5) {
       const unary = this.head.route!.unaryHandler !== undefined;
-      return this.abort(unary ? Code.unknown : Code.internal, "unexpected EOF");
+      return this.abort(unary ? Code.UNKNOWN : Code.INTERNAL, "unexpected EOF");
     }
     if (this.head.route!.unaryHandler !== undefined) {
-      if (!this.complete) return this.abort(Code.unknown, "EOF");
+      if (!this.complete) return this.abort(Code.UNKNOWN, "EOF");
       return this.start();
     }
     if (this.waiting === null && !this.paused) this.deliverHalfClose();
@@ -255,7 +256,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
         if (++this.prefixBytes < 5) continue;
         if (this.messageLength > core.maxRecvMessageBytes) {
           const limits = `(${this.messageLength} vs. ${core.maxRecvMessageBytes})`;
-          return this.abort(Code.resourceExhausted, `grpc: received message larger than max ${limits}`);
+          return this.abort(Code.RESOURCE_EXHAUSTED, `grpc: received message larger than max ${limits}`);
         }
       }
       const length = this.messageLength;
@@ -296,7 +297,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     const { connection } = this;
     const most = connection.core.receiveBufferBytesMax;
     if (connection.receiveBufferedBytes + bytes > most) {
-      this.abort(Code.resourceExhausted, `too many unread messages on one connection (more than ${most} bytes)`);
+      this.abort(Code.RESOURCE_EXHAUSTED, `too many unread messages on one connection (more than ${most} bytes)`);
       return false;
     }
     connection.receiveBufferedBytes += bytes;
@@ -336,10 +337,10 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
   private unpack(bytes: Uint8Array): void {
     if (this.messageFlag === 0) return this.deliver(bytes);
     if (this.messageFlag !== 1) {
-      return this.abort(Code.internal, `grpc: received unexpected payload format ${this.messageFlag}`);
+      return this.abort(Code.INTERNAL, `grpc: received unexpected payload format ${this.messageFlag}`);
     }
     if (this.head.encoding === "") {
-      return this.abort(Code.internal, "grpc: compressed flag set with identity or empty encoding");
+      return this.abort(Code.INTERNAL, "grpc: compressed flag set with identity or empty encoding");
     }
     const message = gunzip(bytes, this.connection.core.maxRecvMessageBytes);
     if (message instanceof Uint8Array) this.deliver(message);

@@ -1,6 +1,6 @@
 /** Decoding of requests that the services of this folder read by hand. */
+import { Code } from "../base/grpc-codes.ts";
 import { ProtobufError, Reader } from "../base/protobuf.ts";
-import { Code } from "./status.ts";
 
 /** Reads a message, or fails the call as grpc-go fails one that it cannot unmarshal, and returns undefined. */
 export function protobufRequest<T>(
@@ -12,7 +12,7 @@ export function protobufRequest<T>(
     return read(new Reader().reset(bytes));
   } catch (error) {
     if (!(error instanceof ProtobufError)) throw error;
-    call.fail(Code.internal, `grpc: error unmarshalling request: ${error.message}`);
+    call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
     return undefined;
   }
 }

@@ -2,8 +2,9 @@
  * The head of a request: its header fields, checked and understood once. Equal heads of one connection share one object,
  * so it holds nothing of a single request. Pure.
  */
+import { Code } from "../base/grpc-codes.ts";
 import { type HeaderField, Kind } from "./hpack/fields.ts";
-import { base64ErrorAt, Code, parseTimeout, quote } from "./status.ts";
+import { base64ErrorAt, parseTimeout, quote } from "./status.ts";
 
 export interface Refusal {
   readonly httpStatus: number;
@@ -113,20 +114,20 @@ export class RequestHead<Route> {
       else if (kind === Kind.grpcTimeout) {
         const timeout = parseTimeout(value);
         if (typeof timeout === "number") this.timeoutMs = timeout;
-        else this.refusal = { httpStatus: 400, code: Code.internal, message: `malformed grpc-timeout: ${timeout}` };
+        else this.refusal = { httpStatus: 400, code: Code.INTERNAL, message: `malformed grpc-timeout: ${timeout}` };
       } else if (kind === Kind.binary) {
         const at = base64ErrorAt(value);
         if (at < 0) continue;
         const message = `malformed binary metadata ${quote(value)} in header ${quote(name)}: illegal base64 data at input byte ${at}`;
-        this.refusal = { httpStatus: 400, code: Code.internal, message };
+        this.refusal = { httpStatus: 400, code: Code.INTERNAL, message };
       }
     }
     if (hosts > 1) {
       const message = `num values of :authority: 1, num values of host: ${hosts}, both must only have 1 value as per HTTP/2 spec`;
-      this.refusal = { httpStatus: 400, code: Code.internal, message };
+      this.refusal = { httpStatus: 400, code: Code.INTERNAL, message };
     } else if (this.refusal === undefined && this.method !== "POST") {
       const message = `Received a HEADERS frame with :method ${quote(this.method)} which should be POST`;
-      this.refusal = { httpStatus: 405, code: Code.internal, message };
+      this.refusal = { httpStatus: 405, code: Code.INTERNAL, message };
     }
   }
 }

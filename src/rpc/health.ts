@@ -2,10 +2,10 @@
  * The standard health service, `grpc.health.v1.Health`, with the texts of grpc-go's. Kubernetes and load balancers ask it.
  * Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
  */
+import { Code } from "../base/grpc-codes.ts";
 import { type Reader, Writer } from "../base/protobuf.ts";
 import { protobufRequest } from "./decode.ts";
 import type { RpcServer, StreamCall } from "./server.ts";
-import { Code } from "./status.ts";
 
 export const ServingStatus = { unknown: 0, serving: 1, notServing: 2, serviceUnknown: 3 } as const;
 export type ServingStatus = (typeof ServingStatus)[keyof typeof ServingStatus];
@@ -24,12 +24,12 @@ export class HealthService {
       const service = protobufRequest(call, call.message, readService);
       if (service === undefined) return;
       const status = this.#statuses.get(service);
-      if (status === undefined) call.fail(Code.notFound, "unknown service");
+      if (status === undefined) call.fail(Code.NOT_FOUND, "unknown service");
       else call.respond(statusMessage(status));
     });
     rpc.unary("/grpc.health.v1.Health/List", (call) => {
       if (this.#statuses.size > LIST_MAX) {
-        call.fail(Code.resourceExhausted, `server health list exceeds maximum capacity: ${LIST_MAX}`);
+        call.fail(Code.RESOURCE_EXHAUSTED, `server health list exceeds maximum capacity: ${LIST_MAX}`);
       } else call.respond(listMessage(this.#statuses));
     });
     rpc.stream("/grpc.health.v1.Health/Watch", (call) => {

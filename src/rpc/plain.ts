@@ -2,12 +2,13 @@
  * An HTTP/2 request that is not gRPC: its body is collected, then it is handed to the server's `http2Request`, which
  * serves what HTTP/1 clients get too (health, metrics, the JSON gateway).
  */
+import { Code } from "../base/grpc-codes.ts";
 import type { Connection } from "./connection.ts";
 import type { RequestHead } from "./head.ts";
 import type { HeaderPair } from "./hpack/encoder.ts";
 import { STREAM_QUEUE_HIGH } from "./protocol.ts";
 import type { PlainRequest, Route, RpcSocket } from "./server.ts";
-import { Code, encodeStatusMessage, quote } from "./status.ts";
+import { encodeStatusMessage, quote } from "./status.ts";
 import { Stream } from "./stream.ts";
 
 export class PlainStream extends Stream implements PlainRequest {
@@ -94,7 +95,7 @@ export class PlainStream extends Stream implements PlainRequest {
       const message = connect
         ? "CONNECT is not served"
         : `invalid gRPC request content-type ${quote(head.contentType)}`;
-      const status = { "grpc-status": String(Code.invalidArgument), "grpc-message": encodeStatusMessage(message) };
+      const status = { "grpc-status": String(Code.INVALID_ARGUMENT), "grpc-message": encodeStatusMessage(message) };
       return this.respond(connect ? 405 : 415, { "content-type": "application/grpc", ...status }, "");
     }
     if (this.remoteClosed) this.#start();

@@ -4,12 +4,12 @@
  * loaded only then.
  * Source: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
  */
+import { Code } from "../base/grpc-codes.ts";
 import { type Reader, Writer } from "../base/protobuf.ts";
 import { protobufRequest } from "./decode.ts";
 import type { DescriptorIndex } from "./descriptors.ts";
 import type { RpcServer, StreamCall } from "./server.ts";
 import { standardProtos } from "./standard-protos.ts";
-import { Code } from "./status.ts";
 
 const VERSIONS = ["v1", "v1alpha"];
 
@@ -41,7 +41,7 @@ export function registerReflection(rpc: RpcServer, sources: Readonly<Record<stri
           call.resumeReading();
         },
         (error: Error) => {
-          if (!call.cancelled) call.fail(Code.internal, `cannot build descriptors: ${error.message}`);
+          if (!call.cancelled) call.fail(Code.INTERNAL, `cannot build descriptors: ${error.message}`);
         },
       );
     };
@@ -102,15 +102,15 @@ function answer(original: Uint8Array, question: Question, index: DescriptorIndex
       writeFiles(writer, index.fileOfSymbol(question.text), `Symbol not found: ${question.text}`);
       break;
     case Kind.fileOfExtension:
-      writeError(writer, Code.notFound, `Extension not found: ${question.text} ${question.number}`);
+      writeError(writer, Code.NOT_FOUND, `Extension not found: ${question.text} ${question.number}`);
       break;
     case Kind.extensionNumbers:
       if (index.fileOfSymbol(question.text) === undefined) {
-        writeError(writer, Code.notFound, `Type not found: ${question.text}`);
+        writeError(writer, Code.NOT_FOUND, `Type not found: ${question.text}`);
       } else writeNested(writer, 5, () => writeText(writer, 1, question.text));
       break;
     default:
-      writeError(writer, Code.invalidArgument, "the request asks for nothing that this server knows");
+      writeError(writer, Code.INVALID_ARGUMENT, "the request asks for nothing that this server knows");
   }
   writer.bytes(original);
   writer.tag(2 * 8 + 2);
@@ -124,7 +124,7 @@ function writeServices(writer: Writer, names: readonly string[]): void {
 }
 
 function writeFiles(writer: Writer, files: readonly Uint8Array[] | undefined, missing: string): void {
-  if (files === undefined) return writeError(writer, Code.notFound, missing);
+  if (files === undefined) return writeError(writer, Code.NOT_FOUND, missing);
   writeNested(writer, 4, () => {
     for (const file of [...files].reverse()) {
       writer.bytes(file);

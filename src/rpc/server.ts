@@ -11,6 +11,7 @@
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Clock } from "../base/clock.ts";
+import { CODE_NAMES, Code } from "../base/grpc-codes.ts";
 import type { Logger } from "../base/log.ts";
 import { Connection } from "./connection.ts";
 import { DeadlineWheel } from "./deadlines.ts";
@@ -18,7 +19,6 @@ import { detectProtocol } from "./detect.ts";
 import type { Refusal } from "./head.ts";
 import { ChunkPool } from "./output.ts";
 import { HEADER_LIST_BYTES_MAX } from "./protocol.ts";
-import { CODE_COUNT, Code } from "./status.ts";
 
 export type RpcSocket = Socket | TLSSocket;
 
@@ -239,7 +239,7 @@ export class RpcServer implements RpcRegistry {
       stats: this.stats,
       headersTooLarge: {
         httpStatus: 431,
-        code: Code.resourceExhausted,
+        code: Code.RESOURCE_EXHAUSTED,
         message: `request header list larger than max (${HEADER_LIST_BYTES_MAX} bytes)`,
       },
       flushLater: (connection) => this.#flushLater(connection),
@@ -330,7 +330,7 @@ export class RpcServer implements RpcRegistry {
       started: 0,
       messagesReceived: 0,
       messagesSent: 0,
-      handled: new Array(CODE_COUNT).fill(0),
+      handled: new Array(CODE_NAMES.length).fill(0),
     });
   }
 

@@ -1,25 +1,5 @@
-/** gRPC status codes and the text forms of the gRPC wire: percent-encoded messages and timeouts. Source: gRPC over HTTP2. */
-export const Code = {
-  ok: 0,
-  canceled: 1,
-  unknown: 2,
-  invalidArgument: 3,
-  deadlineExceeded: 4,
-  notFound: 5,
-  alreadyExists: 6,
-  permissionDenied: 7,
-  resourceExhausted: 8,
-  failedPrecondition: 9,
-  aborted: 10,
-  outOfRange: 11,
-  unimplemented: 12,
-  internal: 13,
-  unavailable: 14,
-  dataLoss: 15,
-  unauthenticated: 16,
-} as const;
-
-export const CODE_COUNT = 17;
+/** The text forms of the gRPC wire: percent-encoded messages and timeouts. Source: gRPC over HTTP2. */
+import { quote as quoteBytes } from "../base/quote.ts";
 
 /** `grpc-message`: printable ASCII stays, all else and `%` become percent-encoded UTF-8. */
 export function encodeStatusMessage(message: string): string {
@@ -61,5 +41,5 @@ export function base64ErrorAt(value: string): number {
 
 /** A string in Go's `%q`, for the texts that quote what the client sent. Takes bytes as characters. */
 export function quote(text: string): string {
-  return JSON.stringify(Buffer.from(text, "latin1").toString("utf8"));
+  return quoteBytes(Buffer.from(text, "latin1"));
 }

@@ -2,28 +2,7 @@
  * The one table of etcd's errors: each has its gRPC code and its exact text.
  * Source: etcd v3.7 `api/v3rpc/rpctypes` and the gRPC status codes.
  */
-
-/** gRPC status codes. Source: https://grpc.io/docs/guides/status-codes/ */
-export const Code = {
-  OK: 0,
-  CANCELED: 1,
-  UNKNOWN: 2,
-  INVALID_ARGUMENT: 3,
-  DEADLINE_EXCEEDED: 4,
-  NOT_FOUND: 5,
-  ALREADY_EXISTS: 6,
-  PERMISSION_DENIED: 7,
-  RESOURCE_EXHAUSTED: 8,
-  FAILED_PRECONDITION: 9,
-  ABORTED: 10,
-  OUT_OF_RANGE: 11,
-  UNIMPLEMENTED: 12,
-  INTERNAL: 13,
-  UNAVAILABLE: 14,
-  DATA_LOSS: 15,
-  UNAUTHENTICATED: 16,
-} as const;
-export type Code = (typeof Code)[keyof typeof Code];
+import { Code } from "../base/grpc-codes.ts";
 
 /** An operating error, as a client sees it. Made once and shared: it carries no stack. */
 export class EtcdError {

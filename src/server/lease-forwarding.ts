@@ -1,9 +1,10 @@
 import type { Clock } from "../base/clock.ts";
+import { Code } from "../base/grpc-codes.ts";
 import type { Lessor } from "../lease/lessor.ts";
 import type { Cluster } from "../membership/cluster.ts";
 import { fromByteString } from "../mvcc/types.ts";
 import { toEtcdError } from "./apply.ts";
-import { Code, EtcdError, errors } from "./errors.ts";
+import { EtcdError, errors } from "./errors.ts";
 import type { PeerAddress, PeerClient, PeerLease } from "./network.ts";
 import type { Read } from "./read-queue.ts";
 

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { Code } from "../../src/base/grpc-codes.ts";
 import type { RpcError } from "../../src/client/raw.ts";
 import {
   ClusterService,
@@ -12,7 +13,7 @@ import {
   WatchCreateRequest,
   WatchService,
 } from "../../src/proto/etcdserverpb.ts";
-import { Code, type EtcdError, errors } from "../../src/server/errors.ts";
+import { type EtcdError, errors } from "../../src/server/errors.ts";
 import type { BootstrapOptions } from "../../src/server/options.ts";
 import { type InProcess, startInProcess, tempDir } from "../harness/in-process.ts";
 import { freePorts } from "../harness/server.ts";
