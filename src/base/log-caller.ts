@@ -21,15 +21,19 @@ export function callerOf(logFunction: (...args: never[]) => unknown): string {
 
 /** A function without a name goes by the one that called it. */
 const FRAMES_MAX = 4;
+/** What only passes on to the logger says nothing about who logs. */
+const FORWARDERS = new Set(["debug", "info", "warn", "error", "#warn"]);
 
 function nameOf(site: NodeJS.CallSite): string | null {
   const file = site.getFileName();
   if (file === null || file === undefined || file.startsWith("node:")) return null;
   const name = site.getFunctionName();
   const type = site.getTypeName();
-  if (name === null || name === "") return null;
+  if (name === null || name === "" || FORWARDERS.has(name)) return null;
   if (name.includes(".") || type === null || !isClass(type)) return name;
-  return site.isConstructor() ? `new ${name}` : `${type}.${name}`;
+  // The bundler renames a class that names itself: `_Store`.
+  const owner = type.replace(/^_/, "");
+  return site.isConstructor() ? `new ${owner}` : `${owner}.${name}`;
 }
 
 function isClass(type: string): boolean {

@@ -26,7 +26,7 @@ export function startElectionTicks(options: {
   }
   logger.info("starting initial election tick advance", { "election-ticks": electionTicks });
   const endMs = clock.nowMs() + GIVE_UP_MS;
-  const timer = clock.every(LOOK_MS, () => {
+  const advanceWhenConnected = (): void => {
     const active = activePeers();
     if (active > 1) {
       const ticks = electionTicks - 2;
@@ -41,6 +41,7 @@ export function startElectionTicks(options: {
       advance(ticks);
     }
     if (active > 1 || clock.nowMs() >= endMs) timer.cancel();
-  });
+  };
+  const timer = clock.every(LOOK_MS, advanceWhenConnected);
   return timer;
 }

@@ -14,7 +14,7 @@ export async function askMemberVersions(options: {
   readonly logger: Logger;
 }): Promise<MemberVersions> {
   const { cluster, peerClient, serverVersion, logger } = options;
-  const ask = async (member: Member): Promise<PeerVersions | undefined> => {
+  const askVersions = async (member: Member): Promise<PeerVersions | undefined> => {
     try {
       return await peerClient.versions({ id: member.id, urls: member.peerUrls });
     } catch (error) {
@@ -30,7 +30,7 @@ export async function askMemberVersions(options: {
   for (const member of cluster.members()) {
     if (member.id === cluster.localId) {
       versions.set(member.id, { server: serverVersion, cluster: cluster.version ?? "not_decided" });
-    } else waiting.push(ask(member).then((answer) => void versions.set(member.id, answer)));
+    } else waiting.push(askVersions(member).then((answer) => void versions.set(member.id, answer)));
   }
   // Alone, a member decides in the same turn.
   if (waiting.length > 0) await Promise.all(waiting);

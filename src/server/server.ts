@@ -366,11 +366,13 @@ export class EtcdServer {
   /** The cluster goes on without this member, for good. */
   #endRemoved(): void {
     if (this.#stopped) return;
-    this.#removed ??= this.options.clock.after(REMOVED_DELAY_MS, () => {
-      this.#logger.warn("server error", { error: "the member has been permanently removed from the cluster" });
-      this.#logger.warn("data-dir used by this member must be removed");
-      this.options.onRemoved?.();
-    });
+    this.#removed ??= this.options.clock.after(REMOVED_DELAY_MS, () => this.#leave());
+  }
+
+  #leave(): void {
+    this.#logger.warn("server error", { error: "the member has been permanently removed from the cluster" });
+    this.#logger.warn("data-dir used by this member must be removed", { "data-dir": this.options.dataDir });
+    this.options.onRemoved?.();
   }
 }
 

@@ -20,7 +20,7 @@ export function reportWaiting(options: {
 }): Timer {
   const { clock, logger, localId } = options;
   const startMs = clock.nowMs();
-  return clock.every(REPORT_MS, () => {
+  const report = (): void => {
     const members = options.members();
     const others = members.filter(({ id }) => id !== localId);
     const unreachable = others.filter(({ id }) => options.activeSince(id) === undefined);
@@ -53,7 +53,8 @@ export function reportWaiting(options: {
           "whether these members run, listen on those URLs (--listen-peer-urls) and use the same TLS settings, and whether a firewall stands between",
       });
     }
-  });
+  };
+  return clock.every(REPORT_MS, report);
 }
 
 /** "b at http://10.0.0.2:2380" */

@@ -72,6 +72,26 @@ test("a line says which function logged it when callers are wanted, unless it is
   );
 });
 
+test("what only passes a line on to the logger is not named in it, nor how the bundler calls a class that names itself", () => {
+  const sink = keepingSink();
+  const log = createLogger({ level: "debug", format: "json", sinks: [sink], clock: systemClock, callers: true });
+  const forward = { info: (text: string) => log.info(text) };
+  class _Store {
+    restore(): void {
+      forward.info("a");
+      this.#warn("b");
+    }
+    #warn(text: string): void {
+      log.warn(text);
+    }
+  }
+  new _Store().restore();
+  assert.deepEqual(
+    sink.lines.map((line) => JSON.parse(line).caller),
+    ["Store.restore", "Store.restore"],
+  );
+});
+
 test("every sink gets every line", () => {
   const sinks = [keepingSink(), keepingSink()];
   createLogger({ level: "info", format: "json", sinks, clock: systemClock }).info("x");
