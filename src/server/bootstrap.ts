@@ -169,7 +169,8 @@ async function finishInstallation(
   snapshotter.removeOrphans();
   const isBehind = readConsistentIndex(backend).index < index;
   if (snapshot === undefined || !isBehind || !disk.exists(snapshotter.dbPath(index))) {
-    snapshotter.releaseSnapDbs(Number.POSITIVE_INFINITY);
+    // Later ones stay: their snapshot may be saved, and only not be known to be committed yet.
+    snapshotter.releaseSnapDbs(isBehind ? index : index + 1);
     return backend;
   }
   logger.info("the database of a received snapshot is not installed yet; installing it", { "snapshot-index": index });
@@ -184,7 +185,7 @@ async function finishInstallation(
   });
   await backend.close();
   next.moveTo(dir.dbPath);
-  snapshotter.releaseSnapDbs(Number.POSITIVE_INFINITY);
+  snapshotter.releaseSnapDbs(index + 1);
   return next;
 }
 

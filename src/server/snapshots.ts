@@ -166,6 +166,7 @@ export class Snapshots {
       snapshotter.save(Snapshot.create({ data, metadata: { confState, index, term } }));
       wal.saveSnapshot(WalSnapshot.create({ index, term, confState }));
       wal.releaseTo(index);
+      snapshotter.releaseSnapDbs(index);
       this.#index = index;
       logger.info("saved snapshot to disk", { "snapshot-index": index });
     };

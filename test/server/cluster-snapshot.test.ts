@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, readdirSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, test } from "node:test";
 import { get, put, ServerCluster, serializableGet } from "../harness/server-cluster.ts";
@@ -122,6 +122,52 @@ describe("a member that the log cannot help any more", () => {
     assert.equal(failed, 3);
     await cluster.converged();
     assert.equal(new Set(await cluster.hashes()).size, 1);
+  });
+
+  test("starts from whatever a crash leaves while a snapshot is installed, and has everything", async () => {
+    cluster = await ServerCluster.start(3, SMALL);
+    const { lagging } = await lagBehind();
+    const name = cluster.nameOf(lagging);
+    const node = cluster.nodes.get(name)!;
+    const memberDir = join(node.dataDir, "member");
+    const copies: string[] = [];
+    // What a killed process would leave at each step that changes names in the directory.
+    const steps = new Set<string>();
+    const copyAt = (step: string): void => {
+      if (steps.has(step)) return;
+      steps.add(step);
+      const copy = `${node.dataDir}-${steps.size}`;
+      cpSync(memberDir, join(copy, "member"), { recursive: true });
+      copies.push(copy);
+    };
+    cluster.hub.mend(lagging.memberId);
+    await waitFor("installed", async () => {
+      const names = readdirSync(join(memberDir, "snap"));
+      const received = names.some((file) => file.endsWith(".snap.db"));
+      const importing = names.includes("db.import");
+      copyAt(
+        `received: ${received}, importing: ${importing}, saved: ${names.filter((file) => file.endsWith(".snap")).length}`,
+      );
+      return node.logger.has("applied snapshot");
+    });
+    copyAt("the end");
+    await cluster.stopNode(name, "crash");
+    rmSync(node.dataDir, { recursive: true });
+    for (const copy of copies) {
+      // A leader knows what was acknowledged to it, after which a member may not go back; a new one knows nothing yet.
+      const leader = await cluster.leader();
+      const next = cluster.running.find((server) => server !== leader)!;
+      assert.equal(await leader.leaderTransfer.moveTo(next.memberId), undefined);
+      renameSync(copy, node.dataDir);
+      const back = await cluster.startNode(name);
+      await back.ready;
+      assert.equal(await get(back, `k${MANY - 1}`), "x".repeat(100));
+      assert.equal(new Set(await cluster.hashes()).size, 1, copy);
+      await cluster.stopNode(name, "crash");
+      renameSync(node.dataDir, copy);
+      await put(await cluster.leader(), "more", copy);
+    }
+    assert.ok(copies.length >= 2, [...steps].join("; "));
   });
 
   test("whose database came but was not installed before it ended installs it when it starts", async () => {
