@@ -59,6 +59,7 @@ export const BUGS: readonly Bug[] = [
   {
     name: "vote-not-persisted",
     about: "a member forgets in a crash whom it voted for",
+    settings: { members: 3, only: ["kill", "power", "powerAll"], faultEveryMs: 250 },
     plant: () =>
       replace(
         Wal.prototype,
@@ -143,6 +144,7 @@ export const BUGS: readonly Bug[] = [
   {
     name: "defragment-without-index",
     about: "defragmentation commits without the index of what it holds (14685)",
+    settings: { only: ["kill", "power"], faultEveryMs: 400, defragmentEveryMs: 100 },
     plant() {
       let inDefragment = false;
       const hooks = replace(
@@ -288,6 +290,7 @@ export const BUGS: readonly Bug[] = [
   {
     name: "lease-early",
     about: "a new leader counts the time of leases from before it led",
+    settings: { only: ["kill", "pause", "isolate"] },
     plant: () =>
       replace(
         Lessor.prototype,

@@ -3,14 +3,16 @@
  *
  *   npm run sim -- [--seeds N] [--from S]     that many seeds (100) from S (1) on
  *   npm run sim -- --seed X [--trace]         one seed; its whole trace
- *   npm run sim -- --seed X --shrink          the fewest steps with which it still fails
+ *   npm run sim -- --seed X --shrink          the fewest steps with which it still fails; --save FILE keeps them
+ *   npm run sim -- --plan FILE [--trace]      such a file
  *   npm run sim -- --bugs [--seeds N]         how soon each planted bug is found, in at most N seeds (50)
  *
  * --members N fixes the size of the cluster, --bug NAME plants a bug.
  */
+import { readFileSync, writeFileSync } from "node:fs";
 import { BUGS, type Bug } from "./bugs.ts";
 import type { Finding } from "./checkers/history.ts";
-import { isFault, planOf } from "./plan.ts";
+import { isFault, type Plan, planOf } from "./plan.ts";
 import { shrink } from "./shrink.ts";
 import { type Outcome, simulate } from "./simulation.ts";
 
@@ -25,12 +27,19 @@ function option(name: string, otherwise: number): number {
 
 const members = option("members", 0);
 const settings = members > 0 ? { members } : {};
-const bugAt = args.indexOf("--bug");
-const bug = bugAt < 0 ? undefined : BUGS.find(({ name }) => name === args[bugAt + 1]);
-if (bugAt >= 0 && bug === undefined) throw new Error(`--bug is one of ${BUGS.map(({ name }) => name).join(", ")}`);
+function textOption(name: string): string | undefined {
+  const at = args.indexOf(`--${name}`);
+  return at < 0 ? undefined : args[at + 1];
+}
+
+const bugName = textOption("bug");
+const bug = BUGS.find(({ name }) => name === bugName);
+if (bugName !== undefined && bug === undefined)
+  throw new Error(`--bug is one of ${BUGS.map(({ name }) => name).join(", ")}`);
 
 if (args.includes("--bugs")) await findBugs(option("seeds", 50));
-else if (args.includes("--seed")) await runOne(option("seed", 1));
+else if (args.includes("--plan")) await runOne(JSON.parse(readFileSync(textOption("plan")!, "utf8")) as Plan);
+else if (args.includes("--seed")) await runOne(planOf(option("seed", 1), planSettings(bug)));
 else await runMany(option("from", 1), option("seeds", 100));
 
 async function runMany(from: number, seeds: number): Promise<void> {
@@ -61,8 +70,8 @@ async function runMany(from: number, seeds: number): Promise<void> {
   );
 }
 
-async function runOne(seed: number): Promise<void> {
-  const plan = planOf(seed, planSettings(bug));
+async function runOne(plan: Plan): Promise<void> {
+  const { seed } = plan;
   const run = bug === undefined ? {} : { bug };
   if (!args.includes("--shrink")) {
     const outcome = await simulate(plan, { ...run, keepTrace: args.includes("--trace") });
@@ -76,6 +85,8 @@ async function runOne(seed: number): Promise<void> {
   const { trace, findings } = await simulate(small, { ...run, keepTrace: true });
   for (const line of timeline(trace)) console.log(line);
   printFindings(findings);
+  const file = textOption("save");
+  if (file !== undefined) writeFileSync(file, `${JSON.stringify(small, undefined, 2)}\n`);
   const faults = small.steps.filter(isFault).length;
   console.log(
     `seed ${seed}: ${plan.steps.length} steps became ${small.steps.length} (${faults} faults) in ${runs} runs; ${small.members} members`,

@@ -134,6 +134,8 @@ export interface PlanSettings {
   readonly only?: readonly FaultStep["kind"][];
   readonly faultEveryMs?: number;
   readonly weather?: Weather;
+  /** More defragmentations than clients usually ask for. */
+  readonly defragmentEveryMs?: number;
 }
 
 export const isFault = ({ kind }: Step): boolean => FAULTS.has(kind);
@@ -168,6 +170,10 @@ export function planOf(seed: number, settings: PlanSettings = {}): Plan {
   const steps: Step[] = [];
   for (let i = 0; i < operations; i++) {
     steps.push({ atMs: CLIENTS_MS + random.below(durationMs), ...maker.clientStep() });
+  }
+  const { defragmentEveryMs = Number.POSITIVE_INFINITY } = settings;
+  for (let atMs = CLIENTS_MS; atMs < healMs; atMs += defragmentEveryMs) {
+    if (atMs > CLIENTS_MS) steps.push({ atMs, kind: "defragment", target: random.below(members) });
   }
   if (settings.faults !== false) {
     const everyMs = settings.faultEveryMs ?? random.pick([500, 1500, 3000, 6000]);
