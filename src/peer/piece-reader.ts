@@ -1,5 +1,6 @@
 import type * as http from "node:http";
 import type { Clock } from "../base/clock.ts";
+import type { ByteBudget } from "./byte-budget.ts";
 
 /** Reads the body of a request piece by piece, each only when it is asked for. */
 export class PieceReader {
@@ -29,19 +30,28 @@ export class PieceReader {
     return piece;
   }
 
-  /** Exactly `length` bytes; memory is taken as they come. Rejects when the body ends before. */
-  async exactly(length: number): Promise<Buffer> {
+  /**
+   * Exactly `length` bytes; memory is taken as they come, from the budget while they are gathered. Rejects when the body
+   * ends before, or the budget.
+   */
+  async exactly(length: number, budget?: ByteBudget): Promise<Buffer> {
     const parts: Buffer[] = [];
-    let missing = length;
-    while (missing > 0) {
-      const piece = await this.next();
-      if (piece === undefined) throw new Error(missing === length ? "EOF" : "unexpected EOF");
-      parts.push(piece.subarray(0, missing));
-      if (piece.length > missing) {
-        this.#rest = piece.subarray(missing);
-        this.bytes -= this.#rest.length;
+    let taken = 0;
+    try {
+      while (taken < length) {
+        const piece = await this.next();
+        if (piece === undefined) throw new Error(taken === 0 ? "EOF" : "unexpected EOF");
+        const part = piece.subarray(0, length - taken);
+        taken += part.length;
+        budget?.take(part.length);
+        parts.push(part);
+        if (part.length < piece.length) {
+          this.#rest = piece.subarray(part.length);
+          this.bytes -= this.#rest.length;
+        }
       }
-      missing -= Math.min(missing, piece.length);
+    } finally {
+      budget?.giveBack(taken);
     }
     return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
   }

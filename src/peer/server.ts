@@ -10,6 +10,7 @@ import type { Socket } from "node:net";
 import { formatId } from "../membership/member.ts";
 import { Message } from "../proto/raftpb.ts";
 import { ETCD_VERSION } from "../server/options.ts";
+import { ByteBudget } from "./byte-budget.ts";
 import { type HeaderReader, incompatibility, parseId } from "./headers.ts";
 import { PieceReader } from "./piece-reader.ts";
 import { PROBING_PATH } from "./prober.ts";
@@ -22,7 +23,7 @@ export type PeerHandler = (request: http.IncomingMessage, response: http.ServerR
 
 /** Each member of a cluster keeps about ten; the others are for probes and scrapers. */
 const CONNECTIONS_MAX = 1024;
-/** Of the messages posted at one time, all together. */
+/** Of the messages posted at one time, those before databases too, all together. */
 const POSTED_BYTES_MAX = 512 * 1024 * 1024;
 const STREAMS = [MSG_APP_STREAM, MESSAGE_STREAM];
 
@@ -31,12 +32,13 @@ export class PeerServer {
   readonly #handlers: readonly PeerHandler[];
   readonly #server: http.Server;
   readonly #sockets = new Set<Socket>();
-  #postedBytes = 0;
+  readonly #posted: ByteBudget;
   #closing = false;
 
   /** `handlers` are asked in their order about paths outside of `/raft`. */
-  constructor(transport: PeerTransport, handlers: readonly PeerHandler[]) {
+  constructor(transport: PeerTransport, handlers: readonly PeerHandler[], postedBytesMax = POSTED_BYTES_MAX) {
     this.#transport = transport;
+    this.#posted = new ByteBudget(postedBytesMax);
     this.#handlers = handlers;
     // A member whose connection rests closes it after four seconds; this end gives it one more.
     this.#server = http.createServer({ keepAliveTimeout: 5000, requestTimeout: 0 });
@@ -140,12 +142,11 @@ export class PeerServer {
     try {
       for (let piece = await pieces.next(); piece !== undefined; piece = await pieces.next()) {
         bytes += piece.length;
-        this.#postedBytes += piece.length;
-        if (this.#postedBytes > POSTED_BYTES_MAX) throw new Error("too much is posted at one time");
+        this.#posted.take(piece.length);
         parts.push(piece);
       }
     } finally {
-      this.#postedBytes -= bytes;
+      this.#posted.giveBack(bytes);
     }
     return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
   }
@@ -155,7 +156,7 @@ export class PeerServer {
       this.#transport.metrics.snapshotReceiveFailures.add("UNKNOWN_SNAPSHOT_SENDER", 1);
       return;
     }
-    const { status, text } = await receiveSnapshot(this.#transport, request);
+    const { status, text } = await receiveSnapshot(this.#transport, request, this.#posted);
     if (status === 204) response.writeHead(204).end();
     else if (status === 403) sendForbidden(response, text, true);
     else sendError(response, status, text, true);

@@ -4,6 +4,7 @@ import { humanBytes } from "../base/table.ts";
 import { formatId } from "../membership/member.ts";
 import { Message, MessageType } from "../proto/raftpb.ts";
 import type { DatabaseSink } from "../server/network.ts";
+import type { ByteBudget } from "./byte-budget.ts";
 import { typeName } from "./context.ts";
 import { readLength } from "./frame-decoder.ts";
 import { PieceReader } from "./piece-reader.ts";
@@ -23,11 +24,13 @@ const RECEIVED: SnapshotAnswer = { status: 204, text: "" };
 
 /**
  * Takes a MsgSnap with its database: stores the database as fast as the sink takes it, and gives the message on when it is
- * whole. A sender that says nothing for the read timeout is given up. Source: etcd's rafthttp/http.go, snapshotHandler.
+ * whole. A sender that says nothing for the read timeout is given up. The message, which is gathered in memory, counts
+ * towards `posted`. Source: etcd's rafthttp/http.go, snapshotHandler.
  */
 export async function receiveSnapshot(
   transport: PeerTransport,
   request: http.IncomingMessage,
+  posted: ByteBudget,
 ): Promise<SnapshotAnswer> {
   const { context, metrics } = transport;
   const { clock, logger, local, readTimeoutMs } = context;
@@ -36,7 +39,7 @@ export async function receiveSnapshot(
   const ids = { "local-member-id": formatId(local.id) };
   let message: Message;
   try {
-    message = await readMessage(pieces);
+    message = await readMessage(pieces, posted);
   } catch (error) {
     const why = (error as Error).message;
     const fields = { ...ids, "remote-snapshot-sender-id": "0", error: why };
@@ -90,9 +93,9 @@ export async function receiveSnapshot(
   return RECEIVED;
 }
 
-async function readMessage(pieces: PieceReader): Promise<Message> {
+async function readMessage(pieces: PieceReader, posted: ByteBudget): Promise<Message> {
   const length = readLength(await pieces.exactly(8), 0, MESSAGE_BYTES_MAX);
-  return Message.decode(await pieces.exactly(length));
+  return Message.decode(await pieces.exactly(length, posted));
 }
 
 /** Throws what was wrong with the transfer or the disk; the sink is ended either way. */

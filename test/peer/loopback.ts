@@ -70,6 +70,7 @@ export interface NodeOptions {
   readonly readTimeoutMs?: number;
   readonly writeTimeoutMs?: number;
   readonly handlers?: readonly PeerHandler[];
+  readonly postedBytesMax?: number;
   /** What gets the messages in place of a recording one. */
   readonly receiver?: NetworkReceiver;
   /** What TLS it speaks, if any. */
@@ -108,7 +109,7 @@ export async function startNode(id: bigint, options: NodeOptions = {}): Promise<
   });
   const receiver = new RecordingReceiver();
   transport.start(options.receiver ?? receiver, { id, clusterId: options.clusterId ?? CLUSTER_ID, urls: [url] });
-  const server = new PeerServer(transport, options.handlers ?? []);
+  const server = new PeerServer(transport, options.handlers ?? [], options.postedBytesMax);
   const sockets = new Set<net.Socket>();
   const acceptor =
     tls &&

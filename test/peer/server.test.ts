@@ -188,6 +188,37 @@ test("what is no request is answered 400 and the connection closed", async () =>
   await waitFor("it is closed", () => long.closed);
 });
 
+test("messages that are posted at one time have a limit together, those before databases too", async () => {
+  const small = await startNode(1n, { postedBytesMax: 1000 });
+  try {
+    const lines = Object.entries(headers()).map(([name, value]) => `${name}: ${value}\r\n`);
+    const post = (path: string, body: Buffer) =>
+      open(
+        small.port,
+        `POST ${path} HTTP/1.1\r\n${lines.join("")}Content-Length: 2000\r\n\r\n${body.toString("latin1")}`,
+      );
+    const length = Buffer.from([0, 0, 0, 0, 0, 0, 7, 0]);
+    const first = await post("/raft/snapshot", Buffer.concat([length, Buffer.alloc(600)]));
+    const second = await post("/raft/snapshot", Buffer.concat([length, Buffer.alloc(600)]));
+    await waitFor("one of them is refused", () => first.closed || second.closed);
+    const [refused, other] = first.closed ? [first, second] : [second, first];
+    assert.match(refused.received(), /failed to decode raft message \(too much is posted at one time\)/);
+    const third = await post("/raft", Buffer.alloc(600));
+    await waitFor("it is refused too", () => third.closed);
+    assert.match(third.received(), /error reading raft message/);
+    other.socket.destroy();
+    // What is given up makes room.
+    await waitFor("a message is taken again", async () => {
+      const body = Message.encode(
+        message({ type: MessageType.MsgHeartbeat, from: 2n, to: 1n, context: Buffer.alloc(900) }),
+      );
+      return (await ask(small.url, "/raft", { method: "POST", headers: headers(), body })).status === 204;
+    });
+  } finally {
+    await small.close();
+  }
+});
+
 test("a body that stops coming is given up after the read timeout", async () => {
   const quick = await startNode(1n, { readTimeoutMs: 150 });
   try {
