@@ -98,7 +98,7 @@ export class AuthApi {
   #registerRoles(rpc: RpcRegistry): void {
     const { RoleAdd, RoleGet, RoleList, RoleDelete, RoleGrantPermission, RoleRevokePermission } = AuthService;
     rpc.unary(RoleAdd.path, (call) => {
-      const request = decodeRequest(call, this.#server, AuthRoleAddRequest);
+      const request = decodeRequest(call, AuthRoleAddRequest);
       if (request === undefined || refused(call, refusalOfName(request.name))) return;
       settle(call, this.#propose(call, Op.AUTH_ROLE_ADD, request, call.message, AuthRoleAddResponse));
     });
@@ -130,7 +130,7 @@ export class AuthApi {
     responseCodec: Codec<R>,
   ): void {
     rpc.unary(path, (call) => {
-      const request = decodeRequest(call, this.#server, requestCodec);
+      const request = decodeRequest(call, requestCodec);
       if (request !== undefined) settle(call, this.#propose(call, op, request, call.message, responseCodec));
     });
   }
@@ -160,7 +160,7 @@ export class AuthApi {
   }
 
   #status(call: UnaryCall): void {
-    if (decodeRequest(call, this.#server, AuthStatusRequest) === undefined) return;
+    if (decodeRequest(call, AuthStatusRequest) === undefined) return;
     this.#ask(call, () => {
       const { enabled, revision: authRevision } = this.#server.auth;
       return AuthStatusResponse.encode(
@@ -171,7 +171,7 @@ export class AuthApi {
 
   /** Who changed users or roles while the password was compared may have changed it: then it is compared again. */
   async #authenticate(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, AuthenticateRequest);
+    const request = decodeRequest(call, AuthenticateRequest);
     if (request === undefined) return;
     const server = this.#server;
     const { auth } = server;
@@ -221,14 +221,14 @@ export class AuthApi {
   }
 
   async #userAdd(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, AuthUserAddRequest);
+    const request = decodeRequest(call, AuthUserAddRequest);
     if (request === undefined || refused(call, refusalOfName(request.name))) return;
     if (request.options?.noPassword !== true && !(await this.#hash(call, request))) return;
     await this.#propose(call, Op.AUTH_USER_ADD, request, AuthUserAddRequest.encode(request), AuthUserAddResponse);
   }
 
   async #userChangePassword(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, AuthUserChangePasswordRequest);
+    const request = decodeRequest(call, AuthUserChangePasswordRequest);
     if (request === undefined) return;
     if (request.password !== "" && !(await this.#hash(call, request))) return;
     const payload = AuthUserChangePasswordRequest.encode(request);
@@ -250,7 +250,7 @@ export class AuthApi {
 
   /** Users may see their own roles. */
   #userGet(call: UnaryCall): void {
-    const request = decodeRequest(call, this.#server, AuthUserGetRequest);
+    const request = decodeRequest(call, AuthUserGetRequest);
     if (request === undefined) return;
     const { auth } = this.#server;
     this.#ask(call, () => {
@@ -266,7 +266,7 @@ export class AuthApi {
   }
 
   #userList(call: UnaryCall): void {
-    if (decodeRequest(call, this.#server, AuthUserListRequest) === undefined) return;
+    if (decodeRequest(call, AuthUserListRequest) === undefined) return;
     this.#ask(call, () => {
       const users = this.#server.auth.userList();
       const response = AuthUserListResponse.create({ header: this.#header.create(), users });
@@ -276,7 +276,7 @@ export class AuthApi {
 
   /** Users may see the roles that they have. */
   #roleGet(call: UnaryCall): void {
-    const request = decodeRequest(call, this.#server, AuthRoleGetRequest);
+    const request = decodeRequest(call, AuthRoleGetRequest);
     if (request === undefined) return;
     const { auth } = this.#server;
     this.#ask(call, () => {
@@ -291,7 +291,7 @@ export class AuthApi {
   }
 
   #roleList(call: UnaryCall): void {
-    if (decodeRequest(call, this.#server, AuthRoleListRequest) === undefined) return;
+    if (decodeRequest(call, AuthRoleListRequest) === undefined) return;
     this.#ask(call, () => {
       const roles = this.#server.auth.roleList();
       const response = AuthRoleListResponse.create({ header: this.#header.create(), roles });

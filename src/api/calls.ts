@@ -2,17 +2,12 @@ import { Code } from "../base/grpc-codes.ts";
 import { type Codec, ProtobufError } from "../base/protobuf.ts";
 import type { StreamCall, UnaryCall } from "../rpc/server.ts";
 import { toEtcdError } from "../server/apply.ts";
-import { EtcdError, errors } from "../server/errors.ts";
-import type { EtcdServer } from "../server/server.ts";
+import { EtcdError } from "../server/errors.ts";
 
 /** What every handler of a unary call does first and last. */
 
 /** The decoded request; undefined when the call has been answered with an error. */
-export function decodeRequest<T>(call: UnaryCall, server: EtcdServer, codec: Codec<T>): T | undefined {
-  if (server.leader === 0n && requiresLeader(call)) {
-    failWith(call, errors.noLeader);
-    return undefined;
-  }
+export function decodeRequest<T>(call: UnaryCall, codec: Codec<T>): T | undefined {
   try {
     return codec.decode(call.message);
   } catch (error) {
@@ -20,11 +15,6 @@ export function decodeRequest<T>(call: UnaryCall, server: EtcdServer, codec: Cod
     call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
     return undefined;
   }
-}
-
-/** A client may ask not to wait for a leader (metadata `hasleader: true`). */
-export function requiresLeader(call: { header(name: string): string | undefined }): boolean {
-  return call.header("hasleader") === "true";
 }
 
 export function failWith(call: { fail(code: number, message: string): void }, error: EtcdError): void {

@@ -56,7 +56,7 @@ export class ClusterApi {
   }
 
   #list(call: UnaryCall): void {
-    const request = decodeRequest(call, this.#server, MemberListRequest);
+    const request = decodeRequest(call, MemberListRequest);
     if (request === undefined) return;
     const respond = (): void => {
       if (refused(call, this.#access.refuseNobody(call))) return;
@@ -70,7 +70,7 @@ export class ClusterApi {
   }
 
   async #add(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, MemberAddRequest);
+    const request = decodeRequest(call, MemberAddRequest);
     if (request === undefined) return;
     const peerUrls = checkedUrls(request.peerUrls);
     if (peerUrls === undefined) return failWith(call, errors.memberBadUrls);
@@ -88,7 +88,7 @@ export class ClusterApi {
   }
 
   async #remove(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, MemberRemoveRequest);
+    const request = decodeRequest(call, MemberRemoveRequest);
     if (request === undefined) return;
     const members = succeeded(call, await this.#server.membership.remove(request.id));
     if (members === undefined) return;
@@ -97,7 +97,7 @@ export class ClusterApi {
   }
 
   async #update(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, MemberUpdateRequest);
+    const request = decodeRequest(call, MemberUpdateRequest);
     if (request === undefined) return;
     // etcd takes any, and all members of the cluster end when they cannot read them.
     const peerUrls = checkedUrls(request.peerUrls);
@@ -112,7 +112,7 @@ export class ClusterApi {
   }
 
   async #promote(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, MemberPromoteRequest);
+    const request = decodeRequest(call, MemberPromoteRequest);
     if (request === undefined) return;
     const members = succeeded(call, await this.#server.membership.promote(request.id, tokenOf(call)));
     if (members === undefined) return;

@@ -58,7 +58,7 @@ export class ElectionApi {
   }
 
   async #campaign(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, CampaignRequest);
+    const request = decodeRequest(call, CampaignRequest);
     if (request === undefined) return;
     const caller = this.#callerOf(call);
     const lease = await caller.sessionLease(request.lease);
@@ -90,7 +90,7 @@ export class ElectionApi {
   }
 
   async #proclaim(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, ProclaimRequest);
+    const request = decodeRequest(call, ProclaimRequest);
     if (request === undefined) return;
     if (request.leader === undefined) throw missingLeader;
     const { key, rev, lease } = request.leader;
@@ -119,7 +119,7 @@ export class ElectionApi {
   }
 
   async #resign(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, ResignRequest);
+    const request = decodeRequest(call, ResignRequest);
     if (request === undefined) return;
     if (request.leader === undefined) throw missingLeader;
     const header = await this.#withdraw(this.#callerOf(call), request.leader.key, request.leader.rev);
@@ -127,7 +127,7 @@ export class ElectionApi {
   }
 
   async #leader(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, LeaderRequest);
+    const request = decodeRequest(call, LeaderRequest);
     if (request === undefined) return;
     await this.#upToDate();
     const kv = this.#callerOf(call).range(oldestUnder(prefixOf(request.name))).kvs[0];

@@ -61,7 +61,7 @@ export class KvApi {
   }
 
   #range(call: UnaryCall): void {
-    const request = decodeRequest(call, this.server, RangeRequest);
+    const request = decodeRequest(call, RangeRequest);
     if (request === undefined) return;
     const error = checkRange(request);
     if (error !== null) failWith(call, error);
@@ -106,7 +106,7 @@ export class KvApi {
   }
 
   #put(call: UnaryCall): void {
-    const request = decodeRequest(call, this.server, PutRequest);
+    const request = decodeRequest(call, PutRequest);
     if (request === undefined) return;
     const error = checkPut(request);
     if (error !== null) failWith(call, error);
@@ -126,7 +126,7 @@ export class KvApi {
   }
 
   #deleteRange(call: UnaryCall): void {
-    const request = decodeRequest(call, this.server, DeleteRangeRequest);
+    const request = decodeRequest(call, DeleteRangeRequest);
     if (request === undefined) return;
     const error = checkDeleteRange(request);
     if (error !== null) failWith(call, error);
@@ -134,7 +134,7 @@ export class KvApi {
   }
 
   #txn(call: UnaryCall): void {
-    const request = decodeRequest(call, this.server, TxnRequest);
+    const request = decodeRequest(call, TxnRequest);
     if (request === undefined) return;
     const error = checkTxn(request, this.server.options.maxTxnOps);
     if (error !== null) failWith(call, error);
@@ -166,7 +166,7 @@ export class KvApi {
   }
 
   #compact(call: UnaryCall): void {
-    const request = decodeRequest(call, this.server, CompactionRequest);
+    const request = decodeRequest(call, CompactionRequest);
     if (request === undefined) return;
     const user = this.access.userOf(call);
     if (user instanceof EtcdError) {

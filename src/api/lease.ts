@@ -21,7 +21,7 @@ import { EtcdError, errors } from "../server/errors.ts";
 import { LEASE_OVERHEAD_BYTES } from "../server/quota.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { type Access, refused } from "./access.ts";
-import { decodeRequest, failWith, requiresLeader, settle } from "./calls.ts";
+import { decodeRequest, failWith, settle } from "./calls.ts";
 import type { HeaderWriter } from "./header.ts";
 
 /** Renewals of one stream that may wait for the leader. */
@@ -48,7 +48,7 @@ export class LeaseApi {
   }
 
   async #grant(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, LeaseGrantRequest);
+    const request = decodeRequest(call, LeaseGrantRequest);
     if (request === undefined) return;
     if (!this.#server.quota.admits(LEASE_OVERHEAD_BYTES)) {
       await this.#server.raiseNoSpace();
@@ -67,7 +67,7 @@ export class LeaseApi {
   }
 
   async #revoke(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, LeaseRevokeRequest);
+    const request = decodeRequest(call, LeaseRevokeRequest);
     if (request === undefined) return;
     if (refused(call, this.#access.refuseNobody(call))) return;
     const outcome = await this.#access.request(call, Op.LEASE_REVOKE, request, call.message);
@@ -80,7 +80,7 @@ export class LeaseApi {
   }
 
   async #timeToLive(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, LeaseTimeToLiveRequest);
+    const request = decodeRequest(call, LeaseTimeToLiveRequest);
     if (request === undefined || refused(call, this.#access.refuseNobody(call))) return;
     if (request.keys && refused(call, this.#refusalOfKeys(call, request.id))) return;
     const found = await this.#server.duties.leases.timeToLive(request.id, request.keys);
@@ -101,7 +101,7 @@ export class LeaseApi {
   }
 
   #leases(call: UnaryCall): void {
-    if (decodeRequest(call, this.#server, LeaseLeasesRequest) === undefined) return;
+    if (decodeRequest(call, LeaseLeasesRequest) === undefined) return;
     if (this.#access.enabled && refused(call, this.#refusalOfLeases(call))) return;
     const leases = this.#server.lessor.leases().map((id) => LeaseStatus.create({ id }));
     call.respond(LeaseLeasesResponse.encode(LeaseLeasesResponse.create({ header: this.#header.create(), leases })));
@@ -129,10 +129,6 @@ export class LeaseApi {
   }
 
   #keepAlive(call: StreamCall): void {
-    if (this.#server.leader === 0n && requiresLeader(call)) {
-      failWith(call, errors.noLeader);
-      return;
-    }
     let underWay = 0;
     let ended = false;
     let blocked = false;

@@ -34,7 +34,7 @@ export class LockApi {
   }
 
   async #lock(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, LockRequest);
+    const request = decodeRequest(call, LockRequest);
     if (request === undefined) return;
     const caller = new Caller(this.#server, this.#access, call);
     const lease = await caller.sessionLease(request.lease);
@@ -66,7 +66,7 @@ export class LockApi {
   }
 
   async #unlock(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, UnlockRequest);
+    const request = decodeRequest(call, UnlockRequest);
     if (request === undefined) return;
     if (request.key.length === 0) throw new EtcdError(Code.UNKNOWN, "etcdserver: key is not provided");
     const caller = new Caller(this.#server, this.#access, call);

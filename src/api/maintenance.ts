@@ -79,7 +79,7 @@ export class MaintenanceApi {
   }
 
   async #alarm(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, AlarmRequest);
+    const request = decodeRequest(call, AlarmRequest);
     if (request === undefined) return;
     const access = this.#access;
     const asks = request.action === AlarmAction.GET;
@@ -94,7 +94,7 @@ export class MaintenanceApi {
   }
 
   #status(call: UnaryCall): void {
-    if (decodeRequest(call, this.#server, StatusRequest) === undefined) return;
+    if (decodeRequest(call, StatusRequest) === undefined) return;
     if (refused(call, this.#access.refuseNobody(call))) return;
     const server = this.#server;
     const alarms = server.alarms.get(AlarmType.NONE);
@@ -119,7 +119,7 @@ export class MaintenanceApi {
   }
 
   async #defragment(call: UnaryCall): Promise<void> {
-    if (decodeRequest(call, this.#server, DefragmentRequest) === undefined) return;
+    if (decodeRequest(call, DefragmentRequest) === undefined) return;
     const { logger } = this.#server.options;
     const { metrics, options, backend } = this.#server;
     const turn = this.#defragmenting.then(async () => {
@@ -138,7 +138,7 @@ export class MaintenanceApi {
   }
 
   async #hash(call: UnaryCall): Promise<void> {
-    if (decodeRequest(call, this.#server, HashRequest) === undefined) return;
+    if (decodeRequest(call, HashRequest) === undefined) return;
     const { clock } = this.#server.options;
     const startMs = clock.nowMs();
     const { hash, revision } = await this.#server.store.hash();
@@ -147,7 +147,7 @@ export class MaintenanceApi {
   }
 
   async #hashKv(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, HashKVRequest);
+    const request = decodeRequest(call, HashKVRequest);
     if (request === undefined) return;
     const { clock } = this.#server.options;
     const startMs = clock.nowMs();
@@ -192,7 +192,7 @@ export class MaintenanceApi {
   }
 
   async #moveLeader(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, MoveLeaderRequest);
+    const request = decodeRequest(call, MoveLeaderRequest);
     if (request === undefined) return;
     if (!this.#server.isLeader) return failWith(call, errors.notLeader);
     const error = await this.#server.leaderTransfer.moveTo(request.targetId, () => call.cancelled);
@@ -201,7 +201,7 @@ export class MaintenanceApi {
   }
 
   async #downgrade(call: UnaryCall): Promise<void> {
-    const request = decodeRequest(call, this.#server, DowngradeRequest);
+    const request = decodeRequest(call, DowngradeRequest);
     if (request === undefined) return;
     const { downgrades } = this.#server.duties;
     let version: string;

@@ -3,7 +3,7 @@ import { KVService, MaintenanceService, RangeRequest } from "../proto/etcdserver
 import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { errors } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
-import { failWith, requiresLeader } from "./calls.ts";
+import { failWith } from "./calls.ts";
 
 /**
  * What a member refuses before any service sees it: a learner serves hardly anything, and clients that ask for a leader
@@ -70,4 +70,9 @@ function isServedByLearner(call: UnaryCall): boolean {
 
 function isStreamedByLearner(call: StreamCall): boolean {
   return call.path === MaintenanceService.Snapshot.path;
+}
+
+/** A client may ask not to wait for a leader (metadata `hasleader: true`). */
+function requiresLeader(call: { header(name: string): string | undefined }): boolean {
+  return call.header("hasleader") === "true";
 }

@@ -7,10 +7,9 @@ import type { WatchStream } from "../mvcc/watch-stream.ts";
 import { WATCH_ID_ALL, type Watch, WatchError, type WatchSink } from "../mvcc/watch-types.ts";
 import { type WatchCreateRequest, WatchRequest, WatchService } from "../proto/etcdserverpb.ts";
 import type { RpcRegistry, StreamCall } from "../rpc/server.ts";
-import { type EtcdError, errors } from "../server/errors.ts";
+import type { EtcdError } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { Access } from "./access.ts";
-import { failWith, requiresLeader } from "./calls.ts";
 
 /** Added to the largest request for the limit of a response piece. Source: etcd `server/config`. */
 export const GRPC_OVERHEAD_BYTES = 512 * 1024;
@@ -35,8 +34,7 @@ export class WatchApi {
 
   register(rpc: RpcRegistry): void {
     rpc.stream(WatchService.Watch.path, (call) => {
-      if (this.server.leader === 0n && requiresLeader(call)) failWith(call, errors.noLeader);
-      else new ServerWatchStream(this, call);
+      new ServerWatchStream(this, call);
     });
   }
 
