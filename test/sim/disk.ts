@@ -144,6 +144,12 @@ export class SimDisk implements Disk {
     this.#durableFiles.set(path, inode);
   }
 
+  /** Removes a file for good. */
+  forget(path: string): void {
+    this.#files.delete(path);
+    this.#durableFiles.delete(path);
+  }
+
   readDir(path: string): string[] {
     this.#before("readDir", path);
     if (!this.#dirs.has(path)) throw errno("ENOENT", path);
@@ -255,7 +261,7 @@ export class SimDisk implements Disk {
       size: () => inode.data.length,
       read: (buffer, position) => {
         before("read");
-        return inode.data.copy(buffer, 0, position, position + buffer.length);
+        return position >= inode.data.length ? 0 : inode.data.copy(buffer, 0, position, position + buffer.length);
       },
       write: (buffer, position) => {
         before("write");

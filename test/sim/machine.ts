@@ -234,8 +234,10 @@ export class SimMachine {
 
   #openBackend(process: SimProcess, options: LmdbBackendOptions): Backend {
     let { path } = options;
-    const file = this.backends.get(path) ?? new MemoryBackendFile();
-    const { backends } = this;
+    const { backends, disk } = this;
+    // An empty file on the disk stands for it, so that it can be looked for and removed like any other.
+    const file = (disk.exists(path) ? backends.get(path) : undefined) ?? new MemoryBackendFile();
+    disk.replace(path, new Uint8Array(0));
     backends.set(path, file);
     const backend = new MemoryBackend({
       clock: new SimClock(this.#world.scheduler, process, this.wall),
@@ -246,6 +248,8 @@ export class SimMachine {
       onMove: (to) => {
         backends.delete(path);
         backends.set(to, file);
+        disk.forget(path);
+        disk.replace(to, new Uint8Array(0));
         path = to;
       },
     });
