@@ -45,8 +45,10 @@ const troubles: Readonly<Record<string, Trouble>> = {
     await member.client.unary(MaintenanceService.Defragment, {}, { timeoutMs: 10_000 });
   },
   replacement: async (cluster, member) => {
+    // The new one first: without any member of an older version the cluster's version would rise, and it could not join.
+    const learner = await cluster.add(member.kind, { learner: true });
+    await cluster.promote(learner);
     await cluster.remove(member);
-    await cluster.add(member.kind);
   },
 };
 
