@@ -36,6 +36,9 @@ function nameOf(site: NodeJS.CallSite): string | null {
   return site.isConstructor() ? `new ${owner}` : `${owner}.${name}`;
 }
 
+/** Types of `this` that say nothing about a function: plain objects, and Node's timers, which call what they were given. */
+const NOT_CLASSES = new Set(["Object", "Function", "Timeout", "Immediate"]);
+
 function isClass(type: string): boolean {
-  return type !== "Object" && type !== "Function";
+  return !NOT_CLASSES.has(type);
 }

@@ -92,6 +92,18 @@ test("what only passes a line on to the logger is not named in it, nor how the b
   );
 });
 
+test("what a timer calls is named by itself", async () => {
+  const sink = keepingSink();
+  const log = createLogger({ level: "debug", format: "json", sinks: [sink], clock: systemClock, callers: true });
+  await new Promise<void>((resolve) => {
+    setTimeout(function report() {
+      log.info("a");
+      resolve();
+    }, 0);
+  });
+  assert.equal(JSON.parse(sink.lines[0]!).caller, "report");
+});
+
 test("every sink gets every line", () => {
   const sinks = [keepingSink(), keepingSink()];
   createLogger({ level: "info", format: "json", sinks, clock: systemClock }).info("x");
