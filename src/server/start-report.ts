@@ -50,7 +50,7 @@ export function reportWaiting(options: {
       logger.warn("still starting: too few of the other members are reachable to elect a leader", {
         ...fields,
         check:
-          "whether these members run, listen on those URLs (--listen-peer-urls) and use the same TLS settings, and whether a firewall stands between",
+          "whether these members run, listen on those URLs (--listen-peer-urls), use the same TLS settings and were given the same --initial-cluster and --initial-cluster-token, and whether a firewall stands between",
       });
     }
   };

@@ -323,5 +323,5 @@ test("a member without the others says whom it waits for, and where", async (t) 
     [...(entry["unreachable-members"] as string[])].sort(),
     others.map(({ name, peer }) => `${name} at http://127.0.0.1:${peer}`),
   );
-  assert.match(String(entry["check"]), /--listen-peer-urls/);
+  assert.match(String(entry["check"]), /--listen-peer-urls.* --initial-cluster-token/);
 });
