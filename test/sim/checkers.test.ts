@@ -170,6 +170,17 @@ test("deletions of unknown outcome fill the gaps that they can, each one", () =>
   assert.equal(linearize([...puts, late], revisions).length, 1);
 });
 
+test("the end of a lease and a deletion of unknown outcome share the gaps between them", () => {
+  const leased = kv("a", "1", 2, 2, 1, 7n);
+  const revisions = revisionsOf([put(leased)], [gone("a")], [put(kv("a", "3", 4))], [gone("a")]);
+  const operations = [
+    operation(putOf("a", "1", 7n), [15, 25], ok(2, wrote)),
+    operation(putOf("a", "3"), [35, 45], ok(4, wrote)),
+    operation(deleteOf("a"), [26, 28], unknown),
+  ];
+  assert.deepEqual(linearize(operations, revisions), []);
+});
+
 test("a refused write has no effect", () => {
   const refused = operation(putOf("a", "1"), [15, 25], { kind: "refused", error: "lease not found" });
   rejects(linearize([refused], revisionsOf([put(a1)])), /nothing that any client asked for makes revision 2/);
@@ -253,7 +264,8 @@ test("a watch that gets half a revision is found", () => {
 test("progress before an event has come is found", () => {
   const progress: WatchStep = { kind: "progress", revision: 3, moment: 3 };
   rejects(watch([created(2), events(2, [put(a1), 2]), progress]), /told of progress to 3, but it lacks/);
-  assert.deepEqual(watch([created(4), progress, events(4, [gone("a"), 4])]), []);
+  assert.deepEqual(watch([created(3), events(3, [put(a2), 3]), progress, events(4, [gone("a"), 4])]), []);
+  rejects(watch([created(4), progress]), /told of progress to 3 before its start at 4/);
 });
 
 test("a watch that goes on elsewhere gets what it lacks and nothing again", () => {

@@ -21,6 +21,7 @@ export const FAIR: Weather = { delayMinMs: 1, delayMaxMs: 5, loss: 0, duplicatio
 
 /** A member's end of the network, from its start to its end. */
 interface Endpoint {
+  readonly id: bigint;
   readonly machine: string;
   readonly process: SimProcess;
   readonly sinceMs: number;
@@ -58,6 +59,7 @@ export class SimNetwork {
   /** The network of a member that starts on a machine now. */
   join(id: bigint, machine: string, process: SimProcess): Network {
     const endpoint: Endpoint = {
+      id,
       machine,
       process,
       sinceMs: this.#scheduler.nowMs,
@@ -136,13 +138,14 @@ export class SimNetwork {
         const { receiver } = target;
         if (receiver === undefined) return;
         const message = Message.decode(bytes);
-        if (receiver.isRemoved(message.from)) {
+        // Whose connection it is counts: a message can be passed on for another member.
+        if (receiver.isRemoved(from.id)) {
           if (from.process.alive) from.process.run(() => from.receiver?.removed());
           return;
         }
         this.counts.delivered++;
         // A connection names the addresses of who made it, so that a member which does not know him yet can answer.
-        target.peers.add(message.from);
+        target.peers.add(from.id);
         receiver.receive(message);
       });
     });

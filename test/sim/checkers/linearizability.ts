@@ -44,6 +44,9 @@ export function checkLinearizability(input: LinearizabilityInput): Linearized {
   return new Check(input).run();
 }
 
+/** What can have made a revision that nobody was told of: a request of unknown outcome, or the end of this lease. */
+type Maker = Operation | bigint;
+
 class Check {
   readonly #input: LinearizabilityInput;
   readonly #findings: Finding[] = [];
@@ -161,25 +164,20 @@ class Check {
       for (const value of values) push(byValue, value, operation);
       withoutValue.push(operation);
     }
-    const candidates = new Map<Revision, Operation[]>();
-    const free: Revision[] = [];
+    const candidates = new Map<Revision, Maker[]>();
     for (const gap of gaps) {
       const put = gap.events.find(({ kv }) => kv !== undefined)?.kv;
       const pool = put === undefined ? withoutValue : [...(byValue.get(put.value) ?? []), ...(byValue.get("") ?? [])];
-      const able = [...new Set(pool)].filter((operation) => this.#couldMake(operation, gap));
+      const able: Maker[] = [...new Set(pool)].filter((operation) => this.#couldMake(operation, gap));
       const lease = this.#leaseEndOf(gap);
-      if (able.length === 0 && lease === undefined) {
-        this.#add(
-          `nothing that any client asked for makes revision ${gap.revision}: ${showEvents(gap.events)}`,
-          gap.seen,
-        );
-      } else if (able.length === 0) this.#leaseEnds.set(gap.revision, lease!);
+      if (lease !== undefined) able.unshift(lease);
+      if (able.length > 0) candidates.set(gap, able);
       else {
-        candidates.set(gap, able);
-        free.push(gap);
+        const events = showEvents(gap.events);
+        this.#add(`nothing that any client asked for makes revision ${gap.revision}: ${events}`, gap.seen);
       }
     }
-    this.#match(free, candidates);
+    this.#match(candidates);
   }
 
   #couldMake(operation: Operation, gap: Revision): boolean {
@@ -198,30 +196,29 @@ class Check {
     return same ? lease : undefined;
   }
 
-  /** Bipartite matching by augmenting paths: gaps on one side, requests on the other. */
-  #match(gaps: readonly Revision[], candidates: ReadonlyMap<Revision, readonly Operation[]>): void {
-    const takenBy = new Map<Operation, Revision>();
-    const augment = (gap: Revision, tried: Set<Operation>): boolean => {
-      for (const operation of candidates.get(gap)!) {
-        if (tried.has(operation)) continue;
-        tried.add(operation);
-        const holder = takenBy.get(operation);
+  /** Bipartite matching by augmenting paths: gaps on one side, requests and leases on the other. */
+  #match(candidates: ReadonlyMap<Revision, readonly Maker[]>): void {
+    const takenBy = new Map<Maker, Revision>();
+    const augment = (gap: Revision, tried: Set<Maker>): boolean => {
+      for (const maker of candidates.get(gap)!) {
+        if (tried.has(maker)) continue;
+        tried.add(maker);
+        const holder = takenBy.get(maker);
         if (holder !== undefined && !augment(holder, tried)) continue;
-        takenBy.set(operation, gap);
+        takenBy.set(maker, gap);
         return true;
       }
       return false;
     };
-    for (const gap of gaps) {
+    for (const [gap, able] of candidates) {
       if (augment(gap, new Set())) continue;
-      const lease = this.#leaseEndOf(gap);
-      if (lease !== undefined) this.#leaseEnds.set(gap.revision, lease);
-      else {
-        const names = candidates.get(gap)!.map(nameOf).join(", ");
-        this.#add(`revision ${gap.revision} ${showEvents(gap.events)} took effect twice: ${names}`, gap.seen);
-      }
+      const names = able.map((maker) => (typeof maker === "bigint" ? `the end of lease ${maker}` : nameOf(maker)));
+      this.#add(`revision ${gap.revision} ${showEvents(gap.events)} took effect twice: ${names.join(", ")}`, gap.seen);
     }
-    for (const [operation, gap] of takenBy) this.#makers.set(gap.revision, operation);
+    for (const [maker, gap] of takenBy) {
+      if (typeof maker === "bigint") this.#leaseEnds.set(gap.revision, maker);
+      else this.#makers.set(gap.revision, maker);
+    }
   }
 
   #checkReads(): void {
