@@ -6,7 +6,7 @@
  */
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { KVService, MaintenanceService, PutRequest, RangeRequest } from "../../src/proto/etcdserverpb.ts";
+import { KVService, MaintenanceService, PutRequest, RangeRequest, RequestOp } from "../../src/proto/etcdserverpb.ts";
 import type { Cluster, Member } from "../../test/harness/cluster.ts";
 import { waitFor } from "../../test/harness/wait.ts";
 import { h2load } from "../h2load.ts";
@@ -52,27 +52,42 @@ const load = "Put and linearizable Range of one key, 256 bytes, h2load";
 export const cluster = throughput("cluster", load, false);
 export const clusterTls = throughput("cluster-tls", load, true);
 
-const IDLE_KEYS = 1_000;
+const IDLE_KEYS = 100_000;
+const KEYS_PER_TXN = 100;
 const SETTLE_MS = 5_000;
+/** Both run times give memory back only when nothing has happened for a while. */
+const SETTLE_FILLED_MS = 60_000;
 const IDLE_SECONDS_MIN = 10;
 /** Unit of the times in /proc/PID/stat: USER_HZ, 100 on Linux whatever the kernel ticks at. */
 const TICKS_PER_SECOND = 100;
 
 const idling = (name: string, tls: boolean): ClusterSuite => ({
   name,
-  what: `three idle members with ${IDLE_KEYS} keys${tls ? " and TLS" : ""}: processor time and memory of all together`,
+  what: `three idle members${tls ? " with TLS" : ""}, new and with ${IDLE_KEYS} keys: processor time and memory of all together`,
   serverArgs: [],
   tls,
   async runCluster(cluster, settings) {
-    const { client } = await cluster.leader();
-    for (let i = 0; i < IDLE_KEYS; i++) await client.unary(KVService.Put, { key: Buffer.from(`/idle/${i}`), value });
+    const label = (what: string) => `idle cluster, ${what}${tls ? ", TLS" : ""}`;
     await sleep(SETTLE_MS);
-    const label = `idle cluster${tls ? ", TLS" : ""}`;
-    return [...(await idleCpu(cluster, settings, label)), ...memory(cluster, label)];
+    const out = [...(await idleCpu(cluster, settings, label("new"))), ...memory(cluster, label("new"))];
+    await fill(await cluster.leader());
+    await cluster.settled();
+    await sleep(SETTLE_FILLED_MS);
+    const filled = label(`${IDLE_KEYS} keys`);
+    return [...out, ...(await idleCpu(cluster, settings, filled)), ...memory(cluster, filled)];
   },
 });
 export const idle = idling("idle", false);
 export const idleTls = idling("idle-tls", true);
+
+async function fill({ client }: Member): Promise<void> {
+  for (let at = 0; at < IDLE_KEYS; at += KEYS_PER_TXN) {
+    const success = Array.from({ length: KEYS_PER_TXN }, (_, i) =>
+      RequestOp.create({ requestPut: PutRequest.create({ key: Buffer.from(`/idle/${at + i}`), value }) }),
+    );
+    await client.unary(KVService.Txn, { success });
+  }
+}
 
 async function idleCpu(cluster: Cluster, settings: Settings, label: string): Promise<Measurement[]> {
   const seconds = Math.max(IDLE_SECONDS_MIN, settings.seconds);
@@ -94,16 +109,18 @@ function ticks(cluster: Cluster): number {
   return each.reduce((sum, time) => sum + time, 0);
 }
 
+/** Vm: as each process sees it, with the pages of programs and libraries once for each; Pss: shared pages once in all. */
 function memory(cluster: Cluster, label: string): Measurement[] {
-  const statuses = cluster.all.map(({ pid }) => readFileSync(`/proc/${pid}/status`, "utf8"));
-  const sum = (field: string) =>
-    statuses.reduce((total, status) => total + Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1]), 0);
-  return ["VmRSS", "RssAnon"].map((field) => ({
-    name: `${label} ${field}`,
-    unit: "MiB",
-    better: "lower",
-    value: sum(field) / 1024,
-  }));
+  const sum = (file: string, field: string) =>
+    cluster.all.reduce((total, { pid }) => {
+      const text = readFileSync(`/proc/${pid}/${file}`, "utf8");
+      return total + Number(new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(text)?.[1]);
+    }, 0);
+  return [
+    ["VmRSS", sum("status", "VmRSS")] as const,
+    ["RssAnon", sum("status", "RssAnon")] as const,
+    ["Pss", sum("smaps_rollup", "Pss")] as const,
+  ].map(([field, kb]) => ({ name: `${label} ${field}`, unit: "MiB", better: "lower", value: kb / 1024 }));
 }
 
 const KILLS = 5;
