@@ -82,12 +82,16 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
 }
 
 export class Member extends ServerProcess {
-  readonly kind: Kind;
+  kind: Kind;
   #id = 0n;
 
   constructor(spec: MemberSpec, name: string, args: readonly string[], ports: readonly number[], more: MemberOptions) {
-    const program = spec.program ?? (spec.kind === "ours" ? ourEtcd() : stockEtcd());
-    super(program, { ...more, name, args, startTimeoutMs: PATIENCE_MS }, ports[0]!, ports[1]!);
+    super(
+      spec.program ?? programOf(spec.kind),
+      { ...more, name, args, startTimeoutMs: PATIENCE_MS },
+      ports[0]!,
+      ports[1]!,
+    );
     this.kind = spec.kind;
   }
 
@@ -95,6 +99,14 @@ export class Member extends ServerProcess {
   get id(): bigint {
     assert.notEqual(this.#id, 0n, `the id of ${this.name} is not known yet`);
     return this.#id;
+  }
+
+  /** Stops, and goes on with its data as a program of the other kind. */
+  async become(kind: Kind): Promise<void> {
+    await this.kill("SIGTERM");
+    this.kind = kind;
+    this.program = programOf(kind);
+    await this.start();
   }
 
   async status(timeoutMs = CALL_MS): Promise<StatusResponse> {
@@ -118,6 +130,8 @@ export class Member extends ServerProcess {
     return `${this.name} (${this.kind})`;
   }
 }
+
+const programOf = (kind: Kind): Program => (kind === "ours" ? ourEtcd() : stockEtcd());
 
 interface MemberOptions {
   readonly tempDir: string;

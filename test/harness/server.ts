@@ -97,7 +97,8 @@ export async function startServers(programs: readonly Program[], options: Server
 
 /** The process of one server, which forms a cluster of its own unless `initialCluster` says otherwise. */
 export class ServerProcess implements Server {
-  readonly program: Program;
+  /** For the next start. */
+  program: Program;
   readonly name: string;
   readonly endpoint: string;
   readonly url: string;
