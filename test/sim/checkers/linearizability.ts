@@ -25,7 +25,7 @@ import {
 export interface Linearized {
   readonly findings: readonly Finding[];
   readonly space: KeySpace;
-  /** Revisions that ended a lease, and which: no client's request made them. */
+  /** Revisions that ended a lease, and which: no client's request can have made them. */
   readonly leaseEnds: ReadonlyMap<number, bigint>;
   readonly operations: number;
 }
@@ -170,7 +170,7 @@ class Check {
       const pool = put === undefined ? withoutValue : [...(byValue.get(put.value) ?? []), ...(byValue.get("") ?? [])];
       const able: Maker[] = [...new Set(pool)].filter((operation) => this.#couldMake(operation, gap));
       const lease = this.#leaseEndOf(gap);
-      if (lease !== undefined) able.unshift(lease);
+      if (lease !== undefined) able.push(lease);
       if (able.length > 0) candidates.set(gap, able);
       else {
         const events = showEvents(gap.events);
@@ -216,8 +216,9 @@ class Check {
       this.#add(`revision ${gap.revision} ${showEvents(gap.events)} took effect twice: ${names.join(", ")}`, gap.seen);
     }
     for (const [maker, gap] of takenBy) {
-      if (typeof maker === "bigint") this.#leaseEnds.set(gap.revision, maker);
-      else this.#makers.set(gap.revision, maker);
+      // Where a request could have made it as well, it may be the other way round.
+      if (typeof maker !== "bigint") this.#makers.set(gap.revision, maker);
+      else if (candidates.get(gap)!.length === 1) this.#leaseEnds.set(gap.revision, maker);
     }
   }
 
