@@ -54,7 +54,8 @@ export const clusterTls = throughput("cluster-tls", load, true);
 
 const IDLE_KEYS = 100_000;
 const KEYS_PER_TXN = 100;
-const SETTLE_MS = 5_000;
+/** A new member writes its first log segments and checks versions before it rests. */
+const SETTLE_MS = 20_000;
 /** Both run times give memory back only when nothing has happened for a while. */
 const SETTLE_FILLED_MS = 60_000;
 const IDLE_SECONDS_MIN = 10;
