@@ -5,6 +5,7 @@ import { type Labels, MetricsText } from "../base/metrics-text.ts";
 import { shortVersion } from "../base/semver.ts";
 import { formatId } from "../membership/member.ts";
 import type { ByPeer, HistogramsByPeer, PeerMetrics } from "../peer/metrics.ts";
+import { statusFields } from "../raft/describe.ts";
 import type { RpcServer } from "../rpc/server.ts";
 import { ETCD_VERSION } from "../server/options.ts";
 import { QUOTA_DEFAULT_BYTES } from "../server/quota.ts";
@@ -469,13 +470,6 @@ function debugVars(server: EtcdServer): string {
     cmdline: process.argv,
     file_descriptor_limit: Number(/Max open files\s+(\d+)/.exec(readProc("/proc/self/limits"))?.[1] ?? 0),
     memstats: { Alloc: memory.heapUsed, Sys: memory.rss, HeapAlloc: memory.heapUsed, HeapSys: memory.heapTotal },
-    "raft.status": {
-      id: server.memberId.toString(16),
-      term: server.term,
-      lead: server.leader.toString(16),
-      commit: server.committedIndex,
-      applied: server.appliedIndex,
-      raftState: server.isLeader ? "StateLeader" : "StateFollower",
-    },
+    "raft.status": statusFields(server.raftStatus()),
   });
 }

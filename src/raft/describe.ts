@@ -118,11 +118,11 @@ export function describeConfChange(change: AnyConfChange): string {
   return context.length > 0 ? `${text} context:${quote(context)}` : text;
 }
 
-/** The JSON that etcd publishes as `raft.status`. */
-export function describeStatus(status: Status): string {
+/** The fields that etcd publishes as `raft.status`. Source: etcd-io/raft `status.go`, MarshalJSON. */
+export function statusFields(status: Status): Record<string, unknown> {
   const progress: Record<string, unknown> = {};
   for (const [id, { match, next, state }] of status.progress) progress[hex(id)] = { match, next, state };
-  return JSON.stringify({
+  return {
     id: hex(status.id),
     term: status.term,
     vote: hex(status.vote),
@@ -132,7 +132,7 @@ export function describeStatus(status: Status): string {
     applied: status.applied,
     progress,
     leadtransferee: hex(status.leadTransferee),
-  });
+  };
 }
 
 const escapes = new Map<number, string>([

@@ -5,6 +5,7 @@ import type { Cluster } from "../membership/cluster.ts";
 import type { Backend } from "../mvcc/backend.ts";
 import type { MvccStore } from "../mvcc/store.ts";
 import type { ConfChange, Entry, Snapshot } from "../proto/raftpb.ts";
+import type { Status } from "../raft/status.ts";
 import type { AlarmStore } from "./alarms.ts";
 import { AppliedWaiters } from "./applied-waiters.ts";
 import type { Applier } from "./apply.ts";
@@ -253,6 +254,10 @@ export class Replication {
 
   get committedIndex(): number {
     return this.#parts.node.committed;
+  }
+
+  raftStatus(): Status {
+    return this.#parts.node.status();
   }
 
   /** Of the last snapshot on the disk. */

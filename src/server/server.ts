@@ -11,6 +11,7 @@ import { WatchHub } from "../mvcc/watch-hub.ts";
 import { AlarmRequest_AlarmAction as AlarmAction, AlarmRequest, AlarmType } from "../proto/etcdserverpb.ts";
 import type { Entry } from "../proto/raftpb.ts";
 import type { MemoryStorage } from "../raft/memory-storage.ts";
+import type { Status } from "../raft/status.ts";
 import { AlarmStore } from "./alarms.ts";
 import type { AppliedWaiters } from "./applied-waiters.ts";
 import { Applier, Op, type Outcome } from "./apply.ts";
@@ -256,6 +257,10 @@ export class EtcdServer {
 
   get committedIndex(): number {
     return this.#replication.committedIndex;
+  }
+
+  raftStatus(): Status {
+    return this.#replication.raftStatus();
   }
 
   get pendingProposals(): number {

@@ -104,6 +104,8 @@ describe("the metrics page", () => {
 
   test("/debug/vars shows raft's state as JSON", async () => {
     const vars = (await (await fetch(`${server.url}/debug/vars`)).json()) as Record<string, Record<string, unknown>>;
-    assert.equal(vars["raft.status"]!["raftState"], "StateLeader");
+    const { id, lead, raftState, progress, vote, leadtransferee } = vars["raft.status"]!;
+    assert.deepEqual([raftState, lead, vote, leadtransferee], ["StateLeader", id, id, "0"]);
+    assert.equal((progress as Record<string, Record<string, unknown>>)[String(id)]!["state"], "StateReplicate");
   });
 });
