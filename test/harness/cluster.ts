@@ -41,6 +41,7 @@ export interface ClusterOptions {
 /** Time within which a cluster must do what is asked of it. */
 const PATIENCE_MS = 30_000;
 const CALL_MS = 10_000;
+const DEADLINE_EXCEEDED = 4;
 const UNAVAILABLE = 14;
 const START_ATTEMPTS_MAX = 3;
 const LOG_LINES = 25;
@@ -199,12 +200,14 @@ export class Cluster {
     const member = await this.#make(spec);
     const via = options.via ?? (await this.leader());
     this.all.push(member);
-    const { members } = await retryUnhealthy(`${via} adds ${member}`, () =>
-      via.client.unary(
-        ClusterService.MemberAdd,
-        { peerUrls: [member.peerUrl], isLearner: options.learner ?? false },
-        { timeoutMs: CALL_MS },
-      ),
+    const request = { peerUrls: [member.peerUrl], isLearner: options.learner ?? false };
+    await change(`${via} adds ${member}`, /Peer URLs already exists/, () =>
+      via.client.unary(ClusterService.MemberAdd, request, { timeoutMs: CALL_MS }),
+    );
+    const { members } = await via.client.unary(
+      ClusterService.MemberList,
+      { linearizable: true },
+      { timeoutMs: CALL_MS },
     );
     const initial = members.flatMap(({ name, peerUrls }) =>
       peerUrls.map((url) => `${url === member.peerUrl ? member.name : name}=${url}`),
@@ -217,18 +220,9 @@ export class Cluster {
   /** Promotes a learner once it has caught up. */
   async promote(learner: Member, via?: Member): Promise<void> {
     const asked = via ?? (await this.leader());
-    const started = performance.now();
-    for (;;) {
-      try {
-        await asked.client.unary(ClusterService.MemberPromote, { id: learner.id }, { timeoutMs: CALL_MS });
-        return;
-      } catch (error) {
-        const early =
-          error instanceof RpcError && (/in sync with leader/.test(error.details) || UNHEALTHY.test(error.details));
-        if (!early || performance.now() - started > PATIENCE_MS) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 100));
-      }
-    }
+    await change(`${asked} promotes ${learner}`, /can only promote a learner/, () =>
+      asked.client.unary(ClusterService.MemberPromote, { id: learner.id }, { timeoutMs: CALL_MS }),
+    );
   }
 
   /**
@@ -238,12 +232,12 @@ export class Cluster {
   async remove(member: Member, via?: Member, { keep = false } = {}): Promise<void> {
     const asked = via ?? this.running.find((other) => other !== member);
     assert.ok(asked, "a member is left that can remove another");
-    await retryUnhealthy(`${asked} removes ${member}`, async () => {
+    await change(`${asked} removes ${member}`, /member not found/, async () => {
       const removal = asked.client.unary(ClusterService.MemberRemove, { id: member.id }, { timeoutMs: CALL_MS });
       // A member that removes itself may be gone before its answer is.
       await removal.catch((error) => {
         const gone = asked === member && error instanceof RpcError && error.code === UNAVAILABLE;
-        if (!gone || UNHEALTHY.test(error.details)) throw error;
+        if (!gone || NOT_YET.test(error.details)) throw error;
       });
     });
     this.all.splice(this.all.indexOf(member), 1);
@@ -353,30 +347,33 @@ export class Cluster {
   }
 }
 
-const UNHEALTHY = /unhealthy cluster|not enough started members/;
+const NOT_YET = /unhealthy cluster|not enough started members|in sync with leader/;
 
-/** etcd refuses changes of the membership until all members were connected for five seconds. */
-async function retryUnhealthy<T>(what: string, call: () => Promise<T>): Promise<T> {
-  let refusal: unknown;
-  const done = waitFor(
-    what,
-    async () => {
-      try {
-        return { result: await call() };
-      } catch (error) {
-        refusal = error;
-        if (!(error instanceof RpcError) || !/unhealthy cluster|not enough started members/.test(error.details))
-          throw error;
-        return undefined;
-      }
-    },
-    PATIENCE_MS,
-  );
-  return (
-    await done.catch((error) => {
-      throw new Error(`${what}: ${refusal ?? error}`);
-    })
-  ).result;
+/**
+ * Asks for a change of the membership until it is made. etcd refuses it until all members were connected for five
+ * seconds and a learner has caught up. Stock etcd does not answer at all when its leader has applied the change before
+ * but not told raft yet; then it is asked again, and `done` is the refusal of what was already made.
+ */
+async function change(what: string, done: RegExp, call: () => Promise<unknown>): Promise<void> {
+  let refusal: RpcError | undefined;
+  let unanswered = false;
+  const attempt = async () => {
+    try {
+      await call();
+      return true;
+    } catch (error) {
+      if (!(error instanceof RpcError)) throw error;
+      refusal = error;
+      if (unanswered && done.test(error.details)) return true;
+      const late = error.code === DEADLINE_EXCEEDED;
+      unanswered ||= late;
+      if (!late && !NOT_YET.test(error.details)) throw new Error(`${what}: ${error.message}`);
+      return false;
+    }
+  };
+  await waitFor(what, attempt, PATIENCE_MS).catch((error) => {
+    throw new Error(`${(error as Error).message}: ${refusal?.message}`);
+  });
 }
 
 async function hashAt(member: Member, revision: number): Promise<HashKVResponse> {

@@ -53,6 +53,7 @@ describe("membership of ours and stock etcd", { skip: requireStockEtcd() }, () =
     withCluster({ members: ["ours", "stock", "ours", "stock"] }, async (cluster) => {
       for (const gone of [cluster.one("ours"), cluster.one("stock")]) {
         await gone.kill("SIGKILL");
+        await cluster.leader();
         const asked = cluster.running.find((member) => member.kind !== gone.kind)!;
         await cluster.remove(gone, asked, { keep: true });
         await asked.client.unary(ClusterService.MemberList, { linearizable: true }, { timeoutMs: 10_000 });
