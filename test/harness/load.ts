@@ -100,7 +100,7 @@ export class AcknowledgedLoad {
         if (!(error instanceof RpcError)) throw error;
         // Even a refusal may come from a member that gave up on a proposal which is applied later.
         this.#unknown.add(key);
-        const text = error.details.replace(/ after [\d.]+s.*/, "");
+        const text = error.details.replace(/( after [\d.]+s|\. ).*/, "");
         this.#refusals.set(text, (this.#refusals.get(text) ?? 0) + 1);
         await sleep(20);
       }
