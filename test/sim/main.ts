@@ -7,11 +7,13 @@
  *   npm run sim -- --plan FILE [--trace]      such a file
  *   npm run sim -- --bugs [--seeds N]         how soon each planted bug is found, in at most N seeds (50)
  *
- * --members N fixes the size of the cluster, --bug NAME plants a bug.
+ * --members N fixes the size of the cluster, --bug NAME plants a bug, --jobs N runs as many seeds at a time in processes
+ * of their own, --minutes N begins none after that time. The exit code is 1 when a promise was broken, or a bug not found.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { BUGS, type Bug } from "./bugs.ts";
 import type { Finding } from "./checkers/history.ts";
+import { forEach, type Jobs, openJobs } from "./jobs.ts";
 import { isFault, type Plan, planOf } from "./plan.ts";
 import { shrink } from "./shrink.ts";
 import { type Outcome, simulate } from "./simulation.ts";
@@ -37,28 +39,41 @@ const bug = BUGS.find(({ name }) => name === bugName);
 if (bugName !== undefined && bug === undefined)
   throw new Error(`--bug is one of ${BUGS.map(({ name }) => name).join(", ")}`);
 
-if (args.includes("--bugs")) await findBugs(option("seeds", 50));
+if (args.includes("--bugs")) await withJobs((jobs, isOver) => findBugs(option("seeds", 50), jobs, isOver));
 else if (args.includes("--plan")) await runOne(JSON.parse(readFileSync(textOption("plan")!, "utf8")) as Plan);
 else if (args.includes("--seed")) await runOne(planOf(option("seed", 1), planSettings(bug)));
-else await runMany(option("from", 1), option("seeds", 100));
+else await withJobs((jobs, isOver) => runMany(option("from", 1), option("seeds", 100), jobs, isOver));
 
-async function runMany(from: number, seeds: number): Promise<void> {
+async function withJobs(work: (jobs: Jobs, isOver: () => boolean) => Promise<void>): Promise<void> {
+  const endMs = performance.now() + option("minutes", 1_000_000) * 60_000;
+  const jobs = openJobs(option("jobs", 1));
+  try {
+    await work(jobs, () => performance.now() >= endMs);
+  } finally {
+    jobs.end();
+  }
+}
+
+async function runMany(from: number, seeds: number, jobs: Jobs, isOver: () => boolean): Promise<void> {
   const startMs = performance.now();
   const total: Record<string, number> = {};
   const failed: number[] = [];
-  for (let seed = from; seed < from + seeds; seed++) {
-    const outcome = await simulate(planOf(seed, planSettings(bug)), bug === undefined ? {} : { bug });
-    for (const [what, count] of Object.entries(outcome.counts)) total[what] = (total[what] ?? 0) + count;
-    if (outcome.findings.length === 0) continue;
+  let ran = 0;
+  await forEach(range(from, from + seeds), jobs, isOver, async (seed) => {
+    const { findings, hash, counts } = await jobs.run({ seed, bug: bugName, settings });
+    ran++;
+    for (const [what, count] of Object.entries(counts ?? {})) total[what] = (total[what] ?? 0) + count;
+    if (findings.length === 0) return;
     failed.push(seed);
     process.exitCode = 1;
-    console.log(`seed ${seed} failed (trace ${outcome.hash}); npm run sim -- --seed ${seed} --shrink`);
-    printFindings(outcome.findings);
-  }
+    console.log(`seed ${seed} failed (trace ${hash}); npm run sim -- --seed ${seed} --shrink`);
+    printFindings(findings);
+  });
+  failed.sort((a, b) => a - b);
   const minutes = (performance.now() - startMs) / 60_000;
-  const hours = total["virtualMs"]! / 3_600_000;
+  const hours = (total["virtualMs"] ?? 0) / 3_600_000;
   const perMinute = (count: number): string => (count / minutes).toFixed(count / minutes < 100 ? 1 : 0);
-  console.log(`${seeds} seeds, ${failed.length} failed${failed.length > 0 ? ` (${failed.join(", ")})` : ""}`);
+  console.log(`${ran} seeds, ${failed.length} failed${failed.length > 0 ? ` (${failed.join(", ")})` : ""}`);
   console.log(`${minutes.toFixed(2)} minutes: ${hours.toFixed(2)} simulated hours`);
   console.log(
     Object.entries(total)
@@ -66,8 +81,12 @@ async function runMany(from: number, seeds: number): Promise<void> {
       .join(", "),
   );
   console.log(
-    `a minute: ${perMinute(hours)} simulated hours, ${perMinute(total["faults"]!)} faults, ${perMinute(total["operations"]!)} operations checked`,
+    `a minute: ${perMinute(hours)} simulated hours, ${perMinute(total["faults"] ?? 0)} faults, ${perMinute(total["operations"] ?? 0)} operations checked`,
   );
+}
+
+function* range(from: number, to: number): Iterable<number> {
+  for (let number = from; number < to; number++) yield number;
 }
 
 async function runOne(plan: Plan): Promise<void> {
@@ -101,24 +120,24 @@ function timeline(trace: Outcome["trace"]): string[] {
     .map((line) => line.slice(0, 400));
 }
 
-async function findBugs(seedsMax: number): Promise<void> {
-  for (const each of BUGS) {
-    if (bug !== undefined && each !== bug) continue;
+async function findBugs(seedsMax: number, jobs: Jobs, isOver: () => boolean): Promise<void> {
+  const wanted = BUGS.filter((each) => bug === undefined || each === bug);
+  await forEach(wanted, jobs, isOver, async ({ name }) => {
     const startMs = performance.now();
     let found: { seed: number; first: Finding } | undefined;
     for (let seed = 1; seed <= seedsMax && found === undefined; seed++) {
-      const { findings } = await simulate(planOf(seed, planSettings(each)), { bug: each });
+      const { findings } = await jobs.run({ seed, bug: name, settings });
       if (findings[0] !== undefined) found = { seed, first: findings[0] };
     }
     const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
     if (found === undefined) {
-      console.log(`${each.name}: NOT FOUND in ${seedsMax} seeds, ${seconds} s`);
+      console.log(`${name}: NOT FOUND in ${seedsMax} seeds, ${seconds} s`);
       process.exitCode = 1;
     } else
       console.log(
-        `${each.name}: seed ${found.seed}, ${seconds} s, ${found.first.checker}: ${found.first.message.split("\n")[0]!.slice(0, 160)}`,
+        `${name}: seed ${found.seed}, ${seconds} s, ${found.first.checker}: ${found.first.message.split("\n")[0]!.slice(0, 160)}`,
       );
-  }
+  });
 }
 
 function planSettings(each: Bug | undefined): Parameters<typeof planOf>[1] {

@@ -1,0 +1,7 @@
+/** The process of a job: runs the tasks that it is sent, one after the other, until its parent is gone. */
+import { runTask, type Task } from "./jobs.ts";
+
+process.on("message", (task: Task) => {
+  void runTask(task).then((outcome) => process.send!(outcome));
+});
+process.on("disconnect", () => process.exit());
