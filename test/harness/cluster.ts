@@ -25,6 +25,11 @@ export interface MemberSpec {
   /** Instead of the program that `kind` means. */
   readonly program?: Program;
   readonly args?: readonly string[];
+  /** Address that it listens on; 127.0.0.1 when absent. */
+  readonly host?: string;
+  /** Instead of a directory of its own; its owner removes it. */
+  readonly dataDir?: string;
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface ClusterOptions {
@@ -89,7 +94,7 @@ export class Member extends ServerProcess {
   constructor(spec: MemberSpec, name: string, args: readonly string[], ports: readonly number[], more: MemberOptions) {
     super(
       spec.program ?? programOf(spec.kind),
-      { ...more, name, args, startTimeoutMs: PATIENCE_MS },
+      { ...more, ...placeOf(spec), name, args, startTimeoutMs: PATIENCE_MS },
       ports[0]!,
       ports[1]!,
     );
@@ -131,6 +136,12 @@ export class Member extends ServerProcess {
     return `${this.name} (${this.kind})`;
   }
 }
+
+const placeOf = ({ host, dataDir, env }: MemberSpec) => ({
+  ...(host === undefined ? {} : { host }),
+  ...(dataDir === undefined ? {} : { dataDir }),
+  ...(env === undefined ? {} : { env }),
+});
 
 const programOf = (kind: Kind): Program => (kind === "ours" ? ourEtcd() : stockEtcd());
 

@@ -25,6 +25,8 @@ export interface ServerOptions {
   /** Milliseconds that a start may take. */
   readonly startTimeoutMs?: number;
   readonly name?: string;
+  /** Address that it listens on; 127.0.0.1 when absent. */
+  readonly host?: string;
   /** TLS for clients and peers. */
   readonly tls?: ServerTls;
 }
@@ -39,7 +41,7 @@ export interface ServerTls {
 export interface Server {
   readonly program: Program;
   readonly name: string;
-  /** `127.0.0.1:port` */
+  /** `host:port` */
   readonly endpoint: string;
   /** `http://127.0.0.1:port`, or https */
   readonly url: string;
@@ -117,9 +119,10 @@ export class ServerProcess implements Server {
     const scheme = options.tls === undefined ? "http" : "https";
     this.program = program;
     this.name = options.name ?? "default";
-    this.endpoint = `127.0.0.1:${clientPort}`;
+    const host = options.host ?? "127.0.0.1";
+    this.endpoint = `${host}:${clientPort}`;
     this.url = `${scheme}://${this.endpoint}`;
-    this.peerUrl = `${scheme}://127.0.0.1:${peerPort}`;
+    this.peerUrl = `${scheme}://${host}:${peerPort}`;
     this.clusterArgs = ["--initial-cluster", `${this.name}=${this.peerUrl}`];
     this.#options = options;
     this.#directory = mkdtempSync(join(options.tempDir ?? tmpdir(), "kvorum-test-"));
