@@ -4,6 +4,7 @@ import type { Histogram } from "../base/histogram.ts";
 import { type Labels, MetricsText } from "../base/metrics-text.ts";
 import { shortVersion } from "../base/semver.ts";
 import { formatId } from "../membership/member.ts";
+import type { CompactionStatistics } from "../mvcc/compaction.ts";
 import type { ByPeer, HistogramsByPeer, PeerMetrics } from "../peer/metrics.ts";
 import { statusFields } from "../raft/describe.ts";
 import type { RpcServer } from "../rpc/server.ts";
@@ -218,6 +219,7 @@ function knownPeers({ cluster, memberId }: EtcdServer): (readonly [Labels, numbe
 
 function writeStore(text: MetricsText, server: EtcdServer): void {
   const { metrics, store, watchHub } = server;
+  writeCompactions(text, store.compactionStatistics);
   text
     .counter("etcd_mvcc_put_total", "Total number of puts seen by this member.", metrics.puts)
     .counter("etcd_mvcc_range_total", "Total number of ranges seen by this member.", metrics.ranges)
@@ -260,12 +262,31 @@ function writeStore(text: MetricsText, server: EtcdServer): void {
     );
 }
 
+function writeCompactions(text: MetricsText, { index, batch, total, ...counted }: CompactionStatistics): void {
+  const milliseconds = (what: string, help: string, histogram: Histogram): void =>
+    void text.histogram(`etcd_debugging_mvcc_${what}_duration_milliseconds`, help, [[{}, histogram]]);
+  milliseconds("index_compaction_pause", "Bucketed histogram of index compaction pause duration.", index);
+  milliseconds("db_compaction_pause", "Bucketed histogram of db compaction pause duration.", batch);
+  milliseconds("db_compaction_total", "Bucketed histogram of db compaction total duration.", total);
+  text
+    .gauge(
+      "etcd_debugging_mvcc_db_compaction_last",
+      "The unix time of the last db compaction. Resets to 0 on start.",
+      counted.lastEndSeconds,
+    )
+    .counter("etcd_debugging_mvcc_db_compaction_keys_total", "Total number of db keys compacted.", counted.deletedRows);
+}
+
 function writeDisk(text: MetricsText, server: EtcdServer): void {
   const { backend, metrics } = server;
   text
     .histogram("etcd_disk_wal_fsync_duration_seconds", "The latency distributions of fsync called by WAL.", [
       [{}, metrics.walSync],
     ])
+    .histogram("etcd_disk_wal_write_duration_seconds", "The latency distributions of write called by WAL.", [
+      [{}, metrics.walWrite],
+    ])
+    .gauge("etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL.", metrics.walWrittenBytes)
     .histogram("etcd_disk_backend_commit_duration_seconds", "The latency distributions of commit called by backend.", [
       [{}, metrics.backendCommit],
     ])

@@ -20,3 +20,8 @@ export class Histogram {
     this.count++;
   }
 }
+
+/** `count` bounds from `start`, each `factor` times the one before. */
+export function exponentialBuckets(start: number, factor: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => start * factor ** i);
+}

@@ -1,4 +1,5 @@
 import type { Clock, Timer } from "../base/clock.ts";
+import { exponentialBuckets, Histogram } from "../base/histogram.ts";
 import { metaKeys } from "./backend.ts";
 import { type KvHash, KvHasher, nextTurn } from "./hash.ts";
 import { type KeyEntry, type RevisionInfo, revisionInfo } from "./key-entry.ts";
@@ -71,10 +72,24 @@ async function inSlices<T>(
 }
 
 export interface CompactionSettings {
+  readonly clock: Clock;
   /** Rows looked at between two commits. */
   readonly batchLimit: number;
   /** After each batch. */
   readonly pause: CompactionPause;
+}
+
+/** What compactions did since the start, for the metrics. Source: etcd `server/storage/mvcc/metrics.go`. */
+export class CompactionStatistics {
+  /** Milliseconds of one walk over the index. */
+  readonly index = new Histogram(exponentialBuckets(0.5, 2, 14));
+  /** Milliseconds of one batch of rows, in which nothing else is served. */
+  readonly batch = new Histogram(exponentialBuckets(1, 2, 13));
+  /** Milliseconds of deleting all rows of one compaction, with its pauses. */
+  readonly total = new Histogram(exponentialBuckets(100, 2, 14));
+  deletedRows = 0;
+  /** Unix time in seconds; 0: none yet. */
+  lastEndSeconds = 0;
 }
 
 /** The pause between two batches. It may be set to hours, and must not hold up what waits for a compaction to end. */
@@ -113,14 +128,17 @@ export async function compactRows(
   previousRevision: number,
   keep: RevisionSet,
   settings: CompactionSettings,
+  statistics: CompactionStatistics,
   isStopped: () => boolean,
 ): Promise<{ hash: KvHash; deletedCount: number } | null> {
   const { backend } = core;
+  const { clock, batchLimit, pause } = settings;
   const hasher = new KvHasher(previousRevision, revision, keep);
   let deletedCount = 0;
   let fromMain = 0;
   let fromSub = 0;
   for (;;) {
+    const startMs = clock.nowMs();
     let seen = 0;
     const doomed: { main: number; sub: number; tombstone: boolean }[] = [];
     backend.forEachRevision(fromMain, fromSub, revision + 1, (main, sub, tombstone, bytes, start, end) => {
@@ -128,14 +146,16 @@ export async function compactRows(
       hasher.write(main, sub, tombstone, bytes, start, end);
       fromMain = main;
       fromSub = sub + 1;
-      return ++seen < settings.batchLimit;
+      return ++seen < batchLimit;
     });
     for (const row of doomed) backend.deleteRevision(row.main, row.sub, row.tombstone);
     deletedCount += doomed.length;
-    if (seen < settings.batchLimit) break;
+    statistics.deletedRows += doomed.length;
+    statistics.batch.observe(clock.nowMs() - startMs);
+    if (seen < batchLimit) break;
     await backend.commit();
     if (isStopped()) return null;
-    await settings.pause.wait();
+    await pause.wait();
     if (isStopped()) return null;
   }
   backend.put("meta", metaKeys.finishedCompact, revisionBytes(revision, 0));

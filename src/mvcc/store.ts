@@ -5,6 +5,7 @@ import { type Backend, metaKeys } from "./backend.ts";
 import {
   CompactionPause,
   type CompactionSettings,
+  CompactionStatistics,
   compactIndex,
   compactRows,
   readCompactions,
@@ -61,6 +62,7 @@ export interface MvccStoreOptions {
  * Source: etcd `server/storage/mvcc/kvstore.go`.
  */
 export class MvccStore implements ChangeSource {
+  readonly compactionStatistics = new CompactionStatistics();
   readonly #core: StoreCore;
   readonly #clock: Clock;
   readonly #logger: Logger;
@@ -89,6 +91,7 @@ export class MvccStore implements ChangeSource {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#compaction = {
+      clock: options.clock,
       batchLimit: options.compactionBatchLimit ?? 1000,
       pause: new CompactionPause(options.clock, options.compactionSleepMs ?? 10),
     };
@@ -184,8 +187,13 @@ export class MvccStore implements ChangeSource {
     const startMs = this.#clock.nowMs();
     const keep = await this.#indexWalks.run(() => compactIndex(core.index, revision, this.#clock));
     if (isStopped()) return;
-    const result = await compactRows(core, revision, previousRevision, keep, this.#compaction, isStopped);
+    const statistics = this.compactionStatistics;
+    const rowsStartMs = this.#clock.nowMs();
+    statistics.index.observe(rowsStartMs - startMs);
+    const result = await compactRows(core, revision, previousRevision, keep, this.#compaction, statistics, isStopped);
     if (result === null) return;
+    statistics.total.observe(this.#clock.nowMs() - rowsStartMs);
+    statistics.lastEndSeconds = Math.floor(this.#clock.wallMs() / 1000);
     // The hash of an interrupted compaction lacks the rows that its first run deleted.
     if (previousWasFinished) this.#hashes.store(result.hash);
     this.#logger.info("finished scheduled compaction", {

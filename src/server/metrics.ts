@@ -1,9 +1,12 @@
-import { Histogram } from "../base/histogram.ts";
+import { exponentialBuckets, Histogram } from "../base/histogram.ts";
 
 /** Counters of one member, kept as plain numbers: the metrics page reads them when it is asked. */
 export class ServerMetrics {
   /** Seconds of one sync of the log. */
   readonly walSync = new Histogram(exponentialBuckets(0.001, 2, 14));
+  /** Seconds of writing one batch to the log, without its sync. */
+  readonly walWrite = new Histogram(exponentialBuckets(0.001, 2, 14));
+  walWrittenBytes = 0;
   /** Seconds of one commit of the backend. */
   readonly backendCommit = new Histogram(exponentialBuckets(0.001, 2, 14));
   /** Seconds of one defragmentation. */
@@ -45,9 +48,4 @@ export class ServerMetrics {
     if (histogram === undefined) this.apply.set(name, (histogram = new Histogram(exponentialBuckets(0.0001, 2, 20))));
     histogram.observe(seconds);
   }
-}
-
-/** `count` bounds from `start`, each `factor` times the one before. */
-function exponentialBuckets(start: number, factor: number, count: number): number[] {
-  return Array.from({ length: count }, (_, i) => start * factor ** i);
 }

@@ -33,6 +33,8 @@ export interface RaftLoopHooks {
   fail(error: unknown): void;
   /** How long one sync of the log took. */
   observeSync(milliseconds: number): void;
+  /** What one batch took to write, without its sync, and the bytes of records it became. */
+  observeWrite(milliseconds: number, bytes: number): void;
 }
 
 /**
@@ -216,7 +218,12 @@ export class RaftLoop {
       this.storage.applySnapshot(snapshot);
       this.#overtake(append);
     }
-    if (entries.length > 0 || hardState !== undefined) this.#wal.append(hardState, entries);
+    if (entries.length > 0 || hardState !== undefined) {
+      const startMs = this.#clock.nowMs();
+      const startBytes = this.#wal.writtenBytes;
+      this.#wal.append(hardState, entries);
+      this.#hooks.observeWrite(this.#clock.nowMs() - startMs, this.#wal.writtenBytes - startBytes);
+    }
     this.storage.append(entries);
     this.#unsyncedEntries += entries.length;
     this.#needsSync ||= ready.mustSync || snapshot !== undefined;

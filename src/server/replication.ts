@@ -345,6 +345,10 @@ export class Replication {
       blocked: () => this.#isBlocked(),
       fail: onFailure,
       observeSync: (ms) => metrics.walSync.observe(ms / 1000),
+      observeWrite: (ms, bytes) => {
+        metrics.walWrite.observe(ms / 1000);
+        metrics.walWrittenBytes += bytes;
+      },
     };
   }
 

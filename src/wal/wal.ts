@@ -77,6 +77,7 @@ export class Wal {
   /** The tail whose sync is on the thread pool. */
   #syncing: Tail | undefined;
   #closed = false;
+  #writtenBytes = 0;
   #failure: WalError | undefined;
 
   private constructor(options: WalOptions) {
@@ -278,6 +279,11 @@ export class Wal {
     return this.#segments.reduce((sum, segment) => sum + segment.bytes, this.#tail?.offset ?? 0);
   }
 
+  /** Bytes of records written since the log was opened. */
+  get writtenBytes(): number {
+    return this.#writtenBytes;
+  }
+
   /** Syncs and closes. A log that has failed is only closed. Throws WAL_SYNC_FAILED. */
   close(): void {
     if (this.#closed) return;
@@ -317,6 +323,7 @@ export class Wal {
       throw this.#fail(walFileError(`write (at offset ${tail.offset})`, tail.file.path, cause));
     }
     tail.offset += encoder.length;
+    this.#writtenBytes += encoder.length;
     encoder.clear();
   }
 

@@ -60,6 +60,25 @@ describe("the metrics page", () => {
     }
   });
 
+  test("counts what is written to the log, and what a compaction deletes", async () => {
+    const written = sampleOf(await page(), "etcd_disk_wal_write_bytes_total");
+    const value = Buffer.alloc(10_000);
+    await server.client.unary(KVService.Put, { key: bytes("compacted"), value });
+    await server.client.unary(KVService.Put, { key: bytes("compacted"), value });
+    const { header } = await server.client.unary(KVService.DeleteRange, { key: bytes("compacted") });
+    const grown = sampleOf(await page(), "etcd_disk_wal_write_bytes_total") - written;
+    assert.ok(grown > 2 * value.length && grown < 3 * value.length, `${grown} bytes`);
+
+    const deleted = "etcd_debugging_mvcc_db_compaction_keys_total";
+    const before = sampleOf(await page(), deleted);
+    await server.client.unary(KVService.Compact, { revision: header!.revision, physical: true });
+    const text = await page();
+    assert.equal(sampleOf(text, deleted), before + 2, "both values, not the deletion at that revision");
+    assert.equal(sampleOf(text, "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count"), 1);
+    const ageSeconds = Date.now() / 1000 - sampleOf(text, "etcd_debugging_mvcc_db_compaction_last");
+    assert.ok(ageSeconds >= 0 && ageSeconds < 60, `${ageSeconds} s ago`);
+  });
+
   test("is well-formed: each family is described once, and its samples follow", async () => {
     const text = await page();
     assert.ok(text.endsWith("\n"));

@@ -81,6 +81,7 @@ describe("the raft loop of one of three members", () => {
           throw error;
         },
         observeSync() {},
+        observeWrite() {},
       },
     });
     loop.run();

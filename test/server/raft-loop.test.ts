@@ -57,6 +57,7 @@ describe("the raft loop", () => {
         blocked: () => blocked,
         fail: (error) => failures.push(error),
         observeSync() {},
+        observeWrite() {},
       },
     });
     loop.run();
