@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import type { Complaints } from "../base/complaints.ts";
 import type { Logger } from "../base/log.ts";
 import { type Message, MessageType } from "../proto/raftpb.ts";
 import type { LocalMember } from "../server/network.ts";
@@ -10,6 +11,8 @@ import type { PeerMetrics } from "./metrics.ts";
 export interface PeerContext {
   readonly clock: Clock;
   readonly logger: Logger;
+  /** For what is refused: those who are refused ask again and again. */
+  readonly complaints: Complaints;
   readonly metrics: PeerMetrics;
   readonly local: LocalMember;
   readonly dialer: PeerDialer;

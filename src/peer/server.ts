@@ -110,7 +110,7 @@ export class PeerServer {
     const { context, metrics } = this.#transport;
     const failed = (text: string, status: number, why: string, error: unknown): void => {
       const fields = { "local-member-id": formatId(context.local.id), error: (error as Error).message };
-      context.logger.warn(why, fields);
+      context.complaints.warn(why, fields);
       metrics.receiveFailures.add(request.socket.remoteAddress ?? "@", 1);
       sendError(response, status, text, true);
     };
@@ -174,13 +174,13 @@ export class PeerServer {
       sendError(response, 405, "Method Not Allowed", true);
       return false;
     }
-    const { local, logger } = this.#transport.context;
+    const { local, complaints } = this.#transport.context;
     response.setHeader("X-Etcd-Cluster-ID", formatId(local.clusterId));
     if (method === "GET") response.setHeader("X-Server-Version", ETCD_VERSION);
     const header = headersOf(request);
     const refusal = incompatibility(header, local);
     if (refusal !== undefined) {
-      logger.warn(refusal.message, refusal.fields);
+      complaints.warn(refusal.message, refusal.fields);
       sendError(response, 412, refusal.problem, true);
       return false;
     }
@@ -198,7 +198,7 @@ export class PeerServer {
   #stream(request: http.IncomingMessage, response: http.ServerResponse, path: string): void {
     if (!this.#admit(request, response, "GET")) return;
     const { context, receiver } = this.#transport;
-    const { logger, local } = context;
+    const { logger, complaints, local } = context;
     const fields = {
       "local-member-id": formatId(local.id),
       "remote-peer-id-stream-handler": formatId(local.id),
@@ -212,24 +212,24 @@ export class PeerServer {
     const from = parseId(name);
     if (from === undefined) {
       const error = `strconv.ParseUint: parsing ${JSON.stringify(name)}: invalid syntax`;
-      logger.warn("failed to parse path into ID", { ...fields, path: name, error });
+      complaints.warn("failed to parse path into ID", { ...fields, path: name, error });
       return sendError(response, 404, "invalid from");
     }
     const about = { ...fields, "remote-peer-id-from": formatId(from) };
     if (receiver.isRemoved(from)) {
-      logger.warn("rejected stream from remote peer because it was removed", about);
+      complaints.warn("rejected stream from remote peer because it was removed", about);
       return sendError(response, 410, "removed member");
     }
     const header = headersOf(request);
     const peer = this.#transport.peer(from);
     if (peer === undefined) {
       this.#addRemote(from, header);
-      logger.warn("failed to find remote peer in cluster", { ...about, "cluster-id": formatId(local.clusterId) });
+      complaints.warn("failed to find remote peer in cluster", { ...about, "cluster-id": formatId(local.clusterId) });
       return sendError(response, 404, "error sender not found");
     }
     const to = header("x-raft-to") ?? "";
     if (to !== formatId(local.id)) {
-      logger.warn("ignored streaming request; ID mismatch", {
+      complaints.warn("ignored streaming request; ID mismatch", {
         ...about,
         "remote-peer-id-header": to,
         "cluster-id": formatId(local.clusterId),

@@ -5,6 +5,7 @@
  * queue has a limit. It owns the connections that it opens, and those that a PeerServer hands to its peers as streams.
  */
 import type { Clock } from "../base/clock.ts";
+import { Complaints } from "../base/complaints.ts";
 import type { Logger } from "../base/log.ts";
 import { parseUrls, type Url } from "../config/url.ts";
 import { formatId } from "../membership/member.ts";
@@ -55,6 +56,7 @@ export class PeerTransport implements Network {
     this.#context = {
       ...this.#options,
       local,
+      complaints: new Complaints(this.#options.logger, this.#options.clock),
       http: this.#http,
       metrics: this.metrics,
       deliver: (message) => this.#deliver(message),
@@ -171,17 +173,17 @@ export class PeerTransport implements Network {
   }
 
   #deliver(message: Message): DeliveryProblem | undefined {
-    const { logger, local } = this.context;
+    const { complaints, local } = this.context;
     if (this.#stopped) return "error processing raft message";
     if (this.receiver.isRemoved(message.from)) {
-      logger.warn("rejected Raft message from removed member", {
+      complaints.warn("rejected Raft message from removed member", {
         "local-member-id": formatId(local.id),
         "removed-member-id": formatId(message.from),
       });
       return "cannot process message from removed member";
     }
     if (message.to !== local.id) {
-      logger.warn("rejected Raft message to mismatch member", {
+      complaints.warn("rejected Raft message to mismatch member", {
         "local-member-id": formatId(local.id),
         "mismatch-member-id": formatId(message.to),
       });
