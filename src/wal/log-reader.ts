@@ -4,8 +4,9 @@
  *
  * Promises: it ends, or throws a WalError that names file and offset; it never hands out a record whose checksum is wrong,
  * and never allocates for a length that the file does not back. A tail that a crash tore (WAL_TORN_TAIL) is told apart from
- * damage: only in the last segment, only past its header, and only if a sector of the record was never written or the file
- * ends inside it.
+ * damage: only in the last segment, only past its header, only if a sector of the record was never written or the file
+ * ends inside it, and only if what is there of the record's beginning agrees with its length field. A sector that reads as
+ * zeros, though it was written, cannot be told from one that was not.
  */
 import { crc32c } from "../base/crc32c.ts";
 import type { Disk, DiskFile } from "../base/disk.ts";
@@ -114,8 +115,10 @@ export class LogReader {
     let at = this.#load(start, FRAME_BYTES);
     const low = this.#window.readUInt32LE(at);
     const high = this.#window.readUInt32LE(at + 4);
-    if (low === 0 && high === 0) return false;
-
+    if (low === 0 && high === 0) {
+      this.#checkEnd(start, left);
+      return false;
+    }
     const recordBytes = low + (high & 0x00ffffff) * TWO_32;
     const padBytes = padBytesOf(recordBytes);
     if (high >>> 24 !== (padBytes === 0 ? 0 : 0x80 | padBytes) || recordBytes === 0 || recordBytes > RECORD_BYTES_MAX) {
@@ -124,26 +127,29 @@ export class LogReader {
     const wanted = recordBytes + padBytes;
     if (wanted > left - FRAME_BYTES) {
       // A file that was being extended may end inside its last record. Then the part that is there still agrees on the length.
-      const present = Math.min(left - FRAME_BYTES, SECTOR_BYTES);
+      const present = Math.min(left - FRAME_BYTES, 2 * SECTOR_BYTES);
       at = this.#load(start + FRAME_BYTES, present);
       const what = `record of ${recordBytes} bytes, but only ${left - FRAME_BYTES} are left of the file`;
-      if (agreesOnLength(this.#window, at, at + present, recordBytes)) throw this.#torn(what);
+      if (this.#beginsAsLongAs(at, present, recordBytes)) throw this.#torn(what);
       throw this.damaged("WAL_CORRUPT", what);
     }
-    at = this.#load(start + FRAME_BYTES, wanted);
-    this.#check(at, recordBytes, wanted);
-    this.validEnd = start + FRAME_BYTES + wanted;
+    const end = start + FRAME_BYTES + wanted;
+    const reach = Math.min(this.#fileSize, Math.ceil(end / SECTOR_BYTES) * SECTOR_BYTES);
+    at = this.#load(start + FRAME_BYTES, reach - start - FRAME_BYTES);
+    this.#check(at, recordBytes, at + reach - start - FRAME_BYTES);
+    this.validEnd = end;
     this.#recordsInSegment++;
     return true;
   }
 
-  #check(at: number, recordBytes: number, paddedBytes: number): void {
+  /** `reach` is the end of the last sector that the record is in. */
+  #check(at: number, recordBytes: number, reach: number): void {
     let record: Record;
     try {
       record = Record.decode(this.#window, at, at + recordBytes);
     } catch (cause) {
       if (!(cause instanceof ProtobufError)) throw cause;
-      if (this.#hasUnwrittenSector(at, paddedBytes)) throw this.#torn("record is partly written");
+      if (this.#isPartlyWritten(at, recordBytes, reach)) throw this.#torn("record is partly written");
       throw this.damaged("WAL_CORRUPT", `undecodable record (${cause.message})`, cause);
     }
     if (record.type === RecordType.crc) {
@@ -159,7 +165,7 @@ export class LogReader {
       const crc = crc32c(record.data, this.crc);
       if (crc !== record.crc) {
         if (this.#recordsInSegment === 0) throw this.#shortHeader("its first record is not a checksum");
-        if (this.#hasUnwrittenSector(at, paddedBytes)) throw this.#torn("record is partly written");
+        if (this.#isPartlyWritten(at, recordBytes, reach)) throw this.#torn("record is partly written");
         throw this.damaged("WAL_CRC_MISMATCH", `checksum mismatch (stored ${hex(record.crc)}, computed ${hex(crc)})`);
       }
       this.crc = crc;
@@ -208,17 +214,39 @@ export class LogReader {
     return 0;
   }
 
-  /** True if one of the disk sectors that the record touches holds only zeros of it: that sector's write never happened. */
-  #hasUnwrittenSector(at: number, bytes: number): boolean {
-    const delta = this.#windowStart;
-    const end = at + bytes;
-    while (at < end) {
-      const stop = Math.min(end, at + SECTOR_BYTES - ((at + delta) % SECTOR_BYTES));
-      while (at < stop && this.#window[at] === 0) at++;
-      if (at === stop) return true;
-      at = stop;
+  /** What follows the end in its sector was never written either: otherwise a length field that is zero is damage. */
+  #checkEnd(start: number, left: number): void {
+    const rest = Math.min(left, SECTOR_BYTES - (start % SECTOR_BYTES));
+    const at = this.#load(start, rest);
+    if (!isZero(this.#window, at, at + rest))
+      throw this.damaged("WAL_CORRUPT", "length field of zero in front of written data");
+  }
+
+  /**
+   * True if a crash explains the record: a sector was never written, neither with this record nor with later ones, and the
+   * others agree on how long it is.
+   */
+  #isPartlyWritten(at: number, bytes: number, reach: number): boolean {
+    for (let piece = at; piece < at + bytes; piece = this.#sectorEnd(piece)) {
+      const stop = Math.min(reach, this.#sectorEnd(piece));
+      if (isZero(this.#window, piece, stop)) return this.#beginsAsLongAs(at, bytes, bytes);
     }
     return false;
+  }
+
+  /** True when what was written of the record's first bytes is how a record of `recordBytes` begins. */
+  #beginsAsLongAs(at: number, presentBytes: number, recordBytes: number): boolean {
+    const end = at + presentBytes;
+    const first = Math.min(end, this.#sectorEnd(at));
+    if (isZero(this.#window, at, first)) return true;
+    const second = Math.min(end, this.#sectorEnd(first));
+    const isSecondWritten = first < end && !isZero(this.#window, first, second);
+    return agreesOnLength(this.#window, at, isSecondWritten ? second : first, recordBytes);
+  }
+
+  /** Where the disk sector ends that the byte at this place of the window is in. */
+  #sectorEnd(at: number): number {
+    return at + SECTOR_BYTES - ((at + this.#windowStart) % SECTOR_BYTES);
   }
 
   #torn(what: string): WalError {
@@ -242,12 +270,15 @@ export class LogReader {
   }
 }
 
-/** True when the bytes at hand begin a record that is `recordBytes` long by its own fields, or were never written. */
-function agreesOnLength(buffer: Buffer, start: number, end: number, recordBytes: number): boolean {
+function isZero(buffer: Buffer, start: number, end: number): boolean {
   let at = start;
   while (at < end && buffer[at] === 0) at++;
-  if (at === end) return true;
-  at = start;
+  return at === end;
+}
+
+/** True when the bytes at hand begin a record that is `recordBytes` long by its own fields, or are too few to tell. */
+function agreesOnLength(buffer: Buffer, start: number, end: number, recordBytes: number): boolean {
+  let at = start;
   // Type (one byte value), checksum (varint), data (length prefix): see Encoder.
   if (buffer[at++] !== 0x08) return false;
   if (at < end && buffer[at++]! > RecordType.snapshot) return false;

@@ -7,7 +7,7 @@
 import type { Disk } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
 import { type Codec, ProtobufError } from "../base/protobuf.ts";
-import { Entry, HardState } from "../proto/raftpb.ts";
+import { Entry, EntryType, HardState } from "../proto/raftpb.ts";
 import { Snapshot } from "../proto/walpb.ts";
 import { RECOVER_MEMBER, WalError } from "./errors.ts";
 import { LogReader } from "./log-reader.ts";
@@ -54,13 +54,14 @@ export function replay(reader: LogReader, dir: string, snapshot: WalPosition, to
           // The reader reuses its memory; and an entry that keeps a few bytes must not keep a whole window alive.
           entry.data = Buffer.from(entry.data);
           if (offset < entries.length) entries.length = offset;
+          checkEntry(reader, entry, entries.at(-1)?.term ?? 0);
           entries.push(entry);
         }
         lastIndex = entry.index;
         break;
       }
       case RecordType.state:
-        hardState = decode(reader, HardState);
+        hardState = decodeState(reader);
         break;
       case RecordType.snapshot: {
         const found = decode(reader, Snapshot);
@@ -87,7 +88,7 @@ export function validSnapshotEntries(disk: Disk, dir: string, logger: Logger): S
   let commit = 0;
   withReader(disk, dir, segments, (reader) => {
     if (reader.type === RecordType.snapshot) snapshots.push(decode(reader, Snapshot));
-    else if (reader.type === RecordType.state) commit = decode(reader, HardState).commit;
+    else if (reader.type === RecordType.state) commit = decodeState(reader).commit;
   });
   return snapshots.filter((snapshot) => snapshot.index <= commit);
 }
@@ -98,7 +99,7 @@ export function verify(disk: Disk, dir: string, snapshot: WalPosition, logger: L
   let hardState: HardState | undefined;
   let matched = false;
   withReader(disk, dir, segments, (reader) => {
-    if (reader.type === RecordType.state) hardState = decode(reader, HardState);
+    if (reader.type === RecordType.state) hardState = decodeState(reader);
     else if (reader.type === RecordType.snapshot) {
       if (matches(reader, decode(reader, Snapshot), snapshot)) matched = true;
     } else checkKnown(reader);
@@ -144,6 +145,26 @@ function decode<T extends Entry | HardState | Snapshot>(reader: LogReader, codec
     throw reader.damaged("WAL_CORRUPT", `${codec.typeName} with index ${index} and term ${message.term}, beyond 2^53`);
   }
   return message;
+}
+
+/*
+ * The checksum of a record does not cover its type, so that a flipped bit there turns an entry into a hard state, or the
+ * other way round, and their fields have the same numbers. What that makes of them is impossible in other ways.
+ */
+
+function decodeState(reader: LogReader): HardState {
+  const state = decode(reader, HardState);
+  const isEntry = (state.term === 0 && state.commit > 0) || reader.data.length > HardState.encode(state).length;
+  if (isEntry) throw reader.damaged("WAL_CORRUPT", `hard state of term ${state.term} that has the fields of an entry`);
+  return state;
+}
+
+function checkEntry(reader: LogReader, { index, term, type }: Entry, termBefore: number): void {
+  if (term >= Math.max(1, termBefore) && type <= EntryType.EntryConfChangeV2) return;
+  throw reader.damaged(
+    "WAL_CORRUPT",
+    `entry ${index} with term ${term} and type ${type} after an entry of term ${termBefore}`,
+  );
 }
 
 function matches(reader: LogReader, found: Snapshot, wanted: WalPosition): boolean {

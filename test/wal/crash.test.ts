@@ -38,6 +38,8 @@ function work(wal: Wal, disk: SimDisk, history: History, random: SeededRandom): 
     term: 1,
     commit: 0,
   };
+  // Entries are written before the state, which a crash may have taken alone.
+  for (const record of history.written) term = Math.max(term, record.term);
   for (let step = 0; step < 60; step++) {
     const before = history.written.length;
     switch (random.below(8)) {

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { nullLogger } from "../../src/base/log.ts";
-import { HardState } from "../../src/proto/raftpb.ts";
+import { Entry, EntryType, HardState } from "../../src/proto/raftpb.ts";
 import { Record } from "../../src/proto/walpb.ts";
 import { Encoder } from "../../src/wal/encoder.ts";
 import { WalError } from "../../src/wal/errors.ts";
 import { Wal } from "../../src/wal/wal.ts";
 import { SimDisk } from "../sim/disk.ts";
-import { createWal, DIR, entries, METADATA, readWal, recoverWal, START, walErrorOf } from "./fixtures.ts";
+import { createWal, DIR, entries, METADATA, readWal, recoverWal, START, walErrorOf, walSnapshot } from "./fixtures.ts";
 
 /** A log of three segments. Returns their paths. */
 function threeSegments(disk: SimDisk): string[] {
@@ -69,6 +69,52 @@ test("a flipped bit in the middle is a checksum mismatch at its file and offset,
       disk.readDir(DIR).filter((name) => name.endsWith(".broken")),
       [],
     );
+  }
+});
+
+test("a flipped bit is noticed wherever it is, and is never taken for a torn tail", () => {
+  const disk = new SimDisk();
+  const wal = createWal(disk, { segmentSizeBytes: 900 });
+  const vote = 0x8e9e05c52164694dn;
+  wal.append(HardState.create({ term: 1, vote, commit: 0 }), [Entry.create({ index: 1, term: 1 })]);
+  const changes = [EntryType.EntryConfChange, EntryType.EntryConfChangeV2, EntryType.EntryNormal];
+  for (let i = 2; i <= 9; i++) {
+    const term = i < 5 ? 1 : 2;
+    const type = changes[i] ?? EntryType.EntryNormal;
+    wal.append(HardState.create({ term, vote, commit: i - 1 }), [
+      Entry.create({ index: i, term, type, data: Buffer.alloc(i * 13, i) }),
+    ]);
+    if (i === 6) wal.saveSnapshot(walSnapshot(6, 2));
+  }
+  wal.append(HardState.create({ term: 3, vote, commit: 8 }), [Entry.create({ index: 10, term: 3 })]);
+  wal.append(HardState.create({ term: 3, vote, commit: 10 }), []);
+  wal.close();
+  const files = wal.segmentNames.map((name) => `${DIR}/${name}`);
+  assert.ok(files.length > 1);
+  const whole = new Map(files.map((file) => [file, disk.contentOf(file)]));
+  const { metadata, hardState, entries: all } = readWal(disk);
+  for (const [file, content] of whole) {
+    let used = content.length;
+    while (content[used - 1] === 0) used--;
+    for (let bit = 0; bit < (used + 16) * 8; bit++) {
+      const flipped = Buffer.from(content);
+      flipped[bit >> 3] = flipped[bit >> 3]! ^ (1 << (bit & 7));
+      const after = new SimDisk();
+      after.makeDir(DIR);
+      for (const each of files) after.replace(each, each === file ? flipped : whole.get(each)!);
+      const where = `bit ${bit & 7} of ${file} at offset ${bit >> 3}`;
+      try {
+        const { content: found } = recoverWal(after);
+        assert.deepEqual(
+          { metadata: found.metadata, hardState: found.hardState, entries: found.entries },
+          { metadata, hardState, entries: all },
+          where,
+        );
+      } catch (error) {
+        if (!(error instanceof WalError)) throw error;
+        assert.ok(error.message.includes(DIR), error.message);
+      }
+    }
   }
 });
 
