@@ -282,7 +282,7 @@ export class RawNode {
     const steps = this.#stepsOnAdvance;
     this.#stepsOnAdvance = [];
     this.#advanceDue = false;
-    for (const message of steps) step(this.raft, message);
+    for (const message of steps) this.step(message);
   }
 
   #propose(entries: Entry[]): RaftError | undefined {
