@@ -156,6 +156,8 @@ export class KeyWatch implements WatchSink {
   /** Resolves when the listener returned true. Rejects when the client goes, may not watch, or the history is compacted. */
   readonly done: Promise<void>;
   readonly #listener: (event: Event, headerRevision: number) => boolean;
+  /** Events still come until the stream is closed, which the promise is too late for. */
+  #over = false;
   #resolve: () => void = () => {};
   #reject: (error: EtcdError) => void = () => {};
 
@@ -192,8 +194,10 @@ export class KeyWatch implements WatchSink {
   }
 
   deliver(_watch: Watch, batch: WatchBatch): boolean {
+    if (this.#over) return true;
     for (const event of batch.decodedEvents()) {
       if (this.#listener(event, batch.revision)) {
+        this.#over = true;
         this.#resolve();
         break;
       }

@@ -177,6 +177,23 @@ function locksAndElections(name: string, skip: string | false, start: () => Prom
       observer.cancel();
     });
 
+    test("observers hear of the first of several who come at once", async () => {
+      const observer = client.stream(ElectionService.Observe);
+      await observer.send({ name: bytes("burst") });
+      observer.end();
+      const values = valuesOf(observer);
+      const first = values.next();
+      await Promise.all(
+        Array.from({ length: 20 }, (_, i) =>
+          client.unary(KVService.Put, { key: bytes(`burst/${i}`), value: bytes(`${i}`) }),
+        ),
+      );
+      const { kvs } = await client.unary(KVService.Range, { key: bytes("burst/"), rangeEnd: bytes("burst0") });
+      const oldest = kvs.sort((a, b) => a.createRevision - b.createRevision)[0]!;
+      assert.equal((await first).value, text(oldest.value));
+      observer.cancel();
+    });
+
     test("deleting the leader's key makes the next one leader", async () => {
       const [first, second] = [await lease(), await lease()];
       const leader = await campaign("deleted", "one", first);
