@@ -71,6 +71,21 @@ export class Clients {
     this.#world = world;
   }
 
+  /** A write that a member makes in a client's name, of which the client is not told by itself. */
+  note(machine: SimMachine, action: Action): Operation {
+    const operation: Operation = {
+      id: this.operations.length,
+      client: "client",
+      member: machine.name,
+      action,
+      invoked: this.#moment,
+      returned: Number.POSITIVE_INFINITY,
+      outcome: { kind: "unknown", error: "no answer yet" },
+    };
+    this.operations.push(operation);
+    return operation;
+  }
+
   /** Operations that have no answer yet. */
   get pending(): number {
     return this.operations.filter(({ returned }) => returned === Number.POSITIVE_INFINITY).length;
@@ -150,7 +165,10 @@ export class Clients {
         );
         return;
       case "grant":
-        this.#grant(machine, step.ttl, step.renewals);
+        this.openLease(machine, step.ttl, (lease) => {
+          let renewals = step.renewals;
+          this.renewWhile(lease, () => renewals-- > 0);
+        });
         return;
       case "revoke": {
         const lease = this.#pickLease(step.lease);
@@ -212,6 +230,58 @@ export class Clients {
     this.#other(machine, "hash", MaintenanceService.HashKV, request, ({ hash, compactRevision, hashRevision }) => {
       this.hashes.push({ machine: machine.name, revision: hashRevision, compactRevision, hash });
     });
+  }
+
+  /** Asks for a lease; `granted` is called when there is one. */
+  openLease(machine: SimMachine, ttl: number, granted: (lease: LeaseLog) => void): void {
+    const lease: LeaseLog = {
+      id: FIRST_LEASE + BigInt(this.leases.length),
+      ttl: 0,
+      grantInvoked: this.#moment,
+      grantInvokedMs: this.#nowMs,
+      grantReturned: Number.POSITIVE_INFINITY,
+      renewals: [],
+      revokeInvoked: Number.POSITIVE_INFINITY,
+      missing: [],
+    };
+    this.leases.push(lease);
+    this.#other(
+      machine,
+      "grant",
+      LeaseService.LeaseGrant,
+      LeaseGrantRequest.create({ id: lease.id, ttl }),
+      (response) => {
+        lease.ttl = response.ttl;
+        lease.grantReturned = this.#moment;
+        granted(lease);
+      },
+    );
+  }
+
+  /** Renews a lease three times in its TTL, as long as it is wanted. */
+  renewWhile(lease: LeaseLog, isWanted: () => boolean): void {
+    if (!isWanted()) return;
+    this.#world.side.scheduler.after((lease.ttl * 1000) / 3, () => this.#renew(lease, isWanted));
+  }
+
+  #renew(lease: LeaseLog, isWanted: () => boolean): void {
+    const { side, random, trace } = this.#world;
+    const machine = random.pick(this.#world.machines());
+    this.renewWhile(lease, isWanted);
+    if (machine.service === undefined) return;
+    const invoked = this.#moment;
+    const invokedMs = this.#nowMs;
+    trace(`lease ${lease.id}: is renewed at ${machine.name}`);
+    const stream: ClientStream<LeaseKeepAliveRequest> = side.open(machine.service, LeaseService.LeaseKeepAlive, {
+      message: ({ ttl }) => {
+        trace(`lease ${lease.id}: renewal answered with ${ttl}`);
+        if (ttl > 0) lease.renewals.push({ invokedMs, returned: this.#moment, ttl });
+        else this.#missing(lease, invoked, `renewal at ${machine.name}`);
+        stream.cancel();
+      },
+      end: (_code, message) => trace(`lease ${lease.id}: renewal failed: ${message}`),
+    });
+    stream.send(LeaseKeepAliveRequest.create({ id: lease.id }));
   }
 
   get #moment(): number {
@@ -338,16 +408,7 @@ export class Clients {
     done: (ok: boolean) => void = () => {},
     refused: (message: string) => void = () => {},
   ): void {
-    const operation: Operation = {
-      id: this.operations.length,
-      client: "client",
-      member: machine.name,
-      action,
-      invoked: this.#moment,
-      returned: Number.POSITIVE_INFINITY,
-      outcome: { kind: "unknown", error: "no answer yet" },
-    };
-    this.operations.push(operation);
+    const operation = this.note(machine, action);
     const name = action.kind === "other" ? action.name : action.kind;
     this.#world.trace(`operation ${operation.id}: ${name} at ${machine.name} ${describe(request)}`);
     this.#world.side.call(machine.service, method, request, TIMEOUT_MS, (reply: Reply<R>) => {
@@ -365,57 +426,6 @@ export class Clients {
       }
       done(reply.ok);
     });
-  }
-
-  #grant(machine: SimMachine, ttl: number, renewals: number): void {
-    const lease: LeaseLog = {
-      id: FIRST_LEASE + BigInt(this.leases.length),
-      ttl: 0,
-      grantInvoked: this.#moment,
-      grantInvokedMs: this.#nowMs,
-      grantReturned: Number.POSITIVE_INFINITY,
-      renewals: [],
-      revokeInvoked: Number.POSITIVE_INFINITY,
-      missing: [],
-    };
-    this.leases.push(lease);
-    this.#other(
-      machine,
-      "grant",
-      LeaseService.LeaseGrant,
-      LeaseGrantRequest.create({ id: lease.id, ttl }),
-      (response) => {
-        lease.ttl = response.ttl;
-        lease.grantReturned = this.#moment;
-        this.#renewLater(lease, renewals);
-      },
-    );
-  }
-
-  #renewLater(lease: LeaseLog, renewals: number): void {
-    if (renewals > 0) {
-      this.#world.side.scheduler.after((lease.ttl * 1000) / 3, () => this.#renew(lease, renewals - 1));
-    }
-  }
-
-  #renew(lease: LeaseLog, renewals: number): void {
-    const { side, random, trace } = this.#world;
-    const machine = random.pick(this.#world.machines());
-    this.#renewLater(lease, renewals);
-    if (machine.service === undefined) return;
-    const invoked = this.#moment;
-    const invokedMs = this.#nowMs;
-    trace(`lease ${lease.id}: is renewed at ${machine.name}`);
-    const stream: ClientStream<LeaseKeepAliveRequest> = side.open(machine.service, LeaseService.LeaseKeepAlive, {
-      message: ({ ttl }) => {
-        trace(`lease ${lease.id}: renewal answered with ${ttl}`);
-        if (ttl > 0) lease.renewals.push({ invokedMs, returned: this.#moment, ttl });
-        else this.#missing(lease, invoked, `renewal at ${machine.name}`);
-        stream.cancel();
-      },
-      end: (_code, message) => trace(`lease ${lease.id}: renewal failed: ${message}`),
-    });
-    stream.send(LeaseKeepAliveRequest.create({ id: lease.id }));
   }
 
   #backup(machine: SimMachine): void {
@@ -454,7 +464,7 @@ const NO_EFFECT = [
 
 const hadNoEffect = (error: string): boolean => NO_EFFECT.some((text) => error.includes(text));
 
-const bytes = (value: string): Buffer => Buffer.from(value, "latin1");
+export const bytes = (value: string): Buffer => Buffer.from(value, "latin1");
 
 function describe(request: unknown): string {
   return JSON.stringify(request, (_, value: unknown) => {

@@ -4,6 +4,7 @@
  */
 import { Access } from "../../src/api/access.ts";
 import { ClusterApi } from "../../src/api/cluster.ts";
+import { ElectionApi } from "../../src/api/election.ts";
 import { HeaderWriter } from "../../src/api/header.ts";
 import { KvApi } from "../../src/api/kv.ts";
 import { LeaseApi } from "../../src/api/lease.ts";
@@ -293,6 +294,7 @@ export class SimMachine {
     new ClusterApi(server, header, access).register(rpc);
     new MaintenanceApi(server, header, access).register(rpc);
     new LockApi(server, header, access).register(rpc);
+    new ElectionApi(server, header, access).register(rpc);
     return rpc;
   }
 }

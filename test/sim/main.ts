@@ -7,7 +7,7 @@
  *   npm run sim -- --plan FILE [--trace]      such a file
  *   npm run sim -- --bugs [--seeds N]         how soon each planted bug is found, in at most N seeds (50)
  *
- * --members N fixes the size of the cluster, --bug NAME plants a bug, --jobs N runs as many seeds at a time in processes
+ * --members N fixes the size of the cluster, --scene NAME what clients do besides keys and leases (plain, sessions); --bug NAME plants a bug, --jobs N runs as many seeds at a time in processes
  * of their own, --minutes N begins none after that time. The exit code is 1 when a promise was broken, or a bug not found.
  */
 import { readFileSync, writeFileSync } from "node:fs";
@@ -15,6 +15,7 @@ import { BUGS, type Bug } from "./bugs.ts";
 import type { Finding } from "./checkers/history.ts";
 import { forEach, type Jobs, openJobs } from "./jobs.ts";
 import { isFault, type Plan, planOf } from "./plan.ts";
+import { SCENES } from "./scenes.ts";
 import { shrink } from "./shrink.ts";
 import { type Outcome, simulate } from "./simulation.ts";
 
@@ -28,12 +29,13 @@ function option(name: string, otherwise: number): number {
 }
 
 const members = option("members", 0);
-const settings = members > 0 ? { members } : {};
 function textOption(name: string): string | undefined {
   const at = args.indexOf(`--${name}`);
   return at < 0 ? undefined : args[at + 1];
 }
 
+const scene = SCENES.find((each) => each === textOption("scene"));
+const settings = { ...(members > 0 ? { members } : {}), ...(scene === undefined ? {} : { scene }) };
 const bugName = textOption("bug");
 const bug = BUGS.find(({ name }) => name === bugName);
 if (bugName !== undefined && bug === undefined)

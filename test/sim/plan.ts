@@ -5,6 +5,7 @@
  */
 import { FAIR, type Weather } from "./network.ts";
 import { SimRandom } from "./random.ts";
+import { type Scene, type SceneStep, sceneOf, sceneSteps } from "./scenes.ts";
 
 export interface Plan {
   readonly seed: number;
@@ -18,7 +19,7 @@ export interface Plan {
   readonly steps: readonly Step[];
 }
 
-export type Step = { readonly atMs: number } & (ClientStep | FaultStep);
+export type Step = { readonly atMs: number } & (ClientStep | SceneStep | FaultStep);
 
 /** A machine by its place, or the one that leads when the step comes. */
 export type Target = number | "leader";
@@ -134,6 +135,8 @@ export interface PlanSettings {
   readonly only?: readonly FaultStep["kind"][];
   readonly faultEveryMs?: number;
   readonly weather?: Weather;
+  /** What clients do besides keys and leases; what the seed says when absent. */
+  readonly scene?: Scene;
   /** More defragmentations than clients usually ask for. */
   readonly defragmentEveryMs?: number;
 }
@@ -181,6 +184,7 @@ export function planOf(seed: number, settings: PlanSettings = {}): Plan {
       steps.push({ atMs, ...maker.faultStep() });
     }
   }
+  steps.push(...sceneSteps(seed, settings.scene ?? sceneOf(seed), members, CLIENTS_MS, healMs));
   steps.sort((a, b) => a.atMs - b.atMs);
   return {
     seed,

@@ -8,8 +8,9 @@ import type { Bug } from "./bugs.ts";
 import type { Finding } from "./checkers/history.ts";
 import { checkLeases } from "./checkers/lease.ts";
 import { checkLinearizability } from "./checkers/linearizability.ts";
+import { checkSessions } from "./checkers/session.ts";
 import { checkWatches } from "./checkers/watch.ts";
-import { Clients } from "./clients.ts";
+import { Clients, type ClientWorld } from "./clients.ts";
 import { ClientSide } from "./connection.ts";
 import { Faults } from "./faults.ts";
 import { type MachineWorld, SimMachine } from "./machine.ts";
@@ -18,7 +19,9 @@ import { Operator } from "./operator.ts";
 import { Oracle } from "./oracle.ts";
 import { type ClientStep, type FaultStep, isFault, type Plan, type Target } from "./plan.ts";
 import { SimRandom } from "./random.ts";
+import { isSession } from "./scenes.ts";
 import { Scheduler, type SimProcess } from "./scheduler.ts";
+import { Sessions } from "./sessions.ts";
 import { Trace } from "./trace.ts";
 
 export interface Outcome {
@@ -84,6 +87,7 @@ export class Simulation implements MachineWorld {
   readonly network: SimNetwork;
   readonly oracle: Oracle;
   readonly clients: Clients;
+  readonly sessions: Sessions;
   readonly options: Partial<ServerOptions>;
   /** What a planted bug does to a machine that is about to start, or has started. */
   onStarting: ((machine: SimMachine) => void) | undefined;
@@ -110,14 +114,16 @@ export class Simulation implements MachineWorld {
       snapshotCatchUpEntries: plan.snapshotCatchUpEntries,
       compactionBatchLimit: plan.compactionBatchLimit,
     };
-    this.clients = new Clients({
+    const world: ClientWorld = {
       side: this.#side,
       random: clientRandom,
       machineAt: (target) => this.machineAt(target),
       machines: () => this.#machines,
       trace: this.#trace.add,
       found: (checker, message) => this.oracle.add(checker, message),
-    });
+    };
+    this.clients = new Clients(world);
+    this.sessions = new Sessions(world, this.clients);
     this.operator = new Operator({
       side: this.#side,
       random: SimRandom.of(plan.seed, "operator"),
@@ -132,6 +138,10 @@ export class Simulation implements MachineWorld {
 
   trace(line: string): void {
     this.#trace.add(line);
+  }
+
+  found(checker: string, message: string): void {
+    this.oracle.add(checker, message);
   }
 
   machines(): readonly SimMachine[] {
@@ -157,10 +167,12 @@ export class Simulation implements MachineWorld {
   }
 
   starting(machine: SimMachine): void {
+    this.#faults.starting(machine);
     this.onStarting?.(machine);
   }
 
   started(machine: SimMachine): void {
+    this.#faults.started(machine);
     this.oracle.observe(machine, machine.running!);
     this.onStarted?.(machine);
   }
@@ -191,6 +203,7 @@ export class Simulation implements MachineWorld {
     for (const step of plan.steps) {
       scheduler.at(step.atMs, () => {
         if (isFault(step)) this.#faults.do(step as FaultStep);
+        else if (isSession(step)) this.sessions.do(step);
         else this.clients.do(step as ClientStep);
       });
     }
@@ -198,6 +211,7 @@ export class Simulation implements MachineWorld {
     try {
       await this.#until(() => this.#healed);
       await this.#comeToRest();
+      if (this.#goesOn) await this.#passOn();
       if (this.#goesOn) await this.#outliveLeases();
       if (this.#goesOn) await this.#compareMembers();
     } catch (error) {
@@ -288,6 +302,17 @@ export class Simulation implements MachineWorld {
       .join("; ");
   }
 
+  /** Liveness of locks and elections: whoever holds one is gone, or goes when his lease ends, and then comes the next. */
+  async #passOn(): Promise<void> {
+    const untilMs = this.scheduler.nowMs + REST_MS;
+    this.sessions.contendOnce(this.#machines);
+    while (this.scheduler.nowMs < untilMs && this.sessions.unfinished > 0 && this.#goesOn) await this.#pass(LOOK_MS);
+    if (this.sessions.unfinished > 0 && this.#goesOn)
+      this.oracle.add("liveness", `${this.sessions.unfinished} sessions did not get what they asked for`);
+    await this.#pass(LOOK_MS);
+    this.sessions.settled();
+  }
+
   /** Nobody renews any more, so all leases must end. */
   async #outliveLeases(): Promise<void> {
     const untilMs = this.scheduler.nowMs + LONGEST_LEASE_MS + LEASE_GRACE_MS;
@@ -342,6 +367,7 @@ export class Simulation implements MachineWorld {
         graceMs: LEASE_GRACE_MS,
       }),
     );
+    findings.push(...checkSessions(this.sessions, revisions));
     findings.push(...this.#compareHashes());
     return findings.sort((a, b) => a.moment - b.moment);
   }
