@@ -4,7 +4,7 @@ import { newInteraction } from "./harness/interaction.ts";
 import { runQuorumCommand } from "./harness/quorum.ts";
 import { ownScenarios, sharedScenarios, testScenarios } from "./harness/scenario.ts";
 
-testScenarios(ownScenarios, newInteraction);
-testScenarios(join(sharedScenarios, "interaction"), newInteraction);
+testScenarios(ownScenarios, () => newInteraction());
+testScenarios(join(sharedScenarios, "interaction"), () => newInteraction());
 testScenarios(join(sharedScenarios, "confchange"), newChangerScenario);
 testScenarios(join(sharedScenarios, "quorum"), () => runQuorumCommand);

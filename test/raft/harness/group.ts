@@ -47,6 +47,12 @@ export interface Start {
   readonly confState: ConfState;
 }
 
+/** Sees nodes as they are started, and when what a Ready orders is written, or with asynchronous writes ordered. */
+export interface GroupObserver {
+  started(node: RawNode): void;
+  persisted(node: RawNode): void;
+}
+
 export type MemberOptions = Partial<Omit<RaftConfig, "id" | "storage" | "random" | "logger">>;
 
 export class Group {
@@ -54,8 +60,11 @@ export class Group {
   readonly output: Output;
   messages: Message[] = [];
 
-  constructor(output: Output) {
+  readonly #observer: GroupObserver | undefined;
+
+  constructor(output: Output, observer?: GroupObserver) {
     this.output = output;
+    this.#observer = observer;
   }
 
   member(id: bigint): Member {
@@ -100,6 +109,7 @@ export class Group {
       appendWork: [],
       applyWork: [],
     });
+    this.#observer?.started(this.members.at(-1)!.node);
   }
 
   processReady(member: Member): void {
@@ -107,8 +117,9 @@ export class Group {
     this.output.write(describeReady(ready));
     if (!member.asyncStorageWrites) {
       append(member, ready.hardState, ready.entries, ready.snapshot);
-      apply(member, ready.committedEntries);
     }
+    this.#observer?.persisted(member.node);
+    if (!member.asyncStorageWrites) apply(member, ready.committedEntries);
     for (const message of ready.messages) {
       if (!isLocalMsgTarget(message.to)) this.messages.push(message);
       else if (message.type === MessageType.MsgStorageAppend) member.appendWork.push(message);

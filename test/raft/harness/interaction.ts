@@ -6,7 +6,7 @@ import { NO_LIMIT } from "../../../src/raft/entry-size.ts";
 import { RaftError } from "../../../src/raft/errors.ts";
 import { newMessage } from "../../../src/raft/messages.ts";
 import { describeProgress } from "../../../src/raft/tracker/progress.ts";
-import { Group, type Member, type MemberOptions } from "./group.ts";
+import { Group, type GroupObserver, type Member, type MemberOptions } from "./group.ts";
 import { Output } from "./output.ts";
 import { type Command, type Handler, valuesOf } from "./scenario.ts";
 
@@ -78,9 +78,9 @@ const commands: Readonly<Record<string, Run>> = {
   },
 };
 
-export function newInteraction(): Handler {
+export function newInteraction(observer?: GroupObserver): Handler {
   const output = new Output();
-  const group = new Group(output);
+  const group = new Group(output, observer);
   return (command) => {
     const run = commands[command.name];
     if (run === undefined) throw new SyntaxError(`line ${command.line}: unknown command ${command.name}`);

@@ -13,8 +13,8 @@
  *   specification would answer, or vote;
  * - of a commit index, what goes beyond the entries sent with it;
  * - the acknowledgement that makes a replaced leader step down is a rejection to the specification;
- * - a snapshot for a log that is not empty is written as the entries that it stands for, as the specification takes
- *   snapshots into empty logs only.
+ * - a snapshot that arrives is written as the entries that it stands for: the specification takes snapshots into empty
+ *   logs only, and does not know their acknowledgements again.
  */
 import {
   ConfChangeType,
@@ -57,6 +57,8 @@ export class Tracer {
   readonly #unsent = new WeakSet<Message>();
   readonly #started = new Set<string>();
   readonly #removed = new Set<bigint>();
+  /** Terms of committed entries, by index. A group begins with entries of term 1. */
+  readonly #committedTerms: number[] = [0];
 
   /** Watches a node from its start on, or from its restart. */
   attach(node: RawNode): void {
@@ -98,6 +100,8 @@ export class Tracer {
 
   record(name: EventName, raft: Raft, more: Partial<TraceEvent> = {}): TraceEvent {
     const event = { ...newEvent(name, raft), ...more };
+    const terms = this.#committedTerms;
+    for (let index = terms.length; index <= raft.log.committed; index++) terms.push(raft.log.term(index) ?? 1);
     if (this.endedBy === undefined) this.events.push(event);
     return event;
   }
@@ -112,6 +116,7 @@ export class Tracer {
     sent: this.#sent,
     unsent: this.#unsent,
     removed: this.#removed,
+    committedTerms: this.#committedTerms,
   };
 }
 
@@ -249,25 +254,19 @@ class Watch {
     return false;
   }
 
-  /** Turns a snapshot for a log that is not empty, where it was sent, into the entries that it stands for. */
+  /** Turns a snapshot, where it was sent, into the entries that it stands for. */
   #expandSnapshot(message: Message, sent: Sent): boolean {
     const { log } = this.#raft;
-    const { msg } = sent.event;
     const { index = 0 } = message.snapshot?.metadata ?? {};
-    if (log.committed === 0 || index <= log.committed || message.term < this.#raft.term) return true;
-    const previous = Math.max(log.committed, sent.match);
-    const previousTerm = log.term(previous);
-    if (previousTerm === undefined || previous >= index) {
+    if (message.term < this.#raft.term) return true;
+    const previous = Math.max(sent.match, index > log.committed ? log.committed : 0);
+    const logTerm = previous === 0 ? 0 : (this.#tracer.shared.committedTerms[previous] ?? log.term(previous));
+    if (logTerm === undefined || (previous > log.committed && previous >= index)) {
       this.#end("a snapshot that does not follow what the node has");
       return false;
     }
-    Object.assign(msg!, {
-      type: "MsgApp",
-      index: previous,
-      logTerm: previousTerm,
-      entries: index - previous,
-      commit: index,
-    });
+    const entries = Math.max(0, index - previous);
+    Object.assign(sent.event.msg!, { type: "MsgApp", index: previous, logTerm, entries, commit: previous + entries });
     return true;
   }
 

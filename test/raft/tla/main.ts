@@ -1,0 +1,119 @@
+/**
+ * Validates runs of the raft core against etcd's TLA+ specification of raft.
+ *
+ *   npm run tla -- --jars DIR --spec DIR [--runs N] [--from S] [--events N]    random runs, N (20) from seed S (1) on
+ *   npm run tla -- --scenarios …               the scenarios of the tests that the specification can follow
+ *   npm run tla -- --doctored …                lies in the runs' traces, all of which must be rejected
+ *   npm run tla -- --write DIR                 only writes the traces; needs nothing
+ *
+ * --jars (or KVORUM_TLA_JARS) has tla2tools.jar and CommunityModules-deps.jar, from the releases of github.com/tlaplus
+ * (tlaplus and CommunityModules). --spec (or KVORUM_TLA_SPEC) has Traceetcdraft.tla, Traceetcdraft.cfg and etcdraft.tla,
+ * from the folder tla of github.com/etcd-io/raft, v3.7.0. Java 11 or later is taken from JAVA_HOME or PATH. What is
+ * missing is said, and nothing is done; with KVORUM_REQUIRE_ALL=1 that is a failure. --jobs N runs N TLCs at a time.
+ * The exit code is 1 when a trace was rejected, or a lie accepted.
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DOCTORS } from "./doctor.ts";
+import { type TraceEvent, toNdjson } from "./event.ts";
+import { recordRun, runOptions } from "./run.ts";
+import { scenarioTraces } from "./scenarios.ts";
+import { findJava, missing, type TlcPlaces, validate } from "./tlc.ts";
+
+interface Trace {
+  readonly name: string;
+  readonly events: readonly TraceEvent[];
+  readonly endedBy: string | undefined;
+  /** Whether it says what happened. */
+  readonly isTrue: boolean;
+}
+
+const args = process.argv.slice(2);
+
+function text(name: string, otherwise: string): string {
+  const at = args.indexOf(`--${name}`);
+  return at < 0 ? otherwise : (args[at + 1] ?? "");
+}
+
+function number(name: string, otherwise: number): number {
+  const value = Number(text(name, String(otherwise)));
+  if (!Number.isInteger(value) || value < 0) throw new Error(`--${name} needs a whole number`);
+  return value;
+}
+
+const places: TlcPlaces = {
+  jars: text("jars", process.env["KVORUM_TLA_JARS"] ?? ""),
+  spec: text("spec", process.env["KVORUM_TLA_SPEC"] ?? ""),
+  java: findJava(),
+};
+const folder = text("write", "");
+const lack = missing(places);
+if (folder !== "") write(folder);
+else if (lack === undefined) await validateAll();
+else {
+  console.log(`skipped: ${lack}; the head of test/raft/tla/main.ts says what is needed and from where`);
+  if (process.env["KVORUM_REQUIRE_ALL"] === "1") process.exitCode = 1;
+}
+
+function* traces(): Iterable<Trace> {
+  if (args.includes("--scenarios")) {
+    for (const { name, tracer } of scenarioTraces()) {
+      const events = tracer.finish();
+      if (events.length > 0) yield { name, events, endedBy: tracer.endedBy, isTrue: true };
+    }
+    return;
+  }
+  const from = number("from", 1);
+  for (let seed = from; seed < from + number("runs", 20); seed++) {
+    const tracer = recordRun(runOptions(seed, number("events", 300)));
+    const events = tracer.finish();
+    if (!args.includes("--doctored")) yield { name: `run ${seed}`, events, endedBy: tracer.endedBy, isTrue: true };
+    else {
+      for (const { name, apply } of DOCTORS) {
+        const lie = apply(events);
+        if (lie !== undefined)
+          yield { name: `run ${seed} with ${name}`, events: lie, endedBy: undefined, isTrue: false };
+      }
+    }
+  }
+}
+
+function write(into: string): void {
+  mkdirSync(into, { recursive: true });
+  let count = 0;
+  for (const { name, events } of traces()) {
+    writeFileSync(join(into, `${name.replaceAll(/[^\w.]+/g, "-")}.ndjson`), toNdjson(events));
+    count++;
+  }
+  console.log(`${count} traces written to ${into}`);
+}
+
+async function validateAll(): Promise<void> {
+  const total = { traces: 0, events: 0, states: 0, wrong: 0, ended: new Map<string, number>() };
+  const queue = traces()[Symbol.iterator]();
+  await Promise.all(Array.from({ length: Math.max(1, number("jobs", 1)) }, worker));
+  const { wrong, events, states } = total;
+  const what = args.includes("--doctored") ? `not rejected: ${wrong}` : `rejected: ${wrong}`;
+  console.log(`${total.traces} traces, ${events} events, ${states} states; ${what}`);
+  for (const [reason, count] of total.ended) console.log(`${count} ended before ${reason}`);
+  process.exitCode = wrong > 0 ? 1 : 0;
+
+  async function worker(): Promise<void> {
+    for (let next = queue.next(); !next.done; next = queue.next()) await check(next.value);
+  }
+
+  async function check({ name, events: trace, endedBy, isTrue }: Trace): Promise<void> {
+    const verdict = await validate(trace, places);
+    total.traces++;
+    total.events += trace.length;
+    total.states += verdict.states;
+    if (endedBy !== undefined) total.ended.set(endedBy, (total.ended.get(endedBy) ?? 0) + 1);
+    const end = endedBy === undefined ? "" : `, ended before ${endedBy}`;
+    console.log(
+      `${name}: ${trace.length} events, ${verdict.states} states: ${verdict.accepted ? "accepted" : verdict.reason}${end}`,
+    );
+    if (verdict.accepted === isTrue) return;
+    total.wrong++;
+    if (args.includes("--verbose")) console.log(verdict.output);
+  }
+}
