@@ -27,27 +27,39 @@ interface Answered {
   readonly kind: "write" | "read";
 }
 
+/** A fault at some members, until the next one. */
+export interface Hit {
+  readonly moment: Moment;
+  readonly members: readonly string[];
+}
+
 export function gapsOf(input: {
   readonly operations: readonly Operation[];
   /** Members that were there from the start to the end of the window. */
   readonly members: readonly string[];
-  readonly hit: ReadonlySet<string>;
+  readonly hits: readonly Hit[];
   readonly from: Moment;
   readonly to: Moment;
   readonly healed: readonly Moment[];
 }): Gaps {
   const answered = input.operations.flatMap((operation) => answeredOf(operation) ?? []);
-  const gap = (members: readonly string[]): Gap => {
+  const gap = (members: readonly string[], from: Moment, to: Moment): Gap => {
     const of = (kind: Answered["kind"]): number => {
       const moments = answered
         .filter((each) => each.kind === kind && members.includes(each.member))
         .map(({ returned }) => returned);
-      return Math.round(longest(moments, input.from, input.to));
+      return Math.round(longest(moments, from, to));
     };
     return { write: of("write"), read: of("read") };
   };
-  const worst = (members: readonly string[]): Gap | undefined => {
-    const gaps = members.map((member) => gap([member]));
+  /** The worst of single members, each from one fault to the next. */
+  const worst = (isMeant: (member: string, hit: Hit) => boolean): Gap | undefined => {
+    const hits = input.hits.length > 0 ? input.hits : [{ moment: input.from, members: [] }];
+    const gaps = hits.flatMap((hit, i) =>
+      input.members
+        .filter((member) => isMeant(member, hit))
+        .map((member) => gap([member], hit.moment, hits[i + 1]?.moment ?? input.to)),
+    );
     return gaps.length === 0
       ? undefined
       : { write: Math.max(...gaps.map(({ write }) => write)), read: Math.max(...gaps.map(({ read }) => read)) };
@@ -63,9 +75,9 @@ export function gapsOf(input: {
   );
   const everyone = [...new Set(answered.map(({ member }) => member))];
   return {
-    cluster: gap(everyone),
-    hit: worst(input.members.filter((member) => input.hit.has(member))),
-    others: worst(input.members.filter((member) => !input.hit.has(member))),
+    cluster: gap(everyone, input.from, input.to),
+    hit: worst((member, { members }) => members.includes(member)),
+    others: worst((member, { members }) => !members.includes(member)),
     recovery: Math.round(Math.max(0, ...recoveries)),
   };
 }

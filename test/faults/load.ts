@@ -42,7 +42,7 @@ export interface LoadSettings {
 const WAITING_MAX = 400;
 const KEYS = 20;
 const FIRST_LEASE = 7_000_000n;
-/** What a lease lives, in seconds, at least; more by up to two. */
+/** What a lease lives, in seconds, or one more. */
 const TTL_MIN = 2;
 const KEEPALIVE_MS = 3_000;
 const REST_MS = 30_000;
@@ -60,6 +60,7 @@ export class Load {
   readonly #padding: string;
   #leaseClients: Promise<void>[] = [];
   #stopping = false;
+  readonly #stopped = new AbortController();
 
   constructor(settings: LoadSettings = {}) {
     this.#settings = { rate: 40, valueSize: 0, leaseClients: 3, firstId: 0, ...settings };
@@ -109,6 +110,7 @@ export class Load {
   /** Ends the requests and waits for the last answers; watches go on. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#stopped.abort();
     for (const timer of this.#timers.values()) clearInterval(timer);
     this.#timers.clear();
     await Promise.all(this.#leaseClients);
@@ -256,7 +258,7 @@ export class Load {
         await sleep(100);
         continue;
       }
-      const ttl = TTL_MIN + randomInt(3);
+      const ttl = TTL_MIN + randomInt(2);
       const lease: LeaseLog = {
         id: FIRST_LEASE + BigInt(recorder.next()),
         ttl: 0,
@@ -298,7 +300,7 @@ export class Load {
     if (answer instanceof RpcError && answer.details.includes("lease not found"))
       this.#missing(lease, invoked, `a put at ${target.name}`);
     for (let renewals = randomInt(5); renewals > 0 && !this.#stopping; renewals--) {
-      await sleep((lease.ttl * 1000) / 3);
+      await this.#rest((lease.ttl * 1000) / 3);
       const at = this.#someone;
       if (at !== undefined) await this.#renew(lease, at);
     }
@@ -307,7 +309,12 @@ export class Load {
       const revoke = { kind: "other", name: "revoke" } as const;
       const request = LeaseRevokeRequest.create({ id: lease.id });
       await recorder.call("leases", this.#someone, revoke, LeaseService.LeaseRevoke, request, () => undefined);
-    } else await sleep(lease.ttl * 1000);
+    } else await this.#rest(lease.ttl * 1000);
+  }
+
+  /** Sleeps, but not beyond stop. */
+  async #rest(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: this.#stopped.signal }).catch(() => {});
   }
 
   async #renew(lease: LeaseLog, target: Target): Promise<void> {

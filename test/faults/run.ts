@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Cluster, type Kind, type Member, type MemberSpec, startCluster } from "../harness/cluster.ts";
 import { ourEtcd, type Program, stockEtcd } from "../harness/programs.ts";
 import { waitFor } from "../harness/wait.ts";
-import { type Gaps, gapsOf, serves } from "./gaps.ts";
+import { type Gaps, gapsOf, type Hit, serves } from "./gaps.ts";
 import { type History, judge } from "./history.ts";
 import type { Host } from "./hosts.ts";
 import { Hosts } from "./hosts.ts";
@@ -108,10 +108,9 @@ export class Run {
   load: Load;
   readonly #problems: string[] = [];
   readonly #notes: string[] = [];
-  readonly #hit = new Set<string>();
+  readonly #hits: Hit[] = [];
   readonly #healed: number[] = [];
   #untilMs = 0;
-  #times = 0;
   /** Members that were there from the beginning. */
   readonly #founders: readonly string[];
   #judged: History | undefined;
@@ -147,8 +146,7 @@ export class Run {
 
   /** Says that a fault begins, and which members it is at. */
   hit(...members: readonly Member[]): void {
-    this.#times++;
-    for (const { name } of members) this.#hit.add(name);
+    this.#hits.push({ moment: this.load.recorder.now, members: members.map(({ name }) => name) });
   }
 
   /** Says that nothing is wrong any more, from now on. */
@@ -208,7 +206,7 @@ export class Run {
     return {
       fault: fault.name,
       settings,
-      times: this.#times,
+      times: this.#hits.length,
       operations: complete.operations.length,
       acknowledged: complete.operations.filter(({ outcome }) => outcome.kind === "ok").length,
       revisions,
@@ -216,7 +214,7 @@ export class Run {
       gaps: gapsOf({
         operations: complete.operations,
         members: present,
-        hit: this.#hit,
+        hits: this.#hits,
         from,
         to,
         healed: this.#healed,
