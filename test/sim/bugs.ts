@@ -10,6 +10,7 @@ import type { ChangeListener } from "../../src/mvcc/types.ts";
 import { WatchHub } from "../../src/mvcc/watch-hub.ts";
 import { RawNode } from "../../src/raft/rawnode.ts";
 import { EtcdServer } from "../../src/server/server.ts";
+import { LogReader } from "../../src/wal/log-reader.ts";
 import { Wal } from "../../src/wal/wal.ts";
 import type { PlanSettings } from "./plan.ts";
 import type { Simulation } from "./simulation.ts";
@@ -305,6 +306,20 @@ export const BUGS: readonly Bug[] = [
     name: "lease-never",
     about: "expired leases are not revoked by a leader that was elected",
     plant: () => replace(Lessor.prototype, "expired", () => () => []),
+  },
+  {
+    name: "damage-cut",
+    about: "damage of the log is taken for a torn write, and cut off with what was acknowledged behind it",
+    settings: { only: ["rot", "kill", "power"] },
+    plant: () =>
+      replace(
+        LogReader.prototype,
+        "damaged",
+        (original) =>
+          function (this: LogReader, _code, what, cause) {
+            return original.call(this, "WAL_TORN_TAIL", what, cause);
+          },
+      ),
   },
   {
     name: "snapshot-torn",

@@ -144,6 +144,14 @@ export class SimDisk implements Disk {
     this.#durableFiles.set(path, inode);
   }
 
+  /** What the disk gives back from now on, in place of what was written there. */
+  patch(path: string, offset: number, bytes: Uint8Array): void {
+    const inode = this.#get(path);
+    for (const content of [inode.data, inode.durable]) {
+      content.set(bytes.subarray(0, Math.max(0, content.length - offset)), Math.min(offset, content.length));
+    }
+  }
+
   /** Removes a file for good. */
   forget(path: string): void {
     this.#files.delete(path);

@@ -5,12 +5,14 @@ import type { SimMachine } from "./machine.ts";
 import { FAIR, type SimNetwork, type Weather } from "./network.ts";
 import type { FaultStep, Target } from "./plan.ts";
 import type { SimRandom } from "./random.ts";
+import { Rot, type RotStep } from "./rot.ts";
 import type { Scheduler } from "./scheduler.ts";
 
 export interface FaultWorld {
   readonly scheduler: Scheduler;
   readonly network: SimNetwork;
   trace(line: string): void;
+  found(checker: string, message: string): void;
   machines(): readonly SimMachine[];
   machineAt(target: Target): SimMachine | undefined;
   readonly isReplacing: boolean;
@@ -25,11 +27,21 @@ export class Faults {
   readonly #random: SimRandom;
   /** Machines whose disk was made to fail: they may stop for it. */
   readonly #diskFaults = new Set<SimMachine>();
+  readonly #rot: Rot;
   #over = false;
 
   constructor(world: FaultWorld, random: SimRandom) {
     this.#world = world;
     this.#random = random;
+    this.#rot = new Rot(random, (message) => world.found("damage", message));
+  }
+
+  starting(machine: SimMachine): void {
+    this.#rot.starting(machine);
+  }
+
+  started(machine: SimMachine): void {
+    this.#rot.started(machine);
   }
 
   /** True when a fault of this plan explains that the member stopped itself. */
@@ -39,13 +51,20 @@ export class Faults {
     if (!machine.newCluster && error instanceof ClusterConfigError) return true;
     // A member that was removed while it was down; the operator is about to bring another.
     if (text.includes("has been permanently removed from the cluster")) return true;
-    return this.#diskFaults.has(machine) && /ENOSPC|EIO|WAL_|no space/.test(text);
+    const isDiskFault = this.#diskFaults.has(machine);
+    if (isDiskFault && /ENOSPC|EIO|no space|WAL_FAILED/.test(text)) return true;
+    if (!this.#rot.explains(machine, text)) return isDiskFault && text.includes("WAL_");
+    this.#world.trace(`operator: ${machine.name} has a damaged disk`);
+    this.#replace(machine, true, this.#random.chance(0.5));
+    return true;
   }
 
   /** The end of all troubles. */
   end(): void {
     this.#over = true;
     for (const machine of this.#world.machines()) this.#healDisk(machine);
+    // Damage that nobody has read yet would show long after this.
+    if (this.#rot.unread !== undefined) this.#restart(this.#rot.unread);
   }
 
   do(step: FaultStep): void {
@@ -131,13 +150,37 @@ export class Faults {
       }
       case "replace":
         // Of two that are lost at a time, the second may hold what only a majority with it can know.
-        if (world.isReplacing) return;
+        if (world.isReplacing || this.#rot.unread !== undefined) return;
         this.#note(step.kind, machine.name);
-        // The disk is gone before anybody asks the others to forget it, or only then.
-        if (step.lost) machine.wipe();
-        world.replace(machine, step.asLearner);
+        this.#replace(machine, step.lost, step.asLearner);
+        return;
+      case "rot":
+        this.#damage(machine, step);
         return;
     }
+  }
+
+  /** The disk is gone before anybody asks the others to forget the member, or only then. */
+  #replace(machine: SimMachine, isLost: boolean, asLearner: boolean): void {
+    if (isLost) machine.wipe();
+    this.#rot.replaced(machine);
+    this.#world.replace(machine, asLearner);
+  }
+
+  #damage(machine: SimMachine, step: RotStep): void {
+    const world = this.#world;
+    if (world.isReplacing || this.#rot.unread !== undefined) return;
+    const where = this.#rot.damage(machine, step);
+    if (where === undefined) return;
+    this.#note(step.kind, `${machine.name}, ${where}`);
+    world.scheduler.after(step.afterMs, () => {
+      if (this.#rot.unread === machine) this.#restart(machine);
+    });
+  }
+
+  #restart(machine: SimMachine): void {
+    if (machine.state !== "off" && machine.state !== "failed") machine.kill();
+    machine.start();
   }
 
   #healDisk(machine: SimMachine): void {

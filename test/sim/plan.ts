@@ -91,7 +91,18 @@ export type FaultStep =
   | { readonly kind: "fullDisk"; readonly target: Target; readonly forMs: number }
   | { readonly kind: "failSync"; readonly target: Target }
   | { readonly kind: "replace"; readonly target: Target; readonly lost: boolean; readonly asLearner: boolean }
-  | { readonly kind: "weather"; readonly forMs: number; readonly weather: Weather };
+  | { readonly kind: "weather"; readonly forMs: number; readonly weather: Weather }
+  | {
+      /** The disk gives back something else than was written. */
+      readonly kind: "rot";
+      readonly target: Target;
+      readonly what: "log" | "snapshot";
+      readonly pick: number;
+      /** What is wrong: a bit, a byte, a whole sector, or a sector that is zeros. */
+      readonly how: "bit" | "byte" | "sector" | "zeros";
+      /** The member starts again so much later. */
+      readonly afterMs: number;
+    };
 
 export interface RangeShape {
   readonly key: string;
@@ -158,7 +169,11 @@ const FAULTS: ReadonlySet<string> = new Set<FaultStep["kind"]>([
   "failSync",
   "replace",
   "weather",
+  "rot",
 ]);
+
+/** Kinds that a seed has or has not, apart from the others: their choices have a stream of their own. */
+const SPECIAL: ReadonlySet<string> = new Set<FaultStep["kind"]>(["rot"]);
 
 /** Clients begin when the cluster has had time to elect. */
 const CLIENTS_MS = 3000;
@@ -180,9 +195,15 @@ export function planOf(seed: number, settings: PlanSettings = {}): Plan {
   }
   if (settings.faults !== false) {
     const everyMs = settings.faultEveryMs ?? random.pick([500, 1500, 3000, 6000]);
-    for (let atMs = CLIENTS_MS + random.below(everyMs); atMs < healMs; atMs += 1 + random.below(2 * everyMs)) {
+    const isOrdinary = settings.only?.every((kind) => SPECIAL.has(kind)) !== true;
+    for (
+      let atMs = CLIENTS_MS + random.below(everyMs);
+      isOrdinary && atMs < healMs;
+      atMs += 1 + random.below(2 * everyMs)
+    ) {
       steps.push({ atMs, ...maker.faultStep() });
     }
+    if (members > 1) steps.push(...specialSteps(SimRandom.of(seed, "special troubles"), members, durationMs, settings));
   }
   steps.push(...sceneSteps(seed, settings.scene ?? sceneOf(seed), members, CLIENTS_MS, healMs));
   steps.sort((a, b) => a.atMs - b.atMs);
@@ -196,6 +217,30 @@ export function planOf(seed: number, settings: PlanSettings = {}): Plan {
     healMs,
     steps,
   };
+}
+
+function specialSteps(random: SimRandom, members: number, durationMs: number, { only }: PlanSettings): Step[] {
+  const steps: Step[] = [];
+  const has = (kind: FaultStep["kind"], probability: number): boolean => {
+    const isChosen = random.chance(probability);
+    return only === undefined ? isChosen : only.includes(kind);
+  };
+  const target = (): Target => (random.chance(0.35) ? "leader" : random.below(members));
+  const atMs = (): number => CLIENTS_MS + random.below(durationMs);
+  if (has("rot", 0.25)) {
+    for (let count = random.between(1, 5); count > 0; count--) {
+      steps.push({
+        atMs: atMs(),
+        kind: "rot",
+        target: target(),
+        what: random.pick(["log", "log", "snapshot"] as const),
+        pick: random.below(1e6),
+        how: random.pick(["bit", "bit", "byte", "sector", "zeros"] as const),
+        afterMs: random.pick([0, 10, 3000]),
+      });
+    }
+  }
+  return steps;
 }
 
 function weatherOf(random: SimRandom): Weather {
@@ -220,7 +265,7 @@ class StepMaker {
   constructor(random: SimRandom, members: number, { only }: PlanSettings) {
     this.#random = random;
     this.#members = members;
-    const possible = [...FAULTS].filter((kind) => kind !== "replace" || members > 1);
+    const possible = [...FAULTS].filter((kind) => !SPECIAL.has(kind) && (kind !== "replace" || members > 1));
     const some = possible.filter(() => random.chance(0.6));
     this.#kinds = new Set(only ?? (some.length > 0 ? some : possible));
   }

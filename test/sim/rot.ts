@@ -1,0 +1,186 @@
+/**
+ * Sectors that a disk gives back other than they were written: in the log, and in the files of snapshots. A member whose
+ * log is damaged must refuse to start and name the file, or start with exactly what it had before.
+ *
+ * One machine at a time: as with a lost one, the others have a quorum of what was acknowledged.
+ *
+ * Sectors of zeros are left out where the log ends. There they look as if they had never been written, and a log of etcd's
+ * format does not tell how far it was synced (docs/reliability.md).
+ */
+import { nullLogger } from "../../src/base/log.ts";
+import { Entry, HardState } from "../../src/proto/raftpb.ts";
+import { Snapshot } from "../../src/proto/walpb.ts";
+import { WalError } from "../../src/wal/errors.ts";
+import { LogReader } from "../../src/wal/log-reader.ts";
+import { listSegments, walExists } from "../../src/wal/names.ts";
+import { RecordType } from "../../src/wal/record.ts";
+import type { SimDisk } from "./disk.ts";
+import type { SimMachine } from "./machine.ts";
+import type { FaultStep } from "./plan.ts";
+import type { SimRandom } from "./random.ts";
+
+const WAL_DIR = "/data/member/wal";
+const SNAP_DIR = "/data/member/snap";
+const SECTOR_BYTES = 512;
+
+export type RotStep = Extract<FaultStep, { kind: "rot" }>;
+
+interface Damage {
+  readonly machine: SimMachine;
+  readonly path: string;
+  readonly offset: number;
+  readonly before: Buffer;
+  readonly after: Buffer;
+}
+
+/** What a log says, as its records are read one after the other. */
+interface LogState {
+  readonly term: number;
+  readonly vote: bigint;
+  readonly lastIndex: number;
+  readonly terms: ReadonlyMap<number, number>;
+}
+
+export class Rot {
+  readonly #random: SimRandom;
+  readonly #found: (message: string) => void;
+  /** Not read by a start of the member yet. */
+  #unread: Damage | undefined;
+  /** What the log of the member that starts had said without the damage. */
+  #expected: { readonly machine: SimMachine; readonly log: LogState } | undefined;
+  /** Machines with damage on their disks, read or not. */
+  readonly #damaged = new Set<SimMachine>();
+
+  constructor(random: SimRandom, found: (message: string) => void) {
+    this.#random = random;
+    this.#found = found;
+  }
+
+  /** The machine whose damage will show when its member starts. */
+  get unread(): SimMachine | undefined {
+    return this.#unread?.machine;
+  }
+
+  /** Damages a file of the machine; says where, or undefined when there is nothing to damage. */
+  damage(machine: SimMachine, { what, pick, how }: RotStep): string | undefined {
+    const { disk } = machine;
+    const path = pickFile(disk, what, pick, how === "zeros");
+    if (path === undefined) return undefined;
+    const content = disk.contentOf(path);
+    const used = usedBytes(content);
+    if (used === 0) return undefined;
+    const at = this.#random.below(used);
+    const sector = at - (at % SECTOR_BYTES);
+    const isSector = how === "sector" || how === "zeros";
+    const [offset, end] = isSector ? [sector, Math.min(sector + SECTOR_BYTES, used)] : [at, at + 1];
+    const before = Buffer.from(content.subarray(offset, end));
+    const after = before.map((byte) => {
+      if (how === "zeros") return 0;
+      return how === "bit" ? byte ^ (1 << this.#random.below(8)) : byte ^ (1 + this.#random.below(255));
+    });
+    disk.patch(path, offset, after);
+    this.#unread = { machine, path, offset, before, after: Buffer.from(after) };
+    this.#damaged.add(machine);
+    return `${path} at offset ${offset}: ${how}`;
+  }
+
+  /** Remembers what the member must find if it starts. */
+  starting(machine: SimMachine): void {
+    this.#expected = undefined;
+    const damage = this.#unread;
+    if (damage?.machine !== machine) return;
+    this.#unread = undefined;
+    const { disk } = machine;
+    const { path, offset, before, after } = damage;
+    if (!disk.exists(path)) return;
+    const now = disk.contentOf(path).subarray(offset, offset + after.length);
+    if (!now.equals(after)) return;
+    disk.patch(path, offset, before);
+    const log = readLog(disk);
+    disk.patch(path, offset, after);
+    if (log !== undefined) this.#expected = { machine, log };
+  }
+
+  /** The member started in spite of the damage: it must have lost nothing. */
+  started(machine: SimMachine): void {
+    if (this.#expected?.machine !== machine) return;
+    const { log } = this.#expected;
+    this.#expected = undefined;
+    const { storage, snapshotIndex } = machine.running!.parts;
+    const { term, vote } = storage.initialState().hardState ?? { term: 0, vote: 0n };
+    const wrong =
+      term !== log.term || vote !== log.vote
+        ? `term ${term} and vote ${vote} instead of ${log.term} and ${log.vote}`
+        : storage.lastIndex() < log.lastIndex
+          ? `a log that ends at ${storage.lastIndex()} instead of ${log.lastIndex}`
+          : wrongEntry(log, snapshotIndex, storage.lastIndex(), (index) => storage.term(index));
+    if (wrong !== undefined) this.#found(`${machine.name} started from a damaged disk with ${wrong}`);
+  }
+
+  /** True when damage explains that the member refuses to start, and it says which file. */
+  explains(machine: SimMachine, error: string): boolean {
+    return this.#damaged.has(machine) && error.includes("/data/member/");
+  }
+
+  /** The machine has got another disk. */
+  replaced(machine: SimMachine): void {
+    this.#damaged.delete(machine);
+    if (this.#unread?.machine === machine) this.#unread = undefined;
+  }
+}
+
+function pickFile(disk: SimDisk, what: RotStep["what"], pick: number, zeros: boolean): string | undefined {
+  const files = disk.files();
+  if (what === "snapshot") {
+    const snapshots = files.filter((path) => path.startsWith(`${SNAP_DIR}/`) && /\.snap(\.db)?$/.test(path));
+    return snapshots[pick % Math.max(1, snapshots.length)];
+  }
+  const segments = files.filter((path) => path.startsWith(`${WAL_DIR}/`) && path.endsWith(".wal"));
+  if (zeros) return segments.slice(0, -1)[pick % Math.max(1, segments.length - 1)];
+  // What was written last matters most.
+  return pick % 2 === 0 ? segments.at(-1) : segments[pick % Math.max(1, segments.length)];
+}
+
+/** Without the zeros that space was reserved with. */
+function usedBytes(content: Buffer): number {
+  let used = content.length;
+  while (used > 0 && content[used - 1] === 0) used--;
+  return used;
+}
+
+/** Undefined when it cannot be read to its end. */
+function readLog(disk: SimDisk): LogState | undefined {
+  if (!walExists(disk, WAL_DIR)) return undefined;
+  const terms = new Map<number, number>();
+  let [term, vote, lastIndex] = [0, 0n, 0];
+  const reader = new LogReader(disk, WAL_DIR, listSegments(disk, WAL_DIR, nullLogger));
+  try {
+    while (reader.next()) {
+      if (reader.type === RecordType.entry) {
+        const entry = Entry.decode(reader.data);
+        for (let index = entry.index + 1; index <= lastIndex; index++) terms.delete(index);
+        terms.set(entry.index, entry.term);
+        lastIndex = entry.index;
+      } else if (reader.type === RecordType.state) ({ term, vote } = HardState.decode(reader.data));
+      else if (reader.type === RecordType.snapshot) lastIndex = Math.max(lastIndex, Snapshot.decode(reader.data).index);
+    }
+  } catch (error) {
+    if (!(error instanceof WalError) || error.code !== "WAL_TORN_TAIL") return undefined;
+  } finally {
+    reader.close();
+  }
+  return { term, vote, lastIndex, terms };
+}
+
+function wrongEntry(
+  log: LogState,
+  snapshotIndex: number,
+  lastIndex: number,
+  termOf: (index: number) => number | Error | undefined,
+): string | undefined {
+  for (let index = snapshotIndex + 1; index <= lastIndex; index++) {
+    const [term, expected] = [termOf(index), log.terms.get(index)];
+    if (expected !== undefined && term !== expected) return `entry ${index} of term ${term} instead of ${expected}`;
+  }
+  return undefined;
+}
