@@ -272,7 +272,8 @@ async function fillDisk(run: Run): Promise<void> {
     }
     disk.makeRoom();
     const said = member.log().slice(before);
-    const line = said.split("\n").find((each) => /no space|ENOSPC|disk is full/i.test(each));
+    const lines = said.split("\n").filter((each) => /no space|ENOSPC|disk is full/i.test(each));
+    const line = lines.find((each) => each.startsWith("{")) ?? lines[0];
     const role = round === 0 ? "follower" : "leader";
     if (!member.running && line === undefined) run.problem(`${member.name} ended on a full disk without saying so`);
     run.note(
