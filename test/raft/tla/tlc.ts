@@ -54,7 +54,14 @@ export async function validate(events: readonly TraceEvent[], { jars, spec, java
   try {
     const trace = join(folder, "trace.ndjson");
     await writeFile(trace, toNdjson(events));
-    const args = ["-XX:+UseParallelGC", "-Xmx2g", "-cp", JARS.map((file) => resolve(jars, file)).join(":"), "tlc2.TLC"];
+    const args = [
+      "-XX:+UseSerialGC",
+      "-XX:TieredStopAtLevel=1",
+      "-Xmx2g",
+      "-cp",
+      JARS.map((file) => resolve(jars, file)).join(":"),
+      "tlc2.TLC",
+    ];
     args.push("-config", resolve(spec, "Traceetcdraft.cfg"), resolve(spec, "Traceetcdraft.tla"));
     // One worker, as the specification demands; liveness, which tells whether the trace was matched, once at the end.
     args.push(
