@@ -26,7 +26,6 @@ import {
 import type { RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { alarmName, Op } from "../server/apply.ts";
 import { EtcdError, errors } from "../server/errors.ts";
-import { ETCD_VERSION } from "../server/options.ts";
 import { QUOTA_DEFAULT_BYTES } from "../server/quota.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { type Access, refused } from "./access.ts";
@@ -102,7 +101,7 @@ export class MaintenanceApi {
     if (server.leader === 0n) problems.unshift(errors.noLeader.message);
     const response = StatusResponse.create({
       header: this.#header.create(),
-      version: ETCD_VERSION,
+      version: server.serverVersion,
       dbSize: server.backend.sizeBytes(),
       dbSizeInUse: server.backend.sizeInUseBytes(),
       leader: server.leader,

@@ -23,7 +23,6 @@ import type { Duties } from "../server/duties.ts";
 import { EtcdError, errors } from "../server/errors.ts";
 import { confirmMissing } from "../server/lease-forwarding.ts";
 import type { MembershipRequests } from "../server/membership-requests.ts";
-import { ETCD_VERSION } from "../server/options.ts";
 import type { Read } from "../server/read-queue.ts";
 
 /** The server as the endpoints need it. */
@@ -31,6 +30,7 @@ export interface PeerEndpointsServer {
   readonly cluster: Pick<Cluster, "id" | "members" | "version" | "downgrade">;
   /** Undefined while it cannot be told. */
   readonly storageVersion: string | undefined;
+  readonly serverVersion: string;
   readonly store: Pick<MvccStore, "hashKv">;
   readonly lessor: Pick<Lessor, "renew" | "lookup" | "timeToLive" | "keysOf">;
   /** Serves a linearizable read. */
@@ -86,9 +86,9 @@ export class PeerEndpoints {
 
   #version(request: http.IncomingMessage, response: http.ServerResponse): void {
     if (!allow("GET", request, response)) return;
-    const { cluster, storageVersion } = this.#server;
+    const { cluster, storageVersion, serverVersion } = this.#server;
     const versions = {
-      etcdserver: ETCD_VERSION,
+      etcdserver: serverVersion,
       etcdcluster: cluster.version ?? "not_decided",
       storage: storageVersion ?? "unknown",
     };

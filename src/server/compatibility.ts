@@ -2,7 +2,6 @@ import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { formatId, type Member } from "../membership/member.ts";
 import type { PeerClient } from "./network.ts";
-import { CLUSTER_VERSION } from "./options.ts";
 
 /** Oldest cluster that a member may join. Source: etcd `api/version/version.go`. */
 const CLUSTER_VERSION_MIN = [3, 0] as const;
@@ -23,10 +22,11 @@ export async function isCompatibleWithCluster(options: {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly downgradeMs: number;
+  readonly serverVersion: string;
 }): Promise<boolean> {
   const { members, localId, peerClient, clock, logger } = options;
   const others = members.filter(({ id }) => id !== localId).map(({ id, peerUrls }) => ({ id, urls: peerUrls }));
-  let [least, most]: [Version, Version] = [CLUSTER_VERSION_MIN, parse(CLUSTER_VERSION)!];
+  let [least, most]: [Version, Version] = [CLUSTER_VERSION_MIN, parse(options.serverVersion)!];
   const [versions, downgrades] = await Promise.all([
     Promise.allSettled(others.map((other) => peerClient.versions(other))),
     within(clock, options.downgradeMs, isDowngrading()),

@@ -9,7 +9,7 @@ import { LeaseForwarding } from "./lease-forwarding.ts";
 import { LegacyRequests } from "./legacy-requests.ts";
 import { LogVersion } from "./log-version.ts";
 import { Op, type Outcome } from "./op.ts";
-import { CHECK_DEFAULTS, ETCD_VERSION, requestTimeoutMs } from "./options.ts";
+import { CHECK_DEFAULTS, requestTimeoutMs } from "./options.ts";
 import type { EtcdServer } from "./server.ts";
 import { StorageVersion } from "./storage-version.ts";
 import { VersionMonitor } from "./version-monitor.ts";
@@ -47,7 +47,7 @@ export class Duties {
   readonly #corruptionMonitor: CorruptionMonitor;
 
   constructor(server: EtcdServer, state: DutiesState) {
-    const { options, cluster, store, lessor } = server;
+    const { options, cluster, store, lessor, serverVersion } = server;
     const { clock, logger, peerClient } = options;
     const checks = options.checks ?? CHECK_DEFAULTS;
     const timeoutMs = requestTimeoutMs(options);
@@ -64,12 +64,12 @@ export class Duties {
       term: () => server.appliedTerm,
       logVersion: () => this.logVersion.since(state.snapshotIndex()),
     });
-    if (state.restarted) this.storageVersion.check(ETCD_VERSION);
+    if (state.restarted) this.storageVersion.check(serverVersion);
     this.legacyRequests = new LegacyRequests({
       cluster,
       initialMembers: state.initialMembers,
       peerClient,
-      serverVersion: ETCD_VERSION,
+      serverVersion,
       clock,
       logger,
       request: propose,
@@ -82,7 +82,7 @@ export class Duties {
       cluster,
       peerClient,
       storageVersion: this.storageVersion,
-      serverVersion: ETCD_VERSION,
+      serverVersion,
       isLeader,
       propose,
       setClusterVersion: (request, payload) => this.legacyRequests.setClusterVersion(request, payload),

@@ -4,7 +4,7 @@ import { byId, ClusterConfigError, describeCluster, initialMembers, memberByName
 import { clusterId as clusterIdOf, formatId, type Member } from "../membership/member.ts";
 import { isCompatibleWithCluster } from "./compatibility.ts";
 import type { PeerClient, RemoteCluster } from "./network.ts";
-import type { BootstrapOptions } from "./options.ts";
+import { type BootstrapOptions, ETCD_VERSION } from "./options.ts";
 
 /** Source of the time limits: etcd `server/config/config.go` and `server/etcdserver/cluster_util.go`. */
 const ASK_BEFORE_FOUNDING_MS = 1000;
@@ -83,7 +83,9 @@ export async function joinCluster(options: BootstrapOptions, peerClient: PeerCli
   const local = memberByName(members, name);
   const { clock, electionTicks, tickMs } = options;
   const downgradeMs = 2 * electionTicks * tickMs;
-  if (!(await isCompatibleWithCluster({ members, localId: local.id, peerClient, clock, logger, downgradeMs }))) {
+  const { serverVersion = ETCD_VERSION } = options;
+  const joining = { members, localId: local.id, peerClient, clock, logger, downgradeMs, serverVersion };
+  if (!(await isCompatibleWithCluster(joining))) {
     throw new ClusterConfigError("incompatible with current running cluster");
   }
   checkLearnerCount(remote.members, options.maxLearners);

@@ -1,3 +1,4 @@
+import type { PasswordHasher } from "../auth/passwords.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
@@ -80,6 +81,8 @@ export interface ServerOptions {
   readonly logger: Logger;
   /** For what raft decides; `logger` when absent. */
   readonly raftLogger?: Logger;
+  /** The version of etcd that this server says it is; `ETCD_VERSION` when absent, as always in production. */
+  readonly serverVersion?: string;
   /** What a simulation replaces besides clock, randomness and disk; production leaves it out. */
   readonly seams?: StorageSeams;
   /** Called with what ended the member: a disk that failed, a broken invariant. The process must end. */
@@ -99,6 +102,8 @@ export interface StorageSeams {
   readonly openBackend: (options: LmdbBackendOptions) => Backend;
   /** The kernel's lock in production. */
   readonly lockDataDir: LockDataDir;
+  /** Bcrypt in production, and when absent. */
+  readonly passwords?: PasswordHasher;
 }
 
 export interface AuthOptions {
@@ -142,8 +147,6 @@ export type BootstrapOptions = Omit<ServerOptions, "network" | "peerClient">;
 
 /** Version of etcd that this server is: what it tells clients and peers. */
 export const ETCD_VERSION = "3.7.1";
-/** Version of the cluster that members of this version form. */
-export const CLUSTER_VERSION = "3.7.0";
 
 /** etcd's time limit of a request: five seconds for the disk and the network, and two elections. */
 export function requestTimeoutMs(options: Pick<ServerOptions, "electionTicks" | "tickMs">): number {

@@ -40,6 +40,8 @@ const REMOVED_DELAY_MS = 1000;
  */
 export class EtcdServer {
   readonly options: ServerOptions;
+  /** What it tells clients and peers. */
+  readonly serverVersion: string;
   readonly memberId: bigint;
   readonly cluster: Cluster;
   readonly store: MvccStore;
@@ -98,6 +100,7 @@ export class EtcdServer {
     const { node, memberId, backend, metrics } = parts;
     const timeoutMs = requestTimeoutMs(options);
     this.options = options;
+    this.serverVersion = options.serverVersion ?? ETCD_VERSION;
     this.lessor = lessor;
     this.store = store;
     this.memberId = memberId;
@@ -110,7 +113,7 @@ export class EtcdServer {
       localId: memberId,
       backend,
       logger,
-      serverVersion: ETCD_VERSION,
+      serverVersion: this.serverVersion,
     });
     this.watchHub = new WatchHub({ store, clock, logger });
     this.alarms = new AlarmStore(backend);

@@ -60,6 +60,7 @@ export class TestMember {
         store,
         lessor,
         storageVersion: undefined,
+        serverVersion: this.serverVersion,
         read: (read) => read.serve(null),
         duties: { whenApplied: (done) => done(null) },
         membership: { promote: () => Promise.resolve(errors.notLeader) },
