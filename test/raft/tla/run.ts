@@ -72,6 +72,18 @@ class DurableStorage extends MemoryStorage {
   override initialState(): { hardState: HardState | undefined; confState: ConfState } {
     return { ...super.initialState(), confState: this.confState };
   }
+
+  /** Made when it is asked for, of what is durably applied. */
+  override snapshot(): Snapshot {
+    if (this.applied > super.snapshot().metadata!.index) this.createSnapshot(this.applied, this.confState, EMPTY_BYTES);
+    return super.snapshot();
+  }
+
+  /** Drops most of what the snapshot covers. */
+  compactSome(): void {
+    const index = this.snapshot().metadata!.index - 2;
+    if (index >= this.firstIndex()) this.compact(index);
+  }
 }
 
 class Node {
@@ -148,13 +160,6 @@ class Node {
       if (change !== undefined) this.confState = this.raw.applyConfChange(asV2(change));
     }
   }
-
-  compact(): void {
-    const { storage, applied } = this;
-    if (applied <= storage.snapshot().metadata!.index || applied > storage.lastIndex()) return;
-    storage.createSnapshot(applied, this.confState, EMPTY_BYTES);
-    if (applied - 2 >= storage.firstIndex()) storage.compact(applied - 2);
-  }
 }
 
 class Run {
@@ -186,17 +191,17 @@ class Run {
     const node = this.#nodes[random.below(this.#nodes.length)]!;
     const dice = random.below(1000);
     if (dice < 350) for (let i = random.below(6); i >= 0; i--) this.#deliverAny();
-    else if (dice < 700) this.#work(node);
-    else if (dice < 890) node.raw.tick();
-    else if (dice < 930) node.raw.propose(Buffer.from(`value ${dice}`));
-    else if (dice < 942) this.#crash(node);
-    else if (dice < 955) this.#isolate();
-    else if (dice < 965) node.compact();
-    else if (dice < 980) this.#changeMembers(node);
-    else if (dice < 985) node.raw.transferLeader(this.#anyId());
-    else if (dice < 989) node.raw.reportUnreachable(this.#anyId());
-    else if (dice < 993) node.raw.reportSnapshot(this.#anyId(), random.oneIn(2));
-    else if (dice < 996) node.raw.forgetLeader();
+    else if (dice < 680) this.#work(node);
+    else if (dice < 840) node.raw.tick();
+    else if (dice < 890) node.raw.propose(Buffer.from(`value ${dice}`));
+    else if (dice < 902) this.#crash(node);
+    else if (dice < 917) this.#isolate();
+    else if (dice < 950) node.storage.compactSome();
+    else if (dice < 984) this.#changeMembers(node);
+    else if (dice < 988) node.raw.transferLeader(this.#anyId());
+    else if (dice < 991) node.raw.reportUnreachable(this.#anyId());
+    else if (dice < 994) node.raw.reportSnapshot(this.#anyId(), random.oneIn(2));
+    else if (dice < 997) node.raw.forgetLeader();
     else node.raw.campaign();
   }
 

@@ -99,7 +99,8 @@ function run(
 function verdictOf(output: string): Verdict {
   const clean = output.includes("Model checking completed. No error has been found.");
   const complete = output.includes('<<"Progress %:", 100>>');
-  const states = Number(/(\d+) states generated/.exec(output.slice(output.lastIndexOf("Progress(")))?.[1] ?? 0);
+  const generated = [...output.matchAll(/([\d,]+) states generated/g)].at(-1)?.[1] ?? "0";
+  const states = Number(generated.replaceAll(",", ""));
   const error = /^Error: .*$/m.exec(output)?.[0];
   const reason =
     clean && complete ? "accepted" : (error ?? (clean ? "the trace was not followed to its end" : output.slice(-500)));
