@@ -279,10 +279,21 @@ async function fillDisk(run: Run): Promise<void> {
     run.note(
       `the ${role} with the full disk ${member.running ? "went on" : "ended"}${line === undefined ? "" : `, saying: ${line.slice(0, 300)}`}`,
     );
-    if (!member.running) member.spawn();
     run.healed();
-    await member.healthy();
+    await backAgain(member);
     await run.recovered();
+  }
+}
+
+/** Starts a member that has ended, or that ends while it is looked at. */
+async function backAgain(member: Member): Promise<void> {
+  if (!member.running) member.spawn();
+  try {
+    await member.healthy();
+  } catch (error) {
+    if (member.running) throw error;
+    member.spawn();
+    await member.healthy();
   }
 }
 
