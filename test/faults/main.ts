@@ -78,8 +78,18 @@ function lineOf({ fault, settings, times, findings, acknowledged, operations, re
   const where = `${settings.members} ${settings.hosts ? "hosts" : "processes"}`;
   const verdict = findings.length === 0 ? "clean" : `${findings.length} FOUND`;
   const counts = `${acknowledged} of ${operations}, ${revisions}`;
-  const cells = [fault, where, times, verdict, counts, gapText(gaps.cluster), gapText(gaps.hit), gapText(gaps.others)];
-  return `| ${[...cells, `${gaps.recovery} ms`].join(" | ")} |`;
+  const recovery = gaps === undefined ? "" : `${gaps.recovery} ms`;
+  const cells = [
+    fault,
+    where,
+    times,
+    verdict,
+    counts,
+    gapText(gaps?.cluster),
+    gapText(gaps?.hit),
+    gapText(gaps?.others),
+  ];
+  return `| ${[...cells, recovery].join(" | ")} |`;
 }
 
 function gapText(gap: Gap | undefined): string {

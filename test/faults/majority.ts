@@ -38,6 +38,7 @@ export async function loseMajorityAndRestore(run: Run): Promise<void> {
     const members = [...cluster.all];
     run.hit(...members);
     await Promise.all(members.map((member) => member.kill("SIGKILL")));
+    const lostAt = run.load.recorder.now;
     for (const member of members) {
       rmSync(member.dataDir, { recursive: true, force: true });
       const initial = members.map(({ name, peerUrl }) => `${name}=${peerUrl}`).join(",");
@@ -49,6 +50,7 @@ export async function loseMajorityAndRestore(run: Run): Promise<void> {
     for (const member of members) member.spawn();
     await Promise.all(members.map((member) => member.healthy()));
     const { header } = await (await cluster.leader()).status();
+    run.note(`restored and serving ${Math.round(run.load.recorder.now - lostAt)} ms after the loss`);
     const restored = header!.revision;
     const last = run.load.recorder.known;
     const lost = writesAfter(before, restored).filter(({ returned }) => returned < begun);
@@ -77,9 +79,11 @@ export async function loseMajorityAndForce(run: Run): Promise<void> {
     cluster.all.splice(cluster.all.indexOf(member), 1);
     await member.close();
   }
+  const lostAt = run.load.recorder.now;
   const args = survivor!.clusterArgs;
   survivor!.clusterArgs = [...args, "--force-new-cluster"];
   await survivor!.start();
+  run.note(`serving alone ${Math.round(run.load.recorder.now - lostAt)} ms after the loss`);
   await survivor!.kill("SIGTERM");
   survivor!.clusterArgs = args;
   await survivor!.start();

@@ -51,7 +51,8 @@ export interface Report {
   readonly acknowledged: number;
   readonly revisions: number;
   readonly leaseEnds: number;
-  readonly gaps: Gaps;
+  /** Undefined where the load was stopped in between. */
+  readonly gaps: Gaps | undefined;
   /** What is wrong; none when everything held. */
   readonly findings: readonly string[];
   readonly notes: readonly string[];
@@ -63,6 +64,10 @@ export interface Report {
 const CALM_MS = 1_000;
 const REST_MS = 30_000;
 
+/** Few entries, so that a member that was away for some seconds gets a snapshot. */
+const SNAPSHOTS = ["--snapshot-count", "100"];
+const CATCH_UP = ["--snapshot-catchup-entries", "50"];
+
 export async function runFault(fault: Fault, settings: RunSettings): Promise<Report> {
   const count = settings.members;
   const hosts = settings.hosts ? await Hosts.create(count + (fault.spareHosts ?? 0)) : undefined;
@@ -72,10 +77,7 @@ export async function runFault(fault: Fault, settings: RunSettings): Promise<Rep
   try {
     site = fault.prepare?.();
     const specs = Array.from({ length: count }, (_, i) => specOf(settings.kind, hosts, i, site));
-    cluster = await startCluster({
-      members: specs,
-      args: ["--snapshot-count", "1000", "--snapshot-catchup-entries", "200"],
-    });
+    cluster = await startCluster({ members: specs, args: SNAPSHOTS, argsOf: { ours: CATCH_UP } });
     run = new Run(fault, settings, cluster, hosts, site);
     return await run.go();
   } catch (error) {
@@ -211,14 +213,17 @@ export class Run {
       acknowledged: complete.operations.filter(({ outcome }) => outcome.kind === "ok").length,
       revisions,
       leaseEnds,
-      gaps: gapsOf({
-        operations: complete.operations,
-        members: present,
-        hits: this.#hits,
-        from,
-        to,
-        healed: this.#healed,
-      }),
+      gaps:
+        this.#judged === undefined
+          ? gapsOf({
+              operations: complete.operations,
+              members: present,
+              hits: this.#hits,
+              from,
+              to,
+              healed: this.#healed,
+            })
+          : undefined,
       findings: [...this.#problems, ...findings.map(({ checker, message }) => `${checker}: ${message}`)],
       notes: this.#notes,
       errors: this.load.recorder.errors,
