@@ -1,6 +1,7 @@
 /** The troubles of a plan: how each begins, and how it ends. */
 
 import { ClusterConfigError } from "../../src/membership/initial.ts";
+import { ServerTooOldError } from "../../src/membership/version-rules.ts";
 import type { SimMachine } from "./machine.ts";
 import { FAIR, type SimNetwork, type Weather } from "./network.ts";
 import type { FaultStep, Target } from "./plan.ts";
@@ -16,9 +17,13 @@ export interface FaultWorld {
   machines(): readonly SimMachine[];
   machineAt(target: Target): SimMachine | undefined;
   readonly isReplacing: boolean;
+  /** Has the operator restart all members, or downgrade and upgrade them. */
+  maintain(step: MaintenanceStep): void;
   /** Has the operator put a new member in the place of this one. */
   replace(machine: SimMachine, asLearner: boolean): void;
 }
+
+export type MaintenanceStep = Extract<FaultStep, { kind: "rolling" | "downgrade" }>;
 
 const SYNC_MAX_MS = 2;
 
@@ -49,6 +54,11 @@ export class Faults {
     const text = describe(error);
     // Who joins asks the others who is in the cluster, and tries again when they cannot say or lag behind.
     if (!machine.newCluster && error instanceof ClusterConfigError) return true;
+    if (machine.version !== undefined && error instanceof ServerTooOldError) {
+      // It had not stored yet that the cluster goes down when its process ended: the operator takes this version back.
+      machine.version = undefined;
+      return true;
+    }
     // A member that was removed while it was down; the operator is about to bring another.
     if (text.includes("has been permanently removed from the cluster")) return true;
     const isDiskFault = this.#diskFaults.has(machine);
@@ -72,6 +82,12 @@ export class Faults {
     if (step.kind === "powerAll") {
       this.#note(step.kind, `all for ${step.downMs} ms`);
       for (const machine of world.machines()) this.#down(machine, step.downMs, () => machine.losePower());
+      return;
+    }
+    if (step.kind === "rolling" || step.kind === "downgrade") {
+      if (world.isReplacing) return;
+      this.#note(step.kind, JSON.stringify(step));
+      world.maintain(step);
       return;
     }
     if (step.kind === "weather") {

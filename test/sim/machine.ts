@@ -86,6 +86,8 @@ export class SimMachine {
   /** Members of the cluster that it starts or joins. */
   initialCluster: ReadonlyMap<string, readonly string[]> = new Map();
   newCluster = true;
+  /** The version of etcd that its member says it is; undefined for what it is. */
+  version: string | undefined;
   readonly #world: MachineWorld;
   readonly #random: SimRandom;
   #generation = 0;
@@ -269,6 +271,7 @@ export class SimMachine {
       unsafeNoFsync: false,
       walSegmentSizeBytes: 64 * 1024,
       ...world.options,
+      ...(this.version === undefined ? {} : { serverVersion: this.version }),
       clock: new SimClock(world.scheduler, process, this.wall),
       random: SimRandom.of(world.seed, `member ${this.name} ${this.starts}`),
       disk: this.disk,

@@ -1,5 +1,5 @@
 /**
- * Somebody who looks after the cluster: replaces lost members, one at a time, as etcd's guide to operations says: remove
+ * Somebody who looks after the cluster, doing one thing at a time: replaces lost members, as etcd's guide to operations says: remove
  * the old member, add a new one, start it with an empty disk, and promote it if it came as a learner.
  * Calls whose outcome is unknown are made again after a look at the list of members.
  */
@@ -12,7 +12,9 @@ import {
   MemberRemoveRequest,
 } from "../../src/proto/etcdserverpb.ts";
 import type { ClientSide, Method, Reply } from "./connection.ts";
+import type { MaintenanceStep } from "./faults.ts";
 import type { SimMachine } from "./machine.ts";
+import { Maintenance } from "./maintenance.ts";
 import type { SimRandom } from "./random.ts";
 
 export interface OperatorWorld {
@@ -31,11 +33,13 @@ export class Operator {
   /** Members that were replaced. */
   replaced = 0;
   readonly #world: OperatorWorld;
+  readonly maintenance: Maintenance;
   #work: Promise<void> = Promise.resolve();
   #pending = 0;
 
   constructor(world: OperatorWorld) {
     this.#world = world;
+    this.maintenance = new Maintenance(world);
   }
 
   get isBusy(): boolean {
@@ -44,9 +48,19 @@ export class Operator {
 
   /** Replaces the member on a machine that is beyond repair, or is said to be. */
   replace(machine: SimMachine, asLearner: boolean): void {
+    this.#do(() => this.#replace(machine, asLearner));
+  }
+
+  maintain(step: MaintenanceStep): void {
+    const { maintenance } = this;
+    this.#do(() =>
+      step.kind === "rolling" ? maintenance.rolling(step.downMs) : maintenance.downgrade(step.members, step.downMs),
+    );
+  }
+
+  #do(job: () => Promise<void>): void {
     this.#pending++;
-    this.#work = this.#work.then(async () => {
-      await this.#replace(machine, asLearner);
+    this.#work = this.#work.then(job).finally(() => {
       this.#pending--;
     });
   }
@@ -65,6 +79,7 @@ export class Operator {
     );
     machine.wipe();
     machine.renew();
+    machine.version = undefined;
     const { url } = machine;
     const members = await this.#untilListed(
       machine,

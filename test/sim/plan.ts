@@ -102,7 +102,11 @@ export type FaultStep =
       readonly how: "bit" | "byte" | "sector" | "zeros";
       /** The member starts again so much later. */
       readonly afterMs: number;
-    };
+    }
+  /** All members are restarted in order, one after the other. */
+  | { readonly kind: "rolling"; readonly downMs: number }
+  /** The cluster is downgraded by a version, so many members of it at least, and upgraded again. */
+  | { readonly kind: "downgrade"; readonly members: number; readonly downMs: number };
 
 export interface RangeShape {
   readonly key: string;
@@ -170,10 +174,12 @@ const FAULTS: ReadonlySet<string> = new Set<FaultStep["kind"]>([
   "replace",
   "weather",
   "rot",
+  "rolling",
+  "downgrade",
 ]);
 
 /** Kinds that a seed has or has not, apart from the others: their choices have a stream of their own. */
-const SPECIAL: ReadonlySet<string> = new Set<FaultStep["kind"]>(["rot"]);
+const SPECIAL: ReadonlySet<string> = new Set<FaultStep["kind"]>(["rot", "rolling", "downgrade"]);
 
 /** Clients begin when the cluster has had time to elect. */
 const CLIENTS_MS = 3000;
@@ -239,6 +245,12 @@ function specialSteps(random: SimRandom, members: number, durationMs: number, { 
         afterMs: random.pick([0, 10, 3000]),
       });
     }
+  }
+  const downMs = (): number => random.pick([1, 500, 3000]);
+  if (has("rolling", 0.15)) steps.push({ atMs: atMs(), kind: "rolling", downMs: downMs() });
+  if (has("downgrade", 0.15)) {
+    const downgraded = random.chance(0.6) ? members : random.below(members);
+    steps.push({ atMs: atMs(), kind: "downgrade", members: downgraded, downMs: downMs() });
   }
   return steps;
 }

@@ -12,7 +12,7 @@ import { checkSessions } from "./checkers/session.ts";
 import { checkWatches } from "./checkers/watch.ts";
 import { Clients, type ClientWorld } from "./clients.ts";
 import { ClientSide } from "./connection.ts";
-import { Faults } from "./faults.ts";
+import { Faults, type MaintenanceStep } from "./faults.ts";
 import { type MachineWorld, SimMachine } from "./machine.ts";
 import { FAIR, SimNetwork } from "./network.ts";
 import { Operator } from "./operator.ts";
@@ -23,6 +23,7 @@ import { isSession } from "./scenes.ts";
 import { Scheduler, type SimProcess } from "./scheduler.ts";
 import { Sessions } from "./sessions.ts";
 import { Trace } from "./trace.ts";
+import { Versions } from "./versions.ts";
 
 export interface Outcome {
   readonly plan: Plan;
@@ -61,6 +62,8 @@ const LOOK_MS = 250;
 /** How late a lease may end: an election, its extension, and the pace of revocations. */
 const LEASE_GRACE_MS = 15_000;
 const LONGEST_LEASE_MS = 14_000;
+/** How long the versions may take to follow: members look at them every four seconds. */
+const VERSIONS_MS = 20_000;
 /** A run that makes more events than this goes round in circles. */
 const EVENTS_MAX = 3_000_000;
 const FINDINGS_MAX = 5;
@@ -96,6 +99,7 @@ export class Simulation implements MachineWorld {
   readonly #side: ClientSide;
   readonly operator: Operator;
   readonly #faults: Faults;
+  readonly #versions = new Versions((message) => this.oracle.add("version", message));
   #machines: SimMachine[] = [];
   #healed = false;
   #restarts = 0;
@@ -166,6 +170,10 @@ export class Simulation implements MachineWorld {
     this.operator.replace(machine, asLearner);
   }
 
+  maintain(step: MaintenanceStep): void {
+    this.operator.maintain(step);
+  }
+
   starting(machine: SimMachine): void {
     this.#faults.starting(machine);
     this.onStarting?.(machine);
@@ -211,6 +219,7 @@ export class Simulation implements MachineWorld {
     try {
       await this.#until(() => this.#healed);
       await this.#comeToRest();
+      if (this.#goesOn) await this.#settleVersions();
       if (this.#goesOn) await this.#passOn();
       if (this.#goesOn) await this.#outliveLeases();
       if (this.#goesOn) await this.#compareMembers();
@@ -231,6 +240,7 @@ export class Simulation implements MachineWorld {
     await this.scheduler.run(() => {
       if (this.scheduler.moment > EVENTS_MAX) throw new Error(`no end after ${EVENTS_MAX} events`);
       this.oracle.step(this.#machines);
+      this.#versions.step(this.#machines);
       return isDone() || !this.#goesOn;
     });
   }
@@ -255,8 +265,10 @@ export class Simulation implements MachineWorld {
   /** Liveness: with all troubles gone, every member serves reads and writes, and all end in the same state. */
   async #comeToRest(): Promise<void> {
     const { scheduler, clients } = this;
-    const untilMs = scheduler.nowMs + REST_MS;
+    let untilMs = scheduler.nowMs + REST_MS;
     while (scheduler.nowMs < untilMs && this.#goesOn) {
+      // What the operator has begun goes on, and gives up by itself if it comes to nothing.
+      if (this.operator.isBusy) untilMs = scheduler.nowMs + REST_MS;
       const asked = this.#machines.length;
       let well = 0;
       let answers = 0;
@@ -311,6 +323,20 @@ export class Simulation implements MachineWorld {
       this.oracle.add("liveness", `${this.sessions.unfinished} sessions did not get what they asked for`);
     await this.#pass(LOOK_MS);
     this.sessions.settled();
+  }
+
+  /** All agree on the version that the oldest of them has, and have brought their state to it. */
+  async #settleVersions(): Promise<void> {
+    const untilMs = this.scheduler.nowMs + VERSIONS_MS;
+    for (;;) {
+      const wrong = this.#versions.unsettled(this.#machines);
+      if (wrong === undefined) return;
+      if (this.scheduler.nowMs > untilMs) {
+        this.oracle.add("version", `at rest ${wrong}`);
+        return;
+      }
+      await this.#pass(LOOK_MS);
+    }
   }
 
   /** Nobody renews any more, so all leases must end. */

@@ -1,0 +1,56 @@
+/**
+ * Watches the version that the members agree on, and the downgrade that goes on: both are the same at all members that have
+ * applied the same entries; the version goes back by a downgrade only, and is never above that of a member's server.
+ */
+import { compareVersions, minorVersion } from "../../src/base/semver.ts";
+import { mustParseVersion } from "../../src/membership/version-rules.ts";
+import type { Running, SimMachine } from "./machine.ts";
+
+export class Versions {
+  readonly #found: (message: string) => void;
+  /** By applied index, as the first member had it. */
+  readonly #known = new Map<number, string>();
+  readonly #seen = new WeakMap<Running, { readonly applied: number; readonly version: string | undefined }>();
+
+  constructor(found: (message: string) => void) {
+    this.#found = found;
+  }
+
+  step(machines: readonly SimMachine[]): void {
+    for (const { name, running } of machines) {
+      if (running === undefined) continue;
+      const { appliedIndex: applied, cluster, serverVersion } = running.server;
+      const before = this.#seen.get(running);
+      const { version, downgrade } = cluster;
+      if (before?.applied === applied && before.version === version) continue;
+      this.#seen.set(running, { applied, version });
+      const state = `version ${version ?? "unknown"}${downgrade.enabled ? `, going down to ${downgrade.targetVersion}` : ""}`;
+      const known = this.#known.get(applied);
+      if (known === undefined) this.#known.set(applied, state);
+      else if (known !== state) this.#found(`${name} has ${state} at index ${applied}, where another had ${known}`);
+      if (version === undefined) continue;
+      const now = mustParseVersion(version);
+      if (compareVersions(now, minorVersion(mustParseVersion(serverVersion))) > 0)
+        this.#found(`${name} runs ${serverVersion} in a cluster of version ${version}`);
+      const goesBack = before?.version !== undefined && compareVersions(now, mustParseVersion(before.version)) < 0;
+      if (goesBack && downgrade.targetVersion !== version)
+        this.#found(`${name} went from cluster version ${before.version} back to ${version} without a downgrade`);
+    }
+  }
+
+  /** What is wrong with the versions of a cluster at rest; undefined when all is well. */
+  unsettled(machines: readonly SimMachine[]): string | undefined {
+    for (const { name, running } of machines) {
+      if (running === undefined) return `${name} does not run`;
+      const { cluster, storageVersion } = running.server;
+      if (cluster.downgrade.enabled) return `${name} still goes down to ${cluster.downgrade.targetVersion}`;
+      const lowest = machines
+        .map((machine) => minorVersion(mustParseVersion(machine.running?.server.serverVersion ?? "0.0.0")))
+        .reduce((a, b) => (compareVersions(a, b) < 0 ? a : b));
+      const expected = `${lowest.major}.${lowest.minor}.0`;
+      if (cluster.version !== expected) return `${name} has cluster version ${cluster.version} instead of ${expected}`;
+      if (storageVersion !== expected) return `${name} has storage version ${storageVersion} instead of ${expected}`;
+    }
+    return undefined;
+  }
+}
