@@ -8,7 +8,7 @@
  * the trace if that is not the state which the specification has come to.
  *
  * Left out, or written otherwise:
- * - pre-votes; who asks for them is a follower;
+ * - pre-votes; who asks for them is a follower, also if it was a candidate before;
  * - vote requests ignored because of the leader's lease, or refused because the term's leader is known: the
  *   specification would answer, or vote;
  * - of a commit index, what goes beyond the entries sent with it;
@@ -151,7 +151,7 @@ class Watch {
         this.#watchTracker();
       }
     };
-    const { send, becomeFollower, becomeCandidate, becomeLeader } = raft;
+    const { send, becomeFollower, becomePreCandidate, becomeCandidate, becomeLeader } = raft;
     raft.send = (message) => {
       send.call(raft, message);
       this.#sends(message);
@@ -160,6 +160,11 @@ class Watch {
       const before = { role: roleOf(raft), term: raft.term };
       becomeFollower.call(raft, term, lead);
       this.#becameFollower(before.role, before.term);
+    };
+    raft.becomePreCandidate = () => {
+      const before = roleOf(raft);
+      becomePreCandidate.call(raft);
+      if (before === "StateCandidate") tracer.record("BecomeFollower", raft);
     };
     raft.becomeCandidate = () => {
       becomeCandidate.call(raft);
