@@ -3,6 +3,7 @@
  * running server and taken out again after the run; the server's own code knows nothing of it.
  */
 import { Lessor } from "../../src/lease/lessor.ts";
+import { ClusterVersion } from "../../src/membership/cluster-version.ts";
 import { type BackendSnapshot, metaKeys } from "../../src/mvcc/backend.ts";
 import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
 import { MvccStore } from "../../src/mvcc/store.ts";
@@ -10,6 +11,7 @@ import type { ChangeListener } from "../../src/mvcc/types.ts";
 import { WatchHub } from "../../src/mvcc/watch-hub.ts";
 import { RawNode } from "../../src/raft/rawnode.ts";
 import { EtcdServer } from "../../src/server/server.ts";
+import { StorageVersion } from "../../src/server/storage-version.ts";
 import { LogReader } from "../../src/wal/log-reader.ts";
 import { Wal } from "../../src/wal/wal.ts";
 import type { PlanSettings } from "./plan.ts";
@@ -320,6 +322,27 @@ export const BUGS: readonly Bug[] = [
             return original.call(this, "WAL_TORN_TAIL", what, cause);
           },
       ),
+  },
+  {
+    name: "downgrade-forgotten",
+    about: "a member that starts again does not know any more that the cluster is being downgraded",
+    settings: { only: ["downgrade", "kill"] },
+    plant: () =>
+      replace(
+        ClusterVersion.prototype,
+        "recover",
+        (original) =>
+          function (this: ClusterVersion, backend) {
+            original.call(this, backend);
+            if (this.downgrade.enabled) this.setDowngrade({ enabled: false, targetVersion: "" });
+          },
+      ),
+  },
+  {
+    name: "storage-version-stays",
+    about: "the version of the stored state does not follow the cluster's",
+    settings: { only: ["downgrade"] },
+    plant: () => replace(StorageVersion.prototype, "migrate", () => () => {}),
   },
   {
     name: "snapshot-torn",

@@ -34,6 +34,8 @@ export class Maintenance {
   /** Members that were restarted in order. */
   restarted = 0;
   downgrades = 0;
+  /** A request to enable a downgrade had an unknown outcome: it may take effect long after. */
+  isUnsure = false;
   readonly #world: MaintenanceWorld;
 
   constructor(world: MaintenanceWorld) {
@@ -61,7 +63,7 @@ export class Maintenance {
       if (members >= this.#world.machines().length) await this.#until(() => this.#isOver());
     }
     trace("operator: ends the downgrade and brings all members back");
-    await this.#cancel();
+    await this.cancel();
     for (const machine of this.#world.machines()) {
       if (machine.version !== undefined) await this.#restart(machine, undefined, downMs);
     }
@@ -72,6 +74,7 @@ export class Maintenance {
       for (let tries = 0; ; tries++) {
         const reply = await this.#ask(action);
         if (reply?.ok === true) break;
+        if (action === Action.ENABLE) this.isUnsure = true;
         if (reply !== undefined) this.#world.trace(`operator: downgrade: ${reply.message}`);
         // What timed out may have been done.
         if (action === Action.ENABLE && reply?.ok === false && reply.message.includes("in progress")) break;
@@ -82,11 +85,11 @@ export class Maintenance {
     return true;
   }
 
-  /** Until no member that serves says that a downgrade goes on. */
-  async #cancel(): Promise<void> {
+  /** Until no member says that a downgrade goes on: as in etcd the answer is the same when it could not be cancelled. */
+  async cancel(): Promise<void> {
     for (let tries = 0; tries < 60; tries++) {
       const reply = await this.#ask(Action.CANCEL);
-      if (reply?.ok === true) return;
+      if (reply?.ok === true && this.#isOver()) return;
       await this.#pass(1000);
     }
     throw new Error("the operator could not cancel the downgrade");
@@ -99,7 +102,9 @@ export class Maintenance {
   }
 
   #isOver(): boolean {
-    return this.#world.machines().every(({ service }) => service?.server.cluster.downgrade.enabled === false);
+    const serving = this.#world.machines().flatMap(({ service }) => service ?? []);
+    const isMajority = serving.length > this.#world.machines().length / 2;
+    return isMajority && serving.every(({ server }) => !server.cluster.downgrade.enabled);
   }
 
   async #restart(machine: SimMachine, version: string | undefined, downMs: number): Promise<void> {

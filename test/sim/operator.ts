@@ -58,6 +58,13 @@ export class Operator {
     );
   }
 
+  /** Cancels a downgrade that began although its request seemed to have failed. */
+  tidy(): void {
+    if (!this.maintenance.isUnsure) return;
+    this.maintenance.isUnsure = false;
+    this.#do(() => this.maintenance.cancel());
+  }
+
   #do(job: () => Promise<void>): void {
     this.#pending++;
     this.#work = this.#work.then(job).finally(() => {

@@ -331,6 +331,7 @@ export class Simulation implements MachineWorld {
     for (;;) {
       const wrong = this.#versions.unsettled(this.#machines);
       if (wrong === undefined) return;
+      this.operator.tidy();
       if (this.scheduler.nowMs > untilMs) {
         this.oracle.add("version", `at rest ${wrong}`);
         return;
