@@ -16,6 +16,7 @@ import { LmdbEnv } from "./lmdb-env.ts";
 import {
   acquireOwnership,
   checkFile,
+  checkLockFile,
   closedError,
   defragPathOf,
   markOwned,
@@ -101,6 +102,7 @@ export class LmdbBackend implements Backend {
     try {
       removeLeftovers(this.path);
       checkFile(this.path);
+      checkLockFile(this.path);
       this.#env = new LmdbEnv(this.path, this.#mapSizeBytes);
       this.#sizes = this.#env.sizes();
       markOwned(this.path);

@@ -130,6 +130,18 @@ export function checkFile(path: string): void {
   }
 }
 
+/**
+ * Opens LMDB's lock file for a moment, if there is one: when the library cannot, it ends the process instead of saying so.
+ * Only while this process does not have the database open, whose locks on that file would go. Throws what the system says.
+ */
+export function checkLockFile(path: string): void {
+  try {
+    fs.closeSync(fs.openSync(`${path}-lock`, "r+"));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
+
 interface Header {
   readonly pageSize: number;
   readonly lastPage: number;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, copyFile, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, test } from "node:test";
@@ -278,4 +278,14 @@ test("a file that may not be written is refused", { skip: isRoot && "root may wr
   await open(path).close();
   await chmod(path, 0o400);
   assert.throws(() => open(path), withCode("ERR_BACKEND_NOT_WRITABLE", path));
+});
+
+test("a lock file that cannot be opened is an error, and not the end of the process", async () => {
+  const path = join(await tempDir(), "db");
+  await open(path).close();
+  await rm(`${path}-lock`);
+  await mkdir(`${path}-lock`);
+  assert.throws(() => open(path), withCode("ERR_BACKEND_IO", `${path}-lock`));
+  await rm(`${path}-lock`, { recursive: true });
+  await open(path).close();
 });
