@@ -5,6 +5,7 @@ import { DOCTORS } from "./tla/doctor.ts";
 import { kindOf, type TraceEvent, toNdjson } from "./tla/event.ts";
 import { recordRun, runOptions } from "./tla/run.ts";
 import { scenarioTraces } from "./tla/scenarios.ts";
+import { recordServers } from "./tla/servers.ts";
 
 /** TLC and the specification are not needed here: `npm run tla` is for that. */
 const traces = Array.from({ length: 40 }, (_, i) => recordRun(runOptions(i + 1, 300)));
@@ -107,4 +108,13 @@ test("a trace ends where the specification cannot follow, and says why", () => {
 
 test("the same seed records the same trace", () => {
   assert.equal(toNdjson(recordRun(runOptions(5, 300)).events), toNdjson(recordRun(runOptions(5, 300)).events));
+});
+
+test("whole servers are recorded too, until one of them restarts", async () => {
+  const tracer = await recordServers(2, 300);
+  const names = new Set(tracer.finish().map(({ name }) => name));
+  assert.equal(tracer.events.length, 300);
+  for (const name of ["BecomeLeader", "Replicate", "Commit", "ReceiveAppendEntriesResponse"] as const) {
+    assert.ok(names.has(name), name);
+  }
 });

@@ -2,6 +2,7 @@
  * Validates runs of the raft core against etcd's TLA+ specification of raft.
  *
  *   npm run tla -- --jars DIR --spec DIR [--runs N] [--from S] [--events N]    random runs, N (20) from seed S (1) on
+ *   npm run tla -- --servers …                 whole servers in the simulator, by the seed too
  *   npm run tla -- --scenarios …               the scenarios of the tests that the specification can follow
  *   npm run tla -- --doctored …                lies in the runs' traces, all of which must be rejected
  *   npm run tla -- --write DIR                 only writes the traces; needs nothing
@@ -18,6 +19,7 @@ import { DOCTORS } from "./doctor.ts";
 import { type TraceEvent, toNdjson } from "./event.ts";
 import { recordRun, runOptions } from "./run.ts";
 import { scenarioTraces } from "./scenarios.ts";
+import { recordServers } from "./servers.ts";
 import { findJava, missing, type TlcPlaces, validate } from "./tlc.ts";
 
 interface Trace {
@@ -48,14 +50,14 @@ const places: TlcPlaces = {
 };
 const folder = text("write", "");
 const lack = missing(places);
-if (folder !== "") write(folder);
+if (folder !== "") await write(folder);
 else if (lack === undefined) await validateAll();
 else {
   console.log(`skipped: ${lack}; the head of test/raft/tla/main.ts says what is needed and from where`);
   if (process.env["KVORUM_REQUIRE_ALL"] === "1") process.exitCode = 1;
 }
 
-function* traces(): Iterable<Trace> {
+async function* traces(): AsyncIterable<Trace> {
   if (args.includes("--scenarios")) {
     for (const { name, tracer } of scenarioTraces()) {
       const events = tracer.finish();
@@ -65,7 +67,9 @@ function* traces(): Iterable<Trace> {
   }
   const from = number("from", 1);
   for (let seed = from; seed < from + number("runs", 20); seed++) {
-    const tracer = recordRun(runOptions(seed, number("events", 300)));
+    const eventsMax = number("events", 300);
+    const servers = args.includes("--servers");
+    const tracer = servers ? await recordServers(seed, eventsMax) : recordRun(runOptions(seed, eventsMax));
     const events = tracer.finish();
     if (!args.includes("--doctored")) yield { name: `run ${seed}`, events, endedBy: tracer.endedBy, isTrue: true };
     else {
@@ -78,10 +82,10 @@ function* traces(): Iterable<Trace> {
   }
 }
 
-function write(into: string): void {
+async function write(into: string): Promise<void> {
   mkdirSync(into, { recursive: true });
   let count = 0;
-  for (const { name, events } of traces()) {
+  for await (const { name, events } of traces()) {
     writeFileSync(join(into, `${name.replaceAll(/[^\w.]+/g, "-")}.ndjson`), toNdjson(events));
     count++;
   }
@@ -90,7 +94,7 @@ function write(into: string): void {
 
 async function validateAll(): Promise<void> {
   const total = { traces: 0, events: 0, states: 0, wrong: 0, ended: new Map<string, number>() };
-  const queue = traces()[Symbol.iterator]();
+  const queue = traces()[Symbol.asyncIterator]();
   await Promise.all(Array.from({ length: Math.max(1, number("jobs", 1)) }, worker));
   const { wrong, events, states } = total;
   const what = args.includes("--doctored") ? `not rejected: ${wrong}` : `rejected: ${wrong}`;
@@ -99,7 +103,7 @@ async function validateAll(): Promise<void> {
   process.exitCode = wrong > 0 ? 1 : 0;
 
   async function worker(): Promise<void> {
-    for (let next = queue.next(); !next.done; next = queue.next()) await check(next.value);
+    for (let next = await queue.next(); !next.done; next = await queue.next()) await check(next.value);
   }
 
   async function check({ name, events: trace, endedBy, isTrue }: Trace): Promise<void> {

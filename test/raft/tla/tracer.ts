@@ -53,12 +53,37 @@ export class Tracer {
   /** Why nothing more is recorded: what the specification does not know. */
   endedBy: string | undefined;
   readonly #sent = new WeakMap<Message, Sent>();
+  /** The same, by what they say: a network may carry them encoded. Equal ones are alike to the specification too. */
+  readonly #sentBySaying = new Map<string, Sent[]>();
   /** Answers to messages that the specification never received. */
   readonly #unsent = new WeakSet<Message>();
+  readonly #unsentSayings = new Set<string>();
   readonly #started = new Set<string>();
   readonly #removed = new Set<bigint>();
   /** Terms of committed entries, by index. A group begins with entries of term 1. */
   readonly #committedTerms: number[] = [0];
+
+  readonly #eventsMax: number;
+
+  /** Records no more than so many events. */
+  constructor(eventsMax = Number.MAX_SAFE_INTEGER) {
+    this.#eventsMax = eventsMax;
+  }
+
+  /**
+   * Watches a node that someone else drives, with asynchronous writes, and that loses at a restart what the specification
+   * lets nobody lose.
+   */
+  attachDriven(node: RawNode): void {
+    if (this.#started.has(String(node.id))) this.#end("a restart");
+    this.attach(node);
+    const { ready } = node;
+    node.ready = () => {
+      const work = ready.call(node);
+      this.persisted(node);
+      return work;
+    };
+  }
 
   /** Watches a node from its start on, or from its restart. */
   attach(node: RawNode): void {
@@ -102,7 +127,7 @@ export class Tracer {
     const event = { ...newEvent(name, raft), ...more };
     const terms = this.#committedTerms;
     for (let index = terms.length; index <= raft.log.committed; index++) terms.push(raft.log.term(index) ?? 1);
-    if (this.endedBy === undefined) this.events.push(event);
+    if (this.endedBy === undefined && this.events.length < this.#eventsMax) this.events.push(event);
     return event;
   }
 
@@ -110,14 +135,38 @@ export class Tracer {
     this.endedBy ??= reason;
   }
 
-  /** See Watch, whose part this is: what concerns more than one node. */
+  /** For Watch: what concerns more than one node. */
   readonly shared = {
     end: (reason: string): void => this.#end(reason),
-    sent: this.#sent,
-    unsent: this.#unsent,
     removed: this.#removed,
     committedTerms: this.#committedTerms,
+    /** What is known of a message that arrives; "unsent" if the specification never saw it go. */
+    sentOf: (message: Message): Sent | "unsent" | undefined => {
+      const sent = this.#sent.get(message);
+      if (sent !== undefined) return sent;
+      if (this.#unsent.has(message)) return "unsent";
+      const saying = sayingOf(message);
+      return this.#sentBySaying.get(saying)?.pop() ?? (this.#unsentSayings.has(saying) ? "unsent" : undefined);
+    },
+    sends: (message: Message, sent: Sent | "unsent"): void => {
+      if (this.endedBy !== undefined || this.events.length >= this.#eventsMax) return;
+      const saying = sayingOf(message);
+      if (sent === "unsent") {
+        this.#unsent.add(message);
+        this.#unsentSayings.add(saying);
+        return;
+      }
+      this.#sent.set(message, sent);
+      const others = this.#sentBySaying.get(saying);
+      if (others === undefined) this.#sentBySaying.set(saying, [sent]);
+      else others.push(sent);
+    },
   };
+}
+
+/** Equal for messages that are equal to the specification, or would be. */
+function sayingOf(message: Message): string {
+  return `${JSON.stringify(newTraceMessage(message))} ${message.context.length}`;
 }
 
 /** One node, from its start to its end. */
@@ -214,11 +263,11 @@ class Watch {
     // RawNode lets nobody answer who is not a member.
     if (isResponseMsg(message.type) && !isLocalMsgTarget(message.from) && raft.tracker.get(message.from) === undefined)
       return;
-    if (this.#isBeyondSpecification(message)) {
+    const sent = this.#tracer.shared.sentOf(message);
+    if (sent === "unsent" || this.#isBeyondSpecification(message)) {
       this.#ignoring = message;
       return;
     }
-    const sent = this.#tracer.shared.sent.get(message);
     if (sent === undefined) {
       this.#end(`a ${messageTypeName(message.type)} that no node sent`);
       return;
@@ -241,7 +290,6 @@ class Watch {
   #isBeyondSpecification(message: Message): boolean {
     const raft = this.#raft;
     const { type, term } = message;
-    if (this.#tracer.shared.unsent.has(message)) return true;
     if (type === MessageType.MsgVote) {
       const isLeaderKnown = raft.lead !== NONE;
       if (term === raft.term) return isLeaderKnown && raft.vote === NONE;
@@ -279,9 +327,9 @@ class Watch {
     const raft = this.#raft;
     const kind = kindOf(message.type);
     if (kind === undefined) return;
-    const { sent, unsent } = this.#tracer.shared;
+    const { sends } = this.#tracer.shared;
     if (this.#ignoring?.from === message.to && isResponseMsg(message.type)) {
-      unsent.add(message);
+      sends(message, "unsent");
       return;
     }
     const msg = newTraceMessage(message);
@@ -289,7 +337,7 @@ class Watch {
       msg.reject = true;
     }
     const event = this.#tracer.record(`Send${kind}`, raft, { msg });
-    sent.set(message, { event, match: raft.tracker.get(message.to)?.match ?? 0, received: false });
+    sends(message, { event, match: raft.tracker.get(message.to)?.match ?? 0, received: false });
   }
 
   #becameFollower(roleBefore: TraceEvent["role"], termBefore: number): void {
