@@ -191,6 +191,8 @@ export class Replication {
     network.start(this.#receiver, { id: memberId, clusterId, urls: local?.peerUrls ?? [] });
     for (const { id, peerUrls } of remotes) if (id !== memberId) network.addRemote({ id, urls: peerUrls });
     for (const { id, peerUrls } of members) if (id !== memberId) network.addPeer({ id, urls: peerUrls });
+    // A member that is started again and again would never get to its first interval.
+    this.#snapshots.purge();
     this.#timers.push(
       clock.every(SWEEP_MS, () => this.#sweep()),
       clock.every(electionTicks * tickMs, () => this.#lookForLeader()),

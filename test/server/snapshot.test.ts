@@ -66,6 +66,24 @@ test("snapshots let go of old segments, which are purged, and nothing is lost ov
   dir.remove();
 });
 
+test("a member that never runs for long keeps no more snapshots than it may", async () => {
+  const dir = tempDir();
+  const dataDir = join(dir.path, "data");
+  const snapshots = (): number =>
+    fs.readdirSync(join(dataDir, "member", "snap")).filter((name) => name.endsWith(".snap")).length;
+  const server = { snapshotCount: 10, maxSnapFiles: 2 };
+  const member = await startInProcess({ dataDir, server });
+  for (let i = 0; snapshots() < 4; i++) {
+    assert.ok(i < 1000, "snapshots are made");
+    await member.client.unary(KVService.Put, { key: bytes(`k${i}`) });
+  }
+  await member.close();
+  const again = await startInProcess({ dataDir, server });
+  assert.equal(snapshots(), 2);
+  await again.close();
+  dir.remove();
+});
+
 test("a member that dies right after a snapshot comes back with all of it", async () => {
   const dir = tempDir();
   const dataDir = join(dir.path, "data");
