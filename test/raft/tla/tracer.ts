@@ -132,7 +132,7 @@ export class Tracer {
   }
 
   #end(reason: string): void {
-    this.endedBy ??= reason;
+    if (this.events.length < this.#eventsMax) this.endedBy ??= reason;
   }
 
   /** For Watch: what concerns more than one node. */
