@@ -36,8 +36,8 @@ if (members !== 3 && members !== 5) stop("--members is 3 or 5");
 const ours = given.get("--ours");
 if (ours !== undefined) process.env["KVORUM_SERVER"] = ours;
 
-const HEADER = `| fault | members | times | verdict | acknowledged of requests, revisions | gap of the cluster | of the member hit | of the worst other | recovery |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |`;
+const HEADER = `| fault | members | times | verdict | acknowledged of requests | elections, snapshots | gap of the cluster | of the member hit | of the worst other | recovery |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |`;
 
 if (given.has("--list")) for (const { name, what } of FAULTS) console.log(`${name.padEnd(20)} ${what}`);
 else await runAll();
@@ -74,17 +74,18 @@ async function runOne(fault: Fault, hosts: boolean): Promise<void> {
   }
 }
 
-function lineOf({ fault, settings, times, findings, acknowledged, operations, revisions, gaps }: Report): string {
+function lineOf(report: Report): string {
+  const { fault, settings, times, findings, acknowledged, operations, elections, snapshots, gaps } = report;
   const where = `${settings.members} ${settings.hosts ? "hosts" : "processes"}`;
   const verdict = findings.length === 0 ? "clean" : `${findings.length} FOUND`;
-  const counts = `${acknowledged} of ${operations}, ${revisions}`;
+  const counts = [`${acknowledged} of ${operations}`, `${elections}, ${snapshots}`];
   const recovery = gaps === undefined ? "" : `${gaps.recovery} ms`;
   const cells = [
     fault,
     where,
     times,
     verdict,
-    counts,
+    ...counts,
     gapText(gaps?.cluster),
     gapText(gaps?.hit),
     gapText(gaps?.others),

@@ -51,6 +51,9 @@ export interface Report {
   readonly acknowledged: number;
   readonly revisions: number;
   readonly leaseEnds: number;
+  /** Leaders that members became, and snapshots that they got of others, by their logs. */
+  readonly elections: number;
+  readonly snapshots: number;
   /** Undefined where the load was stopped in between. */
   readonly gaps: Gaps | undefined;
   /** What is wrong; none when everything held. */
@@ -213,6 +216,8 @@ export class Run {
       acknowledged: complete.operations.filter(({ outcome }) => outcome.kind === "ok").length,
       revisions,
       leaseEnds,
+      elections: this.#logged(/became leader at term/g),
+      snapshots: this.#logged(/"msg":"applied snapshot"/g),
       gaps:
         this.#judged === undefined
           ? gapsOf({
@@ -229,6 +234,10 @@ export class Run {
       errors: this.load.recorder.errors,
       history: complete,
     };
+  }
+
+  #logged(pattern: RegExp): number {
+    return this.cluster.all.reduce((count, member) => count + (member.log().match(pattern)?.length ?? 0), 0);
   }
 
   async close(): Promise<void> {
