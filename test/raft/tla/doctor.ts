@@ -22,12 +22,17 @@ export const DOCTORS: readonly Doctor[] = [
   },
   {
     name: "an acknowledgement of more than there is",
-    apply: (events) =>
-      change(
+    apply: (events) => {
+      const at = events.findLastIndex(({ name, msg }) => {
+        // The index of a rejection says nothing.
+        return name === "ReceiveAppendEntriesResponse" && msg!.type === "MsgAppResp" && !msg!.reject;
+      });
+      return change(
         events,
-        isLast(events, "ReceiveAppendEntriesResponse", "MsgAppResp"),
+        (_, i) => i === at,
         (event) => (event.msg!.index += 100),
-      ),
+      );
+    },
   },
   {
     name: "an entry less sent",
@@ -69,8 +74,8 @@ export const DOCTORS: readonly Doctor[] = [
   },
 ];
 
-function isLast(events: readonly TraceEvent[], name: TraceEvent["name"], type?: string) {
-  const at = events.findLastIndex((event) => event.name === name && (type === undefined || event.msg?.type === type));
+function isLast(events: readonly TraceEvent[], name: TraceEvent["name"]) {
+  const at = events.findLastIndex((event) => event.name === name);
   return (_: TraceEvent, i: number): boolean => i === at;
 }
 
