@@ -108,7 +108,10 @@ export class Maintenance {
   }
 
   async #restart(machine: SimMachine, version: string | undefined, downMs: number): Promise<void> {
-    await machine.stop();
+    const { process } = machine;
+    // It may be killed while it stops, or not come to an end.
+    void machine.stop();
+    if (!(await this.#until(() => process?.alive !== true))) machine.kill();
     machine.version = version;
     await this.#pass(downMs);
     machine.start();
