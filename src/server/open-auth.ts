@@ -12,6 +12,6 @@ export function openAuth(options: ServerOptions, backend: Backend): AuthStore {
     backend,
     logger,
     tokens: createTokenProvider({ spec: token, simpleTtlMs: tokenTtlMs, clock, random, disk, logger }),
-    passwords: new BcryptHasher(bcryptCost, random),
+    passwords: options.seams?.passwords ?? new BcryptHasher(bcryptCost, random),
   });
 }

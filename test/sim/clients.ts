@@ -35,14 +35,19 @@ import type { ClientSide, ClientStream, Method, Reply } from "./connection.ts";
 import type { SimMachine } from "./machine.ts";
 import type { ClientStep, CompareShape, OpShape, RangeShape, Target } from "./plan.ts";
 import type { SimRandom } from "./random.ts";
+import type { Users } from "./users.ts";
 
 /** How long a client waits for an answer: longer than a member takes to give up. */
 const TIMEOUT_MS = 12_000;
 const FIRST_LEASE = 1000n;
+/** What somebody sends who has no token, so that nobody else's is taken. */
+const NO_TOKEN = "";
 
 export interface ClientWorld {
   readonly side: ClientSide;
   readonly random: SimRandom;
+  /** Undefined where everybody may do everything. */
+  users: Users | undefined;
   machineAt(target: Target): SimMachine | undefined;
   machines(): readonly SimMachine[];
   trace(line: string): void;
@@ -219,10 +224,12 @@ export class Clients {
     this.#kv(machine, { kind: "range", request }, KVService.Range, request, rangeAnswer, done);
   }
 
-  put(machine: SimMachine, key: string, done: (ok: boolean) => void): void {
-    const request = PutRequest.create({ key: bytes(key), value: bytes(this.#value()) });
+  /** A put by whoever may do everything. */
+  put(machine: SimMachine, key: string, done: (ok: boolean) => void, size = 0): void {
+    const request = PutRequest.create({ key: bytes(key), value: bytes(this.#value().padEnd(size, "-")) });
     const answer = (): Answer => ({ kind: "put", prev: undefined });
-    this.#kv(machine, { kind: "put", request }, KVService.Put, request, answer, done);
+    const root = this.#world.users?.root;
+    this.#kv(machine, { kind: "put", request }, KVService.Put, request, answer, done, root);
   }
 
   hash(machine: SimMachine, revision: number): void {
@@ -368,8 +375,9 @@ export class Clients {
     request: Q,
     answer: (response: R) => Answer,
     done: (ok: boolean) => void = () => {},
+    credential = this.#world.users?.pick(),
   ): void {
-    this.#record(machine, action, method, request, answer, done);
+    this.#record(machine, action, method, request, answer, done, () => {}, credential);
   }
 
   #other<Q, R extends { header: ResponseHeader | undefined }>(
@@ -407,11 +415,17 @@ export class Clients {
     answer: (response: R) => unknown,
     done: (ok: boolean) => void = () => {},
     refused: (message: string) => void = () => {},
+    credential = this.#world.users?.root,
   ): void {
     const operation = this.note(machine, action);
+    if (credential !== undefined) this.#world.users?.used.push({ operation, credential });
     const name = action.kind === "other" ? action.name : action.kind;
-    this.#world.trace(`operation ${operation.id}: ${name} at ${machine.name} ${describe(request)}`);
-    this.#world.side.call(machine.service, method, request, TIMEOUT_MS, (reply: Reply<R>) => {
+    const by =
+      credential === undefined
+        ? ""
+        : ` by ${credential.user} with${credential.token === undefined ? "out" : ""} a token`;
+    this.#world.trace(`operation ${operation.id}: ${name} at ${machine.name}${by} ${describe(request)}`);
+    const heard = (reply: Reply<R>): void => {
       operation.returned = this.#moment;
       if (reply.ok) {
         const revision = reply.response.header?.revision ?? 0;
@@ -425,7 +439,15 @@ export class Clients {
         refused(error);
       }
       done(reply.ok);
-    });
+    };
+    this.#world.side.call(
+      machine.service,
+      method,
+      request,
+      TIMEOUT_MS,
+      heard,
+      credential && (credential.token ?? NO_TOKEN),
+    );
   }
 
   #backup(machine: SimMachine): void {
@@ -460,6 +482,10 @@ const NO_EFFECT = [
   "is a future revision",
   "request is too large",
   "too many requests",
+  "permission denied",
+  "user name is empty",
+  "invalid auth token",
+  "revision of auth store is old",
 ];
 
 const hadNoEffect = (error: string): boolean => NO_EFFECT.some((text) => error.includes(text));
@@ -592,6 +618,16 @@ export class LiveWatch {
     const moment = this.#moment;
     const { steps } = this.log;
     const revision = response.header?.revision ?? 0;
+    const { users } = this.#world;
+    if (users !== undefined && response.canceled && response.compactRevision === 0) {
+      this.#world.trace(`watch ${this.log.id}: is refused: ${response.cancelReason}`);
+      users.refused(users.token(), response.cancelReason);
+      this.#streams++;
+      this.#stream?.cancel();
+      this.#stream = undefined;
+      this.#retry();
+      return;
+    }
     if (response.created) {
       steps.push({ kind: "created", startRevision, revision, moment });
       if (this.#next === 0) this.#next = revision + 1;

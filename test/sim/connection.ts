@@ -25,6 +25,12 @@ export type Reply<R> =
 
 export const BROKEN = -1;
 
+/** In whose name calls are made that do not say so themselves, and who hears when they are refused. */
+export interface Credentials {
+  token(): string | undefined;
+  refused(token: string | undefined, message: string): void;
+}
+
 /** Bytes that may be under way to a client that reads at once. */
 const STREAM_WINDOW_BYTES = 2048;
 
@@ -33,6 +39,8 @@ const NO_SOCKET = undefined as unknown as RpcSocket;
 export class ClientSide {
   readonly scheduler: Scheduler;
   readonly delayMs: () => number;
+  /** Undefined where there are no users. */
+  credentials: Credentials | undefined;
 
   constructor(scheduler: Scheduler, delayMs: () => number) {
     this.scheduler = scheduler;
@@ -46,6 +54,7 @@ export class ClientSide {
     request: Q,
     timeoutMs: number,
     done: (reply: Reply<R>) => void,
+    token = this.credentials?.token(),
   ): void {
     const { scheduler } = this;
     let answered = false;
@@ -53,6 +62,7 @@ export class ClientSide {
       if (answered) return;
       answered = true;
       timer.cancel();
+      if (!reply.ok) this.credentials?.refused(token, reply.message);
       done(reply);
     };
     const timer = scheduler.after(timeoutMs, () => {
@@ -61,7 +71,7 @@ export class ClientSide {
       finish({ ok: false, code: BROKEN, message: "the client gave up" });
     });
     const answer = (act: () => void): void => void scheduler.after(this.delayMs(), act);
-    const call = new LocalCall(method.path, method.request.encode(request), (bytes, code, message) => {
+    const call = new LocalCall(method.path, token, method.request.encode(request), (bytes, code, message) => {
       answer(() => {
         if (bytes === undefined) finish({ ok: false, code, message });
         else finish({ ok: true, response: method.response.decode(bytes) });
@@ -133,13 +143,16 @@ class LocalInfo implements CallInfo {
   readonly deadlineMs = Number.POSITIVE_INFINITY;
   cancelled = false;
   onCancel: (() => void) | null = null;
+  readonly #token: string | undefined;
 
-  constructor(path: string) {
+  constructor(path: string, token: string | undefined) {
     this.path = path;
+    // An empty one is as good as none.
+    this.#token = token || undefined;
   }
 
-  header(): string | undefined {
-    return undefined;
+  header(name: string): string | undefined {
+    return name === "token" ? this.#token : undefined;
   }
 }
 
@@ -150,10 +163,11 @@ class LocalCall extends LocalInfo implements UnaryCall {
 
   constructor(
     path: string,
+    token: string | undefined,
     message: Uint8Array,
     done: (bytes: Uint8Array | undefined, code: number, message: string) => void,
   ) {
-    super(path);
+    super(path, token);
     this.message = message;
     this.#done = done;
   }
@@ -208,10 +222,12 @@ export class ClientStream<Q> {
     const end = (code: number, message: string): void => {
       if (over) return;
       over = true;
+      if (code !== 0) side.credentials?.refused(token, message);
       handlers.end(code, message);
     };
     const { process } = service;
-    const call = new LocalStream(method.path, {
+    const token = side.credentials?.token();
+    const call = new LocalStream(method.path, token, {
       send: (bytes) => {
         const copy = Buffer.from(bytes);
         bufferedBytes += copy.length;
@@ -310,8 +326,8 @@ class LocalStream extends LocalInfo implements StreamCall {
   ended = false;
   readonly #wire: StreamWire;
 
-  constructor(path: string, wire: StreamWire) {
-    super(path);
+  constructor(path: string, token: string | undefined, wire: StreamWire) {
+    super(path, token);
     this.#wire = wire;
   }
 

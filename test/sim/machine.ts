@@ -3,6 +3,7 @@
  * backend and network. It starts, crashes, loses power, stands still and comes back.
  */
 import { Access } from "../../src/api/access.ts";
+import { AuthApi } from "../../src/api/auth.ts";
 import { ClusterApi } from "../../src/api/cluster.ts";
 import { ElectionApi } from "../../src/api/election.ts";
 import { HeaderWriter } from "../../src/api/header.ts";
@@ -27,6 +28,7 @@ import type { SimNetwork } from "./network.ts";
 import { peerClientOf } from "./peer-client.ts";
 import { SimRandom } from "./random.ts";
 import { type Scheduler, SimClock, SimProcess } from "./scheduler.ts";
+import { SimHasher } from "./users.ts";
 
 export type MachineState = "off" | "starting" | "serving" | "failed";
 
@@ -65,6 +67,8 @@ export interface Running extends Service {
 }
 
 const DATA_DIR = "/data";
+/** The key of signed tokens, for seeds that have them. */
+export const TOKEN_KEY_FILE = "/token.key";
 
 export class SimMachine {
   readonly name: string;
@@ -124,6 +128,7 @@ export class SimMachine {
     this.#attachDisk(process);
     world.trace(`${this.name}: starts`);
     world.starting(this);
+    this.#writeTokenKey();
     const options = this.#options(process);
     const peerClient = peerClientOf(world, { machine: this.name, process, logger: options.logger });
     void (async () => {
@@ -142,6 +147,15 @@ export class SimMachine {
       this.state = "serving";
       this.service = running;
     })().catch((error: unknown) => this.#fail(process, error));
+  }
+
+  /** The administrator has put it there, whatever the disk is like. */
+  #writeTokenKey(): void {
+    const { disk } = this;
+    const { capacityBytes, fault } = disk;
+    Object.assign(disk, { capacityBytes: Number.POSITIVE_INFINITY, fault: undefined });
+    disk.replace(TOKEN_KEY_FILE, Buffer.from("the key that signs tokens in the simulation"));
+    Object.assign(disk, { capacityBytes, fault });
   }
 
   /** The process is killed: what the kernel has is kept. */
@@ -262,6 +276,8 @@ export class SimMachine {
 
   #options(process: SimProcess): Omit<ServerOptions, "network" | "peerClient"> {
     const world = this.#world;
+    const clock = new SimClock(world.scheduler, process, this.wall);
+    const random = SimRandom.of(world.seed, `member ${this.name} ${this.starts}`);
     return serverOptions(DATA_DIR, {
       name: this.name,
       initialCluster: this.initialCluster,
@@ -272,13 +288,14 @@ export class SimMachine {
       walSegmentSizeBytes: 64 * 1024,
       ...world.options,
       ...(this.version === undefined ? {} : { serverVersion: this.version }),
-      clock: new SimClock(world.scheduler, process, this.wall),
-      random: SimRandom.of(world.seed, `member ${this.name} ${this.starts}`),
+      clock,
+      random,
       disk: this.disk,
       logger: new TraceLogger((line) => world.trace(`${this.name}: ${line}`)),
       seams: {
         openBackend: (options) => this.#openBackend(process, options),
         lockDataDir: () => Promise.resolve(() => {}),
+        passwords: new SimHasher(clock, random),
       },
       onFailure: (error) => this.#fail(process, error),
       onRemoved: () => {
@@ -297,6 +314,7 @@ export class SimMachine {
     new ClusterApi(server, header, access).register(rpc);
     new MaintenanceApi(server, header, access).register(rpc);
     new LockApi(server, header, access).register(rpc);
+    new AuthApi(server, header, access).register(rpc);
     new ElectionApi(server, header, access).register(rpc);
     return rpc;
   }

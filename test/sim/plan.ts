@@ -5,9 +5,9 @@
  */
 import { FAIR, type Weather } from "./network.ts";
 import { SimRandom } from "./random.ts";
-import { type Scene, type SceneStep, sceneOf, sceneSteps } from "./scenes.ts";
+import { type Scene, type SceneSettings, type SceneStep, sceneOf, sceneSettings, sceneSteps } from "./scenes.ts";
 
-export interface Plan {
+export interface Plan extends SceneSettings {
   readonly seed: number;
   readonly members: number;
   readonly snapshotCount: number;
@@ -211,7 +211,8 @@ export function planOf(seed: number, settings: PlanSettings = {}): Plan {
     }
     if (members > 1) steps.push(...specialSteps(SimRandom.of(seed, "special troubles"), members, durationMs, settings));
   }
-  steps.push(...sceneSteps(seed, settings.scene ?? sceneOf(seed), members, CLIENTS_MS, healMs));
+  const scene = settings.scene ?? sceneOf(seed);
+  steps.push(...sceneSteps(seed, scene, members, CLIENTS_MS, healMs));
   steps.sort((a, b) => a.atMs - b.atMs);
   return {
     seed,
@@ -221,6 +222,7 @@ export function planOf(seed: number, settings: PlanSettings = {}): Plan {
     compactionBatchLimit: random.pick([2, 10, 1000]),
     weather: settings.weather ?? (settings.faults === false ? FAIR : weatherOf(random)),
     healMs,
+    ...sceneSettings(seed, scene),
     steps,
   };
 }

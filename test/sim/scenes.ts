@@ -5,10 +5,38 @@
 import type { Target } from "./plan.ts";
 import { SimRandom } from "./random.ts";
 
-export const SCENES = ["plain", "sessions"] as const;
+export const SCENES = ["plain", "sessions", "users"] as const;
 export type Scene = (typeof SCENES)[number];
 
-export type SceneStep = SessionStep;
+/** What a scene changes in the servers. */
+export interface SceneSettings {
+  /** There are users, with tokens of this kind. */
+  readonly tokens?: "simple" | "jwt";
+}
+
+export type SceneStep = SessionStep | UserStep;
+
+/** Changes of users and of what they may do. `enableAuth` makes sure of its user root first. */
+export type UserStep =
+  | { readonly kind: "enableAuth" | "disableAuth" | "authStatus"; readonly target: Target }
+  | { readonly kind: "login"; readonly target: Target; readonly user: string }
+  | {
+      readonly kind: "user";
+      readonly target: Target;
+      readonly change: "add" | "delete" | "password" | "grant" | "revoke";
+      readonly user: string;
+      readonly role: string;
+      readonly password: string;
+    }
+  | {
+      readonly kind: "role";
+      readonly target: Target;
+      readonly change: "add" | "delete" | "grant" | "revoke";
+      readonly role: string;
+      readonly type: 0 | 1 | 2;
+      readonly key: string;
+      readonly end: string;
+    };
 
 /** Somebody with a lease who wants a lock, or to be elected, or to know who is. */
 export type SessionStep =
@@ -38,9 +66,25 @@ export const isSession = (step: { readonly kind: string }): step is SessionStep 
 
 const SESSIONS: ReadonlySet<string> = new Set<SessionStep["kind"]>(["lock", "campaign", "observe", "leaderOf"]);
 
+export const isUser = (step: { readonly kind: string }): step is UserStep => USERS.has(step.kind);
+
+const USERS: ReadonlySet<string> = new Set<UserStep["kind"]>([
+  "enableAuth",
+  "disableAuth",
+  "authStatus",
+  "login",
+  "user",
+  "role",
+]);
+
+export function sceneSettings(seed: number, scene: Scene): SceneSettings {
+  const random = SimRandom.of(seed, "scene settings");
+  return scene === "users" ? { tokens: random.pick(["simple", "jwt"] as const) } : {};
+}
+
 /** The scene that a seed has of itself. */
 export function sceneOf(seed: number): Scene {
-  return SimRandom.of(seed, "which scene").pick<Scene>(["plain", "plain", "sessions"]);
+  return SimRandom.of(seed, "which scene").pick<Scene>(["plain", "plain", "sessions", "users"]);
 }
 
 /** Steps of a scene, between `fromMs` and `toMs`. */
@@ -53,10 +97,60 @@ export function sceneSteps(
 ): ({ readonly atMs: number } & SceneStep)[] {
   const random = SimRandom.of(seed, "scene");
   if (scene === "plain") return [];
+  if (scene === "users") return userSteps(random, members, fromMs, toMs);
   return Array.from({ length: random.between(10, 40) }, () => ({
     atMs: random.between(fromMs, toMs),
     ...sessionStep(random, members),
   }));
+}
+
+function userSteps(
+  random: SimRandom,
+  members: number,
+  fromMs: number,
+  toMs: number,
+): ({ readonly atMs: number } & UserStep)[] {
+  const target = (): number => random.below(members);
+  const step = { password: "p", key: "a", end: "b", type: 2 as const };
+  // At first everybody has something that he may do.
+  const first: UserStep[] = [0, 1, 2].flatMap((i) => [
+    { kind: "role", target: target(), change: "add", ...step, role: `r${i}` },
+    { kind: "role", target: target(), change: "grant", ...step, role: `r${i}`, ...random.pick(SPANS) },
+    { kind: "user", target: target(), change: "add", ...step, user: `u${i}`, role: `r${i}` },
+    { kind: "user", target: target(), change: "grant", ...step, user: `u${i}`, role: `r${i}` },
+  ]);
+  const steps = first.map((each, i) => ({ atMs: fromMs + 50 * i, ...each }));
+  steps.push({ atMs: fromMs + 50 * first.length + random.below(3000), kind: "enableAuth", target: target() });
+  for (let i = random.between(20, 80); i > 0; i--) {
+    steps.push({ atMs: random.between(fromMs + 1000, toMs), ...userStep(random, target()) });
+  }
+  return steps;
+}
+
+const SPANS = [
+  { key: "a", end: "b" },
+  { key: "b", end: "c" },
+  { key: "a", end: "" },
+  { key: "a/1", end: "b/1" },
+  { key: "\0", end: "\0" },
+  { key: "b/2", end: "" },
+  { key: "c", end: "\0" },
+] as const;
+
+function userStep(random: SimRandom, target: number): UserStep {
+  const dice = random.below(100);
+  if (dice < 8) return { kind: "enableAuth", target };
+  if (dice < 11) return { kind: "disableAuth", target };
+  if (dice < 20) return { kind: "authStatus", target };
+  const role = random.pick(["r0", "r1", "r2"]);
+  const user = random.pick(["u0", "u1", "u2"]);
+  if (dice < 30) return { kind: "login", target, user };
+  if (dice < 65) {
+    const change = random.pick(["add", "grant", "grant", "grant", "revoke", "revoke", "delete"] as const);
+    return { kind: "role", target, change, role, type: random.pick([0, 1, 2, 2]), ...random.pick(SPANS) };
+  }
+  const change = random.pick(["add", "add", "grant", "grant", "grant", "revoke", "password", "delete"] as const);
+  return { kind: "user", target, change, user, role, password: random.pick(["p", "q"]) };
 }
 
 function sessionStep(random: SimRandom, members: number): SessionStep {

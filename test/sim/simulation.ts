@@ -3,9 +3,10 @@
  * every checker. The same plan gives the same trace, to the byte.
  */
 import { isDeepStrictEqual } from "node:util";
-import type { ServerOptions } from "../../src/server/options.ts";
+import { AUTH_DEFAULTS, type ServerOptions } from "../../src/server/options.ts";
 import type { Bug } from "./bugs.ts";
-import type { Finding } from "./checkers/history.ts";
+import { checkAuth } from "./checkers/auth.ts";
+import type { Finding, Operation } from "./checkers/history.ts";
 import { checkLeases } from "./checkers/lease.ts";
 import { checkLinearizability } from "./checkers/linearizability.ts";
 import { checkSessions } from "./checkers/session.ts";
@@ -13,16 +14,18 @@ import { checkWatches } from "./checkers/watch.ts";
 import { Clients, type ClientWorld } from "./clients.ts";
 import { ClientSide } from "./connection.ts";
 import { Faults, type MaintenanceStep } from "./faults.ts";
-import { type MachineWorld, SimMachine } from "./machine.ts";
+import { type MachineWorld, SimMachine, TOKEN_KEY_FILE } from "./machine.ts";
 import { FAIR, SimNetwork } from "./network.ts";
 import { Operator } from "./operator.ts";
 import { Oracle } from "./oracle.ts";
 import { type ClientStep, type FaultStep, isFault, type Plan, type Target } from "./plan.ts";
 import { SimRandom } from "./random.ts";
-import { isSession } from "./scenes.ts";
+import { isSession, isUser } from "./scenes.ts";
 import { Scheduler, type SimProcess } from "./scheduler.ts";
 import { Sessions } from "./sessions.ts";
+import { SideStates } from "./side-states.ts";
 import { Trace } from "./trace.ts";
+import { Users } from "./users.ts";
 import { Versions } from "./versions.ts";
 
 export interface Outcome {
@@ -67,6 +70,11 @@ const VERSIONS_MS = 20_000;
 /** A run that makes more events than this goes round in circles. */
 const EVENTS_MAX = 3_000_000;
 const FINDINGS_MAX = 5;
+const TOKENS = {
+  simple: "simple",
+  // Their wall clocks may be days apart.
+  jwt: `jwt,priv-key=${TOKEN_KEY_FILE},sign-method=HS256,ttl=100000h`,
+};
 
 export async function simulate(plan: Plan, settings: RunSettings = {}): Promise<Outcome> {
   const simulation = new Simulation(plan, settings);
@@ -91,6 +99,8 @@ export class Simulation implements MachineWorld {
   readonly oracle: Oracle;
   readonly clients: Clients;
   readonly sessions: Sessions;
+  readonly sideStates: SideStates;
+  readonly #users: Users | undefined;
   readonly options: Partial<ServerOptions>;
   /** What a planted bug does to a machine that is about to start, or has started. */
   onStarting: ((machine: SimMachine) => void) | undefined;
@@ -117,15 +127,21 @@ export class Simulation implements MachineWorld {
       snapshotCount: plan.snapshotCount,
       snapshotCatchUpEntries: plan.snapshotCatchUpEntries,
       compactionBatchLimit: plan.compactionBatchLimit,
+      ...(plan.tokens === undefined ? {} : { auth: { ...AUTH_DEFAULTS, token: TOKENS[plan.tokens] } }),
     };
+    this.sideStates = new SideStates(this.scheduler, (checker, message) => this.oracle.add(checker, message));
     const world: ClientWorld = {
       side: this.#side,
       random: clientRandom,
+      users: undefined,
       machineAt: (target) => this.machineAt(target),
       machines: () => this.#machines,
       trace: this.#trace.add,
       found: (checker, message) => this.oracle.add(checker, message),
     };
+    if (plan.tokens !== undefined) world.users = new Users(world, SimRandom.of(plan.seed, "users"));
+    this.#users = world.users;
+    this.#side.credentials = this.#users;
     this.clients = new Clients(world);
     this.sessions = new Sessions(world, this.clients);
     this.operator = new Operator({
@@ -182,6 +198,7 @@ export class Simulation implements MachineWorld {
   started(machine: SimMachine): void {
     this.#faults.started(machine);
     this.oracle.observe(machine, machine.running!);
+    this.sideStates.observe(machine, machine.running!);
     this.onStarted?.(machine);
   }
 
@@ -212,6 +229,7 @@ export class Simulation implements MachineWorld {
       scheduler.at(step.atMs, () => {
         if (isFault(step)) this.#faults.do(step as FaultStep);
         else if (isSession(step)) this.sessions.do(step);
+        else if (isUser(step)) this.#users?.do(step);
         else this.clients.do(step as ClientStep);
       });
     }
@@ -241,6 +259,7 @@ export class Simulation implements MachineWorld {
       if (this.scheduler.moment > EVENTS_MAX) throw new Error(`no end after ${EVENTS_MAX} events`);
       this.oracle.step(this.#machines);
       this.#versions.step(this.#machines);
+      this.sideStates.step(this.#machines);
       return isDone() || !this.#goesOn;
     });
   }
@@ -364,15 +383,12 @@ export class Simulation implements MachineWorld {
     const { oracle, clients } = this;
     const { revisions } = oracle;
     const findings = [...oracle.findings];
-    const linearized = checkLinearizability({
-      operations: clients.operations,
-      revisions,
-      seenIsKnown: true,
-      isSerializable: ({ action }) =>
-        (action.kind === "range" && action.request.serializable) ||
-        // A transaction that has nothing but comparisons is answered from what the member has.
-        (action.kind === "txn" && action.request.success.length + action.request.failure.length === 0),
-    });
+    const isSerializable = ({ action }: Operation): boolean =>
+      (action.kind === "range" && action.request.serializable) ||
+      // A transaction that has nothing but comparisons is answered from what the member has.
+      (action.kind === "txn" && action.request.success.length + action.request.failure.length === 0);
+    const { operations } = clients;
+    const linearized = checkLinearizability({ operations, revisions, seenIsKnown: true, isSerializable });
     findings.push(...linearized.findings);
     findings.push(
       ...checkWatches({
@@ -395,6 +411,10 @@ export class Simulation implements MachineWorld {
       }),
     );
     findings.push(...checkSessions(this.sessions, revisions));
+    if (this.#users !== undefined) {
+      const { used, answers } = this.#users;
+      findings.push(...checkAuth({ timeline: this.sideStates.auth, used, answers, isSerializable }));
+    }
     findings.push(...this.#compareHashes());
     return findings.sort((a, b) => a.moment - b.moment);
   }
@@ -410,6 +430,8 @@ export class Simulation implements MachineWorld {
     const findings: Finding[] = [];
     const known = new Map<string, { machine: string; hash: number }>();
     for (const { machine, revision, compactRevision, hash } of this.clients.hashes) {
+      // As in etcd, where nothing is left a compaction hashes other rows than the call before it.
+      if (this.#isEmptyAt(revision)) continue;
       const at = `revision ${revision} compacted at ${compactRevision}`;
       const other = known.get(at);
       if (other === undefined) known.set(at, { machine, hash });
@@ -419,6 +441,11 @@ export class Simulation implements MachineWorld {
       }
     }
     return findings;
+  }
+
+  #isEmptyAt(revision: number): boolean {
+    const { space } = this.oracle;
+    return space.keys().every((key) => space.at(key, revision) === undefined);
   }
 
   #outcome(findings: Finding[]): Outcome {

@@ -1,0 +1,132 @@
+/**
+ * Sees what each member makes of users and alarms, the moment it applies a change, against what others made of it before:
+ * both are replicated beside the keys, so they must be the same behind the same entry of the log, also after a restart or
+ * a snapshot, and in the backend as in memory.
+ */
+import { isDeepStrictEqual } from "node:util";
+import { AuthBucket } from "../../src/auth/auth-bucket.ts";
+import type { AuthStore } from "../../src/auth/store.ts";
+import type { EtcdServer } from "../../src/server/server.ts";
+import type { AuthState } from "./checkers/auth.ts";
+import { text } from "./checkers/model.ts";
+import { Timeline } from "./checkers/timeline.ts";
+import type { Running, SimMachine } from "./machine.ts";
+import type { Scheduler } from "./scheduler.ts";
+
+/** Alarms that are raised, as `member/type`, ascending. */
+export type AlarmState = readonly string[];
+
+export class SideStates {
+  readonly auth = new Timeline<AuthState>({ enabled: false, revision: 1, users: {}, roles: {} });
+  readonly alarms = new Timeline<AlarmState>([]);
+  readonly #scheduler: Scheduler;
+  readonly #report: (checker: string, message: string) => void;
+  /** The index at which a running member was last looked at, and the switch and revision of users that it had. */
+  readonly #looked = new WeakMap<EtcdServer, { index: number; auth: string }>();
+
+  constructor(scheduler: Scheduler, report: (checker: string, message: string) => void) {
+    this.#scheduler = scheduler;
+    this.#report = report;
+  }
+
+  /** Watches a member from its start to its end. */
+  observe({ name }: SimMachine, { server }: Running): void {
+    const { auth, alarms } = server;
+    for (const method of AUTH_CHANGES) {
+      this.#after(auth, method, () => {
+        const wrong = this.auth.changed(name, server.appliedIndex, authOf(auth), this.#scheduler.moment);
+        if (wrong !== undefined) this.#report("auth", wrong);
+      });
+    }
+    for (const method of ["activate", "deactivate"] as const) {
+      this.#after(alarms, method, () => {
+        const wrong = this.alarms.changed(name, server.appliedIndex, alarmsOf(server), this.#scheduler.moment);
+        if (wrong !== undefined) this.#report("alarm", wrong);
+      });
+    }
+  }
+
+  /** Compares all members with what is known, as far as they have moved. */
+  step(machines: readonly SimMachine[]): void {
+    for (const machine of machines) {
+      const { name, running } = machine;
+      if (running === undefined) continue;
+      const { server } = running;
+      const index = server.appliedIndex;
+      const looked = this.#looked.get(server);
+      if (looked?.index === index) continue;
+      const auth = `${server.auth.revision}/${server.auth.enabled}`;
+      this.#looked.set(server, { index, auth });
+      const wrong = this.alarms.differs(name, index, alarmsOf(server));
+      if (wrong !== undefined) this.#report("alarm", wrong);
+      const known = this.auth.at(index).state;
+      if (looked?.auth !== auth || auth !== `${known.revision}/${known.enabled}`) this.#compare(name, server);
+    }
+  }
+
+  #compare(name: string, server: EtcdServer): void {
+    const state = authOf(server.auth);
+    const wrong = this.auth.differs(name, server.appliedIndex, state);
+    if (wrong !== undefined) this.#report("auth", wrong);
+    const stored = storedOf(server);
+    if (!isDeepStrictEqual(stored, state))
+      this.#report("auth", `${name} has ${JSON.stringify(state)}, but stored ${JSON.stringify(stored)}`);
+  }
+
+  /** Calls back behind each call of a method that changed something. */
+  #after<T extends object>(target: T, name: keyof T, changed: () => void): void {
+    const original = target[name] as (...args: unknown[]) => unknown;
+    const wrapped = (...args: unknown[]): unknown => {
+      const result = original.apply(target, args);
+      // What it says is wrong with the request changes nothing.
+      if (typeof result !== "string" && result !== undefined) changed();
+      return result;
+    };
+    Object.defineProperty(target, name, { value: wrapped, configurable: true });
+  }
+}
+
+const AUTH_CHANGES = [
+  "authEnable",
+  "authDisable",
+  "userAdd",
+  "userDelete",
+  "userChangePassword",
+  "userGrantRole",
+  "userRevokeRole",
+  "roleAdd",
+  "roleDelete",
+  "roleGrantPermission",
+  "roleRevokePermission",
+] as const;
+
+function authOf(auth: AuthStore): AuthState {
+  const users = Object.fromEntries(auth.userList().map((user) => [user, [...(auth.userGet(user) ?? [])]]));
+  const roles = Object.fromEntries(auth.roleList().map((role) => [role, (auth.roleGet(role) ?? []).map(permissionOf)]));
+  return { enabled: auth.enabled, revision: auth.revision, users, roles };
+}
+
+function storedOf({ backend }: EtcdServer): AuthState {
+  const { enabled, revision, users, roles } = new AuthBucket(backend).load();
+  const byName = ([a]: [string, unknown], [b]: [string, unknown]): number => (a < b ? -1 : 1);
+  return {
+    enabled,
+    revision,
+    users: Object.fromEntries(
+      [...users].map(([name, user]) => [name, [...user.roles]] as [string, string[]]).sort(byName),
+    ),
+    roles: Object.fromEntries(
+      [...roles].map(([name, role]) => [name, role.keyPermission.map(permissionOf)] as [string, string[]]).sort(byName),
+    ),
+  };
+}
+
+const permissionOf = (permission: { permType: number; key: Uint8Array; rangeEnd: Uint8Array }): string =>
+  `${permission.permType}:${text(permission.key)}:${text(permission.rangeEnd)}`;
+
+function alarmsOf({ alarms }: EtcdServer): AlarmState {
+  return alarms
+    .get(0)
+    .map(({ memberId, alarm }) => `${memberId.toString(16)}/${alarm}`)
+    .sort();
+}
