@@ -2,14 +2,19 @@
  * Bugs, planted on purpose to see that the simulator finds them. Each is put in through a seam or over a method of the
  * running server and taken out again after the run; the server's own code knows nothing of it.
  */
+import { Caller } from "../../src/api/concurrency.ts";
+import { AuthInfo } from "../../src/auth/auth-info.ts";
+import { AuthStore } from "../../src/auth/store.ts";
 import { Lessor } from "../../src/lease/lessor.ts";
 import { ClusterVersion } from "../../src/membership/cluster-version.ts";
 import { type BackendSnapshot, metaKeys } from "../../src/mvcc/backend.ts";
 import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
-import { MvccStore } from "../../src/mvcc/store.ts";
+import { MvccStore, type WriteTxn } from "../../src/mvcc/store.ts";
 import type { ChangeListener } from "../../src/mvcc/types.ts";
 import { WatchHub } from "../../src/mvcc/watch-hub.ts";
 import { RawNode } from "../../src/raft/rawnode.ts";
+import { Applier, Op } from "../../src/server/apply.ts";
+import { errors } from "../../src/server/errors.ts";
 import { EtcdServer } from "../../src/server/server.ts";
 import { StorageVersion } from "../../src/server/storage-version.ts";
 import { LogReader } from "../../src/wal/log-reader.ts";
@@ -365,6 +370,150 @@ export const BUGS: readonly Bug[] = [
             });
           },
       ),
+  },
+  {
+    name: "lock-given-to-two",
+    about: "who asks for a lock does not wait for those before him",
+    settings: { scene: "sessions" },
+    plant: () =>
+      replace(
+        Caller.prototype,
+        "range",
+        (original) =>
+          function (this: Caller, request) {
+            const response = original.call(this, request);
+            return request.maxCreateRevision > 0 ? { ...response, kvs: [] } : response;
+          },
+      ),
+  },
+  {
+    name: "permissions-empty-after-start",
+    about: "what users may do is unknown after a start or a snapshot, until it changes (14571: members differ)",
+    settings: { scene: "users" },
+    plant() {
+      const known = new WeakMap<AuthStore, number>();
+      const recover = replace(
+        AuthStore.prototype,
+        "recover",
+        (original) =>
+          function (this: AuthStore, backend) {
+            original.call(this, backend);
+            known.set(this, this.revision);
+          },
+      );
+      const mayWrite = replace(
+        AuthStore.prototype,
+        "mayWrite",
+        (original) =>
+          function (this: AuthStore, user, key, end) {
+            // The first one that is asked for comes right behind the start.
+            if (!known.has(this)) known.set(this, this.enabled ? this.revision : -1);
+            const isUnknown =
+              user.username !== "" && known.get(this) === this.revision && this.mayAdminister(user) !== null;
+            return isUnknown ? "permissionDenied" : original.call(this, user, key, end);
+          },
+      );
+      return () => {
+        recover();
+        mayWrite();
+      };
+    },
+  },
+  {
+    name: "users-not-recovered",
+    about: "a snapshot brings keys, but users and roles stay as they were",
+    settings: { scene: "users", only: ["isolate", "replace", "kill"] },
+    plant: () => replace(AuthStore.prototype, "recover", () => () => {}),
+  },
+  {
+    name: "permissions-not-invalidated",
+    about: "a right that was withdrawn counts for some time",
+    settings: { scene: "users" },
+    plant() {
+      const allowed = new WeakMap<AuthStore, Map<string, number>>();
+      return replace(
+        AuthStore.prototype,
+        "mayRead",
+        (original) =>
+          function (this: AuthStore, user, key, end) {
+            const problem = original.call(this, user, key, end);
+            const cache = allowed.get(this) ?? new Map<string, number>();
+            allowed.set(this, cache);
+            const name = JSON.stringify([user.username, key, end]);
+            if (problem === null) cache.set(name, this.revision);
+            const since = cache.get(name);
+            return problem === "permissionDenied" && since !== undefined && this.revision - since < 8 ? null : problem;
+          },
+      );
+    },
+  },
+  {
+    name: "signed-tokens-never-old",
+    about: "requests with the revision of older users and roles are not refused",
+    settings: { scene: "users" },
+    plant: () =>
+      replace(
+        AuthStore.prototype,
+        "infoOf",
+        (original) =>
+          function (this: AuthStore, token) {
+            const info = original.call(this, token);
+            return info === undefined ? undefined : new AuthInfo(info.username, this.revision);
+          },
+      ),
+  },
+  {
+    name: "reads-ignore-users",
+    about: "rights are asked for when a read comes, and not of the state that it sees",
+    settings: { scene: "users" },
+    plant: () => replace(AuthStore.prototype, "mayRead", () => () => null),
+  },
+  {
+    name: "compacted-read-in-transaction",
+    about:
+      "at one member, a transaction with a read that was compacted away fails in its middle, the first writes done (18667)",
+    settings: { operations: 1500, durationMs: 20_000, scene: "plain" },
+    plant() {
+      let affected: Applier | undefined;
+      let isUnchecked = false;
+      let open: WriteTxn | undefined;
+      const compactRevision = Object.getOwnPropertyDescriptor(MvccStore.prototype, "compactRevision")!;
+      Object.defineProperty(MvccStore.prototype, "compactRevision", {
+        configurable: true,
+        get(this: MvccStore): number {
+          return isUnchecked ? 0 : (compactRevision.get!.call(this) as number);
+        },
+      });
+      const begin = replace(
+        MvccStore.prototype,
+        "begin",
+        (original) =>
+          function (this: MvccStore) {
+            const txn = original.call(this);
+            if (isUnchecked) open = txn;
+            return txn;
+          },
+      );
+      const apply = replace(
+        Applier.prototype,
+        "apply",
+        (original) =>
+          function (this: Applier, op, request, user, index) {
+            affected ??= this;
+            isUnchecked = affected === this && op === Op.TXN;
+            const outcome = original.call(this, op, request, user, index);
+            if (isUnchecked && outcome === errors.compacted) open?.end();
+            isUnchecked = false;
+            open = undefined;
+            return outcome;
+          },
+      );
+      return () => {
+        apply();
+        begin();
+        Object.defineProperty(MvccStore.prototype, "compactRevision", compactRevision);
+      };
+    },
   },
 ];
 
