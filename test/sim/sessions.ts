@@ -37,8 +37,9 @@ type CampaignStep = Extract<SessionStep, { kind: "campaign" }>;
 const WAIT_MS = 20_000;
 const CALL_MS = 12_000;
 const RETRY_MS = 300;
-/** TTL of those who contend when all troubles are over, in seconds. */
+/** TTL of those who contend when all troubles are over, in seconds, and how they wait: as long as it takes. */
 const LAST_TTL = 10;
+const FOR_EVER_MS = Number.MAX_SAFE_INTEGER;
 
 export class Sessions {
   readonly locks: LockLog[] = [];
@@ -96,16 +97,31 @@ export class Sessions {
         this.#unfinished++;
         const done = (): void => void this.#unfinished--;
         const step = { target: 0, name, ttl: LAST_TTL, renew: true, holdMs: 500 };
-        this.#withLease(machine, LAST_TTL, (session) => {
+        this.#withLastLease(machine, (session) => {
           if (kind === "lock") {
-            this.#lock(session, { ...step, kind, end: "unlock" }, machine, Number.MAX_SAFE_INTEGER, done);
+            this.#lock(session, { ...step, kind, end: "unlock" }, machine, FOR_EVER_MS, done);
           } else {
             const last: CampaignStep = { ...step, kind, proclaims: 1, end: "resign" };
-            this.#campaign(session, last, machine, Number.MAX_SAFE_INTEGER, done);
+            this.#campaign(session, last, machine, FOR_EVER_MS, done);
           }
         });
       }
     }
+  }
+
+  /** With another lease when nothing is heard of the first. */
+  #withLastLease(machine: SimMachine, then: (session: Session) => void): void {
+    let state: "asked" | "granted" | "given up" = "asked";
+    this.#withLease(machine, LAST_TTL, (session) => {
+      if (state !== "asked") return;
+      state = "granted";
+      then(session);
+    });
+    this.#world.side.scheduler.after(CALL_MS, () => {
+      if (state !== "asked") return;
+      state = "given up";
+      this.#withLastLease(machine, then);
+    });
   }
 
   /** Those who have not had their turn. */
@@ -157,7 +173,8 @@ export class Sessions {
       join.returned = leave.returned = this.#moment;
       if (!reply.ok) {
         this.#world.trace(`${by}: has no lock: ${reply.message}`);
-        session.wants = false;
+        if (waitMs === FOR_EVER_MS) this.#later(() => this.#lock(session, step, machine, waitMs, done));
+        else session.wants = false;
         return;
       }
       leave.outcome = { kind: "refused", error: "the lock was given" };
@@ -179,10 +196,10 @@ export class Sessions {
     this.#world.trace(`${by}: unlocks ${key}`);
     this.#world.side.call(machine.service, LockService.Unlock, request, CALL_MS, (reply) => {
       operation.returned = this.#moment;
+      done();
       if (!reply.ok) return;
       const revision = reply.response.header?.revision ?? 0;
       this.releases.push({ key, revision, returned: this.#moment, by });
-      done();
     });
   }
 
@@ -195,14 +212,20 @@ export class Sessions {
     this.#world.side.call(machine.service, LeaseService.LeaseRevoke, request, CALL_MS, () => {});
   }
 
-  #campaign(session: Session, step: CampaignStep, machine: SimMachine, waitMs: number, done: () => void): void {
+  #campaign(
+    session: Session,
+    step: CampaignStep,
+    machine: SimMachine,
+    waitMs: number,
+    done: () => void,
+    value: string = this.#value(),
+  ): void {
     const { lease } = session;
     const { scheduler } = this.#world.side;
     if (step.renew) this.#clients.renewWhile(lease, () => session.wants);
     const prefix = prefixOf(step.name);
     const expectedKey = keyOf(prefix, lease);
     const by = `session ${lease.id} at ${machine.name}`;
-    const value = this.#value();
     const join = this.#note(machine, queueUp(expectedKey, lease.id, value));
     // Who gives up is taken out of the queue, whatever the revision that put him there.
     const leave = this.#note(machine, {
@@ -216,7 +239,8 @@ export class Sessions {
       join.returned = leave.returned = this.#moment;
       if (!reply.ok) {
         this.#world.trace(`${by}: does not lead: ${reply.message}`);
-        session.wants = false;
+        if (waitMs === FOR_EVER_MS) this.#later(() => this.#campaign(session, step, machine, waitMs, done, value));
+        else session.wants = false;
         return;
       }
       leave.outcome = { kind: "refused", error: "the election was won" };
@@ -265,10 +289,10 @@ export class Sessions {
     const resign = ResignRequest.create({ leader });
     this.#world.side.call(machine.service, ElectionService.Resign, resign, CALL_MS, (reply) => {
       operation.returned = this.#moment;
+      done();
       if (!reply.ok) return;
       const revision = reply.response.header?.revision ?? 0;
       this.releases.push({ key: text(leader.key), revision, returned: this.#moment, by });
-      done();
     });
   }
 
@@ -286,6 +310,11 @@ export class Sessions {
       const { kv, revision } = said ?? { kv: undefined, revision: 0 };
       this.leaders.push({ prefix: prefixOf(name), kv, revision, invoked, returned: this.#moment, by });
     });
+  }
+
+  /** A member that gets a snapshot in place of entries never answers those who asked it for them. They ask again. */
+  #later(again: () => void): void {
+    this.#world.side.scheduler.after(RETRY_MS, again);
   }
 
   /** What the server does for the client is in the history as if the client had asked for it. */
