@@ -22,8 +22,8 @@ export interface DutiesState {
   /** Who the members are while the log has not said so. */
   readonly initialMembers: readonly Member[];
   readonly snapshotIndex: () => number;
-  /** Clock time of raft's last tick. */
-  readonly lastTickMs: () => number;
+  /** False after this process has stood still. */
+  readonly isSteady: () => boolean;
   readonly isStopped: () => boolean;
 }
 
@@ -114,10 +114,9 @@ export class Duties {
       peerClient,
       server,
       isStopped: state.isStopped,
-      lastTickMs: state.lastTickMs,
+      isSteady: state.isSteady,
       whenApplied: (done) => this.whenApplied(done),
       timeoutMs,
-      tickMs: options.tickMs,
       fastKeepAlive: options.fastLeaseKeepAlive ?? true,
     });
   }

@@ -11,8 +11,6 @@ import type { ServerOptions } from "./options.ts";
 
 /** Expired leases whose revocation is under way at a time. */
 const REVOKES_MAX = 256;
-/** A loop that has not ticked for so many ticks may have been deposed without knowing it. */
-const INACTIVE_TICKS = 3;
 
 export interface LeadershipOptions {
   readonly options: ServerOptions;
@@ -20,8 +18,8 @@ export interface LeadershipOptions {
   readonly store: MvccStore;
   readonly metrics: ServerMetrics;
   readonly isLeader: () => boolean;
-  /** Clock time of raft's last tick. */
-  readonly lastTickMs: () => number;
+  /** False after this process has stood still. */
+  readonly isSteady: () => boolean;
   /** Calls back when this member's state is confirmed to be the newest, or with what prevented that. */
   readonly confirm: (done: (error: EtcdError | null) => void) => void;
   /** Proposes a request of the server's own, in the name of root where that is needed. */
@@ -71,10 +69,10 @@ export class Leadership {
 
   /** Proposes the revocation of what has expired, a bounded number at a time. */
   revokeExpired(): void {
-    const { options, isLeader, lastTickMs, confirm } = this.#o;
+    const { isLeader, isSteady, confirm } = this.#o;
     if (!isLeader() || this.#stopped) return;
     // After standing still, this member may believe that it leads when another one does, and extends the leases.
-    if (options.clock.nowMs() - lastTickMs() <= INACTIVE_TICKS * options.tickMs) this.#revoke();
+    if (isSteady()) this.#revoke();
     else {
       confirm((error) => {
         if (error === null && isLeader()) this.#revoke();

@@ -15,13 +15,12 @@ export interface LeaseForwardingOptions {
   readonly peerClient: Pick<PeerClient, "renewLease" | "leaseTimeToLive">;
   readonly server: LeaseServer;
   readonly isStopped: () => boolean;
-  /** Clock time of raft's last tick. */
-  readonly lastTickMs: () => number;
+  /** False after this process has stood still. */
+  readonly isSteady: () => boolean;
   /** Calls back when everything is applied that is committed now, or with an error. */
   readonly whenApplied: (done: (error: EtcdError | null) => void) => void;
   /** For everything until the answer. */
   readonly timeoutMs: number;
-  readonly tickMs: number;
   /** The gate FastLeaseKeepAlive: a lease that is known here is renewed without waiting for what is not applied yet. */
   readonly fastKeepAlive: boolean;
 }
@@ -38,8 +37,6 @@ export type Renewed = (error: EtcdError | null, ttl: number) => void;
 /** Source: etcd `server/etcdserver/v3_server.go`, LeaseRenew. */
 const RETRY_MS = 50;
 const FORWARDED_MAX = 10_000;
-/** A leader that ticks is taken for one; one that stood still asks first. */
-const TICKS_SILENT_MAX = 3;
 
 /**
  * Leases live at the leader: renewals and questions about them do not pass the log. The leader serves its own; any other
@@ -80,12 +77,13 @@ export class LeaseForwarding {
   }
 
   /**
-   * A member whose process stood still may have been replaced without knowing it. Then the client is told, so that it asks
-   * another member.
+   * A member whose process stood still may have been replaced without knowing it, and its successor knows nothing of what it
+   * renews. Then the client is told, so that it asks another member. etcd looks at the age of the last tick only, which is
+   * new again when the process goes on.
    */
   #ensureLeadership(then: (error: EtcdError | null) => void): void {
-    const { clock, server, lastTickMs, tickMs } = this.#options;
-    if (clock.nowMs() - lastTickMs() < TICKS_SILENT_MAX * tickMs) then(null);
+    const { server, isSteady } = this.#options;
+    if (isSteady()) then(null);
     else server.read({ serve: (error) => then(error !== null || !server.isLeader ? notPrimary : null) });
   }
 

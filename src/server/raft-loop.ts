@@ -9,6 +9,8 @@ import type { Wal } from "../wal/wal.ts";
 const BLOCKING_SYNC_ENTRIES_MAX = 2;
 /** Messages that may wait for the loop, and proposals of followers that may wait for the disk. More are lost. */
 const INBOX_MAX = 16_384;
+/** The process stood still when so many ticks did not come. */
+const PAUSE_TICKS = 3;
 
 export interface RaftLoopHooks {
   /** Committed entries, in order, once each. All of them are durable here. */
@@ -52,8 +54,11 @@ export class RaftLoop {
   readonly #clock: Clock;
   readonly #hooks: RaftLoopHooks;
   #tickTimer: Timer | null = null;
+  #tickMs = 0;
   /** Clock time of the last tick. */
-  lastTickMs: number;
+  #lastTickMs: number;
+  /** Clock time at which the process went on after it had stood still. */
+  #resumedMs = Number.NEGATIVE_INFINITY;
   #inbox: Message[] = [];
   readonly #unreachable = new Set<bigint>();
   /** Proposals of followers, which like our own wait for the sync under way. */
@@ -87,18 +92,30 @@ export class RaftLoop {
     this.#wal = options.wal;
     this.#clock = options.clock;
     this.#hooks = options.hooks;
-    this.lastTickMs = options.clock.nowMs();
+    this.#lastTickMs = options.clock.nowMs();
   }
 
   start(tickMs: number): void {
+    this.#tickMs = tickMs;
     this.#tickTimer = this.#clock.every(tickMs, () => {
-      this.lastTickMs = this.#clock.nowMs();
+      const nowMs = this.#clock.nowMs();
+      if (nowMs - this.#lastTickMs >= PAUSE_TICKS * tickMs) this.#resumedMs = nowMs;
+      this.#lastTickMs = nowMs;
       // What has arrived already must count before an election timeout does.
       this.#drainInbox();
       this.node.tick();
       this.run();
     });
     this.run();
+  }
+
+  /**
+   * True when this process has ticked all the time for the last `ms`. Only then does a leader by its own account lead
+   * indeed, for check-quorum counts its ticks: while it stands still it is replaced without knowing it.
+   */
+  hasTickedFor(ms: number): boolean {
+    const nowMs = this.#clock.nowMs();
+    return nowMs - this.#lastTickMs < PAUSE_TICKS * this.#tickMs && nowMs - this.#resumedMs >= ms;
   }
 
   /** Lets time pass for raft alone: `count` ticks at once. */

@@ -267,9 +267,13 @@ export class Replication {
     return this.#snapshots.index;
   }
 
-  /** Clock time of raft's last tick. */
-  get lastTickMs(): number {
-    return this.#loop.lastTickMs;
+  /**
+   * False for two election timeouts after this process has stood still: so long may check-quorum take to notice that
+   * another member leads. What a leader answers from its own state needs to be confirmed then.
+   */
+  get isSteady(): boolean {
+    const { electionTicks, tickMs } = this.#options;
+    return this.#loop.hasTickedFor(2 * electionTicks * tickMs);
   }
 
   get pendingProposals(): number {

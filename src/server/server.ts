@@ -158,7 +158,7 @@ export class EtcdServer {
       store,
       metrics,
       isLeader: () => this.isLeader,
-      lastTickMs: () => this.#replication.lastTickMs,
+      isSteady: () => this.#replication.isSteady,
       confirm: (done) => this.read({ serve: done }),
       propose: (op, request, payload, done) => this.#proposeAsLeader(op, request, payload, done),
       compact: (revision) => {
@@ -193,7 +193,7 @@ export class EtcdServer {
       logEntries: entriesOf(parts.storage),
       initialMembers: parts.members,
       snapshotIndex: () => this.#replication.snapshotIndex,
-      lastTickMs: () => this.#replication.lastTickMs,
+      isSteady: () => this.#replication.isSteady,
       isStopped: () => this.#stopped,
     });
     this.#publisher = new Publisher({
