@@ -582,10 +582,12 @@ export class LiveWatch {
     }
     const startRevision = this.#next;
     const serial = ++this.#streams;
+    // By the time it is refused the user may have another, which nobody has refused.
+    const token = this.#world.users?.token();
     trace(`watch ${id}: opens at ${machine.name} from ${startRevision}`);
     const handlers = {
       message: (response: WatchResponse): void => {
-        if (serial === this.#streams && !this.#closed) this.#receive(response, startRevision);
+        if (serial === this.#streams && !this.#closed) this.#receive(response, startRevision, token);
       },
       end: (_code: number, message: string): void => {
         trace(`watch ${id}: breaks: ${message}`);
@@ -614,14 +616,14 @@ export class LiveWatch {
     side.scheduler.after(RETRY_MS, () => this.#open(random.pick(this.#world.machines())));
   }
 
-  #receive(response: WatchResponse, startRevision: number): void {
+  #receive(response: WatchResponse, startRevision: number, token: string | undefined): void {
     const moment = this.#moment;
     const { steps } = this.log;
     const revision = response.header?.revision ?? 0;
     const { users } = this.#world;
     if (users !== undefined && response.canceled && response.compactRevision === 0) {
       this.#world.trace(`watch ${this.log.id}: is refused: ${response.cancelReason}`);
-      users.refused(users.token(), response.cancelReason);
+      users.refused(token, response.cancelReason);
       this.#streams++;
       this.#stream?.cancel();
       this.#stream = undefined;
