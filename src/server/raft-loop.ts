@@ -76,6 +76,7 @@ export class RaftLoop {
   #scheduled = false;
   #running = false;
   #stopped = false;
+  #leader = 0n;
   #term = 0;
   /** Resolved when the running sync or installation is over and the loop is stopped. */
   #idle: (() => void) | null = null;
@@ -164,6 +165,7 @@ export class RaftLoop {
       this.#drainInbox();
       while (!this.#stopped) {
         this.#applyWaiting();
+        this.#noticeLeader();
         // A leader gathers what arrives during a sync; a follower has nothing to gather for.
         if (!(this.#syncing && this.node.isLeader) && !this.#hooks.blocked()) {
           this.#proposeHeld();
@@ -209,11 +211,21 @@ export class RaftLoop {
     for (const message of messages) this.node.step(message);
   }
 
+  /**
+   * Messages may have brought another leader. That is told before anything is asked of it: those who hear of it give up
+   * what they asked the one before.
+   */
+  #noticeLeader(): void {
+    const { leader, term } = this.node;
+    if (leader === this.#leader && term === this.#term) return;
+    this.#leader = leader;
+    this.#term = term;
+    this.#hooks.stateChanged();
+  }
+
   #handle(ready: Ready): void {
-    if (ready.softState !== undefined || this.node.term !== this.#term) {
-      this.#term = this.node.term;
-      this.#hooks.stateChanged();
-    }
+    this.#noticeLeader();
+    if (ready.softState !== undefined) this.#hooks.stateChanged();
     for (const state of ready.readStates) this.#hooks.readState(state.requestCtx, state.index);
     const { messages } = ready;
     // The messages to the local threads come last.

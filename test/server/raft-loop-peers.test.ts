@@ -35,6 +35,9 @@ describe("the raft loop of one of three members", () => {
   let installed: number[];
   let finishInstall: (() => void) | undefined;
   let others: bigint[];
+  /** The leader that was told of last, and the ones that were when reads could be asked. */
+  let told: bigint;
+  let asked: bigint[];
 
   beforeEach(async () => {
     dir = tempDir();
@@ -48,6 +51,8 @@ describe("the raft loop of one of three members", () => {
     others = parts.members.map(({ id }) => id).filter((id) => id !== parts.memberId);
     proposals = [];
     applied = [];
+    told = 0n;
+    asked = [];
     sent = [];
     blocked = false;
     installed = [];
@@ -64,9 +69,11 @@ describe("the raft loop of one of three members", () => {
           parts.node.proposeBatch(proposals.map(bytes));
           proposals = [];
         },
-        askReads() {},
+        askReads: () => asked.push(told),
         readState() {},
-        stateChanged() {},
+        stateChanged() {
+          told = parts.node.leader;
+        },
         saveSnapshot(snapshot) {
           const { index, term, confState } = snapshot.metadata!;
           parts.wal.saveSnapshot({ index, term, confState });
@@ -217,6 +224,15 @@ describe("the raft loop of one of three members", () => {
     assert.deepEqual(ofType(MsgAppResp).at(-1)!.index, 7);
     assert.deepEqual(applied, ["a", "b"]);
     assert.equal(disk.events.filter((event) => event === "sync begins").length, 1);
+  });
+
+  test("tells of another leader before reads are asked of it", async () => {
+    await lead();
+    asked.length = 0;
+    arrive(from(1, MsgApp, { term: parts.node.term + 1, index: 4, logTerm: parts.node.term }));
+    assert.equal(parts.node.leader, others[1]);
+    assert.ok(asked.length > 0);
+    assert.deepEqual([...new Set(asked)], [others[1]]);
   });
 
   test("answers other members while it syncs", () => {
