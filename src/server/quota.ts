@@ -13,6 +13,9 @@ export const QUOTA_SUGGESTED_MAX_BYTES = 8 * 1024 * 1024 * 1024;
  */
 const FILE_OVERHEAD_BYTES = 32 * 1024;
 
+/** By how much a snapshot may pass even twice the quota: small quotas are passed by a few large requests. */
+const SNAPSHOT_SURPLUS_BYTES = 512 * 1024 * 1024;
+
 const KEY_OVERHEAD_BYTES = 256;
 export const LEASE_OVERHEAD_BYTES = 64;
 
@@ -30,6 +33,15 @@ export class BackendQuota {
   /** Goes on with another backend, which a snapshot brought. */
   use(backend: Backend): void {
     this.#backend = backend;
+  }
+
+  /**
+   * How large a database may be that another member sends; 0 when any. Its quota is passed by what is under way when it is
+   * reached, and free pages and what a file takes anyway come on top, so this only keeps a sender from filling the disk:
+   * etcd takes a snapshot of any size.
+   */
+  get snapshotBytesMax(): number {
+    return this.limitBytes === 0 ? 0 : 2 * this.limitBytes + SNAPSHOT_SURPLUS_BYTES;
   }
 
   /** Whether a request that adds about `costBytes` still fits. One that adds nothing always does. */

@@ -174,7 +174,7 @@ export class Replication {
       loop: this.#loop,
       snapshots: new SnapshotReceiver({
         snapshotter: parts.snapshotter,
-        bytesMax: quota.limitBytes,
+        bytesMax: quota.snapshotBytesMax,
         logger,
         onReceived: (message) => this.#loop.receive(message),
       }),

@@ -62,7 +62,7 @@ class Sink implements DatabaseSink {
   async write(chunk: Uint8Array): Promise<void> {
     if (this.#bytesMax > 0 && this.#writer.bytes + chunk.length > this.#bytesMax) {
       throw new Error(
-        `the database is larger than the ${this.#bytesMax} bytes that --quota-backend-bytes of this member lets it take; ` +
+        `the database is larger than the ${this.#bytesMax} bytes that this member takes with its --quota-backend-bytes; ` +
           "give it the quota of the others",
       );
     }
