@@ -13,8 +13,10 @@ import { MvccStore, type WriteTxn } from "../../src/mvcc/store.ts";
 import type { ChangeListener } from "../../src/mvcc/types.ts";
 import { WatchHub } from "../../src/mvcc/watch-hub.ts";
 import { RawNode } from "../../src/raft/rawnode.ts";
+import { AlarmStore } from "../../src/server/alarms.ts";
 import { Applier, Op } from "../../src/server/apply.ts";
 import { errors } from "../../src/server/errors.ts";
+import { BackendQuota } from "../../src/server/quota.ts";
 import { EtcdServer } from "../../src/server/server.ts";
 import { StorageVersion } from "../../src/server/storage-version.ts";
 import { LogReader } from "../../src/wal/log-reader.ts";
@@ -515,7 +517,78 @@ export const BUGS: readonly Bug[] = [
       };
     },
   },
+  {
+    name: "alarm-forgotten",
+    about: "alarms are unknown after a restart",
+    settings: { scene: "quota" },
+    plant: () => withoutAlarms((isStart) => isStart),
+  },
+  {
+    name: "alarm-not-in-snapshot",
+    about: "a member that catches up by a snapshot does not take the alarms from it",
+    settings: { scene: "quota", only: ["isolate", "replace", "kill"] },
+    plant: () => withoutAlarms((isStart) => !isStart),
+  },
+  {
+    name: "alarm-ignored",
+    about: "writes that grow the store are applied although the alarm stands",
+    settings: { scene: "quota" },
+    plant() {
+      const noSpace = Object.getOwnPropertyDescriptor(AlarmStore.prototype, "noSpace")!;
+      Object.defineProperty(AlarmStore.prototype, "noSpace", { configurable: true, get: () => false });
+      return () => {
+        Object.defineProperty(AlarmStore.prototype, "noSpace", noSpace);
+      };
+    },
+  },
+  {
+    name: "snapshot-within-quota",
+    about:
+      "a database that has passed the quota, which stops its growth only, cannot be sent to a member that needs it",
+    settings: { scene: "quota" },
+    plant() {
+      const bytesMax = Object.getOwnPropertyDescriptor(BackendQuota.prototype, "snapshotBytesMax")!;
+      Object.defineProperty(BackendQuota.prototype, "snapshotBytesMax", {
+        configurable: true,
+        get(this: BackendQuota) {
+          return this.limitBytes;
+        },
+      });
+      return () => {
+        Object.defineProperty(BackendQuota.prototype, "snapshotBytesMax", bytesMax);
+      };
+    },
+  },
 ];
+
+/** Alarms are not read from the backend of a start, or of a snapshot. */
+function withoutAlarms(isLeftOut: (isStart: boolean) => boolean): () => void {
+  const known = new WeakSet<AlarmStore>();
+  let isBlind = false;
+  const recover = replace(
+    AlarmStore.prototype,
+    "recover",
+    (original) =>
+      function (this: AlarmStore, backend) {
+        isBlind = isLeftOut(!known.has(this));
+        known.add(this);
+        original.call(this, backend);
+        isBlind = false;
+      },
+  );
+  const forEach = replace(
+    MemoryBackend.prototype,
+    "forEach",
+    (original) =>
+      function (this: MemoryBackend, bucket, visit) {
+        if (bucket !== "alarm" || !isBlind) original.call(this, bucket, visit);
+      },
+  );
+  return () => {
+    recover();
+    forEach();
+  };
+}
 
 function listening(wrap: (listener: ChangeListener) => ChangeListener): () => void {
   return replace(

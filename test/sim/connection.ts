@@ -176,8 +176,8 @@ class LocalCall extends LocalInfo implements UnaryCall {
     this.#answer(Buffer.from(message), 0, "");
   }
 
-  respondOwned(message: Uint8Array): void {
-    this.respond(message);
+  respondOwned(bytes: Uint8Array, start: number, end: number): void {
+    this.respondSlice(bytes, start, end);
   }
 
   respondSlice(bytes: Uint8Array, start: number, end: number): void {

@@ -11,15 +11,18 @@ import {
   MemberPromoteRequest,
   MemberRemoveRequest,
 } from "../../src/proto/etcdserverpb.ts";
+import type { Clients } from "./clients.ts";
 import type { ClientSide, Method, Reply } from "./connection.ts";
 import type { MaintenanceStep } from "./faults.ts";
 import type { SimMachine } from "./machine.ts";
 import { Maintenance } from "./maintenance.ts";
 import type { SimRandom } from "./random.ts";
+import { Room } from "./room.ts";
 
 export interface OperatorWorld {
   readonly side: ClientSide;
   readonly random: SimRandom;
+  readonly clients: Clients;
   machines(): readonly SimMachine[];
   trace(line: string): void;
 }
@@ -34,12 +37,14 @@ export class Operator {
   replaced = 0;
   readonly #world: OperatorWorld;
   readonly maintenance: Maintenance;
+  readonly #room: Room;
   #work: Promise<void> = Promise.resolve();
   #pending = 0;
 
   constructor(world: OperatorWorld) {
     this.#world = world;
     this.maintenance = new Maintenance(world);
+    this.#room = new Room(world);
   }
 
   get isBusy(): boolean {
@@ -56,6 +61,11 @@ export class Operator {
     this.#do(() =>
       step.kind === "rolling" ? maintenance.rolling(step.downMs) : maintenance.downgrade(step.members, step.downMs),
     );
+  }
+
+  /** Takes what fills the members out of them, and lifts the alarms. */
+  makeRoom(): void {
+    this.#do(() => this.#room.make());
   }
 
   /** Cancels a downgrade that began although its request seemed to have failed. */

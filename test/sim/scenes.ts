@@ -5,16 +5,23 @@
 import type { Target } from "./plan.ts";
 import { SimRandom } from "./random.ts";
 
-export const SCENES = ["plain", "sessions", "users"] as const;
+export const SCENES = ["plain", "sessions", "users", "quota"] as const;
 export type Scene = (typeof SCENES)[number];
 
 /** What a scene changes in the servers. */
 export interface SceneSettings {
   /** There are users, with tokens of this kind. */
   readonly tokens?: "simple" | "jwt";
+  /** The backend may not grow beyond this. */
+  readonly quotaBytes?: number;
 }
 
-export type SceneStep = SessionStep | UserStep;
+export type SceneStep = SessionStep | UserStep | QuotaStep;
+
+/** Somebody writes much, and the operator makes room. */
+export type QuotaStep =
+  | { readonly kind: "fill"; readonly target: Target; readonly key: string; readonly bytes: number }
+  | { readonly kind: "makeRoom" };
 
 /** Changes of users and of what they may do. `enableAuth` makes sure of its user root first. */
 export type UserStep =
@@ -77,14 +84,19 @@ const USERS: ReadonlySet<string> = new Set<UserStep["kind"]>([
   "role",
 ]);
 
+export const isQuota = (step: { readonly kind: string }): step is QuotaStep =>
+  step.kind === "fill" || step.kind === "makeRoom";
+
 export function sceneSettings(seed: number, scene: Scene): SceneSettings {
   const random = SimRandom.of(seed, "scene settings");
+  if (scene === "quota") return { quotaBytes: random.pick([16, 48, 96]) * 1024 };
   return scene === "users" ? { tokens: random.pick(["simple", "jwt"] as const) } : {};
 }
 
 /** The scene that a seed has of itself. */
 export function sceneOf(seed: number): Scene {
-  return SimRandom.of(seed, "which scene").pick<Scene>(["plain", "plain", "sessions", "users"]);
+  const scene = SimRandom.of(seed, "which scene").pick<Scene>(["plain", "plain", "sessions", "users"]);
+  return scene === "plain" && SimRandom.of(seed, "has a quota").chance(0.3) ? "quota" : scene;
 }
 
 /** Steps of a scene, between `fromMs` and `toMs`. */
@@ -98,11 +110,35 @@ export function sceneSteps(
   const random = SimRandom.of(seed, "scene");
   if (scene === "plain") return [];
   if (scene === "users") return userSteps(random, members, fromMs, toMs);
+  if (scene === "quota") return quotaSteps(random, members, fromMs, toMs);
   return Array.from({ length: random.between(10, 40) }, () => ({
     atMs: random.between(fromMs, toMs),
     ...sessionStep(random, members),
   }));
 }
+
+function quotaSteps(
+  random: SimRandom,
+  members: number,
+  fromMs: number,
+  toMs: number,
+): ({ readonly atMs: number } & QuotaStep)[] {
+  const fills = Array.from({ length: random.between(40, 120) }, () => ({
+    atMs: random.between(fromMs, toMs),
+    kind: "fill" as const,
+    target: random.below(members),
+    key: `${FILL.key}${random.below(30)}`,
+    bytes: random.pick([500, 4000, 12_000]),
+  }));
+  const rooms = Array.from({ length: random.below(4) }, () => ({
+    atMs: random.between(fromMs, toMs),
+    kind: "makeRoom" as const,
+  }));
+  return [...fills, ...rooms];
+}
+
+/** The keys that are written to fill the backend. */
+export const FILL = { key: "f/", end: "f0" };
 
 function userSteps(
   random: SimRandom,

@@ -57,7 +57,7 @@ test("planted bugs are found, each by a checker of its own", async () => {
     ["lease-never", 1, "lease"],
   ] as const) {
     const bug = BUGS.find((each) => each.name === name)!;
-    const { findings } = await simulate(planOf(seed, bug.settings), { bug });
+    const { findings } = await simulate(planOf(seed, { scene: "plain", ...bug.settings }), { bug });
     assert.ok(
       findings.some((finding) => finding.checker === checker),
       `${name}: ${describe(findings)}`,

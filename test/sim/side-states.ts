@@ -19,6 +19,8 @@ export type AlarmState = readonly string[];
 export class SideStates {
   readonly auth = new Timeline<AuthState>({ enabled: false, revision: 1, users: {}, roles: {} });
   readonly alarms = new Timeline<AlarmState>([]);
+  /** When a member found that a request does not fit into its quota. */
+  readonly overQuota: { readonly member: string; readonly moment: number }[] = [];
   readonly #scheduler: Scheduler;
   readonly #report: (checker: string, message: string) => void;
   /** The index at which a running member was last looked at, and the switch and revision of users that it had. */
@@ -38,6 +40,14 @@ export class SideStates {
         if (wrong !== undefined) this.#report("auth", wrong);
       });
     }
+    const admits = server.quota.admits.bind(server.quota);
+    server.quota.admits = (costBytes) => {
+      const fits = admits(costBytes);
+      // What it may not count of a file are 32 KiB.
+      if (!fits && server.backend.sizeBytes() + costBytes >= server.quota.limitBytes)
+        this.overQuota.push({ member: name, moment: this.#scheduler.moment });
+      return fits;
+    };
     for (const method of ["activate", "deactivate"] as const) {
       this.#after(alarms, method, () => {
         const wrong = this.alarms.changed(name, server.appliedIndex, alarmsOf(server), this.#scheduler.moment);

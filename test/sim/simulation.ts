@@ -9,6 +9,7 @@ import { checkAuth } from "./checkers/auth.ts";
 import type { Finding, Operation } from "./checkers/history.ts";
 import { checkLeases } from "./checkers/lease.ts";
 import { checkLinearizability } from "./checkers/linearizability.ts";
+import { checkQuota } from "./checkers/quota.ts";
 import { checkSessions } from "./checkers/session.ts";
 import { checkWatches } from "./checkers/watch.ts";
 import { Clients, type ClientWorld } from "./clients.ts";
@@ -20,7 +21,7 @@ import { Operator } from "./operator.ts";
 import { Oracle } from "./oracle.ts";
 import { type ClientStep, type FaultStep, isFault, type Plan, type Target } from "./plan.ts";
 import { SimRandom } from "./random.ts";
-import { isSession, isUser } from "./scenes.ts";
+import { isQuota, isSession, isUser, type QuotaStep } from "./scenes.ts";
 import { Scheduler, type SimProcess } from "./scheduler.ts";
 import { Sessions } from "./sessions.ts";
 import { SideStates } from "./side-states.ts";
@@ -60,6 +61,8 @@ export interface RunSettings {
 
 /** Virtual time that the cluster has to come to rest after its troubles ended. */
 const REST_MS = 60_000;
+/** How often the operator has to make room before the cluster can be at rest, at most. */
+const ROOMS_MAX = 10;
 /** Pause between two looks at whether it has. */
 const LOOK_MS = 250;
 /** How late a lease may end: an election, its extension, and the pace of revocations. */
@@ -127,6 +130,7 @@ export class Simulation implements MachineWorld {
       snapshotCount: plan.snapshotCount,
       snapshotCatchUpEntries: plan.snapshotCatchUpEntries,
       compactionBatchLimit: plan.compactionBatchLimit,
+      ...(plan.quotaBytes === undefined ? {} : { quotaBackendBytes: plan.quotaBytes }),
       ...(plan.tokens === undefined ? {} : { auth: { ...AUTH_DEFAULTS, token: TOKENS[plan.tokens] } }),
     };
     this.sideStates = new SideStates(this.scheduler, (checker, message) => this.oracle.add(checker, message));
@@ -147,6 +151,7 @@ export class Simulation implements MachineWorld {
     this.operator = new Operator({
       side: this.#side,
       random: SimRandom.of(plan.seed, "operator"),
+      clients: this.clients,
       machines: () => this.#machines,
       trace: this.#trace.add,
     });
@@ -230,6 +235,7 @@ export class Simulation implements MachineWorld {
         if (isFault(step)) this.#faults.do(step as FaultStep);
         else if (isSession(step)) this.sessions.do(step);
         else if (isUser(step)) this.#users?.do(step);
+        else if (isQuota(step)) this.#doQuota(step);
         else this.clients.do(step as ClientStep);
       });
     }
@@ -248,6 +254,11 @@ export class Simulation implements MachineWorld {
     // The processes end, so that nothing of them is left for the next seed.
     for (const machine of this.#machines) machine.kill();
     return this.#outcome(findings);
+  }
+
+  #doQuota(step: QuotaStep): void {
+    if (step.kind === "makeRoom") this.operator.makeRoom();
+    else this.clients.put(this.machineAt(step.target)!, step.key, () => {}, step.bytes);
   }
 
   get #goesOn(): boolean {
@@ -285,9 +296,11 @@ export class Simulation implements MachineWorld {
   async #comeToRest(): Promise<void> {
     const { scheduler, clients } = this;
     let untilMs = scheduler.nowMs + REST_MS;
+    let rooms = 0;
     while (scheduler.nowMs < untilMs && this.#goesOn) {
       // What the operator has begun goes on, and gives up by itself if it comes to nothing.
       if (this.operator.isBusy) untilMs = scheduler.nowMs + REST_MS;
+      else if (this.sideStates.alarms.stages.at(-1)!.state.length > 0 && rooms++ < ROOMS_MAX) this.operator.makeRoom();
       const asked = this.#machines.length;
       let well = 0;
       let answers = 0;
@@ -388,6 +401,7 @@ export class Simulation implements MachineWorld {
       // A transaction that has nothing but comparisons is answered from what the member has.
       (action.kind === "txn" && action.request.success.length + action.request.failure.length === 0);
     const { operations } = clients;
+    findings.push(...checkQuota({ operations, alarms: this.sideStates.alarms, overQuota: this.sideStates.overQuota }));
     const linearized = checkLinearizability({ operations, revisions, seenIsKnown: true, isSerializable });
     findings.push(...linearized.findings);
     findings.push(
