@@ -83,9 +83,11 @@ export class Duties {
       peerClient,
       storageVersion: this.storageVersion,
       serverVersion,
-      isLeader,
+      // A new leader may not know yet that its predecessor has set the version, and would set a lower one.
+      isLeader: () => server.leadsInTerm,
       propose,
-      setClusterVersion: (request, payload) => this.legacyRequests.setClusterVersion(request, payload),
+      setClusterVersion: (request, payload, isWanted) =>
+        this.legacyRequests.setClusterVersion(request, payload, isWanted),
       downgradeCheckMs: checks.downgradeCheckMs,
     });
     this.downgrades = new Downgrades({ logger, cluster, readIndex, propose });

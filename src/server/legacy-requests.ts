@@ -6,6 +6,7 @@ import type { Cluster } from "../membership/cluster.ts";
 import { formatId, type Member } from "../membership/member.ts";
 import { InternalRaftRequest } from "../proto/etcdserverpb.ts";
 import type { ClusterMemberAttrSetRequest, ClusterVersionSetRequest } from "../proto/membershippb.ts";
+import { errors } from "./errors.ts";
 import { askMemberVersions } from "./member-versions.ts";
 import type { PeerClient } from "./network.ts";
 import { Op, type Outcome } from "./op.ts";
@@ -40,8 +41,14 @@ export class LegacyRequests {
     this.#options = options;
   }
 
-  async setClusterVersion(request: ClusterVersionSetRequest, payload: Uint8Array): Promise<Outcome> {
-    if (!(await this.#hasOldMember())) return this.#options.request(Op.CLUSTER_VERSION_SET, request, payload);
+  async setClusterVersion(
+    request: ClusterVersionSetRequest,
+    payload: Uint8Array,
+    isWanted: () => boolean,
+  ): Promise<Outcome> {
+    const hasOldMember = await this.#hasOldMember();
+    if (!isWanted()) return errors.leaderChanged;
+    if (!hasOldMember) return this.#options.request(Op.CLUSTER_VERSION_SET, request, payload);
     const internal = InternalRaftRequest.create({ clusterVersionSet: request });
     return this.#options.request(Op.V2, internal, encodeV2Put("/0/version", request.ver));
   }

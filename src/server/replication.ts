@@ -241,6 +241,11 @@ export class Replication {
     return this.#leader === this.#parts.memberId;
   }
 
+  /** This member leads and has applied everything that was committed before. */
+  get leadsInTerm(): boolean {
+    return this.#leadsInTerm && this.isLeader;
+  }
+
   get isLearner(): boolean {
     return this.#isLearner;
   }

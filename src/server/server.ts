@@ -245,6 +245,11 @@ export class EtcdServer {
     return this.#replication.isLeader;
   }
 
+  /** This member leads and has applied everything that was committed before. */
+  get leadsInTerm(): boolean {
+    return this.#replication.leadsInTerm;
+  }
+
   get isLearner(): boolean {
     return this.#replication.isLearner;
   }

@@ -32,7 +32,12 @@ export interface VersionMonitorOptions {
   readonly serverVersion: string;
   readonly isLeader: () => boolean;
   readonly propose: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
-  readonly setClusterVersion: (request: ClusterVersionSetRequest, payload: Uint8Array) => Promise<Outcome>;
+  /** Proposes the version, if `isWanted` still says so when everything it takes is known. */
+  readonly setClusterVersion: (
+    request: ClusterVersionSetRequest,
+    payload: Uint8Array,
+    isWanted: () => boolean,
+  ) => Promise<Outcome>;
   /** Between two looks at a downgrade that goes on; 0 never. */
   readonly downgradeCheckMs: number;
 }
@@ -225,19 +230,22 @@ export class VersionMonitor {
   }
 
   async #setClusterVersion(version: string): Promise<void> {
-    const { cluster, setClusterVersion } = this.#options;
-    if (cluster.version === undefined) {
+    const { cluster, isLeader, setClusterVersion } = this.#options;
+    const former = cluster.version;
+    if (former === undefined) {
       this.#logger.info("setting up initial cluster version using v3 API", {
         "cluster-version": shortVersion(version),
       });
     } else {
       this.#logger.info("updating cluster version using v3 API", {
-        from: shortVersion(cluster.version),
+        from: shortVersion(former),
         to: shortVersion(version),
       });
     }
     const request = ClusterVersionSetRequest.create({ ver: version });
-    const outcome = await setClusterVersion(request, ClusterVersionSetRequest.encode(request));
+    // Two leaders may be at it, one after the other: what was decided before another one's version came must not undo that.
+    const isWanted = (): boolean => isLeader() && cluster.version === former;
+    const outcome = await setClusterVersion(request, ClusterVersionSetRequest.encode(request), isWanted);
     if (!(outcome instanceof EtcdError)) {
       this.#logger.info("cluster version is updated", { "cluster-version": shortVersion(version) });
     } else if (outcome === errors.stopped) {
