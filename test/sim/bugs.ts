@@ -97,6 +97,7 @@ export const BUGS: readonly Bug[] = [
     name: "read-without-quorum",
     about:
       "a leader answers linearizable reads without asking whether it still leads (20418: stale reads after a pause)",
+    settings: { members: 3, scene: "plain", only: ["isolate", "pause"], faultEveryMs: 1500, operations: 2000 },
     plant: () =>
       replace(
         RawNode.prototype,
