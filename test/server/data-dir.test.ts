@@ -206,10 +206,16 @@ describe("a data directory", () => {
     const last = segments().at(-1)!;
     const content = fs.readFileSync(last);
     const end = content.findLastIndex((byte) => byte !== 0) + 1;
-    // The frame of one more record and what of it lies in the first sector; the sectors behind were never written.
+    // The frame of one more entry and what of it lies in the first sector; the sectors behind were never written.
     const start = Math.ceil(end / 8) * 8;
+    const stop = Math.ceil((start + 9) / 512) * 512;
     content.writeBigUInt64LE(4096n, start);
-    content.fill(7, start + 8, Math.ceil((start + 9) / 512) * 512);
+    content.fill(7, start + 8, stop);
+    const type = [0x08, 2];
+    const checksum = [0x10, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    const lengthOfData = [0x1a, 0xf5, 0x1f];
+    const beginning = Buffer.from([...type, ...checksum, ...lengthOfData]);
+    beginning.copy(content, start + 8, 0, Math.min(beginning.length, stop - start - 8));
     fs.writeFileSync(last, content);
     assert.equal(await countKeys(), 20);
     assert.ok(
