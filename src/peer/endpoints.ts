@@ -7,11 +7,10 @@
 import type http from "node:http";
 import type { Logger } from "../base/log.ts";
 import { ProtobufError } from "../base/protobuf.ts";
-import type { Lessor } from "../lease/lessor.ts";
 import type { Cluster } from "../membership/cluster.ts";
 import { encodeMembers, formatId } from "../membership/member.ts";
 import type { MvccStore } from "../mvcc/store.ts";
-import { CompactedError, FutureRevisionError, fromByteString } from "../mvcc/types.ts";
+import { CompactedError, FutureRevisionError } from "../mvcc/types.ts";
 import {
   LeaseKeepAliveRequest,
   LeaseKeepAliveResponse,
@@ -19,9 +18,8 @@ import {
   ResponseHeader,
 } from "../proto/etcdserverpb.ts";
 import { LeaseInternalRequest, LeaseInternalResponse } from "../proto/leasepb.ts";
-import type { Duties } from "../server/duties.ts";
 import { EtcdError, errors } from "../server/errors.ts";
-import { confirmMissing } from "../server/lease-forwarding.ts";
+import type { LeaseForwarding } from "../server/lease-forwarding.ts";
 import type { MembershipRequests } from "../server/membership-requests.ts";
 import type { Read } from "../server/read-queue.ts";
 
@@ -32,10 +30,9 @@ export interface PeerEndpointsServer {
   readonly storageVersion: string | undefined;
   readonly serverVersion: string;
   readonly store: Pick<MvccStore, "hashKv">;
-  readonly lessor: Pick<Lessor, "renew" | "lookup" | "timeToLive" | "keysOf">;
   /** Serves a linearizable read. */
   read(read: Read): void;
-  readonly duties: Pick<Duties, "whenApplied">;
+  readonly duties: { readonly leases: Pick<LeaseForwarding, "renewForPeer" | "timeToLiveHere"> };
   readonly membership: Pick<MembershipRequests, "promote">;
 }
 
@@ -208,48 +205,33 @@ export class PeerEndpoints {
 
   #renew(body: Buffer, response: http.ServerResponse): void {
     const { id } = LeaseKeepAliveRequest.decode(body);
-    this.#whenApplied(response, () =>
-      this.#server.lessor.renew(id, (error, ttl) => {
-        if (error !== null && isNotFound(error)) this.#missing(id, response);
-        else if (error !== null) fail(response, 400, error.message);
-        else sendProtobuf(response, LeaseKeepAliveResponse.encode(LeaseKeepAliveResponse.create({ id, ttl })));
-      }),
-    );
+    this.#server.duties.leases.renewForPeer(id, (error, ttl) => {
+      if (error !== null) failLease(response, 400, error);
+      else sendProtobuf(response, LeaseKeepAliveResponse.encode(LeaseKeepAliveResponse.create({ id, ttl })));
+    });
   }
 
   #timeToLive(body: Buffer, response: http.ServerResponse): void {
     const { id, keys } = LeaseInternalRequest.decode(body).leaseTimeToLiveRequest ?? { id: 0n, keys: false };
-    this.#whenApplied(response, () => {
-      const { lessor } = this.#server;
-      const found = lessor.timeToLive(id);
-      if (found === undefined) this.#missing(id, response);
-      else if (found.demoted) fail(response, 500, "not a primary lessor");
-      else {
-        const leaseTimeToLiveResponse = LeaseTimeToLiveResponse.create({
-          header: ResponseHeader.create(),
-          id,
-          ttl: found.ttl,
-          grantedTtl: found.grantedTtl,
-          keys: keys ? lessor.keysOf(id).map(fromByteString) : [],
-        });
-        sendProtobuf(response, LeaseInternalResponse.encode(LeaseInternalResponse.create({ leaseTimeToLiveResponse })));
-      }
-    });
-  }
-
-  #missing(id: bigint, response: http.ServerResponse): void {
-    const server = this.#server;
-    confirmMissing({ server, lessor: server.lessor }, id, (isMissing) => {
-      if (isMissing) fail(response, 404, "lease not found");
-      else fail(response, 500, "not a primary lessor");
-    });
-  }
-
-  #whenApplied(response: http.ServerResponse, then: () => void): void {
-    this.#server.duties.whenApplied((error) => {
-      if (error === null) then();
-      else fail(response, 408, "waiting for node to catch up its applied index has timed out");
-    });
+    this.#server.duties.leases.timeToLiveHere(id, keys).then(
+      (found) => {
+        if (found === undefined) failLease(response, 500, errors.leaseNotFound);
+        else {
+          const header = ResponseHeader.create();
+          const leaseTimeToLiveResponse = LeaseTimeToLiveResponse.create({
+            header,
+            id,
+            ...found,
+            keys: [...found.keys],
+          });
+          sendProtobuf(
+            response,
+            LeaseInternalResponse.encode(LeaseInternalResponse.create({ leaseTimeToLiveResponse })),
+          );
+        }
+      },
+      (error: LeaseFailure) => failLease(response, 500, error),
+    );
   }
 
   #nameCluster(response: http.ServerResponse): void {
@@ -257,7 +239,15 @@ export class PeerEndpoints {
   }
 }
 
-const isNotFound = (error: Error): boolean => (error as { code?: string }).code === "ERR_LEASE_NOT_FOUND";
+type LeaseFailure = Error | EtcdError;
+
+/** What is not one of those that etcd has a status for gets `status`. */
+function failLease(response: http.ServerResponse, status: number, error: LeaseFailure): void {
+  if (error === errors.leaseNotFound) fail(response, 404, "lease not found");
+  else if (error === errors.timeoutWaitApplied) {
+    fail(response, 408, "waiting for node to catch up its applied index has timed out");
+  } else fail(response, status, error === errors.leaderChanged ? "not a primary lessor" : error.message);
+}
 
 /** Undefined when the body is not a HashKVRequest in JSON. */
 function revisionOf(body: Buffer): number | undefined {

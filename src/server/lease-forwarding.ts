@@ -64,10 +64,24 @@ export class LeaseForwarding {
     }
   }
 
+  /** Renews a lease for another member, which takes this one for the leader. Gets an EtcdError, or the lessor's. */
+  renewForPeer(id: bigint, done: (error: Error | EtcdError | null, ttl: number) => void): void {
+    const { lessor, whenApplied } = this.#options;
+    whenApplied((waitError) => {
+      if (waitError !== null) done(waitError, -1);
+      else {
+        this.#ensureLeadership((error) => {
+          if (error !== null) done(error, -1);
+          else lessor.renew(id, (refusal, ttl) => this.#confirm(id, refusal, ttl, done));
+        });
+      }
+    });
+  }
+
   /** Undefined when there is no such lease. Rejects with an EtcdError. */
   async timeToLive(id: bigint, withKeys: boolean): Promise<PeerLease | undefined> {
     const { server, peerClient } = this.#options;
-    if (server.isLeader) return this.#timeToLiveHere(id, withKeys);
+    if (server.isLeader) return this.timeToLiveHere(id, withKeys);
     try {
       return await this.#askLeader((leader) => peerClient.leaseTimeToLive(leader, id, withKeys), noCheck);
     } catch (error) {
@@ -106,12 +120,32 @@ export class LeaseForwarding {
       return;
     }
     this.#options.lessor.renew(id, (error, ttl) => {
-      if (error === null) done(null, ttl);
-      else if (codeOf(error) === "ERR_LESSOR_NOT_PRIMARY") this.#forwardRenewal(id, permitted, done);
-      else if (codeOf(error) === "ERR_LEASE_NOT_FOUND") {
-        confirmMissing(this.#options, id, (isMissing) => done(isMissing ? errors.leaseNotFound : notPrimary, -1));
-      } else done(renewalError(error), -1);
+      if (error !== null && codeOf(error) === "ERR_LESSOR_NOT_PRIMARY") this.#forwardRenewal(id, permitted, done);
+      else this.#confirm(id, error, ttl, (refusal) => done(refusal && renewalError(refusal), ttl));
     });
+  }
+
+  /**
+   * A member that was replaced as the leader without knowing it, after a pause or behind a partition, knows nothing of what
+   * was granted since: that there is no such lease may be said only by one that leads for sure. Otherwise a client would
+   * give up a lease that lives. etcd does not ask.
+   */
+  #confirm(
+    id: bigint,
+    error: Error | null,
+    ttl: number,
+    done: (error: Error | EtcdError | null, ttl: number) => void,
+  ): void {
+    if (error === null || codeOf(error) !== "ERR_LEASE_NOT_FOUND") done(error, ttl);
+    else {
+      const { lessor, server } = this.#options;
+      server.read({
+        serve: (readError) => {
+          const isMissing = readError === null && lessor.lookup(id) === undefined;
+          done(isMissing ? errors.leaseNotFound : notPrimary, -1);
+        },
+      });
+    }
   }
 
   #forwardRenewal(id: bigint, permitted: () => EtcdError | null, done: Renewed): void {
@@ -122,14 +156,20 @@ export class LeaseForwarding {
     );
   }
 
-  async #timeToLiveHere(id: bigint, withKeys: boolean): Promise<PeerLease | undefined> {
-    const { lessor, whenApplied } = this.#options;
+  /**
+   * What this member, as the leader, knows of a lease. That it is missing, or over, is said only when it leads for sure:
+   * a successor that it does not know of may have granted or renewed it. Rejects with an EtcdError.
+   */
+  async timeToLiveHere(id: bigint, withKeys: boolean): Promise<PeerLease | undefined> {
+    const { lessor, server, whenApplied } = this.#options;
     await new Promise<void>((resolve, reject) => whenApplied((error) => (error === null ? resolve() : reject(error))));
-    const found = lessor.timeToLive(id);
-    if (found === undefined) {
-      const isMissing = await new Promise<boolean>((resolve) => confirmMissing(this.#options, id, resolve));
-      if (isMissing) return undefined;
-      throw errors.leaderChanged;
+    let found = lessor.timeToLive(id);
+    if (found === undefined || found.ttl <= 0) {
+      await new Promise<void>((resolve, reject) =>
+        server.read({ serve: (error) => (error === null ? resolve() : reject(errors.leaderChanged)) }),
+      );
+      found = lessor.timeToLive(id);
+      if (found === undefined) return undefined;
     }
     if (found.demoted) throw errors.leaderChanged;
     const keys = withKeys ? lessor.keysOf(id).map(fromByteString) : [];
@@ -179,19 +219,6 @@ export class LeaseForwarding {
   }
 }
 
-/**
- * A member that was replaced as the leader without knowing it, after a pause or behind a partition, knows nothing of what
- * was granted since: that there is no such lease may be said only by one that leads for sure. Otherwise a client would
- * give up a lease that lives. Calls back with whether the lease is missing indeed. etcd does not ask.
- */
-export function confirmMissing(
-  { server, lessor }: { readonly server: Pick<LeaseServer, "read">; readonly lessor: Pick<Lessor, "lookup"> },
-  id: bigint,
-  done: (isMissing: boolean) => void,
-): void {
-  server.read({ serve: (error) => done(error === null && lessor.lookup(id) === undefined) });
-}
-
 const noCheck = (): null => null;
 
 /** What a client is told that renews at a leader which is none any more. The text is etcd's. */
@@ -199,7 +226,8 @@ const notPrimary = new EtcdError(Code.UNKNOWN, "not a primary lessor");
 
 const codeOf = (error: Error): string | undefined => (error as { code?: string }).code;
 
-function renewalError(error: Error): EtcdError {
+function renewalError(error: Error | EtcdError): EtcdError {
+  if (error instanceof EtcdError) return error;
   if (codeOf(error) === "ERR_LESSOR_BUSY") return errors.tooManyRequests;
   if (codeOf(error) === undefined) return new EtcdError(Code.UNAVAILABLE, error.message);
   return toEtcdError(error);

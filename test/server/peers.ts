@@ -17,7 +17,9 @@ import type { ClusterVersionSetRequest, DowngradeInfoSetRequest } from "../../sr
 import { TlsClient } from "../../src/rpc/tls/client.ts";
 import { Op, type Outcome } from "../../src/server/apply.ts";
 import { errors } from "../../src/server/errors.ts";
+import { LeaseForwarding } from "../../src/server/lease-forwarding.ts";
 import { ETCD_VERSION } from "../../src/server/options.ts";
+import type { Read } from "../../src/server/read-queue.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
 import { NO_TLS } from "../peer/loopback.ts";
 
@@ -54,15 +56,27 @@ export class TestMember {
     const dialer = new PeerDialer({ clock: systemClock, tls: new TlsClient(NO_TLS, logger), dialTimeoutMs: 1000 });
     this.client = new HttpPeerClient({ logger, timeoutMs: 1000, http: new PeerHttp(systemClock, dialer) });
     const { cluster, store, lessor } = this;
+    const server = { isLeader: true, leader: id, read: (read: Read) => read.serve(null) };
+    const leases = new LeaseForwarding({
+      clock: systemClock,
+      lessor,
+      cluster,
+      peerClient: this.client,
+      server,
+      isStopped: () => false,
+      isSteady: () => true,
+      whenApplied: (done) => done(null),
+      timeoutMs: 1000,
+      fastKeepAlive: true,
+    });
     const endpoints = new PeerEndpoints(
       {
         cluster,
         store,
-        lessor,
         storageVersion: undefined,
         serverVersion: this.serverVersion,
-        read: (read) => read.serve(null),
-        duties: { whenApplied: (done) => done(null) },
+        read: server.read,
+        duties: { leases },
         membership: { promote: () => Promise.resolve(errors.notLeader) },
       },
       logger,

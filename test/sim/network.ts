@@ -177,22 +177,28 @@ export class SimNetwork {
     try {
       const target = this.reach(from, message.to);
       if (target === undefined) throw new Error("unreachable");
-      await this.#pass(from, target);
-      const sink: DatabaseSink = target.receiver!.beginSnapshot(message);
-      try {
-        for await (const chunk of database.chunks()) {
-          const copy = Buffer.from(chunk);
-          await this.#pass(from, target);
-          await sink.write(copy);
-        }
-      } catch (error) {
-        if (target.process.alive) await sink.abort();
-        throw error;
-      }
-      await sink.finish();
+      // A process that ends leaves open what it was about; its connections break.
+      const end = target.process.ended.then(() => Promise.reject(new Error("connection lost")));
+      await Promise.race([end, this.#write(from, target, message, database)]);
     } finally {
       database.close();
     }
+  }
+
+  async #write(from: Endpoint, target: Endpoint, message: Message, database: DatabaseImage): Promise<void> {
+    await this.#pass(from, target);
+    const sink: DatabaseSink = target.receiver!.beginSnapshot(message);
+    try {
+      for await (const chunk of database.chunks()) {
+        const copy = Buffer.from(chunk);
+        await this.#pass(from, target);
+        await sink.write(copy);
+      }
+    } catch (error) {
+      if (target.process.alive) await sink.abort();
+      throw error;
+    }
+    await sink.finish();
   }
 
   /** Resolves in the target when something has arrived there. */

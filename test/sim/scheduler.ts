@@ -121,6 +121,11 @@ export class SimProcess {
   #alive = true;
   #pausedUntilMs = 0;
   #held: (() => void)[] = [];
+  #markEnd: () => void = () => {};
+  /** Resolves when it is over. */
+  readonly ended = new Promise<void>((resolve) => {
+    this.#markEnd = resolve;
+  });
 
   /** `crashed` gets what a callback throws: in a real process nobody catches it. */
   constructor(scheduler: Scheduler, crashed: (error: unknown) => void) {
@@ -139,6 +144,7 @@ export class SimProcess {
   end(): void {
     this.#alive = false;
     this.#held = [];
+    this.#markEnd();
   }
 
   /** Stands still for so long: stopped by a signal, or waiting for a slow disk. */

@@ -204,6 +204,7 @@ export class Simulation implements MachineWorld {
     this.#faults.started(machine);
     this.oracle.observe(machine, machine.running!);
     this.sideStates.observe(machine, machine.running!);
+    this.#versions.observe(machine, machine.running!);
     this.onStarted?.(machine);
   }
 

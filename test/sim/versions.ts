@@ -16,6 +16,19 @@ export class Versions {
     this.#found = found;
   }
 
+  /** Watches a member from its start to its end: a step may apply several changes. */
+  observe({ name }: SimMachine, { server: { cluster } }: Running): void {
+    const { agreed } = cluster;
+    const set = agreed.set.bind(agreed);
+    agreed.set = (version) => {
+      const before = agreed.version;
+      const goesBack = set(version);
+      if (goesBack && agreed.downgrade.targetVersion !== version)
+        this.#found(`${name} went from cluster version ${before} back to ${version} without a downgrade`);
+      return goesBack;
+    };
+  }
+
   step(machines: readonly SimMachine[]): void {
     for (const { name, running } of machines) {
       if (running === undefined) continue;
@@ -32,9 +45,6 @@ export class Versions {
       const now = mustParseVersion(version);
       if (compareVersions(now, minorVersion(mustParseVersion(serverVersion))) > 0)
         this.#found(`${name} runs ${serverVersion} in a cluster of version ${version}`);
-      const goesBack = before?.version !== undefined && compareVersions(now, mustParseVersion(before.version)) < 0;
-      if (goesBack && downgrade.targetVersion !== version)
-        this.#found(`${name} went from cluster version ${before.version} back to ${version} without a downgrade`);
     }
   }
 
