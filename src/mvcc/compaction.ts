@@ -16,18 +16,29 @@ import type { ByteString } from "./types.ts";
  * Source: etcd `server/storage/mvcc/kvstore_compaction.go`, `index.go`.
  */
 
-/** Compacts the index. Returns the revisions at or below `revision` that must stay in the backend. */
-export function compactIndex(index: KeyIndex, revision: number, clock: Clock): Promise<RevisionSet> {
-  const keep = new RevisionSet();
+/** What a compaction leaves. */
+export interface Kept {
+  /** Revisions at or below that of the compaction that must stay in the backend, with tombstones at that very one. */
+  readonly revisions: RevisionSet;
+  /** Some of them are no tombstones. */
+  hasKeys: boolean;
+}
+
+/** Compacts the index. */
+export function compactIndex(index: KeyIndex, revision: number, clock: Clock): Promise<Kept> {
+  const result: Kept = { revisions: new RevisionSet(), hasKeys: false };
   const kept = revisionInfo();
   return inSlices(
     index,
     clock,
     (entry, dead) => {
-      if (entry.compact(revision, kept)) keep.add(kept.main, kept.sub);
+      if (entry.compact(revision, kept)) {
+        result.revisions.add(kept.main, kept.sub);
+        if (kept.version > 0) result.hasKeys = true;
+      }
       if (entry.main === 0) dead.push(entry);
     },
-    keep,
+    result,
   );
 }
 
@@ -119,21 +130,22 @@ export class CompactionPause {
 }
 
 /**
- * Deletes the rows up to `revision` that `keep` does not name, and returns the hash of what was there, as HashKV would
+ * Deletes the rows up to `revision` that are not to be kept, and returns the hash of what was there, as HashKV would
  * have given it. Returns null when `isStopped` said so in between.
  */
 export async function compactRows(
   core: StoreCore,
   revision: number,
   previousRevision: number,
-  keep: RevisionSet,
+  { revisions: keep, hasKeys }: Kept,
   settings: CompactionSettings,
   statistics: CompactionStatistics,
   isStopped: () => boolean,
 ): Promise<{ hash: KvHash; deletedCount: number } | null> {
   const { backend } = core;
   const { clock, batchLimit, pause } = settings;
-  const hasher = new KvHasher(previousRevision, revision, keep);
+  // As in etcd: without anything to keep, what the compaction before has left counts. That one has ended.
+  const hasher = new KvHasher(previousRevision, revision, keep.size > 0 ? keep : undefined, hasKeys);
   let deletedCount = 0;
   let fromMain = 0;
   let fromSub = 0;

@@ -15,6 +15,8 @@ export interface KvHash {
   readonly hash: number;
   readonly compactRevision: number;
   readonly revision: number;
+  /** Some key was there at `revision`. Without, a member that has compacted there has another hash than one that has not. */
+  readonly hasKeys: boolean;
 }
 
 /** Takes the rows of the key bucket in order and hashes those that a member compacted at the same revision also has. */
@@ -22,20 +24,22 @@ export class KvHasher {
   readonly #hash = new RunningHash();
   readonly #compactRevision: number;
   readonly #revision: number;
-  readonly #keep: RevisionSet;
+  readonly #keep: RevisionSet | undefined;
+  readonly #hasKeys: boolean;
 
-  /** `keep` says which revisions at or below `compactRevision` are not (to be) deleted. */
-  constructor(compactRevision: number, revision: number, keep: RevisionSet) {
+  /** `keep` says which revisions at or below `compactRevision` count; undefined: all that are there. */
+  constructor(compactRevision: number, revision: number, keep: RevisionSet | undefined, hasKeys: boolean) {
     this.#compactRevision = compactRevision;
     this.#revision = revision;
     this.#keep = keep;
+    this.#hasKeys = hasKeys;
     this.#hash.writeText("key");
   }
 
   write(main: number, sub: number, tombstone: boolean, bytes: Uint8Array, start: number, end: number): void {
     if (main > this.#revision) return;
     if (main <= this.#compactRevision) {
-      if (this.#keep.size > 0 && !this.#keep.has(main, sub)) return;
+      if (this.#keep !== undefined && !this.#keep.has(main, sub)) return;
       // Old versions delete a tombstone at the compact revision and new ones do not: it never counts.
       if (main === this.#compactRevision && tombstone) return;
     }
@@ -44,7 +48,12 @@ export class KvHasher {
   }
 
   finish(): KvHash {
-    return { hash: this.#hash.finish(), compactRevision: this.#compactRevision, revision: this.#revision };
+    return {
+      hash: this.#hash.finish(),
+      compactRevision: this.#compactRevision,
+      revision: this.#revision,
+      hasKeys: this.#hasKeys,
+    };
   }
 }
 

@@ -92,6 +92,7 @@ export class KeyEntry {
       }
       kept.main = this.main;
       kept.sub = this.sub;
+      kept.version = this.version;
       return true;
     }
     const { older } = this;
@@ -103,6 +104,7 @@ export class KeyEntry {
     if (keeps) {
       kept.main = older[at]!;
       kept.sub = older[at + 1]!;
+      kept.version = older[at + 2]!;
     }
     if (from === older.length) this.older = null;
     else if (from > 0) this.older = older.slice(from);

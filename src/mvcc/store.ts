@@ -185,12 +185,12 @@ export class MvccStore implements ChangeSource {
     const isStopped = (): boolean => this.#closed || core.epoch !== epoch;
     if (isStopped()) return;
     const startMs = this.#clock.nowMs();
-    const keep = await this.#indexWalks.run(() => compactIndex(core.index, revision, this.#clock));
+    const kept = await this.#indexWalks.run(() => compactIndex(core.index, revision, this.#clock));
     if (isStopped()) return;
     const statistics = this.compactionStatistics;
     const rowsStartMs = this.#clock.nowMs();
     statistics.index.observe(rowsStartMs - startMs);
-    const result = await compactRows(core, revision, previousRevision, keep, this.#compaction, statistics, isStopped);
+    const result = await compactRows(core, revision, previousRevision, kept, this.#compaction, statistics, isStopped);
     if (result === null) return;
     statistics.total.observe(this.#clock.nowMs() - rowsStartMs);
     statistics.lastEndSeconds = Math.floor(this.#clock.wallMs() / 1000);
@@ -226,17 +226,29 @@ export class MvccStore implements ChangeSource {
     const walk = await this.#indexWalks.run(async () => {
       // The rows and the index must be of the same moment as far as compaction goes: both under the same turn in line.
       const snapshot = await core.backend.snapshot();
-      const keep = await revisionsToKeep(core.index, at, this.#clock).catch((error: unknown) => {
+      const hasher = await this.#hasherOf(at, compactRevision).catch((error: unknown) => {
         snapshot.close();
         throw error;
       });
-      return { snapshot, hasher: new KvHasher(compactRevision, at, keep) };
+      return { snapshot, hasher };
     });
     try {
       return hashKvResult(await hashKeyBucket(walk.snapshot, walk.hasher, this.#clock), currentRevision);
     } finally {
       walk.snapshot.close();
     }
+  }
+
+  /**
+   * As in etcd, where no key is left at `revision` all counts that the last compaction leaves. etcd takes what is there: while
+   * the compaction deletes rows, members that are not equally far have different hashes then, and CORRUPT is raised.
+   */
+  async #hasherOf(revision: number, compactRevision: number): Promise<KvHasher> {
+    const { index } = this.#core;
+    const live = await revisionsToKeep(index, revision, this.#clock);
+    if (live.size > 0) return new KvHasher(compactRevision, revision, live, true);
+    const keep = await revisionsToKeep(index, compactRevision, this.#clock);
+    return new KvHasher(compactRevision, revision, keep, false);
   }
 
   /** Hashes of past compactions, ascending by revision: what members compare to find corruption. */
@@ -307,5 +319,6 @@ function hashKvResult(hash: KvHash, currentRevision: number): HashKvResult {
     compactRevision: hash.compactRevision,
     currentRevision,
     hashRevision: hash.revision,
+    hasKeys: hash.hasKeys,
   };
 }

@@ -179,4 +179,6 @@ export interface HashKvResult {
   readonly currentRevision: number;
   /** Revision that the hash covers. */
   readonly hashRevision: number;
+  /** Some key was there at that revision. */
+  readonly hasKeys: boolean;
 }

@@ -29,7 +29,9 @@ type PeerAnswer =
   | { readonly peer: PeerAddress; readonly hash: undefined; readonly error: unknown };
 
 /**
- * Finds members whose data differs, by comparing hashes of the keys and values at the same revision.
+ * Finds members whose data differs, by comparing hashes of the keys and values at the same revision. Hashes of a revision at
+ * which no key is left are not compared: by etcd's rule a member that has compacted there has another one than those that
+ * have not yet. etcd compares them, and raises CORRUPT for nothing.
  * Source: etcd `server/etcdserver/corrupt.go`.
  */
 export class CorruptionChecker {
@@ -53,7 +55,7 @@ export class CorruptionChecker {
       "local-member-id": id,
       timeout: goDuration(requestTimeoutMs),
     });
-    const { hash, compactRevision, hashRevision } = await store.hashKv(0).catch((error: unknown) => {
+    const { hash, compactRevision, hashRevision, hasKeys } = await store.hashKv(0).catch((error: unknown) => {
       throw new CorruptionError(`${id} failed to fetch hash (${(error as Error).message})`);
     });
     const local = {
@@ -76,6 +78,7 @@ export class CorruptionChecker {
       }
       if (answer.hash.hash === hash) continue;
       const isSame = answer.hash.compactRevision === compactRevision;
+      if (isSame && !hasKeys) continue;
       if (isSame) mismatches++;
       const what = isSame ? "hash" : "compact revision";
       this.#logger.warn(`found different ${what} values from remote peer`, {
@@ -102,7 +105,7 @@ export class CorruptionChecker {
       alarmed = true;
     };
     const isSameState = after.hashRevision === before.hashRevision && after.compactRevision === before.compactRevision;
-    if (isSameState && after.hash !== before.hash) {
+    if (isSameState && before.hasKeys && after.hash !== before.hash) {
       this.#logger.warn("found hash mismatch", {
         "revision-1": before.hashRevision,
         "compact-revision-1": before.compactRevision,
@@ -134,7 +137,7 @@ export class CorruptionChecker {
         });
         guilty(peer.id);
       }
-      if (hash.compactRevision === before.compactRevision && hash.hash !== before.hash) {
+      if (hash.compactRevision === before.compactRevision && before.hasKeys && hash.hash !== before.hash) {
         this.#logger.warn("same compact revision then hashes must match", {
           "leader-compact-revision": after.compactRevision,
           "leader-hash": before.hash,
@@ -159,7 +162,7 @@ export class CorruptionChecker {
     });
     const hashes = this.#options.store
       .compactionHashes()
-      .filter(({ revision }) => revision > this.#checkedRevision)
+      .filter(({ revision, hasKeys }) => hasKeys && revision > this.#checkedRevision)
       .reverse();
     let looked = 0;
     for (const hash of hashes) {

@@ -74,6 +74,8 @@ export interface ServerOptions {
   readonly fastLeaseKeepAlive?: boolean;
   readonly leaseCheckpoint: boolean;
   readonly leaseCheckpointPersist: boolean;
+  /** Between two records of what long leases have left; five minutes, as in etcd, when absent. */
+  readonly leaseCheckpointIntervalMs?: number;
 
   readonly clock: Clock;
   readonly random: Random;

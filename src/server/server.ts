@@ -80,6 +80,9 @@ export class EtcdServer {
       minTtl: minimumLeaseTtl(options.electionTicks, options.tickMs),
       expiredRetryIntervalMs: requestTimeoutMs(options),
       persistCheckpoints: () => options.leaseCheckpointPersist,
+      ...(options.leaseCheckpointIntervalMs !== undefined && {
+        checkpointIntervalMs: options.leaseCheckpointIntervalMs,
+      }),
       onExpired: () => server.#leadership.revokeExpired(),
     });
     const store = await MvccStore.open({

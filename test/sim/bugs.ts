@@ -9,6 +9,7 @@ import { Lessor } from "../../src/lease/lessor.ts";
 import { ClusterVersion } from "../../src/membership/cluster-version.ts";
 import { type BackendSnapshot, metaKeys } from "../../src/mvcc/backend.ts";
 import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
+import { KvHasher } from "../../src/mvcc/hash.ts";
 import { MvccStore, type WriteTxn } from "../../src/mvcc/store.ts";
 import type { ChangeListener } from "../../src/mvcc/types.ts";
 import { WatchHub } from "../../src/mvcc/watch-hub.ts";
@@ -316,6 +317,34 @@ export const BUGS: readonly Bug[] = [
     name: "lease-never",
     about: "expired leases are not revoked by a leader that was elected",
     plant: () => replace(Lessor.prototype, "expired", () => () => []),
+  },
+  {
+    name: "checkpoint-outlives-renewal",
+    about: "a renewal does not take back what was recorded of the lease before it: it ends early at the next leader",
+    settings: { only: ["kill", "pause", "isolate"], upkeep: { checkpoints: { everyMs: 500, persist: true } } },
+    plant: () =>
+      replace(
+        Lessor.prototype,
+        "checkpoint",
+        (original) =>
+          function (this: Lessor, id, remainingTtl) {
+            if (remainingTtl > 0) original.call(this, id, remainingTtl);
+          },
+      ),
+  },
+  {
+    name: "corruption-overlooked",
+    about: "members with other data than the rest are not noticed",
+    settings: { upkeep: { checks: { initial: true, everyMs: 1000, compactionsMs: 1000 }, damagesRow: true } },
+    plant: () =>
+      replace(
+        KvHasher.prototype,
+        "finish",
+        (original) =>
+          function (this: KvHasher) {
+            return { ...original.call(this), hash: 1 };
+          },
+      ),
   },
   {
     name: "damage-cut",

@@ -136,6 +136,8 @@ export class SimMachine {
       const network = world.network.join(parts.memberId, this.name, process);
       const server = await EtcdServer.create({ ...options, network, peerClient }, parts);
       if (!process.alive) return;
+      await server.checkData();
+      if (!process.alive) return;
       const rpc = this.#rpc(server, options);
       const endpoints = new PeerEndpoints(server, options.logger);
       const running = { server, parts, rpc, endpoints, process };

@@ -8,7 +8,7 @@ import type { WatchBatch } from "../../src/mvcc/watch-batch.ts";
 import { Event_EventType } from "../../src/proto/mvccpb.ts";
 import type { RawNode } from "../../src/raft/rawnode.ts";
 import { Invariants } from "../raft/harness/invariants.ts";
-import type { Finding, Revision } from "./checkers/history.ts";
+import type { Finding, Operation, Revision } from "./checkers/history.ts";
 import { showEvents } from "./checkers/linearizability.ts";
 import { KeySpace, kvOf, type ModelEvent, text } from "./checkers/model.ts";
 import type { Running, SimMachine } from "./machine.ts";
@@ -18,6 +18,11 @@ export interface SeenRevision extends Revision {
   readonly seenMs: number;
 }
 
+export interface AppliedCompaction extends Operation {
+  readonly action: { readonly kind: "compact"; readonly revision: number };
+  readonly atMs: number;
+}
+
 const ALL = Buffer.from([0]);
 
 export class Oracle {
@@ -25,6 +30,10 @@ export class Oracle {
   /** The state at every revision, as it grows. */
   readonly space = new KeySpace();
   readonly findings: Finding[] = [];
+  /** Compactions as the first member applied them. */
+  readonly compactions: AppliedCompaction[] = [];
+  /** Addresses of members whose state is known to be wrong. */
+  readonly excused = new Set<string>();
   readonly #scheduler: Scheduler;
   readonly #trace: (line: string) => void;
   readonly #invariants = new Invariants();
@@ -51,6 +60,11 @@ export class Oracle {
     const { server } = running;
     this.#invariants.restarted(running.parts.memberId);
     this.#checkState(machine, running, "after its start");
+    const compact = server.store.compact.bind(server.store);
+    server.store.compact = (revision) => {
+      this.#compacted(machine, revision);
+      return compact(revision);
+    };
     const watch = (): void => {
       stream.watch({
         key: ALL,
@@ -115,6 +129,7 @@ export class Oracle {
   }
 
   #checkState(machine: SimMachine, { server }: Running, when: string): void {
+    if (this.excused.has(machine.url)) return;
     const { store } = server;
     const revision = store.currentRevision;
     if (revision > this.space.revision) {
@@ -130,6 +145,20 @@ export class Oracle {
       "state",
       `${machine.name} has ${events(found)} at revision ${revision} ${when}, but it was ${events(expected)}`,
     );
+  }
+
+  #compacted({ name }: SimMachine, revision: number): void {
+    if (this.compactions.some(({ action }) => action.revision >= revision)) return;
+    this.compactions.push({
+      id: -1,
+      client: "the members",
+      member: name,
+      action: { kind: "compact", revision },
+      invoked: this.#scheduler.moment,
+      returned: Number.POSITIVE_INFINITY,
+      outcome: { kind: "unknown", error: "" },
+      atMs: this.#scheduler.nowMs,
+    });
   }
 
   #delivered(machine: SimMachine, batch: WatchBatch): void {

@@ -6,6 +6,7 @@
 import { FAIR, type Weather } from "./network.ts";
 import { SimRandom } from "./random.ts";
 import { type Scene, type SceneSettings, type SceneStep, sceneOf, sceneSettings, sceneSteps } from "./scenes.ts";
+import { type Upkeep, upkeepOf } from "./upkeep.ts";
 
 export interface Plan extends SceneSettings {
   readonly seed: number;
@@ -16,6 +17,8 @@ export interface Plan extends SceneSettings {
   readonly weather: Weather;
   /** When all troubles end, in virtual milliseconds. */
   readonly healMs: number;
+  /** What members do of themselves. */
+  readonly upkeep?: Upkeep;
   readonly steps: readonly Step[];
 }
 
@@ -152,6 +155,8 @@ export interface PlanSettings {
   readonly weather?: Weather;
   /** What clients do besides keys and leases; what the seed says when absent. */
   readonly scene?: Scene;
+  /** What the seed says when absent. */
+  readonly upkeep?: Upkeep;
   /** More defragmentations than clients usually ask for. */
   readonly defragmentEveryMs?: number;
 }
@@ -222,6 +227,7 @@ export function planOf(seed: number, settings: PlanSettings = {}): Plan {
     compactionBatchLimit: random.pick([2, 10, 1000]),
     weather: settings.weather ?? (settings.faults === false ? FAIR : weatherOf(random)),
     healMs,
+    upkeep: settings.upkeep ?? upkeepOf(seed, members),
     ...sceneSettings(seed, scene),
     steps,
   };

@@ -14,6 +14,7 @@ import { checkSessions } from "./checkers/session.ts";
 import { checkWatches } from "./checkers/watch.ts";
 import { Clients, type ClientWorld } from "./clients.ts";
 import { ClientSide } from "./connection.ts";
+import { Drill } from "./drill.ts";
 import { Faults, type MaintenanceStep } from "./faults.ts";
 import { type MachineWorld, SimMachine, TOKEN_KEY_FILE } from "./machine.ts";
 import { FAIR, SimNetwork } from "./network.ts";
@@ -26,6 +27,7 @@ import { Scheduler, type SimProcess } from "./scheduler.ts";
 import { Sessions } from "./sessions.ts";
 import { SideStates } from "./side-states.ts";
 import { Trace } from "./trace.ts";
+import { upkeepOptions } from "./upkeep.ts";
 import { Users } from "./users.ts";
 import { Versions } from "./versions.ts";
 
@@ -112,6 +114,7 @@ export class Simulation implements MachineWorld {
   readonly #side: ClientSide;
   readonly operator: Operator;
   readonly #faults: Faults;
+  readonly #drill: Drill;
   readonly #versions = new Versions((message) => this.oracle.add("version", message));
   #machines: SimMachine[] = [];
   #healed = false;
@@ -130,6 +133,7 @@ export class Simulation implements MachineWorld {
       snapshotCount: plan.snapshotCount,
       snapshotCatchUpEntries: plan.snapshotCatchUpEntries,
       compactionBatchLimit: plan.compactionBatchLimit,
+      ...upkeepOptions(plan.upkeep ?? {}),
       ...(plan.quotaBytes === undefined ? {} : { quotaBackendBytes: plan.quotaBytes }),
       ...(plan.tokens === undefined ? {} : { auth: { ...AUTH_DEFAULTS, token: TOKENS[plan.tokens] } }),
     };
@@ -154,6 +158,17 @@ export class Simulation implements MachineWorld {
       clients: this.clients,
       machines: () => this.#machines,
       trace: this.#trace.add,
+    });
+    this.#drill = new Drill({
+      random: SimRandom.of(plan.seed, "drill"),
+      clients: this.clients,
+      operator: this.operator,
+      oracle: this.oracle,
+      sideStates: this.sideStates,
+      machines: () => this.#machines,
+      machineAt: (target) => this.machineAt(target),
+      trace: this.#trace.add,
+      until: (isTrue, limitMs) => this.#untilOr(isTrue, limitMs),
     });
     this.#faults = new Faults(this, SimRandom.of(plan.seed, "faults"));
     for (let i = 0; i < plan.members; i++) this.#machines.push(new SimMachine(`m${i}`, this));
@@ -214,7 +229,7 @@ export class Simulation implements MachineWorld {
   }
 
   failed(machine: SimMachine, error: unknown): void {
-    if (!this.#faults.excuses(machine, error)) {
+    if (!this.#drill.excuses(machine, error) && !this.#faults.excuses(machine, error)) {
       const stack = error instanceof Error ? error.stack : String(error);
       this.oracle.add("process", `${machine.name} stopped itself: ${stack}`);
     }
@@ -247,6 +262,10 @@ export class Simulation implements MachineWorld {
       if (this.#goesOn) await this.#settleVersions();
       if (this.#goesOn) await this.#passOn();
       if (this.#goesOn) await this.#outliveLeases();
+      if (this.#goesOn && plan.upkeep?.damagesRow === true) {
+        await this.#drill.run(plan.upkeep);
+        await this.#comeToRest();
+      }
       if (this.#goesOn) await this.#compareMembers();
     } catch (error) {
       this.oracle.add("simulation", error instanceof Error ? (error.stack ?? error.message) : String(error));
@@ -274,6 +293,13 @@ export class Simulation implements MachineWorld {
       this.sideStates.step(this.#machines);
       return isDone() || !this.#goesOn;
     });
+  }
+
+  /** False when the time was over first. */
+  async #untilOr(isTrue: () => boolean, limitMs: number): Promise<boolean> {
+    const endMs = this.scheduler.nowMs + limitMs;
+    while (this.scheduler.nowMs < endMs && !isTrue() && this.#goesOn) await this.#pass(LOOK_MS);
+    return isTrue();
   }
 
   async #pass(ms: number): Promise<void> {
@@ -401,7 +427,10 @@ export class Simulation implements MachineWorld {
       (action.kind === "range" && action.request.serializable) ||
       // A transaction that has nothing but comparisons is answered from what the member has.
       (action.kind === "txn" && action.request.success.length + action.request.failure.length === 0);
-    const { operations } = clients;
+    const operations = [
+      ...clients.operations,
+      ...(this.plan.upkeep?.compactMs === undefined ? [] : oracle.compactions),
+    ];
     findings.push(...checkQuota({ operations, alarms: this.sideStates.alarms, overQuota: this.sideStates.overQuota }));
     const linearized = checkLinearizability({ operations, revisions, seenIsKnown: true, isSerializable });
     findings.push(...linearized.findings);
@@ -410,9 +439,10 @@ export class Simulation implements MachineWorld {
         watches: clients.watches.map(({ log }) => log),
         revisions,
         space: linearized.space,
-        operations: clients.operations,
+        operations,
       }),
     );
+    findings.push(...this.#checkUpkeep());
     findings.push(
       ...checkLeases({
         leases: clients.leases,
@@ -434,6 +464,27 @@ export class Simulation implements MachineWorld {
     return findings.sort((a, b) => a.moment - b.moment);
   }
 
+  /** Nobody is called corrupt who is not, and what members compact of themselves is as old as it was told to be. */
+  #checkUpkeep(): Finding[] {
+    const { clients, oracle, plan, sideStates } = this;
+    const findings: Finding[] = [];
+    const raised = sideStates.alarms.stages.find(({ state }) => state.some((alarm) => alarm.endsWith("/2")));
+    if (raised !== undefined && !this.#drill.hasBegun) {
+      const message = `CORRUPT was raised, ${raised.state.join(", ")}, but all members have the same`;
+      findings.push({ checker: "alarm", message, moment: raised.seen });
+    }
+    const compactMs = plan.upkeep?.compactMs;
+    if (compactMs === undefined) return findings;
+    const asked = new Set(clients.operations.map(({ action }) => (action.kind === "compact" ? action.revision : 0)));
+    for (const { action, atMs, invoked } of oracle.compactions) {
+      const seenMs = oracle.revisions[action.revision - 2]?.seenMs ?? 0;
+      if (asked.has(action.revision) || atMs - seenMs >= compactMs) continue;
+      const message = `revision ${action.revision} was compacted ${atMs - seenMs} ms after it was made`;
+      findings.push({ checker: "compaction", message, moment: invoked });
+    }
+    return findings;
+  }
+
   #leasesLeft(): { id: bigint; member: string }[] {
     return this.#machines.flatMap(({ name, running }) =>
       (running?.server.lessor.leases() ?? []).map((id) => ({ id, member: name })),
@@ -445,7 +496,7 @@ export class Simulation implements MachineWorld {
     const findings: Finding[] = [];
     const known = new Map<string, { machine: string; hash: number }>();
     for (const { machine, revision, compactRevision, hash } of this.clients.hashes) {
-      // As in etcd, where nothing is left a compaction hashes other rows than the call before it.
+      // As in etcd, where nothing is left a compaction there hashes other rows than the call before it.
       if (this.#isEmptyAt(revision)) continue;
       const at = `revision ${revision} compacted at ${compactRevision}`;
       const other = known.get(at);

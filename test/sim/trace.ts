@@ -8,6 +8,7 @@ export class Trace {
   readonly #keep: boolean;
   readonly #hash = createHash("sha256");
   #count = 0;
+  #isOver = false;
 
   constructor(scheduler: Scheduler, keep: boolean) {
     this.#scheduler = scheduler;
@@ -15,6 +16,8 @@ export class Trace {
   }
 
   readonly add = (text: string): void => {
+    // What was under way in processes that have ended may still come to an end of its own.
+    if (this.#isOver) return;
     const { nowMs, moment } = this.#scheduler;
     const line = `${(nowMs / 1000).toFixed(4).padStart(9)} s ${`#${moment}`.padStart(7)}  ${text}`;
     this.#count++;
@@ -25,6 +28,7 @@ export class Trace {
 
   /** Ends the trace: its hash in short. */
   digest(): string {
+    this.#isOver = true;
     return this.#hash.digest("hex").slice(0, 16);
   }
 

@@ -1,0 +1,149 @@
+/**
+ * Behind a run that went well: a bit of a value in one member's database is not what was written. No checksum tells, as
+ * with bbolt and LMDB, so it must be found by comparing members: the member does not start, or the leader raises CORRUPT
+ * for it and nothing is written any more. Then the operator replaces it and lifts the alarm.
+ */
+import { KeyValue } from "../../src/proto/mvccpb.ts";
+import type { Clients } from "./clients.ts";
+import type { SimMachine } from "./machine.ts";
+import type { Operator } from "./operator.ts";
+import type { Oracle } from "./oracle.ts";
+import type { SimRandom } from "./random.ts";
+import type { SideStates } from "./side-states.ts";
+import type { Upkeep } from "./upkeep.ts";
+
+export interface DrillWorld {
+  readonly random: SimRandom;
+  readonly clients: Clients;
+  readonly operator: Operator;
+  readonly oracle: Oracle;
+  readonly sideStates: SideStates;
+  machines(): readonly SimMachine[];
+  machineAt(target: "leader"): SimMachine | undefined;
+  trace(line: string): void;
+  /** Virtual time, and everything in it, until it is true or the time is over. */
+  until(isTrue: () => boolean, limitMs: number): Promise<boolean>;
+}
+
+/** How long the damage may stay unnoticed, and what else may take its time. */
+const LIMIT_MS = 30_000;
+const COMPACT_MS = 2000;
+
+export class Drill {
+  readonly #world: DrillWorld;
+  /** Refused to start because its data is not the others'. */
+  #refused: SimMachine | undefined;
+  #victim: SimMachine | undefined;
+
+  constructor(world: DrillWorld) {
+    this.#world = world;
+  }
+
+  /** Members may be called corrupt from then on. */
+  get hasBegun(): boolean {
+    return this.#victim !== undefined;
+  }
+
+  /** True when the damage explains that a member refuses to start. */
+  excuses(machine: SimMachine, error: unknown): boolean {
+    if (machine !== this.#victim || !String(error).includes("found data inconsistency with peers")) return false;
+    this.#refused = machine;
+    return true;
+  }
+
+  async run({ checks }: Upkeep): Promise<void> {
+    const { machines, operator, oracle, random, sideStates, trace, until } = this.#world;
+    const victim = random.pick(machines());
+    const memberId = victim.running!.parts.memberId.toString(16);
+    await this.#stop(victim);
+    const row = this.#damage(victim);
+    if (row === undefined) trace("drill: there is no value to damage");
+    else {
+      trace(`drill: the value of ${row} at ${victim.name} is damaged`);
+      this.#victim = victim;
+      oracle.excused.add(victim.url);
+    }
+    victim.start();
+    if (row === undefined) return;
+    const isCalledCorrupt = (): boolean => sideStates.alarms.stages.at(-1)!.state.includes(`${memberId}/2`);
+    const isNoticed = (): boolean => this.#refused !== undefined || isCalledCorrupt();
+    for (let waitedMs = 0; waitedMs < LIMIT_MS && !isNoticed(); waitedMs += COMPACT_MS) {
+      if (checks!.compactionsMs > 0) this.#compact();
+      else if (checks!.initial && waitedMs > 0) {
+        await this.#stop(victim);
+        victim.start();
+      } else await this.#write();
+      await until(isNoticed, COMPACT_MS);
+    }
+    if (!isNoticed()) oracle.add("damage", `nobody noticed that the value of ${row} at ${victim.name} is damaged`);
+    if (isCalledCorrupt()) await this.#writesAreRefused();
+    operator.replace(victim, false);
+    await until(() => !operator.isBusy, 4 * LIMIT_MS);
+  }
+
+  /** Where the last compaction was, members that have restarted have nothing to compare with the hashes that others keep of it. */
+  async #write(): Promise<void> {
+    const { machineAt, until } = this.#world;
+    const leader = machineAt("leader");
+    if (leader === undefined) return;
+    let isWritten = false;
+    this.#put(leader, () => (isWritten = true));
+    await until(() => isWritten, COMPACT_MS);
+  }
+
+  async #stop(victim: SimMachine): Promise<void> {
+    const { until } = this.#world;
+    await this.#write();
+    const { process } = victim;
+    void victim.stop();
+    await until(() => process?.alive !== true, LIMIT_MS);
+  }
+
+  /** Damages a value that counts: `key@revision`, or undefined without one. */
+  #damage({ backends }: SimMachine): string | undefined {
+    const { space } = this.#world.oracle;
+    const file = [...backends.values()].at(-1)!;
+    const { rows } = file.state;
+    let found: string | undefined;
+    rows.forEach(0, 0, Number.POSITIVE_INFINITY, (main, _sub, tombstone, bytes, start, end) => {
+      if (tombstone) return true;
+      const { key, value, lease } = KeyValue.decode(bytes.subarray(start, end));
+      const name = Buffer.from(key).toString("latin1");
+      // The value comes last without a lease. What is written again while the damage is there is left alone.
+      if (name.startsWith("rest/") || name === DRILL || value.length === 0 || lease !== 0n) return true;
+      if (space.at(name, space.revision)?.mod !== main) return true;
+      bytes[end - 1]! ^= 1;
+      found = `${name}@${main}`;
+      return false;
+    });
+    return found;
+  }
+
+  /** So that the members hash what they have. */
+  #compact(): void {
+    const { clients, machineAt, machines } = this.#world;
+    const leader = machineAt("leader");
+    if (leader === undefined) return;
+    this.#put(leader, () => {
+      clients.do({ kind: "compact", target: machines().indexOf(leader), back: 0, physical: true });
+    });
+  }
+
+  #put(machine: SimMachine, done: () => void): void {
+    this.#world.clients.put(machine, DRILL, done);
+  }
+
+  async #writesAreRefused(): Promise<void> {
+    const { clients, machines, oracle, until } = this.#world;
+    let answers = 0;
+    for (const machine of machines()) {
+      clients.put(machine, DRILL, (ok) => {
+        answers++;
+        if (ok) oracle.add("alarm", `${machine.name} took a write although a member is corrupt`);
+      });
+    }
+    await until(() => answers === machines().length, LIMIT_MS);
+  }
+}
+
+const DRILL = "drill";
