@@ -4,15 +4,18 @@
  * for it and nothing is written any more. Then the operator replaces it and lifts the alarm.
  */
 import { KeyValue } from "../../src/proto/mvccpb.ts";
+import type { Moment } from "./checkers/history.ts";
 import type { Clients } from "./clients.ts";
 import type { SimMachine } from "./machine.ts";
 import type { Operator } from "./operator.ts";
 import type { Oracle } from "./oracle.ts";
 import type { SimRandom } from "./random.ts";
+import type { Scheduler } from "./scheduler.ts";
 import type { SideStates } from "./side-states.ts";
 import type { Upkeep } from "./upkeep.ts";
 
 export interface DrillWorld {
+  readonly scheduler: Scheduler;
   readonly random: SimRandom;
   readonly clients: Clients;
   readonly operator: Operator;
@@ -34,14 +37,11 @@ export class Drill {
   /** Refused to start because its data is not the others'. */
   #refused: SimMachine | undefined;
   #victim: SimMachine | undefined;
+  /** Members may be called corrupt from then on. */
+  beganAt: Moment = Number.POSITIVE_INFINITY;
 
   constructor(world: DrillWorld) {
     this.#world = world;
-  }
-
-  /** Members may be called corrupt from then on. */
-  get hasBegun(): boolean {
-    return this.#victim !== undefined;
   }
 
   /** True when the damage explains that a member refuses to start. */
@@ -52,7 +52,7 @@ export class Drill {
   }
 
   async run({ checks }: Upkeep): Promise<void> {
-    const { machines, operator, oracle, random, sideStates, trace, until } = this.#world;
+    const { machines, operator, oracle, random, scheduler, sideStates, trace, until } = this.#world;
     const victim = random.pick(machines());
     const memberId = victim.running!.parts.memberId.toString(16);
     await this.#stop(victim);
@@ -61,6 +61,7 @@ export class Drill {
     else {
       trace(`drill: the value of ${row} at ${victim.name} is damaged`);
       this.#victim = victim;
+      this.beganAt = scheduler.moment;
       oracle.excused.add(victim.url);
     }
     victim.start();

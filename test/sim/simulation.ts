@@ -160,6 +160,7 @@ export class Simulation implements MachineWorld {
       trace: this.#trace.add,
     });
     this.#drill = new Drill({
+      scheduler: this.scheduler,
       random: SimRandom.of(plan.seed, "drill"),
       clients: this.clients,
       operator: this.operator,
@@ -469,7 +470,7 @@ export class Simulation implements MachineWorld {
     const { clients, oracle, plan, sideStates } = this;
     const findings: Finding[] = [];
     const raised = sideStates.alarms.stages.find(({ state }) => state.some((alarm) => alarm.endsWith("/2")));
-    if (raised !== undefined && !this.#drill.hasBegun) {
+    if (raised !== undefined && raised.seen < this.#drill.beganAt) {
       const message = `CORRUPT was raised, ${raised.state.join(", ")}, but all members have the same`;
       findings.push({ checker: "alarm", message, moment: raised.seen });
     }
