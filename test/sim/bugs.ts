@@ -460,7 +460,7 @@ export const BUGS: readonly Bug[] = [
   {
     name: "permissions-not-invalidated",
     about: "a right that was withdrawn counts for some time",
-    settings: { scene: "users" },
+    settings: { scene: "users", operations: 1000, durationMs: 20_000, faultEveryMs: 6000 },
     plant() {
       const allowed = new WeakMap<AuthStore, Map<string, number>>();
       return replace(
