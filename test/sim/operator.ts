@@ -12,19 +12,14 @@ import {
   MemberRemoveRequest,
 } from "../../src/proto/etcdserverpb.ts";
 import type { Clients } from "./clients.ts";
-import type { ClientSide, Method, Reply } from "./connection.ts";
+import type { Method, Reply } from "./connection.ts";
 import type { MaintenanceStep } from "./faults.ts";
 import type { SimMachine } from "./machine.ts";
-import { Maintenance } from "./maintenance.ts";
-import type { SimRandom } from "./random.ts";
+import { Maintenance, type MaintenanceWorld } from "./maintenance.ts";
 import { Room } from "./room.ts";
 
-export interface OperatorWorld {
-  readonly side: ClientSide;
-  readonly random: SimRandom;
+export interface OperatorWorld extends MaintenanceWorld {
   readonly clients: Clients;
-  machines(): readonly SimMachine[];
-  trace(line: string): void;
 }
 
 const TIMEOUT_MS = 12_000;

@@ -148,7 +148,7 @@ export class Oracle {
   }
 
   #compacted({ name }: SimMachine, revision: number): void {
-    if (this.compactions.some(({ action }) => action.revision >= revision)) return;
+    if ((this.compactions.at(-1)?.action.revision ?? 0) >= revision) return;
     this.compactions.push({
       id: -1,
       client: "the members",

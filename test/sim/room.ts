@@ -9,27 +9,18 @@ import {
   AlarmType,
   MaintenanceService,
 } from "../../src/proto/etcdserverpb.ts";
-import type { Clients } from "./clients.ts";
-import type { ClientSide, Reply } from "./connection.ts";
+import type { Reply } from "./connection.ts";
 import type { SimMachine } from "./machine.ts";
-import type { SimRandom } from "./random.ts";
+import type { OperatorWorld } from "./operator.ts";
 import { FILL } from "./scenes.ts";
-
-export interface RoomWorld {
-  readonly side: ClientSide;
-  readonly random: SimRandom;
-  readonly clients: Clients;
-  machines(): readonly SimMachine[];
-  trace(line: string): void;
-}
 
 const TIMEOUT_MS = 12_000;
 const STEP_MS = 500;
 
 export class Room {
-  readonly #world: RoomWorld;
+  readonly #world: OperatorWorld;
 
-  constructor(world: RoomWorld) {
+  constructor(world: OperatorWorld) {
     this.#world = world;
   }
 
