@@ -37,6 +37,8 @@ export class LocalCall implements UnaryCall, StreamCall {
   #waiting: readonly Uint8Array[] = [];
   #next = 0;
   #paused = false;
+  #pieces: Buffer[] = [];
+  #piecesLeft = 0;
 
   /** `timeoutMs`: Infinity for none. */
   constructor(
@@ -139,6 +141,23 @@ export class LocalCall implements UnaryCall, StreamCall {
     if (this.#full) this.#bufferedBytes += message.length;
     return !this.#full;
   }
+
+  readonly needsLength = true;
+
+  respondInPieces(bytes: number): boolean {
+    this.#pieces = [];
+    this.#piecesLeft = bytes;
+    return true;
+  }
+
+  writePiece(piece: Buffer): boolean {
+    this.#pieces.push(piece);
+    this.#piecesLeft -= piece.length;
+    if (this.#piecesLeft === 0) this.respond(Buffer.concat(this.#pieces));
+    return true;
+  }
+
+  endPieces(): void {}
 
   /** HTTP has no use for headers without a first message. */
   sendHeaders(): void {}

@@ -8,7 +8,7 @@ import { GZIP, gunzip, gzip } from "./compression.ts";
 import type { Expiring } from "./deadlines.ts";
 import { Earning } from "./guard.ts";
 import { unimplementedMessage } from "./head.ts";
-import { STREAM_QUEUE_HIGH } from "./protocol.ts";
+import { H2Error, STREAM_QUEUE_HIGH } from "./protocol.ts";
 import type { RpcSocket, StreamCall, UnaryCall } from "./server.ts";
 import { encodeStatusMessage } from "./status.ts";
 import { Stream } from "./stream.ts";
@@ -41,6 +41,8 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
   private wantsDrain = false;
   private compressReplies = false;
   private halfCloseDelivered = false;
+  /** Bytes that a begun answer still lacks. */
+  private piecesLeft = 0;
 
   /** Bytes of the present message's prefix so far, and what they say. */
   private prefixBytes = 0;
@@ -103,6 +105,52 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     this.head.route!.messagesSent++;
     this.finish(Code.OK);
     sender.ownedReply(this, bytes, start, end);
+  }
+
+  get needsLength(): boolean {
+    return true;
+  }
+
+  respondInPieces(bytes: number): boolean {
+    if (this.ended) {
+      this.late();
+      return false;
+    }
+    if (bytes > this.connection.core.maxSendMessageBytes) {
+      this.fail(Code.RESOURCE_EXHAUSTED, this.tooLargeToSend(bytes));
+      return false;
+    }
+    this.head.route!.messagesSent++;
+    // A compressed message would have to be complete before its length is known, so this one is not compressed.
+    this.sendHeadersBlock();
+    const prefix = Buffer.alloc(5);
+    prefix.writeUInt32BE(bytes, 1);
+    this.connection.sender.data(this, prefix);
+    this.piecesLeft = bytes;
+    return true;
+  }
+
+  writePiece(piece: Buffer): boolean {
+    if (this.ended) {
+      this.late();
+      return false;
+    }
+    this.piecesLeft -= piece.length;
+    if (this.piecesLeft < 0) throw new Error(`answer of ${this.path} is longer than was said`);
+    const { sender } = this.connection;
+    if (this.piecesLeft === 0) {
+      this.finish(Code.OK);
+      sender.data(this, piece);
+      sender.trailers(this, "ok");
+      return true;
+    }
+    sender.data(this, piece);
+    this.wantsDrain = this.queueBytes > STREAM_QUEUE_HIGH;
+    return !this.wantsDrain;
+  }
+
+  endPieces(): void {
+    throw new Error(`the length of an answer of ${this.path} is known`);
   }
 
   send(message: Uint8Array): boolean {
@@ -404,6 +452,8 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
   private failWith(httpStatus: number, code: number, message: string): void {
     this.finish(code);
     const { sender } = this.connection;
+    // Half a message is out, which no status can follow.
+    if (this.piecesLeft > 0) return this.connection.resetStream(this.id, H2Error.internal);
     const status = [
       ["grpc-status", String(code)],
       ["grpc-message", encodeStatusMessage(message)],

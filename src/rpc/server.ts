@@ -99,7 +99,26 @@ export interface UnaryCall extends CallInfo {
    * bytes before `start` that may be overwritten.
    */
   respondOwned(bytes: Buffer, start: number, end: number): void;
-  /** Answers with an error: a gRPC code and its text. */
+  /**
+   * False when the length of the answer need not be known before its first piece (`respondInPieces` may be given 0): the
+   * gateway streams JSON.
+   */
+  readonly needsLength: boolean;
+  /**
+   * Begins an answer of exactly `bytes` bytes that is too large to be held: `writePiece` brings it as the client takes it.
+   * False when so large an answer cannot be sent; the call has failed then. While it is written `onCancel` may still come.
+   */
+  respondInPieces(bytes: number): boolean;
+  /**
+   * The next piece of the answer, given away; about 64 KiB, never empty. False: wait for `onDrain` before the next one. With
+   * the last byte the call is over.
+   */
+  writePiece(piece: Buffer): boolean;
+  /** Where `needsLength` is false: the piece before was the last. */
+  endPieces(): void;
+  /** Called when `writePiece` may go on after it returned false. */
+  onDrain: (() => void) | null;
+  /** Answers with an error: a gRPC code and its text. A begun answer is cut off by it. */
   fail(code: number, message: string): void;
 }
 

@@ -71,12 +71,18 @@ export class ClientSide {
       finish({ ok: false, code: BROKEN, message: "the client gave up" });
     });
     const answer = (act: () => void): void => void scheduler.after(this.delayMs(), act);
-    const call = new LocalCall(method.path, token, method.request.encode(request), (bytes, code, message) => {
+    const reply = (bytes: Uint8Array | undefined, code: number, message: string): void =>
       answer(() => {
         if (bytes === undefined) finish({ ok: false, code, message });
         else finish({ ok: true, response: method.response.decode(bytes) });
       });
-    });
+    const pause = (drained: () => void): void =>
+      answer(() =>
+        service?.process.run(() => {
+          if (!call.cancelled) drained();
+        }),
+      );
+    const call = new LocalCall(method.path, token, method.request.encode(request), reply, pause);
     scheduler.after(this.delayMs(), () => {
       if (service === undefined || !service.process.alive) {
         answer(() => finish({ ok: false, code: 14, message: "connection refused" }));
@@ -159,6 +165,7 @@ class LocalInfo implements CallInfo {
 class LocalCall extends LocalInfo implements UnaryCall {
   readonly message: Uint8Array;
   readonly #done: (bytes: Uint8Array | undefined, code: number, message: string) => void;
+  readonly #pause: (drained: () => void) => void;
   #answered = false;
 
   constructor(
@@ -166,10 +173,12 @@ class LocalCall extends LocalInfo implements UnaryCall {
     token: string | undefined,
     message: Uint8Array,
     done: (bytes: Uint8Array | undefined, code: number, message: string) => void,
+    pause: (drained: () => void) => void,
   ) {
     super(path, token);
     this.message = message;
     this.#done = done;
+    this.#pause = pause;
   }
 
   respond(message: Uint8Array): void {
@@ -183,6 +192,28 @@ class LocalCall extends LocalInfo implements UnaryCall {
   respondSlice(bytes: Uint8Array, start: number, end: number): void {
     this.#answer(Buffer.from(bytes.subarray(start, end)), 0, "");
   }
+
+  readonly needsLength = true;
+  onDrain: (() => void) | null = null;
+  #pieces: Buffer[] = [];
+  #piecesLeft = 0;
+
+  respondInPieces(bytes: number): boolean {
+    this.#piecesLeft = bytes;
+    return true;
+  }
+
+  /** Of every piece the client takes its time to read. */
+  writePiece(piece: Buffer): boolean {
+    this.#pieces.push(piece);
+    this.#piecesLeft -= piece.length;
+    if (this.#piecesLeft < 0) throw new Error(`answer of ${this.path} is longer than was said`);
+    if (this.#piecesLeft === 0) this.#answer(Buffer.concat(this.#pieces), 0, "");
+    else this.#pause(() => this.onDrain?.());
+    return false;
+  }
+
+  endPieces(): void {}
 
   fail(code: number, message: string): void {
     this.#answer(undefined, code, message);

@@ -1,0 +1,246 @@
+/**
+ * Long work on the one thread, cut into slices: who runs next, for how long, and how much may be under way.
+ *
+ * A piece of work does about a millisecond at each `step` and says whether there is more. All that is under way shares the
+ * turns of the event loop: after the I/O of a turn, slices run until the turn's budget is spent, and the rest waits for the
+ * next turn, so that small requests are never behind a large one but behind one slice of it.
+ *
+ * Fair by owner: the next slice is of the owner that has had the least time. An owner is whoever must not gain by asking for
+ * more at once: a user, a connection, or the member itself. Within an owner, work runs in turn.
+ *
+ * Bounded: at most `activeMax` pieces of work hold memory at one time, and `activePerOwnerMax` of one owner; others wait in
+ * the order of their arrival, and beyond `waitingMax` they are refused.
+ */
+import type { Clock } from "./clock.ts";
+
+/** What a step says: there is more to do, nothing for now (call `Ticket.resume`), or it is over. */
+export type StepResult = "more" | "wait" | "done";
+
+export interface Work {
+  /** What it does, for logs: a request's name. */
+  readonly name: string;
+  /** Does a bounded piece, about a millisecond. Not called again once it has said "done" or thrown. */
+  step(): StepResult;
+  /** A step threw, and the work is over: tells who asked for it. */
+  fail(error: unknown): void;
+}
+
+/** Who the time of a piece of work is counted for. Compared by identity. */
+export class Owner {
+  readonly name: string;
+  /** Time it has had, in milliseconds, never behind the owners that are served now. */
+  spentMs = 0;
+  /** Work of it that is under way, whether it can run or waits for something. */
+  active = 0;
+  readonly runnable: Ticket[] = [];
+  readonly waiting: Ticket[] = [];
+
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+export interface TurnsOptions {
+  readonly clock: Clock;
+  /** Time that slices may take of one turn. */
+  readonly budgetMs: number;
+  /** Pieces of work under way at one time. */
+  readonly activeMax: number;
+  readonly activePerOwnerMax: number;
+  /** Pieces of work that may wait for their start. */
+  readonly waitingMax: number;
+  /** One slice took longer than `longSliceMs`: it held everybody up. */
+  readonly onLongSlice?: ((work: Work, tookMs: number) => void) | undefined;
+  readonly longSliceMs: number;
+}
+
+export const TURNS_DEFAULTS = {
+  budgetMs: 4,
+  activeMax: 128,
+  activePerOwnerMax: 32,
+  waitingMax: 10_000,
+  longSliceMs: 25,
+} as const;
+
+/** Where clocks stand still during a turn, as in simulation, a turn ends after so many slices. */
+const SLICES_MAX = 64;
+
+export class Turns {
+  readonly #clock: Clock;
+  readonly #options: TurnsOptions;
+  /** Owners with work that can run. */
+  readonly #runnable = new Set<Owner>();
+  /** Owners with work that waits for its start, in the order of arrival of their first. */
+  readonly #waiting = new Set<Owner>();
+  #active = 0;
+  #waitingCount = 0;
+  #scheduled = false;
+  /** What the owner served last had spent: who comes anew starts here, and gains nothing by having been away. */
+  #floorMs = 0;
+  /** Slices run so far. */
+  slices = 0;
+
+  constructor(options: TurnsOptions) {
+    this.#clock = options.clock;
+    this.#options = options;
+  }
+
+  /** Pieces of work under way. */
+  get active(): number {
+    return this.#active;
+  }
+
+  /** Pieces of work that wait for their start. */
+  get waiting(): number {
+    return this.#waitingCount;
+  }
+
+  /** Takes work on, to be begun when its turn comes. Undefined when too much waits already: refuse the request. */
+  add(owner: Owner, work: Work): Ticket | undefined {
+    if (this.#waitingCount >= this.#options.waitingMax) return undefined;
+    const ticket = new Ticket(this, owner, work);
+    owner.waiting.push(ticket);
+    this.#waitingCount++;
+    this.#waiting.add(owner);
+    this.#admit();
+    return ticket;
+  }
+
+  /** For a Ticket. */
+  ready(ticket: Ticket): void {
+    const { owner } = ticket;
+    if (owner.runnable.push(ticket) === 1) {
+      owner.spentMs = Math.max(owner.spentMs, this.#floorMs);
+      this.#runnable.add(owner);
+    }
+    this.#schedule();
+  }
+
+  /** For a Ticket that is given up: whatever it held is free. */
+  ended(ticket: Ticket, wasStarted: boolean): void {
+    const { owner } = ticket;
+    if (wasStarted) {
+      owner.active--;
+      this.#active--;
+      removeFrom(owner.runnable, ticket);
+      if (owner.runnable.length === 0) this.#runnable.delete(owner);
+    } else if (removeFrom(owner.waiting, ticket)) {
+      this.#waitingCount--;
+      if (owner.waiting.length === 0) this.#waiting.delete(owner);
+    }
+    this.#admit();
+  }
+
+  #admit(): void {
+    const { activeMax, activePerOwnerMax } = this.#options;
+    for (const owner of this.#waiting) {
+      while (owner.waiting.length > 0 && this.#active < activeMax && owner.active < activePerOwnerMax) {
+        const ticket = owner.waiting.shift()!;
+        this.#waitingCount--;
+        this.#active++;
+        owner.active++;
+        ticket.start();
+      }
+      if (owner.waiting.length === 0) this.#waiting.delete(owner);
+      if (this.#active >= activeMax) return;
+    }
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#runnable.size === 0) return;
+    this.#scheduled = true;
+    this.#clock.defer(this.#run);
+  }
+
+  readonly #run = (): void => {
+    const { budgetMs } = this.#options;
+    const startMs = this.#clock.nowMs();
+    let nowMs = startMs;
+    for (let i = 0; i < SLICES_MAX && this.#runnable.size > 0 && nowMs - startMs < budgetMs; i++) {
+      const owner = this.#next();
+      const ticket = owner.runnable.shift()!;
+      if (owner.runnable.length === 0) this.#runnable.delete(owner);
+      this.slices++;
+      ticket.step();
+      const endMs = this.#clock.nowMs();
+      const tookMs = endMs - nowMs;
+      nowMs = endMs;
+      owner.spentMs += Math.max(tookMs, SLICE_MS_MIN);
+      if (tookMs > this.#options.longSliceMs) this.#options.onLongSlice?.(ticket.work, tookMs);
+    }
+    this.#scheduled = false;
+    this.#schedule();
+  };
+
+  /** The owner with the least time. There are few: an owner is here only while it has work that can run. */
+  #next(): Owner {
+    let best: Owner | undefined;
+    for (const owner of this.#runnable) if (best === undefined || owner.spentMs < best.spentMs) best = owner;
+    this.#floorMs = Math.max(this.#floorMs, best!.spentMs);
+    return best!;
+  }
+}
+
+/** A slice that the clock sees no time pass in costs something all the same. */
+const SLICE_MS_MIN = 0.01;
+
+/** One piece of work on its way. */
+export class Ticket {
+  readonly owner: Owner;
+  readonly work: Work;
+  readonly #turns: Turns;
+  #state: "waiting" | "ready" | "parked" | "over" = "waiting";
+  /** `resume` came while the step ran that is going to say "wait". */
+  #resumed = false;
+
+  constructor(turns: Turns, owner: Owner, work: Work) {
+    this.#turns = turns;
+    this.owner = owner;
+    this.work = work;
+  }
+
+  /** What the work waited for has come. Harmless when it did not wait. */
+  resume(): void {
+    if (this.#state === "parked") {
+      this.#state = "ready";
+      this.#turns.ready(this);
+    } else this.#resumed = true;
+  }
+
+  /** Gives the work up; it is not stepped again. Harmless when it is over. */
+  cancel(): void {
+    if (this.#state === "over") return;
+    const wasStarted = this.#state !== "waiting";
+    this.#state = "over";
+    this.#turns.ended(this, wasStarted);
+  }
+
+  /** For Turns: its turn has come to be under way. */
+  start(): void {
+    this.#state = "ready";
+    this.#turns.ready(this);
+  }
+
+  /** For Turns: its turn has come for a slice. */
+  step(): void {
+    this.#resumed = false;
+    let result: StepResult;
+    try {
+      result = this.work.step();
+    } catch (error) {
+      this.cancel();
+      this.work.fail(error);
+      return;
+    }
+    if (this.#state === "over") return;
+    if (result === "done") this.cancel();
+    else if (result === "wait" && !this.#resumed) this.#state = "parked";
+    else this.#turns.ready(this);
+  }
+}
+
+function removeFrom(list: Ticket[], ticket: Ticket): boolean {
+  const at = list.indexOf(ticket);
+  if (at >= 0) list.splice(at, 1);
+  return at >= 0;
+}
