@@ -1,3 +1,5 @@
+import { InvariantError } from "../base/fatal.ts";
+
 /**
  * Why authentication or authorisation refuses, by name. `server/errors.ts` has an entry of the same name for each, with
  * etcd's code and text. Values, not exceptions: a refusal is an answer like any other, and members give it alike.
@@ -33,6 +35,6 @@ export class AuthOptionsError extends Error {
 }
 
 /** Stored users or roles that cannot be understood, or a token given twice: the process must stop before it writes. */
-export class AuthInvariantError extends Error {
+export class AuthInvariantError extends InvariantError {
   override name = "AuthInvariantError";
 }

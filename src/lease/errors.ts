@@ -1,3 +1,5 @@
+import { InvariantError } from "../base/fatal.ts";
+
 /** Why the lessor refused. The texts are etcd's (server/lease/lessor.go); api/ maps the codes to gRPC errors. */
 export type LessorErrorCode =
   | "ERR_LEASE_NOT_FOUND"
@@ -27,6 +29,6 @@ export class LessorError extends Error {
 }
 
 /** Stored leases that cannot be understood: the process must stop before it writes. */
-export class LeaseInvariantError extends Error {
+export class LeaseInvariantError extends InvariantError {
   override name = "LeaseInvariantError";
 }

@@ -1,3 +1,4 @@
+import type { MaybeFatal } from "../base/fatal.ts";
 import type { RevisionVisitor } from "./types.ts";
 
 /**
@@ -138,12 +139,17 @@ export type BackendErrorCode =
   | "ERR_BACKEND_CLOSED";
 
 /** The message names the file and says what to do. After a failed commit the backend takes no more writes. */
-export class BackendError extends Error {
+export class BackendError extends Error implements MaybeFatal {
   override name = "BackendError";
   readonly code: BackendErrorCode;
 
   constructor(code: BackendErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options);
     this.code = code;
+  }
+
+  /** A damaged database must not be served from. A commit that fails is reported, and ends the member, by its own way. */
+  get fatal(): boolean {
+    return this.code === "ERR_BACKEND_CORRUPT";
   }
 }

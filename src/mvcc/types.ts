@@ -1,3 +1,4 @@
+import { InvariantError } from "../base/fatal.ts";
 import type { KeyValue } from "../proto/mvccpb.ts";
 
 /**
@@ -54,7 +55,7 @@ export class FutureRevisionError extends Error {
 }
 
 /** Something that must hold in a store does not: the process must stop before it writes. */
-export class MvccInvariantError extends Error {
+export class MvccInvariantError extends InvariantError {
   override name = "MvccInvariantError";
 }
 

@@ -6,6 +6,8 @@
  * the member must stop before it writes anything more.
  * Source: the exported errors of go.etcd.io/raft/v3.
  */
+import { InvariantError } from "../base/fatal.ts";
+
 export type RaftErrorCode =
   | "proposal-dropped"
   | "step-local-message"
@@ -54,7 +56,7 @@ export const ErrBootstrapWithoutPeers = new RaftError(
 export const ErrBootstrapNotEmpty = new RaftError("bootstrap-not-empty", "can't bootstrap a nonempty Storage");
 
 /** The caller, the storage or this code broke a rule that safety depends on. Never caught inside the core. */
-export class RaftInvariantError extends Error {
+export class RaftInvariantError extends InvariantError {
   override name = "RaftInvariantError";
 }
 

@@ -1,0 +1,28 @@
+/**
+ * Which errors end the process wherever they are thrown, and which only fail what they were thrown in. Fatal is what says so
+ * itself, by `fatal: true`: a broken invariant, a log that cannot be written, a backend that is damaged. Whoever serves a
+ * call catches everything else, so that a mistake in one handler costs one call.
+ */
+
+/** An error that knows whether the member may go on after it. */
+export interface MaybeFatal {
+  readonly fatal: boolean;
+}
+
+/** Something that must hold does not: the process must stop before it writes. */
+export class InvariantError extends Error implements MaybeFatal {
+  override name = "InvariantError";
+  readonly fatal = true;
+}
+
+/** True when the process must end; also when the error was caused by such a one. */
+export function isFatal(error: unknown): boolean {
+  for (let depth = 0; depth < CAUSES_MAX && error instanceof Error; depth++) {
+    if ((error as Partial<MaybeFatal>).fatal === true) return true;
+    error = error.cause;
+  }
+  return false;
+}
+
+/** A chain of causes may be a circle. */
+const CAUSES_MAX = 8;
