@@ -90,8 +90,12 @@ export class Applier {
     this.#logger = options.logger;
   }
 
-  /** Applies a request that is known in its decoded form: `user` makes it, the entry at `index` of the log holds it. */
-  apply(op: Op, request: unknown, user: AuthInfo, index: number): Outcome {
+  /**
+   * Applies a request that is known in its decoded form: `user` makes it, the entry at `index` of the log holds it. When
+   * its response is not wanted, nothing is read that is only for it: every member applies what others were asked, and
+   * again after a restart, and what is read changes nothing.
+   */
+  apply(op: Op, request: unknown, user: AuthInfo, index: number, wanted: boolean): Outcome {
     if (op === Op.V2) return this.applyInternal(request as InternalRaftRequest, index);
     if (this.#alarms.corrupt && op <= Op.LEASE_REVOKE) return errors.corrupt;
     if (this.#auth.enabled) {
@@ -102,13 +106,13 @@ export class Applier {
     try {
       switch (op) {
         case Op.PUT:
-          return this.#put(request as PutRequest);
+          return this.#put(request as PutRequest, wanted);
         case Op.TXN:
-          return this.#txn(request as TxnRequest);
+          return this.#txn(request as TxnRequest, wanted);
         case Op.RANGE:
-          return executeRange(this.#store, request as RangeRequest);
+          return wanted ? executeRange(this.#store, request as RangeRequest) : NOT_WANTED;
         case Op.DELETE_RANGE:
-          return this.#deleteRange(request as DeleteRangeRequest);
+          return this.#deleteRange(request as DeleteRangeRequest, wanted);
         case Op.COMPACTION:
           return this.#compact(request as CompactionRequest);
         case Op.LEASE_GRANT:
@@ -144,16 +148,16 @@ export class Applier {
     }
   }
 
-  /** Applies a request as it was found in the log. */
+  /** Applies a request as it was found in the log: nobody here waits for it. */
   applyInternal(internal: InternalRaftRequest, index: number): Outcome {
     const found = opOf(internal);
     if (found === undefined) throw new Error("the log has a request that this version cannot apply: it is newer");
     const { username, authRevision } = internal.header ?? {};
     const user = authRevision ? new AuthInfo(username ?? "", authRevision) : NOBODY;
-    return this.apply(found[0], found[1], user, index);
+    return this.apply(found[0], found[1], user, index, false);
   }
 
-  #put(request: PutRequest): Outcome {
+  #put(request: PutRequest, wanted: boolean): Outcome {
     if (this.#alarms.noSpace) return errors.noSpace;
     const fits = this.#quota.admits(costOfPut(request));
     if (request.lease !== 0n || request.ignoreValue || request.ignoreLease) {
@@ -163,20 +167,20 @@ export class Applier {
     this.#metrics.puts++;
     this.#metrics.putBytes += request.key.length + request.value.length;
     const txn = this.#store.begin();
-    const response = executePut(txn, request);
+    const response = executePut(txn, request, wanted);
     txn.end();
     return fits ? response : errors.noSpace;
   }
 
-  #deleteRange(request: DeleteRangeRequest): Outcome {
+  #deleteRange(request: DeleteRangeRequest, wanted: boolean): Outcome {
     this.#metrics.deletes++;
     const txn = this.#store.begin();
-    const response = executeDeleteRange(txn, request);
+    const response = executeDeleteRange(txn, request, wanted);
     txn.end();
     return response;
   }
 
-  #txn(request: TxnRequest): Outcome {
+  #txn(request: TxnRequest, wanted: boolean): Outcome {
     const cost = costOfTxn(request);
     if (this.#alarms.noSpace && cost > 0) return errors.noSpace;
     const fits = this.#quota.admits(cost);
@@ -185,7 +189,7 @@ export class Applier {
     if (error !== null) return error;
     this.#metrics.txns++;
     const txn = this.#store.begin();
-    const response = executeTxn(txn, request, path);
+    const response = executeTxn(txn, request, path, wanted);
     txn.end();
     return fits ? response : errors.noSpace;
   }
@@ -250,6 +254,9 @@ export class Applier {
     return ResponseHeader.create({ revision: this.#store.currentRevision });
   }
 }
+
+/** The outcome of a read that nobody waits for. */
+const NOT_WANTED: Outcome = {};
 
 /** What is refused while there is no space. */
 function takesSpace(op: Op, request: unknown): boolean {

@@ -41,6 +41,11 @@ export abstract class Proposal {
     return this.#answered;
   }
 
+  /** Somebody still waits for the response: what only makes one, like the reads of a transaction, is worth doing. */
+  get isWanted(): boolean {
+    return !this.#answered;
+  }
+
   protected abstract answer(outcome: Outcome): void;
 }
 

@@ -124,7 +124,7 @@ export class StateMachine {
     if (entry.index <= this.#consistentIndex) return;
     let outcome: Outcome;
     if (proposal !== undefined) {
-      outcome = applier.apply(proposal.op, proposal.request, proposal.user, entry.index);
+      outcome = applier.apply(proposal.op, proposal.request, proposal.user, entry.index, proposal.isWanted);
       this.#observe(proposal);
     } else {
       const request = decodeLogEntry(entry.data);

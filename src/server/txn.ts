@@ -151,10 +151,13 @@ export function checkPutPossible(view: ReadView, lessor: Lessor, request: PutReq
   return null;
 }
 
-/** Runs the chosen branches of a checked transaction. The caller ends `txn`. */
-export function executeTxn(txn: WriteTxn, request: TxnRequest, path: Path): TxnResponse {
+/**
+ * Runs the chosen branches of a checked transaction. The caller ends `txn`. When the response is not wanted, only the
+ * writes are made, and what is returned is no answer for a client.
+ */
+export function executeTxn(txn: WriteTxn, request: TxnRequest, path: Path, wanted: boolean): TxnResponse {
   path.next = 0;
-  const response = executeBranch(txn, txn, request, path);
+  const response = executeBranch(txn, txn, request, path, wanted);
   response.header!.revision = txn.revision;
   return response;
 }
@@ -162,32 +165,40 @@ export function executeTxn(txn: WriteTxn, request: TxnRequest, path: Path): TxnR
 /** Runs the chosen branches of a transaction that only reads. */
 export function executeReadOnlyTxn(view: ReadView, revision: number, request: TxnRequest, path: Path): TxnResponse {
   path.next = 0;
-  const response = executeBranch(view, null, request, path);
+  const response = executeBranch(view, null, request, path, true);
   response.header!.revision = revision;
   return response;
 }
 
-function executeBranch(view: ReadView, txn: WriteTxn | null, request: TxnRequest, path: Path): TxnResponse {
+function executeBranch(
+  view: ReadView,
+  txn: WriteTxn | null,
+  request: TxnRequest,
+  path: Path,
+  wanted: boolean,
+): TxnResponse {
   const succeeded = path.taken[path.next++]!;
   const responses: ResponseOp[] = [];
   for (const op of succeeded ? request.success : request.failure) {
     if (op.requestRange !== undefined) {
-      responses.push(ResponseOp.create({ responseRange: executeRange(view, op.requestRange) }));
+      if (wanted) responses.push(ResponseOp.create({ responseRange: executeRange(view, op.requestRange) }));
     } else if (op.requestTxn !== undefined) {
-      responses.push(ResponseOp.create({ responseTxn: executeBranch(view, txn, op.requestTxn, path) }));
+      responses.push(ResponseOp.create({ responseTxn: executeBranch(view, txn, op.requestTxn, path, wanted) }));
     } else if (txn !== null && op.requestPut !== undefined) {
-      responses.push(ResponseOp.create({ responsePut: executePut(txn, op.requestPut) }));
+      responses.push(ResponseOp.create({ responsePut: executePut(txn, op.requestPut, wanted) }));
     } else if (txn !== null && op.requestDeleteRange !== undefined) {
-      responses.push(ResponseOp.create({ responseDeleteRange: executeDeleteRange(txn, op.requestDeleteRange) }));
+      responses.push(
+        ResponseOp.create({ responseDeleteRange: executeDeleteRange(txn, op.requestDeleteRange, wanted) }),
+      );
     } else throw new Error("a transaction with an operation that the checks before it should have refused");
   }
   return TxnResponse.create({ header: ResponseHeader.create(), succeeded, responses });
 }
 
-export function executePut(txn: WriteTxn, request: PutRequest): PutResponse {
+export function executePut(txn: WriteTxn, request: PutRequest, wanted: boolean): PutResponse {
   let { value, lease } = request;
   let prevKv: KeyValue | undefined;
-  if (request.prevKv || request.ignoreValue || request.ignoreLease) {
+  if ((request.prevKv && wanted) || request.ignoreValue || request.ignoreLease) {
     const old = txn.rangeDecoded(request.key, null, everything).kvs[0];
     if (request.ignoreValue) value = old!.value;
     if (request.ignoreLease) lease = old!.lease;
@@ -197,9 +208,9 @@ export function executePut(txn: WriteTxn, request: PutRequest): PutResponse {
   return PutResponse.create({ header: ResponseHeader.create({ revision: txn.revision }), prevKv });
 }
 
-export function executeDeleteRange(txn: WriteTxn, request: DeleteRangeRequest): DeleteRangeResponse {
+export function executeDeleteRange(txn: WriteTxn, request: DeleteRangeRequest, wanted: boolean): DeleteRangeResponse {
   const end = rangeEndOf(request.rangeEnd);
-  const prevKvs = request.prevKv ? txn.rangeDecoded(request.key, end, everything).kvs : [];
+  const prevKvs = request.prevKv && wanted ? txn.rangeDecoded(request.key, end, everything).kvs : [];
   const deleted = txn.deleteRange(request.key, end);
   return DeleteRangeResponse.create({ header: ResponseHeader.create({ revision: txn.revision }), deleted, prevKvs });
 }

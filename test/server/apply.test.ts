@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { WriteTxn } from "../../src/mvcc/store.ts";
 import {
   AlarmRequest_AlarmAction as AlarmAction,
   AlarmType,
@@ -89,4 +90,32 @@ test("the log alone brings back the same state, whatever part of it the database
     }
     dir.remove();
   }
+});
+
+test("a restart does not read again what a transaction was asked to read, and comes to the same revision", async (t) => {
+  const dir = tempDir();
+  const dataDir = join(dir.path, "data");
+  const dbPath = join(dataDir, "member", "snap", "db");
+  const member = await startInProcess({ dataDir });
+  for (const key of ["a", "b", "c"]) await member.client.unary(KVService.Put, { key: bytes(key) });
+  await member.etcd.server.backend.commit();
+  fs.cpSync(dbPath, join(dir.path, "before"), { recursive: true });
+  const asked = txn([putOp("a", "1", { prevKv: true }), rangeOp("a", "z"), removeOp("b", "", { prevKv: true })]);
+  const answer = await member.client.unary(KVService.Txn, asked);
+  assert.equal(answer.responses[1]!.responseRange!.kvs.length, 3);
+  await member.close();
+  fs.rmSync(dbPath, { recursive: true });
+  fs.cpSync(join(dir.path, "before"), dbPath, { recursive: true });
+
+  const reads = (["range", "rangeKeys", "rangeDecoded"] as const).map((name) =>
+    t.mock.method(WriteTxn.prototype, name),
+  );
+  const restarted = await startInProcess({ dataDir });
+  assert.equal(restarted.etcd.server.store.currentRevision, answer.header!.revision);
+  assert.deepEqual(
+    reads.map(({ mock }) => mock.callCount()),
+    [0, 0, 0],
+  );
+  await restarted.close();
+  dir.remove();
 });

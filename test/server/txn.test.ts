@@ -46,7 +46,7 @@ describe("transactions", () => {
 
   function write(request: PutRequest) {
     const open = store.begin();
-    const response = executePut(open, request);
+    const response = executePut(open, request, true);
     open.end();
     return response;
   }
@@ -56,7 +56,7 @@ describe("transactions", () => {
     const error = checkPath(store, lessor, request, path);
     if (error !== null) return error;
     const open = store.begin();
-    const response = executeTxn(open, request, path);
+    const response = executeTxn(open, request, path, true);
     open.end();
     return response;
   }
@@ -168,7 +168,7 @@ describe("transactions", () => {
   test("a deletion tells how many keys it deleted, and which if asked", () => {
     for (const key of ["a", "b", "c"]) write(put(key, key));
     const open = store.begin();
-    const response = executeDeleteRange(open, remove("a", "c", { prevKv: true }));
+    const response = executeDeleteRange(open, remove("a", "c", { prevKv: true }), true);
     open.end();
     assert.equal(response.deleted, 2);
     assert.deepEqual(
@@ -176,6 +176,33 @@ describe("transactions", () => {
       ["a", "b"],
     );
     assert.equal(response.header!.revision, 5);
+  });
+
+  test("what nobody waits for is written without being read", () => {
+    for (const key of ["a", "b", "c"]) write(put(key, key));
+    const inner = txn([rangeOp("a", "z"), putOp("a", "inner", { prevKv: true })]);
+    const request = txn([
+      rangeOp("a", "z"),
+      txnOp(inner),
+      removeOp("b", "c", { prevKv: true }),
+      putOp("c", "", { ignoreValue: true, lease: 0n }),
+    ]);
+    const path = decidePath(store, request);
+    assert.equal(checkPath(store, lessor, request, path), null);
+    const open = store.begin();
+    const reads: string[] = [];
+    for (const name of ["range", "rangeKeys", "rangeDecoded"] as const) {
+      const original = open[name].bind(open) as (key: Uint8Array, ...rest: unknown[]) => unknown;
+      const recording = (key: Uint8Array, ...rest: unknown[]): unknown => {
+        reads.push(text(key));
+        return original(key, ...rest);
+      };
+      Object.assign(open, { [name]: recording });
+    }
+    executeTxn(open, request, path, false);
+    open.end();
+    assert.deepEqual(reads, ["c"], "the value that is kept has to be known");
+    assert.deepEqual([stored("a"), stored("b"), stored("c")], ["inner", undefined, "c"]);
   });
 
   test("a transaction that only reads needs no write, and knows what it may serve from old state", () => {

@@ -530,10 +530,11 @@ export const BUGS: readonly Bug[] = [
         Applier.prototype,
         "apply",
         (original) =>
-          function (this: Applier, op, request, user, index) {
+          function (this: Applier, ...args) {
+            const [op] = args;
             affected ??= this;
             isUnchecked = affected === this && op === Op.TXN;
-            const outcome = original.call(this, op, request, user, index);
+            const outcome = original.apply(this, args);
             if (isUnchecked && outcome === errors.compacted) open?.end();
             isUnchecked = false;
             open = undefined;
