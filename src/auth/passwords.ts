@@ -1,5 +1,6 @@
-import { hash, hashSync, verify } from "@node-rs/bcrypt";
+import { encodeBase64, hashSync } from "bcryptjs";
 import type { Random } from "../base/random.ts";
+import { BcryptThreads } from "./bcrypt-threads.ts";
 import type { AuthProblem } from "./problems.ts";
 
 /** Passwords as they are kept: hashed with bcrypt in Go's notation (`$2a$…`). */
@@ -14,21 +15,24 @@ export interface PasswordHasher {
 
 /** bcrypt uses no more of a password, and Go refuses to hash a longer one. */
 const PASSWORD_BYTES_MAX = 72;
+/** Characters of a password that are compared: as many bytes as bcrypt uses at least, so that a huge one costs nothing. */
+const PASSWORD_COMPARED = 2 * PASSWORD_BYTES_MAX;
 const SALT_BYTES = 16;
-/**
- * Hashes under way at a time. They run on the thread pool, half of which must stay free for the log: a hash takes tens of
- * milliseconds, a write to the log must not wait for one.
- */
+/** A hash that bcrypt can have made, whoever ran it. */
+const HASH = /^\$2[aby]\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}$/;
+/** Hashes under way at a time; the rest of the processors is for everybody else. */
 const RUNNING_MAX = 2;
 /** Hashes that may wait for their turn. */
 const WAITING_MAX = 10_000;
 
-/** Hashes off the main thread, a few at a time. */
+/**
+ * Hashes off the main thread, a few at a time. The library is plain JavaScript, so that it is the same on every platform; a
+ * native one takes three quarters of its time.
+ */
 export class BcryptHasher implements PasswordHasher {
   readonly #cost: number;
   readonly #random: Random;
-  #running = 0;
-  #waiting: (() => void)[] = [];
+  readonly #threads = new BcryptThreads(RUNNING_MAX);
 
   constructor(cost: number, random: Random) {
     this.#cost = cost;
@@ -37,48 +41,29 @@ export class BcryptHasher implements PasswordHasher {
 
   async hash(password: string): Promise<{ readonly hash: string } | AuthProblem> {
     if (Buffer.byteLength(password) > PASSWORD_BYTES_MAX) return "passwordTooLong";
-    if (!(await this.#begin())) return "tooManyRequests";
-    try {
-      return { hash: await hash(password, this.#options()) };
-    } finally {
-      this.#end();
-    }
+    if (this.#full()) return "tooManyRequests";
+    return { hash: await this.#threads.hash(password, this.#salt()) };
   }
 
   hashNow(password: string): string {
-    return hashSync(password, this.#options());
+    return hashSync(password, this.#salt());
   }
 
   async matches(password: string, hashed: Uint8Array): Promise<boolean | "tooManyRequests"> {
-    if (!(await this.#begin())) return "tooManyRequests";
-    try {
-      return await verify(password, Buffer.from(hashed).toString("latin1"));
-    } finally {
-      this.#end();
-    }
+    const hash = Buffer.from(hashed).toString("latin1");
+    if (!HASH.test(hash)) return false;
+    if (this.#full()) return "tooManyRequests";
+    return await this.#threads.matches(password.slice(0, PASSWORD_COMPARED), hash);
   }
 
-  #options(): { cost: number; salt: Uint8Array; version: "2a" } {
+  /** A salt as the library takes it: with version and cost before it. */
+  #salt(): string {
     const salt = Buffer.alloc(SALT_BYTES);
     for (let at = 0; at < SALT_BYTES; at += 8) salt.writeBigUInt64BE(this.#random.uint64(), at);
-    // The library takes no subclass of Uint8Array.
-    return { cost: this.#cost, salt: new Uint8Array(salt), version: "2a" };
+    return `$2a$${String(this.#cost).padStart(2, "0")}$${encodeBase64(salt, SALT_BYTES)}`;
   }
 
-  /** Waits for a turn; false when too many wait already. */
-  #begin(): Promise<boolean> {
-    if (this.#running < RUNNING_MAX) {
-      this.#running++;
-      return Promise.resolve(true);
-    }
-    if (this.#waiting.length >= WAITING_MAX) return Promise.resolve(false);
-    return new Promise((resolve) => this.#waiting.push(() => resolve(true)));
-  }
-
-  /** Hands the turn to who waits longest. */
-  #end(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#running--;
-    else next();
+  #full(): boolean {
+    return this.#threads.pending >= RUNNING_MAX + WAITING_MAX;
   }
 }
