@@ -3,6 +3,7 @@
  * names, parses its flags, prints help. Error texts are those of spf13/cobra.
  */
 import { describeFlags, type Flag, FlagError, FlagSet } from "./flags.ts";
+import { quote } from "./quote.ts";
 
 export interface Command<Context> {
   /** The command's own word. */
@@ -54,31 +55,16 @@ export class UsageError extends Error {
 /** Throws UsageError. */
 export function understand<Context>(program: Command<Context>, raw: readonly string[]): Invocation<Context> {
   const path = [program];
-  const rest: string[] = [];
-  let pastCommands = false;
-  for (let i = 0; i < raw.length; i++) {
-    const token = raw[i]!;
-    const command = path.at(-1)!;
-    if (token === "--") {
-      rest.push(...raw.slice(i));
+  let rest = raw;
+  for (;;) {
+    const at = firstWord(path, rest);
+    const next = at === undefined ? undefined : findCommand(path.at(-1)!, rest[at]!);
+    if (next === undefined) {
+      if (path.length === 1 && at !== undefined) throw unknownCommand(program, rest[at]!);
       break;
     }
-    if (token.startsWith("-") && token.length > 1) {
-      rest.push(token);
-      if (new FlagSet(flagsOf(path)).takesNext(token) && i + 1 < raw.length) rest.push(raw[++i]!);
-      continue;
-    }
-    const next = pastCommands ? undefined : findCommand(command, token);
-    if (next !== undefined) {
-      path.push(next);
-      continue;
-    }
-    if (path.length === 1) {
-      const hint = `Run '${program.name} --help' for usage.\n`;
-      throw new UsageError(`unknown command "${token}" for "${program.name}"${suggestion(program, token)}`, hint);
-    }
-    pastCommands = true;
-    rest.push(token);
+    path.push(next);
+    rest = rest.toSpliced(at!, 1);
   }
   const command = path.at(-1)!;
   const flags = new FlagSet(flagsOf(path));
@@ -90,6 +76,27 @@ export function understand<Context>(program: Command<Context>, raw: readonly str
     if (!(error instanceof FlagError)) throw error;
     throw new UsageError(error.message, `${usageText(path)}\n`);
   }
+}
+
+/**
+ * Where the first word stands that is neither a flag nor a flag's value, as far as the last command of `path` knows its
+ * flags. One that it does not know may belong to the command that follows, and is taken for one with a value.
+ */
+function firstWord<Context>(path: readonly Command<Context>[], args: readonly string[]): number | undefined {
+  const flags = new FlagSet(flagsOf(path));
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i]!;
+    if (arg === "--") return undefined;
+    if (!arg.startsWith("-")) {
+      if (arg !== "") return i;
+    } else if (!flags.standsAlone(arg)) i++;
+  }
+  return undefined;
+}
+
+function unknownCommand<Context>(program: Command<Context>, word: string): UsageError {
+  const hint = `Run '${program.name} --help' for usage.\n`;
+  return new UsageError(`unknown command ${quote(word)} for "${program.name}"${suggestion(program, word)}`, hint);
 }
 
 /** The subcommand of that name, or the only one whose name starts so. */
@@ -110,7 +117,9 @@ function flagsOf<Context>(path: readonly Command<Context>[]): Flag[] {
 /** The text that `--help` prints. */
 export function helpText<Context>(path: readonly Command<Context>[]): string {
   const command = path.at(-1)!;
-  return `${(command.long ?? command.short).trimEnd()}\n\n${usageText(path)}`;
+  const shared = path.slice(0, -1).flatMap(({ sharedFlags }) => sharedFlags ?? []);
+  const global = shared.length === 0 ? "" : `\nGlobal flags:\n${describeFlags(shared)}`;
+  return `${(command.long ?? command.short).trimEnd()}\n\n${usageText(path)}${global}`;
 }
 
 /** Usage, subcommands and flags of the last command in `path`. */
@@ -142,7 +151,10 @@ const isShared = <Context>(command: Command<Context>, flag: string) =>
 
 /** Words that the user may have meant. */
 function suggestion<Context>(program: Command<Context>, word: string): string {
-  const near = (program.commands ?? []).filter(({ name }) => distance(name, word) <= 2);
+  const typed = word.toLowerCase();
+  const near = (program.commands ?? [])
+    .filter(({ name }) => distance(name, typed) <= 2 || name.startsWith(typed))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
   if (near.length === 0) return "";
   return `\n\nDid you mean this?\n${near.map(({ name }) => `\t${name}\n`).join("")}`;
 }

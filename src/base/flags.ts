@@ -53,15 +53,12 @@ export class FlagSet {
     return { args: rest, dash: undefined };
   }
 
-  /** Whether the token is a flag that takes the token after it as its value. */
-  takesNext(token: string): boolean {
-    if (token.includes("=")) return false;
-    if (token.startsWith("--")) return this.flags.some((flag) => `--${flag.name}` === token && flag.kind !== "bool");
-    for (let i = 1; i < token.length; i++) {
-      const flag = this.flags.find(({ shorthand }) => shorthand === token[i]);
-      if (flag && flag.kind !== "bool") return i === token.length - 1;
-    }
-    return false;
+  /** Whether a token that starts with a dash takes no token after it as its value. A flag that is not known may. */
+  standsAlone(token: string): boolean {
+    if (token.includes("=")) return true;
+    if (token.startsWith("--")) return this.flags.some(({ name, kind }) => `--${name}` === token && kind === "bool");
+    if (token.length !== 2) return true;
+    return this.flags.some(({ shorthand, kind }) => shorthand === token[1] && kind === "bool");
   }
 
   #long(token: string, next: string | undefined): number {

@@ -13,6 +13,8 @@ export const EXIT = {
   badFeature: 4,
   interrupted: 5,
   badArgs: 128,
+  /** A program that was run for the user ended by a signal. */
+  killed: 255,
 } as const;
 
 /** Ends the program with `code` after printing `Error: message`; without a message, everything was printed. */

@@ -63,6 +63,9 @@ const PREFIX = "ETCDCTL_";
 /** Variables that belong to a command instead of a flag. */
 const OTHER_VARIABLES = new Set(["ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"]);
 
+/** Whether what the variable is called, perhaps mistyped, lets expect something that nobody should see. */
+const isSecret = (variable: string) => /PAS|PW|SECRET|TOKEN|AUTH|USER/.test(variable);
+
 const variableOf = (flag: string) => PREFIX + flag.toUpperCase().replaceAll("-", "_");
 
 /** Sets the flags named in `names` that were not given from their variables. Throws ExitError on a conflict. */
@@ -71,14 +74,11 @@ export function applyEnvironment(flags: FlagSet, names: readonly string[], io: I
   for (const [variable, value] of Object.entries(io.env)) {
     if (!variable.startsWith(PREFIX) || value === undefined) continue;
     const name = known.get(variable);
-    if (variable === "ETCDCTL_API") {
-      if (value === "" || value === "3") continue;
-      const advice = "this etcdctl speaks version 3 only, as etcd does since 3.6; unset the variable";
-      throw new ExitError(EXIT.badArgs, `ETCDCTL_API=${value} is not supported: ${advice}`);
-    }
+    // What most documents still set; there is no other version any more.
+    if (variable === "ETCDCTL_API" && value === "3") continue;
     if (name === undefined || (value === "" && !flags.changed(name))) {
       if (!(isWatch && OTHER_VARIABLES.has(variable))) {
-        warn(io, "unrecognized environment variable", `${variable}=${value}`);
+        warn(io, "unrecognized environment variable", `${variable}=${isSecret(variable) ? "" : value}`);
       }
     } else if (flags.changed(name)) {
       log(
@@ -109,10 +109,15 @@ export function log(io: Io, level: string, message: string, variable: string): v
   io.err(`${JSON.stringify({ level, ts, msg: message, "environment-variable": variable })}\n`);
 }
 
-/** What `--debug` prints: each flag by its variable. */
+/** What `--debug` prints: each flag by its variable, without what nobody should see. */
 export function printSettings(flags: FlagSet, names: readonly string[], io: Io): void {
   for (const name of [...names].sort()) {
-    const value = name === "password" || name === "auth-jwt-token" ? "" : flags.text(name);
-    io.err(`${variableOf(name)}=${value}\n`);
+    io.err(`${variableOf(name)}=${shown(name, flags.text(name))}\n`);
   }
+}
+
+function shown(name: string, value: string): string {
+  if (name === "password" || name === "auth-jwt-token") return "";
+  // Behind the first colon of a user stands its password.
+  return name === "user" ? value.replace(/:.*$/s, "") : value;
 }

@@ -16,21 +16,30 @@ export interface Io {
   readonly clock: Clock;
   readonly disk: Disk;
   readonly random: Random;
-  /** Resolves at the first SIGINT or SIGTERM, which from the call on no longer end the program by themselves. */
+  /** Resolves at the first SIGINT or SIGTERM. From the call on none of them ends the program by itself. */
   interrupted(): Promise<void>;
   /** Asks at the terminal without showing what is typed; without a terminal, reads a line. */
   askPassword(prompt: string): Promise<string>;
   /** The text at a URL. Rejects when there is none. */
   fetchText(url: string, tls: TlsOptions | undefined): Promise<string>;
-  /** Runs a program with this one's output streams; resolves with its exit code, rejects when it cannot start. */
-  runProgram(file: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<number>;
+  /** Runs a program with this one's output streams; resolves when it ends, rejects when it cannot start. */
+  runProgram(file: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<ProgramEnd>;
 }
+
+/** How a program ended: its exit code, or the name of the signal that killed it. */
+export type ProgramEnd = number | NodeJS.Signals;
 
 /** All of standard input. */
 export async function readAll(stdin: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of stdin) chunks.push(chunk);
   return Buffer.concat(chunks);
+}
+
+/** The first line of standard input, which need not end: whoever writes it may be waiting for us. */
+export async function readLine(stdin: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const { value } = await readLines(stdin).next();
+  return value;
 }
 
 const LINE_BYTES_MAX = 64 * 1024 * 1024;

@@ -14,7 +14,7 @@ export async function main(io: Io): Promise<number> {
     const invocation = understand(PROGRAM, io.args);
     const { command, path, wantsHelp } = invocation;
     if (wantsHelp || !command.run) {
-      io.out(helpText(path) + OPTIONS_HINT);
+      io.out(path.length === 1 ? helpText(path) + OPTIONS_HINT : helpText(path));
       return 0;
     }
     ctl = new Ctl(io, invocation);

@@ -23,7 +23,7 @@ export function processIo(args: Io["args"], env: Io["env"]): Io {
     random: systemRandom,
     interrupted() {
       return new Promise((resolve) => {
-        for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve());
+        for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => resolve());
       });
     },
     async askPassword(prompt) {
@@ -44,7 +44,7 @@ export function processIo(args: Io["args"], env: Io["env"]): Io {
         child.on("error", (error: NodeJS.ErrnoException) => {
           reject(error.code === "ENOENT" ? new Error(`exec: "${file}": executable file not found in $PATH`) : error);
         });
-        child.on("exit", (code) => resolve(code ?? 1));
+        child.on("exit", (code, signal) => resolve(code ?? signal ?? 1));
       });
     },
   };

@@ -60,6 +60,14 @@ function pause(clock: Clock, ms: number, signal: AbortSignal | undefined): Promi
   });
 }
 
+/** Rejects with etcdctl's words for it when the user's signal comes before the result. */
+export function unlessInterrupted<T>(result: Promise<T>, interrupted: Promise<void>): Promise<T> {
+  const refuse = interrupted.then(() => {
+    throw new ExitError(EXIT.error, "context canceled");
+  });
+  return Promise.race([result, refuse]);
+}
+
 /** A lease of this process. */
 export interface Session {
   readonly lease: bigint;

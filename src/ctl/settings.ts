@@ -54,21 +54,33 @@ async function discover(domain: string, suffix: string): Promise<string[]> {
   const { resolveSrv } = await import("node:dns/promises");
   const end = suffix === "" ? "" : `-${suffix}`;
   const endpoints: string[] = [];
-  let failure: unknown;
+  const failures: string[] = [];
   for (const [scheme, service] of [
     ["https", "etcd-client-ssl"],
     ["http", "etcd-client"],
   ]) {
+    const name = `_${service}${end}._tcp.${domain}`;
     try {
-      const records = await resolveSrv(`_${service}${end}._tcp.${domain}`);
-      endpoints.push(...records.map(({ name, port }) => `${scheme}://${name.replace(/\.$/, "")}:${port}`));
+      const records = await resolveSrv(name);
+      endpoints.push(...records.map(({ name: host, port }) => `${scheme}://${host.replace(/\.$/, "")}:${port}`));
     } catch (error) {
-      failure = error;
+      failures.push(`lookup ${name}: ${lookupText(error as NodeJS.ErrnoException)}`);
     }
   }
-  if (endpoints.length === 0) throw new ExitError(EXIT.error, describeError(failure));
+  if (endpoints.length === 0) throw new ExitError(EXIT.error, `dns lookup errors: ${failures.join(" and ")}`);
   return endpoints;
 }
+
+const LOOKUP_TEXTS: Readonly<Record<string, string>> = {
+  ENOTFOUND: "no such host",
+  ENODATA: "no such host",
+  ETIMEOUT: "the name server did not answer in time",
+  ECONNREFUSED: "the name server refuses connections",
+  ESERVFAIL: "server misbehaving",
+  EBADNAME: "not a name that can be looked up",
+};
+
+const lookupText = ({ code, message }: NodeJS.ErrnoException) => LOOKUP_TEXTS[code ?? ""] ?? message;
 
 function tlsOf(flags: FlagSet, io: Io): TlsOptions | undefined {
   const files: Record<string, string> = {};

@@ -59,6 +59,19 @@ test("the value of a flag is not taken for a command", () => {
   assert.equal(flags.string("write-out"), "get");
 });
 
+test("a flag before its command is understood with its value, though only the command knows it", () => {
+  const { command, flags, args } = read("--limit 3 -w json get key");
+  assert.deepEqual([command.name, flags.number("limit"), args], ["get", 3, ["key"]]);
+  assert.equal(read("--limit=3 get k").command.name, "get");
+  assert.throws(() => read("--prefix get key"), /^UsageError: unknown command "key" for "prog"/);
+  assert.throws(() => read("--nope x get key"), /^UsageError: unknown flag: --nope$/);
+  assert.throws(() => read("--nope get"), /^UsageError: unknown flag: --nope$/);
+});
+
+test("help of a command lists the flags that all commands take", () => {
+  assert.match(helpText([program, program.commands![0]!]), /\nGlobal flags:\n {6}--debug .*\n {6}--endpoints strings /);
+});
+
 test("a command may be shortened as long as it is one", () => {
   assert.equal(read("g k").command.name, "get");
   assert.equal(read("lea li").command.name, "list");

@@ -60,9 +60,10 @@ export async function ctl(args: readonly string[], options: CtlOptions = {}): Pr
         execFile(file, programArgs, { env: { ...process.env, ...env } }, (error, stdout, stderr) => {
           if (stdout !== "") io.out(stdout);
           if (stderr !== "") io.err(stderr);
-          const code = error === null ? 0 : error.code;
-          if (typeof code === "number") resolve(code);
-          else reject(error);
+          if (error === null) resolve(0);
+          else if (typeof error.code === "number") resolve(error.code);
+          else if (error.signal != null) resolve(error.signal);
+          else reject(new Error(`exec: "${file}": executable file not found in $PATH`));
         });
       });
     },
@@ -79,6 +80,7 @@ export interface CtlProcess {
   /** The exit code; -1 after a signal. */
   readonly code: Promise<number>;
   stderr(): string;
+  signal(name: NodeJS.Signals): void;
   kill(): Promise<unknown>;
 }
 
@@ -100,6 +102,7 @@ export function ctlProcess(args: readonly string[]): CtlProcess {
     end: () => void child.stdin.end(),
     code: ended,
     stderr: () => stderr,
+    signal: (name) => void child.kill(name),
     kill() {
       child.kill("SIGKILL");
       return ended;

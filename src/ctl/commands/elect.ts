@@ -6,7 +6,7 @@ import type { Ctl, CtlCommand } from "../ctl.ts";
 import { badArgs, EXIT, ExitError } from "../exit.ts";
 import { awaitTurn, first, ifCreatedAt, joinQueue } from "../queue.ts";
 import { prefixEnd } from "../ranges.ts";
-import { openSession, type Session } from "../session.ts";
+import { openSession, type Session, unlessInterrupted } from "../session.ts";
 import { WatchStream } from "../watch-stream.ts";
 
 const SESSION_TTL_S = 60;
@@ -24,12 +24,13 @@ export const elect: CtlCommand = {
     const listen = ctl.flags.bool("listen");
     if (proposal === undefined && !listen) throw badArgs("no proposal argument but -l not set");
     if (proposal !== undefined && listen) throw badArgs("proposal given but -l is set");
+    const interrupted = ctl.io.interrupted();
     const cluster = await ctl.cluster();
-    if (proposal === undefined) await Promise.race([observe(ctl, cluster, election), ctl.io.interrupted()]);
+    if (proposal === undefined) await Promise.race([observe(ctl, cluster, election), interrupted]);
     else {
-      const session = await openSession(cluster, ctl.io.clock, SESSION_TTL_S);
+      const session = await unlessInterrupted(openSession(cluster, ctl.io.clock, SESSION_TTL_S), interrupted);
       try {
-        await campaign(ctl, cluster, session, election, encodeLossless(proposal));
+        await campaign(ctl, cluster, session, interrupted, election, encodeLossless(proposal));
       } finally {
         session.abandon();
       }
@@ -41,23 +42,21 @@ async function campaign(
   ctl: Ctl,
   cluster: Cluster,
   session: Session,
+  interrupted: Promise<void>,
   election: string,
   proposal: Buffer,
 ): Promise<void> {
-  const interrupted = ctl.io.interrupted();
-  const place = await joinQueue(cluster, election, session.lease, proposal);
+  const place = await unlessInterrupted(joinQueue(cluster, election, session.lease, proposal), interrupted);
   const resign = async () => {
     const requestDeleteRange = { key: place.key, rangeEnd: Buffer.alloc(0), prevKv: false };
     const success = [RequestOp.create({ requestDeleteRange })];
     await cluster.call(KVService.Txn, { compare: [ifCreatedAt(place.key, place.createRevision)], success });
   };
-  const outcome = await Promise.race([
-    awaitTurn(cluster, ctl.io.clock, election, place).then(() => "elected" as const),
-    interrupted.then(() => "interrupted" as const),
-  ]);
-  if (outcome === "interrupted") {
+  try {
+    await unlessInterrupted(awaitTurn(cluster, ctl.io.clock, election, place), interrupted);
+  } catch (error) {
     await resign();
-    throw new ExitError(EXIT.error, "context canceled");
+    throw error;
   }
   ctl.show("get", await cluster.call(KVService.Range, { key: place.key }));
   const end = await Promise.race([interrupted, session.ended.then(() => "expired" as const)]);

@@ -3,6 +3,7 @@ import { clampToSafe, ParseError, parseInt64 } from "../../base/number-text.ts";
 import { LeaseService } from "../../proto/etcdserverpb.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
 import { badArgs, describeError, EXIT, ExitError, isRpcError } from "../exit.ts";
+import { leaseIdText } from "../print/lease-id.ts";
 import { keepAliveOnce, keepAlive as keepAliveStream } from "../session.ts";
 
 const grant: CtlCommand = {
@@ -69,7 +70,7 @@ const keepAlive: CtlCommand = {
       return;
     }
     for await (const response of keepAliveStream(cluster, id, ctl.io.clock)) ctl.show("keepAlive", response);
-    if (ctl.format === "simple") ctl.io.out(`lease ${id.toString(16).padStart(16, "0")} expired or revoked.\n`);
+    if (ctl.format === "simple") ctl.io.out(`lease ${leaseIdText(id)} expired or revoked.\n`);
   },
 };
 

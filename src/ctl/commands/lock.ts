@@ -3,8 +3,10 @@ import { KVService } from "../../proto/etcdserverpb.ts";
 import type { Cluster } from "../connection.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
 import { badArgs, EXIT, ExitError } from "../exit.ts";
+import type { ProgramEnd } from "../io.ts";
+import { describeEnd } from "../program-end.ts";
 import { awaitTurn, joinQueue, type Place } from "../queue.ts";
-import { openSession, type Session } from "../session.ts";
+import { openSession, type Session, unlessInterrupted } from "../session.ts";
 
 export const lock: CtlCommand = {
   name: "lock",
@@ -16,10 +18,11 @@ program finds the key of the lock in ETCD_LOCK_KEY and the revision it was taken
   async run(ctl) {
     const [name, ...program] = ctl.args;
     if (name === undefined) throw badArgs("lock takes a lock name argument and an optional command to execute");
+    const interrupted = ctl.io.interrupted();
     const cluster = await ctl.cluster();
-    const session = await openSession(cluster, ctl.io.clock, ctl.flags.number("ttl"));
+    const session = await unlessInterrupted(openSession(cluster, ctl.io.clock, ctl.flags.number("ttl")), interrupted);
     try {
-      await holdLock(ctl, cluster, session, name, program);
+      await holdLock(ctl, cluster, session, interrupted, name, program);
     } finally {
       session.abandon();
     }
@@ -30,18 +33,16 @@ async function holdLock(
   ctl: Ctl,
   cluster: Cluster,
   session: Session,
+  interrupted: Promise<void>,
   name: string,
   program: readonly string[],
 ): Promise<void> {
-  const interrupted = ctl.io.interrupted();
-  const place = await joinQueue(cluster, name, session.lease, Buffer.alloc(0));
-  const outcome = await Promise.race([
-    awaitTurn(cluster, ctl.io.clock, name, place).then(() => "locked" as const),
-    interrupted.then(() => "interrupted" as const),
-  ]);
-  if (outcome === "interrupted") {
+  const place = await unlessInterrupted(joinQueue(cluster, name, session.lease, Buffer.alloc(0)), interrupted);
+  try {
+    await unlessInterrupted(awaitTurn(cluster, ctl.io.clock, name, place), interrupted);
+  } catch (error) {
     await unlock(cluster, place);
-    throw new ExitError(EXIT.error, "context canceled");
+    throw error;
   }
   // The lease may have ended, and with it the place in the queue, during the wait.
   const held = await cluster.call(KVService.Range, { key: place.key });
@@ -56,13 +57,13 @@ async function holdLock(
 async function runLocked(ctl: Ctl, cluster: Cluster, place: Place, program: readonly string[]): Promise<void> {
   const [file, ...args] = program;
   const env = { ETCD_LOCK_KEY: place.key.toString(), ETCD_LOCK_REV: String(place.header?.revision ?? 0) };
-  let code: number;
+  let end: ProgramEnd;
   try {
-    code = await ctl.io.runProgram(file!, args, env);
+    end = await ctl.io.runProgram(file!, args, env);
   } finally {
     await unlock(cluster, place);
   }
-  if (code !== 0) throw new ExitError(code, `exit status ${code}`);
+  if (end !== 0) throw new ExitError(typeof end === "number" ? end : EXIT.killed, describeEnd(end));
 }
 
 async function unlock(cluster: Cluster, { key }: Place): Promise<void> {

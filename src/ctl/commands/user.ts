@@ -1,8 +1,9 @@
 /** `etcdctl user` */
+import { decodeLossless } from "../../base/lossless-text.ts";
 import { AuthService } from "../../proto/etcdserverpb.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
 import { badArgs } from "../exit.ts";
-import { readAll } from "../io.ts";
+import { readLine } from "../io.ts";
 
 const add: CtlCommand = {
   name: "add",
@@ -13,7 +14,7 @@ const add: CtlCommand = {
       name: "interactive",
       kind: "bool",
       value: true,
-      usage: "ask for the password; otherwise it is read from standard input",
+      usage: "ask for the password; otherwise it is the first word of the first line of standard input",
     },
     { name: "new-user-password", kind: "string", value: "", usage: "password of the new user" },
     { name: "no-password", kind: "bool", value: false, usage: "create a user that only certificates can be" },
@@ -38,7 +39,7 @@ async function newUser(ctl: Ctl, argument: string): Promise<{ readonly user: str
 }
 
 async function newPassword(ctl: Ctl, user: string): Promise<string> {
-  if (!ctl.flags.bool("interactive")) return /\S+/.exec((await readAll(ctl.io.stdin)).toString())?.[0] ?? "";
+  if (!ctl.flags.bool("interactive")) return /\S+/.exec(decodeLossless(await readLine(ctl.io.stdin)))?.[0] ?? "";
   const password = await ctl.io.askPassword(`Password of ${user}: `);
   if (password === "") throw badArgs("empty password");
   const again = await ctl.io.askPassword(`Type password of ${user} again for confirmation: `);
@@ -91,7 +92,7 @@ const passwd: CtlCommand = {
       name: "interactive",
       kind: "bool",
       value: true,
-      usage: "ask for the password; otherwise it is read from standard input",
+      usage: "ask for the password; otherwise it is the first word of the first line of standard input",
     },
   ],
   async run(ctl) {

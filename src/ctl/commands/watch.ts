@@ -7,6 +7,7 @@ import type { Cluster } from "../connection.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
 import { badArgs, describeError, EXIT, ExitError } from "../exit.ts";
 import { readLines } from "../io.ts";
+import { describeEnd } from "../program-end.ts";
 import { cancelReason, WatchStream } from "../watch-stream.ts";
 import { words } from "../words.ts";
 import { rangeOf } from "./get.ts";
@@ -114,8 +115,8 @@ async function runForEach(ctl: Ctl, response: WatchResponse, program: readonly s
     };
     let problem: string | undefined;
     try {
-      const code = await ctl.io.runProgram(file!, args, env);
-      if (code !== 0) problem = `exit status ${code}`;
+      const end = await ctl.io.runProgram(file!, args, env);
+      if (end !== 0) problem = describeEnd(end);
     } catch (error) {
       problem = describeError(error);
     }

@@ -6,6 +6,7 @@ import { quote } from "../../base/quote.ts";
 import { Permission_Type } from "../../proto/authpb.ts";
 import { AlarmType, type ResponseHeader } from "../../proto/etcdserverpb.ts";
 import type { KeyValue } from "../../proto/mvccpb.ts";
+import { leaseIdText } from "./lease-id.ts";
 import { type Forms, type Printer, printWith, type Shown } from "./shown.ts";
 
 const field = (name: string, value: unknown) => `"${name}" : ${value}\n`;
@@ -16,7 +17,7 @@ export function nameOf(values: Readonly<Record<string, number>>, value: number):
 
 export function fieldsPrinter(hex: boolean): Printer {
   const id = (value: bigint) => (hex ? value.toString(16) : String(value));
-  const leaseId = (value: bigint) => (hex ? value.toString(16).padStart(16, "0") : String(value));
+  const leaseId = (value: bigint) => (hex ? leaseIdText(value) : String(value));
 
   function header(message: ResponseHeader | undefined): string {
     const revision = message?.revision ?? 0;

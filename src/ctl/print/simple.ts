@@ -8,11 +8,11 @@ import { AlarmType, type ResponseOp } from "../../proto/etcdserverpb.ts";
 import type { KeyValue } from "../../proto/mvccpb.ts";
 import { prefixEnd } from "../ranges.ts";
 import { nameOf } from "./fields.ts";
+import { leaseIdText } from "./lease-id.ts";
 import { hashRows, memberRows, statusRows } from "./rows.ts";
 import { type Forms, type Printer, printWith, type Shown } from "./shown.ts";
 
 const NEWLINE = Buffer.from("\n");
-const wide = (id: bigint) => id.toString(16).padStart(16, "0");
 const spaced = (id: bigint) => id.toString(16).padStart(16, " ");
 const lines = (texts: readonly string[]) => texts.map((text) => `${text}\n`).join("");
 const cells = (rows: readonly (readonly string[])[]) => lines(rows.map((row) => row.join(", ")));
@@ -61,15 +61,15 @@ export function simplePrinter({ hex, valueOnly }: SimpleOptions): Printer {
           ...keyValue(kv),
         ]),
       ),
-    grant: ({ id, ttl }) => `lease ${wide(id)} granted with TTL(${ttl}s)\n`,
-    revoke: ({ id }) => `lease ${wide(id)} revoked\n`,
-    keepAlive: ({ id, ttl }) => `lease ${wide(id)} keepalived with TTL(${ttl})\n`,
+    grant: ({ id, ttl }) => `lease ${leaseIdText(id)} granted with TTL(${ttl}s)\n`,
+    revoke: ({ id }) => `lease ${leaseIdText(id)} revoked\n`,
+    keepAlive: ({ id, ttl }) => `lease ${leaseIdText(id)} keepalived with TTL(${ttl})\n`,
     timeToLive: ({ keys, response: { id, ttl, grantedTtl, keys: attached } }) => {
-      if (grantedTtl === 0 && ttl === -1) return `lease ${wide(id)} already expired\n`;
+      if (grantedTtl === 0 && ttl === -1) return `lease ${leaseIdText(id)} already expired\n`;
       const list = keys ? `, attached keys([${attached.map(decodeLossless).join(" ")}])` : "";
-      return `lease ${wide(id)} granted with TTL(${grantedTtl}s), remaining(${ttl}s)${list}\n`;
+      return `lease ${leaseIdText(id)} granted with TTL(${grantedTtl}s), remaining(${ttl}s)${list}\n`;
     },
-    leases: ({ leases }) => `found ${leases.length} leases\n${lines(leases.map(({ id }) => wide(id)))}`,
+    leases: ({ leases }) => `found ${leases.length} leases\n${lines(leases.map(({ id }) => leaseIdText(id)))}`,
     memberAdd: (response) => {
       const learner = response.member?.isLearner ? " as learner " : " ";
       return `Member ${spaced(response.member?.id ?? 0n)} added${learner}to cluster ${clusterOf(response)}\n`;
