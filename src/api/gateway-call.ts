@@ -150,10 +150,19 @@ export class LocalCall implements UnaryCall, StreamCall {
     return true;
   }
 
+  beginMessage(bytes: number): void {
+    this.#pieces = [];
+    this.#piecesLeft = bytes;
+  }
+
   writePiece(piece: Buffer): boolean {
     this.#pieces.push(piece);
     this.#piecesLeft -= piece.length;
-    if (this.#piecesLeft === 0) this.respond(Buffer.concat(this.#pieces));
+    if (this.#piecesLeft > 0) return true;
+    const message = Buffer.concat(this.#pieces);
+    this.#pieces = [];
+    if (this.#route!.streamHandler !== undefined) return this.send(message);
+    this.respond(message);
     return true;
   }
 

@@ -120,14 +120,16 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
       this.fail(Code.RESOURCE_EXHAUSTED, this.tooLargeToSend(bytes));
       return false;
     }
-    this.head.route!.messagesSent++;
-    // A compressed message would have to be complete before its length is known, so this one is not compressed.
-    this.sendHeadersBlock();
-    const prefix = Buffer.alloc(5);
-    prefix.writeUInt32BE(bytes, 1);
-    this.connection.sender.data(this, prefix);
-    this.piecesLeft = bytes;
+    this.beginPieces(bytes);
     return true;
+  }
+
+  beginMessage(bytes: number): void {
+    if (this.ended) return this.late();
+    if (bytes > this.connection.core.maxSendMessageBytes) {
+      return this.abort(Code.RESOURCE_EXHAUSTED, this.tooLargeToSend(bytes));
+    }
+    this.beginPieces(bytes);
   }
 
   writePiece(piece: Buffer): boolean {
@@ -138,7 +140,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     this.piecesLeft -= piece.length;
     if (this.piecesLeft < 0) throw new Error(`answer of ${this.path} is longer than was said`);
     const { sender } = this.connection;
-    if (this.piecesLeft === 0) {
+    if (this.piecesLeft === 0 && this.head.route!.streamHandler === undefined) {
       this.finish(Code.OK);
       sender.data(this, piece);
       sender.trailers(this, "ok");
@@ -162,6 +164,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
       this.abort(Code.RESOURCE_EXHAUSTED, this.tooLargeToSend(message.length));
       return false;
     }
+    if (this.piecesLeft > 0) throw new Error(`a message of ${this.path} was sent inside of another`);
     if (!this.headersSent) this.sendHeadersBlock();
     this.head.route!.messagesSent++;
     this.sendMessage(message, 0, message.length);
@@ -441,6 +444,16 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     if (!this.compressReplies || end === start) return sender.message(this, false, bytes, start, end);
     const packed = gzip(bytes.subarray(start, end));
     sender.message(this, true, packed, 0, packed.length);
+  }
+
+  private beginPieces(bytes: number): void {
+    this.head.route!.messagesSent++;
+    // A compressed message would have to be complete before its length is known, so this one is not compressed.
+    if (!this.headersSent) this.sendHeadersBlock();
+    const prefix = Buffer.alloc(5);
+    prefix.writeUInt32BE(bytes, 1);
+    this.connection.sender.data(this, prefix);
+    this.piecesLeft = bytes;
   }
 
   /** Fails the call and tells its handler, if that runs. */

@@ -135,6 +135,16 @@ export interface StreamCall extends CallInfo {
   readonly bufferedBytes: number;
   /** Sends a message; its bytes are copied before this returns. False: wait for `onDrain` before the next. */
   send(message: Uint8Array): boolean;
+  /**
+   * Begins a message of exactly `bytes` bytes (not 0) that is too large to be copied or held: `writePiece` brings it. Until
+   * its last byte nothing else may be sent; a call that ends before is cut off.
+   */
+  beginMessage(bytes: number): void;
+  /**
+   * The next piece, which must not change any more, and may go to other calls too. False: wait for `onDrain` before the next
+   * piece or message.
+   */
+  writePiece(piece: Buffer): boolean;
   /** Sends the reply headers now, which else go with the first message. */
   sendHeaders(): void;
   /** Ends the call with status OK. */

@@ -210,6 +210,54 @@ describe("gRPC calls", () => {
     assert.ok(call.bufferedBytes < 64 * 1024);
   });
 
+  test("a message of a stream may come in pieces, between others, and leaves as the client takes it", async () => {
+    const stream = client.stream("/t.S/HoldStream");
+    const got: Buffer[] = [];
+    stream.on("data", (bytes: Buffer) => got.push(bytes)).on("error", () => {});
+    stream.write(Buffer.from("x"));
+    await eventually(() => heldStream !== undefined, "the call");
+    const call = heldStream!;
+    heldStream = undefined;
+    const piece = Buffer.alloc(50_000, "p");
+    const pieces = 200;
+    let mostBytes = 0;
+    call.send(Buffer.from("before"));
+    call.beginMessage(piece.length * pieces);
+    let left = pieces;
+    const go = (): void => {
+      while (left > 0) {
+        left--;
+        const more = call.writePiece(piece);
+        mostBytes = Math.max(mostBytes, call.bufferedBytes);
+        if (!more) return;
+      }
+      call.send(Buffer.from("after"));
+      call.end();
+    };
+    call.onDrain = go;
+    assert.throws(() => call.send(Buffer.from("inside")), /inside of another/);
+    go();
+    await eventually(() => got.length === 3, "all messages");
+    assert.deepEqual(
+      got.map((bytes) => bytes.length),
+      [6, piece.length * pieces, 5],
+    );
+    assert.ok(mostBytes < 64 * 1024 + 2 * piece.length, `${mostBytes} bytes were held`);
+  });
+
+  test("a call that ends inside of a message is cut off", async () => {
+    const stream = client.stream("/t.S/HoldStream");
+    stream.write(Buffer.from("x"));
+    const ended = new Promise<ServiceError>((resolve) => stream.on("error", resolve).on("data", () => {}));
+    await eventually(() => heldStream !== undefined, "the call");
+    const call = heldStream!;
+    heldStream = undefined;
+    call.beginMessage(1000);
+    call.writePiece(Buffer.alloc(999));
+    call.fail(status.UNAVAILABLE, "half of it is gone");
+    assert.equal((await ended).code, status.INTERNAL);
+  });
+
   test("a paused reader holds the client to its window and loses nothing", async () => {
     const raw = await server.connect();
     raw.write(frame(FrameType.headers, Flag.endHeaders, 1, grpcHead("/t.S/HoldStream")));

@@ -368,7 +368,23 @@ class LocalStream extends LocalInfo implements StreamCall {
 
   send(message: Uint8Array): boolean {
     if (this.ended || this.cancelled) return false;
+    if (this.#piecesLeft > 0) throw new Error(`a message of ${this.path} was sent inside of another`);
     return this.#wire.send(message);
+  }
+
+  #pieces: Buffer[] = [];
+  #piecesLeft = 0;
+
+  beginMessage(bytes: number): void {
+    this.#pieces = [];
+    this.#piecesLeft = bytes;
+  }
+
+  writePiece(piece: Buffer): boolean {
+    this.#pieces.push(piece);
+    this.#piecesLeft -= piece.length;
+    if (this.#piecesLeft < 0) throw new Error(`message of ${this.path} is longer than was said`);
+    return this.#piecesLeft > 0 || this.send(Buffer.concat(this.#pieces));
   }
 
   sendHeaders(): void {}
