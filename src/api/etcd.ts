@@ -1,3 +1,5 @@
+import { systemLoop } from "../base/loop-probe.ts";
+import { LoopWatch } from "../base/loop-watch.ts";
 import { formatId, type Member } from "../membership/member.ts";
 import { PeerEndpoints } from "../peer/endpoints.ts";
 import { protoSources } from "../proto/sources.ts";
@@ -68,6 +70,17 @@ const CLOSE_GRACE_MS = 1000;
 
 /** Starts a member and resolves when it serves clients. Rejects with what prevented it. */
 export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
+  const { clock, logger } = options.server;
+  const loop = new LoopWatch({ clock, probe: systemLoop, logger });
+  try {
+    return await startWatched(options, loop);
+  } catch (error) {
+    loop.close();
+    throw error;
+  }
+}
+
+async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd> {
   const { clock, dataDir, logger } = options.server;
   const tls = await openClientTls(options.clientTls, {
     dataDir,
@@ -87,7 +100,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
     const metricsHosts = await listeners.bindAll(options.listenMetrics, "metrics");
     const { server: started, members } = await createServer(options.server, peers);
     server = started;
-    const rpc = createRpc(options, server, peers);
+    const rpc = createRpc(options, server, peers, loop);
     logger.info("starting etcd server", {
       "local-member-id": formatId(server.memberId),
       "local-server-version": ETCD_VERSION,
@@ -109,6 +122,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
     });
     await server.ready.finally(() => waiting.cancel());
     logger.info("ready to serve client requests");
+    loop.startWarning();
     for (const host of grpcHosts) host.serve((socket) => rpc.grpc.handleConnection(socket));
     for (const host of httpHosts) host.serve((socket) => rpc.http.handleConnection(socket, Buffer.alloc(0)));
     for (const host of metricsHosts) host.serve((socket) => rpc.metrics.handleConnection(socket, Buffer.alloc(0)));
@@ -120,6 +134,7 @@ export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
       // It hands over what it leads, for which it needs the others.
       await started.stop();
       await peers.close();
+      loop.close();
     };
     const urls = (hosts: readonly Listener[]): string[] => hosts.flatMap((host) => host.urls);
     return {
@@ -165,6 +180,7 @@ function createRpc(
   options: EtcdOptions,
   server: EtcdServer,
   peers: PeerSide,
+  loop: LoopWatch,
 ): { grpc: RpcServer; http: HttpSide; metrics: HttpSide; health: HealthService } {
   const { clock, logger } = options.server;
   const maxMessageBytes = options.server.maxRequestBytes + GRPC_OVERHEAD_BYTES;
@@ -208,6 +224,7 @@ function createRpc(
       peers: peers.transport.metrics,
       rpc: grpc,
       health,
+      loop,
       features: options.features,
       durations,
     }),

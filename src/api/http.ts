@@ -1,6 +1,7 @@
 import * as http from "node:http";
 import { TLSSocket } from "node:tls";
 import type { Clock } from "../base/clock.ts";
+import { beginWork } from "../base/doing.ts";
 import type { Logger } from "../base/log.ts";
 import type { PlainRequest, RpcSocket } from "../rpc/server.ts";
 
@@ -47,6 +48,9 @@ export interface HttpSideOptions {
   readonly hostWhitelist: readonly string[];
   readonly maxBodyBytes: number;
 }
+
+/** Of a request, where it is named in a log. */
+const NAME_LENGTH_MAX = 100;
 
 const NOT_FOUND: HttpResponse = {
   status: 404,
@@ -158,6 +162,7 @@ export class HttpSide {
       this.#options.logger.warn("rejecting HTTP request from untrusted host", { host });
       return { status: 421, headers: { "content-type": "text/plain" }, body: `${host} is not in --host-whitelist\n` };
     }
+    beginWork(`${request.method} ${request.path}`.slice(0, NAME_LENGTH_MAX), this.#options.clock.nowMs());
     const cors = this.#corsHeaders(request);
     if (request.method === "OPTIONS") return { status: 200, headers: cors ?? {}, body: "" };
     try {

@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { CODE_NAMES } from "../base/grpc-codes.ts";
 import type { Histogram } from "../base/histogram.ts";
+import type { LoopWatch } from "../base/loop-watch.ts";
 import { type Labels, MetricsText } from "../base/metrics-text.ts";
 import { shortVersion } from "../base/semver.ts";
 import { formatId } from "../membership/member.ts";
@@ -21,17 +22,22 @@ export interface MetricsSources {
   readonly peers: PeerMetrics;
   readonly rpc: RpcServer;
   readonly health: HealthCounts;
+  readonly loop: LoopWatch;
   /** Features of `--feature-gates` and whether they are on. */
   readonly features: readonly { readonly name: string; readonly stage: string; readonly enabled: boolean }[];
   /** With `--metrics=extensive`. */
   readonly durations: RpcDurations | undefined;
 }
 
-/** `/metrics` and `/debug/vars`, under etcd's names, so that dashboards and alerts made for etcd work. */
+/**
+ * `/metrics` and `/debug/vars`, under etcd's names, so that dashboards and alerts made for etcd work, and `/debug/turns`:
+ * the turns of the event loop that took long, with what they did.
+ */
 export function metricsHandler(sources: MetricsSources): HttpHandler {
   return (request) => {
     if (request.path === "/metrics") return respond("text/plain; version=0.0.4; charset=utf-8", metricsPage(sources));
     if (request.path === "/debug/vars") return respond("application/json; charset=utf-8", debugVars(sources.server));
+    if (request.path === "/debug/turns") return respond("application/json; charset=utf-8", longTurns(sources.loop));
     return undefined;
   };
 }
@@ -59,6 +65,7 @@ export function metricsPage(sources: MetricsSources): string {
       sources.durations.byMethod(),
     );
   }
+  writeLoop(text, sources.loop);
   writeProcess(text);
   return text.toString();
 }
@@ -437,6 +444,33 @@ export function methodLabels(path: string, streaming: boolean): Labels {
   const [, service = "", method = ""] = path.split("/");
   const type = streaming ? (STREAM_TYPES[path] ?? "bidi_stream") : "unary";
   return { grpc_method: method, grpc_service: service, grpc_type: type };
+}
+
+function writeLoop(text: MetricsText, loop: LoopWatch): void {
+  text
+    .histogram(
+      "kvorum_loop_turn_seconds",
+      "Histogram of how long turns of the event loop took, during which nothing else was served.",
+      [[{}, loop.turns]],
+    )
+    .gauge(
+      "kvorum_loop_longest_turn_seconds",
+      "The longest turn of the event loop in the last one to two minutes.",
+      loop.longestMs / 1000,
+    );
+}
+
+function longTurns(loop: LoopWatch): string {
+  return JSON.stringify(
+    loop.longTurns.map(({ endedAtMs, tookMs, queuedMs, collectingMs, what, whatMs }) => ({
+      ended: new Date(endedAtMs).toISOString(),
+      "took-ms": Math.round(tookMs),
+      work: what,
+      "work-took-ms": Math.round(whatMs),
+      "garbage-collection-ms": Math.round(collectingMs),
+      "waited-for-processor-at-most-ms": Math.round(queuedMs),
+    })),
+  );
 }
 
 function writeProcess(text: MetricsText): void {

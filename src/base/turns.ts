@@ -12,6 +12,7 @@
  * the order of their arrival, and beyond `waitingMax` they are refused.
  */
 import type { Clock } from "./clock.ts";
+import { spentOn } from "./doing.ts";
 
 /** What a step says: there is more to do, nothing for now (call `Ticket.resume`), or it is over. */
 export type StepResult = "more" | "wait" | "done";
@@ -165,6 +166,7 @@ export class Turns {
       const endMs = this.#clock.nowMs();
       const tookMs = endMs - nowMs;
       nowMs = endMs;
+      spentOn(ticket.work.name, tookMs);
       owner.spentMs += Math.max(tookMs, SLICE_MS_MIN);
       if (tookMs > this.#options.longSliceMs) this.#options.onLongSlice?.(ticket.work, tookMs);
     }

@@ -3,6 +3,7 @@
  * keeps deadline and cancellation. The same object is what a handler gets, as `UnaryCall` or `StreamCall`.
  * Source: gRPC over HTTP2 (PROTOCOL-HTTP2.md); texts and codes as grpc-go gives them.
  */
+import { nameWork } from "../base/doing.ts";
 import { Code } from "../base/grpc-codes.ts";
 import { GZIP, gunzip, gzip } from "./compression.ts";
 import type { Expiring } from "./deadlines.ts";
@@ -271,6 +272,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
   start(): void {
     if (this.started || this.ended) return;
     this.started = true;
+    nameWork(this.head.path);
     this.head.route!.unaryHandler!(this);
   }
 
@@ -418,6 +420,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
       this.waitingBytes += message.length;
       return;
     }
+    nameWork(this.head.path);
     this.onMessage?.(message);
   }
 

@@ -6,6 +6,7 @@
  * A peer that breaks the protocol gets the RFC's error. A peer that floods gets GOAWAY with ENHANCE_YOUR_CALM.
  */
 import type { Timer } from "../base/clock.ts";
+import { beginWork } from "../base/doing.ts";
 import { Call } from "./call.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
 import { Cost, Earning, FloodGuard } from "./guard.ts";
@@ -239,6 +240,7 @@ export class Connection implements FrameSink {
   #onChunk(chunk: Buffer): void {
     if (this.#ended || this.closed) return;
     this.nowMs = this.core.clock.nowMs();
+    beginWork("frames of a client", this.nowMs);
     this.#keepalive.lastReadMs = this.nowMs;
     this.core.stats.bytesReceived += chunk.length;
     this.#reading = true;

@@ -1,4 +1,5 @@
 import type { Clock, Timer } from "../base/clock.ts";
+import { spentOn } from "../base/doing.ts";
 import { type Entry, type Message, MessageType, type Snapshot } from "../proto/raftpb.ts";
 import type { MemoryStorage } from "../raft/memory-storage.ts";
 import { LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD } from "../raft/messages.ts";
@@ -251,7 +252,9 @@ export class RaftLoop {
       const startMs = this.#clock.nowMs();
       const startBytes = this.#wal.writtenBytes;
       this.#wal.append(hardState, entries);
-      this.#hooks.observeWrite(this.#clock.nowMs() - startMs, this.#wal.writtenBytes - startBytes);
+      const tookMs = this.#clock.nowMs() - startMs;
+      spentOn("write of the log", tookMs);
+      this.#hooks.observeWrite(tookMs, this.#wal.writtenBytes - startBytes);
     }
     this.storage.append(entries);
     this.#unsyncedEntries += entries.length;
@@ -280,7 +283,9 @@ export class RaftLoop {
     this.#unsyncedEntries = 0;
     if (mayBlock && isSmall) {
       this.#wal.sync();
-      this.#hooks.observeSync(this.#clock.nowMs() - startMs);
+      const tookMs = this.#clock.nowMs() - startMs;
+      spentOn("sync of the log", tookMs);
+      this.#hooks.observeSync(tookMs);
       this.#respond(responses);
       return;
     }

@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { spentOn } from "../base/doing.ts";
 import { goDuration } from "../base/duration.ts";
 import type { Logger } from "../base/log.ts";
 import { loadConfState, saveConfState } from "../membership/cluster.ts";
@@ -44,6 +45,9 @@ export interface StateMachineOptions {
   readonly isNoSpace: () => boolean;
   readonly onConfState: () => void;
 }
+
+/** An application from here on may be what a long turn is told with. */
+const NAMED_MS = 2;
 
 /**
  * Applies the committed entries of the log in their order, and answers the proposals that they came from. Owns the
@@ -97,6 +101,8 @@ export class StateMachine {
       else this.#applyConfChange(entry);
     }
     metrics.proposalsApplied += entries.length;
+    // What this member did not propose itself is not measured one by one.
+    spentOn("apply of others' requests", clock.nowMs() - this.#startMs);
   }
 
   /** Goes on from the state of another backend, which a snapshot brought. */
@@ -158,6 +164,7 @@ export class StateMachine {
     const nowMs = clock.nowMs();
     const tookMs = nowMs - this.#startMs;
     this.#startMs = nowMs;
+    if (tookMs >= NAMED_MS) spentOn(`apply of ${opNames[op]}`, tookMs);
     metrics.observeApply(opNames[op], tookMs / 1000);
     if (nowMs - sinceMs >= warningRequestDurationMs) {
       logger.warn("request stats", {

@@ -46,6 +46,14 @@ describe("the metrics page", () => {
     for (const name of OF_DASHBOARDS) assert.match(text, new RegExp(`^${name}[{ ]`, "m"), name);
   });
 
+  test("tells how long turns of the event loop take", async () => {
+    const text = await page();
+    assert.ok(sampleOf(text, "kvorum_loop_turn_seconds_count") > 0);
+    assert.ok(sampleOf(text, "kvorum_loop_longest_turn_seconds") >= 0);
+    const turns: unknown = await (await fetch(`${server.url}/debug/turns`)).json();
+    assert.ok(Array.isArray(turns));
+  });
+
   test("times hashes and backups", async () => {
     await server.client.unary(MaintenanceService.Hash, {});
     await server.client.unary(MaintenanceService.HashKV, {});
