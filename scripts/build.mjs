@@ -1,12 +1,13 @@
 // Bundles each program into one file under dist/, so that a start reads one file instead of hundreds.
-// `--if-stale` skips the work when every source is older than the last build.
+// `--if-stale` skips the work when every source is older than the last build. A packed package has no sources and comes
+// built: there is nothing to do then.
 import { existsSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const stamp = join(root, "dist", ".stamp");
+const programs = join(root, "src", "programs");
 
 function newestMtimeMs(dir) {
   let newest = 0;
@@ -18,6 +19,7 @@ function newestMtimeMs(dir) {
 }
 
 function stale() {
+  if (!existsSync(programs)) return false;
   if (!existsSync(stamp)) return true;
   const newest = Math.max(
     newestMtimeMs(join(root, "src")),
@@ -27,28 +29,58 @@ function stale() {
   return newest > statSync(stamp).mtimeMs;
 }
 
-if (!process.argv.includes("--if-stale") || stale()) {
-  const programs = join(root, "src", "programs");
+async function bundle() {
+  const { build } = await import("esbuild");
   // Made beside and put in place at the end: chunks of earlier builds must not stay, and a build that fails changes nothing.
   const made = join(root, `dist-${process.pid}`);
   const entryPoints = readdirSync(programs)
     .filter((name) => name.endsWith(".ts"))
     .map((name) => join(programs, name));
-  await build({
-    entryPoints,
-    outdir: made,
-    absWorkingDir: root,
-    bundle: true,
-    splitting: true,
-    chunkNames: "chunks/[name]-[hash]",
-    format: "esm",
-    platform: "node",
-    target: "node20.19",
-    packages: "external",
-    sourcemap: true,
-    logLevel: "warning",
-  });
-  writeFileSync(join(made, ".stamp"), "");
-  rmSync(join(root, "dist"), { recursive: true, force: true });
-  renameSync(made, join(root, "dist"));
+  try {
+    await build({
+      entryPoints,
+      outdir: made,
+      absWorkingDir: root,
+      bundle: true,
+      splitting: true,
+      chunkNames: "chunks/[name]-[hash]",
+      format: "esm",
+      platform: "node",
+      target: "node20.19",
+      packages: "external",
+      sourcemap: true,
+      logLevel: "silent",
+    });
+    writeFileSync(join(made, ".stamp"), "");
+    rmSync(join(root, "dist"), { recursive: true, force: true });
+    renameSync(made, join(root, "dist"));
+  } finally {
+    if (existsSync(made)) rmSync(made, { recursive: true, force: true });
+  }
+}
+
+/** What stands in the way, and what to do, in place of the stack of a library. */
+function complaint(error) {
+  if (error.code === "ERR_MODULE_NOT_FOUND") {
+    return `${error.message.split("\n")[0]}\nThe packages that the build needs are not installed: run "npm ci" in ${root}`;
+  }
+  // esbuild puts the system's words into its own.
+  const denied = /EACCES|EPERM|EROFS|permission denied|read-only/i.exec(`${error.code} ${error.message}`);
+  if (denied) {
+    return (
+      `${existsSync(stamp) ? "dist/ is older than the sources, and" : "dist/ is not built, and"} this user may not write in ${root}.\n` +
+      'Run "npm run build" as the owner of that directory first.' +
+      (existsSync(stamp) ? " To run what was built before, start bin/etcd itself." : "")
+    );
+  }
+  return error.message;
+}
+
+if (!process.argv.includes("--if-stale") || stale()) {
+  try {
+    await bundle();
+  } catch (error) {
+    process.stderr.write(`cannot build: ${complaint(error)}\n`);
+    process.exit(1);
+  }
 }

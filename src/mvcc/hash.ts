@@ -1,5 +1,5 @@
-import { crc32c } from "@node-rs/crc32";
 import type { Clock } from "../base/clock.ts";
+import { crc32c } from "../base/crc32c.ts";
 import type { BackendSnapshot, BucketName } from "./backend.ts";
 import { TOMBSTONE_BYTES, writeRevision } from "./revision.ts";
 import type { RevisionSet } from "./revision-set.ts";
@@ -171,7 +171,7 @@ class RunningHash {
     if (end - start > this.#buffer.length - this.#length) {
       this.#flush();
       if (end - start > this.#buffer.length) {
-        this.#hash = crc32c(Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start), this.#hash);
+        this.#hash = crc32c(bytes, this.#hash, start, end);
         return;
       }
     }
@@ -185,7 +185,7 @@ class RunningHash {
   }
 
   #flush(): void {
-    if (this.#length > 0) this.#hash = crc32c(this.#buffer.subarray(0, this.#length), this.#hash);
+    if (this.#length > 0) this.#hash = crc32c(this.#buffer, this.#hash, 0, this.#length);
     this.#length = 0;
   }
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { crc32c, crc32cTable } from "../../src/base/crc32c.ts";
+import { repositoryRoot, run } from "../harness/programs.ts";
 
 // RFC 3720 (iSCSI), appendix B.4.
 const vectors: [string, Buffer, number][] = [
@@ -36,4 +37,19 @@ test("checksums chain across any split, short or long", () => {
   for (const split of [0, 1, 15, 16, 255, 256, 257, 640, 900]) {
     assert.equal(crc32c(bytes.subarray(split), crc32c(bytes.subarray(0, split))), whole);
   }
+});
+
+test("checksums are the same where no native code is installed", async () => {
+  const program = `
+    import { createRequire, Module } from "node:module";
+    const load = Module._load;
+    Module._load = (name, ...rest) => {
+      if (name === "@node-rs/crc32") throw new Error("no native binding");
+      return load(name, ...rest);
+    };
+    const { crc32c } = await import("./src/base/crc32c.ts");
+    console.log(crc32c(Buffer.alloc(1000, "kvorum")));`;
+  const args = ["--import", "tsx", "--input-type=module", "-e", program];
+  const { stdout, stderr } = await run(process.execPath, args, { cwd: repositoryRoot });
+  assert.equal(Number(stdout), crc32c(Buffer.alloc(1000, "kvorum")), stderr);
 });

@@ -11,9 +11,11 @@ import { finishConfig, loadConfig } from "../../config/load.ts";
 import { earlyLog } from "../../config/open-log.ts";
 import type { Settings } from "../../config/settings.ts";
 import { urlTexts } from "../../config/url.ts";
+import type { Member } from "./member.ts";
 import { ProcessEnd } from "./process-end.ts";
+import { readyLine, wantsReadyLine } from "./ready-line.ts";
 import { logStart } from "./start-log.ts";
-import { versionText } from "./version.ts";
+import { architecture, operatingSystem, versionText } from "./version.ts";
 
 /**
  * The server program: from the command line to a running member and to its end.
@@ -98,12 +100,16 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
   logStart(config, isInitialized(config), log.named({ caller: "embed/etcd" }));
   const end = new ProcessEnd(main);
   const systemd = systemdNotifier(env);
-  const { startMember } = await import("./member.ts");
-  let member: Awaited<ReturnType<typeof startMember>> | undefined;
+  const code = await import("./member.ts").catch((error: unknown) => error as Error);
+  if (code instanceof Error) {
+    main.fatal("the server's code cannot be loaded", { error: unloadable(code) });
+    return 1;
+  }
+  let member: Member | undefined;
   const close = async (): Promise<void> => await member?.close();
   const onRemoved = (): void => end.leave(close);
   try {
-    member = await startMember(config, log, (error) => end.fail("etcd server has stopped", error), onRemoved);
+    member = await code.startMember(config, log, (error) => end.fail("etcd server has stopped", error), onRemoved);
   } catch (error) {
     if ((error as Error).name === "DiscoveryError") logFailedDiscovery(config, error as Error, main);
     else main.fatal("discovery failed", { error: error as Error });
@@ -125,7 +131,18 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
     log.sync();
   });
   await notifyReady(systemd, log);
+  if (wantsReadyLine(env, process.stderr.isTTY)) process.stderr.write(readyLine(member.clientAddresses, env));
   return undefined;
+}
+
+/** What is native in it is installed for one platform; the reason is one that npm's words do not tell. */
+function unloadable(error: Error): string {
+  const [reason] = error.message.split("\n");
+  return (
+    `${reason}. The storage engine is a package with a binary for each platform: install the packages on this machine ` +
+    `(${operatingSystem()}/${architecture()}), with the optional ones among them ("npm ci" without --omit=optional); ` +
+    "docs/platforms.md has the platforms"
+  );
 }
 
 function logFailedDiscovery(config: Config, error: Error, log: StructuredLogger): void {

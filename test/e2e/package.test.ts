@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, type TestContext, test } from "node:test";
+import { findProgram, repositoryRoot, requireProgram, run } from "../harness/programs.ts";
+import { waitFor } from "../harness/wait.ts";
+
+const dir = mkdtempSync(join(tmpdir(), "kvorum-package-"));
+after(() => rmSync(dir, { recursive: true, force: true }));
+
+/** `npm start` in a package, as somebody at a shell starts it. */
+function npmStart(t: TestContext, root: string, name: string) {
+  const listen = ["--listen-client-urls", "http://127.0.0.1:0", "--advertise-client-urls", "http://127.0.0.1:1"];
+  const peers = ["--listen-peer-urls", "http://127.0.0.1:0"];
+  const args = ["start", "--", "--data-dir", join(dir, name), ...listen, ...peers];
+  const child = spawn(findProgram("npm")!, args, { cwd: root, stdio: ["ignore", "ignore", "pipe"], detached: true });
+  const running = { child, output: "", exit: once(child, "exit") };
+  child.stderr.on("data", (chunk) => {
+    running.output += chunk;
+  });
+  t.after(() => {
+    try {
+      process.kill(-child.pid!, "SIGKILL");
+    } catch {
+      // It has ended.
+    }
+  });
+  return running;
+}
+
+async function client(root: string, endpoint: string, ...args: string[]) {
+  return await run(join(root, "bin", "etcdctl"), [`--endpoints=${endpoint}`, ...args]);
+}
+
+describe("the packed package", { skip: requireProgram("npm") }, () => {
+  const root = join(dir, "package");
+
+  before(async () => {
+    // Packing builds, but here the build that the tests use is there already, and others may be using it.
+    const packed = await run(findProgram("npm")!, ["pack", "--ignore-scripts", "--pack-destination", dir], {
+      cwd: repositoryRoot,
+      timeoutMs: 60_000,
+    });
+    assert.equal(packed.code, 0, packed.stderr);
+    const file = readdirSync(dir).find((name) => name.endsWith(".tgz"))!;
+    assert.equal((await run("tar", ["xzf", join(dir, file), "-C", dir])).code, 0);
+    symlinkSync(join(repositoryRoot, "node_modules"), join(root, "node_modules"));
+  });
+
+  test("runs without the sources", async () => {
+    assert.equal(existsSync(join(root, "src")), false);
+    assert.match((await run(join(root, "bin", "etcd"), ["--version"])).stdout.toString(), /^etcd Version/);
+  });
+
+  test("says in its last line that it serves, where, and what to try; and ends when npm is told to", async (t) => {
+    const running = npmStart(t, root, "npm-start");
+    const [, endpoint, example] = await waitFor(
+      "the line",
+      () => /\nReady: etcd serves clients at (\S+)\. Try: (.*)\n$/.exec(running.output),
+      30_000,
+    );
+    assert.equal(example, `bin/etcdctl --endpoints=${endpoint} put greeting hello`);
+    assert.equal((await client(root, endpoint!, "put", "greeting", "hello")).stdout.toString(), "OK\n");
+    running.child.kill("SIGTERM");
+    await running.exit;
+    await waitFor("the server to end", () => running.output.includes('"closed etcd server"'), 30_000);
+    await waitFor(
+      "nobody to listen",
+      async () => (await client(root, endpoint!, "--dial-timeout=1s", "--command-timeout=1s", "get", "a")).code !== 0,
+    );
+  });
+});
+
+test("a build that may not write says so and what to do, without a stack", {
+  skip: requireProgram("setpriv"),
+}, async () => {
+  const root = join(dir, "foreign");
+  mkdirSync(join(root, "src", "programs"), { recursive: true });
+  writeFileSync(join(root, "src", "programs", "nothing.ts"), "");
+  cpSync(join(repositoryRoot, "scripts", "build.mjs"), join(root, "scripts", "build.mjs"));
+  cpSync(join(repositoryRoot, "package.json"), join(root, "package.json"));
+  symlinkSync(join(repositoryRoot, "node_modules"), join(root, "node_modules"));
+  chmodSync(dir, 0o755);
+  chmodSync(root, 0o555);
+  const { file, args } = asNobody([process.execPath, join(root, "scripts", "build.mjs"), "--if-stale"]);
+  const { code, stderr } = await run(file, args);
+  assert.equal(code, 1);
+  assert.match(
+    stderr,
+    /^cannot build: dist\/ is not built, and this user may not write in .*foreign\.\nRun "npm run build" as the owner/,
+  );
+  assert.doesNotMatch(stderr, /\n {4}at /);
+});
+
+/** Root may write everywhere. */
+function asNobody(command: readonly string[]): { file: string; args: readonly string[] } {
+  if (process.getuid?.() !== 0) return { file: command[0]!, args: command.slice(1) };
+  return { file: "setpriv", args: ["--reuid=65534", "--regid=65534", "--clear-groups", ...command] };
+}
