@@ -23,18 +23,19 @@ export function failWith(call: { fail(code: number, message: string): void }, er
 
 /** Answers with the error of an asynchronous handler that failed. */
 export function settle(call: UnaryCall, done: Promise<void>): void {
-  done.catch((error: unknown) => failWith(call, errorOf(error)));
+  done.catch((error: unknown) => failWith(call, servingError(error)));
 }
 
 /** The same for a stream: it ends with what ended its handler. */
 export function settleStream(call: StreamCall, done: Promise<void>): void {
   const fail = (error: unknown): void => {
-    if (!call.cancelled) failWith(call, errorOf(error));
+    if (!call.cancelled) failWith(call, servingError(error));
   };
   done.then(() => call.end(), fail);
 }
 
-function errorOf(error: unknown): EtcdError {
+/** What a client hears of an error that came up while it was served. */
+export function servingError(error: unknown): EtcdError {
   try {
     return toEtcdError(error);
   } catch {

@@ -10,10 +10,8 @@ import {
   PutResponse,
   RangeRequest,
   RangeResponse,
-  RangeStreamResponse,
   type ResponseHeader,
   RangeRequest_SortOrder as SortOrder,
-  RangeRequest_SortTarget as SortTarget,
   TxnRequest,
   TxnResponse,
 } from "../proto/etcdserverpb.ts";
@@ -23,28 +21,31 @@ import { checkDeleteRange, checkPut, checkRange, checkTxn } from "../server/chec
 import { EtcdError, errors } from "../server/errors.ts";
 import { Proposal } from "../server/proposal.ts";
 import { costOfPut, costOfTxn } from "../server/quota.ts";
-import { executeRange, hasRevisionFilters, isDefaultOrder, isPlainRange, rangeEndOf } from "../server/range.ts";
+import { executeRange, hasRevisionFilters, isDefaultOrder, isPlainRange } from "../server/range.ts";
 import type { Read } from "../server/read-queue.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { checkPath, decidePath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../server/txn.ts";
 import { type Access, refused } from "./access.ts";
 import { decodeRequest, failWith } from "./calls.ts";
 import { HeaderWriter } from "./header.ts";
-import { RangeReply } from "./range-reply.ts";
-import { SlicedRange } from "./sliced-range.ts";
+import { LongAnswers, readableRevision } from "./long-answers.ts";
+import { RangeReply, ROWS_MAX } from "./range-reply.ts";
 
 /** The service KV. Source: etcd `server/etcdserver/api/v3rpc/key.go`. */
 export class KvApi {
   readonly server: EtcdServer;
   readonly header: HeaderWriter;
   readonly access: Access;
-  #rangeReply: RangeReply;
+  /** Answers that may take more than one turn. */
+  readonly long: LongAnswers;
+  readonly #rangeReply: RangeReply;
   readonly #putReply = Buffer.allocUnsafeSlow(HeaderWriter.BYTES_MAX);
 
   constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.server = server;
     this.header = header;
     this.access = access;
+    this.long = new LongAnswers(server, header, access);
     this.#rangeReply = new RangeReply(server, header);
   }
 
@@ -73,14 +74,20 @@ export class KvApi {
     if (this.access.enabled && refused(call, this.refusalOfRange(call, request))) return;
     this.server.metrics.ranges++;
     try {
-      if (isPlainRange(request) && !request.keysOnly) {
-        if (SlicedRange.isShort(request)) this.#serveShortRange(call, request);
-        else this.#serveSlicedRange(call, request);
-        return;
+      const isPlain = isPlainRange(request) && !request.keysOnly;
+      if (request.rangeEnd.length > 0) {
+        if (!isPlain || !this.#serveAtOnce(call, request)) this.long.range(call, request);
+      } else if (isPlain) {
+        const reply = this.#rangeReply;
+        reply.begin();
+        if (request.countOnly)
+          reply.respond(call, false, this.server.store.range(request.key, null, request, ignore).count);
+        else reply.respond(call, false, reply.addOne(request.key, request.revision));
+      } else {
+        const response = executeRange(this.server.store, request);
+        this.header.fill(response.header);
+        call.respond(RangeResponse.encode(response));
       }
-      const response = executeRange(this.server.store, request);
-      this.header.fill(response.header);
-      call.respond(RangeResponse.encode(response));
     } catch (error) {
       failWith(call, toEtcdError(error));
     }
@@ -90,19 +97,30 @@ export class KvApi {
     return this.access.checkRead(call, (user) => this.access.permissions.range(user, request));
   }
 
-  #serveShortRange(call: UnaryCall, request: RangeRequest): void {
+  /** Answers a range of several keys in this turn. False when that would take too much of it. */
+  #serveAtOnce(call: UnaryCall, request: RangeRequest): boolean {
+    const { store, turns } = this.server;
+    const revision = readableRevision(store, request.revision);
+    const isCurrent = revision === store.currentRevision;
+    const limit = request.limit > 0 ? request.limit : Number.POSITIVE_INFINITY;
+    // At an older revision every key has to be looked at to count them.
+    const count = isCurrent ? store.countLive(request.key, request.rangeEnd) : -1;
     const reply = this.#rangeReply;
+    if (isCurrent && request.countOnly) {
+      reply.begin();
+      reply.respond(call, false, count);
+      return true;
+    }
+    if (request.countOnly || Math.min(count, limit) > ROWS_MAX || !turns.hasTimeNow) return false;
+    const startMs = this.server.options.clock.nowMs();
     reply.begin();
-    const { count, visited } = reply.add(request.key, rangeEndOf(request.rangeEnd), request);
-    reply.respond(call, !request.countOnly && request.limit > 0 && count > visited, count);
-  }
-
-  #serveSlicedRange(call: UnaryCall, request: RangeRequest): void {
-    const range = new SlicedRange(this.server, call, request, this.#rangeReply);
-    if (!range.start()) return;
-    // The reply is the range's now; the next one needs another.
-    this.#rangeReply = new RangeReply(this.server, this.header);
-    range.continue();
+    const cursor = store.cursor({ main: revision, sub: ALL }, request.key, request.rangeEnd, false);
+    const isComplete = reply.addRows(cursor, isCurrent ? Math.min(limit, count) : limit);
+    turns.spend(this.server.options.clock.nowMs() - startMs);
+    if (!isComplete || (!isCurrent && !cursor.done)) return false;
+    const total = isCurrent ? count : reply.rows;
+    reply.respond(call, total > reply.rows, total);
+    return true;
   }
 
   #put(call: UnaryCall): void {
@@ -291,103 +309,25 @@ class PendingTxn implements Read {
   }
 }
 
-const FIRST_CHUNK_KEYS = 10;
-
 class RangeStreamRead implements Read {
   readonly #api: KvApi;
   readonly #call: StreamCall;
   readonly #request: RangeRequest;
-  /** Revision that all pieces are read at, and that the last one tells. */
-  #revision = 0;
-  #headerRevision = 0;
-  #count = 0;
-  #chunkKeys = FIRST_CHUNK_KEYS;
-  #done = false;
-  /** Of what the caller may read; 0 while everybody may read everything. */
-  #authRevision = 0;
 
   constructor(api: KvApi, call: StreamCall, request: RangeRequest) {
     this.#api = api;
     this.#call = call;
     this.#request = request;
-    this.#revision = request.revision;
   }
 
   serve(error: EtcdError | null): void {
-    if (error !== null) {
-      this.#call.fail(error.code, error.message);
-      return;
+    const api = this.#api;
+    if (error !== null) failWith(this.#call, error);
+    else if (!refused(this.#call, api.refusalOfRange(this.#call, this.#request))) {
+      api.long.rangeStream(this.#call, this.#request);
     }
-    if (refused(this.#call, this.#api.refusalOfRange(this.#call, this.#request))) return;
-    const { auth } = this.#api.server;
-    if (auth.enabled) this.#authRevision = auth.revision;
-    this.#call.onDrain = () => this.#pump();
-    this.#pump();
-  }
-
-  /** Sends pieces until the client's window is full; the rest when it has drained. */
-  #pump(): void {
-    const { clock } = this.#api.server.options;
-    try {
-      if (this.#done || this.#call.cancelled) return;
-      const drained = this.#sendChunk();
-      // One piece a turn, so that a large read does not hold up everyone else.
-      if (drained && !this.#done) clock.defer(() => this.#pump());
-    } catch (error) {
-      this.#done = true;
-      const known = toEtcdError(error);
-      this.#call.fail(known.code, known.message);
-    }
-  }
-
-  #sendChunk(): boolean {
-    const { server, header } = this.#api;
-    const request = this.#request;
-    const { store } = server;
-    const total = request.limit > 0 ? request.limit : Number.POSITIVE_INFINITY;
-    const rangeEnd = rangeEndOf(request.rangeEnd);
-    if (request.countOnly) {
-      const { count } = store.range(request.key, rangeEnd, request, () => {});
-      return this.#finish(RangeResponse.create({ header: header.create(), count }));
-    }
-    // Without an order a target sorts all the same. Those come in one piece: etcd sorts within each piece and goes on after the
-    // last of it, which past ten keys leaves out some and repeats others.
-    const limit =
-      request.sortTarget === SortTarget.KEY ? Math.min(this.#chunkKeys, total - this.#count) : request.limit;
-    const piece = executeRange(store, { ...request, revision: this.#revision, limit });
-    if (this.#headerRevision === 0) {
-      this.#headerRevision = piece.header!.revision;
-      if (this.#revision === 0) this.#revision = this.#headerRevision;
-    }
-    this.#count += piece.kvs.length;
-    const response = RangeResponse.create({ kvs: piece.kvs });
-    const last = piece.kvs.at(-1);
-    if (!piece.more || this.#count >= total || last === undefined) {
-      response.header = header.create(this.#headerRevision);
-      response.more = piece.more;
-      response.count = this.#count + (piece.more ? piece.count - piece.kvs.length : 0);
-      return this.#finish(response);
-    }
-    request.key = Buffer.concat([last.key, ZERO]);
-    const encoded = RangeStreamResponse.encode(RangeStreamResponse.create({ rangeResponse: response }));
-    this.#chunkKeys = nextChunkKeys(limit, encoded.length, server.options.maxRequestBytes);
-    return this.#call.send(encoded);
-  }
-
-  #finish(response: RangeResponse): boolean {
-    this.#done = true;
-    const { auth } = this.#api.server;
-    if (this.#authRevision !== 0 && this.#authRevision !== auth.revision) throw errors.authOldRevision;
-    this.#call.send(RangeStreamResponse.encode(RangeStreamResponse.create({ rangeResponse: response })));
-    this.#call.end();
-    return true;
   }
 }
 
-const ZERO = Buffer.from([0]);
-
-/** Doubles or halves when the piece missed its size by more than a factor of two. */
-function nextChunkKeys(keys: number, bytes: number, targetBytes: number): number {
-  if (bytes < targetBytes / 2) return keys * 2;
-  return bytes > targetBytes * 2 ? Math.max(1, Math.floor(keys / 2)) : keys;
-}
+const ALL = Number.POSITIVE_INFINITY;
+const ignore = (): void => {};

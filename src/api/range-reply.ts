@@ -1,5 +1,6 @@
 import { writeVarint } from "../base/varint.ts";
-import type { RangeOptions, RangeResult } from "../mvcc/types.ts";
+import type { RawSlot } from "../mvcc/backend.ts";
+import type { RangeCursor } from "../mvcc/range-cursor.ts";
 import type { UnaryCall } from "../rpc/server.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { HeaderWriter } from "./header.ts";
@@ -13,20 +14,23 @@ const OWNED_BYTES_MIN = 32 * 1024;
 const HEADROOM_BYTES = 5;
 /** Room for the tag and length of one key-value, and for `more` and `count` at the end. */
 const FRAME_BYTES_MAX = 32;
-/** Tag of KeyValue.key, its first field. */
-const KEY_TAG = 0x0a;
+/** What is answered in one turn, one to two milliseconds: keys looked at, rows, and bytes. More is an AnswerWork. */
+const ENTRIES_MAX = 4000;
+export const ROWS_MAX = 1000;
+const BYTES_MAX = 512 * 1024;
 
 /**
- * RangeResponse assembled from the bytes that the store keeps, without decoding a key-value: header, then each stored
- * KeyValue as it is, then `more` and `count`.
+ * RangeResponse assembled in one turn from the bytes that the store keeps, without decoding a key-value: header, then each
+ * stored KeyValue as it is, then `more` and `count`.
  */
 export class RangeReply {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
+  readonly #slot: RawSlot = { bytes: Buffer.alloc(0), start: 0, end: 0 };
   #buffer = Buffer.allocUnsafeSlow(CAPACITY_MIN);
   #pos = 0;
-  /** Where the last KeyValue begins. */
-  #lastStart = 0;
+  #rows = 0;
+  #rowsMax = 0;
 
   constructor(server: EtcdServer, header: HeaderWriter) {
     this.#server = server;
@@ -38,22 +42,22 @@ export class RangeReply {
     this.#pos = this.#header.write(this.#buffer, HEADROOM_BYTES, this.#server.store.currentRevision);
   }
 
-  /** Reads a range and adds what it finds. Throws CompactedError, FutureRevisionError. */
-  add(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions): RangeResult {
-    return this.#server.store.range(key, rangeEnd, options, this.#visit);
+  /** Adds a single key at a revision, and returns how many that was. Throws CompactedError, FutureRevisionError. */
+  addOne(key: Uint8Array, revision: number): number {
+    return this.#server.store.range(key, null, { revision, limit: 0, countOnly: false }, this.#visit).count;
   }
 
-  /** Key of the KeyValue that was added last. */
-  lastKey(): Buffer {
-    let pos = this.#lastStart;
-    if (this.#buffer[pos] !== KEY_TAG) throw new Error("the store holds a KeyValue that does not begin with its key");
-    let length = 0;
-    for (let shift = 0; ; shift += 7) {
-      const byte = this.#buffer[++pos]!;
-      length |= (byte & 127) << shift;
-      if (byte < 128) break;
-    }
-    return Buffer.from(this.#buffer.subarray(pos + 1, pos + 1 + length));
+  /** Adds rows until there are `limit`. False when the range goes on, but the turn should not: the reply is void then. */
+  addRows(cursor: RangeCursor, limit: number): boolean {
+    this.#rows = 0;
+    this.#rowsMax = Math.min(limit, ROWS_MAX);
+    cursor.advance(ENTRIES_MAX, this.#visitRevision);
+    return cursor.done || this.#rows === limit;
+  }
+
+  /** Rows that `addRows` added. */
+  get rows(): number {
+    return this.#rows;
   }
 
   /** Ends the reply and answers the call with it. */
@@ -75,6 +79,13 @@ export class RangeReply {
     call.respondOwned(buffer, HEADROOM_BYTES, this.#pos);
   }
 
+  readonly #visitRevision = (_key: string, main: number, sub: number): boolean => {
+    const slot = this.#slot;
+    this.#server.store.readRow(main, sub, slot);
+    this.#visit(slot.bytes, slot.start, slot.end);
+    return ++this.#rows < this.#rowsMax && this.#pos < BYTES_MAX;
+  };
+
   readonly #visit = (bytes: Uint8Array, start: number, end: number): void => {
     const length = end - start;
     this.#reserve(length + FRAME_BYTES_MAX);
@@ -82,7 +93,6 @@ export class RangeReply {
     let pos = this.#pos;
     buffer[pos++] = 0x12;
     pos = writeVarint(buffer, pos, length);
-    this.#lastStart = pos;
     if (length < 48) for (let i = start; i < end; i++) buffer[pos++] = bytes[i]!;
     else {
       // The bytes may be in a buffer of the store that is longer than it says.

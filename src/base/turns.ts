@@ -20,6 +20,8 @@ export type StepResult = "more" | "wait" | "done";
 export interface Work {
   /** What it does, for logs: a request's name. */
   readonly name: string;
+  /** Told once, before the first step, how it is resumed and given up. */
+  attach?(ticket: Ticket): void;
   /** Does a bounded piece, about a millisecond. Not called again once it has said "done" or thrown. */
   step(): StepResult;
   /** A step threw, and the work is over: tells who asked for it. */
@@ -65,6 +67,8 @@ export const TURNS_DEFAULTS = {
 
 /** Where clocks stand still during a turn, as in simulation, a turn ends after so many slices. */
 const SLICES_MAX = 64;
+/** The same for what is done at once. */
+const NOW_STEPS_MAX = 1000;
 
 export class Turns {
   readonly #clock: Clock;
@@ -76,6 +80,10 @@ export class Turns {
   #active = 0;
   #waitingCount = 0;
   #scheduled = false;
+  /** What was done at once in this turn, beside the turn's own slices. */
+  #nowMs = 0;
+  #nowSteps = 0;
+  #resetScheduled = false;
   /** What the owner served last had spent: who comes anew starts here, and gains nothing by having been away. */
   #floorMs = 0;
   /** Slices run so far. */
@@ -100,12 +108,59 @@ export class Turns {
   add(owner: Owner, work: Work): Ticket | undefined {
     if (this.#waitingCount >= this.#options.waitingMax) return undefined;
     const ticket = new Ticket(this, owner, work);
+    work.attach?.(ticket);
     owner.waiting.push(ticket);
     this.#waitingCount++;
     this.#waiting.add(owner);
     this.#admit();
     return ticket;
   }
+
+  /**
+   * Takes work on, and begins it at once where that fits into this turn: what is short is over before this returns. Undefined as
+   * for `add`.
+   */
+  begin(owner: Owner, work: Work): Ticket | undefined {
+    const ticket = this.add(owner, work);
+    while (ticket?.isReady && this.#mayRunNow()) {
+      const startMs = this.#clock.nowMs();
+      removeFrom(owner.runnable, ticket);
+      if (owner.runnable.length === 0) this.#runnable.delete(owner);
+      this.#step(ticket, startMs);
+      this.#nowMs += this.#clock.nowMs() - startMs;
+    }
+    return ticket;
+  }
+
+  /** True while there is time left in this turn for what is done at once. */
+  get hasTimeNow(): boolean {
+    return this.#mayRunNow();
+  }
+
+  /** For what was done at once without being work: it took so long. */
+  spend(tookMs: number): void {
+    this.#nowMs += tookMs;
+    this.#scheduleReset();
+  }
+
+  #mayRunNow(): boolean {
+    if (this.#nowMs >= this.#options.budgetMs || this.#nowSteps >= NOW_STEPS_MAX) return false;
+    this.#nowSteps++;
+    this.#scheduleReset();
+    return true;
+  }
+
+  #scheduleReset(): void {
+    if (this.#resetScheduled) return;
+    this.#resetScheduled = true;
+    this.#clock.defer(this.#reset);
+  }
+
+  readonly #reset = (): void => {
+    this.#resetScheduled = false;
+    this.#nowMs = 0;
+    this.#nowSteps = 0;
+  };
 
   /** For a Ticket. */
   ready(ticket: Ticket): void {
@@ -161,18 +216,23 @@ export class Turns {
       const owner = this.#next();
       const ticket = owner.runnable.shift()!;
       if (owner.runnable.length === 0) this.#runnable.delete(owner);
-      this.slices++;
-      ticket.step();
-      const endMs = this.#clock.nowMs();
-      const tookMs = endMs - nowMs;
-      nowMs = endMs;
-      spentOn(ticket.work.name, tookMs);
-      owner.spentMs += Math.max(tookMs, SLICE_MS_MIN);
-      if (tookMs > this.#options.longSliceMs) this.#options.onLongSlice?.(ticket.work, tookMs);
+      nowMs = this.#step(ticket, nowMs);
     }
     this.#scheduled = false;
     this.#schedule();
   };
+
+  /** Runs one slice, and counts its time. Returns when it ended. */
+  #step(ticket: Ticket, startMs: number): number {
+    this.slices++;
+    ticket.step();
+    const endMs = this.#clock.nowMs();
+    const tookMs = endMs - startMs;
+    spentOn(ticket.work.name, tookMs);
+    ticket.owner.spentMs += Math.max(tookMs, SLICE_MS_MIN);
+    if (tookMs > this.#options.longSliceMs) this.#options.onLongSlice?.(ticket.work, tookMs);
+    return endMs;
+  }
 
   /** The owner with the least time. There are few: an owner is here only while it has work that can run. */
   #next(): Owner {
@@ -199,6 +259,11 @@ export class Ticket {
     this.#turns = turns;
     this.owner = owner;
     this.work = work;
+  }
+
+  /** It can run, and waits for its turn. */
+  get isReady(): boolean {
+    return this.#state === "ready";
   }
 
   /** What the work waited for has come. Harmless when it did not wait. */

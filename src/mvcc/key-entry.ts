@@ -69,13 +69,17 @@ export class KeyEntry {
     }
     const { older } = this;
     if (older === null) return false;
-    const at = lastAtOrBelow(older, atMain);
-    if (at < 0 || older[at + 2] === 0) return false;
-    out.main = older[at]!;
-    out.sub = older[at + 1]!;
-    out.version = older[at + 2]!;
-    out.created = older[at + 3]!;
-    return true;
+    return copyRevision(older, lastAtOrBelow(older, atMain), out);
+  }
+
+  /** The same for a read that sees of `main` only the changes before number `sub`. */
+  readBefore(main: number, sub: number, out: RevisionInfo): boolean {
+    if (this.main < main || (this.main === main && this.sub < sub)) return this.readAt(main, out);
+    const { older } = this;
+    if (older === null) return false;
+    let at = lastAtOrBelow(older, main);
+    while (at >= 0 && older[at] === main && older[at + 1]! >= sub) at -= 4;
+    return copyRevision(older, at, out);
   }
 
   /**
@@ -122,6 +126,16 @@ export interface RevisionInfo {
 
 export function revisionInfo(): RevisionInfo {
   return { main: 0, sub: 0, version: 0, created: 0 };
+}
+
+/** Copies the revision at an offset of an `older` array. False when there is none, or a tombstone. */
+function copyRevision(older: readonly number[], at: number, out: RevisionInfo): boolean {
+  if (at < 0 || older[at + 2] === 0) return false;
+  out.main = older[at]!;
+  out.sub = older[at + 1]!;
+  out.version = older[at + 2]!;
+  out.created = older[at + 3]!;
+  return true;
 }
 
 /** Offset of the last revision with main <= atMain in an `older` array, or -1. */

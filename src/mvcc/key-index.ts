@@ -55,9 +55,13 @@ export class KeyIndex {
     this.#tree.remove(entry.key);
   }
 
-  /** See KeyTree.visit: [start, end), end null to the last key, until the visitor returns false. */
-  visit(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): void {
-    this.#tree.visit(start, end, visitor);
+  /** See KeyTree.visit: [start, end), end null to the last key, until the visitor returns false, which this does then too. */
+  visit(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
+    return this.#tree.visit(start, end, visitor);
+  }
+
+  visitDescending(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
+    return this.#tree.visitDescending(start, end, visitor);
   }
 
   /** Keys in [start, end) that exist at the current revision. */

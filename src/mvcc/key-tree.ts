@@ -55,11 +55,16 @@ export class KeyTree {
   }
 
   /**
-   * Visits from `start` on, below `end` (null: to the last key), ascending, until the visitor returns false. The visitor
-   * may change entries, but must not insert or remove.
+   * Visits from `start` on, below `end` (null: to the last key), ascending, until the visitor returns false: so does this
+   * then. The visitor may change entries, but must not insert or remove.
    */
-  visit(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): void {
-    visitNode(this.#root, start, end, visitor);
+  visit(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
+    return visitNode(this.#root, start, end, visitor) !== STOPPED;
+  }
+
+  /** The same range from its end down. */
+  visitDescending(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
+    return visitNodeDescending(this.#root, start, end, visitor) !== STOPPED;
   }
 
   /** Live keys in [start, end); end null means to the last key. */
@@ -235,28 +240,59 @@ function mergeInto(left: Node, right: Node, separator: ByteString): void {
   left.live += right.live;
 }
 
-/** Returns false when the visit is over. */
+/** How the visit of a node ended: the next one follows, the range ends in this one, or the visitor stopped it. */
+const GO_ON = 0;
+const RANGE_ENDS = 1;
+const STOPPED = 2;
+
 function visitNode(
   node: Node,
   start: ByteString | null,
   end: ByteString | null,
   visitor: (entry: KeyEntry) => boolean,
-): boolean {
+): number {
   if (node instanceof Inner) {
     const { children, keys } = node;
     const first = start === null ? 0 : upperBound(keys, start);
     for (let i = first; i < children.length; i++) {
       // A child wholly below the end needs no look at its keys.
       const within = end === null || (i < keys.length && keys[i]! <= end);
-      if (!visitNode(children[i]!, i === first ? start : null, within ? null : end, visitor)) return false;
-      if (!within) return false;
+      const how = visitNode(children[i]!, i === first ? start : null, within ? null : end, visitor);
+      if (how !== GO_ON) return how;
+      if (!within) return RANGE_ENDS;
     }
-    return true;
+    return GO_ON;
   }
   const { entries } = node;
   const stop = end === null ? entries.length : lowerBound(entries, end);
   for (let i = start === null ? 0 : lowerBound(entries, start); i < stop; i++) {
-    if (!visitor(entries[i]!)) return false;
+    if (!visitor(entries[i]!)) return STOPPED;
   }
-  return true;
+  return GO_ON;
+}
+
+function visitNodeDescending(
+  node: Node,
+  start: ByteString | null,
+  end: ByteString | null,
+  visitor: (entry: KeyEntry) => boolean,
+): number {
+  if (node instanceof Inner) {
+    const { children, keys } = node;
+    const last = end === null ? children.length - 1 : upperBound(keys, end);
+    for (let i = last; i >= 0; i--) {
+      // A child wholly above the start needs no look at its keys.
+      const within = start === null || (i > 0 && keys[i - 1]! >= start);
+      const how = visitNodeDescending(children[i]!, within ? null : start, i === last ? end : null, visitor);
+      if (how !== GO_ON) return how;
+      if (!within) return RANGE_ENDS;
+    }
+    return GO_ON;
+  }
+  const { entries } = node;
+  const first = start === null ? 0 : lowerBound(entries, start);
+  for (let i = (end === null ? entries.length : lowerBound(entries, end)) - 1; i >= first; i--) {
+    if (!visitor(entries[i]!)) return STOPPED;
+  }
+  return GO_ON;
 }

@@ -1,7 +1,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { type Random, systemRandom } from "../base/random.ts";
-import { type Backend, metaKeys } from "./backend.ts";
+import { type Backend, metaKeys, type RawSlot } from "./backend.ts";
 import {
   CompactionPause,
   type CompactionSettings,
@@ -13,6 +13,8 @@ import {
 } from "./compaction.ts";
 import { HashStorage, hashBackend, hashKeyBucket, type KvHash, KvHasher } from "./hash.ts";
 import { KvEncoder } from "./kv-encoder.ts";
+import { type Pin, Pins } from "./pins.ts";
+import { RangeCursor, type ReadPoint, readRow } from "./range-cursor.ts";
 import { rangeAt, rangeDecodedAt, rangeKeysAt } from "./read.ts";
 import { restoreIndex } from "./restore.ts";
 import { revisionBytes } from "./revision.ts";
@@ -71,6 +73,7 @@ export class MvccStore implements ChangeSource {
   readonly #hashes = new HashStorage();
   /** Compactions, one after the other. */
   readonly #compactions = new SerialQueue();
+  readonly #pins: Pins;
   /** A walk over the index that must not see another compaction halfway. */
   readonly #indexWalks = new SerialQueue();
   #changeListener: ChangeListener | null = null;
@@ -89,6 +92,7 @@ export class MvccStore implements ChangeSource {
     const random = options.random ?? systemRandom;
     this.#core = new StoreCore(options.backend, options.leases ?? noLeases, random.below(2 ** 32));
     this.#clock = options.clock;
+    this.#pins = new Pins(options.clock);
     this.#logger = options.logger;
     this.#compaction = {
       clock: options.clock,
@@ -139,6 +143,30 @@ export class MvccStore implements ChangeSource {
     return rangeDecodedAt(this.#core, this.#core.currentRevision, key, rangeEnd, options);
   }
 
+  /** Keeps what a read at `point` sees until the pin is released. Throws CompactedError, FutureRevisionError. */
+  pin(point: ReadPoint): Pin {
+    const { currentRevision, compactRevision } = this.#core;
+    // A write transaction that is about to end pins what it has seen.
+    if (point.main > currentRevision + 1) throw new FutureRevisionError(currentRevision);
+    if (point.main < compactRevision) throw new CompactedError(compactRevision);
+    return this.#pins.add(point.sub === Number.POSITIVE_INFINITY ? point.main : point.main - 1);
+  }
+
+  /** A walk over a range that may take many turns. Hold a pin at the point meanwhile. */
+  cursor(point: ReadPoint, key: Uint8Array, rangeEnd: Uint8Array, descending: boolean): RangeCursor {
+    return new RangeCursor(this.#core, point, key, rangeEnd, descending);
+  }
+
+  /** Reads the KeyValue of a revision that a cursor found. The bytes are valid until the next read. */
+  readRow(main: number, sub: number, out: RawSlot): void {
+    readRow(this.#core, main, sub, out);
+  }
+
+  /** Keys that exist in a range at the current revision: one look, whatever their number. */
+  countLive(key: Uint8Array, rangeEnd: Uint8Array): number {
+    return this.range(key, rangeEnd, COUNT_ONLY, () => {}).count;
+  }
+
   /** Visits the stored rows of the revisions from `fromMain` to, but without, `toMain`. */
   forEachRevision(fromMain: number, toMain: number, visit: RevisionVisitor): void {
     this.#core.backend.forEachRevision(fromMain, 0, toMain, visit);
@@ -183,6 +211,8 @@ export class MvccStore implements ChangeSource {
   ): Promise<void> {
     const core = this.#core;
     const isStopped = (): boolean => this.#closed || core.epoch !== epoch;
+    if (isStopped()) return;
+    await this.#pins.clearedBelow(revision);
     if (isStopped()) return;
     const startMs = this.#clock.nowMs();
     const kept = await this.#indexWalks.run(() => compactIndex(core.index, revision, this.#clock));
@@ -281,6 +311,7 @@ export class MvccStore implements ChangeSource {
   /** Stops the work in the background. The backend stays open: it is the caller's. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#pins.close();
     this.#compaction.pause.cutShort();
     await this.#compactions.idle();
     await this.#indexWalks.idle();
@@ -312,6 +343,8 @@ export class MvccStore implements ChangeSource {
     }
   }
 }
+
+const COUNT_ONLY: RangeOptions = { revision: 0, limit: 0, countOnly: true };
 
 function hashKvResult(hash: KvHash, currentRevision: number): HashKvResult {
   return {

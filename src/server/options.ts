@@ -3,6 +3,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
+import type { TurnsOptions } from "../base/turns.ts";
 import type { Backend } from "../mvcc/backend.ts";
 import type { LmdbBackendOptions } from "../mvcc/backend-lmdb.ts";
 import type { LockDataDir } from "./data-dir.ts";
@@ -63,6 +64,9 @@ export interface ServerOptions {
   readonly autoCompactionMode: "periodic" | "revision";
   /** Milliseconds or revisions, by mode; 0 is off. */
   readonly autoCompactionRetention: number;
+
+  /** Limits of long work for clients; `TURNS_DEFAULTS` when absent. */
+  readonly turns?: Partial<Pick<TurnsOptions, "budgetMs" | "activeMax" | "activePerOwnerMax" | "waitingMax">>;
 
   /** Users and their tokens; etcd's defaults when absent. */
   readonly auth?: AuthOptions;

@@ -3,6 +3,7 @@ import type { AuthStore } from "../auth/store.ts";
 import type { Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { formatVersion } from "../base/semver.ts";
+import type { Turns } from "../base/turns.ts";
 import { Lessor, minimumLeaseTtl } from "../lease/lessor.ts";
 import { Cluster } from "../membership/cluster.ts";
 import type { Backend } from "../mvcc/backend.ts";
@@ -23,6 +24,7 @@ import { compactionOf, Leadership } from "./leadership.ts";
 import { MembershipRequests } from "./membership-requests.ts";
 import type { ServerMetrics } from "./metrics.ts";
 import { openAuth } from "./open-auth.ts";
+import { openTurns } from "./open-turns.ts";
 import { ETCD_VERSION, requestTimeoutMs, type ServerOptions } from "./options.ts";
 import { InternalProposal, type Proposal } from "./proposal.ts";
 import { Publisher } from "./publisher.ts";
@@ -52,6 +54,8 @@ export class EtcdServer {
   readonly quota: BackendQuota;
   readonly metrics: ServerMetrics;
   readonly ids: RequestIdGenerator;
+  /** Long work for clients, in slices. */
+  readonly turns: Turns;
   /** Changes of who belongs to the cluster. */
   readonly membership: MembershipRequests;
   readonly leaderTransfer: LeaderTransfer;
@@ -111,6 +115,7 @@ export class EtcdServer {
     this.#parts = parts;
     this.#logger = logger;
     this.ids = new RequestIdGenerator(memberId, clock.wallMs());
+    this.turns = openTurns(options);
     this.cluster = new Cluster({
       id: parts.clusterId,
       localId: memberId,

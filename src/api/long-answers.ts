@@ -1,0 +1,124 @@
+import { AuthInfo } from "../auth/auth-info.ts";
+import { Owner } from "../base/turns.ts";
+import type { ReadPoint } from "../mvcc/range-cursor.ts";
+import type { MvccStore } from "../mvcc/store.ts";
+import { CompactedError, FutureRevisionError } from "../mvcc/types.ts";
+import type { RangeRequest } from "../proto/etcdserverpb.ts";
+import type { CallInfo, RpcSocket, StreamCall, UnaryCall } from "../rpc/server.ts";
+import { type EtcdError, errors } from "../server/errors.ts";
+import type { EtcdServer } from "../server/server.ts";
+import type { Access } from "./access.ts";
+import { type AnswerPlan, AnswerWork, type MeasuredPart } from "./answer-work.ts";
+import { failWith, servingError } from "./calls.ts";
+import { HeaderWriter } from "./header.ts";
+import { RangeAnswer } from "./range-answer.ts";
+import { RangeStreamWork } from "./range-stream.ts";
+
+/** Users whose time is counted; beyond, all are forgotten and counted anew. */
+const USERS_MAX = 10_000;
+
+/**
+ * Answers that may take more than one turn: they are made in slices among everybody else's, and sent as the client takes
+ * them. Their time is counted for the user, or without users for the connection, so that nobody gets more by asking more
+ * often.
+ */
+export class LongAnswers {
+  readonly #server: EtcdServer;
+  readonly #header: HeaderWriter;
+  readonly #access: Access;
+  readonly #connections = new WeakMap<RpcSocket, Owner>();
+  readonly #users = new Map<string, Owner>();
+
+  constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
+    this.#server = server;
+    this.#header = header;
+    this.#access = access;
+  }
+
+  /** Answers a range, of any form and size, at what is the newest state now. */
+  range(call: UnaryCall, request: RangeRequest): void {
+    const { store } = this.#server;
+    try {
+      const point = pointOf(store, request.revision);
+      const part = new RangeAnswer(store, request, point, liveCount(store, request, point));
+      const header = this.#headerBytes(store.currentRevision);
+      this.begin(call, "Range", point, [part], () => [header, part]);
+    } catch (error) {
+      failWith(call, servingError(error));
+    }
+  }
+
+  rangeStream(call: StreamCall, request: RangeRequest): void {
+    const { store } = this.#server;
+    try {
+      const point = pointOf(store, request.revision);
+      const count = liveCount(store, request, point);
+      new RangeStreamWork(this.#server, this.#header, call, request, point, count).begin(this.ownerOf(call));
+    } catch (error) {
+      failWith(call, servingError(error));
+    }
+  }
+
+  /** Begins to answer a call with parts whose length is not known yet, read at `point`. */
+  begin(
+    call: UnaryCall,
+    name: string,
+    point: ReadPoint,
+    parts: readonly MeasuredPart[],
+    assemble: AnswerPlan["assemble"],
+  ): void {
+    const { store, turns } = this.#server;
+    const pin = store.pin(point);
+    const work = new AnswerWork(call, { name, parts, assemble, check: this.#checkLater(), pin });
+    if (turns.begin(this.ownerOf(call), work) === undefined) work.fail(errors.tooManyRequests);
+  }
+
+  /** Who the time for a call is counted for. */
+  ownerOf(call: CallInfo): Owner {
+    const user = this.#access.enabled ? this.#access.userOf(call) : undefined;
+    if (user instanceof AuthInfo && user.username !== "") {
+      let owner = this.#users.get(user.username);
+      if (owner === undefined) {
+        if (this.#users.size >= USERS_MAX) this.#users.clear();
+        owner = new Owner(`user ${user.username}`);
+        this.#users.set(user.username, owner);
+      }
+      return owner;
+    }
+    let owner = this.#connections.get(call.socket);
+    if (owner === undefined) this.#connections.set(call.socket, (owner = new Owner(call.remoteAddress)));
+    return owner;
+  }
+
+  /** What the caller was allowed must still hold when the answer leaves. */
+  #checkLater(): () => EtcdError | null {
+    const { auth } = this.#server;
+    if (!auth.enabled) return () => null;
+    const { revision } = auth;
+    return () => (auth.revision === revision ? null : errors.authOldRevision);
+  }
+
+  /** A header as the first field of an answer. */
+  #headerBytes(revision: number): Buffer {
+    const bytes = Buffer.alloc(HeaderWriter.BYTES_MAX);
+    return bytes.subarray(0, this.#header.write(bytes, 0, revision));
+  }
+}
+
+/** The revision that a request means, 0 being the current one. Throws CompactedError, FutureRevisionError. */
+export function readableRevision(store: MvccStore, revision: number): number {
+  if (revision <= 0) return store.currentRevision;
+  if (revision > store.currentRevision) throw new FutureRevisionError(store.currentRevision);
+  if (revision < store.compactRevision) throw new CompactedError(store.compactRevision);
+  return revision;
+}
+
+function pointOf(store: MvccStore, revision: number): ReadPoint {
+  return { main: readableRevision(store, revision), sub: Number.POSITIVE_INFINITY };
+}
+
+/** Keys of a range at the current revision; undefined for an older one, at which they have to be counted one by one. */
+function liveCount(store: MvccStore, request: RangeRequest, { main }: ReadPoint): number | undefined {
+  if (main !== store.currentRevision) return undefined;
+  return request.rangeEnd.length === 0 ? undefined : store.countLive(request.key, request.rangeEnd);
+}
