@@ -8,6 +8,7 @@ import { formatId } from "../membership/member.ts";
 import type { CompactionStatistics } from "../mvcc/compaction.ts";
 import type { ByPeer, HistogramsByPeer, PeerMetrics } from "../peer/metrics.ts";
 import { statusFields } from "../raft/describe.ts";
+import { ABUSES, type Abuse } from "../rpc/guard.ts";
 import type { RpcServer } from "../rpc/server.ts";
 import { ETCD_VERSION } from "../server/options.ts";
 import { QUOTA_DEFAULT_BYTES } from "../server/quota.ts";
@@ -421,6 +422,12 @@ function writeRpc(text: MetricsText, rpc: RpcServer): void {
       [{ client_api_version: "unknown", type: "unary" }, calls(false)],
       [{ client_api_version: "unknown", type: "stream" }, calls(true)],
     ])
+    .family(
+      "kvorum_network_client_abusive_connections_total",
+      "counter",
+      "The total number of client connections closed because the client flooded, by reason.",
+      Object.keys(ABUSES).map((reason) => [{ reason }, rpc.stats.abuses[reason as Abuse] ?? 0] as const),
+    )
     .counter(
       "etcd_network_client_grpc_received_bytes_total",
       "The total number of bytes received from grpc clients.",

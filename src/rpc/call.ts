@@ -236,7 +236,9 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     if (this.remoteClosed) this.onRemoteEnd();
   }
 
-  onData(buf: Buffer, start: number, end: number, last: boolean): void {
+  onData(buf: Buffer, start: number, end: number, last: boolean): boolean {
+    // A unary call has one message: what follows is none.
+    let completed = !this.complete;
     if (
       this.prefixBytes === 0 &&
       this.body === null &&
@@ -247,8 +249,9 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     ) {
       // One frame, one message: nearly every call.
       this.deliver(buf.subarray(start + 5, end));
-    } else this.assemble(buf, start, end);
+    } else completed = this.assemble(buf, start, end);
     if (last && !this.ended) this.onRemoteEnd();
+    return completed;
   }
 
   onReset(): void {
@@ -297,10 +300,11 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     this.onHalfClose?.();
   }
 
-  /** Takes any cut of any number of messages. */
-  private assemble(buf: Buffer, start: number, end: number): void {
+  /** Takes any cut of any number of messages; true when one is complete now. */
+  private assemble(buf: Buffer, start: number, end: number): boolean {
     const { core } = this.connection;
     let pos = start;
+    let completed = false;
     while (pos < end && !this.ended) {
       if (this.prefixBytes < 5) {
         const byte = buf[pos++]!;
@@ -309,7 +313,8 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
         if (++this.prefixBytes < 5) continue;
         if (this.messageLength > core.maxRecvMessageBytes) {
           const limits = `(${this.messageLength} vs. ${core.maxRecvMessageBytes})`;
-          return this.abort(Code.RESOURCE_EXHAUSTED, `grpc: received message larger than max ${limits}`);
+          this.abort(Code.RESOURCE_EXHAUSTED, `grpc: received message larger than max ${limits}`);
+          return completed;
         }
       }
       const length = this.messageLength;
@@ -318,10 +323,11 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
         const message = buf.subarray(pos, pos + length);
         pos += length;
         this.nextMessage();
+        completed = true;
         this.unpack(message);
         continue;
       }
-      if (take === 0 || !this.growBody(this.bodyBytes + take)) return;
+      if (take === 0 || !this.growBody(this.bodyBytes + take)) return completed;
       buf.copy(this.body!, this.bodyBytes, pos, pos + take);
       this.bodyBytes += take;
       pos += take;
@@ -329,9 +335,11 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
         const message = this.body!.subarray(0, length);
         this.dropBody();
         this.nextMessage();
+        completed = true;
         this.unpack(message);
       }
     }
+    return completed;
   }
 
   private growBody(bytes: number): boolean {
@@ -402,7 +410,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
 
   private deliver(message: Uint8Array): void {
     if (this.ended) return;
-    this.connection.guard.earn(Earning.message);
+    if (!this.complete) this.connection.guard.earn(Earning.message);
     const route = this.head.route!;
     route.messagesReceived++;
     if (route.unaryHandler !== undefined) {

@@ -3,13 +3,15 @@
  * of its streams, and answers what the protocol itself demands. Frames are taken from the read buffer in place; message
  * bytes are handed on as views of it. All replies of one turn leave in one socket write.
  *
- * A peer that breaks the protocol gets the RFC's error. A peer that floods gets GOAWAY with ENHANCE_YOUR_CALM.
+ * A peer that breaks the protocol gets the RFC's error. A peer that floods gets GOAWAY with ENHANCE_YOUR_CALM and the reason,
+ * and the operator a warning.
  */
 import type { Timer } from "../base/clock.ts";
 import { beginWork } from "../base/doing.ts";
 import { Call } from "./call.ts";
+import { EarlyClosed } from "./early-closed.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
-import { Cost, Earning, FloodGuard } from "./guard.ts";
+import { ABUSES, type Abuse, Cost, Earning, FloodGuard, RAPID_RESET_MS } from "./guard.ts";
 import type { RequestHead } from "./head.ts";
 import { HeaderReader } from "./header-reader.ts";
 import { HpackError } from "./hpack/decoder.ts";
@@ -28,7 +30,6 @@ import {
   Setting,
   STREAM_CREDIT_STEP,
   STREAM_WINDOW,
-  STREAMS_MAX,
   WINDOW_DEFAULT,
   WINDOW_MAX,
 } from "./protocol.ts";
@@ -43,8 +44,6 @@ const LINGER_AFTER_ERROR_MS = 1000;
 const REFUSE_SHARE = 8;
 /** Data frames below this, which complete no message, count as a flood's. */
 const TINY_DATA_BYTES = 64;
-/** Streams that we ended before the client did: what it had already sent for them is ignored. */
-const EARLY_CLOSED_KEPT = 128;
 
 export class Connection implements FrameSink {
   readonly core: RpcCore;
@@ -71,9 +70,8 @@ export class Connection implements FrameSink {
   #receiveWindow = CONNECTION_WINDOW;
   #receiveCredit = 0;
   #settingsSeen = false;
-
-  readonly #earlyClosed = new Int32Array(EARLY_CLOSED_KEPT);
-  #earlyClosedNext = 0;
+  #settingsAcknowledged = false;
+  readonly #earlyClosed = new EarlyClosed();
 
   #reading = false;
   #draining = false;
@@ -93,9 +91,9 @@ export class Connection implements FrameSink {
     this.sender = new Sender(this, core.chunks);
     this.#keepalive = new Keepalive(this, core);
     this.#headerReader = new HeaderReader((path) => core.routes.get(path));
-    const { maxConcurrentStreams } = core;
     this.sender.settings([
-      ...(maxConcurrentStreams < 0xffffffff ? [[Setting.maxConcurrentStreams, maxConcurrentStreams] as const] : []),
+      // Said to everybody: a client that knows of the limit waits where one that does not is refused.
+      [Setting.maxConcurrentStreams, core.maxConcurrentStreams],
       [Setting.initialWindowSize, STREAM_WINDOW],
       [Setting.maxHeaderListSize, HEADER_LIST_BYTES_MAX],
     ]);
@@ -125,7 +123,7 @@ export class Connection implements FrameSink {
     this.#streams.delete(stream.id);
     if (this.#recent === stream) this.#recent = undefined;
     if (!stream.remoteClosed) {
-      this.#noteEarlyClosed(stream.id);
+      this.#earlyClosed.add(stream.id, stream.receiveWindow);
       this.sender.reset(stream.id, H2Error.none);
     }
     this.guard.earn(Earning.callDone);
@@ -136,9 +134,12 @@ export class Connection implements FrameSink {
   resetStream(id: number, code: number): void {
     this.sender.reset(id, code);
     this.touch();
-    this.#noteEarlyClosed(id);
     const stream = this.#streams.get(id);
-    if (stream !== undefined) this.#drop(stream);
+    if (stream === undefined) this.#earlyClosed.add(id, 0);
+    else {
+      this.#earlyClosed.add(id, stream.receiveWindow);
+      this.#drop(stream);
+    }
   }
 
   /** Bytes of a stream have been taken in: the client may send as many again. */
@@ -183,6 +184,18 @@ export class Connection implements FrameSink {
     this.sender.goaway(this.#lastStreamId, code, reason);
     this.#end(LINGER_AFTER_ERROR_MS);
     this.#dropAll();
+  }
+
+  /** Throws out a peer that floods: it is told why, and so is the operator. */
+  failAbuse(abuse: Abuse, text: string = ABUSES[abuse].text): void {
+    if (this.#ended || this.closed) return;
+    this.core.stats.abuses[abuse] = (this.core.stats.abuses[abuse] ?? 0) + 1;
+    this.core.complaints.warn("closed the connection of a client that floods", {
+      "remote-addr": this.remoteAddress,
+      reason: ABUSES[abuse].text,
+      advice: ABUSES[abuse].advice,
+    });
+    this.fail(H2Error.enhanceYourCalm, text);
   }
 
   /** The socket no longer drains: nothing is read until it does, which bounds what waits in it. */
@@ -290,19 +303,20 @@ export class Connection implements FrameSink {
       case FrameType.goaway:
         if (id !== 0) return this.fail(H2Error.protocol, "GOAWAY on a stream");
         if (end - start < 8) return this.fail(H2Error.frameSize, "GOAWAY below 8 bytes");
+        this.#spend(Cost.idleFrame, "idle_frames");
         return;
       case FrameType.continuation:
         return this.#continuation(buf, start, end, flags, id);
       case FrameType.pushPromise:
         return this.fail(H2Error.protocol, "PUSH_PROMISE from a client");
       default:
-        this.#spend(Cost.unknownFrame, "too many frames of unknown types");
+        this.#spend(Cost.unknownFrame, "unknown_frames");
     }
   }
 
-  #spend(cost: number, flood: string): boolean {
+  #spend(cost: number, abuse: Abuse): boolean {
     if (this.guard.spend(cost, this.nowMs)) return true;
-    this.fail(H2Error.enhanceYourCalm, flood);
+    this.failAbuse(abuse);
     return false;
   }
 
@@ -322,7 +336,7 @@ export class Connection implements FrameSink {
     let stream = this.#recent;
     if (stream === undefined || stream.id !== id) {
       stream = this.#streams.get(id);
-      if (stream === undefined) return this.#dataOnNoStream(id);
+      if (stream === undefined) return this.#dataOnNoStream(id, bytes, (flags & Flag.endStream) !== 0);
       this.#recent = stream;
     }
     if (stream.remoteClosed) return this.#streamError(id, H2Error.streamClosed);
@@ -341,30 +355,24 @@ export class Connection implements FrameSink {
       stream.remoteClosed = true;
       const { contentLength } = stream.head;
       if (contentLength >= 0 && contentLength !== stream.receivedBytes) return this.#streamError(id, H2Error.protocol);
-    } else if (bytes < TINY_DATA_BYTES && !this.#spend(Cost.tinyData, "too many tiny DATA frames")) return;
-    stream.onData(buf, start, end, last);
+    }
+    const completesMessage = stream.onData(buf, start, end, last);
+    if (!last && !completesMessage && bytes < TINY_DATA_BYTES && !this.#spend(Cost.tinyData, "tiny_data")) return;
     if (!last) this.returnCredit(stream, stream.paused ? 0 : bytes);
   }
 
-  #dataOnNoStream(id: number): void {
+  #dataOnNoStream(id: number, bytes: number, last: boolean): void {
     if (id === 0 || id > this.#lastStreamId || (id & 1) === 0) {
       return this.fail(H2Error.protocol, `DATA on stream ${id}, which is not open`);
     }
-    if (!this.#wasEarlyClosed(id)) this.#streamError(id, H2Error.streamClosed);
-  }
-
-  #noteEarlyClosed(id: number): void {
-    this.#earlyClosed[this.#earlyClosedNext] = id;
-    this.#earlyClosedNext = (this.#earlyClosedNext + 1) % EARLY_CLOSED_KEPT;
-  }
-
-  #wasEarlyClosed(id: number): boolean {
-    return this.#earlyClosed.includes(id);
+    if (!this.#earlyClosed.has(id)) return this.#streamError(id, H2Error.streamClosed);
+    if (last) this.#earlyClosed.delete(id);
+    else if (bytes < TINY_DATA_BYTES && !this.#earlyClosed.forgive()) this.#spend(Cost.tinyData, "tiny_data");
   }
 
   /** Resets a stream for the client's mistake, which costs it budget. */
   #streamError(id: number, code: number): void {
-    if (this.#spend(Cost.reset, "too many stream errors")) this.resetStream(id, code);
+    if (this.#spend(Cost.reset, "stream_errors")) this.resetStream(id, code);
   }
 
   // ---- headers
@@ -395,8 +403,8 @@ export class Connection implements FrameSink {
   #continuation(buf: Buffer, start: number, end: number, flags: number, id: number): void {
     const reader = this.#headerReader;
     if (reader.streamId === 0) return this.fail(H2Error.protocol, "CONTINUATION without a header block");
-    if (!reader.append(buf.subarray(start, end))) return this.fail(H2Error.enhanceYourCalm, "header block too long");
-    if (!this.#spend(Cost.continuation, "too many CONTINUATION frames")) return;
+    if (!reader.append(buf.subarray(start, end))) return this.failAbuse("header_blocks");
+    if (!this.#spend(Cost.continuation, "continuations")) return;
     if ((flags & Flag.endHeaders) === 0) return;
     const block = reader.join();
     this.#headerBlock(block, 0, block.length, id, reader.endsStream);
@@ -415,9 +423,9 @@ export class Connection implements FrameSink {
     this.#lastStreamId = id;
     if (reader.listBytes > HEADER_LIST_BYTES_MAX) {
       if (reader.listBytes > HEADER_BOMB_BYTES) {
-        return this.fail(H2Error.enhanceYourCalm, `header list of ${reader.listBytes} bytes`);
+        return this.failAbuse("header_bomb", `header list of ${reader.listBytes} bytes`);
       }
-      if (!this.#spend(Cost.largeHeaders, "too many header lists that are too large")) return;
+      if (!this.#spend(Cost.largeHeaders, "header_lists")) return;
       head.malformed = "";
       head.refusal = this.core.headersTooLarge;
     }
@@ -428,7 +436,7 @@ export class Connection implements FrameSink {
   #trailers(fields: readonly HeaderField[], id: number, endsStream: boolean): void {
     const stream = this.#streams.get(id);
     if (stream === undefined) {
-      if (this.#wasEarlyClosed(id)) return;
+      if (this.#earlyClosed.delete(id)) return;
       return this.fail(H2Error.streamClosed, `HEADERS on stream ${id}, which is closed`);
     }
     if (stream.remoteClosed) return this.#streamError(id, H2Error.streamClosed);
@@ -446,14 +454,16 @@ export class Connection implements FrameSink {
     if (head.malformed !== "" || (endsStream && head.contentLength > 0)) {
       return this.#streamError(id, H2Error.protocol);
     }
+    // A client that had calls on the way when it was told to go has made no mistake.
+    if (this.#draining) return this.resetStream(id, H2Error.refusedStream);
     if (
-      this.#streams.size >= Math.min(core.maxConcurrentStreams, STREAMS_MAX) ||
-      this.#draining ||
+      this.#streams.size >= core.maxConcurrentStreams ||
       this.sender.queuedBytes > core.sendQueueBytesMax / REFUSE_SHARE
     ) {
       return this.#streamError(id, H2Error.refusedStream);
     }
     core.stats.streams++;
+    this.guard.earn(Earning.streamOpened);
     const stream = head.isGrpc ? new Call(this, id, head) : new PlainStream(this, id, head);
     stream.remoteClosed = endsStream;
     this.#streams.set(id, stream);
@@ -468,29 +478,33 @@ export class Connection implements FrameSink {
     if (id === 0 || id > this.#lastStreamId || (id & 1) === 0) {
       return this.fail(H2Error.protocol, `RST_STREAM on stream ${id}, which is idle`);
     }
-    if (!this.#spend(Cost.reset, "too many streams reset")) return;
     const stream = this.#streams.get(id);
-    if (stream !== undefined) this.#drop(stream);
+    if (stream !== undefined) {
+      const isRapid = !stream.headersSent && this.nowMs - stream.openedAtMs < RAPID_RESET_MS;
+      if (!isRapid || this.#spend(Cost.reset, "resets")) this.#drop(stream);
+    } else if (!this.#earlyClosed.delete(id)) this.#spend(Cost.lateReset, "resets");
   }
 
   #priority(buf: Buffer, start: number, end: number, id: number): void {
     if (id === 0) return this.fail(H2Error.protocol, "PRIORITY on stream 0");
     if (end - start !== 5) return this.#streamError(id, H2Error.frameSize);
     if ((buf.readUInt32BE(start) & 0x7fffffff) === id) return this.#streamError(id, H2Error.protocol);
-    this.#spend(Cost.priority, "too many PRIORITY frames");
+    this.#spend(Cost.priority, "priorities");
   }
 
   #settings(buf: Buffer, start: number, end: number, flags: number, id: number): void {
     if (id !== 0) return this.fail(H2Error.protocol, "SETTINGS on a stream");
     if ((flags & Flag.ack) !== 0) {
       if (!this.#settingsSeen) return this.fail(H2Error.protocol, "the first frame is a SETTINGS acknowledgement");
-      if (end > start) this.fail(H2Error.frameSize, "SETTINGS acknowledgement with a payload");
+      if (end > start) return this.fail(H2Error.frameSize, "SETTINGS acknowledgement with a payload");
+      if (this.#settingsAcknowledged) this.#spend(Cost.idleFrame, "idle_frames");
+      this.#settingsAcknowledged = true;
       return;
     }
     if ((end - start) % 6 !== 0) return this.fail(H2Error.frameSize, "SETTINGS is not a multiple of 6 bytes");
     this.#settingsSeen = true;
     // A change of the window touches every stream.
-    if (!this.#spend(Cost.settings + (this.#streams.size >>> 6), "too many SETTINGS frames")) return;
+    if (!this.#spend(Cost.settings + (this.#streams.size >>> 8), "settings")) return;
     for (let pos = start; pos < end; pos += 6) {
       const problem = this.#setting(buf.readUInt16BE(pos), buf.readUInt32BE(pos + 2));
       if (problem !== 0) return this.fail(problem, "SETTINGS value out of range");
@@ -528,15 +542,16 @@ export class Connection implements FrameSink {
   #ping(buf: Buffer, start: number, end: number, flags: number, id: number): void {
     if (id !== 0) return this.fail(H2Error.protocol, "PING on a stream");
     if (end - start !== 8) return this.fail(H2Error.frameSize, "PING is not 8 bytes");
-    if ((flags & Flag.ack) !== 0) return;
-    if (!this.#spend(Cost.ping, "too many PING frames")) return;
+    if ((flags & Flag.ack) !== 0) return void this.#spend(Cost.idleFrame, "idle_frames");
+    const isEarned = this.#keepalive.followsReply(this.nowMs);
+    if (!isEarned && !this.#spend(Cost.ping, "pings")) return;
     this.sender.ping(true, buf.subarray(start, end));
-    if (!this.#keepalive.allowsPing(this.nowMs)) this.fail(H2Error.enhanceYourCalm, "too_many_pings");
+    if (!isEarned && !this.#keepalive.allowsPing(this.nowMs)) this.failAbuse("too_many_pings");
   }
 
   #windowUpdate(buf: Buffer, start: number, end: number, id: number): void {
     if (end - start !== 4) return this.fail(H2Error.frameSize, "WINDOW_UPDATE is not 4 bytes");
-    if (!this.#spend(Cost.windowUpdate, "too many WINDOW_UPDATE frames")) return;
+    if (!this.#spend(Cost.windowUpdate, "window_updates")) return;
     const increment = buf.readUInt32BE(start) & 0x7fffffff;
     if (id === 0) {
       if (increment === 0) return this.fail(H2Error.protocol, "WINDOW_UPDATE of 0");

@@ -1,7 +1,10 @@
 /**
- * The budget of a connection for frames that cost us work and bring none of its own: resets, settings, pings, priorities,
- * empty or tiny data, window updates. Useful traffic earns budget, time refills it, and a peer that overdraws it is a
- * flood. Pure but for the time that it is given.
+ * The budget of a connection for frames that cost us work and bring none of its own. Useful traffic earns budget, time
+ * refills it, and a peer that overdraws it is a flood. Pure but for the time that it is given.
+ *
+ * What honest clients send, however much of it, pays for itself: a window update follows data that we sent, a ping of a
+ * bandwidth estimate (grpc-go, hyper, .NET) follows a frame that we sent, a data frame that completes a message is work
+ * like any other, a call cancelled at its deadline had its time. Only frames with no such reason are charged.
  */
 
 const BUDGET_MAX = 10_000;
@@ -9,18 +12,33 @@ const REFILL_PER_MS = 1;
 
 export const Cost = {
   settings: 20,
+  /** One that follows no reply of ours. */
   ping: 5,
   priority: 2,
   unknownFrame: 2,
+  /** An acknowledgement of nothing, or another frame without effect. */
+  idleFrame: 2,
   windowUpdate: 1,
+  /** A small data frame that completes no message. */
   tinyData: 2,
   continuation: 2,
-  /** A reset by the client, or one that its mistake made us send: two thousand at once, then two hundred a second. */
+  /** A reset of a young call without an answer, or one that the client's mistake made us send: two thousand at once, then hundreds a second. */
   reset: 5,
+  /** A reset of a call that is over: it crossed our reply. */
+  lateReset: 1,
   largeHeaders: 100,
 } as const;
 
-export const Earning = { callDone: 3, dataSent: 2, message: 2 } as const;
+export const Earning = { callDone: 3, message: 2, streamOpened: 2 } as const;
+
+/** Clients return windows for both the stream and the connection, some in steps of a few kilobytes. */
+export const earnedByData = (bytes: number): number => 2 + (bytes >>> 10);
+
+/**
+ * A call that ran so long before its reset, or was answered, is no rapid reset: those cost what calls cost that are not
+ * reset, and the limit of open streams bounds them.
+ */
+export const RAPID_RESET_MS = 100;
 
 export class FloodGuard {
   #budget = BUDGET_MAX;
@@ -44,3 +62,43 @@ export class FloodGuard {
     return this.#budget >= 0;
   }
 }
+
+/**
+ * Why a connection is ended with ENHANCE_YOUR_CALM: what the client reads in the GOAWAY, and what the log advises the
+ * operator. The names are labels of the metric.
+ */
+export const ABUSES = {
+  resets: {
+    text: "too many streams reset",
+    advice: "let the client cancel fewer calls right after it began them",
+  },
+  stream_errors: {
+    text: "too many stream errors",
+    advice: "update the client, or the proxy in front: it breaks the rules of HTTP/2",
+  },
+  settings: { text: "too many SETTINGS frames", advice: "update the client, or the proxy in front" },
+  pings: { text: "too many PING frames", advice: "let the client ping less often" },
+  // grpc-go's words, by which its clients know that they have to ping less often.
+  too_many_pings: {
+    text: "too_many_pings",
+    advice: "raise the client's keepalive time to at least --grpc-keepalive-min-time, or lower that",
+  },
+  priorities: { text: "too many PRIORITY frames", advice: "update the client, or the proxy in front" },
+  unknown_frames: { text: "too many frames of unknown types", advice: "update the client, or the proxy in front" },
+  idle_frames: { text: "too many frames without effect", advice: "update the client, or the proxy in front" },
+  window_updates: { text: "too many WINDOW_UPDATE frames", advice: "let the client return windows in larger steps" },
+  tiny_data: {
+    text: "too many tiny DATA frames that complete no message",
+    advice: "let the client, or the proxy in front, send its messages in larger pieces",
+  },
+  continuations: { text: "too many CONTINUATION frames", advice: "send fewer or shorter headers" },
+  header_blocks: { text: "header block too long", advice: "send fewer or shorter headers" },
+  header_lists: { text: "too many header lists that are too large", advice: "send fewer or shorter headers" },
+  header_bomb: { text: "header list far too large", advice: "send fewer or shorter headers" },
+  unread_replies: {
+    text: "too many replies wait to be read",
+    advice: "let the client read its replies, or ask for less at a time",
+  },
+} as const;
+
+export type Abuse = keyof typeof ABUSES;

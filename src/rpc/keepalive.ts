@@ -34,18 +34,25 @@ export class Keepalive {
     this.#timer.cancel();
   }
 
-  /** False when the client has pinged too often for too long. Any reply that we send in between forgives it. */
+  /**
+   * Whether the client pings for the first time since our last headers or data, as clients do that measure their bandwidth.
+   * Such a ping is free, and forgives those before.
+   */
+  followsReply(nowMs: number): boolean {
+    const { framesSent } = this.#connection.sender;
+    if (framesSent === this.#framesSentAtPing) return false;
+    this.#framesSentAtPing = framesSent;
+    this.#strikes = 0;
+    this.#lastPingMs = nowMs;
+    return true;
+  }
+
+  /** Of any other ping: false when the client has pinged too often for too long. */
   allowsPing(nowMs: number): boolean {
     const { minTimeMs, permitWithoutStream } = this.#core.keepalive;
-    const { sender, streamCount } = this.#connection;
     const since = nowMs - this.#lastPingMs;
     this.#lastPingMs = nowMs;
-    if (sender.framesSent !== this.#framesSentAtPing) {
-      this.#framesSentAtPing = sender.framesSent;
-      this.#strikes = 0;
-      return true;
-    }
-    if (since < (streamCount > 0 || permitWithoutStream ? minTimeMs : IDLE_PING_MS)) this.#strikes++;
+    if (since < (this.#connection.streamCount > 0 || permitWithoutStream ? minTimeMs : IDLE_PING_MS)) this.#strikes++;
     return this.#strikes <= STRIKES_MAX;
   }
 

@@ -101,8 +101,8 @@ export class PlainStream extends Stream implements PlainRequest {
     if (this.remoteClosed) this.#start();
   }
 
-  onData(buf: Buffer, start: number, end: number, last: boolean): void {
-    if (this.localClosed) return;
+  onData(buf: Buffer, start: number, end: number, last: boolean): boolean {
+    if (this.localClosed) return false;
     if (end > start) {
       const { connection } = this;
       this.#bytes += end - start;
@@ -111,10 +111,12 @@ export class PlainStream extends Stream implements PlainRequest {
       const most = connection.core.maxRecvMessageBytes;
       if (this.#bytes > most || connection.receiveBufferedBytes > connection.core.receiveBufferBytesMax) {
         this.#dropParts();
-        return this.respond(413, {}, `request body larger than max (${most} bytes)`);
+        this.respond(413, {}, `request body larger than max (${most} bytes)`);
+        return false;
       }
     }
     if (last) this.#start();
+    return false;
   }
 
   onReset(): void {

@@ -5,18 +5,10 @@
  * The usual reply (headers, one message, trailers, all windows open) is written in one piece without touching a queue.
  */
 import type { Connection } from "./connection.ts";
-import { Earning } from "./guard.ts";
+import { earnedByData } from "./guard.ts";
 import { HpackEncoder } from "./hpack/encoder.ts";
 import { type ChunkPool, Output } from "./output.ts";
-import {
-  Flag,
-  FRAME_BYTES_MAX,
-  FRAME_HEADER_BYTES,
-  FrameType,
-  H2Error,
-  STREAM_QUEUE_HIGH,
-  WINDOW_DEFAULT,
-} from "./protocol.ts";
+import { Flag, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameType, STREAM_QUEUE_HIGH, WINDOW_DEFAULT } from "./protocol.ts";
 import type { Stream, Trailers } from "./stream.ts";
 
 /** Length prefix of a gRPC message. */
@@ -244,7 +236,7 @@ export class Sender {
     this.window -= bytes;
     stream.sendWindow -= bytes;
     this.framesSent++;
-    this.#connection.guard.earn(Earning.dataSent);
+    this.#connection.guard.earn(earnedByData(bytes));
   }
 
   #enqueue(stream: Stream, bytes: Buffer): void {
@@ -253,7 +245,8 @@ export class Sender {
     stream.queueBytes += bytes.length;
     this.queuedBytes += bytes.length;
     if (this.queuedBytes > this.#connection.core.sendQueueBytesMax) {
-      return this.#connection.fail(H2Error.enhanceYourCalm, `${this.queuedBytes} bytes of replies wait to be read`);
+      const text = `${this.queuedBytes} bytes of replies wait to be read`;
+      return this.#connection.failAbuse("unread_replies", text);
     }
     this.makeReady(stream);
     this.pump();

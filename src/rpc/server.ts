@@ -11,14 +11,16 @@
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Clock } from "../base/clock.ts";
+import { Complaints } from "../base/complaints.ts";
 import { CODE_NAMES, Code } from "../base/grpc-codes.ts";
 import type { Logger } from "../base/log.ts";
 import { Connection } from "./connection.ts";
 import { DeadlineWheel } from "./deadlines.ts";
 import { detectProtocol } from "./detect.ts";
+import type { Abuse } from "./guard.ts";
 import type { Refusal } from "./head.ts";
 import { ChunkPool } from "./output.ts";
-import { HEADER_LIST_BYTES_MAX } from "./protocol.ts";
+import { HEADER_LIST_BYTES_MAX, STREAMS_MAX } from "./protocol.ts";
 
 export type RpcSocket = Socket | TLSSocket;
 
@@ -36,7 +38,7 @@ export interface KeepaliveOptions {
 export interface RpcServerOptions {
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Open streams of one connection; 2^32-1 for no limit of our own. */
+  /** Open streams of one connection; never more than `STREAMS_MAX`. */
   readonly maxConcurrentStreams: number;
   /** A larger request fails with RESOURCE_EXHAUSTED. */
   readonly maxRecvMessageBytes: number;
@@ -217,6 +219,8 @@ export interface RpcStats {
   connectionsAccepted: number;
   /** Connections that broke the protocol or flooded. */
   connectionErrors: number;
+  /** Connections closed because the peer flooded, by reason. */
+  readonly abuses: { [abuse in Abuse]?: number };
   /** Streams opened so far. */
   streams: number;
   bytesReceived: number;
@@ -230,6 +234,7 @@ export interface RpcCore extends Omit<RpcServerOptions, "http1"> {
   readonly deadlines: DeadlineWheel;
   readonly chunks: ChunkPool;
   readonly stats: RpcStats;
+  readonly complaints: Complaints;
   readonly headersTooLarge: Refusal;
   flushLater(connection: Connection): void;
   connectionClosed(connection: Connection): void;
@@ -240,6 +245,7 @@ export class RpcServer implements RpcRegistry {
     connections: 0,
     connectionsAccepted: 0,
     connectionErrors: 0,
+    abuses: {},
     streams: 0,
     bytesReceived: 0,
     bytesSent: 0,
@@ -261,6 +267,8 @@ export class RpcServer implements RpcRegistry {
     this.#options = options;
     this.#core = {
       ...options,
+      maxConcurrentStreams: Math.min(options.maxConcurrentStreams, STREAMS_MAX),
+      complaints: new Complaints(options.logger, options.clock),
       routes: this.#routes,
       services: this.#services,
       deadlines: new DeadlineWheel(options.clock),

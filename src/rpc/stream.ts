@@ -17,6 +17,7 @@ export abstract class Stream {
   readonly id: number;
   readonly head: RequestHead<Route>;
 
+  readonly openedAtMs: number;
   /** The client has sent its END_STREAM. */
   remoteClosed = false;
   /** We have sent, or queued, our END_STREAM; or the stream was reset. */
@@ -48,14 +49,18 @@ export abstract class Stream {
     this.connection = connection;
     this.id = id;
     this.head = head;
+    this.openedAtMs = connection.nowMs;
     this.sendWindow = connection.peerInitialWindow;
   }
 
   /** The head is here; so is all there will be if `remoteClosed`. */
   abstract onOpen(): void;
 
-  /** The payload of a data frame. `last` when it ends the client's side. The bytes stay valid and unchanged. */
-  abstract onData(buf: Buffer, start: number, end: number, last: boolean): void;
+  /**
+   * The payload of a data frame. `last` when it ends the client's side. The bytes stay valid and unchanged. True when it
+   * completed a message.
+   */
+  abstract onData(buf: Buffer, start: number, end: number, last: boolean): boolean;
 
   /** The stream is gone: reset by the client, or its connection ended. Nothing can be sent any more. */
   abstract onReset(): void;

@@ -18,13 +18,24 @@ test("the same complaint is logged once a minute, with how often it was held bac
   );
 });
 
-test("complaints about others are not held back, and do not pile up in memory", () => {
+test("what differs from time to time is shown, and makes no other complaint", () => {
   const logger = new MemoryLogger();
   const complaints = new Complaints(logger, new VirtualClock());
+  for (let port = 1; port < 100; port++) complaints.warn("refused", { address: "a" }, { port });
+  assert.deepEqual(
+    logger.lines.map(({ fields }) => fields),
+    [{ address: "a", port: 1 }],
+  );
+});
+
+test("complaints about others are not held back, up to a number of lines a minute", () => {
+  const logger = new MemoryLogger();
+  const clock = new VirtualClock();
+  const complaints = new Complaints(logger, clock, 100);
   for (let id = 0; id < 1000; id++) complaints.warn("refused", { "member-id": id });
-  assert.equal(logger.lines.length, 1000);
-  complaints.warn("refused", { "member-id": 999 });
-  assert.equal(logger.lines.length, 1000);
-  complaints.warn("refused", { "member-id": 0 });
-  assert.equal(logger.lines.length, 1001, "the first are forgotten");
+  assert.equal(logger.lines.length, 100);
+  clock.advance(60_000);
+  complaints.warn("refused", { "member-id": 5000 });
+  assert.equal(logger.lines.length, 101, "the oldest was forgotten");
+  assert.deepEqual(logger.lines[100]!.fields, { "member-id": 5000, "other-complaints-suppressed": 900 });
 });

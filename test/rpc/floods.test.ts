@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { CONTINUATIONS_MAX, Flag, FrameType, H2Error, Setting } from "../../src/rpc/protocol.ts";
+import { ABUSES, type Abuse } from "../../src/rpc/guard.ts";
+import { CONTINUATIONS_MAX, Flag, FrameType, H2Error, Setting, STREAMS_MAX } from "../../src/rpc/protocol.ts";
+import { MemoryLogger } from "../harness/memory-logger.ts";
 import {
   block,
   eventually,
@@ -18,14 +20,16 @@ import {
 const ECHO = "/t.S/Echo";
 const BIG_BYTES = 1_000_000;
 
-describe("a flood ends its own connection and no other", () => {
+describe("a flood ends its own connection and no other, and the client and the operator are told why", () => {
   let server: TestServer;
+  const logger = new MemoryLogger();
   let bystander: RawClient;
   let bystanderId = -1;
   let bigAnswered = 0;
 
   before(async () => {
     server = await TestServer.start({
+      logger,
       keepalive: { minTimeMs: 5000, permitWithoutStream: true, intervalMs: 3.6e6, timeoutMs: 20_000 },
       receiveBufferBytesMax: 1024 * 1024,
       sendQueueBytesMax: 16 * BIG_BYTES,
@@ -48,6 +52,14 @@ describe("a flood ends its own connection and no other", () => {
     assert.equal(goaway.code, H2Error.enhanceYourCalm);
     assert.match(goaway.text, text);
     await raw.ended();
+    const warned = logger.lines.filter(({ level }) => level === "warn").map(({ fields }) => fields["reason"]);
+    assert.equal(new Set(warned).size, warned.length, "each reason is logged once");
+    const counted = Object.entries(server.rpc.stats.abuses);
+    assert.deepEqual(counted.map(([abuse]) => ABUSES[abuse as Abuse].text).sort(), [...warned].sort());
+    assert.ok(
+      counted.some(([abuse, count]) => count > 0 && text.test(ABUSES[abuse as Abuse].text)) ||
+        /bytes/.test(goaway.text),
+    );
     bystanderId += 2;
     bystander.write(unaryCall(bystanderId, ECHO, "still here"));
     assert.equal((await bystander.ofStream(bystanderId)).trailers["grpc-status"], "0");
@@ -225,6 +237,165 @@ describe("a flood ends its own connection and no other", () => {
     raw.socket.resume();
     const { data } = await raw.ofStream(2 * calls - 1);
     assert.equal(data.length, 60_005);
+  });
+});
+
+describe("what honest clients do is no flood, however much of it", () => {
+  const clock = new ManualClock();
+  let server: TestServer;
+  let endAll: (() => void)[] = [];
+
+  before(async () => {
+    server = await TestServer.start({ clock, sendQueueBytesMax: 64 * BIG_BYTES });
+    server.rpc.unary(ECHO, (call) => call.respond(call.message));
+    server.rpc.unary("/t.S/Big", (call) => call.respond(Buffer.alloc(BIG_BYTES)));
+    server.rpc.unary("/t.S/Hold", () => {});
+    server.rpc.stream("/t.S/Answer", (call) => {
+      call.onMessage = (bytes) => void call.send(bytes);
+    });
+    server.rpc.stream("/t.S/Stream", (call) => {
+      endAll.push(() => call.fail(14, "no leader"));
+    });
+  });
+  after(() => server.stop());
+
+  const open = (id: number, path: string): Buffer => frame(FrameType.headers, Flag.endHeaders, id, grpcHead(path));
+  const PING = frame(FrameType.ping, 0, 0, Buffer.alloc(8));
+  const ids = (count: number, from = 1): number[] => Array.from({ length: count }, (_, i) => 2 * i + from);
+
+  async function alive(raw: RawClient, id: number): Promise<void> {
+    raw.write(unaryCall(id, ECHO, "still here"));
+    assert.equal((await raw.ofStream(id)).trailers["grpc-status"], "0");
+  }
+
+  test("a small message, its answer, a ping and a window update, ten thousand times on one stream (grpc-go's watches)", async () => {
+    const raw = await server.connect();
+    const round = Buffer.concat([
+      frame(FrameType.data, 0, 1, message("create a watch")),
+      PING,
+      frame(FrameType.windowUpdate, 0, 0, uint32(19)),
+      frame(FrameType.windowUpdate, 0, 1, uint32(19)),
+    ]);
+    raw.write(open(1, "/t.S/Answer"), ...Array.from({ length: 10_000 }, () => round));
+    await alive(raw, 3);
+  });
+
+  test("a message in two small frames, again and again", async () => {
+    const raw = await server.connect([[Setting.initialWindowSize, 0x7fffffff]]);
+    raw.write(frame(FrameType.windowUpdate, 0, 0, uint32(0x70000000)));
+    const bytes = message("keep alive");
+    const round = Buffer.concat([
+      frame(FrameType.data, 0, 1, bytes.subarray(0, 5)),
+      frame(FrameType.data, 0, 1, bytes.subarray(5)),
+    ]);
+    raw.write(open(1, "/t.S/Answer"), ...Array.from({ length: 20_000 }, () => round));
+    await alive(raw, 3);
+  });
+
+  test("a ping after each answer of a call", async () => {
+    const raw = await server.connect();
+    raw.write(...ids(5000).map((id) => Buffer.concat([unaryCall(id, ECHO, ""), PING])));
+    await alive(raw, 10_001);
+  });
+
+  test("windows that are returned in small steps", async () => {
+    const raw = await server.connect([[Setting.initialWindowSize, 0x7fffffff]]);
+    raw.write(frame(FrameType.windowUpdate, 0, 0, uint32(0x70000000)));
+    for (const id of ids(20)) {
+      raw.write(unaryCall(id, "/t.S/Big", ""));
+      await raw.ofStream(id);
+      raw.write(...Array.from({ length: BIG_BYTES / 1000 }, () => frame(FrameType.windowUpdate, 0, 0, uint32(1000))));
+    }
+    await alive(raw, 41);
+  });
+
+  test("ten thousand calls cancelled at once, at their deadline", async () => {
+    const raw = await server.connect();
+    raw.write(...ids(10_000).map((id) => unaryCall(id, "/t.S/Hold", "")));
+    await alive(raw, 20_001);
+    clock.advance(1000);
+    raw.write(...ids(10_000).map((id) => frame(FrameType.rstStream, 0, id, uint32(H2Error.cancel))));
+    await alive(raw, 20_003);
+  });
+
+  test("half of the calls cancelled as soon as they are made", async () => {
+    const raw = await server.connect();
+    raw.write(
+      ...ids(10_000).map((id) =>
+        (id & 2) === 0
+          ? unaryCall(id, ECHO, "")
+          : Buffer.concat([unaryCall(id, "/t.S/Hold", ""), frame(FrameType.rstStream, 0, id, uint32(H2Error.cancel))]),
+      ),
+    );
+    await alive(raw, 20_001);
+  });
+
+  test("messages and resets on the way to five thousand streams that the server ends at once", async () => {
+    endAll = [];
+    const raw = await server.connect();
+    const streams = ids(5000);
+    raw.write(...streams.map((id) => open(id, "/t.S/Stream")));
+    await alive(raw, 10_001);
+    for (const end of endAll) end();
+    raw.write(
+      ...streams.map((id) =>
+        Buffer.concat([
+          ...[1, 2, 3].map(() => frame(FrameType.data, 0, id, message("create a watch"))),
+          frame(FrameType.windowUpdate, 0, id, uint32(100)),
+          frame(FrameType.rstStream, 0, id, uint32(H2Error.none)),
+        ]),
+      ),
+    );
+    await alive(raw, 10_003);
+    assert.ok(!raw.frames.some(({ type, payload }) => type === FrameType.rstStream && payload.readUInt32BE(0) > 0));
+  });
+
+  test("a window full of small messages on the way to a stream that the server has ended", async () => {
+    endAll = [];
+    const raw = await server.connect();
+    raw.write(open(1, "/t.S/Stream"));
+    await alive(raw, 3);
+    endAll[0]!();
+    const bytes = message("keep a lease alive");
+    raw.write(...Array.from({ length: 40_000 }, () => frame(FrameType.data, 0, 1, bytes)));
+    await alive(raw, 5);
+  });
+
+  test("a client of grpc-js sends twenty thousand messages on a stream, and cancels three thousand calls", async () => {
+    const client = server.client();
+    const stream = client.stream("/t.S/Answer");
+    let answers = 0;
+    const all = new Promise<void>((resolve, reject) => {
+      stream.on("error", reject);
+      stream.on("data", () => {
+        if (++answers === 20_000) resolve();
+      });
+    });
+    for (let i = 0; i < 20_000; i++) stream.write(Buffer.from("one"));
+    await all;
+    const cancelled = Array.from({ length: 3000 }, () => {
+      const each = client.stream("/t.S/Answer");
+      each.on("error", () => {});
+      each.write(Buffer.from("one"));
+      return each;
+    });
+    await Promise.all(cancelled.map((each) => new Promise((resolve) => each.once("data", resolve))));
+    for (const each of cancelled) each.cancel();
+    stream.write(Buffer.from("one"));
+    await new Promise((resolve) => stream.once("data", resolve));
+    stream.on("error", () => {});
+    stream.cancel();
+    assert.deepEqual(server.rpc.stats.abuses, {});
+  });
+
+  test("the limit of open streams is announced, so that clients wait instead of being refused", async () => {
+    const raw = await server.connect();
+    const { payload } = await raw.frame(FrameType.settings);
+    const pairs = Array.from({ length: payload.length / 6 }, (_, i) => [
+      payload.readUInt16BE(6 * i),
+      payload.readUInt32BE(6 * i + 2),
+    ]);
+    assert.deepEqual(pairs[0], [Setting.maxConcurrentStreams, STREAMS_MAX]);
   });
 });
 
