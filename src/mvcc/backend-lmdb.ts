@@ -25,6 +25,7 @@ import {
   toBackendError,
 } from "./lmdb-file.ts";
 import { LmdbSnapshot } from "./lmdb-snapshot.ts";
+import { isUnfinished, LongWrite } from "./long-write.ts";
 import { type ByteString, fromByteString, type RevisionVisitor, toByteString } from "./types.ts";
 
 export interface LmdbBackendOptions {
@@ -80,9 +81,11 @@ export class LmdbBackend implements Backend {
   #deletedDuringDefrag: DeletedRow[] | null = null;
   /** While set, no commit starts. */
   #writerHold: Promise<void> | null = null;
+  readonly #longWrite = new LongWrite();
   readonly #snapshots = new Set<LmdbSnapshot>();
   #sizes: { totalBytes: number; inUseBytes: number };
-  #drained: { promise: Promise<void>; resolve: () => void } | null = null;
+  #drained: Waiting | null = null;
+  #room: Waiting | null = null;
 
   /**
    * Opens or creates the file. Throws BackendError: ERR_BACKEND_IN_USE, ERR_BACKEND_CORRUPT, ERR_BACKEND_NOT_WRITABLE,
@@ -235,6 +238,7 @@ export class LmdbBackend implements Backend {
     this.#isSealing = true;
     try {
       this.#hook();
+      this.#longWrite.seal((bucket, key, value) => this.put(bucket, key, value));
     } finally {
       this.#isSealing = false;
     }
@@ -258,6 +262,8 @@ export class LmdbBackend implements Backend {
       throw this.#fail(await rootCause(error));
     } finally {
       if (!this.#pendingIsOver() || this.#failure !== null) this.#settleDrained();
+      this.#room?.resolve();
+      this.#room = null;
     }
     if (this.#pendingIsOver() || this.#batch.opCount >= this.#commitThreshold()) this.#commitInBackground();
   }
@@ -312,12 +318,26 @@ export class LmdbBackend implements Backend {
   drained(): Promise<void> {
     if (!this.overloaded) return Promise.resolve();
     this.#commitInBackground();
-    if (this.#drained === null) {
-      let resolve = (): void => {};
-      const promise = new Promise<void>((r) => (resolve = r));
-      this.#drained = { promise, resolve };
-    }
+    this.#drained ??= waiting();
     return this.#drained.promise;
+  }
+
+  beginLongWrite(main: number): void {
+    this.#longWrite.begin(main);
+  }
+
+  endLongWrite(): void {
+    this.#longWrite.end((bucket, key) => this.delete(bucket, key));
+  }
+
+  get hasRoom(): boolean {
+    return this.#batch.opCount < HAND_OVER_OPS_MAX || (this.#committing === null && this.#writerHold === null);
+  }
+
+  roomLeft(): Promise<void> {
+    if (this.hasRoom) return Promise.resolve();
+    this.#room ??= waiting();
+    return this.#room.promise;
   }
 
   #settleDrained(): void {
@@ -338,11 +358,16 @@ export class LmdbBackend implements Backend {
   }
 
   async snapshot(): Promise<BackendSnapshot> {
-    await this.commit();
-    this.#checkOpen();
-    const snapshot = new LmdbSnapshot(this.#env, this.#sizes.inUseBytes, () => this.#snapshots.delete(snapshot));
-    this.#snapshots.add(snapshot);
-    return snapshot;
+    for (;;) {
+      while (this.#longWrite.isOpen && !this.#isClosed) await this.#longWrite.whenEnded();
+      await this.commit();
+      this.#checkOpen();
+      const snapshot = new LmdbSnapshot(this.#env, this.#sizes.inUseBytes, () => this.#snapshots.delete(snapshot));
+      this.#snapshots.add(snapshot);
+      // A long write may have begun, and been committed in part, since the commit that was waited for.
+      if (!isUnfinished(snapshot)) return snapshot;
+      snapshot.close();
+    }
   }
 
   defragment(): Promise<void> {
@@ -434,6 +459,7 @@ export class LmdbBackend implements Backend {
       if (this.#failure === null) await this.commit();
     } finally {
       this.#isClosed = true;
+      this.#longWrite.release();
       this.#timer?.cancel();
       // The library would crash on a cursor or a transaction that outlives the file.
       for (const snapshot of this.#snapshots) snapshot.close();
@@ -469,8 +495,21 @@ const DEFRAG_PASSES_MAX = 10;
 /** So few rows are copied while commits wait. */
 const DEFRAG_REST_ROWS = 5000;
 const HAND_OVER_OPS = 2500;
+/** What a long write lets gather while another batch is being committed. */
+const HAND_OVER_OPS_MAX = 10_000;
 /** Beyond 300,000 operations in a batch the library makes the thread sleep for each further one. */
 const PENDING_OPS_MAX = 200_000;
+
+interface Waiting {
+  readonly promise: Promise<void>;
+  readonly resolve: () => void;
+}
+
+function waiting(): Waiting {
+  let resolve = (): void => {};
+  const promise = new Promise<void>((r) => (resolve = r));
+  return { promise, resolve };
+}
 
 /** The library wraps the reason of a failed commit in a promise that rejects with it. */
 async function rootCause(error: unknown): Promise<unknown> {

@@ -11,6 +11,7 @@ import {
   type SnapshotEntry,
 } from "./backend.ts";
 import { Batch } from "./backend-batch.ts";
+import { LongWrite } from "./long-write.ts";
 import { revisionBytes } from "./revision.ts";
 import { RevisionRows } from "./revision-rows.ts";
 import { type ByteString, fromByteString, type RevisionVisitor, toByteString } from "./types.ts";
@@ -38,6 +39,7 @@ export class MemoryBackend implements Backend {
   #timerIsSet = false;
   /** While the hook runs, its writes do not count towards the next commit. */
   #sealing = false;
+  readonly #longWrite = new LongWrite();
   readonly #snapshots = new Set<MemorySnapshot>();
   readonly #onMove: (path: string) => void;
   #closed = false;
@@ -131,6 +133,7 @@ export class MemoryBackend implements Backend {
     this.#check();
     this.#sealing = true;
     this.#hook();
+    this.#longWrite.seal((bucket, key, value) => this.put(bucket, key, value));
     this.#sealing = false;
     const batch = this.#batch;
     if (batch.isEmpty) return this.#last;
@@ -160,6 +163,22 @@ export class MemoryBackend implements Backend {
     return Promise.resolve();
   }
 
+  beginLongWrite(main: number): void {
+    this.#longWrite.begin(main);
+  }
+
+  endLongWrite(): void {
+    this.#longWrite.end((bucket, key) => this.delete(bucket, key));
+  }
+
+  get hasRoom(): boolean {
+    return true;
+  }
+
+  roomLeft(): Promise<void> {
+    return Promise.resolve();
+  }
+
   sizeBytes(): number {
     return this.#visible.sizeBytes();
   }
@@ -173,6 +192,7 @@ export class MemoryBackend implements Backend {
   }
 
   async snapshot(): Promise<BackendSnapshot> {
+    while (this.#longWrite.isOpen && !this.#closed) await this.#longWrite.whenEnded();
     // The hook's index must be in the view: it says which entries of the log the view holds.
     const committed = this.commit();
     const state = this.#visible.copy();
@@ -190,6 +210,7 @@ export class MemoryBackend implements Backend {
     if (this.#closed) return;
     await this.commit();
     this.#closed = true;
+    this.#longWrite.release();
     for (const snapshot of this.#snapshots) snapshot.close();
   }
 

@@ -36,7 +36,7 @@ export interface Backend {
   /**
    * Called before each batch is sealed; puts what must be in the same batch (the consistent index and term). It is never
    * called inside a write: only from `commit`, timers and completions, so what one turn of the event loop writes and
-   * what the hook reports at its end are never apart.
+   * what the hook reports at its end are never apart. (A write of many turns says where it begins and ends.)
    */
   setPreCommitHook(hook: () => void): void;
   /** Seals the current batch; resolves when it and all before it are durable. Rejects with BackendError. */
@@ -46,6 +46,18 @@ export interface Backend {
   /** Resolves when `overloaded` is false. */
   drained(): Promise<void>;
 
+  /**
+   * The rows of revision `main` are going to be written over many turns. Batches meanwhile may be sealed with a part of
+   * them; a file that was left so says it in meta, and `dropUnfinished` makes it whole. `snapshot` waits for the end.
+   */
+  beginLongWrite(main: number): void;
+  /** In the same turn in which the hook begins to report it. */
+  endLongWrite(): void;
+  /** False while what a long write adds would have to be handed over with more than one turn can take. */
+  readonly hasRoom: boolean;
+  /** Resolves when `hasRoom`. */
+  roomLeft(): Promise<void>;
+
   /** Bytes that the file takes, free pages included: what the quota is about. */
   sizeBytes(): number;
   /** The same without free pages. */
@@ -53,7 +65,10 @@ export interface Backend {
   /** Open snapshots. */
   openReadCount(): number;
 
-  /** A consistent view of all buckets as of the last change before the call. Commits first. Close it. */
+  /**
+   * A consistent view of all buckets as of the last change before the call. Commits first; a write transaction of many turns
+   * is waited for. Close it.
+   */
   snapshot(): Promise<BackendSnapshot>;
   /** Rewrites the file without its free pages while reads and writes go on. Rejects with BackendError. */
   defragment(): Promise<void>;
@@ -122,6 +137,8 @@ export const metaKeys = {
   storageVersion: Buffer.from("storageVersion"),
   scheduledCompact: Buffer.from("scheduledCompactRev"),
   finishedCompact: Buffer.from("finishedCompactRev"),
+  /** Ours: the revision of a write transaction whose rows are not all there yet. Never in what others get. */
+  unfinished: Buffer.from("kvorumUnfinishedRev"),
 } as const;
 
 export type BackendErrorCode =

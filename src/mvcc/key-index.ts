@@ -1,6 +1,7 @@
 import type { KeyEntry } from "./key-entry.ts";
 import { KeyTable } from "./key-table.ts";
 import { KeyTree } from "./key-tree.ts";
+import type { LongChanges } from "./long-changes.ts";
 import type { ByteString } from "./types.ts";
 
 /**
@@ -10,6 +11,11 @@ import type { ByteString } from "./types.ts";
 export class KeyIndex {
   readonly #table: KeyTable;
   readonly #tree = new KeyTree();
+  /**
+   * What a write transaction of many turns has changed so far. The entries have it already, each under a revision that nobody
+   * sees yet; counts have no revision, and are made without it.
+   */
+  pending: LongChanges | null = null;
 
   /** `seed` (32 bits) keeps clients from choosing keys that collide in the table. */
   constructor(seed: number) {
@@ -23,7 +29,7 @@ export class KeyIndex {
 
   /** Keys that exist at the current revision. */
   get liveCount(): number {
-    return this.#tree.liveCount;
+    return this.#tree.liveCount - (this.pending?.net ?? 0);
   }
 
   find(key: Uint8Array): KeyEntry | undefined {
@@ -66,6 +72,12 @@ export class KeyIndex {
 
   /** Keys in [start, end) that exist at the current revision. */
   countLive(start: ByteString, end: ByteString | null): number {
+    const count = this.#tree.countLive(start, end);
+    return this.pending === null ? count : count - this.pending.netIn(start, end);
+  }
+
+  /** Keys in [start, end) that exist for the open write transaction. */
+  countLiveInside(start: ByteString, end: ByteString | null): number {
     return this.#tree.countLive(start, end);
   }
 }

@@ -125,6 +125,9 @@ function walk(
       return visited < limit || !stopsAtLimit;
     });
   }
-  if (countsLive && visited === limit && options.withoutCount !== true) count = core.index.countLive(start, end);
+  if (countsLive && visited === limit && options.withoutCount !== true) {
+    const { index, currentRevision } = core;
+    count = latest > currentRevision ? index.countLiveInside(start, end) : index.countLive(start, end);
+  }
   return { count, visited, revision: latest };
 }

@@ -68,7 +68,8 @@ export class RevisionRows {
     this.#bytes[at] = undefined;
     this.#deletedCount++;
     this.#byteCount -= rowBytes(tombstone, this.#starts[at]!, this.#ends[at]!);
-    if (this.#deletedCount > 1024 && this.#deletedCount * 2 > this.#mains.length) this.#squeeze();
+    if (at === this.#mains.length - 1) this.#cutTail();
+    else if (this.#deletedCount > 1024 && this.#deletedCount * 2 > this.#mains.length) this.#squeeze();
     return true;
   }
 
@@ -97,6 +98,20 @@ export class RevisionRows {
     return low;
   }
 
+  /** Deleted rows at the end go at once: others may come in their place. */
+  #cutTail(): void {
+    let length = this.#mains.length;
+    while (length > 0 && this.#bytes[length - 1] === undefined) length--;
+    this.#deletedCount -= this.#mains.length - length;
+    this.#setLength(length);
+  }
+
+  #setLength(length: number): void {
+    for (const column of [this.#mains, this.#subs, this.#tombstones, this.#bytes, this.#starts, this.#ends]) {
+      column.length = length;
+    }
+  }
+
   #squeeze(): void {
     let to = 0;
     for (let i = 0; i < this.#mains.length; i++) {
@@ -109,9 +124,7 @@ export class RevisionRows {
       this.#ends[to] = this.#ends[i]!;
       to++;
     }
-    for (const column of [this.#mains, this.#subs, this.#tombstones, this.#bytes, this.#starts, this.#ends]) {
-      column.length = to;
-    }
+    this.#setLength(to);
     this.#deletedCount = 0;
   }
 }

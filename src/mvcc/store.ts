@@ -13,6 +13,7 @@ import {
 } from "./compaction.ts";
 import { HashStorage, hashBackend, hashKeyBucket, type KvHash, KvHasher } from "./hash.ts";
 import { KvEncoder } from "./kv-encoder.ts";
+import { dropUnfinished } from "./long-write.ts";
 import { type Pin, Pins } from "./pins.ts";
 import { RangeCursor, type ReadPoint, readRow } from "./range-cursor.ts";
 import { rangeAt, rangeDecodedAt, rangeKeysAt } from "./read.ts";
@@ -21,7 +22,7 @@ import { revisionBytes } from "./revision.ts";
 import { SerialQueue } from "./serial-queue.ts";
 import { StoreCore } from "./store-core.ts";
 import {
-  type Change,
+  type ChangeList,
   type ChangeListener,
   type ChangeSource,
   CompactedError,
@@ -172,14 +173,14 @@ export class MvccStore implements ChangeSource {
     this.#core.backend.forEachRevision(fromMain, 0, toMain, visit);
   }
 
-  /** Begins the one write transaction; end it in the same turn. */
+  /** Begins the one write transaction; end it in the same turn, unless it becomes long. */
   begin(): WriteTxn {
     if (this.#txnIsOpen) throw new MvccInvariantError("a write transaction is already open");
     this.#txnIsOpen = true;
     return new WriteTxn(this.#core, this.#encoder, this.#endTxn);
   }
 
-  readonly #endTxn = (changes: readonly Change[]): void => {
+  readonly #endTxn = (changes: ChangeList): void => {
     this.#txnIsOpen = false;
     if (changes.length === 0) return;
     const revision = ++this.#core.currentRevision;
@@ -288,8 +289,10 @@ export class MvccStore implements ChangeSource {
 
   /** Hash: of the whole backend as it is, all buckets. For tests. */
   async hash(): Promise<{ hash: number; revision: number }> {
-    const revision = this.#core.currentRevision;
+    const isWriting = this.#txnIsOpen;
+    const revisionBefore = this.#core.currentRevision;
     const snapshot = await this.#core.backend.snapshot();
+    const revision = isWriting ? this.#core.currentRevision : revisionBefore;
     try {
       return { hash: await hashBackend(snapshot, this.#clock), revision };
     } finally {
@@ -319,6 +322,8 @@ export class MvccStore implements ChangeSource {
 
   async #restore(backend: Backend): Promise<void> {
     const core = this.#core;
+    const dropped = await dropUnfinished(backend, this.#clock);
+    if (dropped > 0) this.#logger.info("dropped the rows of an unfinished transaction", { rows: dropped });
     const index = core.newIndex();
     const { lastRevision, leaseOfKey } = await restoreIndex(backend, index, this.#clock, this.#logger);
     core.epoch++;

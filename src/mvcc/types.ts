@@ -85,8 +85,14 @@ export interface Change {
   readonly end: number;
 }
 
+/** The changes of one transaction, in order: an array, or what makes them when they are asked for. */
+export interface ChangeList {
+  readonly length: number;
+  at(index: number): Change | undefined;
+}
+
 /** Called at the end of a write transaction that changed something, in the order of revisions. Must not throw. */
-export type ChangeListener = (revision: number, changes: readonly Change[]) => void;
+export type ChangeListener = (revision: number, changes: ChangeList) => void;
 
 /** Gets one encoded mvccpb.KeyValue, `bytes[start .. end)`, valid until the visitor returns: copy or decode, do not keep. */
 export type RawVisitor = (bytes: Uint8Array, start: number, end: number) => void;

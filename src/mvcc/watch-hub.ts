@@ -2,7 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import {
   type ByteString,
-  type Change,
+  type ChangeList,
   type ChangeSource,
   CompactedError,
   copyOf,
@@ -183,11 +183,11 @@ export class WatchHub {
     }
   }
 
-  #onChanges(revision: number, changes: readonly Change[]): void {
+  #onChanges(revision: number, changes: ChangeList): void {
     this.#revision = revision;
     if (this.#synced.size === 0) return;
     for (let i = 0; i < changes.length; i++) {
-      const change = changes[i]!;
+      const change = changes.at(i)!;
       this.#synced.match(change.key, this.#hits);
       if (this.#hits.length > 0) this.#assign(WatchEvent.fromChange(change, this.#lookup));
     }

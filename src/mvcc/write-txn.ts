@@ -1,11 +1,13 @@
 import type { KeyEntry } from "./key-entry.ts";
 import { KeyEntry as Entry } from "./key-entry.ts";
 import type { KvEncoder } from "./kv-encoder.ts";
+import { LongChanges } from "./long-changes.ts";
 import { rangeAt, rangeDecodedAt, rangeKeysAt } from "./read.ts";
 import type { StoreCore } from "./store-core.ts";
 import {
   type ByteString,
   type Change,
+  type ChangeList,
   type DecodedRangeResult,
   type KeyVisitor,
   MvccInvariantError,
@@ -18,22 +20,25 @@ import {
 
 /**
  * One write transaction: all its changes get the same main revision, and no reader sees them before `end`. There is one
- * at a time, and it begins and ends in one turn of the event loop.
+ * at a time. It begins and ends in one turn of the event loop, unless it says that it is long: then it may take many, and
+ * everybody else goes on with the revision before.
  *
  * Changes go into the index and the backend's batch at once and cannot be taken back: check everything that may fail
  * before the first one.
  * Source: etcd `server/storage/mvcc/kvstore_txn.go`.
  */
 export class WriteTxn implements ReadView {
-  /** What it changed so far, in order. */
-  readonly changes: Change[] = [];
+  /** What it changed, in order, while it is not long. */
+  readonly #changes: Change[] = [];
+  #long: LongChanges | null = null;
+  #changeCount = 0;
   readonly #core: StoreCore;
   readonly #encoder: KvEncoder;
-  readonly #onEnd: (changes: readonly Change[]) => void;
+  readonly #onEnd: (changes: ChangeList) => void;
   readonly #base: number;
   #ended = false;
 
-  constructor(core: StoreCore, encoder: KvEncoder, onEnd: (changes: readonly Change[]) => void) {
+  constructor(core: StoreCore, encoder: KvEncoder, onEnd: (changes: ChangeList) => void) {
     this.#core = core;
     this.#encoder = encoder;
     this.#onEnd = onEnd;
@@ -42,7 +47,30 @@ export class WriteTxn implements ReadView {
 
   /** The revision that its changes get, once it has made one; until then the current one. */
   get revision(): number {
-    return this.changes.length > 0 ? this.#base + 1 : this.#base;
+    return this.#changeCount > 0 ? this.#base + 1 : this.#base;
+  }
+
+  /** Changes that it has made so far. */
+  get changeCount(): number {
+    return this.#changeCount;
+  }
+
+  /**
+   * From now on it may take many turns. The caller sees to it that meanwhile nothing else is written, and ends it in the turn
+   * in which the log's position moves on.
+   */
+  becomeLong(): void {
+    this.#checkOpen();
+    if (this.#long !== null) return;
+    const { index, backend } = this.#core;
+    const long = new LongChanges(this.#base + 1);
+    for (const change of this.#changes) {
+      if (change.tombstone) long.addTombstone(index.findString(change.key)!);
+      else long.addPut(change, change.version === 1);
+    }
+    this.#long = long;
+    index.pending = long;
+    backend.beginLongWrite(long.main);
   }
 
   /** Writes a key. `lease` (0n for none) must exist. The arguments are copied. */
@@ -50,7 +78,7 @@ export class WriteTxn implements ReadView {
     this.#checkOpen();
     const { index, leases } = this.#core;
     const main = this.#base + 1;
-    const sub = this.changes.length;
+    const sub = this.#changeCount;
     let entry = index.find(key);
     let oldLease = 0n;
     if (entry === undefined) {
@@ -79,14 +107,31 @@ export class WriteTxn implements ReadView {
       this.#delete(entry);
       return 1;
     }
-    const end = rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : toByteString(rangeEnd);
-    const entries: KeyEntry[] = [];
-    index.visit(toByteString(key), end, (entry) => {
-      if (entry.live) entries.push(entry);
+    const before = this.#changeCount;
+    this.deleteSlice(toByteString(key), endOf(rangeEnd), Number.POSITIVE_INFINITY);
+    return this.#changeCount - before;
+  }
+
+  /**
+   * Deletes what exists of [start, end), end null to the last key, in order, looking at no more than `rowsMax` keys and some
+   * hundred kilobytes of them. Returns the key to go on from, or null when that was all.
+   */
+  deleteSlice(start: ByteString, end: ByteString | null, rowsMax: number): ByteString | null {
+    this.#checkOpen();
+    let rows = 0;
+    let bytes = 0;
+    let next: ByteString | null = null;
+    this.#core.index.visit(start, end, (entry) => {
+      if (rows >= rowsMax || (bytes >= SLICE_BYTES && rowsMax !== Number.POSITIVE_INFINITY)) {
+        next = entry.key;
+        return false;
+      }
+      rows++;
+      bytes += entry.key.length;
+      if (entry.live) this.#delete(entry);
       return true;
     });
-    for (const entry of entries) this.#delete(entry);
-    return entries.length;
+    return next;
   }
 
   /** Deletes one key; what a lease does with those attached to it. Returns whether it existed. */
@@ -114,13 +159,17 @@ export class WriteTxn implements ReadView {
   end(): void {
     this.#checkOpen();
     this.#ended = true;
-    this.#onEnd(this.changes);
+    if (this.#long !== null) {
+      this.#core.index.pending = null;
+      this.#core.backend.endLongWrite();
+    }
+    this.#onEnd(this.#long ?? this.#changes);
   }
 
   #delete(entry: KeyEntry): void {
     const { index, leases } = this.#core;
     const main = this.#base + 1;
-    const sub = this.changes.length;
+    const sub = this.#changeCount;
     index.tombstone(entry, main, sub);
     this.#encoder.tombstone(entry.key);
     this.#record(entry, main, sub, 0n);
@@ -132,7 +181,12 @@ export class WriteTxn implements ReadView {
     const { bytes, start, end } = this.#encoder;
     const tombstone = entry.version === 0;
     this.#core.backend.putRevision(main, sub, tombstone, bytes, start, end);
-    this.changes.push({
+    this.#changeCount++;
+    if (tombstone && this.#long !== null) {
+      this.#long.addTombstone(entry);
+      return;
+    }
+    const change = {
       key: entry.key,
       main,
       sub,
@@ -143,10 +197,18 @@ export class WriteTxn implements ReadView {
       bytes,
       start,
       end,
-    });
+    };
+    if (this.#long === null) this.#changes.push(change);
+    else this.#long.addPut(change, entry.version === 1);
   }
 
   #checkOpen(): void {
     if (this.#ended) throw new MvccInvariantError("the write transaction has ended");
   }
 }
+
+/** Bytes of keys that one slice of a deletion encodes, about. */
+const SLICE_BYTES = 256 * 1024;
+
+const endOf = (rangeEnd: Uint8Array): ByteString | null =>
+  rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : toByteString(rangeEnd);

@@ -9,6 +9,7 @@ import { type Backend, BackendError, BUCKETS, metaKeys } from "../../src/mvcc/ba
 import { LmdbBackend } from "../../src/mvcc/backend-lmdb.ts";
 import { MemoryBackend, type MemoryBackendFile } from "../../src/mvcc/backend-memory.ts";
 import { hashBackend } from "../../src/mvcc/hash.ts";
+import { dropUnfinished, isUnfinished } from "../../src/mvcc/long-write.ts";
 import { SeededRandom } from "./model.ts";
 
 /** What both backends promise. `reopen` closes cleanly first. */
@@ -137,6 +138,39 @@ for (const subject of subjects) {
       check();
       await backend.commit();
       check();
+      await backend.close();
+    });
+
+    test("keeps a view from showing a part of a long write, and marks a file that was left with one", async () => {
+      let backend = await subject.open();
+      putRow(backend, 2, 0, "whole");
+      backend.beginLongWrite(3);
+      putRow(backend, 3, 0, "part");
+      await backend.commit();
+      const waiting = backend.snapshot();
+      putRow(backend, 3, 1, "rest");
+      await backend.commit();
+      backend.endLongWrite();
+      const view = await waiting;
+      const seen: string[] = [];
+      view.forEachRevision(0, 0, (main, sub) => seen.push(`${main}.${sub}`) > 0);
+      assert.deepEqual(seen, ["2.0", "3.0", "3.1"]);
+      assert.equal(isUnfinished(view), false);
+      view.close();
+
+      backend.beginLongWrite(4);
+      putRow(backend, 4, 0, "part");
+      await backend.commit();
+      putRow(backend, 4, 1, "more", true);
+      backend = await subject.reopen(backend);
+      assert.deepEqual(rows(backend, 3), ["3.0=part", "3.1=rest", "4.0=part", "4.1t=more"]);
+      assert.equal(await dropUnfinished(backend, systemClock), 2);
+      assert.equal(await dropUnfinished(backend, systemClock), 0);
+      putRow(backend, 4, 0, "again");
+      assert.deepEqual(rows(backend, 3), ["3.0=part", "3.1=rest", "4.0=again"]);
+      backend = await subject.reopen(backend);
+      assert.deepEqual(rows(backend, 3), ["3.0=part", "3.1=rest", "4.0=again"]);
+      assert.deepEqual(smallKeys(backend, "meta"), []);
       await backend.close();
     });
 

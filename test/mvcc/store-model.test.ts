@@ -8,7 +8,7 @@ import { nullLogger } from "../../src/base/log.ts";
 import type { Backend } from "../../src/mvcc/backend.ts";
 import { LmdbBackend } from "../../src/mvcc/backend-lmdb.ts";
 import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
-import { MvccStore } from "../../src/mvcc/store.ts";
+import { MvccStore, type WriteTxn } from "../../src/mvcc/store.ts";
 import { type ByteString, CompactedError, FROM_KEY, type LeaseAttachments } from "../../src/mvcc/types.ts";
 import { Model, SeededRandom } from "./model.ts";
 
@@ -105,7 +105,7 @@ for (const [kind, seed] of runs) {
       // Commits of the batches run in between.
       if (random.below(4) === 0) await new Promise((resolve) => setImmediate(resolve));
       const what = random.below(100);
-      if (what < 75) write();
+      if (what < 75) await write();
       else if (what < 97) compareRange();
       else if (what < 99 && model.revision > 2) {
         const revision = Math.max(model.compactRevision + 1, 1) + random.below(model.revision);
@@ -126,8 +126,11 @@ for (const [kind, seed] of runs) {
       model.compactRevision > 1 ? CompactedError : Error,
     );
 
-    function write(): void {
+    /** One transaction, in one turn or in many; of those some are left halfway, as by a crash. */
+    async function write(): Promise<void> {
       const txn = store.begin();
+      const isLong = random.below(4) === 0;
+      const isGivenUp = isLong && random.below(4) === 0;
       const main = model.revision + 1;
       const touched = new Set<string>();
       for (let n = random.below(4); n >= 0; n--) {
@@ -137,31 +140,54 @@ for (const [kind, seed] of runs) {
           touched.add(key);
           const value = `v${random.below(1000)}`;
           const lease = random.below(4) === 0 ? BigInt(1 + random.below(3)) : 0n;
-          model.put(main, txn.changes.length, key, value, lease);
+          model.put(main, txn.changeCount, key, value, lease);
           txn.put(bytes(key), bytes(value), lease);
         } else {
           const end = random.below(2) === 0 ? undefined : random.below(4) === 0 ? null : random.pick(keys);
           const doomed = model.range(main, key, end).filter((row) => !touched.has(row.key));
           if (model.range(main, key, end).length !== doomed.length) continue;
           for (const [i, row] of doomed.entries()) {
-            model.delete(main, txn.changes.length + i, row.key);
+            model.delete(main, txn.changeCount + i, row.key);
             touched.add(row.key);
           }
-          assert.equal(
-            txn.deleteRange(bytes(key), end === undefined ? null : end === null ? FROM_KEY : bytes(end)),
-            doomed.length,
-          );
+          const before = txn.changeCount;
+          if (end === undefined || random.below(2) === 0) {
+            txn.deleteRange(bytes(key), end === undefined ? null : end === null ? FROM_KEY : bytes(end));
+          } else {
+            for (let next: string | null = key; next !== null; ) {
+              next = txn.deleteSlice(next, end, 1 + random.below(3));
+              if (isLong) await elsewhere(txn);
+            }
+          }
+          assert.equal(txn.changeCount - before, doomed.length);
         }
+        if (isLong && random.below(2) === 0) await elsewhere(txn);
         const seen = txn.rangeDecoded(bytes("\0"), FROM_KEY, { revision: 0, limit: 0, countOnly: false });
         assert.deepEqual(
           seen.kvs.map((kv) => kv.modRevision),
           model.range(main, "\0", null).map((row) => row.main),
         );
       }
-      const changed = txn.changes.length > 0;
+      if (isGivenUp) {
+        txn.becomeLong();
+        model.rows = model.rows.filter((row) => row.main < main);
+        await restart();
+        return;
+      }
+      const changed = txn.changeCount > 0;
       txn.end();
       if (changed) model.revision = main;
       assert.equal(store.currentRevision, model.revision);
+    }
+
+    /** What others do and see while a transaction goes on: the revision before it. */
+    async function elsewhere(txn: WriteTxn): Promise<void> {
+      txn.becomeLong();
+      if (random.below(4) === 0) void backend.commit();
+      await new Promise((resolve) => setImmediate(resolve));
+      compareRange();
+      assert.equal(store.currentRevision, model.revision);
+      assert.equal(store.keyCount, model.at(model.revision).length);
     }
 
     function compareRange(): void {

@@ -97,7 +97,9 @@ test("a second transaction, or one used after its end, breaks an invariant", asy
 test("the change listener gets each transaction's changes in order, with the bytes the backend stores", async () => {
   const { store, backend } = await openStore();
   const heard: [number, number, readonly Change[]][] = [];
-  store.setChangeListener((revision, changes) => heard.push([revision, store.currentRevision, changes]));
+  store.setChangeListener((revision, changes) =>
+    heard.push([revision, store.currentRevision, changes as readonly Change[]]),
+  );
   put(store, "a", "1");
   const txn = store.begin();
   txn.put(key("a"), key("2"), 0n);
