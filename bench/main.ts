@@ -2,6 +2,7 @@
  * Measures this server beside stock etcd: same machine, same load, both with their write-ahead log synced to the disk,
  * in alternating rounds with a fresh data directory each, so that a machine that slows down slows both.
  *
+ *   npm run bench -- stalls [options]   see bench/stalls/main.ts
  *   npm run bench -- [suite …] [--seconds N] [--rounds N] [--stock PATH] [--ours PATH] [--dir PATH] [--json PATH]
  *
  * Prints a table of ratios and writes all numbers as JSON. Every load ends by itself: it is bounded in time or count.
@@ -15,6 +16,7 @@ import { startCluster } from "../test/harness/cluster.ts";
 import { findProgram, ourEtcd, type Program, stockEtcd } from "../test/harness/programs.ts";
 import { type Server, startServer } from "../test/harness/server.ts";
 import { machine, Report, type Side } from "./report.ts";
+import { stalls } from "./stalls/main.ts";
 import type { Settings, Suite } from "./suite.ts";
 import { cluster, clusterTls, failover, idle, idleTls } from "./suites/cluster.ts";
 import { keys, lease, txn, watch } from "./suites/keys.ts";
@@ -37,6 +39,12 @@ const suites: readonly Suite[] = [
   idleTls,
   failover,
 ];
+
+if (process.argv[2] === "stalls") {
+  // It has options and a table of its own.
+  await stalls(process.argv.slice(3));
+  process.exit();
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

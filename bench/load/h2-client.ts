@@ -28,6 +28,13 @@ export interface Call {
   partialSize: number;
 }
 
+export interface ClientOptions {
+  /** Further header fields of every call; names in lower case. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** An open or opening connection, such as a TLS one; a new TCP connection when absent. */
+  readonly socket?: Socket;
+}
+
 const FRAME_HEAD = 9;
 const DATA = 0;
 const HEADERS = 1;
@@ -52,6 +59,9 @@ export class H2Client {
   readonly #path: string;
   readonly #authority: string;
   readonly #handler: CallHandler;
+  /** The fields that every call has besides, never put into the table. */
+  readonly #extraFields: Buffer;
+  readonly #nextBlock: Buffer;
   readonly #calls = new Map<number, Call>();
   readonly #decoder = new HpackDecoder();
   readonly #knownBlocks = new Map<string, number>();
@@ -69,11 +79,13 @@ export class H2Client {
   #blocked: { call: Call; body: Buffer; end: boolean }[] = [];
   #closed = false;
 
-  constructor(port: number, path: string, handler: CallHandler) {
+  constructor(port: number, path: string, handler: CallHandler, options: ClientOptions = {}) {
     this.#path = path;
     this.#authority = `127.0.0.1:${port}`;
     this.#handler = handler;
-    this.#socket = connect({ port, host: "127.0.0.1", noDelay: true });
+    this.#extraFields = literalFields(options.headers ?? {});
+    this.#nextBlock = Buffer.concat([NEXT_BLOCK, this.#extraFields]);
+    this.#socket = options.socket ?? connect({ port, host: "127.0.0.1", noDelay: true });
     this.#socket.on("data", (chunk) => this.#read(chunk));
     this.#socket.on("error", () => this.#lost());
     this.#socket.on("close", () => this.#lost());
@@ -136,7 +148,7 @@ export class H2Client {
     this.#nextStream += 2;
     this.#calls.set(call.stream, call);
     // The four fields that the first block put into the table, its first one at 65.
-    const block = call.stream === 1 ? this.#firstBlock() : NEXT_BLOCK;
+    const block = call.stream === 1 ? this.#firstBlock() : this.#nextBlock;
     this.#frame(HEADERS, END_HEADERS, call.stream, block);
   }
 
@@ -148,6 +160,7 @@ export class H2Client {
       ...[0x41, ...text(this.#authority)],
       ...[0x5f, ...text("application/grpc")],
       ...[0x40, ...text("te"), ...text("trailers")],
+      ...this.#extraFields,
     ]);
   }
 
@@ -381,6 +394,15 @@ export class H2Client {
     this.#calls.clear();
     this.#socket.destroy();
   }
+}
+
+/** Short header fields, literal and without Huffman coding. */
+function literalFields(headers: Readonly<Record<string, string>>): Buffer {
+  const text = (value: string) => {
+    if (value.length > 126) throw new Error(`a header field of ${value.length} bytes`);
+    return [value.length, ...Buffer.from(value)];
+  };
+  return Buffer.from(Object.entries(headers).flatMap(([name, value]) => [0x10, ...text(name), ...text(value)]));
 }
 
 const NEXT_BLOCK = Buffer.from([0x83, 0x86, 0xc1, 0xc0, 0xbf, 0xbe]);

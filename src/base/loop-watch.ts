@@ -31,7 +31,7 @@ export interface LongTurn {
 
 /** Turns from here on are remembered one by one. */
 const REMEMBER_MS = 20;
-const REMEMBERED_MAX = 128;
+const REMEMBERED_MAX = 512;
 /** A turn from here on is warned of. */
 const WARN_MS = 100;
 /** A warning waits so long, until it is known what the collector did. */

@@ -1,0 +1,176 @@
+/** Large reads. */
+import {
+  KVService,
+  PutRequest,
+  RangeRequest,
+  RequestOp,
+  RangeRequest_SortOrder as SortOrder,
+  RangeRequest_SortTarget as SortTarget,
+} from "../../src/proto/etcdserverpb.ts";
+import { keyOf } from "../load/unary.ts";
+import { type Bench, type Case, LIMIT_MS } from "./case.ts";
+import { type Answer, HeavyClient, post, type Reader } from "./heavy.ts";
+
+const all = { key: Buffer.from("/bench/"), rangeEnd: Buffer.from("/bench0") };
+const PAGE = 500;
+const MIB = 1024 * 1024;
+const RANGES_PER_TXN = 100;
+
+/** Asks once; what came of it is noted. */
+async function ask(bench: Bench, request: Partial<RangeRequest>): Promise<void> {
+  const client = new HeavyClient(bench.port);
+  noteAll(bench, [await client.ask(KVService.Range, request, { timeoutMs: LIMIT_MS })]);
+  client.close();
+}
+
+function noteAll(bench: Bench, answers: readonly Answer[]): void {
+  const bytes = answers.reduce((sum, answer) => sum + answer.bytes, 0);
+  const bad = answers.filter(({ status }) => status > 0);
+  const open = answers.filter(({ status }) => status < 0).length;
+  if (bytes > MIB) bench.note(`${Math.round(bytes / MIB)} MiB`);
+  if (open > 0) bench.note(`${open} of ${answers.length} unfinished`);
+  if (bad.length > 0) bench.note(`${bad.length} × ${bad[0]!.status} ${bad[0]!.message.slice(0, 80)}`);
+}
+
+const single = (name: string, what: string, request: (bench: Bench) => Partial<RangeRequest>): Case => ({
+  name,
+  what,
+  data: "keys",
+  run: (bench) => ask(bench, request(bench)),
+});
+
+/** Many lists at once, each on a connection of its own. The slow and those that never read are given up. */
+function lists(name: string, what: string, count: number, reader: (sizes: Bench["sizes"]) => Reader): Case {
+  return {
+    name,
+    what,
+    data: "large",
+    async run(bench) {
+      const how = reader(bench.sizes);
+      const timeoutMs = how === "fast" ? LIMIT_MS : bench.sizes.seconds * 1000;
+      const clients = Array.from(
+        { length: count },
+        () => new HeavyClient(bench.port, how === "fast" ? undefined : 65_535),
+      );
+      noteAll(bench, await Promise.all(clients.map((c) => c.ask(KVService.Range, all, { reader: how, timeoutMs }))));
+      for (const client of clients) client.close();
+    },
+  };
+}
+
+/** Sorted ranges, each over another hundredth of the keys. */
+function rangesInTxn(withPut: boolean): Case {
+  return {
+    name: withPut ? "txn-put" : "txn",
+    what: `${RANGES_PER_TXN} sorted ranges of a tenth of the keys in a transaction${withPut ? " with a put" : ""}`,
+    data: "keys",
+    async run(bench) {
+      const { keys } = bench.sizes;
+      const success = Array.from({ length: RANGES_PER_TXN - (withPut ? 1 : 0) }, (_, i) => {
+        const from = Math.floor((i * keys * 0.9) / RANGES_PER_TXN);
+        const key = keyOf(from);
+        const rangeEnd = keyOf(from + Math.floor(keys / 10));
+        const sort = { sortOrder: SortOrder.DESCEND, sortTarget: SortTarget.MOD, limit: 1 };
+        return RequestOp.create({ requestRange: RangeRequest.create({ key, rangeEnd, ...sort }) });
+      });
+      const requestPut = PutRequest.create({ key: Buffer.from("/txn"), value: Buffer.from("v") });
+      if (withPut) success.push(RequestOp.create({ requestPut }));
+      const client = new HeavyClient(bench.port);
+      noteAll(bench, [await client.ask(KVService.Txn, { success }, { timeoutMs: LIMIT_MS })]);
+      client.close();
+    },
+  };
+}
+
+const pages: Case = {
+  name: "pages",
+  what: `all keys in pages of ${PAGE}, one after the other`,
+  data: "keys",
+  async run(bench) {
+    const client = new HeavyClient(bench.port);
+    for (let from = 0; from < bench.sizes.keys; from += PAGE) {
+      const request = { ...all, key: keyOf(from), limit: PAGE };
+      const answer = await client.ask(KVService.Range, request, { timeoutMs: LIMIT_MS });
+      if (answer.status !== 0) return noteAll(bench, [answer]);
+    }
+    client.close();
+  },
+};
+
+const gzip: Case = {
+  name: "gzip",
+  what: "list of all large values by a client that compresses with gzip",
+  data: "large",
+  async run(bench) {
+    const client = new HeavyClient(bench.port);
+    const headers = { "grpc-encoding": "gzip", "grpc-accept-encoding": "gzip" };
+    noteAll(bench, [await client.ask(KVService.Range, all, { headers, timeoutMs: LIMIT_MS })]);
+    client.close();
+  },
+};
+
+const gatewayRange: Case = {
+  name: "gateway-range",
+  what: "range over all large values through the JSON gateway",
+  data: "large",
+  async run(bench) {
+    const body = JSON.stringify({ key: all.key.toString("base64"), range_end: all.rangeEnd.toString("base64") });
+    noteAll(bench, [await post(bench.port, "/v3/kv/range", body, LIMIT_MS)]);
+  },
+};
+
+const gatewayBody: Case = {
+  name: "gateway-body",
+  what: "a range with a body of 1.2 MB of JSON with 100,000 members, ten times",
+  data: "empty",
+  async run(bench) {
+    const members = Array.from({ length: 100_000 }, (_, i) => `"m${i}":${i % 10}`);
+    const body = `{"key":"Zm9v",${members.join(",")}}`;
+    const answers: Answer[] = [];
+    for (let i = 0; i < 10; i++) answers.push(await post(bench.port, "/v3/kv/range", body, LIMIT_MS));
+    noteAll(bench, answers);
+  },
+};
+
+export const rangeCases: readonly Case[] = [
+  single("count", "count of all keys", () => ({ ...all, countOnly: true })),
+  single("keys-only", "all keys without their values", () => ({ ...all, keysOnly: true })),
+  single("sorted", "the key changed last: sorted by MOD, limit 1", () => ({
+    ...all,
+    sortOrder: SortOrder.DESCEND,
+    sortTarget: SortTarget.MOD,
+    limit: 1,
+  })),
+  single("sorted-values", "all keys, sorted by VALUE", () => ({
+    ...all,
+    sortOrder: SortOrder.DESCEND,
+    sortTarget: SortTarget.VALUE,
+  })),
+  single("filtered", "keys changed in the last revisions: filtered by revision", ({ sizes }) => ({
+    ...all,
+    minModRevision: Math.floor(sizes.keys / 100) + 1,
+    limit: 10,
+  })),
+  single("list", "all keys with their values", () => all),
+  {
+    name: "list-stream",
+    what: "the same, as a stream",
+    data: "keys",
+    async run(bench) {
+      const client = new HeavyClient(bench.port);
+      noteAll(bench, [await client.ask(KVService.RangeStream, all, { timeoutMs: LIMIT_MS })]);
+      client.close();
+    },
+  },
+  pages,
+  rangesInTxn(false),
+  rangesInTxn(true),
+  lists("large-1", "list of all large values", 1, () => "fast"),
+  lists("large-8", "eight of them at once", 8, () => "fast"),
+  lists("large-64", "64 of them at once", 64, () => "fast"),
+  lists("large-slow", "eight at once that read 1 MB a second", 8, () => ({ bytesPerSecond: MIB })),
+  lists("large-unread", "64 at once that read nothing", 64, () => "never"),
+  gzip,
+  gatewayRange,
+  gatewayBody,
+];
