@@ -16,13 +16,14 @@ import {
   TxnResponse,
 } from "../proto/etcdserverpb.ts";
 import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
-import { Op, type Outcome, toEtcdError } from "../server/apply.ts";
+import { Op, type Outcome, opNames, toEtcdError } from "../server/apply.ts";
 import { checkDeleteRange, checkPut, checkRange, checkTxn } from "../server/check.ts";
 import { EtcdError, errors } from "../server/errors.ts";
 import { Proposal } from "../server/proposal.ts";
 import { costOfPut, costOfTxn } from "../server/quota.ts";
 import { executeRange, hasRevisionFilters, isDefaultOrder, isPlainRange } from "../server/range.ts";
 import type { Read } from "../server/read-queue.ts";
+import { DeferredAnswer, ResponseReads } from "../server/response-reads.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { checkPath, decidePath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../server/txn.ts";
 import { type Access, refused } from "./access.ts";
@@ -39,6 +40,7 @@ export class KvApi {
   /** Answers that may take more than one turn. */
   readonly long: LongAnswers;
   readonly #rangeReply: RangeReply;
+  readonly #txnReads = new ResponseReads(true);
   readonly #putReply = Buffer.allocUnsafeSlow(HeaderWriter.BYTES_MAX);
 
   constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
@@ -175,9 +177,14 @@ export class KvApi {
         failWith(call, error);
         return;
       }
-      const response = executeReadOnlyTxn(store, store.currentRevision, request, path);
-      this.header.fill(response.header);
-      call.respond(TxnResponse.encode(response));
+      const reads = this.#txnReads.begin();
+      const outcome = reads.complete(executeReadOnlyTxn(store, request, path, reads));
+      if (outcome instanceof DeferredAnswer) {
+        this.long.deferred(call, opNames[Op.TXN], outcome);
+        return;
+      }
+      this.header.fill(outcome.header);
+      call.respond(TxnResponse.encode(outcome));
     } catch (error) {
       failWith(call, toEtcdError(error));
     }
@@ -245,8 +252,13 @@ class PutProposal extends Proposal {
     this.#call = call;
   }
 
+  override get defersReads(): boolean {
+    return true;
+  }
+
   protected override answer(outcome: Outcome): void {
     if (outcome instanceof EtcdError) failWith(this.#call, outcome);
+    else if (outcome instanceof DeferredAnswer) this.#api.long.deferred(this.#call, "Put", outcome);
     else this.#api.respondToPut(this.#call, outcome as PutResponse);
   }
 }
@@ -264,9 +276,17 @@ class UnaryProposal<T extends { header: ResponseHeader | undefined }> extends Pr
     this.#codec = codec;
   }
 
+  override get defersReads(): boolean {
+    return true;
+  }
+
   protected override answer(outcome: Outcome): void {
     if (outcome instanceof EtcdError) {
       failWith(this.#call, outcome);
+      return;
+    }
+    if (outcome instanceof DeferredAnswer) {
+      this.#api.long.deferred(this.#call, opNames[this.op], outcome);
       return;
     }
     const response = outcome as T;

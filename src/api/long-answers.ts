@@ -3,13 +3,15 @@ import { Owner } from "../base/turns.ts";
 import type { ReadPoint } from "../mvcc/range-cursor.ts";
 import type { MvccStore } from "../mvcc/store.ts";
 import { CompactedError, FutureRevisionError } from "../mvcc/types.ts";
-import type { RangeRequest } from "../proto/etcdserverpb.ts";
+import type { DeleteRangeResponse, PutResponse, RangeRequest, TxnResponse } from "../proto/etcdserverpb.ts";
 import type { CallInfo, RpcSocket, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { type EtcdError, errors } from "../server/errors.ts";
+import { DeferredAnswer } from "../server/response-reads.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { Access } from "./access.ts";
 import { type AnswerPlan, AnswerWork, type MeasuredPart } from "./answer-work.ts";
 import { failWith, servingError } from "./calls.ts";
+import { AnswerTree } from "./deferred-answer.ts";
 import { HeaderWriter } from "./header.ts";
 import { RangeAnswer } from "./range-answer.ts";
 import { RangeStreamWork } from "./range-stream.ts";
@@ -43,6 +45,19 @@ export class LongAnswers {
       const part = new RangeAnswer(store, request, point, liveCount(store, request, point));
       const header = this.#headerBytes(store.currentRevision);
       this.begin(call, "Range", point, [part], () => [header, part]);
+    } catch (error) {
+      failWith(call, servingError(error));
+    }
+  }
+
+  /** Completes a response that was left without its reads, and answers with it. */
+  deferred(call: UnaryCall, name: string, answer: DeferredAnswer): void {
+    const { store } = this.#server;
+    const { response, reads } = answer as DeferredAnswer<TxnResponse | DeleteRangeResponse | PutResponse>;
+    response.header = this.#header.fill(response.header);
+    try {
+      const tree = new AnswerTree(store, new DeferredAnswer(response, reads));
+      this.begin(call, name, tree.point, tree.parts, () => tree.assemble());
     } catch (error) {
       failWith(call, servingError(error));
     }

@@ -106,6 +106,11 @@ export class MvccStore implements ChangeSource {
     return this.#core.currentRevision;
   }
 
+  /** What a read sees now. */
+  get point(): ReadPoint {
+    return { main: this.#core.currentRevision, sub: Number.POSITIVE_INFINITY };
+  }
+
   get compactRevision(): number {
     return this.#core.compactRevision;
   }

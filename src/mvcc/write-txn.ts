@@ -2,6 +2,7 @@ import type { KeyEntry } from "./key-entry.ts";
 import { KeyEntry as Entry } from "./key-entry.ts";
 import type { KvEncoder } from "./kv-encoder.ts";
 import { LongChanges } from "./long-changes.ts";
+import type { ReadPoint } from "./range-cursor.ts";
 import { rangeAt, rangeDecodedAt, rangeKeysAt } from "./read.ts";
 import type { StoreCore } from "./store-core.ts";
 import {
@@ -71,6 +72,12 @@ export class WriteTxn implements ReadView {
     this.#long = long;
     index.pending = long;
     backend.beginLongWrite(long.main);
+  }
+
+  /** What a read of it sees now: all before it, and what it has changed so far. */
+  get point(): ReadPoint {
+    const sub = this.#changeCount;
+    return sub > 0 ? { main: this.#base + 1, sub } : { main: this.#base, sub: Number.POSITIVE_INFINITY };
   }
 
   /** Writes a key. `lease` (0n for none) must exist. The arguments are copied. */

@@ -38,7 +38,7 @@ import { EtcdError, errors } from "./errors.ts";
 import type { ServerMetrics } from "./metrics.ts";
 import { Op, type Outcome, opOf } from "./op.ts";
 import { type BackendQuota, costOfPut, costOfTxn, LEASE_OVERHEAD_BYTES } from "./quota.ts";
-import { executeRange } from "./range.ts";
+import type { ResponseReads } from "./response-reads.ts";
 import { checkPath, checkPutPossible, decidePath, executeDeleteRange, executePut, executeTxn } from "./txn.ts";
 
 export { Op, type Outcome, opNames } from "./op.ts";
@@ -95,7 +95,7 @@ export class Applier {
    * its response is not wanted, nothing is read that is only for it: every member applies what others were asked, and
    * again after a restart, and what is read changes nothing.
    */
-  apply(op: Op, request: unknown, user: AuthInfo, index: number, wanted: boolean): Outcome {
+  apply(op: Op, request: unknown, user: AuthInfo, index: number, reads: ResponseReads | null): Outcome {
     if (op === Op.V2) return this.applyInternal(request as InternalRaftRequest, index);
     if (this.#alarms.corrupt && op <= Op.LEASE_REVOKE) return errors.corrupt;
     if (this.#auth.enabled) {
@@ -106,13 +106,13 @@ export class Applier {
     try {
       switch (op) {
         case Op.PUT:
-          return this.#put(request as PutRequest, wanted);
+          return this.#put(request as PutRequest, reads);
         case Op.TXN:
-          return this.#txn(request as TxnRequest, wanted);
+          return this.#txn(request as TxnRequest, reads);
         case Op.RANGE:
-          return wanted ? executeRange(this.#store, request as RangeRequest) : NOT_WANTED;
+          return reads === null ? NOT_WANTED : reads.complete(reads.range(this.#store, request as RangeRequest));
         case Op.DELETE_RANGE:
-          return this.#deleteRange(request as DeleteRangeRequest, wanted);
+          return this.#deleteRange(request as DeleteRangeRequest, reads);
         case Op.COMPACTION:
           return this.#compact(request as CompactionRequest);
         case Op.LEASE_GRANT:
@@ -154,10 +154,10 @@ export class Applier {
     if (found === undefined) throw new Error("the log has a request that this version cannot apply: it is newer");
     const { username, authRevision } = internal.header ?? {};
     const user = authRevision ? new AuthInfo(username ?? "", authRevision) : NOBODY;
-    return this.apply(found[0], found[1], user, index, false);
+    return this.apply(found[0], found[1], user, index, null);
   }
 
-  #put(request: PutRequest, wanted: boolean): Outcome {
+  #put(request: PutRequest, reads: ResponseReads | null): Outcome {
     if (this.#alarms.noSpace) return errors.noSpace;
     const fits = this.#quota.admits(costOfPut(request));
     if (request.lease !== 0n || request.ignoreValue || request.ignoreLease) {
@@ -167,20 +167,20 @@ export class Applier {
     this.#metrics.puts++;
     this.#metrics.putBytes += request.key.length + request.value.length;
     const txn = this.#store.begin();
-    const response = executePut(txn, request, wanted);
+    const response = executePut(txn, request, reads);
     txn.end();
-    return fits ? response : errors.noSpace;
+    return fits ? (reads?.complete(response) ?? NOT_WANTED) : errors.noSpace;
   }
 
-  #deleteRange(request: DeleteRangeRequest, wanted: boolean): Outcome {
+  #deleteRange(request: DeleteRangeRequest, reads: ResponseReads | null): Outcome {
     this.#metrics.deletes++;
     const txn = this.#store.begin();
-    const response = executeDeleteRange(txn, request, wanted);
+    const response = executeDeleteRange(txn, request, reads);
     txn.end();
-    return response;
+    return reads?.complete(response) ?? NOT_WANTED;
   }
 
-  #txn(request: TxnRequest, wanted: boolean): Outcome {
+  #txn(request: TxnRequest, reads: ResponseReads | null): Outcome {
     const cost = costOfTxn(request);
     if (this.#alarms.noSpace && cost > 0) return errors.noSpace;
     const fits = this.#quota.admits(cost);
@@ -189,9 +189,9 @@ export class Applier {
     if (error !== null) return error;
     this.#metrics.txns++;
     const txn = this.#store.begin();
-    const response = executeTxn(txn, request, path, wanted);
+    const response = executeTxn(txn, request, path, reads);
     txn.end();
-    return fits ? response : errors.noSpace;
+    return fits ? (reads?.complete(response) ?? NOT_WANTED) : errors.noSpace;
   }
 
   #compact(request: CompactionRequest): Outcome {

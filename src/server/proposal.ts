@@ -46,6 +46,11 @@ export abstract class Proposal {
     return !this.#answered;
   }
 
+  /** Whoever gets the outcome can complete a DeferredAnswer. */
+  get defersReads(): boolean {
+    return false;
+  }
+
   protected abstract answer(outcome: Outcome): void;
 }
 

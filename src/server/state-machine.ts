@@ -13,6 +13,7 @@ import { errors } from "./errors.ts";
 import type { ServerMetrics } from "./metrics.ts";
 import type { Proposal } from "./proposal.ts";
 import type { ProposalQueue } from "./proposal-queue.ts";
+import { ResponseReads } from "./response-reads.ts";
 import { decodeLogEntry } from "./v2-request.ts";
 
 /** What this member has applied of the log. */
@@ -61,6 +62,8 @@ export class StateMachine {
   #consistentIndex: number;
   #confState: ConfState;
   #startMs = 0;
+  readonly #deferringReads = new ResponseReads(true);
+  readonly #wholeReads = new ResponseReads(false);
 
   constructor(options: StateMachineOptions) {
     this.#options = options;
@@ -130,7 +133,7 @@ export class StateMachine {
     if (entry.index <= this.#consistentIndex) return;
     let outcome: Outcome;
     if (proposal !== undefined) {
-      outcome = applier.apply(proposal.op, proposal.request, proposal.user, entry.index, proposal.isWanted);
+      outcome = applier.apply(proposal.op, proposal.request, proposal.user, entry.index, this.#readsFor(proposal));
       this.#observe(proposal);
     } else {
       const request = decodeLogEntry(entry.data);
@@ -139,6 +142,11 @@ export class StateMachine {
     }
     if (outcome === errors.noSpace && !isNoSpace()) void onNoSpace().then(() => proposal?.finish(outcome));
     else proposal?.finish(outcome);
+  }
+
+  #readsFor(proposal: Proposal): ResponseReads | null {
+    if (!proposal.isWanted) return null;
+    return (proposal.defersReads ? this.#deferringReads : this.#wholeReads).begin();
   }
 
   #proposalOf(entry: Entry): Proposal | undefined {

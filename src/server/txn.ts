@@ -16,9 +16,9 @@ import {
   type TxnRequest,
   TxnResponse,
 } from "../proto/etcdserverpb.ts";
-import type { KeyValue } from "../proto/mvccpb.ts";
 import { type EtcdError, errors } from "./errors.ts";
-import { executeRange, rangeEndOf } from "./range.ts";
+import { rangeEndOf } from "./range.ts";
+import type { PointedView, ResponseReads } from "./response-reads.ts";
 
 /**
  * The key-value operations inside one transaction of the store. Everything that can fail is checked before the first
@@ -152,67 +152,78 @@ export function checkPutPossible(view: ReadView, lessor: Lessor, request: PutReq
 }
 
 /**
- * Runs the chosen branches of a checked transaction. The caller ends `txn`. When the response is not wanted, only the
- * writes are made, and what is returned is no answer for a client.
+ * Runs the chosen branches of a checked transaction. The caller ends `txn`. Without `reads` nobody wants the
+ * response: only the writes are made, and what is returned is no answer for a client.
  */
-export function executeTxn(txn: WriteTxn, request: TxnRequest, path: Path, wanted: boolean): TxnResponse {
+export function executeTxn(txn: WriteTxn, request: TxnRequest, path: Path, reads: ResponseReads | null): TxnResponse {
   path.next = 0;
-  const response = executeBranch(txn, txn, request, path, wanted);
+  const response = executeBranch(txn, txn, request, path, reads);
   response.header!.revision = txn.revision;
   return response;
 }
 
 /** Runs the chosen branches of a transaction that only reads. */
-export function executeReadOnlyTxn(view: ReadView, revision: number, request: TxnRequest, path: Path): TxnResponse {
+export function executeReadOnlyTxn(
+  view: PointedView,
+  request: TxnRequest,
+  path: Path,
+  reads: ResponseReads,
+): TxnResponse {
   path.next = 0;
-  const response = executeBranch(view, null, request, path, true);
-  response.header!.revision = revision;
+  const response = executeBranch(view, null, request, path, reads);
+  response.header!.revision = view.point.main;
   return response;
 }
 
 function executeBranch(
-  view: ReadView,
+  view: PointedView,
   txn: WriteTxn | null,
   request: TxnRequest,
   path: Path,
-  wanted: boolean,
+  reads: ResponseReads | null,
 ): TxnResponse {
   const succeeded = path.taken[path.next++]!;
   const responses: ResponseOp[] = [];
   for (const op of succeeded ? request.success : request.failure) {
     if (op.requestRange !== undefined) {
-      if (wanted) responses.push(ResponseOp.create({ responseRange: executeRange(view, op.requestRange) }));
+      if (reads !== null) responses.push(ResponseOp.create({ responseRange: reads.range(view, op.requestRange) }));
     } else if (op.requestTxn !== undefined) {
-      responses.push(ResponseOp.create({ responseTxn: executeBranch(view, txn, op.requestTxn, path, wanted) }));
+      responses.push(ResponseOp.create({ responseTxn: executeBranch(view, txn, op.requestTxn, path, reads) }));
     } else if (txn !== null && op.requestPut !== undefined) {
-      responses.push(ResponseOp.create({ responsePut: executePut(txn, op.requestPut, wanted) }));
+      responses.push(ResponseOp.create({ responsePut: executePut(txn, op.requestPut, reads) }));
     } else if (txn !== null && op.requestDeleteRange !== undefined) {
-      responses.push(
-        ResponseOp.create({ responseDeleteRange: executeDeleteRange(txn, op.requestDeleteRange, wanted) }),
-      );
+      responses.push(ResponseOp.create({ responseDeleteRange: executeDeleteRange(txn, op.requestDeleteRange, reads) }));
     } else throw new Error("a transaction with an operation that the checks before it should have refused");
   }
   return TxnResponse.create({ header: ResponseHeader.create(), succeeded, responses });
 }
 
-export function executePut(txn: WriteTxn, request: PutRequest, wanted: boolean): PutResponse {
+export function executePut(txn: WriteTxn, request: PutRequest, reads: ResponseReads | null): PutResponse {
   let { value, lease } = request;
-  let prevKv: KeyValue | undefined;
-  if ((request.prevKv && wanted) || request.ignoreValue || request.ignoreLease) {
+  if (request.ignoreValue || request.ignoreLease) {
     const old = txn.rangeDecoded(request.key, null, everything).kvs[0];
     if (request.ignoreValue) value = old!.value;
     if (request.ignoreLease) lease = old!.lease;
-    if (request.prevKv) prevKv = old;
   }
+  const previous = request.prevKv ? reads?.previous(txn, request.key, EMPTY_BYTES) : undefined;
   txn.put(request.key, value, lease);
-  return PutResponse.create({ header: ResponseHeader.create({ revision: txn.revision }), prevKv });
+  const header = ResponseHeader.create({ revision: txn.revision });
+  const response = PutResponse.create({ header, prevKv: previous?.kvs[0] });
+  previous?.defer(response);
+  return response;
 }
 
-export function executeDeleteRange(txn: WriteTxn, request: DeleteRangeRequest, wanted: boolean): DeleteRangeResponse {
-  const end = rangeEndOf(request.rangeEnd);
-  const prevKvs = request.prevKv && wanted ? txn.rangeDecoded(request.key, end, everything).kvs : [];
-  const deleted = txn.deleteRange(request.key, end);
-  return DeleteRangeResponse.create({ header: ResponseHeader.create({ revision: txn.revision }), deleted, prevKvs });
+export function executeDeleteRange(
+  txn: WriteTxn,
+  request: DeleteRangeRequest,
+  reads: ResponseReads | null,
+): DeleteRangeResponse {
+  const previous = request.prevKv ? reads?.previous(txn, request.key, request.rangeEnd) : undefined;
+  const deleted = txn.deleteRange(request.key, rangeEndOf(request.rangeEnd));
+  const header = ResponseHeader.create({ revision: txn.revision });
+  const response = DeleteRangeResponse.create({ header, deleted, prevKvs: previous?.kvs ?? [] });
+  previous?.defer(response);
+  return response;
 }
 
 export function isReadOnly(request: TxnRequest): boolean {

@@ -14,6 +14,7 @@ import {
   type TxnResponse,
 } from "../../src/proto/etcdserverpb.ts";
 import { type EtcdError, errors } from "../../src/server/errors.ts";
+import { ResponseReads } from "../../src/server/response-reads.ts";
 import {
   checkPath,
   decidePath,
@@ -24,6 +25,9 @@ import {
   isReadOnly,
   isSerializable,
 } from "../../src/server/txn.ts";
+
+const WHOLE = new ResponseReads(false);
+
 import { bytes, compare, put, putOp, range, rangeOp, remove, removeOp, text, txn, txnOp, valueIs } from "./requests.ts";
 
 describe("transactions", () => {
@@ -46,7 +50,7 @@ describe("transactions", () => {
 
   function write(request: PutRequest) {
     const open = store.begin();
-    const response = executePut(open, request, true);
+    const response = executePut(open, request, WHOLE);
     open.end();
     return response;
   }
@@ -56,7 +60,7 @@ describe("transactions", () => {
     const error = checkPath(store, lessor, request, path);
     if (error !== null) return error;
     const open = store.begin();
-    const response = executeTxn(open, request, path, true);
+    const response = executeTxn(open, request, path, WHOLE);
     open.end();
     return response;
   }
@@ -168,7 +172,7 @@ describe("transactions", () => {
   test("a deletion tells how many keys it deleted, and which if asked", () => {
     for (const key of ["a", "b", "c"]) write(put(key, key));
     const open = store.begin();
-    const response = executeDeleteRange(open, remove("a", "c", { prevKv: true }), true);
+    const response = executeDeleteRange(open, remove("a", "c", { prevKv: true }), WHOLE);
     open.end();
     assert.equal(response.deleted, 2);
     assert.deepEqual(
@@ -199,7 +203,7 @@ describe("transactions", () => {
       };
       Object.assign(open, { [name]: recording });
     }
-    executeTxn(open, request, path, false);
+    executeTxn(open, request, path, null);
     open.end();
     assert.deepEqual(reads, ["c"], "the value that is kept has to be known");
     assert.deepEqual([stored("a"), stored("b"), stored("c")], ["inner", undefined, "c"]);
@@ -213,7 +217,7 @@ describe("transactions", () => {
     assert.equal(isReadOnly(txn([txnOp(txn([rangeOp("a")]))])), false, "a nested one goes through the log");
     assert.equal(isSerializable(request), false);
     assert.equal(isSerializable(txn([rangeOp("a", "", { serializable: true })])), true);
-    const response = executeReadOnlyTxn(store, store.currentRevision, request, decidePath(store, request));
+    const response = executeReadOnlyTxn(store, request, decidePath(store, request), WHOLE);
     assert.equal(response.header!.revision, 2);
     assert.equal(text(response.responses[0]!.responseRange!.kvs[0]!.value), "1");
     assert.equal(range("a").serializable, false);
