@@ -85,7 +85,7 @@ export class LongAnswers {
     const { store, turns } = this.#server;
     const pin = store.pin(point);
     const work = new AnswerWork(call, { name, parts, assemble, check: this.#checkLater(), pin });
-    if (turns.begin(this.ownerOf(call), work) === undefined) work.fail(errors.tooManyRequests);
+    if (turns.begin(this.ownerOf(call), work) === undefined) work.fail(errors.tooManyLongRequests);
   }
 
   /** Who the time for a call is counted for. */

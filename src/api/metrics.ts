@@ -4,6 +4,7 @@ import type { Histogram } from "../base/histogram.ts";
 import type { LoopWatch } from "../base/loop-watch.ts";
 import { type Labels, MetricsText } from "../base/metrics-text.ts";
 import { shortVersion } from "../base/semver.ts";
+import type { Turns } from "../base/turns.ts";
 import { formatId } from "../membership/member.ts";
 import type { CompactionStatistics } from "../mvcc/compaction.ts";
 import type { ByPeer, HistogramsByPeer, PeerMetrics } from "../peer/metrics.ts";
@@ -67,6 +68,7 @@ export function metricsPage(sources: MetricsSources): string {
     );
   }
   writeLoop(text, sources.loop);
+  writeLongRequests(text, sources.server.turns);
   writeProcess(text);
   return text.toString();
 }
@@ -465,6 +467,14 @@ function writeLoop(text: MetricsText, loop: LoopWatch): void {
       "The longest turn of the event loop in the last one to two minutes.",
       loop.longestMs / 1000,
     );
+}
+
+function writeLongRequests(text: MetricsText, turns: Turns): void {
+  text
+    .gauge("kvorum_long_requests_active", "Reads under way that take more than one turn of the loop.", turns.active)
+    .gauge("kvorum_long_requests_waiting", "Such reads that wait for their start.", turns.waiting)
+    .counter("kvorum_long_requests_refused_total", "Such reads refused because too many waited.", turns.refused)
+    .counter("kvorum_long_requests_slices_total", "Slices that long reads were cut into.", turns.slices);
 }
 
 function longTurns(loop: LoopWatch): string {

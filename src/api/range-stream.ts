@@ -59,7 +59,7 @@ export class RangeStreamWork implements Work {
     this.#call.onCancel = () => this.#end();
     this.#call.onDrain = () => this.#ticket?.resume();
     this.#pin.onRevoked = () => this.#ticket?.resume();
-    if (this.#server.turns.begin(owner, this) === undefined) this.fail(errors.tooManyRequests);
+    if (this.#server.turns.begin(owner, this) === undefined) this.fail(errors.tooManyLongRequests);
   }
 
   attach(ticket: Ticket): void {

@@ -88,6 +88,8 @@ export class Turns {
   #floorMs = 0;
   /** Slices run so far. */
   slices = 0;
+  /** Pieces of work refused so far, because too many waited. */
+  refused = 0;
 
   constructor(options: TurnsOptions) {
     this.#clock = options.clock;
@@ -106,7 +108,10 @@ export class Turns {
 
   /** Takes work on, to be begun when its turn comes. Undefined when too much waits already: refuse the request. */
   add(owner: Owner, work: Work): Ticket | undefined {
-    if (this.#waitingCount >= this.#options.waitingMax) return undefined;
+    if (this.#waitingCount >= this.#options.waitingMax) {
+      this.refused++;
+      return undefined;
+    }
     const ticket = new Ticket(this, owner, work);
     work.attach?.(ticket);
     owner.waiting.push(ticket);

@@ -69,6 +69,9 @@ export interface Config {
   readonly downgradeCheckTimeMs: number;
 
   readonly maxTxnOps: number;
+  /** Reads of more than one turn that are under way at one time, and those of one client. */
+  readonly maxLongRequests: number;
+  readonly maxLongRequestsPerClient: number;
   readonly maxRequestBytes: number;
   readonly maxConcurrentStreams: number;
   readonly grpcKeepAliveMinTimeMs: number;
@@ -300,6 +303,8 @@ export function configFromSettings(s: Settings): Config {
     compactHashCheckTimeMs: s.number("compact-hash-check-time"),
     downgradeCheckTimeMs: s.number("downgrade-check-time"),
     maxTxnOps: s.number("max-txn-ops"),
+    maxLongRequests: s.number("max-long-requests"),
+    maxLongRequestsPerClient: s.number("max-long-requests-per-client"),
     maxRequestBytes: s.number("max-request-bytes"),
     maxConcurrentStreams: s.number("max-concurrent-streams"),
     grpcKeepAliveMinTimeMs: s.number("grpc-keepalive-min-time"),

@@ -100,6 +100,18 @@ export const memberFlags: readonly Omit<FlagSpec, "section">[] = [
     help: "Most operations before the backend commits its transaction. 0 means 10000.",
   },
   { name: "max-txn-ops", kind: "uint", default: "128", help: "Most operations in one transaction." },
+  {
+    name: "max-long-requests",
+    kind: "uint",
+    default: "128",
+    help: "Most reads that take more than one turn of the loop which are under way at one time; others wait. Not in etcd.",
+  },
+  {
+    name: "max-long-requests-per-client",
+    kind: "uint",
+    default: "32",
+    help: "The same for one user or, without users, for one connection. Not in etcd.",
+  },
   { name: "max-request-bytes", kind: "uint", default: "1572864", help: "Largest request of a client, in bytes." },
   {
     name: "max-concurrent-streams",

@@ -22,6 +22,9 @@ export function validateSettings(settings: Settings, log: Logger): void {
   checkLeaseGates(settings, log);
   const hashCheckMs = settings.number("compact-hash-check-time");
   if (hashCheckMs <= 0) fail(`--compact-hash-check-time must be >0 (set to ${goDuration(hashCheckMs)})`);
+  for (const name of ["max-long-requests", "max-long-requests-per-client"]) {
+    if (settings.number(name) === 0) fail(`--${name} must be >0: without any, long reads would wait for ever`);
+  }
   if (settings.text("name") === "default") {
     log.warn(
       "it isn't recommended to use default name, please set a value for --name. " +

@@ -54,6 +54,10 @@ export const errors = {
 
   requestTooLarge: error(Code.INVALID_ARGUMENT, "request is too large"),
   tooManyRequests: error(Code.RESOURCE_EXHAUSTED, "too many requests"),
+  tooManyLongRequests: error(
+    Code.RESOURCE_EXHAUSTED,
+    "too many requests: thousands of long reads wait already; ask for less at a time (a limit, pages), or later",
+  ),
 
   // Named as auth/ names its problems.
   rootUserNotExist: error(Code.FAILED_PRECONDITION, "root user does not exist"),

@@ -19,6 +19,8 @@ interface Round {
 
 /** Reads that may wait. */
 const READS_MAX = 100_000;
+/** Reads served in one turn: some milliseconds. */
+const READS_PER_TURN_MAX = 1000;
 /** Context of a read index: the request id, big-endian, as etcd's. */
 const CONTEXT_BYTES = 8;
 
@@ -34,9 +36,15 @@ export class ReadQueue {
   /** Rounds without an index, by the lower 48 bits of the ids they were asked under. */
   readonly #asked = new Map<number, Round>();
   readonly #ids: RequestIdGenerator;
+  readonly #defer: (callback: () => void) => void;
+  /** Reads whose round is over, for which this turn had no room. */
+  #overdue: { readonly reads: readonly Read[]; next: number; readonly error: EtcdError | null }[] = [];
+  #servedInTurn = 0;
 
-  constructor(ids: RequestIdGenerator) {
+  /** `defer` calls back in a later turn, as `Clock.defer`. */
+  constructor(ids: RequestIdGenerator, defer: (callback: () => void) => void) {
     this.#ids = ids;
+    this.#defer = defer;
   }
 
   get full(): boolean {
@@ -114,7 +122,7 @@ export class ReadQueue {
       const reads = this.#next;
       this.#next = [];
       count++;
-      for (const read of reads) read.serve(error);
+      this.#serve(reads, error);
     }
     return count;
   }
@@ -122,8 +130,32 @@ export class ReadQueue {
   #end(round: Round, error: EtcdError | null): void {
     this.#rounds.delete(round);
     this.#forgetIds(round);
-    for (const read of round.reads) read.serve(error);
+    this.#serve(round.reads, error);
   }
+
+  /** Serves now, or in later turns what is too much for this one: the state only gets newer. */
+  #serve(reads: readonly Read[], error: EtcdError | null): void {
+    this.#overdue.push({ reads, next: 0, error });
+    if (this.#overdue.length === 1) this.#serveOverdue();
+  }
+
+  #serveOverdue(): void {
+    for (;;) {
+      const batch = this.#overdue[0];
+      if (batch === undefined) return;
+      while (batch.next < batch.reads.length) {
+        if (this.#servedInTurn >= READS_PER_TURN_MAX) return;
+        if (this.#servedInTurn++ === 0) this.#defer(this.#nextTurn);
+        batch.reads[batch.next++]!.serve(batch.error);
+      }
+      this.#overdue.shift();
+    }
+  }
+
+  readonly #nextTurn = (): void => {
+    this.#servedInTurn = 0;
+    this.#serveOverdue();
+  };
 
   #forgetIds(round: Round): void {
     for (const id of round.ids) this.#asked.delete(id);

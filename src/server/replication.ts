@@ -119,7 +119,7 @@ export class Replication {
     this.#backend = backend;
     this.#timeoutMs = requestTimeoutMs(options);
     this.#proposals = new ProposalQueue(ids);
-    this.#reads = new ReadQueue(ids);
+    this.#reads = new ReadQueue(ids, (callback) => options.clock.defer(callback));
     this.#timeouts = new TimeoutReasons({ cluster, network, electionMs: electionTicks * tickMs });
     this.#snapshots = new Snapshots({ ...parts, options, cluster, backend: getBackend, logger });
     this.#confChanges = new ConfChanges({

@@ -5,7 +5,7 @@ import { Settings } from "../../src/config/settings.ts";
 import { validateSettings } from "../../src/config/validate.ts";
 import { complaintOf, load, recordingLog } from "./harness.ts";
 
-// Every text in this file was compared with what etcd v3.7.1 logs for the same arguments.
+// Every text about a flag of etcd was compared with what etcd v3.7.1 logs for the same arguments.
 const REFUSED: readonly (readonly [arguments: string, complaint: string])[] = [
   ["--election-timeout=200", "--election-timeout[200ms] should be at least as 5 times as --heartbeat-interval[100ms]"],
   ["--election-timeout=60000", "--election-timeout[60000ms] is too long, and should be set less than 50000ms"],
@@ -34,6 +34,11 @@ const REFUSED: readonly (readonly [arguments: string, complaint: string])[] = [
   [
     "--discovery-srv=a --initial-cluster=x=http://a:1",
     'multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv"',
+  ],
+  ["--max-long-requests=0", "--max-long-requests must be >0: without any, long reads would wait for ever"],
+  [
+    "--max-long-requests-per-client=0",
+    "--max-long-requests-per-client must be >0: without any, long reads would wait for ever",
   ],
   ["--discovery-token=x", "both --discovery-token and --discovery-endpoints must be set"],
   ["--discovery-endpoints=a,,b --discovery-token=x", "--discovery-endpoints must not contain empty endpoints"],

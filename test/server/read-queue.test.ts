@@ -6,7 +6,10 @@ import { RequestIdGenerator } from "../../src/server/request-id.ts";
 
 const RETRY_MS = 500;
 
-const newQueue = (): ReadQueue => new ReadQueue(new RequestIdGenerator(1n, 0));
+const newQueue = (): ReadQueue =>
+  new ReadQueue(new RequestIdGenerator(1n, 0), (callback) => void laterTurns.push(callback));
+/** What was put off to a later turn. */
+const laterTurns: (() => void)[] = [];
 
 function readOf(name: string, log: string[]): Read {
   return { serve: (error) => log.push(error === null ? name : `${name}: ${error}`) };
@@ -92,7 +95,7 @@ test("a new leader ends the rounds that the old one has not answered, and no oth
 });
 
 test("contexts carry the member's id, so that those of two members are never the same", () => {
-  const [one, other] = [1n, 2n].map((id) => new ReadQueue(new RequestIdGenerator(id, 0)));
+  const [one, other] = [1n, 2n].map((id) => new ReadQueue(new RequestIdGenerator(id, 0), () => {}));
   for (const queue of [one!, other!]) queue.add(readOf("a", []), 0);
   const context = one!.startRound(0, RETRY_MS)!;
   assert.notDeepEqual(context, other!.startRound(0, RETRY_MS));
@@ -133,4 +136,26 @@ test("it is full at its limit", () => {
     queue.add(read, 0);
   }
   assert.equal(queue.full, true);
+});
+
+test("a round of very many reads is served in several turns, in order, and none is lost when it ends with an error", () => {
+  for (const error of [null, errors.leaderChanged]) {
+    const log: string[] = [];
+    const queue = newQueue();
+    const names = Array.from({ length: 2500 }, (_, i) => `${i}`);
+    for (const name of names) queue.add(readOf(name, log), 0);
+    const context = queue.startRound(0, RETRY_MS)!;
+    if (error === null) {
+      queue.confirmed(context, 7);
+      queue.applied(7);
+    } else queue.leaderChanged(error);
+    const perTurn = [log.length];
+    while (log.length < names.length) {
+      const before = log.length;
+      for (const callback of laterTurns.splice(0)) callback();
+      perTurn.push(log.length - before);
+    }
+    assert.deepEqual(perTurn, [1000, 1000, 500]);
+    assert.deepEqual(log, error === null ? names : names.map((name) => `${name}: ${error}`));
+  }
 });

@@ -62,6 +62,7 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
       compactionSleepIntervalMs: config.compactionSleepIntervalMs,
       maxRequestBytes: config.maxRequestBytes,
       maxTxnOps: config.maxTxnOps,
+      turns: { activeMax: config.maxLongRequests, activePerOwnerMax: config.maxLongRequestsPerClient },
       warningApplyDurationMs: config.warningApplyDurationMs,
       warningUnaryRequestDurationMs: config.warningUnaryRequestDurationMs,
       autoCompactionMode: config.autoCompaction.mode,
