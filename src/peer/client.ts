@@ -22,7 +22,8 @@ export interface HttpPeerClientOptions {
 
 /** Answers that are a few numbers. */
 const SMALL_BYTES_MAX = 64 * 1024;
-const MEMBERS_BYTES_MAX = 4 * 1024 * 1024;
+/** Some hundred members; parsing one costs the loop microseconds, so a list of any length must not be taken. */
+const MEMBERS_BYTES_MAX = 128 * 1024;
 /** A lease may have many keys. */
 const LEASE_BYTES_MAX = 100 * 1024 * 1024;
 

@@ -113,7 +113,8 @@ export function rejectVote(r: Raft, request: Message): void {
   r.send(response);
 }
 
-function isTransfer(request: Message): boolean {
+/** Whether the leader itself has asked for the election. */
+export function isTransfer(request: Message): boolean {
   return Buffer.compare(request.context, TRANSFER_CONTEXT) === 0;
 }
 

@@ -1,8 +1,11 @@
+import type { Clock } from "../base/clock.ts";
+import { Complaints } from "../base/complaints.ts";
 import type { Logger } from "../base/log.ts";
 import type { Cluster } from "../membership/cluster.ts";
 import { formatId } from "../membership/member.ts";
 import type { Message } from "../proto/raftpb.ts";
-import { isLocalMsgTarget } from "../raft/messages.ts";
+import { isLocalMsgTarget, messageTypeName } from "../raft/messages.ts";
+import { messageProblem } from "./message-check.ts";
 import type { DatabaseSink, NetworkReceiver } from "./network.ts";
 import type { RaftLoop } from "./raft-loop.ts";
 import type { SnapshotReceiver } from "./snapshot-receiver.ts";
@@ -14,7 +17,7 @@ export class PeerReceiver implements NetworkReceiver {
   readonly #loop: RaftLoop;
   readonly #snapshots: SnapshotReceiver;
   readonly #sender: SnapshotSender;
-  readonly #logger: Logger;
+  readonly #complaints: Complaints;
   readonly #onRemoved: () => void;
 
   constructor(options: {
@@ -22,6 +25,7 @@ export class PeerReceiver implements NetworkReceiver {
     loop: RaftLoop;
     snapshots: SnapshotReceiver;
     sender: SnapshotSender;
+    clock: Clock;
     logger: Logger;
     onRemoved: () => void;
   }) {
@@ -29,7 +33,7 @@ export class PeerReceiver implements NetworkReceiver {
     this.#loop = options.loop;
     this.#snapshots = options.snapshots;
     this.#sender = options.sender;
-    this.#logger = options.logger;
+    this.#complaints = new Complaints(options.logger, options.clock);
     this.#onRemoved = options.onRemoved;
   }
 
@@ -39,7 +43,23 @@ export class PeerReceiver implements NetworkReceiver {
 
   beginSnapshot(message: Message): DatabaseSink {
     if (!this.#isForUs(message)) throw new Error("the snapshot is not from a member of this cluster to this one");
+    // The database would come in for nothing.
+    const problem = messageProblem(this.#loop.node.raft, message);
+    if (problem !== undefined) {
+      this.refused(message, problem);
+      throw new Error(`the snapshot cannot be taken: ${problem}`);
+    }
     return this.#snapshots.begin(message);
+  }
+
+  /** Tells of a message that raft did not get to see. */
+  refused(message: Message, problem: string): void {
+    this.#complaints.warn("refused a Raft message", {
+      "local-member-id": formatId(this.#cluster.localId),
+      "remote-peer-id": formatId(message.from),
+      type: messageTypeName(message.type),
+      reason: problem,
+    });
   }
 
   isRemoved(id: bigint): boolean {
@@ -64,14 +84,14 @@ export class PeerReceiver implements NetworkReceiver {
     if (isLocalMsgTarget(from)) return false;
     const local = formatId(this.#cluster.localId);
     if (this.#cluster.isRemoved(from)) {
-      this.#logger.warn("rejected Raft message from removed member", {
+      this.#complaints.warn("rejected Raft message from removed member", {
         "local-member-id": local,
         "removed-member-id": formatId(from),
       });
       return false;
     }
     if (to === this.#cluster.localId) return true;
-    this.#logger.warn("rejected Raft message to mismatch member", {
+    this.#complaints.warn("rejected Raft message to mismatch member", {
       "local-member-id": local,
       "mismatch-member-id": formatId(to),
     });

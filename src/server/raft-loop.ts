@@ -5,6 +5,7 @@ import type { MemoryStorage } from "../raft/memory-storage.ts";
 import { LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD } from "../raft/messages.ts";
 import type { RawNode, Ready } from "../raft/rawnode.ts";
 import type { Wal } from "../wal/wal.ts";
+import { messageProblem } from "./message-check.ts";
 
 /** Batches up to this many entries are synced on the spot when nothing else is to do: the shortest way to an answer. */
 const BLOCKING_SYNC_ENTRIES_MAX = 2;
@@ -30,6 +31,8 @@ export interface RaftLoopHooks {
   installSnapshot(snapshot: Snapshot, done: () => void): void;
   /** For other members, in order. */
   send(messages: Message[]): void;
+  /** A message that came in and that raft does not get to see. */
+  refused(message: Message, problem: string): void;
   /** True while the applied state must not grow: nothing is applied or proposed until the next `run`. */
   blocked(): boolean;
   /** The log could not be written: the process must stop. */
@@ -194,7 +197,10 @@ export class RaftLoop {
     if (messages.length === 0) return;
     this.#inbox = [];
     for (const message of messages) {
-      if (message.type !== MessageType.MsgProp) this.node.step(message);
+      // Held against the state that it meets, which those before it have changed.
+      const problem = messageProblem(this.node.raft, message);
+      if (problem !== undefined) this.#hooks.refused(message, problem);
+      else if (message.type !== MessageType.MsgProp) this.node.step(message);
       else if (this.#heldProposals.length < INBOX_MAX) this.#heldProposals.push(message);
     }
   }

@@ -179,6 +179,7 @@ export class Replication {
         onReceived: (message) => this.#loop.receive(message),
       }),
       sender: this.#snapshotSender,
+      clock,
       logger,
       onRemoved: () => events.onRemoved(),
     });
@@ -353,6 +354,7 @@ export class Replication {
         });
       },
       send: (messages) => this.#outbox.send(messages),
+      refused: (message, problem) => this.#receiver.refused(message, problem),
       blocked: () => this.#isBlocked(),
       fail: onFailure,
       observeSync: (ms) => metrics.walSync.observe(ms / 1000),

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
+import { InternalRaftRequest } from "../../src/proto/etcdserverpb.ts";
 import {
   ConfChange,
   ConfState,
@@ -18,7 +19,7 @@ import { noPeers } from "../harness/no-peers.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 import { waitFor } from "../harness/wait.ts";
 import { HeldDisk } from "./held-disk.ts";
-import { bytes } from "./requests.ts";
+import { bytes, put } from "./requests.ts";
 
 const { MsgApp, MsgAppResp, MsgPreVoteResp, MsgProp, MsgSnap, MsgVoteResp } = MessageType;
 
@@ -89,6 +90,7 @@ describe("the raft loop of one of three members", () => {
         },
         observeSync() {},
         observeWrite() {},
+        refused: (message, problem) => assert.fail(`refused ${message.type}: ${problem}`),
       },
     });
     loop.run();
@@ -194,8 +196,10 @@ describe("the raft loop of one of three members", () => {
     disk.holding = true;
     proposals = ["a", "b", "c"];
     loop.run();
+    const request = (text: string): Uint8Array =>
+      InternalRaftRequest.encode(InternalRaftRequest.create({ put: put(text) }));
     const prop = (text: string): Message =>
-      from(1, MsgProp, { term: 0, entries: [{ type: 0, term: 0, index: 0, data: bytes(text) }] });
+      from(1, MsgProp, { term: 0, entries: [{ type: 0, term: 0, index: 0, data: request(text) }] });
     arrive(prop("x"), prop("y"));
     assert.equal(parts.node.raft.log.lastIndex(), last + 3);
     disk.release();

@@ -58,6 +58,7 @@ describe("the raft loop", () => {
         fail: (error) => failures.push(error),
         observeSync() {},
         observeWrite() {},
+        refused: (message, problem) => assert.fail(`refused ${message.type}: ${problem}`),
       },
     });
     loop.run();
