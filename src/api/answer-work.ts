@@ -1,3 +1,4 @@
+import type { Allowance, Claim } from "../base/allowance.ts";
 import type { StepResult, Ticket, Work } from "../base/turns.ts";
 import type { Pin } from "../mvcc/pins.ts";
 import { CompactedError } from "../mvcc/types.ts";
@@ -26,6 +27,8 @@ export interface AnswerPlan {
   check(): EtcdError | null;
   /** What keeps the parts readable. */
   readonly pin: Pin;
+  /** Rows that the parts will remember at one time, of an allowance for all. */
+  readonly memory: { readonly rows: number; readonly of: Allowance };
 }
 
 /** From here on an answer leaves in pieces; a smaller one is gathered and leaves as a whole. */
@@ -38,6 +41,7 @@ export class AnswerWork implements Work, AnswerSink {
   readonly #call: UnaryCall;
   readonly #plan: AnswerPlan;
   #ticket: Ticket | null = null;
+  #memory: Claim | null = null;
   #measured = 0;
   #parts: readonly (Buffer | MeasuredPart)[] | null = null;
   #next = 0;
@@ -67,6 +71,7 @@ export class AnswerWork implements Work, AnswerSink {
     if (this.#over) return "done";
     if (pin.revoked) throw new CompactedError(pin.revision);
     pin.touch();
+    if (!this.#hasMemory()) return "wait";
     if (this.#measured < parts.length) {
       if (parts[this.#measured]!.measure()) this.#measured++;
       return "more";
@@ -103,6 +108,13 @@ export class AnswerWork implements Work, AnswerSink {
     return !this.#full;
   }
 
+  #hasMemory(): boolean {
+    const { rows, of } = this.#plan.memory;
+    if (rows === 0) return true;
+    this.#memory ??= of.claim(rows, () => this.#ticket?.resume());
+    return this.#memory.granted;
+  }
+
   /** False when there is no answer but an error, which has been given. */
   #begin(): boolean {
     const refusal = this.#plan.check();
@@ -134,6 +146,7 @@ export class AnswerWork implements Work, AnswerSink {
     this.#over = true;
     this.#plan.pin.onRevoked = null;
     this.#plan.pin.release();
+    this.#memory?.release();
     this.#ticket?.cancel();
   }
 }

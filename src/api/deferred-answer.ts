@@ -12,11 +12,13 @@ import {
 import type { DeferredAnswer, DeferredRead, ReadingResponse } from "../server/response-reads.ts";
 import type { MeasuredPart } from "./answer-work.ts";
 import { PREV_KVS_TAG, RangeAnswer, RowsAnswer } from "./range-answer.ts";
-import { rangeRows } from "./range-rows.ts";
+import { rangeRows, rowsRemembered } from "./range-rows.ts";
 
 /** A response whose reads are still to be made, as an answer in parts. */
 export class AnswerTree {
   readonly parts: MeasuredPart[] = [];
+  /** Rows that the parts will remember to sort them. */
+  rowsRemembered = 0;
   /** The earliest point that any of them reads at. */
   readonly point: ReadPoint;
   readonly #response: TxnResponse | DeleteRangeResponse | PutResponse;
@@ -30,6 +32,7 @@ export class AnswerTree {
     for (const [response, read] of answer.reads) {
       const part = partFor(store, response, read);
       this.parts.push(part);
+      this.rowsRemembered += rowsRemembered(store, read.request, read.count);
       this.#partOf.set(response, part);
       if (point === undefined || isBefore(read.point, point)) point = read.point;
     }

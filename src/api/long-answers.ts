@@ -1,4 +1,5 @@
 import { AuthInfo } from "../auth/auth-info.ts";
+import { Allowance } from "../base/allowance.ts";
 import { Owner } from "../base/turns.ts";
 import type { ReadPoint } from "../mvcc/range-cursor.ts";
 import type { MvccStore } from "../mvcc/store.ts";
@@ -14,10 +15,13 @@ import { failWith, servingError } from "./calls.ts";
 import { AnswerTree } from "./deferred-answer.ts";
 import { HeaderWriter } from "./header.ts";
 import { RangeAnswer } from "./range-answer.ts";
+import { rowsRemembered } from "./range-rows.ts";
 import { RangeStreamWork } from "./range-stream.ts";
 
 /** Users whose time is counted; beyond, all are forgotten and counted anew. */
 const USERS_MAX = 10_000;
+/** Rows that all sorts under way remember, at some 30 bytes each. A larger sort is made alone. */
+const SORTED_ROWS_MAX = 2_000_000;
 
 /**
  * Answers that may take more than one turn: they are made in slices among everybody else's, and sent as the client takes
@@ -30,6 +34,7 @@ export class LongAnswers {
   readonly #access: Access;
   readonly #connections = new WeakMap<RpcSocket, Owner>();
   readonly #users = new Map<string, Owner>();
+  readonly #memory = new Allowance(SORTED_ROWS_MAX);
 
   constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#server = server;
@@ -42,9 +47,11 @@ export class LongAnswers {
     const { store } = this.#server;
     try {
       const point = pointOf(store, request.revision);
-      const part = new RangeAnswer(store, request, point, liveCount(store, request, point));
+      const count = liveCount(store, request, point);
+      const part = new RangeAnswer(store, request, point, count);
       const header = this.#headerBytes(store.currentRevision);
-      this.begin(call, "Range", point, [part], () => [header, part]);
+      const rows = rowsRemembered(store, request, count);
+      this.#begin(call, "Range", point, [part], () => [header, part], rows);
     } catch (error) {
       failWith(call, servingError(error));
     }
@@ -57,7 +64,7 @@ export class LongAnswers {
     response.header = this.#header.fill(response.header);
     try {
       const tree = new AnswerTree(store, new DeferredAnswer(response, reads));
-      this.begin(call, name, tree.point, tree.parts, () => tree.assemble());
+      this.#begin(call, name, tree.point, tree.parts, () => tree.assemble(), tree.rowsRemembered);
     } catch (error) {
       failWith(call, servingError(error));
     }
@@ -75,16 +82,18 @@ export class LongAnswers {
   }
 
   /** Begins to answer a call with parts whose length is not known yet, read at `point`. */
-  begin(
+  #begin(
     call: UnaryCall,
     name: string,
     point: ReadPoint,
     parts: readonly MeasuredPart[],
     assemble: AnswerPlan["assemble"],
+    rowsRemembered: number,
   ): void {
     const { store, turns } = this.#server;
     const pin = store.pin(point);
-    const work = new AnswerWork(call, { name, parts, assemble, check: this.#checkLater(), pin });
+    const memory = { rows: rowsRemembered, of: this.#memory };
+    const work = new AnswerWork(call, { name, parts, assemble, check: this.#checkLater(), pin, memory });
     if (turns.begin(this.ownerOf(call), work) === undefined) work.fail(errors.tooManyLongRequests);
   }
 

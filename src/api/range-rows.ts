@@ -43,6 +43,15 @@ export function rangeRows(
   return isSorted ? new SortedRows(store, request, point, count) : new KeyOrderRows(store, request, point, count);
 }
 
+/** Rows that have to be remembered to put them into the order that is asked for. */
+export function rowsRemembered(store: MvccStore, request: RangeRequest, count: number | undefined): number {
+  const { limit, sortTarget } = request;
+  if (request.countOnly || sortTarget === SortTarget.KEY || (limit > 0 && limit <= TOP_ROWS_MAX)) return 0;
+  const rows = count ?? store.keyCount;
+  const limitsFirst = limit > 0 && request.sortOrder === SortOrder.NONE && !hasRevisionFilters(request);
+  return limitsFirst ? Math.min(rows, limit + 1) : rows;
+}
+
 /** True for what comes in the order of keys. */
 const isDescending = (request: RangeRequest): boolean =>
   request.sortTarget === SortTarget.KEY && request.sortOrder === SortOrder.DESCEND;

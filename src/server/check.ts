@@ -33,12 +33,26 @@ export function checkDeleteRange(request: DeleteRangeRequest): EtcdError | null 
   return request.key.length === 0 ? errors.emptyKey : null;
 }
 
-/** The limit on operations shrinks by each level's own when transactions nest. */
+/**
+ * The limit on operations shrinks by each level's own when transactions nest. That still lets 64,000 of them into one request,
+ * which would hold everybody up, so all levels together have a limit too.
+ */
 export function checkTxn(request: TxnRequest, maxTxnOps: number): EtcdError | null {
   const error = checkOps(request, maxTxnOps);
   if (error !== null) return error;
+  if (countOps(request) > Math.max(NESTED_OPS_MAX, 2 * maxTxnOps)) return errors.tooManyOps;
   if (request.success.length + request.failure.length <= 1 && !hasNested(request)) return null;
   return checkOverlap(request.success) ?? checkOverlap(request.failure);
+}
+
+/** Comparisons and operations of one transaction with all that it nests, unless `--max-txn-ops` allows more on one level. */
+const NESTED_OPS_MAX = 8192;
+
+function countOps({ compare, success, failure }: TxnRequest): number {
+  let count = compare.length + success.length + failure.length;
+  for (const { requestTxn } of success) if (requestTxn !== undefined) count += countOps(requestTxn);
+  for (const { requestTxn } of failure) if (requestTxn !== undefined) count += countOps(requestTxn);
+  return count;
 }
 
 function hasNested(request: TxnRequest): boolean {
@@ -95,29 +109,61 @@ function writesOf(ops: readonly RequestOp[]): Writes | null {
   for (const { requestDeleteRange: request } of ops) {
     if (request !== undefined) deletes.push(intervalOf(request.key, request.rangeEnd));
   }
-  // Merged once per level, so that a point is looked up in logarithmic time however many deletions a client sends.
-  let merged = mergeIntervals(deletes);
+  const deleted = new IntervalSet(mergeIntervals(deletes));
   const puts = new Set<ByteString>();
   for (const { requestTxn: request } of ops) {
     if (request === undefined) continue;
     const success = writesOf(request.success);
     const failure = writesOf(request.failure);
     if (success === null || failure === null) return null;
-    for (const key of success.puts) if (puts.has(key) || covers(merged, key)) return null;
+    for (const key of success.puts) if (puts.has(key) || deleted.covers(key)) return null;
     for (const key of failure.puts) {
-      if ((puts.has(key) && !success.puts.has(key)) || covers(merged, key)) return null;
+      if ((puts.has(key) && !success.puts.has(key)) || deleted.covers(key)) return null;
     }
     for (const key of success.puts) puts.add(key);
     for (const key of failure.puts) puts.add(key);
-    merged = mergeIntervals([...merged, ...success.deletes, ...failure.deletes]);
+    deleted.add(success.deletes);
+    deleted.add(failure.deletes);
   }
   for (const { requestPut: request } of ops) {
     if (request === undefined) continue;
     const key = toByteString(request.key);
-    if (puts.has(key) || covers(merged, key)) return null;
+    if (puts.has(key) || deleted.covers(key)) return null;
     puts.add(key);
   }
-  return { puts, deletes: merged };
+  return { puts, deletes: deleted.all() };
+}
+
+/**
+ * Intervals that come in lists. They are kept in few lists of growing size, so that neither adding one nor looking a point up
+ * costs more than the logarithm of all, however many a client sends.
+ */
+class IntervalSet {
+  /** Each ascending and disjoint, and at least twice as long as the next. */
+  readonly #lists: Interval[][] = [];
+
+  constructor(first: Interval[]) {
+    this.add(first);
+  }
+
+  /** Adds disjoint intervals, ascending. */
+  add(list: Interval[]): void {
+    if (list.length === 0) return;
+    let added = list;
+    while (this.#lists.length > 0 && this.#lists.at(-1)!.length < 2 * added.length) {
+      added = mergeIntervals([...this.#lists.pop()!, ...added]);
+    }
+    this.#lists.push(added);
+  }
+
+  covers(key: ByteString): boolean {
+    for (const list of this.#lists) if (covers(list, key)) return true;
+    return false;
+  }
+
+  all(): Interval[] {
+    return this.#lists.length === 1 ? this.#lists[0]! : mergeIntervals(this.#lists.flat());
+  }
 }
 
 function intervalOf(key: Uint8Array, rangeEnd: Uint8Array): Interval {

@@ -49,6 +49,15 @@ test("a nested transaction gets what its outer one leaves of the limit", () => {
   assert.equal(check([nested(128)]), errors.tooManyOps);
 });
 
+test("all levels of nested transactions together have a limit, whatever each may have", () => {
+  let next = 0;
+  const tree = (depth: number, width: number): TxnRequest =>
+    txn(Array.from({ length: width }, () => (depth === 0 ? removeOp(`k${next++}`) : txnOp(tree(depth - 1, width)))));
+  assert.equal(check([...tree(2, 19).success]), null);
+  assert.equal(check([...tree(2, 21).success]), errors.tooManyOps);
+  assert.equal(check([...tree(2, 40).success]), errors.tooManyOps);
+});
+
 test("a wrong operation is found however deep it is", () => {
   let request: TxnRequest = txn([putOp("")]);
   for (let depth = 0; depth < 20; depth++) request = txn([], [txnOp(request)]);
@@ -110,6 +119,17 @@ test("a nested deletion meets the puts of the outer transaction, and of later on
 
 test("two nested transactions beside each other may not put the same key", () => {
   assert.equal(check([txnOp(txn([putOp("a")])), txnOp(txn([], [putOp("a")]))]), errors.duplicateKey);
+});
+
+test("a put meets the deletions of every nested transaction before it, however many there are", () => {
+  const nested = Array.from({ length: 60 }, (_, i) =>
+    txnOp(txn(Array.from({ length: 1 + (i % 7) }, (_, j) => removeOp(`d${i}-${j}`, `d${i}-${j}x`)))),
+  );
+  for (let i = 0; i < 60; i++) {
+    assert.equal(check([...nested, putOp(`d${i}-${i % 7}a`)]), errors.duplicateKey, `${i}`);
+    assert.equal(check([...nested, txnOp(txn([putOp(`d${i}-0a`)]))]), errors.duplicateKey, `${i}`);
+  }
+  assert.equal(check([...nested, putOp("d60-0a")]), null);
 });
 
 test("many deletions and puts are checked in less than the square of their number", () => {
