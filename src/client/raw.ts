@@ -9,9 +9,11 @@ import * as grpc from "@grpc/grpc-js";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { CODE_NAMES } from "../base/grpc-codes.ts";
 import type { MethodType } from "../base/protobuf.ts";
+import { hostPort, parseEndpoint } from "./endpoint.ts";
+import { systemRoots } from "./roots.ts";
 
 export interface TlsOptions {
-  /** PEM. Trusted roots; the system's when absent. */
+  /** PEM. Trusted authorities; the system's when absent. */
   readonly ca?: Uint8Array;
   /** PEM. Client certificate and its key, both or none. */
   readonly cert?: Uint8Array;
@@ -31,6 +33,8 @@ export interface ConnectOptions {
   readonly keepAliveMs?: number;
   /** Milliseconds that the answer to a ping may take. */
   readonly keepAliveTimeoutMs?: number;
+  /** Largest response in bytes that is accepted; 2 GiB when absent. */
+  readonly responseBytesMax?: number;
   /** Turns time limits into deadlines; the system's clock when absent. */
   readonly clock?: Clock;
 }
@@ -45,8 +49,13 @@ export interface CallOptions {
 
 export interface RawClient {
   readonly endpoint: string;
-  /** Resolves once the connection stands; rejects with RpcError UNAVAILABLE after `timeoutMs`. */
-  ready(timeoutMs: number): Promise<void>;
+  /**
+   * Resolves once the connection stands; rejects with RpcError UNAVAILABLE after `timeoutMs`. `failed` is called when an
+   * attempt to connect has failed, which others follow.
+   */
+  ready(timeoutMs: number, failed?: () => void): Promise<void>;
+  /** Whether the connection stands. */
+  readonly isReady: boolean;
   /** One request, one response. Rejects with RpcError. */
   unary<I, O>(method: MethodType<I, O>, request: Partial<I>, options?: CallOptions): Promise<O>;
   /** A call that streams requests, responses or both. */
@@ -79,6 +88,8 @@ export class RpcError extends Error {
 }
 
 /**
+ * Throws EndpointError.
+ *
  * @param endpoint `host:port`, `http://host:port`, `https://host:port`, `unix:///path` or `unixs:///path`
  * @example
  * const client = connect("127.0.0.1:2379");
@@ -87,6 +98,9 @@ export class RpcError extends Error {
 export function connect(endpoint: string, options: ConnectOptions = {}): RawClient {
   return new Connection(endpoint, options);
 }
+
+/** The largest that gRPC's length of a message is used for, as in etcd's clients. */
+const RESPONSE_BYTES_MAX = 2 ** 31 - 1;
 
 /** Responses that wait for the consumer before the stream stops reading from the transport. */
 const WAITING_MAX = 128;
@@ -101,10 +115,10 @@ class Connection implements RawClient {
     this.endpoint = endpoint;
     this.#metadata = options.metadata ?? {};
     this.#clock = options.clock ?? systemClock;
-    const { target, secure } = parseEndpoint(endpoint);
-    const tls = options.tls ?? (secure ? {} : undefined);
+    const address = parseEndpoint(endpoint);
+    const tls = options.tls ?? (address.secure ? {} : undefined);
     const channel: grpc.ChannelOptions = {
-      "grpc.max_receive_message_length": -1,
+      "grpc.max_receive_message_length": options.responseBytesMax ?? RESPONSE_BYTES_MAX,
       "grpc.max_send_message_length": -1,
       "grpc.enable_retries": 0,
       "grpc.enable_http_proxy": 0,
@@ -115,17 +129,43 @@ class Connection implements RawClient {
     };
     if (options.keepAliveMs !== undefined) channel["grpc.keepalive_time_ms"] = options.keepAliveMs;
     if (options.keepAliveTimeoutMs !== undefined) channel["grpc.keepalive_timeout_ms"] = options.keepAliveTimeoutMs;
-    if (tls?.serverName !== undefined) channel["grpc.ssl_target_name_override"] = tls.serverName;
+    const serverName = tls?.serverName ?? (tls && address.path !== undefined ? address.host : undefined);
+    if (serverName !== undefined) channel["grpc.ssl_target_name_override"] = serverName;
+    const target = address.path === undefined ? hostPort(address) : `unix:${address.path}`;
     this.#client = new grpc.Client(target, credentials(tls), channel);
   }
 
-  ready(timeoutMs: number): Promise<void> {
+  ready(timeoutMs: number, failed?: () => void): Promise<void> {
+    const channel = this.#client.getChannel();
+    const deadline = this.#deadline(timeoutMs);
     return new Promise((resolve, reject) => {
-      this.#client.waitForReady(this.#deadline(timeoutMs), (error) => {
-        if (error) reject(new RpcError(grpc.status.UNAVAILABLE, `${this.endpoint}: not connected in ${timeoutMs} ms`));
-        else resolve();
-      });
+      const look = () => {
+        const state = channel.getConnectivityState(true);
+        if (state === grpc.connectivityState.READY) return resolve();
+        if (state === grpc.connectivityState.TRANSIENT_FAILURE) failed?.();
+        channel.watchConnectivityState(state, deadline, (error) => (error ? refuse() : attempt()));
+      };
+      const refuse = () => {
+        reject(new RpcError(grpc.status.UNAVAILABLE, `${this.endpoint}: not connected in ${timeoutMs} ms`));
+      };
+      const attempt = () => {
+        try {
+          look();
+        } catch {
+          // The channel is closed.
+          refuse();
+        }
+      };
+      attempt();
     });
+  }
+
+  get isReady(): boolean {
+    try {
+      return this.#client.getChannel().getConnectivityState(false) === grpc.connectivityState.READY;
+    } catch {
+      return false;
+    }
   }
 
   unary<I, O>(method: MethodType<I, O>, request: Partial<I>, options: CallOptions = {}): Promise<O> {
@@ -260,21 +300,17 @@ class Stream<I, O> implements RawStream<I, O> {
 /** Requests are encoded before gRPC sees them, so that a malformed one throws at the caller. */
 const asIs = (bytes: Buffer) => bytes;
 
-function parseEndpoint(endpoint: string): { target: string; secure: boolean } {
-  const match = /^(https?|unixs?):(?:\/\/)?(.*)$/.exec(endpoint);
-  if (!match) return { target: endpoint, secure: false };
-  const [, scheme, rest] = match as unknown as [string, string, string];
-  const secure = scheme.endsWith("s");
-  return { target: scheme.startsWith("unix") ? `unix:${rest}` : rest.replace(/\/.*$/, ""), secure };
-}
-
 function credentials(tls: TlsOptions | undefined): grpc.ChannelCredentials {
   if (tls === undefined) return grpc.credentials.createInsecure();
   const pem = (bytes: Uint8Array | undefined) => (bytes === undefined ? null : Buffer.from(bytes));
   const verify = tls.insecureSkipVerify ? { rejectUnauthorized: false, checkServerIdentity: () => undefined } : {};
-  return grpc.credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.cert), verify);
+  return grpc.credentials.createSsl(pem(tls.ca ?? systemRoots()), pem(tls.key), pem(tls.cert), verify);
 }
 
+/** Errors that the client's side finds, in the words of Go's gRPC. */
 function rpcError(error: grpc.ServiceError): RpcError {
-  return new RpcError(error.code ?? grpc.status.UNKNOWN, error.details ?? error.message);
+  const details = (error.details ?? error.message)
+    .replace(/^Received message larger than max \((\d+) vs /, "grpc: received message larger than max ($1 vs. ")
+    .replace(/^Received HTTP status code (\d+)$/, "unexpected HTTP status code received from server: $1");
+  return new RpcError(error.code ?? grpc.status.UNKNOWN, details);
 }

@@ -1,24 +1,35 @@
 /**
  * The connection of one command to a cluster: whichever of its endpoints answers, authenticated if asked.
  *
- * Promises: a request that changes something is sent at most once; a read moves on to another endpoint when one is lost;
- * nothing takes longer than its time limit. Loads the gRPC library when the first connection is made.
+ * Promises: a request that changes something is sent at most once; a read moves on to another endpoint when one is lost,
+ * and any request when one is a learner, which refuses before it does anything; nothing takes longer than its time limit.
+ * Loads the gRPC library when the first connection is made.
  */
 import type { Clock } from "../base/clock.ts";
 import type { MethodType } from "../base/protobuf.ts";
-import type { ConnectOptions, RawClient, RawStream, TlsOptions } from "../client/raw.ts";
+import type { RawClient, RawStream, RpcError, TlsOptions } from "../client/raw.ts";
 import { AuthService } from "../proto/etcdserverpb.ts";
-import { describeError, EXIT, ExitError, isRpcError, UNAVAILABLE } from "./exit.ts";
+import { API_VERSION } from "../server/options.ts";
+import { Members } from "./dial.ts";
+import { describeError, EXIT, ExitError, isFailure, isRpcError, UNAVAILABLE } from "./exit.ts";
 
 export interface ClusterOptions {
   readonly endpoints: readonly string[];
-  /** TLS for endpoints that name no scheme or a secure one. */
+  /** Undefined: TLS only with endpoints that ask for it, and without certificates. */
   readonly tls: TlsOptions | undefined;
   readonly auth: { readonly user: string; readonly password: string } | { readonly token: string } | undefined;
   readonly keepAliveMs: number;
   readonly keepAliveTimeoutMs: number;
+  /** Milliseconds that connecting and authenticating may take; no limit of its own when absent. */
+  readonly dialTimeoutMs?: number;
   readonly requestBytesMax: number;
+  /** 2 GiB when absent. */
+  readonly responseBytesMax?: number;
   readonly clock: Clock;
+  /** What a user who waits is told; absent for a program that waits for whatever is in the way and tells it itself. */
+  readonly warn?: (message: string, error: string) => void;
+  /** How the flags for TLS start; `--` when absent. */
+  readonly flagPrefix?: string;
 }
 
 export interface CallLimits {
@@ -26,6 +37,11 @@ export interface CallLimits {
   readonly timeoutMs?: number;
   /** Fails instead of waiting on a member that has no leader. */
   readonly requireLeader?: boolean;
+}
+
+export interface StreamLimits extends CallLimits {
+  /** Milliseconds until an endpoint has to be found, for a stream that may then last. */
+  readonly connectMs?: number;
 }
 
 /** Go's gRPC pings no more often, and etcd drops who does. */
@@ -42,23 +58,38 @@ const READS = new Set(
 const INVALID_TOKEN = "etcdserver: invalid auth token";
 const AUTH_NOT_ENABLED = "etcdserver: authentication is not enabled";
 
+const NOT_FOR_LEARNERS = "etcdserver: rpc not supported for learner";
+
 export class Cluster {
   readonly endpoints: readonly string[];
   readonly #options: ClusterOptions;
-  #clients: Promise<RawClient[]> | undefined;
-  #current: RawClient | undefined;
+  readonly #members: Members;
   #token: string | undefined;
   /** Set once the cluster said that it wants no authentication. */
   #authDisabled = false;
-  #closed = false;
 
   constructor(options: ClusterOptions) {
     this.#options = options;
     this.endpoints = options.endpoints;
     if (options.auth && "token" in options.auth) this.#token = options.auth.token;
+    const { endpoints, tls, clock, keepAliveMs, keepAliveTimeoutMs, responseBytesMax } = options;
+    this.#members = new Members({
+      endpoints,
+      tls,
+      clock,
+      connect: {
+        keepAliveMs: Math.max(KEEP_ALIVE_MS_MIN, keepAliveMs),
+        keepAliveTimeoutMs,
+        clock,
+        ...(responseBytesMax === undefined ? {} : { responseBytesMax }),
+      },
+      patient: options.warn === undefined,
+      warn: options.warn ?? (() => {}),
+      flagPrefix: options.flagPrefix ?? "--",
+    });
   }
 
-  /** Rejects with RpcError. */
+  /** Rejects with RpcError, or ConnectionError when no endpoint answers in time. */
   async call<I, O>(method: MethodType<I, O>, request: Partial<I>, limits: CallLimits = {}): Promise<O> {
     this.#checkSize(method, request);
     const clock = this.#options.clock;
@@ -67,28 +98,45 @@ export class Cluster {
     for (let attempt = 0; ; attempt++) {
       const client = await this.#ready(deadlineMs);
       try {
-        await this.#authenticate(client, deadlineMs);
         const timeoutMs = this.#remaining(deadlineMs);
         return await client.unary(method, request, { timeoutMs, metadata: this.#metadata(limits) });
       } catch (error) {
         if (!isRpcError(error)) throw error;
-        const usesPassword = this.#options.auth && "user" in this.#options.auth;
-        if (error.details === INVALID_TOKEN && usesPassword && tokenTries++ === 0) this.#token = undefined;
+        if (await this.passOver(error)) continue;
+        if (error.details === INVALID_TOKEN && this.#usesPassword && tokenTries++ === 0) this.#token = undefined;
         else if (error.code === UNAVAILABLE && READS.has(method.name) && attempt < RETRIES_MAX) {
-          this.#current = undefined;
+          this.moveOn();
           await new Promise<void>((resolve) => clock.after(RETRY_WAIT_MS, resolve));
         } else throw error;
       }
     }
   }
 
-  /** Rejects with RpcError when no endpoint answers in time. */
-  async stream<I, O>(method: MethodType<I, O>, limits: CallLimits = {}): Promise<RawStream<I, O>> {
-    const deadlineMs = this.#options.clock.nowMs() + (limits.timeoutMs ?? NO_LIMIT_MS);
+  /** Rejects with ConnectionError when no endpoint answers in time. */
+  async stream<I, O>(method: MethodType<I, O>, limits: StreamLimits = {}): Promise<RawStream<I, O>> {
+    const deadlineMs = this.#options.clock.nowMs() + (limits.connectMs ?? limits.timeoutMs ?? NO_LIMIT_MS);
     const client = await this.#ready(deadlineMs);
-    await this.#authenticate(client, deadlineMs);
     const limit = limits.timeoutMs === undefined ? {} : { timeoutMs: this.#remaining(deadlineMs) };
     return client.stream(method, { ...limit, metadata: this.#metadata(limits) });
+  }
+
+  /** The responses to one request, from the first endpoint that does not refuse. Throws as `stream`, and RpcError. */
+  async *responses<I, O>(
+    method: MethodType<I, O>,
+    request: Partial<I>,
+    limits: CallLimits = {},
+  ): AsyncGenerator<O, void, void> {
+    for (;;) {
+      const stream = await this.stream(method, limits);
+      try {
+        await stream.send(request);
+        stream.end();
+        yield* stream;
+        return;
+      } catch (error) {
+        if (!isRpcError(error) || !(await this.passOver(error))) throw error;
+      }
+    }
   }
 
   /** A cluster of one of the endpoints, with the same settings. */
@@ -101,19 +149,28 @@ export class Cluster {
     return new Cluster(this.#options);
   }
 
+  /** Milliseconds that connecting and authenticating may take. */
+  get dialTimeoutMs(): number {
+    return this.#options.dialTimeoutMs ?? NO_LIMIT_MS;
+  }
+
   get tls(): TlsOptions | undefined {
     return this.#options.tls;
   }
 
-  /** Forgets the endpoint in use, so that the next call looks for one that answers. */
+  /** Leaves the endpoint in use, so that the next call looks for another one that answers. */
   moveOn(): void {
-    this.#current = undefined;
+    this.#members.moveOn();
+  }
+
+  /** Whether what an endpoint refused may be asked of another one, because it is a learner. The next call does. */
+  async passOver(error: RpcError): Promise<boolean> {
+    return error.details === NOT_FOR_LEARNERS && (await this.#members.passOver(error));
   }
 
   /** Ends the connections; whatever is still under way fails. */
-  async close(): Promise<void> {
-    this.#closed = true;
-    for (const client of (await this.#clients) ?? []) client.close();
+  close(): Promise<void> {
+    return this.#members.close();
   }
 
   #checkSize<I, O>(method: MethodType<I, O>, request: Partial<I>): void {
@@ -127,6 +184,7 @@ export class Cluster {
 
   #metadata({ requireLeader }: CallLimits): Record<string, string> {
     return {
+      "client-api-version": API_VERSION,
       ...(this.#token === undefined ? {} : { token: this.#token }),
       ...(requireLeader ? { hasleader: "true" } : {}),
     };
@@ -136,58 +194,41 @@ export class Cluster {
     return Math.max(0, deadlineMs - this.#options.clock.nowMs());
   }
 
-  /** The first endpoint that answers. */
+  get #usesPassword(): boolean {
+    return this.#options.auth !== undefined && "user" in this.#options.auth;
+  }
+
+  /** The first endpoint that answers, with a token if one is needed. */
   async #ready(deadlineMs: number): Promise<RawClient> {
-    if (this.#closed) throw new ExitError(EXIT.badConnection, "the connection was closed");
-    if (this.#current !== undefined) return this.#current;
-    this.#clients ??= this.#connect();
-    const clients = await this.#clients;
-    const timeoutMs = this.#remaining(deadlineMs);
+    if (!this.#usesPassword || this.#token !== undefined || this.#authDisabled) {
+      return this.#members.ready(this.#remaining(deadlineMs));
+    }
+    const dialMs = this.#options.clock.nowMs() + this.dialTimeoutMs;
     try {
-      this.#current = await Promise.any(clients.map((client) => client.ready(timeoutMs).then(() => client)));
-      return this.#current;
-    } catch {
-      throw new ExitError(EXIT.error, "context deadline exceeded");
+      return await this.#login(Math.min(deadlineMs, dialMs));
+    } catch (error) {
+      if (isFailure(error)) throw new ExitError(EXIT.badConnection, describeError(error));
+      throw error;
     }
   }
 
-  async #connect(): Promise<RawClient[]> {
-    const { connect } = await import("../client/raw.ts");
-    const { endpoints, keepAliveMs, keepAliveTimeoutMs, clock } = this.#options;
-    return endpoints.map((endpoint) => {
-      const options: ConnectOptions = {
-        keepAliveMs: Math.max(KEEP_ALIVE_MS_MIN, keepAliveMs),
-        keepAliveTimeoutMs,
-        clock,
-        ...this.#tlsFor(endpoint),
-      };
+  async #login(deadlineMs: number): Promise<RawClient> {
+    const auth = this.#options.auth as { readonly user: string; readonly password: string };
+    for (;;) {
+      const client = await this.#members.ready(this.#remaining(deadlineMs));
       try {
-        return connect(endpoint, options);
+        const request = { name: auth.user, password: auth.password };
+        const limits = { timeoutMs: this.#remaining(deadlineMs), metadata: this.#metadata({}) };
+        this.#token = (await client.unary(AuthService.Authenticate, request, limits)).token;
+        return client;
       } catch (error) {
-        throw new ExitError(EXIT.badArgs, error instanceof Error ? error.message : String(error));
+        if (!isRpcError(error)) throw error;
+        if (error.details === AUTH_NOT_ENABLED) {
+          this.#authDisabled = true;
+          return client;
+        }
+        if (!(await this.passOver(error))) throw error;
       }
-    });
-  }
-
-  /** `http://` and `unix://` say that there is no TLS, whatever the flags say. */
-  #tlsFor(endpoint: string): { readonly tls?: TlsOptions } {
-    const { tls } = this.#options;
-    if (/^(?:http|unix):/.test(endpoint) || tls === undefined) return {};
-    return { tls };
-  }
-
-  async #authenticate(client: RawClient, deadlineMs: number): Promise<void> {
-    const { auth } = this.#options;
-    if (this.#token !== undefined || this.#authDisabled || auth === undefined || "token" in auth) return;
-    try {
-      const request = { name: auth.user, password: auth.password };
-      const timeoutMs = this.#remaining(deadlineMs);
-      const { token } = await client.unary(AuthService.Authenticate, request, { timeoutMs });
-      this.#token = token;
-    } catch (error) {
-      if (!isRpcError(error)) throw error;
-      if (error.details !== AUTH_NOT_ENABLED) throw new ExitError(EXIT.badConnection, describeError(error));
-      this.#authDisabled = true;
     }
   }
 }

@@ -28,12 +28,20 @@ export class ExitError extends Error {
   }
 }
 
+/** No endpoint answers; the text says why. */
+export class ConnectionError extends Error {
+  override name = "ConnectionError";
+}
+
 /** A command line that makes no sense. */
 export const badArgs = (message: string): ExitError => new ExitError(EXIT.badArgs, message);
 
 export function isRpcError(error: unknown): error is RpcError {
   return error instanceof Error && error.name === "RpcError";
 }
+
+/** Whether a request was refused, or could not be made. */
+export const isFailure = (error: unknown): error is Error => isRpcError(error) || error instanceof ConnectionError;
 
 const CANCELLED = 1;
 const DEADLINE_EXCEEDED = 4;

@@ -6,7 +6,7 @@
 import type { Flag, FlagSet } from "../base/flags.ts";
 import { ParseError } from "../base/number-text.ts";
 import { EXIT, ExitError } from "./exit.ts";
-import type { Io } from "./io.ts";
+import { type Io, log } from "./io.ts";
 
 export const GLOBAL_FLAGS: readonly Flag[] = [
   { name: "endpoints", kind: "strings", value: ["127.0.0.1:2379"], usage: "addresses of the members to talk to" },
@@ -85,7 +85,7 @@ export function applyEnvironment(flags: FlagSet, names: readonly string[], io: I
         io,
         "fatal",
         "conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable or disable flag))",
-        variable,
+        { "environment-variable": variable },
       );
       throw new ExitError(EXIT.error, "");
     } else assign(flags, name, variable, value, io);
@@ -97,17 +97,12 @@ function assign(flags: FlagSet, name: string, variable: string, value: string, i
     flags.assign(name, value);
   } catch (error) {
     if (!(error instanceof ParseError)) throw error;
-    log(io, "warn", "ignored environment variable with an invalid value", `${variable}=${value}: ${error.message}`);
+    warn(io, "ignored environment variable with an invalid value", `${variable}=${value}: ${error.message}`);
   }
 }
 
-const warn = (io: Io, message: string, variable: string) => log(io, "warn", message, variable);
-
-/** One line of the log format that etcd's programs share. */
-export function log(io: Io, level: string, message: string, variable: string): void {
-  const ts = new Date(io.clock.wallMs()).toISOString().replace("Z", "000Z");
-  io.err(`${JSON.stringify({ level, ts, msg: message, "environment-variable": variable })}\n`);
-}
+const warn = (io: Io, message: string, variable: string) =>
+  log(io, "warn", message, { "environment-variable": variable });
 
 /** What `--debug` prints: each flag by its variable, without what nobody should see. */
 export function printSettings(flags: FlagSet, names: readonly string[], io: Io): void {

@@ -29,6 +29,12 @@ export interface Io {
 /** How a program ended: its exit code, or the name of the signal that killed it. */
 export type ProgramEnd = number | NodeJS.Signals;
 
+/** One line on standard error in the log format that etcd's programs share. */
+export function log(io: Io, level: string, msg: string, fields: Readonly<Record<string, unknown>>): void {
+  const ts = new Date(io.clock.wallMs()).toISOString().replace("Z", "000Z");
+  io.err(`${JSON.stringify({ level, ts, msg, ...fields })}\n`);
+}
+
 /** All of standard input. */
 export async function readAll(stdin: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const chunks: Uint8Array[] = [];

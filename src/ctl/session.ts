@@ -3,36 +3,42 @@ import type { Clock } from "../base/clock.ts";
 import type { RawStream } from "../client/raw.ts";
 import { type LeaseKeepAliveRequest, type LeaseKeepAliveResponse, LeaseService } from "../proto/etcdserverpb.ts";
 import type { Cluster } from "./connection.ts";
-import { EXIT, ExitError, isRpcError, UNAVAILABLE } from "./exit.ts";
+import { ConnectionError, EXIT, ExitError, isRpcError, UNAVAILABLE } from "./exit.ts";
 
 const RETRY_WAIT_MS = 500;
+/** How much longer than connecting the first answer may take. */
+const FIRST_ANSWER_MS = 1_000;
 
 /** Renews a lease once. Rejects with RpcError, or ExitError when the lease is gone. */
 export async function keepAliveOnce(cluster: Cluster, id: bigint, timeoutMs: number): Promise<LeaseKeepAliveResponse> {
-  const stream = await cluster.stream(LeaseService.LeaseKeepAlive, { timeoutMs });
-  await stream.send({ id });
-  for await (const response of stream) {
+  for await (const response of cluster.responses(LeaseService.LeaseKeepAlive, { id }, { timeoutMs })) {
     if (response.ttl > 0) return response;
     break;
   }
   throw new ExitError(EXIT.badConnection, "etcdserver: requested lease not found");
 }
 
-/** Renews a lease three times in its life, yielding each answer, until it is gone or `signal` fires. */
+/**
+ * Renews a lease three times in its life, yielding each answer, until it is gone or `signal` fires. Rejects with
+ * ConnectionError when no endpoint answers for the first time within `--dial-timeout` and a second.
+ */
 export async function* keepAlive(
   cluster: Cluster,
   id: bigint,
   clock: Clock,
   signal?: AbortSignal,
 ): AsyncGenerator<LeaseKeepAliveResponse, void, void> {
-  let expiresAtMs = Number.POSITIVE_INFINITY;
+  let expiresAtMs = clock.nowMs() + cluster.dialTimeoutMs + FIRST_ANSWER_MS;
+  let answered = false;
   while (clock.nowMs() < expiresAtMs && !signal?.aborted) {
     let stream: RawStream<LeaseKeepAliveRequest, LeaseKeepAliveResponse> | undefined;
     try {
-      stream = await cluster.stream(LeaseService.LeaseKeepAlive, { requireLeader: true });
+      const connectMs = expiresAtMs - clock.nowMs();
+      stream = await cluster.stream(LeaseService.LeaseKeepAlive, { requireLeader: true, connectMs });
       await stream.send({ id });
       for await (const response of stream) {
         if (response.ttl <= 0) return;
+        answered = true;
         expiresAtMs = clock.nowMs() + response.ttl * 1000;
         yield response;
         await pause(clock, (response.ttl * 1000) / 3, signal);
@@ -40,7 +46,11 @@ export async function* keepAlive(
         await stream.send({ id });
       }
     } catch (error) {
-      if (!isRpcError(error) || error.code !== UNAVAILABLE) throw error;
+      // What could not be renewed in its time is over.
+      if (answered && error instanceof ConnectionError) return;
+      if (!isRpcError(error)) throw error;
+      if (await cluster.passOver(error)) continue;
+      if (error.code !== UNAVAILABLE) throw error;
     } finally {
       stream?.cancel();
     }

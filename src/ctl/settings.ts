@@ -5,8 +5,9 @@
 import type { FlagSet } from "../base/flags.ts";
 import type { TlsOptions } from "../client/raw.ts";
 import type { ClusterOptions } from "./connection.ts";
-import { describeError, EXIT, ExitError } from "./exit.ts";
-import type { Io } from "./io.ts";
+import { EXIT, ExitError } from "./exit.ts";
+import { type Io, log } from "./io.ts";
+import { readTlsFiles } from "./tls-files.ts";
 
 const REQUEST_BYTES_MAX = 2 * 1024 * 1024;
 
@@ -14,19 +15,27 @@ const REQUEST_BYTES_MAX = 2 * 1024 * 1024;
 export async function clusterOptions(flags: FlagSet, io: Io): Promise<ClusterOptions> {
   return {
     endpoints: await endpointsOf(flags, io),
-    ...timing(flags, io),
+    ...limits(flags, io),
     tls: tlsOf(flags, io),
     auth: await authOf(flags, io),
   };
 }
 
-/** The settings that do not depend on the cluster. */
-export function timing(flags: FlagSet, io: Io) {
+/** The settings that do not depend on the cluster. Throws ExitError. */
+export function limits(flags: FlagSet, io: Io) {
+  const [send, receive] = [flags.number("max-request-bytes"), flags.number("max-recv-bytes")];
+  if (receive > 0 && send > receive) {
+    const problem = `gRPC message recv limit (${receive} bytes) must be greater than send limit (${send} bytes)`;
+    throw new ExitError(EXIT.badConnection, problem);
+  }
   return {
     keepAliveMs: flags.number("keepalive-time"),
     keepAliveTimeoutMs: flags.number("keepalive-timeout"),
-    requestBytesMax: flags.number("max-request-bytes") || REQUEST_BYTES_MAX,
+    dialTimeoutMs: flags.number("dial-timeout"),
+    requestBytesMax: send > 0 ? send : REQUEST_BYTES_MAX,
+    ...(receive > 0 ? { responseBytesMax: receive } : {}),
     clock: io.clock,
+    warn: (message: string, error: string) => log(io, "warn", message, { error }),
   };
 }
 
@@ -38,8 +47,9 @@ async function endpointsOf(flags: FlagSet, io: Io): Promise<string[]> {
     if (usable.length > 0) return usable;
   }
   const endpoints = flags.strings("endpoints").map((endpoint) => endpoint.trim());
-  if (endpoints.length === 0)
-    throw new ExitError(EXIT.badConnection, "no endpoints were given: name them with --endpoints");
+  if (endpoints.length === 0) {
+    throw new ExitError(EXIT.badConnection, "etcdclient: no available endpoints (name them with --endpoints)");
+  }
   return endpoints;
 }
 
@@ -103,18 +113,7 @@ export function tlsFrom(io: Io, cert: string, key: string, cacert: string, insec
     throw new ExitError(EXIT.badArgs, `KeyFile and CertFile must both be present[key: ${key}, cert: ${cert}]`);
   }
   if (cert === "" && cacert === "") return insecure ? undefined : {};
-  return {
-    ...(cert === "" ? {} : { cert: readPem(io, cert), key: readPem(io, key) }),
-    ...(cacert === "" ? {} : { ca: readPem(io, cacert) }),
-  };
-}
-
-function readPem(io: Io, path: string): Uint8Array {
-  try {
-    return io.disk.readFile(path);
-  } catch (error) {
-    throw new ExitError(EXIT.badArgs, describeError(error));
-  }
+  return readTlsFiles(io, { cert, key, cacert });
 }
 
 async function authOf(flags: FlagSet, io: Io): Promise<ClusterOptions["auth"]> {

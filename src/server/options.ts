@@ -153,6 +153,8 @@ export type BootstrapOptions = Omit<ServerOptions, "network" | "peerClient">;
 
 /** Version of etcd that this server is: what it tells clients and peers. */
 export const ETCD_VERSION = "3.7.1";
+/** The version of the API that clients name with each call. */
+export const API_VERSION = "3.7";
 
 /** etcd's time limit of a request: five seconds for the disk and the network, and two elections. */
 export function requestTimeoutMs(options: Pick<ServerOptions, "electionTicks" | "tickMs">): number {

@@ -320,6 +320,14 @@ function plain(
         .replace(/"(RaftIndex|RaftAppliedIndex|DBSize|DBSizeInUse)" : \d+/g, '"$1" : N')
         .replace(/lease [0-9a-f]{16} granted|"ID":\d{15,}|"ID" : \d{15,}|Member +[0-9a-f]+ added/g, "NEW")
         .replace(/"hash":\d+|"Hash" : \d+/g, "HASH")
+        // Members come in the order of their ids, which are random.
+        .replace(/(?<=ETCD_INITIAL_CLUSTER=")[^"]*/g, (list) => list.split(",").sort().join(","))
+        .replace(/(?<="members":\[)[^\n]*(?=\]\}\n)/g, (list) =>
+          list
+            .split(/,(?=\{)/)
+            .sort()
+            .join(","),
+        )
     );
   };
   const binary = step.args.includes("protobuf") && run.stdout.length > 0;

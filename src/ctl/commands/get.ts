@@ -129,11 +129,9 @@ export function isSerializable(consistency: string): boolean {
 
 async function streamed(ctl: Ctl, request: RangeRequest): Promise<RangeResponse> {
   const cluster = await ctl.cluster();
-  const stream = await cluster.stream(KVService.RangeStream, { timeoutMs: ctl.timeoutMs });
-  await stream.send(request);
-  stream.end();
   const whole = RangeResponse.create();
-  for await (const { rangeResponse } of stream) {
+  const limits = { timeoutMs: ctl.timeoutMs };
+  for await (const { rangeResponse } of cluster.responses(KVService.RangeStream, request, limits)) {
     if (rangeResponse === undefined) continue;
     // Only the last piece has header, count and whether there is more.
     whole.header = rangeResponse.header ?? whole.header;

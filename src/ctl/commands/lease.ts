@@ -2,7 +2,7 @@
 import { clampToSafe, ParseError, parseInt64 } from "../../base/number-text.ts";
 import { LeaseService } from "../../proto/etcdserverpb.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
-import { badArgs, describeError, EXIT, ExitError, isRpcError } from "../exit.ts";
+import { badArgs, describeError, EXIT, ExitError, isFailure } from "../exit.ts";
 import { leaseIdText } from "../print/lease-id.ts";
 import { keepAliveOnce, keepAlive as keepAliveStream } from "../session.ts";
 
@@ -99,7 +99,7 @@ async function failingAs<T>(what: string, result: Promise<T>): Promise<T> {
   try {
     return await result;
   } catch (error) {
-    if (!isRpcError(error)) throw error;
+    if (!isFailure(error)) throw error;
     throw new ExitError(EXIT.error, `${what} (${describeError(error)})`);
   }
 }
@@ -109,7 +109,7 @@ async function connecting<T>(result: Promise<T>): Promise<T> {
   try {
     return await result;
   } catch (error) {
-    if (!isRpcError(error)) throw error;
+    if (!isFailure(error)) throw error;
     throw new ExitError(EXIT.badConnection, describeError(error));
   }
 }

@@ -13,7 +13,7 @@ import { Cluster } from "../connection.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
 import { badArgs, EXIT, ExitError } from "../exit.ts";
 import { FIRST_KEY, FROM_KEY, prefixEnd } from "../ranges.ts";
-import { credentials, timing, tlsFrom } from "../settings.ts";
+import { credentials, limits, tlsFrom } from "../settings.ts";
 import { cancelReason, WatchStream } from "../watch-stream.ts";
 
 const PAGE_KEYS = 1000;
@@ -51,7 +51,8 @@ export const makeMirror: CtlCommand = {
     const text = (name: string) => flags.string(`dest-${name}`);
     const target = new Cluster({
       endpoints: [destination],
-      ...timing(flags, io),
+      ...limits(flags, io),
+      flagPrefix: "--dest-",
       tls: tlsFrom(io, text("cert"), text("key"), text("cacert"), flags.bool("dest-insecure-transport")),
       auth: await credentials(io, text("user"), text("password"), "Destination Password: "),
     });

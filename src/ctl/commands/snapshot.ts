@@ -8,6 +8,7 @@ import { hasTrailer, verifySnapshotFile } from "../../bolt/snapshot-file.ts";
 import { MaintenanceService } from "../../proto/etcdserverpb.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
 import { badArgs, describeError, EXIT, ExitError } from "../exit.ts";
+import { log } from "../io.ts";
 
 const save: CtlCommand = {
   name: "save",
@@ -72,13 +73,10 @@ async function saveTo(ctl: Ctl, path: string): Promise<string> {
 
 async function receive(ctl: Ctl, file: DiskFile, limits: { readonly timeoutMs?: number }) {
   const cluster = await ctl.cluster();
-  const stream = await cluster.stream(MaintenanceService.Snapshot, limits);
-  await stream.send({});
-  stream.end();
-  info(ctl, "fetching snapshot", { endpoint: cluster.endpoints[0] });
   let bytes = 0;
   let version = "";
-  for await (const response of stream) {
+  for await (const response of cluster.responses(MaintenanceService.Snapshot, {}, limits)) {
+    if (bytes === 0) info(ctl, "fetching snapshot", { endpoint: cluster.endpoints[0] });
     file.write(response.blob, bytes);
     bytes += response.blob.length;
     version = response.version || version;
@@ -86,9 +84,7 @@ async function receive(ctl: Ctl, file: DiskFile, limits: { readonly timeoutMs?: 
   return { bytes, version };
 }
 
-function info(ctl: Ctl, msg: string, fields: Readonly<Record<string, unknown>>): void {
-  const ts = new Date(ctl.io.clock.wallMs()).toISOString().replace("Z", "000Z");
-  ctl.io.err(`${JSON.stringify({ level: "info", ts, msg, ...fields })}\n`);
-}
+const info = (ctl: Ctl, message: string, fields: Readonly<Record<string, unknown>>) =>
+  log(ctl.io, "info", message, fields);
 
 export const snapshot: CtlCommand = { name: "snapshot", short: "Saves the data of a member", commands: [save] };

@@ -1,9 +1,9 @@
 /** `etcdctl version` */
-import { ETCD_VERSION } from "../../server/options.ts";
+import { API_VERSION, ETCD_VERSION } from "../../server/options.ts";
 import type { CtlCommand } from "../ctl.ts";
 
 export const version: CtlCommand = {
   name: "version",
   short: "Prints the version of etcdctl",
-  run: ({ io }) => io.out(`etcdctl version: ${ETCD_VERSION}\nAPI version: ${ETCD_VERSION.replace(/\.\d+$/, "")}\n`),
+  run: ({ io }) => io.out(`etcdctl version: ${ETCD_VERSION}\nAPI version: ${API_VERSION}\n`),
 };
