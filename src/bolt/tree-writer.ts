@@ -33,6 +33,7 @@ export class BoltInputError extends Error {
 
 export class TreeWriter {
   readonly #output: PageOutput;
+  readonly #keepsData: boolean;
   readonly #leaf: PendingPage;
   /** Branch levels, the one above the leaves first. */
   readonly #branches: PendingPage[] = [];
@@ -40,15 +41,19 @@ export class TreeWriter {
 
   constructor(output: PageOutput, keepsData: boolean) {
     this.#output = output;
+    this.#keepsData = keepsData;
     this.#leaf = new PendingPage(LEAF_PAGE, keepsData);
   }
 
-  /** Adds an entry whose key is above all before it. Throws BoltInputError. */
-  add(key: Uint8Array, value: Uint8Array, flags = 0): void {
-    this.#check(key, value);
+  /**
+   * Adds an entry whose key is above all before it and whose value is `bytes[start .. end)`. Throws BoltInputError, but not
+   * where only the layout is wanted: what is written is checked then.
+   */
+  add(key: Uint8Array, bytes: Uint8Array, start = 0, end = bytes.length, flags = 0): void {
+    if (this.#keepsData) this.#check(key, end - start);
     const leaf = this.#leaf;
-    if (leaf.count > 0 && leaf.sizeWith(key.length + value.length) > PAGE_SIZE) this.#emit(leaf, leaf.count, 0);
-    leaf.addLeaf(key, value, flags);
+    if (leaf.count > 0 && leaf.sizeWith(key.length + end - start) > PAGE_SIZE) this.#emit(leaf, leaf.count, 0);
+    leaf.addLeaf(key, bytes, start, end, flags);
   }
 
   /** Writes what is left; returns the page id of the tree's root. */
@@ -62,13 +67,13 @@ export class TreeWriter {
     }
   }
 
-  #check(key: Uint8Array, value: Uint8Array): void {
+  #check(key: Uint8Array, valueBytes: number): void {
     if (key.length === 0) throw new BoltInputError("a key is empty, which a bbolt file cannot hold");
     if (key.length > KEY_BYTES_MAX) {
       throw new BoltInputError(`a key has ${key.length} bytes; a bbolt file holds at most ${KEY_BYTES_MAX}`);
     }
-    if (value.length > VALUE_BYTES_MAX) {
-      throw new BoltInputError(`a value has ${value.length} bytes; a bbolt file holds at most ${VALUE_BYTES_MAX}`);
+    if (valueBytes > VALUE_BYTES_MAX) {
+      throw new BoltInputError(`a value has ${valueBytes} bytes; a bbolt file holds at most ${VALUE_BYTES_MAX}`);
     }
     const last = this.#last;
     if (last.length > 0 && last.compare(key) >= 0) {
@@ -115,19 +120,21 @@ class PendingPage {
     return PAGE_HEADER_BYTES + ELEMENT_BYTES * (this.count + 1) + this.#dataBytes + bytes;
   }
 
-  addLeaf(key: Uint8Array, value: Uint8Array, flags: number): void {
+  addLeaf(key: Uint8Array, bytes: Uint8Array, start: number, end: number, flags: number): void {
     const at = this.#append(key);
+    const length = end - start;
     if (!this.#keepsData) {
-      this.#dataBytes += value.length;
+      this.#dataBytes += length;
       return;
     }
-    this.#reserve(value.length);
+    this.#reserve(length);
+    const value = length === bytes.length ? bytes : new Uint8Array(bytes.buffer, bytes.byteOffset + start, length);
     this.#data.set(value, this.#dataBytes);
-    this.#dataBytes += value.length;
+    this.#dataBytes += length;
     this.#elements.writeUInt32LE(flags, at);
-    this.#elements.writeUInt32LE(this.#dataBytes - value.length - key.length, at + 4);
+    this.#elements.writeUInt32LE(this.#dataBytes - length - key.length, at + 4);
     this.#elements.writeUInt32LE(key.length, at + 8);
-    this.#elements.writeUInt32LE(value.length, at + 12);
+    this.#elements.writeUInt32LE(length, at + 12);
   }
 
   addBranch(key: Uint8Array, id: number): void {

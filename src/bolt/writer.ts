@@ -41,26 +41,15 @@ export interface BoltLayout {
 
 /** Bytes of a chunk, except where one entry alone is larger. */
 const CHUNK_BYTES = 256 * 1024;
-/** Entries between two steps of measuring. */
-const STEP_ENTRIES = 4096;
 const FREELIST_PAGE_ID = 2;
 /** Even, so it belongs to meta page 0; the other meta carries the one before. */
 const TXID = 2;
 
 /** Reads the input once and says how large its file is. Throws BoltInputError. */
 export function measureBolt(buckets: Iterable<BoltBucketSource>): BoltLayout {
-  const steps = measureBoltInSteps(buckets);
-  for (;;) {
-    const step = steps.next();
-    if (step.done) return step.value;
-  }
-}
-
-/** The same in steps of a few milliseconds, for servers that must not stand still. */
-export function* measureBoltInSteps(buckets: Iterable<BoltBucketSource>): Generator<void, BoltLayout, void> {
-  const pages = new ChunkedPages(false);
-  for (const _ of writePages(buckets, pages, STEP_ENTRIES)) yield;
-  return pages.layout();
+  const stream = new BoltStream(false);
+  for (const _ of addAll(stream, buckets));
+  return stream.finish();
 }
 
 /**
@@ -69,14 +58,81 @@ export function* measureBoltInSteps(buckets: Iterable<BoltBucketSource>): Genera
  */
 export function* boltChunks(buckets: Iterable<BoltBucketSource>, layout: BoltLayout): Generator<Buffer, void, void> {
   yield metaPages(layout);
-  const pages = new ChunkedPages(true);
-  yield* writePages(buckets, pages);
-  const written = pages.layout();
-  if (written.rootPage !== layout.rootPage || written.pageCount !== layout.pageCount) {
-    throw new BoltInputError(
-      `the entries changed between measuring (${layout.pageCount} pages) and writing (${written.pageCount} pages): ` +
-        "both passes must read the same snapshot",
-    );
+  const stream = new BoltStream(true);
+  yield* addAll(stream, buckets);
+  stream.finish(layout);
+  yield* stream.take();
+}
+
+/**
+ * The same for input that comes row by row and at its own pace: everything behind the meta pages, or its layout alone. Keys
+ * and values may be in memory that is reused.
+ */
+export class BoltStream {
+  readonly #pages: ChunkedPages;
+  readonly #root: TreeWriter;
+  #name: Uint8Array = EMPTY;
+  #tree: TreeWriter | undefined;
+
+  /** Without data it measures only. */
+  constructor(keepsData: boolean) {
+    this.#pages = new ChunkedPages(keepsData);
+    this.#pages.writeFreelist();
+    this.#root = new TreeWriter(this.#pages, true);
+  }
+
+  /** Ends the bucket before, if any, and begins the next. */
+  startBucket(name: Uint8Array): void {
+    this.#endBucket();
+    this.#name = name;
+    this.#tree = new TreeWriter(this.#pages, this.#pages.keepsData);
+  }
+
+  /** Adds an entry with the value `bytes[start .. end)` to the bucket. Throws BoltInputError. */
+  add(key: Uint8Array, bytes: Uint8Array, start = 0, end = bytes.length): void {
+    this.#tree!.add(key, bytes, start, end);
+  }
+
+  /** Chunks that are complete and were not taken yet. */
+  take(): readonly Buffer[] {
+    return this.#pages.full();
+  }
+
+  /**
+   * Ends the last bucket and the file. `take` then gives the rest of it. Throws BoltInputError when the file is not the one
+   * that was measured.
+   */
+  finish(measured?: BoltLayout): BoltLayout {
+    this.#endBucket();
+    this.#pages.rootPage = this.#root.finish();
+    this.#pages.retire();
+    const layout = this.#pages.layout();
+    if (measured !== undefined && (layout.rootPage !== measured.rootPage || layout.pageCount !== measured.pageCount)) {
+      throw new BoltInputError(
+        `the entries changed between measuring (${measured.pageCount} pages) and writing (${layout.pageCount} pages): ` +
+          "both passes must read the same snapshot",
+      );
+    }
+    return layout;
+  }
+
+  #endBucket(): void {
+    if (this.#tree === undefined) return;
+    const header = Buffer.alloc(BUCKET_HEADER_BYTES);
+    writeUint64(header, 0, this.#tree.finish());
+    this.#root.add(this.#name, header, 0, header.length, BUCKET_ELEMENT);
+    this.#tree = undefined;
+  }
+}
+
+/** Adds all buckets, yielding chunks as they fill. */
+function* addAll(stream: BoltStream, buckets: Iterable<BoltBucketSource>): Generator<Buffer, void, void> {
+  for (const bucket of buckets) {
+    stream.startBucket(bucket.name);
+    for (const { key, value } of bucket.entries()) {
+      stream.add(key, value);
+      yield* stream.take();
+    }
   }
 }
 
@@ -94,13 +150,15 @@ export function writeBoltFile({ disk, path, buckets, mode = 0o600 }: WriteBoltFi
   const temporary = `${path}.part`;
   let file: DiskFile | undefined = disk.open(temporary, "w", mode);
   try {
-    const pages = new ChunkedPages(true);
+    const stream = new BoltStream(true);
     let at = 2 * PAGE_SIZE;
-    for (const chunk of writePages(buckets, pages)) {
-      file.write(chunk, at);
+    const write = (chunk: Buffer): void => {
+      file!.write(chunk, at);
       at += chunk.length;
-    }
-    const layout = pages.layout();
+    };
+    for (const chunk of addAll(stream, buckets)) write(chunk);
+    const layout = stream.finish();
+    for (const chunk of stream.take()) write(chunk);
     file.write(metaPages(layout), 0);
     file.dataSync();
     file.close();
@@ -115,7 +173,8 @@ export function writeBoltFile({ disk, path, buckets, mode = 0o600 }: WriteBoltFi
   }
 }
 
-function metaPages(layout: BoltLayout): Buffer {
+/** The two pages at the beginning of the file. */
+export function metaPages(layout: BoltLayout): Buffer {
   const out = Buffer.alloc(2 * PAGE_SIZE);
   const meta: BoltMeta = {
     pageSize: PAGE_SIZE,
@@ -127,34 +186,6 @@ function metaPages(layout: BoltLayout): Buffer {
   writeMetaPage(out, 0, 0, meta);
   writeMetaPage(out, PAGE_SIZE, 1, { ...meta, txid: TXID - 1 });
   return out;
-}
-
-/** Writes everything behind the meta pages, yielding chunks as they fill; an empty one after each `stepEntries`, if given. */
-function* writePages(
-  buckets: Iterable<BoltBucketSource>,
-  pages: ChunkedPages,
-  stepEntries = Number.POSITIVE_INFINITY,
-): Generator<Buffer, void, void> {
-  let count = 0;
-  pages.writeFreelist();
-  const root = new TreeWriter(pages, true);
-  for (const bucket of buckets) {
-    const tree = new TreeWriter(pages, pages.keepsData);
-    for (const { key, value } of bucket.entries()) {
-      tree.add(key, value);
-      yield* pages.full();
-      if (++count >= stepEntries) {
-        count = 0;
-        yield EMPTY;
-      }
-    }
-    const header = Buffer.alloc(BUCKET_HEADER_BYTES);
-    writeUint64(header, 0, tree.finish());
-    root.add(bucket.name, header, BUCKET_ELEMENT);
-    yield* pages.full();
-  }
-  pages.rootPage = root.finish();
-  yield* pages.rest();
 }
 
 const NONE: readonly Buffer[] = [];
@@ -184,7 +215,7 @@ class ChunkedPages implements PageOutput {
     if (!this.keepsData) return id;
     const bytes = pages * PAGE_SIZE;
     if (this.#chunk === undefined || this.#used + bytes > this.#chunk.length) {
-      this.#retire();
+      this.retire();
       this.#chunk = Buffer.alloc(Math.max(bytes, CHUNK_BYTES));
     }
     this.target = { buffer: this.#chunk, at: this.#used };
@@ -205,12 +236,8 @@ class ChunkedPages implements PageOutput {
     return full;
   }
 
-  rest(): readonly Buffer[] {
-    this.#retire();
-    return this.full();
-  }
-
-  #retire(): void {
+  /** Completes the chunk that is being filled. */
+  retire(): void {
     if (this.#chunk !== undefined && this.#used > 0) this.#full.push(this.#chunk.subarray(0, this.#used));
     this.#chunk = undefined;
     this.#used = 0;

@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Clock, Timer } from "../base/clock.ts";
+import { spentOn } from "../base/doing.ts";
 import type { Logger } from "../base/log.ts";
 import {
   type Backend,
@@ -253,7 +254,9 @@ export class LmdbBackend implements Backend {
   async #write(batch: Batch): Promise<void> {
     const startMs = this.#clock.nowMs();
     try {
-      await this.#env.write(batch);
+      const durable = this.#env.write(batch);
+      spentOn("commit of the backend", this.#clock.nowMs() - startMs);
+      await durable;
       this.#onCommit?.(this.#clock.nowMs() - startMs);
       this.#committing = null;
       if (this.#deletedDuringDefrag !== null) for (const row of batch.deletedRows) this.#deletedDuringDefrag.push(row);

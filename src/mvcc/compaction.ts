@@ -37,46 +37,58 @@ export function compactIndex(index: KeyIndex, revision: number, clock: Clock): P
         if (kept.version > 0) result.hasKeys = true;
       }
       if (entry.main === 0) dead.push(entry);
+      return true;
     },
     result,
   );
 }
 
-/** The revisions at or below `revision` that a compaction there would leave, but no tombstone: what a hash counts. */
-export function revisionsToKeep(index: KeyIndex, revision: number, clock: Clock): Promise<RevisionSet> {
-  const keep = new RevisionSet();
+/**
+ * What a hash at `revision` needs to know of the keys that live there: whether there are any, and their revisions at or below
+ * `upTo`, where a compaction may be at work on the rows.
+ */
+export function liveAt(index: KeyIndex, revision: number, upTo: number, clock: Clock): Promise<Kept> {
+  const result: Kept = { revisions: new RevisionSet(), hasKeys: false };
   const found: RevisionInfo = revisionInfo();
   return inSlices(
     index,
     clock,
     (entry) => {
-      if (entry.readAt(revision, found)) keep.add(found.main, found.sub);
+      if (!entry.readAt(revision, found)) return true;
+      result.hasKeys = true;
+      if (found.main <= upTo) result.revisions.add(found.main, found.sub);
+      return upTo > 0;
     },
-    keep,
+    result,
   );
 }
 
-const SLICE_ENTRIES = 10_000;
+/** About a millisecond of work, and two when all of them go. */
+const SLICE_ENTRIES = 2000;
 
-/** Visits all entries, with a turn of the event loop between slices. Entries that come in meanwhile may be missed. */
+/**
+ * Visits all entries until the visitor returns false, with a turn of the event loop between slices. Entries that come in
+ * meanwhile may be missed.
+ */
 async function inSlices<T>(
   index: KeyIndex,
   clock: Clock,
-  visit: (entry: KeyEntry, dead: KeyEntry[]) => void,
+  visit: (entry: KeyEntry, dead: KeyEntry[]) => boolean,
   result: T,
 ): Promise<T> {
   let start: ByteString = "";
   for (;;) {
     let visited = 0;
     let last: ByteString | undefined;
+    let goesOn = true;
     const dead: KeyEntry[] = [];
     index.visit(start, null, (entry) => {
-      visit(entry, dead);
+      goesOn = visit(entry, dead);
       last = entry.key;
-      return ++visited < SLICE_ENTRIES;
+      return goesOn && ++visited < SLICE_ENTRIES;
     });
     for (const entry of dead) index.remove(entry);
-    if (last === undefined || visited < SLICE_ENTRIES) return result;
+    if (!goesOn || last === undefined || visited < SLICE_ENTRIES) return result;
     start = `${last}\0`;
     await nextTurn(clock);
   }
@@ -94,7 +106,7 @@ export interface CompactionSettings {
 export class CompactionStatistics {
   /** Milliseconds of one walk over the index. */
   readonly index = new Histogram(exponentialBuckets(0.5, 2, 14));
-  /** Milliseconds of one batch of rows, in which nothing else is served. */
+  /** Milliseconds of one turn of deleting rows, in which nothing else is served. */
   readonly batch = new Histogram(exponentialBuckets(1, 2, 13));
   /** Milliseconds of deleting all rows of one compaction, with its pauses. */
   readonly total = new Histogram(exponentialBuckets(100, 2, 14));
@@ -129,6 +141,10 @@ export class CompactionPause {
   }
 }
 
+/** Rows and bytes looked at in one turn, whatever the batch: about two milliseconds of work. */
+const SLICE_ROWS = 1000;
+const SLICE_BYTES = 512 * 1024;
+
 /**
  * Deletes the rows up to `revision` that are not to be kept, and returns the hash of what was there, as HashKV would
  * have given it. Returns null when `isStopped` said so in between.
@@ -149,22 +165,33 @@ export async function compactRows(
   let deletedCount = 0;
   let fromMain = 0;
   let fromSub = 0;
+  let leftOfBatch = batchLimit;
   for (;;) {
     const startMs = clock.nowMs();
+    const sliceRows = Math.min(leftOfBatch, SLICE_ROWS);
     let seen = 0;
+    let size = 0;
     const doomed: { main: number; sub: number; tombstone: boolean }[] = [];
     backend.forEachRevision(fromMain, fromSub, revision + 1, (main, sub, tombstone, bytes, start, end) => {
       if (!keep.has(main, sub)) doomed.push({ main, sub, tombstone });
       hasher.write(main, sub, tombstone, bytes, start, end);
       fromMain = main;
       fromSub = sub + 1;
-      return ++seen < batchLimit;
+      size += end - start;
+      return ++seen < sliceRows && size < SLICE_BYTES;
     });
     for (const row of doomed) backend.deleteRevision(row.main, row.sub, row.tombstone);
     deletedCount += doomed.length;
     statistics.deletedRows += doomed.length;
     statistics.batch.observe(clock.nowMs() - startMs);
-    if (seen < batchLimit) break;
+    if (seen < sliceRows && size < SLICE_BYTES) break;
+    leftOfBatch -= seen;
+    if (leftOfBatch > 0) {
+      await nextTurn(clock);
+      if (isStopped()) return null;
+      continue;
+    }
+    leftOfBatch = batchLimit;
     await backend.commit();
     if (isStopped()) return null;
     await pause.wait();

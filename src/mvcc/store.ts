@@ -8,8 +8,8 @@ import {
   CompactionStatistics,
   compactIndex,
   compactRows,
+  liveAt,
   readCompactions,
-  revisionsToKeep,
 } from "./compaction.ts";
 import { HashStorage, hashBackend, hashKeyBucket, type KvHash, KvHasher } from "./hash.ts";
 import { KvEncoder } from "./kv-encoder.ts";
@@ -281,10 +281,10 @@ export class MvccStore implements ChangeSource {
    */
   async #hasherOf(revision: number, compactRevision: number): Promise<KvHasher> {
     const { index } = this.#core;
-    const live = await revisionsToKeep(index, revision, this.#clock);
-    if (live.size > 0) return new KvHasher(compactRevision, revision, live, true);
-    const keep = await revisionsToKeep(index, compactRevision, this.#clock);
-    return new KvHasher(compactRevision, revision, keep, false);
+    const live = await liveAt(index, revision, compactRevision, this.#clock);
+    if (live.hasKeys) return new KvHasher(compactRevision, revision, live.revisions, true);
+    const kept = await liveAt(index, compactRevision, compactRevision, this.#clock);
+    return new KvHasher(compactRevision, revision, kept.revisions, false);
   }
 
   /** Hashes of past compactions, ascending by revision: what members compare to find corruption. */

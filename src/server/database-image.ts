@@ -1,6 +1,7 @@
 import type { Clock } from "../base/clock.ts";
-import { type BoltBucketSource, type BoltLayout, boltChunks, measureBoltInSteps } from "../bolt/writer.ts";
-import type { Backend, BackendSnapshot } from "../mvcc/backend.ts";
+import { type BoltLayout, BoltStream, metaPages } from "../bolt/writer.ts";
+import type { Backend, BackendSnapshot, BucketName } from "../mvcc/backend.ts";
+import { writeRevision } from "../mvcc/revision.ts";
 import type { DatabaseImage } from "./network.ts";
 
 /**
@@ -10,7 +11,6 @@ import type { DatabaseImage } from "./network.ts";
 export class BackendImage implements DatabaseImage {
   readonly sizeBytes: number;
   readonly #snapshot: BackendSnapshot;
-  readonly #buckets: readonly BoltBucketSource[];
   readonly #layout: BoltLayout;
   readonly #clock: Clock;
 
@@ -18,32 +18,24 @@ export class BackendImage implements DatabaseImage {
   static async open(backend: Backend, clock: Clock, isCancelled: () => boolean): Promise<BackendImage | undefined> {
     const snapshot = await backend.snapshot();
     try {
-      const buckets = bucketsOf(snapshot);
-      const steps = measureBoltInSteps(buckets);
-      for (;;) {
-        const step = steps.next();
-        if (step.done) return new BackendImage(snapshot, buckets, step.value, clock);
+      const stream = new BoltStream(false);
+      for (const _ of addInSlices(snapshot, stream)) {
         await turn(clock);
         if (isCancelled()) {
           snapshot.close();
           return undefined;
         }
       }
+      return new BackendImage(snapshot, stream.finish(), clock);
     } catch (error) {
       snapshot.close();
       throw error;
     }
   }
 
-  private constructor(
-    snapshot: BackendSnapshot,
-    buckets: readonly BoltBucketSource[],
-    layout: BoltLayout,
-    clock: Clock,
-  ) {
+  private constructor(snapshot: BackendSnapshot, layout: BoltLayout, clock: Clock) {
     this.sizeBytes = layout.sizeBytes;
     this.#snapshot = snapshot;
-    this.#buckets = buckets;
     this.#layout = layout;
     this.#clock = clock;
   }
@@ -54,10 +46,14 @@ export class BackendImage implements DatabaseImage {
   }
 
   async *chunks(): AsyncGenerator<Uint8Array, void, void> {
-    for (const chunk of boltChunks(this.#buckets, this.#layout)) {
-      yield chunk;
+    yield metaPages(this.#layout);
+    const stream = new BoltStream(true);
+    for (const _ of addInSlices(this.#snapshot, stream)) {
+      yield* stream.take();
       await turn(this.#clock);
     }
+    stream.finish(this.#layout);
+    yield* stream.take();
   }
 
   close(): void {
@@ -65,13 +61,46 @@ export class BackendImage implements DatabaseImage {
   }
 }
 
-function bucketsOf(snapshot: BackendSnapshot): BoltBucketSource[] {
-  return snapshot.buckets().map((name) => ({
-    name: Buffer.from(name),
-    *entries() {
-      for (const chunk of snapshot.entries(name)) yield* chunk;
-    },
-  }));
+/** Between two turns: a millisecond of work. */
+const SLICE_ROWS = 1000;
+const SLICE_BYTES = 256 * 1024;
+
+/** Adds everything to the stream; yields wherever others must have their turn. */
+function* addInSlices(snapshot: BackendSnapshot, stream: BoltStream): Generator<void, void, void> {
+  for (const bucket of snapshot.buckets()) {
+    stream.startBucket(Buffer.from(bucket));
+    yield* bucket === "key" ? addRows(snapshot, stream) : addEntries(snapshot, bucket, stream);
+  }
 }
+
+function* addRows(snapshot: BackendSnapshot, stream: BoltStream): Generator<void, void, void> {
+  const space = Buffer.alloc(32);
+  const keys = Array.from({ length: space.length }, (_, length) => space.subarray(0, length));
+  let fromMain = 0;
+  let fromSub = 0;
+  for (;;) {
+    let rows = 0;
+    let size = 0;
+    snapshot.forEachRevision(fromMain, fromSub, (main, sub, tombstone, bytes, start, end) => {
+      stream.add(keys[writeRevision(space, 0, main, sub, tombstone)]!, bytes, start, end);
+      fromMain = main;
+      fromSub = sub + 1;
+      size += end - start;
+      return ++rows < SLICE_ROWS && size < SLICE_BYTES;
+    });
+    if (rows < SLICE_ROWS && size < SLICE_BYTES) return;
+    yield;
+  }
+}
+
+function* addEntries(snapshot: BackendSnapshot, bucket: BucketName, stream: BoltStream): Generator<void, void, void> {
+  for (const chunk of snapshot.entries(bucket, SMALL_SLICE_BYTES)) {
+    for (const { key, value } of chunk) stream.add(key, value);
+    yield;
+  }
+}
+
+/** Entries of the small buckets are some tens of bytes. */
+const SMALL_SLICE_BYTES = 64 * 1024;
 
 const turn = (clock: Clock): Promise<void> => new Promise((resolve) => clock.defer(resolve));

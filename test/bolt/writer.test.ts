@@ -113,7 +113,10 @@ test("every branch page has at least two children, whatever the length of the ke
 
 test("keys out of order, empty or too long are refused with their reason", () => {
   const refused = (content: Content, reason: RegExp) =>
-    assert.throws(() => measureBolt(sources(content)), { name: "BoltInputError", message: reason });
+    assert.throws(() => [...boltChunks(sources(content), measureBolt(sources(content)))], {
+      name: "BoltInputError",
+      message: reason,
+    });
   refused({ b: [], a: [] }, /strictly ascending/);
   refused({ a: [["x", "1"], ["x", "2"]] }, /key 78 comes after 78/); // biome-ignore format: one line reads better
   refused({ a: [["", "1"]] }, /a key is empty/);
