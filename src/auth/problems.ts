@@ -26,6 +26,7 @@ export type AuthProblem =
   | "invalidAuthMgmt"
   | "verifyOnlyKey"
   | "invalidSigningKey"
+  | "requestTooLarge"
   | "tooManyRequests";
 
 /** `--auth-token` cannot be used as given: the member does not start. Texts are etcd's. */

@@ -15,7 +15,9 @@ export type ConfChangeObjection =
   | "not-found"
   | "url-exists"
   | "not-learner"
-  | "too-many-learners";
+  | "too-many-learners"
+  /** It does not say who the member is, or what is to become of it. */
+  | "malformed";
 
 export function additionOf(id: bigint, member: Member): ConfChange {
   return ConfChange.create({
@@ -55,7 +57,7 @@ export function isPromotion(change: ConfChange): boolean {
   if (change.type !== ConfChangeType.ConfChangeAddNode && change.type !== ConfChangeType.ConfChangeAddLearnerNode) {
     return false;
   }
-  return (JSON.parse(Buffer.from(change.context).toString("utf8")) as { isPromote?: unknown }).isPromote === true;
+  return (contextOf(change) as { isPromote?: unknown } | null | undefined)?.isPromote === true;
 }
 
 /** What speaks against the change, now that everything before it is applied; undefined when nothing does. */
@@ -75,7 +77,8 @@ export function objectionTo(
         return known.isLearner ? undefined : "not-learner";
       }
       if (known !== undefined) return "exists";
-      const member = decodeMember(id, Buffer.from(change.context).toString("utf8"));
+      const member = memberIn(change);
+      if (member === undefined) return "malformed";
       if (hasUrlInUse(member, cluster)) return "url-exists";
       if (!member.isLearner || type !== ConfChangeType.ConfChangeAddLearnerNode) return undefined;
       const learners = cluster.members().filter((other) => other.isLearner).length;
@@ -85,11 +88,29 @@ export function objectionTo(
       return known === undefined ? "not-found" : undefined;
     case ConfChangeType.ConfChangeUpdateNode: {
       if (known === undefined) return "not-found";
-      const member = decodeMember(id, Buffer.from(change.context).toString("utf8"));
+      const member = memberIn(change);
+      if (member === undefined) return "malformed";
       return hasUrlInUse(member, cluster) ? "url-exists" : undefined;
     }
     default:
-      throw new Error(`unknown configuration change type ${type satisfies never}`);
+      return "malformed";
+  }
+}
+
+/** Undefined for what is no JSON. */
+function contextOf({ context }: ConfChange): unknown {
+  try {
+    return JSON.parse(Buffer.from(context).toString("utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+function memberIn(change: ConfChange): Member | undefined {
+  try {
+    return decodeMember(change.nodeId, Buffer.from(change.context).toString("utf8"));
+  } catch {
+    return undefined;
   }
 }
 

@@ -1,6 +1,7 @@
 import { AuthInfo, NOBODY } from "../auth/auth-info.ts";
 import type { AuthStore } from "../auth/store.ts";
 import type { Logger } from "../base/log.ts";
+import { parseVersion } from "../base/semver.ts";
 import { LessorError } from "../lease/errors.ts";
 import type { Lessor } from "../lease/lessor.ts";
 import type { Cluster } from "../membership/cluster.ts";
@@ -124,8 +125,7 @@ export class Applier {
         case Op.ALARM:
           return this.#alarm(request as AlarmRequest);
         case Op.CLUSTER_VERSION_SET:
-          if (this.#cluster.agreed.set((request as ClusterVersionSetRequest).ver)) this.#onVersionLowered();
-          return {};
+          return this.#setClusterVersion(request as ClusterVersionSetRequest);
         case Op.CLUSTER_MEMBER_ATTR_SET: {
           const { memberId, memberAttributes } = request as ClusterMemberAttrSetRequest;
           this.#cluster.applyAttributes(memberId, memberAttributes?.name ?? "", memberAttributes?.clientUrls ?? []);
@@ -155,6 +155,13 @@ export class Applier {
     const { username, authRevision } = internal.header ?? {};
     const user = authRevision ? new AuthInfo(username ?? "", authRevision) : NOBODY;
     return this.apply(found[0], found[1], user, index, null);
+  }
+
+  #setClusterVersion({ ver }: ClusterVersionSetRequest): Outcome {
+    if (parseVersion(ver) === undefined) {
+      this.#logger.error("the log sets a version of the cluster that is none; passing over it", { version: ver });
+    } else if (this.#cluster.agreed.set(ver)) this.#onVersionLowered();
+    return {};
   }
 
   #put(request: PutRequest, reads: ResponseReads | null): Outcome {

@@ -1,9 +1,11 @@
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
+import { type Codec, ProtobufError } from "../base/protobuf.ts";
 import type { Cluster } from "../membership/cluster.ts";
 import { type ConfChangeObjection, isPromotion, objectionTo } from "../membership/conf-change.ts";
 import { formatId, type Member } from "../membership/member.ts";
 import { ConfChange, ConfChangeType, ConfChangeV2, type ConfState, type Entry, EntryType } from "../proto/raftpb.ts";
+import { ConfChangeError } from "../raft/confchange/changer.ts";
 import type { RawNode } from "../raft/rawnode.ts";
 import { type EtcdError, errors } from "./errors.ts";
 import type { Network } from "./network.ts";
@@ -94,8 +96,9 @@ export class ConfChanges {
 
   /** Applies a committed change. The configuration that is in force then; undefined when nothing changed. */
   apply(entry: Entry): ConfState | undefined {
-    if (entry.type === EntryType.EntryConfChangeV2) return this.#applyV2(ConfChangeV2.decode(entry.data));
-    const change = ConfChange.decode(entry.data);
+    if (entry.type === EntryType.EntryConfChangeV2) return this.#applyV2(decodeOr(ConfChangeV2, entry.data));
+    const change = decodeOr(ConfChange, entry.data);
+    if (change === undefined) return this.#passOver();
     const objection = objectionTo(change, this.#cluster, this.#maxLearners);
     if (objection !== undefined) {
       this.#logger.error("Validation on configuration change failed", {
@@ -103,11 +106,15 @@ export class ConfChanges {
         "raft-conf-change-node-id": formatId(change.nodeId),
         error: objectionErrors[objection].message,
       });
-      this.#node.applyConfChange({ ...change, nodeId: 0n });
+      this.#putInForce({ ...change, nodeId: 0n });
       this.#finish(change.id, objectionErrors[objection]);
       return undefined;
     }
-    const state = this.#node.applyConfChange(change);
+    const state = this.#putInForce(change);
+    if (state === undefined) {
+      this.#finish(change.id, errors.malformedConfChange);
+      return this.#passOver();
+    }
     this.#applyToMembership(change);
     this.#finish(change.id, this.#cluster.members());
     return state;
@@ -131,19 +138,13 @@ export class ConfChanges {
   }
 
   /**
-   * A change of the second version. Raft itself writes the empty one, which leaves a joint configuration. Members are
-   * only known from changes of the first version, so one that adds a member nobody described cannot be applied.
+   * A change of the second version. Raft itself writes the empty one, which leaves a joint configuration. Members are only
+   * known from changes of the first version: one that adds a member nobody described, which etcd never makes, is passed over.
    */
-  #applyV2(change: ConfChangeV2): ConfState {
-    for (const { type, nodeId } of change.changes) {
-      const isAddition = type === ConfChangeType.ConfChangeAddNode || type === ConfChangeType.ConfChangeAddLearnerNode;
-      if (isAddition && this.#cluster.member(nodeId) === undefined) {
-        throw new Error(
-          `the log has a joint configuration change that adds member ${formatId(nodeId)} without describing it; etcd makes no such change`,
-        );
-      }
-    }
-    const state = this.#node.applyConfChange(change);
+  #applyV2(change: ConfChangeV2 | undefined): ConfState | undefined {
+    if (change === undefined || !this.#fits(change)) return this.#passOver();
+    const state = this.#putInForce(change);
+    if (state === undefined) return this.#passOver();
     for (const { type, nodeId } of change.changes) {
       if (type !== ConfChangeType.ConfChangeRemoveNode || this.#cluster.member(nodeId) === undefined) continue;
       this.#applyToMembership(ConfChange.create({ type, nodeId }));
@@ -151,11 +152,46 @@ export class ConfChanges {
     return state;
   }
 
+  #fits({ changes }: ConfChangeV2): boolean {
+    return changes.every(({ type, nodeId }) => {
+      const isAddition = type === ConfChangeType.ConfChangeAddNode || type === ConfChangeType.ConfChangeAddLearnerNode;
+      return KNOWN_TYPES.has(type) && (!isAddition || this.#cluster.member(nodeId) !== undefined);
+    });
+  }
+
+  /** Every member meets the change at the same place, and finds the same: nothing changes. */
+  #passOver(): undefined {
+    this.#logger.error("a configuration change in the log cannot be applied; passing over it");
+    this.#putInForce(ConfChange.create({ nodeId: 0n }));
+    return undefined;
+  }
+
+  /** Undefined, and nothing changes, when raft finds that it does not fit: one that removes the last voter. */
+  #putInForce(change: ConfChange | ConfChangeV2): ConfState | undefined {
+    try {
+      return this.#node.applyConfChange(change);
+    } catch (error) {
+      if (error instanceof ConfChangeError) return undefined;
+      throw error;
+    }
+  }
+
   #finish(id: bigint, outcome: ConfChangeOutcome): void {
     const waiting = this.#waiting.get(id);
     if (waiting === undefined) return;
     this.#waiting.delete(id);
     waiting.done(outcome);
+  }
+}
+
+const KNOWN_TYPES: ReadonlySet<ConfChangeType> = new Set(Object.values(ConfChangeType));
+
+function decodeOr<T>(codec: Codec<T>, data: Uint8Array): T | undefined {
+  try {
+    return codec.decode(data);
+  } catch (error) {
+    if (error instanceof ProtobufError) return undefined;
+    throw error;
   }
 }
 
@@ -171,4 +207,5 @@ const objectionErrors: Readonly<Record<ConfChangeObjection, EtcdError>> = {
   "url-exists": errors.peerUrlExists,
   "not-learner": errors.memberNotLearner,
   "too-many-learners": errors.tooManyLearners,
+  malformed: errors.malformedConfChange,
 };

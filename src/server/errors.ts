@@ -47,6 +47,8 @@ export const errors = {
   memberNotLearner: error(Code.FAILED_PRECONDITION, "can only promote a learner member"),
   notEnoughStarted: error(Code.FAILED_PRECONDITION, "re-configuration failed due to not enough started members"),
   learnerNotReady: error(Code.FAILED_PRECONDITION, "can only promote a learner member which is in sync with leader"),
+  /** For what no client can ask for. */
+  malformedConfChange: error(Code.FAILED_PRECONDITION, "configuration change cannot be applied"),
   tooManyLearners: error(Code.FAILED_PRECONDITION, "too many learner members in cluster"),
   notSupportedForLearner: error(Code.FAILED_PRECONDITION, "rpc not supported for learner"),
   unhealthy: error(Code.UNAVAILABLE, "unhealthy cluster"),

@@ -22,7 +22,7 @@ import { isTransfer } from "../raft/election.ts";
 import { RaftInvariantError } from "../raft/errors.ts";
 import { NONE } from "../raft/messages.ts";
 import type { Raft } from "../raft/raft.ts";
-import { decodeLogEntry } from "./v2-request.ts";
+import { objectionToRequest } from "./log-entry.ts";
 
 /** Terms and indexes above could not be counted on: numbers are exact up to 2^53. Elections alone never get there. */
 const NUMBER_MAX = 2 ** 52;
@@ -129,21 +129,15 @@ function proposalProblem({ entries }: Message): string | undefined {
   for (const entry of entries) {
     if (entry.type !== EntryType.EntryNormal) {
       if (!isConfChange(entry)) return UNREADABLE_CHANGE;
-    } else if (entry.data.length === 0 || !isRequest(entry.data)) return "it proposes a request that cannot be read";
+    } else {
+      const objection = objectionToRequest(entry.data);
+      if (objection !== undefined) return `it proposes a request that cannot be applied: ${objection}`;
+    }
   }
   return undefined;
 }
 
 const UNREADABLE_CHANGE = "it has a configuration change that cannot be read";
-
-function isRequest(data: Uint8Array): boolean {
-  try {
-    decodeLogEntry(data);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 function isConfChange({ type, data }: Entry): boolean {
   try {

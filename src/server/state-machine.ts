@@ -10,11 +10,11 @@ import { type Applier, type Outcome, opNames } from "./apply.ts";
 import type { ConfChanges } from "./conf-changes.ts";
 import { ownRequestId } from "./entry-id.ts";
 import { errors } from "./errors.ts";
+import { decodeLogEntry } from "./log-entry.ts";
 import type { ServerMetrics } from "./metrics.ts";
 import type { Proposal } from "./proposal.ts";
 import type { ProposalQueue } from "./proposal-queue.ts";
 import { ResponseReads } from "./response-reads.ts";
-import { decodeLogEntry } from "./v2-request.ts";
 
 /** What this member has applied of the log. */
 export interface AppliedPosition {
@@ -136,7 +136,7 @@ export class StateMachine {
       outcome = applier.apply(proposal.op, proposal.request, proposal.user, entry.index, this.#readsFor(proposal));
       this.#observe(proposal);
     } else {
-      const request = decodeLogEntry(entry.data);
+      const request = decodeLogEntry(entry.data, (reason) => this.#refused(entry, reason));
       if (request === undefined) return;
       outcome = applier.applyInternal(request, entry.index);
     }
@@ -147,6 +147,16 @@ export class StateMachine {
   #readsFor(proposal: Proposal): ResponseReads | null {
     if (!proposal.isWanted) return null;
     return (proposal.defersReads ? this.#deferringReads : this.#wholeReads).begin();
+  }
+
+  /** No version of etcd makes such an entry: every member passes over it alike. */
+  #refused({ index, term, data }: Entry, reason: string): void {
+    this.#options.logger.error("an entry of the log cannot be applied; passing over it", {
+      index,
+      term,
+      "entry-size": data.length,
+      error: reason,
+    });
   }
 
   #proposalOf(entry: Entry): Proposal | undefined {

@@ -6,7 +6,7 @@ import { Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest } fro
  * Requests of the v2 API in the log: members of 3.4 and 3.5 publish their attributes and the cluster's version in this
  * form. Nothing else of it has a meaning any more. Source: etcd 3.6 `server/etcdserver/apply_v2.go`.
  */
-interface V2Request {
+export interface V2Request {
   readonly id: bigint;
   readonly method: string;
   readonly path: string;
@@ -15,17 +15,8 @@ interface V2Request {
 
 const METHODS: ReadonlySet<string> = new Set(["GET", "QGET", "PUT", "POST", "DELETE", "SYNC"]);
 
-/**
- * The request of a log entry, whichever version wrote it; undefined for one of the v2 API that changes nothing here.
- * Throws for what cannot be applied: going on without it would set this member apart from the others.
- */
-export function decodeLogEntry(data: Uint8Array): InternalRaftRequest | undefined {
-  const v2 = findV2Request(data);
-  return v2 === undefined ? InternalRaftRequest.decode(data) : convert(v2);
-}
-
 /** It stands in the entry alone, or in field 2 of an InternalRaftRequest: both are told by that field. */
-function findV2Request(data: Uint8Array): V2Request | undefined {
+export function findV2Request(data: Uint8Array): V2Request | undefined {
   // Field 1, the id, may come first; what begins with anything else is a request of ours.
   if (data[0] !== 0x08 && data[0] !== 0x12) return undefined;
   const alone = readV2Request(data);
@@ -70,17 +61,15 @@ function readBytesField(data: Uint8Array, field: number): Uint8Array | undefined
 const ATTRIBUTES_PATH = /^\/0\/members\/([0-9a-f]{1,16})\/attributes$/i;
 const VERSION_PATH = "/0/version";
 
-function convert({ id, method, path, value }: V2Request): InternalRaftRequest | undefined {
+/** Undefined for what changes nothing here, "unknown" for what cannot be applied. */
+export function convertV2Request({ id, method, path, value }: V2Request): InternalRaftRequest | undefined | "unknown" {
   // A sweep over keys with a time to live, of which there are none; and reads.
   if (method === "SYNC" || method === "QGET" || method === "GET") return undefined;
   const member = ATTRIBUTES_PATH.exec(path)?.[1];
   const header = { id, username: "", authRevision: 0 };
   if (method === "PUT" && member !== undefined) {
-    const attributes = JSON.parse(value) as { name?: string; clientURLs?: string[] | null };
-    const memberAttributes = Attributes.create({
-      name: attributes.name ?? "",
-      clientUrls: attributes.clientURLs ?? [],
-    });
+    const memberAttributes = parseAttributes(value);
+    if (memberAttributes === undefined) return undefined;
     const clusterMemberAttrSet = ClusterMemberAttrSetRequest.create({
       memberId: BigInt(`0x${member}`),
       memberAttributes,
@@ -90,8 +79,17 @@ function convert({ id, method, path, value }: V2Request): InternalRaftRequest | 
   if (method === "PUT" && path === VERSION_PATH) {
     return InternalRaftRequest.create({ header, clusterVersionSet: ClusterVersionSetRequest.create({ ver: value }) });
   }
-  throw new Error(
-    `the log has a request of the v2 API (${method} ${path}), which this version cannot apply: it was made by a member of ` +
-      "etcd 3.5 or older with --enable-v2. Remove the v2 data before such members and this one share a cluster",
-  );
+  return "unknown";
+}
+
+function parseAttributes(json: string): Attributes | undefined {
+  try {
+    const { name, clientURLs } = JSON.parse(json) as { name?: unknown; clientURLs?: unknown };
+    return Attributes.create({
+      name: typeof name === "string" ? name : "",
+      clientUrls: Array.isArray(clientURLs) ? clientURLs.filter((url) => typeof url === "string") : [],
+    });
+  } catch {
+    return undefined;
+  }
 }

@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { InternalRaftRequest, PutRequest } from "../../src/proto/etcdserverpb.ts";
-import { decodeLogEntry } from "../../src/server/v2-request.ts";
+import { decodeLogEntry as decode } from "../../src/server/log-entry.ts";
+
+function decodeLogEntry(data: Uint8Array): InternalRaftRequest | undefined {
+  return decode(data, (reason) => assert.fail(reason));
+}
 
 /** etcdserverpb.Request as etcd 3.5 writes it: all fields, zero or not. */
 function v2Entry(id: number, method: string, path: string, value: string): Buffer {
@@ -62,4 +66,14 @@ test("requests of the v3 API are what they were, also with an id in front", () =
     const request = InternalRaftRequest.create({ id, put });
     assert.deepEqual(decodeLogEntry(InternalRaftRequest.encode(request)), request);
   }
+});
+
+test("attributes and versions that nobody can read change nothing", () => {
+  for (const value of ["", "{", "null", "7"]) {
+    const entry = v2Entry(7, "PUT", "/0/members/1/attributes", value);
+    const attributes = decodeLogEntry(entry)?.clusterMemberAttrSet?.memberAttributes;
+    assert.ok(attributes === undefined || attributes.name === "", value);
+  }
+  const odd = v2Entry(7, "PUT", "/0/members/1/attributes", '{"name":7,"clientURLs":"x"}');
+  assert.deepEqual(decodeLogEntry(odd)!.clusterMemberAttrSet!.memberAttributes, { name: "", clientUrls: [] });
 });
