@@ -3,6 +3,7 @@ import { RESOLVE_GIVE_UP_MS, urlDifference } from "../config/url-equality.ts";
 import { byId, ClusterConfigError, describeCluster, initialMembers, memberByName } from "../membership/initial.ts";
 import { clusterId as clusterIdOf, formatId, type Member } from "../membership/member.ts";
 import { isCompatibleWithCluster } from "./compatibility.ts";
+import { adviceToBeginAnew } from "./lost-log.ts";
 import type { PeerClient, RemoteCluster } from "./network.ts";
 import { type BootstrapOptions, ETCD_VERSION } from "./options.ts";
 
@@ -33,8 +34,7 @@ export async function foundCluster(options: BootstrapOptions, peerClient: PeerCl
   if (known !== undefined && known.clientUrls.length > 0) {
     throw new ClusterConfigError(
       `member ${formatId(id)} has already been bootstrapped: its cluster runs and knows it, but --data-dir=${options.dataDir} holds no data. ` +
-        "If the data lies elsewhere, give that --data-dir. If it is lost, remove the member (etcdctl member remove " +
-        `${formatId(id)}), add it again (etcdctl member add), and start it with --initial-cluster-state=existing`,
+        `If the data lies elsewhere, give that --data-dir. If it is lost, ${adviceToBeginAnew(id, options.dataDir)}`,
     );
   }
   if (discover !== undefined) {
@@ -81,6 +81,7 @@ export async function joinCluster(options: BootstrapOptions, peerClient: PeerCli
   }
   const members = await assignIds(given, remote, options);
   const local = memberByName(members, name);
+  checkNotStartedBefore(local.id, remote.members, options.dataDir);
   const { clock, electionTicks, tickMs } = options;
   const downgradeMs = 2 * electionTicks * tickMs;
   const { serverVersion = ETCD_VERSION } = options;
@@ -90,6 +91,19 @@ export async function joinCluster(options: BootstrapOptions, peerClient: PeerCli
   }
   checkLearnerCount(remote.members, options.maxLearners);
   return { clusterId: remote.clusterId, local, members, remotes: byId(remote.members) };
+}
+
+/**
+ * A member says of itself where clients find it when it starts, so one of which the cluster knows that has acknowledged
+ * entries, on which the others count. Without them it must not come back under its old id.
+ */
+function checkNotStartedBefore(id: bigint, members: readonly Member[], dataDir: string): void {
+  const known = members.find((member) => member.id === id);
+  if (known === undefined || known.clientUrls.length === 0) return;
+  throw new ClusterConfigError(
+    `member ${formatId(id)} (${known.name}) has run in this cluster before, but --data-dir=${dataDir} holds no data of it. ` +
+      `If the data lies elsewhere, give that --data-dir. If it is lost, ${adviceToBeginAnew(id, dataDir)}`,
+  );
 }
 
 /** Throws when a cluster has more learners than this member is allowed to see. */

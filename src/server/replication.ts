@@ -4,7 +4,7 @@ import type { Lessor } from "../lease/lessor.ts";
 import type { Cluster } from "../membership/cluster.ts";
 import type { Backend } from "../mvcc/backend.ts";
 import type { MvccStore } from "../mvcc/store.ts";
-import type { ConfChange, Entry, Snapshot } from "../proto/raftpb.ts";
+import type { ConfChange, Entry, Message, Snapshot } from "../proto/raftpb.ts";
 import type { Status } from "../raft/status.ts";
 import type { AlarmStore } from "./alarms.ts";
 import { AppliedWaiters } from "./applied-waiters.ts";
@@ -13,6 +13,8 @@ import type { Bootstrapped } from "./bootstrap.ts";
 import { type ConfChangeOutcome, ConfChanges } from "./conf-changes.ts";
 import { startElectionTicks } from "./election-ticks.ts";
 import { type EtcdError, errors } from "./errors.ts";
+import { LostLogError } from "./lost-log.ts";
+import { BEYOND_LOG } from "./message-check.ts";
 import { requestTimeoutMs, type ServerOptions } from "./options.ts";
 import { Outbox } from "./outbox.ts";
 import { PeerReceiver } from "./peer-receiver.ts";
@@ -354,7 +356,10 @@ export class Replication {
         });
       },
       send: (messages) => this.#outbox.send(messages),
-      refused: (message, problem) => this.#receiver.refused(message, problem),
+      refused: (message, problem) => {
+        this.#receiver.refused(message, problem);
+        if (problem === BEYOND_LOG && this.#isMember(message.from)) onFailure(this.#lostLog(message));
+      },
       blocked: () => this.#isBlocked(),
       fail: onFailure,
       observeSync: (ms) => metrics.walSync.observe(ms / 1000),
@@ -363,6 +368,16 @@ export class Replication {
         metrics.walWrittenBytes += bytes;
       },
     };
+  }
+
+  /** Who joins knows the members from those whom it asked, until the log names them. */
+  #isMember(id: bigint): boolean {
+    const { members, remotes } = this.#parts;
+    return this.#state.cluster.member(id) !== undefined || [...members, ...remotes].some((member) => member.id === id);
+  }
+
+  #lostLog({ from, commit }: Message): LostLogError {
+    return new LostLogError({ ...this.#parts, leader: from, commit, lastIndex: this.#parts.node.raft.log.lastIndex() });
   }
 
   /** While the disk under the backend lags, the loop waits: what was applied must not pile up in memory. */

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { cpSync, rmSync } from "node:fs";
 import { afterEach, describe, test } from "node:test";
 import { MessageType } from "../../src/proto/raftpb.ts";
 import { errors } from "../../src/server/errors.ts";
@@ -49,6 +50,29 @@ describe("three members, of which some fail,", () => {
     await Promise.all([...cluster.nodes.keys()].map((name) => cluster.startNode(name)));
     await Promise.all(cluster.running.map((server) => server.ready));
     for (const server of cluster.running) assert.equal(await get(server, "a"), "1");
+  });
+
+  test("end one whose log was put back to an older one, and say what to do, for its vote would count what it has lost", async () => {
+    cluster = await ServerCluster.start(3);
+    const node = cluster.nodes.get(cluster.nameOf(await cluster.follower()))!;
+    await put(await cluster.leader(), "a", "1");
+    await cluster.converged();
+    await cluster.stopNode(node.name);
+    cpSync(node.dataDir, `${node.dataDir}.old`, { recursive: true });
+    await cluster.startNode(node.name);
+    for (let i = 0; i < 20; i++) await put(await cluster.leader(), "a", `${i}`);
+    await cluster.converged();
+    await cluster.stopNode(node.name, "crash");
+    rmSync(node.dataDir, { recursive: true });
+    cpSync(`${node.dataDir}.old`, node.dataDir, { recursive: true });
+    const back = await cluster.startNode(node.name);
+    await waitFor("it ends", () => node.failures.length > 0);
+    const error = node.failures[0] as Error;
+    assert.equal(error.name, "LostLogError");
+    assert.match(error.message, /counts on this member having the log up to entry \d+, but the log in .* ends at \d+/);
+    assert.ok(error.message.includes(`etcdctl member remove ${back.memberId.toString(16)}`));
+    node.failures.length = 0;
+    await cluster.stopNode(node.name, "crash");
   });
 
   test("without a quorum serve no write and no linearizable read, and go on when it is back", async () => {

@@ -109,6 +109,18 @@ test("a name that another member registered too is refused", async () => {
   await assert.rejects(foundCluster(options, noPeers), { message: /^another member is registered under the name "c"/ });
 });
 
+test("who has run in the cluster before and lost its data does not join again under its old id", async () => {
+  const members = running(3, { name: "c", clientUrls: ["http://127.0.0.1:13"] });
+  await assert.rejects(joinCluster(joining(), answering(members)), (error: Error) => {
+    assert.match(
+      error.message,
+      /^member 62 \(c\) has run in this cluster before, but --data-dir=.* holds no data of it/,
+    );
+    assert.match(error.message, /etcdctl member remove 62, .*etcdctl member add .*--initial-cluster-state=existing$/);
+    return true;
+  });
+});
+
 test("who joins takes the ids of the running cluster, by the peer URLs", async () => {
   const members = running(3);
   const { clusterId, local, members: known, remotes } = await joinCluster(joining(), answering(members));
