@@ -27,6 +27,9 @@ export function encodeLossless(text: string): Buffer {
   return Buffer.concat(parts);
 }
 
+/** Whether the text is text alone, with no byte that is no UTF-8. */
+export const isText = (text: string): boolean => !LONE_SURROGATE.test(text);
+
 function decodeDamaged(bytes: Uint8Array): string {
   let text = "";
   for (let at = 0; at < bytes.length; ) {

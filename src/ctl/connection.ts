@@ -6,6 +6,7 @@
  * Loads the gRPC library when the first connection is made.
  */
 import type { Clock } from "../base/clock.ts";
+import { isText } from "../base/lossless-text.ts";
 import type { MethodType } from "../base/protobuf.ts";
 import type { RawClient, RawStream, RpcError, TlsOptions } from "../client/raw.ts";
 import { AuthService } from "../proto/etcdserverpb.ts";
@@ -91,6 +92,7 @@ export class Cluster {
 
   /** Rejects with RpcError, or ConnectionError when no endpoint answers in time. */
   async call<I, O>(method: MethodType<I, O>, request: Partial<I>, limits: CallLimits = {}): Promise<O> {
+    checkText(request);
     this.#checkSize(method, request);
     const clock = this.#options.clock;
     const deadlineMs = clock.nowMs() + (limits.timeoutMs ?? NO_LIMIT_MS);
@@ -214,6 +216,7 @@ export class Cluster {
 
   async #login(deadlineMs: number): Promise<RawClient> {
     const auth = this.#options.auth as { readonly user: string; readonly password: string };
+    checkText(auth);
     for (;;) {
       const client = await this.#members.ready(this.#remaining(deadlineMs));
       try {
@@ -230,5 +233,14 @@ export class Cluster {
         if (!(await this.passOver(error))) throw error;
       }
     }
+  }
+}
+
+/** Names and passwords are text on the wire, unlike keys. Throws ExitError. */
+function checkText(request: object): void {
+  for (const value of Object.values(request)) {
+    if (typeof value !== "string" || isText(value)) continue;
+    const text = "grpc: error while marshaling: string field contains invalid UTF-8";
+    throw new ExitError(EXIT.error, `rpc error: code = Internal desc = ${text}`);
   }
 }

@@ -1,10 +1,14 @@
 /** The surroundings of etcdctl as a process: its arguments, streams, signals and children. */
 import { systemClock } from "../base/clock.ts";
 import { systemDisk } from "../base/disk.ts";
-import { encodeLossless } from "../base/lossless-text.ts";
+import { encodeLossless, isText } from "../base/lossless-text.ts";
 import { systemRandom } from "../base/random.ts";
 import type { TlsOptions } from "../client/raw.ts";
+import { type ReadProc, trueArguments, trueEnvironment } from "./arguments.ts";
+import { badArgs } from "./exit.ts";
 import { type Io, readLines } from "./io.ts";
+
+const readProc: ReadProc = (name) => systemDisk.readFile(`/proc/self/${name}`);
 
 export function processIo(args: Io["args"], env: Io["env"]): Io {
   const { stdin, stdout, stderr } = process;
@@ -12,8 +16,10 @@ export function processIo(args: Io["args"], env: Io["env"]): Io {
   stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 141 : 1));
   const lines = readLines(stdin);
   return {
-    args,
-    env,
+    get args() {
+      return trueArguments(args, readProc);
+    },
+    env: trueEnvironment(env, readProc),
     stdin,
     stdinIsTerminal: stdin.isTTY === true,
     out: (data) => void stdout.write(typeof data === "string" ? encodeLossless(data) : data),
@@ -35,6 +41,9 @@ export function processIo(args: Io["args"], env: Io["env"]): Io {
     },
     fetchText,
     async runProgram(file, programArgs, variables) {
+      if (![file, ...programArgs, ...Object.values(variables)].every(isText)) {
+        throw badArgs("what is not UTF-8 cannot be handed on to a program");
+      }
       const { spawn } = await import("node:child_process");
       return new Promise((resolve, reject) => {
         const child = spawn(file, programArgs, {

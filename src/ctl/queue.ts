@@ -3,6 +3,7 @@
  * Source: etcd v3.7, client/v3/concurrency (key.go, mutex.go, election.go), with which it is compatible.
  */
 import type { Clock } from "../base/clock.ts";
+import { encodeLossless } from "../base/lossless-text.ts";
 import {
   Compare,
   Compare_CompareResult,
@@ -31,7 +32,7 @@ export interface Place {
 
 /** Joins the queue `name` with a key of the lease, or finds the place that the lease has already. */
 export async function joinQueue(cluster: Cluster, name: string, lease: bigint, value: Uint8Array): Promise<Place> {
-  const key = Buffer.from(`${name}/${lease.toString(16)}`);
+  const key = encodeLossless(`${name}/${lease.toString(16)}`);
   const response = await cluster.call(KVService.Txn, {
     compare: [ifCreatedAt(key, 0)],
     success: [
@@ -60,7 +61,7 @@ export function first(cluster: Cluster, name: string): Promise<RangeResponse> {
 }
 
 function byCreation(cluster: Cluster, name: string, sortOrder: RangeRequest_SortOrder, maxCreateRevision: number) {
-  const key = Buffer.from(`${name}/`);
+  const key = encodeLossless(`${name}/`);
   return cluster.call(KVService.Range, {
     key,
     rangeEnd: prefixEnd(key),

@@ -193,6 +193,46 @@ test("a mirror copies what there is and follows what changes", { skip }, async (
   });
 });
 
+test("a mirror from a revision on puts keys where a whole copy would", { skip }, async (t) => {
+  const revision = async () => JSON.parse((await at("get x -w json")).stdout).header.revision as number;
+  await at("put rev/old before");
+  await at("put rev/gone before");
+  const from = (await revision()) + 1;
+  await at("put rev/a 1");
+  await at("del rev/gone");
+  await at("put rev/a 2");
+  await at("put other/a 3");
+  for (const [flags, prefix] of [
+    ["", "rev/"],
+    ["--dest-prefix to/", "to/"],
+    ["--no-dest-prefix", ""],
+  ] as const) {
+    const target = await startServer(stockEtcd());
+    t.after(() => target.close());
+    const there = async () => (await ctl(["--endpoints", target.endpoint, "get", "--prefix", ""])).stdout.toString();
+    const put = ["--endpoints", target.endpoint, "put", "a", "own"];
+    await ctl(put);
+    await ctl(["--endpoints", target.endpoint, "put", `${prefix}gone`, "stale"]);
+    const mirror = forever(
+      t,
+      `make-mirror --prefix rev/ --rev ${from} ${flags} ${target.endpoint}`.replace(/ +/g, " "),
+    );
+    const own = prefix === "" ? "" : "a\nown\n";
+    await waitFor(`the changes ${flags}`, async () => (await there()) === `${own}${prefix}a\n2\n`);
+    await at("put rev/later 1");
+    await waitFor(`later ones ${flags}`, async () => (await there()) === `${own}${prefix}a\n2\n${prefix}later\n1\n`);
+    await at("del rev/later");
+    await waitFor(`deletions ${flags}`, async () => (await there()) === `${own}${prefix}a\n2\n`);
+    await mirror.kill();
+  }
+  await at(`compaction ${await revision()}`);
+  const compacted = await at(`make-mirror --prefix rev/ --rev ${from} ${server.endpoint}`);
+  assert.deepEqual(
+    [compacted.code, compacted.stderr],
+    [1, "Error: etcdserver: mvcc: required revision has been compacted\n"],
+  );
+});
+
 test("an endpoint that is down is passed over", { skip }, async () => {
   const [port] = await freePorts(1);
   await at("put over v");

@@ -87,7 +87,7 @@ async function observe(ctl: Ctl, cluster: Cluster, election: string): Promise<ne
 
 /** Waits for somebody to stand. */
 async function firstCandidate(ctl: Ctl, cluster: Cluster, election: string, startRevision: number) {
-  const key = Buffer.from(`${election}/`);
+  const key = encodeLossless(`${election}/`);
   const stream = new WatchStream(cluster, ctl.io.clock, { key, rangeEnd: prefixEnd(key), startRevision });
   for await (const { events, header } of stream.responses()) {
     const put = events.find(({ type }) => type === 0);

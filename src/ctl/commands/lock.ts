@@ -1,4 +1,5 @@
 /** `etcdctl lock` */
+import { decodeLossless } from "../../base/lossless-text.ts";
 import { KVService } from "../../proto/etcdserverpb.ts";
 import type { Cluster } from "../connection.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
@@ -56,7 +57,7 @@ async function holdLock(
 
 async function runLocked(ctl: Ctl, cluster: Cluster, place: Place, program: readonly string[]): Promise<void> {
   const [file, ...args] = program;
-  const env = { ETCD_LOCK_KEY: place.key.toString(), ETCD_LOCK_REV: String(place.header?.revision ?? 0) };
+  const env = { ETCD_LOCK_KEY: decodeLossless(place.key), ETCD_LOCK_REV: String(place.header?.revision ?? 0) };
   let end: ProgramEnd;
   try {
     end = await ctl.io.runProgram(file!, args, env);

@@ -75,8 +75,7 @@ class Mirror {
     const { flags } = ctl;
     this.#prefix = encodeLossless(flags.string("prefix"));
     const other = encodeLossless(flags.string("dest-prefix"));
-    // etcdctl takes an empty destination prefix for the prefix itself only when it starts with a full copy.
-    const keeps = other.length === 0 && !flags.bool("no-dest-prefix") && flags.number("rev") <= 1;
+    const keeps = other.length === 0 && !flags.bool("no-dest-prefix");
     this.#targetPrefix = keeps ? this.#prefix : other;
   }
 

@@ -2,6 +2,7 @@
 import { dirname } from "node:path";
 import type { DiskFile } from "../../base/disk.ts";
 import { goDuration } from "../../base/duration.ts";
+import { isText } from "../../base/lossless-text.ts";
 import { humanBytes } from "../../base/table.ts";
 import { BoltError } from "../../bolt/format.ts";
 import { hasTrailer, verifySnapshotFile } from "../../bolt/snapshot-file.ts";
@@ -21,6 +22,7 @@ etcdctl --endpoints=https://10.0.0.1:2379 --cacert=ca.crt --cert=client.crt --ke
   async run(ctl) {
     const [path, ...more] = ctl.args;
     if (path === undefined || more.length > 0) throw badArgs("snapshot save expects one argument <filename>");
+    if (!isText(path)) throw badArgs("the name of the file is not UTF-8");
     const cluster = await ctl.cluster();
     if (cluster.endpoints.length !== 1) {
       const list = cluster.endpoints.join(" ");
