@@ -88,6 +88,6 @@ export class LmdbCopy {
   }
 }
 
-/** About 5 ms of work. */
-const SLICE_ROWS = 2000;
-const SLICE_BYTES = 1024 * 1024;
+/** About 3 ms of work. */
+const SLICE_ROWS = 1000;
+const SLICE_BYTES = 512 * 1024;

@@ -11,7 +11,7 @@ import {
   liveAt,
   readCompactions,
 } from "./compaction.ts";
-import { HashStorage, hashBackend, hashKeyBucket, type KvHash, KvHasher } from "./hash.ts";
+import { HashStorage, hashBackend, hashKeyBucket, type KvHash, KvHasher, nextTurn } from "./hash.ts";
 import { KvEncoder } from "./kv-encoder.ts";
 import { dropUnfinished } from "./long-write.ts";
 import { type Pin, Pins } from "./pins.ts";
@@ -22,6 +22,7 @@ import { revisionBytes } from "./revision.ts";
 import { SerialQueue } from "./serial-queue.ts";
 import { StoreCore } from "./store-core.ts";
 import {
+  type ByteString,
   type ChangeList,
   type ChangeListener,
   type ChangeSource,
@@ -325,12 +326,25 @@ export class MvccStore implements ChangeSource {
     await this.#indexWalks.idle();
   }
 
+  async #attachLeases(leaseOfKey: ReadonlyMap<ByteString, bigint>): Promise<void> {
+    let left = ATTACH_SLICE;
+    for (const [key, lease] of leaseOfKey) {
+      if (!this.#core.leases.attach(lease, key)) {
+        this.#logger.error("failed to attach a lease", { "lease-id": lease.toString(16).padStart(16, "0"), key });
+      }
+      if (--left > 0) continue;
+      await nextTurn(this.#clock);
+      left = ATTACH_SLICE;
+    }
+  }
+
   async #restore(backend: Backend): Promise<void> {
     const core = this.#core;
     const dropped = await dropUnfinished(backend, this.#clock);
     if (dropped > 0) this.#logger.info("dropped the rows of an unfinished transaction", { rows: dropped });
     const index = core.newIndex();
     const { lastRevision, leaseOfKey } = await restoreIndex(backend, index, this.#clock, this.#logger);
+    await this.#attachLeases(leaseOfKey);
     core.epoch++;
     core.backend = backend;
     core.index = index;
@@ -339,11 +353,6 @@ export class MvccStore implements ChangeSource {
     core.compactRevision = finished ?? -1;
     // Compaction may have deleted the last rows, so they cannot tell the revision alone.
     core.currentRevision = Math.max(lastRevision, finished ?? 0, scheduled ?? 0);
-    for (const [key, lease] of leaseOfKey) {
-      if (!core.leases.attach(lease, key)) {
-        this.#logger.error("failed to attach a lease", { "lease-id": lease.toString(16).padStart(16, "0"), key });
-      }
-    }
     this.#logger.info("kvstore restored", { "current-rev": core.currentRevision, keys: index.liveCount });
     if (scheduled !== undefined && scheduled > core.compactRevision) {
       this.#logger.info("resume scheduled compaction", { "scheduled-compact-revision": scheduled });
@@ -355,6 +364,9 @@ export class MvccStore implements ChangeSource {
 }
 
 const COUNT_ONLY: RangeOptions = { revision: 0, limit: 0, countOnly: true };
+
+/** Keys hung on their leases in one turn. */
+const ATTACH_SLICE = 2000;
 
 function hashKvResult(hash: KvHash, currentRevision: number): HashKvResult {
   return {

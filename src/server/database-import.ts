@@ -3,9 +3,9 @@ import type { Disk } from "../base/disk.ts";
 import { BoltReader } from "../bolt/reader.ts";
 import { type Backend, BUCKETS, metaKeys } from "../mvcc/backend.ts";
 
-/** Rows and bytes between two commits of the copy: some milliseconds of work. */
-const SLICE_ROWS = 2000;
-const SLICE_BYTES = 1024 * 1024;
+/** Rows and bytes between two commits of the copy: two or three milliseconds of work. */
+const SLICE_ROWS = 1000;
+const SLICE_BYTES = 512 * 1024;
 /** A key of the bucket `key`: main revision, '_', sub revision, and 't' for a tombstone. */
 const REVISION_BYTES = 17;
 const TOMBSTONE = 0x74;

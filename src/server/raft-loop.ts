@@ -9,6 +9,10 @@ import { messageProblem } from "./message-check.ts";
 
 /** Batches up to this many entries are synced on the spot when nothing else is to do: the shortest way to an answer. */
 const BLOCKING_SYNC_ENTRIES_MAX = 2;
+/** After a sync that took so long the disk is busy or slow, and nobody shall wait for it who asks for nothing of it. */
+const SLOW_SYNC_MS = 5;
+/** So many quick syncs end that. */
+const QUICK_SYNCS = 20;
 /** Messages that may wait for the loop, and proposals of followers that may wait for the disk. More are lost. */
 const INBOX_MAX = 16_384;
 /** The process stood still when so many ticks did not come. */
@@ -77,6 +81,8 @@ export class RaftLoop {
   #unsyncedEntries = 0;
   #lastStable: Message | undefined;
   #syncing = false;
+  /** Quick syncs still to come before one is made on the spot again. */
+  #quickSyncsToCome = 0;
   #scheduled = false;
   #running = false;
   #stopped = false;
@@ -287,11 +293,11 @@ export class RaftLoop {
     this.#afterSync = [];
     this.#needsSync = false;
     this.#unsyncedEntries = 0;
-    if (mayBlock && isSmall) {
+    if (mayBlock && isSmall && this.#quickSyncsToCome === 0) {
       this.#wal.sync();
       const tookMs = this.#clock.nowMs() - startMs;
       spentOn("sync of the log", tookMs);
-      this.#hooks.observeSync(tookMs);
+      this.#observeSync(tookMs);
       this.#respond(responses);
       return;
     }
@@ -300,7 +306,7 @@ export class RaftLoop {
       this.#syncing = false;
       if (error !== null) this.#fail(error);
       else {
-        this.#hooks.observeSync(this.#clock.nowMs() - startMs);
+        this.#observeSync(this.#clock.nowMs() - startMs);
         try {
           this.#respond(responses);
           // What needed no sync of its own only had to keep its place.
@@ -312,6 +318,12 @@ export class RaftLoop {
       this.#settleIdle();
       this.run();
     });
+  }
+
+  #observeSync(tookMs: number): void {
+    if (tookMs >= SLOW_SYNC_MS) this.#quickSyncsToCome = QUICK_SYNCS;
+    else if (this.#quickSyncsToCome > 0) this.#quickSyncsToCome--;
+    this.#hooks.observeSync(tookMs);
   }
 
   /** Delivers what promised durability: to this node, or to others. */

@@ -10,6 +10,8 @@ export class HeldDisk implements Disk {
   syncError: Error | null = null;
   /** While false, syncs run as ever. */
   holding = false;
+  /** Called during a blocking sync. */
+  onBlockingSync: () => void = () => {};
   #held: (() => void)[] = [];
 
   get heldCount(): number {
@@ -51,6 +53,7 @@ export class HeldDisk implements Disk {
       writeAsync: (buffer, position, done) => file.writeAsync(buffer, position, done),
       dataSync: () => {
         this.#fail();
+        this.onBlockingSync();
         file.dataSync();
         this.events.push("synced");
       },

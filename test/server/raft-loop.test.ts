@@ -97,6 +97,23 @@ describe("the raft loop", () => {
     assert.deepEqual(disk.events, ["write", "synced", COMMIT_INDEX, "applied 1"]);
   });
 
+  test("waits for no sync on the spot while the disk is slow", async () => {
+    const put = async (value: string): Promise<string | undefined> => {
+      disk.events.length = 0;
+      proposals = [value];
+      loop.run();
+      const [, how] = disk.events;
+      await waitFor("applied", () => applied.includes(value));
+      return how;
+    };
+    assert.equal(await put("quick"), "synced");
+    disk.onBlockingSync = () => clock.advance(30);
+    assert.equal(await put("slow"), "synced");
+    for (let i = 0; i < 20; i++) assert.equal(await put(`beside others ${i}`), "sync begins");
+    disk.onBlockingSync = () => {};
+    assert.equal(await put("quick again"), "synced");
+  });
+
   test("applies nothing of a larger batch while its sync is under way", async () => {
     disk.holding = true;
     proposals = ["a", "b", "c"];
