@@ -1,5 +1,8 @@
+import type { Clock } from "../base/clock.ts";
 import { Code } from "../base/grpc-codes.ts";
 import type { WatchBatch } from "../mvcc/watch-batch.ts";
+import { type LargeBatch, LargeBatchGoneError } from "../mvcc/watch-large.ts";
+import type { WatchStream } from "../mvcc/watch-stream.ts";
 import type { Watch, WatchSink } from "../mvcc/watch-types.ts";
 import {
   Compare,
@@ -15,6 +18,7 @@ import {
   RangeRequest_SortTarget as SortTarget,
   TxnRequest,
   type TxnResponse,
+  WatchResponse,
 } from "../proto/etcdserverpb.ts";
 import { type Event, Event_EventType as EventType } from "../proto/mvccpb.ts";
 import type { CallInfo } from "../rpc/server.ts";
@@ -156,6 +160,8 @@ export class KeyWatch implements WatchSink {
   /** Resolves when the listener returned true. Rejects when the client goes, may not watch, or the history is compacted. */
   readonly done: Promise<void>;
   readonly #listener: (event: Event, headerRevision: number) => boolean;
+  readonly #clock: Clock;
+  readonly #stream: WatchStream;
   /** Events still come until the stream is closed, which the promise is too late for. */
   #over = false;
   #resolve: () => void = () => {};
@@ -171,11 +177,14 @@ export class KeyWatch implements WatchSink {
     caller.mayWatch(key, rangeEnd ?? Buffer.alloc(0));
     const client: Cancellation = caller.call;
     this.#listener = listener;
+    this.#clock = caller.server.options.clock;
     const stream = caller.server.watchHub.newStream(this);
+    this.#stream = stream;
     this.done = new Promise<void>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     }).finally(() => {
+      this.#over = true;
       client.onCancel = null;
       stream.close();
     });
@@ -194,15 +203,41 @@ export class KeyWatch implements WatchSink {
   }
 
   deliver(_watch: Watch, batch: WatchBatch): boolean {
-    if (this.#over) return true;
-    for (const event of batch.decodedEvents()) {
-      if (this.#listener(event, batch.revision)) {
-        this.#over = true;
-        this.#resolve();
-        break;
-      }
-    }
+    this.#listen(batch.decodedEvents(), batch.revision);
     return true;
+  }
+
+  deliverLarge(_watch: Watch, batch: LargeBatch): boolean {
+    let next = 0;
+    const goOn = (): void => {
+      if (this.#over) return;
+      try {
+        if (batch.measure()) {
+          if (next === batch.pieceCount) {
+            this.#stream.drained();
+            return;
+          }
+          this.#listen(WatchResponse.decode(batch.piece(next++)).events, batch.revision);
+        }
+      } catch (error) {
+        if (!(error instanceof LargeBatchGoneError)) throw error;
+        this.#reject(new EtcdError(Code.UNAVAILABLE, error.message));
+        return;
+      }
+      this.#clock.defer(goOn);
+    };
+    this.#clock.defer(goOn);
+    return true;
+  }
+
+  #listen(events: readonly Event[], revision: number): void {
+    if (this.#over) return;
+    for (const event of events) {
+      if (!this.#listener(event, revision)) continue;
+      this.#over = true;
+      this.#resolve();
+      return;
+    }
   }
 
   deliverCompacted(): boolean {

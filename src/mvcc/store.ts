@@ -174,9 +174,9 @@ export class MvccStore implements ChangeSource {
     return this.range(key, rangeEnd, COUNT_ONLY, () => {}).count;
   }
 
-  /** Visits the stored rows of the revisions from `fromMain` to, but without, `toMain`. */
-  forEachRevision(fromMain: number, toMain: number, visit: RevisionVisitor): void {
-    this.#core.backend.forEachRevision(fromMain, 0, toMain, visit);
+  /** Visits the stored rows of the revisions from `fromMain`, of that from `fromSub` on, to, but without, `toMain`. */
+  forEachRevision(fromMain: number, toMain: number, fromSub: number, visit: RevisionVisitor): void {
+    this.#core.backend.forEachRevision(fromMain, fromSub, toMain, visit);
   }
 
   /** Begins the one write transaction; end it in the same turn, unless it becomes long. */

@@ -158,8 +158,11 @@ export interface ChangeSource extends ReadView {
   setChangeListener(listener: ChangeListener | null): void;
   /** Called after the content was replaced by a snapshot: everything known about revisions is void. */
   setRestoreListener(listener: (() => void) | null): void;
-  /** Visits what is stored of the revisions `fromMain` to, but without, `toMain`, ascending: the catching up of watchers. */
-  forEachRevision(fromMain: number, toMain: number, visit: RevisionVisitor): void;
+  /**
+   * Visits what is stored of the revisions `fromMain`, of that from `fromSub` on, to, but without, `toMain`, ascending: the
+   * catching up of watchers.
+   */
+  forEachRevision(fromMain: number, toMain: number, fromSub: number, visit: RevisionVisitor): void;
 }
 
 /**

@@ -1,6 +1,7 @@
 import { varintSize, writeVarint } from "../base/varint.ts";
 import { Event, KeyValue } from "../proto/mvccpb.ts";
 import type { ByteString, Change } from "./types.ts";
+import { variantBits } from "./watch-types.ts";
 
 /**
  * Events on their way to watchers. Both classes are shared by all watchers that get the same, and cache their encoding: an
@@ -16,6 +17,8 @@ export class WatchEvent {
   /** Mod revision. */
   readonly revision: number;
   readonly tombstone: boolean;
+  /** Of what is stored. */
+  readonly byteCount: number;
   readonly #bytes: Uint8Array;
   readonly #start: number;
   readonly #end: number;
@@ -36,6 +39,7 @@ export class WatchEvent {
     this.key = key;
     this.revision = revision;
     this.tombstone = tombstone;
+    this.byteCount = end - start;
     this.#bytes = bytes;
     this.#start = start;
     this.#end = end;
@@ -101,6 +105,27 @@ export class WatchEvent {
   }
 }
 
+/**
+ * Previous values that are read in one go, a few microseconds each, and their bytes. One revision may have more than the first
+ * number, up to the second.
+ */
+const PREVIOUS_READS_MAX = 512;
+const PREVIOUS_READS_OF_ONE_MAX = 1024;
+const PREVIOUS_BYTES_MAX = 1024 * 1024;
+
+/** Reads the previous values of the first events. Returns of how many: as many as may be, at a whole revision. */
+function readPrevious(events: readonly WatchEvent[]): number {
+  let bytes = 0;
+  let wholeCount = 0;
+  for (let i = 0; i < events.length; i++) {
+    if (i > 0 && events[i]!.revision !== events[i - 1]!.revision) wholeCount = i;
+    const readsMax = wholeCount === 0 ? PREVIOUS_READS_OF_ONE_MAX : PREVIOUS_READS_MAX;
+    if (i > 0 && (i >= readsMax || bytes >= PREVIOUS_BYTES_MAX)) return wholeCount;
+    bytes += events[i]!.encoded(true).length;
+  }
+  return events.length;
+}
+
 const TAG_EVENTS = 0x5a;
 const TAG_EVENT_TYPE = 0x08;
 const TAG_EVENT_KV = 0x12;
@@ -125,8 +150,27 @@ export class WatchBatch {
     this.revision = revision;
     this.events = events;
     this.prevKv = prevKv;
-    // What a sink queues must not lose its previous values to a compaction before it is written.
-    if (prevKv) for (const event of events) event.encoded(true);
+  }
+
+  /**
+   * What watchers of a variant get of events, ascending, which are all up to `revision`. Null when the filters leave nothing.
+   * With previous values it may end earlier, at a whole revision, since these are read now (what a sink queues must not lose
+   * them to a compaction); undefined when the first revision alone has too many.
+   */
+  static of(revision: number, events: readonly WatchEvent[], variant: number): WatchBatch | null | undefined {
+    const noPut = (variant & variantBits.noPut) !== 0;
+    const noDelete = (variant & variantBits.noDelete) !== 0;
+    const wanted = noPut || noDelete ? events.filter((event) => !(event.tombstone ? noDelete : noPut)) : events;
+    if (wanted.length === 0) return null;
+    if ((variant & variantBits.prevKv) === 0) return new WatchBatch(revision, wanted, false);
+    const count = readPrevious(wanted);
+    if (count === wanted.length) return new WatchBatch(revision, wanted, true);
+    return count === 0 ? undefined : new WatchBatch(wanted[count - 1]!.revision, wanted.slice(0, count), true);
+  }
+
+  /** Bytes of all events, about. */
+  get byteCount(): number {
+    return this.encodedEvents().length;
   }
 
   /** All events as fields of WatchResponse. Shared: never change it. */

@@ -46,15 +46,34 @@ export class WatchResponseEncoder {
   }
 
   /**
+   * Header and watch id, and the flag of a fragment that others follow: what comes in front of the encoded events where these
+   * are written apart.
+   */
+  encodePrefix(revision: number, watchId: number, term: number, isFragment: boolean): Buffer {
+    const flag = isFragment ? FRAGMENT_FIELD : NO_FIELD;
+    const out = Buffer.allocUnsafe(this.#prefixSize(revision, watchId, term) + flag.length);
+    out.set(flag, this.#writePrefix(out, 0, revision, watchId, term));
+    return out;
+  }
+
+  /**
    * The responses for a watcher with `fragment` set: as many as it takes for none to reach `bytesMax`, except that each has at
    * least one event; all but the last have `fragment` set. Source: sendFragments in etcd's api/v3rpc/watch.go.
    */
-  encodeFragments(batch: WatchBatch, watchId: number, term: number, bytesMax: number): Buffer[] {
+  forEachFragment(
+    batch: WatchBatch,
+    watchId: number,
+    term: number,
+    bytesMax: number,
+    visit: (prefix: Buffer, events: Buffer) => void,
+  ): void {
     const { events, prevKv, revision } = batch;
     const whole = batch.encodedEvents();
     const prefixSize = this.#prefixSize(revision, watchId, term);
-    if (prefixSize + whole.length < bytesMax || events.length < 2) return [this.encodeEvents(batch, watchId, term)];
-    const responses: Buffer[] = [];
+    if (prefixSize + whole.length < bytesMax || events.length < 2) {
+      visit(this.encodePrefix(revision, watchId, term, false), whole);
+      return;
+    }
     for (let first = 0, offset = 0; first < events.length; ) {
       let size = events[first]!.encoded(prevKv).length;
       let next = first + 1;
@@ -65,17 +84,11 @@ export class WatchResponseEncoder {
         size += added;
         next++;
       }
-      const flag = next < events.length ? FRAGMENT_FIELD : NO_FIELD;
-      const out = Buffer.allocUnsafe(prefixSize + flag.length + size);
-      let pos = this.#writePrefix(out, 0, revision, watchId, term);
-      out.set(flag, pos);
-      pos += flag.length;
-      whole.copy(out, pos, offset, offset + size);
-      responses.push(out);
+      const prefix = this.encodePrefix(revision, watchId, term, next < events.length);
+      visit(prefix, whole.subarray(offset, offset + size));
       first = next;
       offset += size;
     }
-    return responses;
   }
 
   /** The watcher's next revision is compacted: it is cancelled. */
@@ -85,7 +98,24 @@ export class WatchResponseEncoder {
 
   /** No events: everything up to `revision` was delivered. */
   encodeProgress(watchId: number, revision: number, term: number): Buffer {
-    return this.encodeControl(revision, term, { watchId });
+    return this.encodePrefix(revision, watchId, term, false);
+  }
+
+  encodeCreated(watchId: number, revision: number, term: number): Buffer {
+    return this.#encodeFlag(watchId, revision, term, TAG_CREATED);
+  }
+
+  encodeCanceled(watchId: number, revision: number, term: number): Buffer {
+    return this.#encodeFlag(watchId, revision, term, TAG_CANCELED);
+  }
+
+  #encodeFlag(watchId: number, revision: number, term: number, tag: number): Buffer {
+    const size = this.#prefixSize(revision, watchId, term);
+    const out = Buffer.allocUnsafe(size + 2);
+    this.#writePrefix(out, 0, revision, watchId, term);
+    out[size] = tag;
+    out[size + 1] = 1;
+    return out;
   }
 
   /** Any response without events: created, cancelled. */
@@ -131,6 +161,8 @@ const TAG_HEADER_MEMBER_ID = 0x10;
 const TAG_HEADER_REVISION = 0x18;
 const TAG_HEADER_RAFT_TERM = 0x20;
 const TAG_WATCH_ID = 0x10;
+const TAG_CREATED = 0x18;
+const TAG_CANCELED = 0x20;
 const FRAGMENT_FIELD = Buffer.from([0x38, 1]);
 const NO_FIELD = Buffer.alloc(0);
 

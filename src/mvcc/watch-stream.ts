@@ -1,7 +1,7 @@
 import { toByteString } from "./types.ts";
 import type { WatchHub } from "./watch-hub.ts";
-import { WATCH_ID_ALL, WatchError, type WatchRequest, type WatchSink } from "./watch-types.ts";
-import { variantBits, Watcher, type WatcherOutlet } from "./watcher-group.ts";
+import { variantBits, WATCH_ID_ALL, WatchError, type WatchRequest, type WatchSink } from "./watch-types.ts";
+import { Watcher, type WatcherOutlet, watcherStates } from "./watcher-group.ts";
 
 /**
  * The watchers of one client stream: their ids, and the one sink that all their responses go to, in order. Made by
@@ -17,6 +17,12 @@ export class WatchStream implements WatcherOutlet {
   /** First id to try for a watcher that has none. */
   #nextId = 0;
   #closed = false;
+  /** Those that a turn of the progress timer has not come to. */
+  #untold: Iterator<Watcher, undefined> | undefined = undefined;
+  /** The stream was full when it was to be told. */
+  #refused: Watcher | undefined = undefined;
+  /** Those that remain of a closed stream. */
+  #leaving: Iterator<Watcher, undefined> | undefined = undefined;
 
   constructor(hub: WatchHub, sink: WatchSink, watchersMax: number) {
     this.#hub = hub;
@@ -91,29 +97,71 @@ export class WatchStream implements WatcherOutlet {
     return true;
   }
 
-  /** Call this once in a progress interval: tells the watchers that want it and had no event since the last call. */
+  /**
+   * Call this once in a progress interval: tells the watchers that want it and had no event since the last call. Where they
+   * are many it takes some turns, and waits for a stream that is full.
+   */
   progressTick(): void {
-    for (const watcher of this.#watchers.values()) {
-      if (!watcher.progressNotify) continue;
-      if (watcher.quiet) this.#tellProgress(watcher.id, this.#hub.progressOf(watcher));
-      watcher.quiet = true;
+    if (this.#closed || this.#untold !== undefined) return;
+    this.#untold = this.#watchers.values();
+    this.goOnTelling(TOLD_AT_ONCE);
+    if (this.isTelling && !this.full) this.#hub.tellProgress(this);
+  }
+
+  /** Some watchers are not told yet. */
+  get isTelling(): boolean {
+    return this.#untold !== undefined;
+  }
+
+  /** For the hub: looks at some more watchers, at most so many. Returns at how many. */
+  goOnTelling(most: number): number {
+    let count = 0;
+    while (count < most && this.#untold !== undefined) {
+      const watcher = this.#refused ?? this.#untold.next().value;
+      this.#refused = undefined;
+      count++;
+      if (watcher === undefined) this.#untold = undefined;
+      else if (watcher.progressNotify && watcher.state !== watcherStates.cancelled) {
+        if (watcher.quiet && !this.#tellProgress(watcher.id, this.#hub.progressOf(watcher))) {
+          this.#refused = watcher;
+          break;
+        }
+        watcher.quiet = true;
+      }
     }
+    return count;
   }
 
   /** The sink, which has refused a response, takes them again. */
   drained(): void {
-    if (!this.full) return;
+    if (!this.full || this.#closed) return;
     this.full = false;
     this.#hub.resume(this);
   }
 
-  /** Ends all watchers. Idempotent. */
+  /** Ends all watchers: none gets anything any more. Idempotent. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const watcher of this.#watchers.values()) this.#hub.remove(watcher);
-    this.#watchers.clear();
+    this.full = true;
+    this.#untold = undefined;
+    this.#refused = undefined;
+    this.#leaving = this.#watchers.values();
     this.#hub.streamClosed(this);
+  }
+
+  /** For the hub: takes some watchers of a closed stream away. Returns how many. */
+  letGo(most: number): number {
+    let count = 0;
+    for (; count < most; count++) {
+      const watcher = this.#leaving!.next().value;
+      if (watcher === undefined) {
+        this.#watchers.clear();
+        break;
+      }
+      this.#hub.remove(watcher);
+    }
+    return count;
   }
 
   #chooseId(wanted: number): number {
@@ -131,11 +179,15 @@ export class WatchStream implements WatcherOutlet {
     return wanted;
   }
 
-  /** A notification that finds the stream full is dropped: the next one says more. */
-  #tellProgress(id: number, revision: number): void {
+  /** False when there was something to tell, and the stream is full. */
+  #tellProgress(id: number, revision: number): boolean {
     if (revision > 0 && !this.full) this.full = !this.sink.deliverProgress(id, revision);
+    return revision === 0 || !this.full;
   }
 }
+
+/** Watchers that one turn of the progress timer tells at once. */
+const TOLD_AT_ONCE = 512;
 
 /** What a client gets as the reason for a negative start revision. */
 const COMPACTED_TEXT = "etcdserver: mvcc: required revision has been compacted";

@@ -1,4 +1,5 @@
 import type { WatchBatch } from "./watch-batch.ts";
+import type { LargeBatch } from "./watch-large.ts";
 
 /**
  * The contract between the watch hub and what carries its responses (a gRPC stream, an in-process listener). See
@@ -22,6 +23,10 @@ export interface WatchRequest {
   readonly fragment: boolean;
 }
 
+/** Bits of `Watcher.variant`. Watchers with equal range and variant get equal batches. */
+export const variantBits = { prevKv: 1, noPut: 2, noDelete: 4 } as const;
+export const VARIANT_COUNT = 8;
+
 /** One watcher, as its sink sees it. */
 export interface Watch {
   readonly id: number;
@@ -39,6 +44,11 @@ export interface Watch {
 export interface WatchSink {
   /** Events for one watcher. The batch is shared between watchers: never change it. */
   deliver(watch: Watch, batch: WatchBatch): boolean;
+  /**
+   * The events of one revision, for one watcher, that are too many to be held. Taken, they occupy the sink until the last is
+   * delivered: nothing more is offered before its owner calls `WatchStream.drained()`, even when the stream is closed.
+   */
+  deliverLarge(watch: Watch, batch: LargeBatch): boolean;
   /** The watcher is cancelled because its next revision is gone. The header of this response has revision 0. */
   deliverCompacted(watch: Watch, compactRevision: number): boolean;
   /** All events up to `revision` were delivered; `watchId` is WATCH_ID_ALL when that holds for the whole stream. */

@@ -1,13 +1,13 @@
 import { IntervalTree } from "./interval-tree.ts";
 import { type ByteString, MvccInvariantError } from "./types.ts";
 import type { WatchEvent } from "./watch-batch.ts";
-import type { Watch, WatchSink } from "./watch-types.ts";
+import { variantBits, type Watch, type WatchSink } from "./watch-types.ts";
 
 export const watcherStates = {
-  /** In the group that is told of every change. */
-  synced: 0,
-  /** Behind: waits for its turn to read what it missed from the backend. */
-  unsynced: 1,
+  /** In a group: that of the synced ones, which is told of every change, or one that catches up together. */
+  grouped: 0,
+  /** Behind: waits for a pass over the past to come to the revision that it needs. */
+  waiting: 1,
   /** Behind, because its stream is full: waits for that to drain. etcd's word is victim. */
   blocked: 2,
   /** Told that its next revision is compacted; gets nothing more, but its id is taken until the client cancels it. */
@@ -16,10 +16,6 @@ export const watcherStates = {
 } as const;
 
 export type WatcherState = (typeof watcherStates)[keyof typeof watcherStates];
-
-/** Bits of `Watcher.variant`. Watchers with equal range and variant get equal batches. */
-export const variantBits = { prevKv: 1, noPut: 2, noDelete: 4 } as const;
-export const VARIANT_COUNT = 8;
 
 /** What the watchers of one stream have in common. */
 export interface WatcherOutlet {
@@ -41,13 +37,14 @@ export class Watcher implements Watch {
   readonly fragment: boolean;
   readonly progressNotify: boolean;
   state: WatcherState = watcherStates.cancelled;
-  /** No event before this revision is for it any more. While it is synced it may lag behind what was delivered. */
+  /** No event before this revision is for it any more. */
   minRevision: number;
   /** Had no event since the last turn of the progress timer. */
   quiet = true;
-  /** Where it is in a group. */
+  /** Where it is in a group, or where it waits. */
   set: WatcherSet | undefined = undefined;
   index = 0;
+  waitingIn: Set<Watcher> | undefined = undefined;
 
   constructor(outlet: WatcherOutlet, fields: WatcherFields) {
     this.outlet = outlet;
@@ -73,15 +70,30 @@ export type WatcherFields = Pick<
 
 /** The watchers of a group that watch the same key or the same range. */
 export class WatcherSet {
+  readonly group: WatcherGroup;
+  /** Its place in the group. */
+  index: number;
   readonly watchers: Watcher[] = [];
   /** Events that matched and are not handed out yet. */
   events: WatchEvent[] | undefined = undefined;
+  /** Bytes that they hold, where somebody counts them. */
+  bytes = 0;
+  /** Its events wait for a later turn. */
+  queued = false;
+  /** What the scan of a large revision notes about it. */
+  mark: object | undefined = undefined;
+
+  constructor(group: WatcherGroup, index: number) {
+    this.group = group;
+    this.index = index;
+  }
 }
 
 /** Watchers, found by a key that they watch. Adding and removing one is (at most) logarithmic. */
 export class WatcherGroup {
   readonly #keys = new Map<ByteString, WatcherSet>();
   readonly #ranges = new IntervalTree<WatcherSet>();
+  readonly #sets: WatcherSet[] = [];
   #size = 0;
 
   get size(): number {
@@ -92,6 +104,7 @@ export class WatcherGroup {
   add(watcher: Watcher): void {
     if (watcher.set !== undefined) throw new MvccInvariantError(`watcher ${watcher.id} is added to a second group`);
     const set = this.#setFor(watcher);
+    watcher.state = watcherStates.grouped;
     watcher.set = set;
     watcher.index = set.watchers.length;
     set.watchers.push(watcher);
@@ -101,7 +114,7 @@ export class WatcherGroup {
   /** The watcher must be in this group. The last one of its set takes its place there. */
   remove(watcher: Watcher): void {
     const { set } = watcher;
-    if (set === undefined || set.watchers[watcher.index] !== watcher) {
+    if (set === undefined || set.group !== this || set.watchers[watcher.index] !== watcher) {
       throw new MvccInvariantError(`watcher ${watcher.id} is not in the group it is removed from`);
     }
     const last = set.watchers.pop()!;
@@ -111,9 +124,14 @@ export class WatcherGroup {
     }
     watcher.set = undefined;
     this.#size--;
-    if (set.watchers.length > 0) return;
-    if (watcher.end === null) this.#keys.delete(watcher.key);
-    else this.#ranges.remove(watcher.key, watcher.end);
+    if (set.watchers.length === 0) this.#drop(set, watcher);
+  }
+
+  /** Takes some watcher out; undefined when there is none. */
+  pop(): Watcher | undefined {
+    const watcher = this.#sets.at(-1)?.watchers.at(-1);
+    if (watcher !== undefined) this.remove(watcher);
+    return watcher;
   }
 
   /** Appends the sets whose watchers watch the key. */
@@ -123,25 +141,25 @@ export class WatcherGroup {
     if (this.#ranges.size > 0) this.#ranges.stab(key, out);
   }
 
-  sets(): WatcherSet[] {
-    const sets = [...this.#keys.values()];
-    this.#ranges.values(sets);
-    return sets;
-  }
-
-  /** All watchers, in an array of its own: they may be removed while it is walked. */
-  watchers(): Watcher[] {
-    return this.sets().flatMap((set) => set.watchers);
-  }
-
   #setFor(watcher: Watcher): WatcherSet {
     const { key, end } = watcher;
     let set = end === null ? this.#keys.get(key) : this.#ranges.get(key, end);
     if (set === undefined) {
-      set = new WatcherSet();
+      set = new WatcherSet(this, this.#sets.length);
+      this.#sets.push(set);
       if (end === null) this.#keys.set(key, set);
       else this.#ranges.insert(key, end, set);
     }
     return set;
+  }
+
+  #drop(set: WatcherSet, { key, end }: Watcher): void {
+    const last = this.#sets.pop()!;
+    if (last !== set) {
+      this.#sets[set.index] = last;
+      last.index = set.index;
+    }
+    if (end === null) this.#keys.delete(key);
+    else this.#ranges.remove(key, end);
   }
 }

@@ -47,7 +47,7 @@ function remove(store: MvccStore, name: string): void {
 
 function storedRows(store: MvccStore): string[] {
   const rows: string[] = [];
-  store.forEachRevision(0, 1e9, (main, sub, tombstone) => {
+  store.forEachRevision(0, 1e9, 0, (main, sub, tombstone) => {
     rows.push(`${main}.${sub}${tombstone ? "t" : ""}`);
     return true;
   });

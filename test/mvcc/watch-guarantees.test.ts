@@ -68,6 +68,7 @@ class World {
     cancelled: 0,
     restored: 0,
     previous: 0,
+    large: 0,
   };
 
   constructor(seed: number, clock: VirtualClock, store: MvccStore) {
@@ -79,8 +80,18 @@ class World {
       entriesMax: 1 + this.random.below(30),
       revisionsMax: 1 + this.random.below(10),
       bytesMax: 1 + this.random.below(2_000),
+      largeRows: 1 + this.random.below(4),
+      largeBytes: 1 + this.random.below(1_000),
+      keptBytesMax: 1 + this.random.below(1_500),
+      joinRevisions: 1 + this.random.below(40),
     };
-    this.hub = openHub(store, clock, { page });
+    const fanOut = {
+      unitsPerTurn: 1 + this.random.below(40),
+      matchesPerTurn: 1 + this.random.below(200),
+      changesMax: 2 + this.random.below(4),
+      waitingBytesMax: this.random.below(20_000),
+    };
+    this.hub = openHub(store, clock, { page, fanOut });
   }
 
   key(): string {
@@ -101,6 +112,7 @@ class World {
     const index = this.random.below(this.streams.length);
     const [closed] = this.streams.splice(index, 1);
     this.counts.refusals += closed!.sink.refusals;
+    this.counts.large += closed!.sink.largeCount;
     closed!.stream.close();
   }
 
@@ -216,6 +228,7 @@ class World {
     let alive = 0;
     for (const { sink, watchers } of this.streams) {
       this.counts.refusals += sink.refusals;
+      this.counts.large += sink.largeCount;
       for (const watcher of watchers.values()) {
         if (watcher.ended) continue;
         alive++;
@@ -302,6 +315,7 @@ describe("on any history, with slow clients, compactions, cancellations and snap
     cancelled: 0,
     restored: 0,
     previous: 0,
+    large: 0,
   };
   const seeds = Number(process.env["KVORUM_WATCH_SEEDS"] ?? 60);
 

@@ -1,11 +1,15 @@
+import assert from "node:assert/strict";
 import { nullLogger } from "../../src/base/log.ts";
 import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
 import { MvccStore } from "../../src/mvcc/store.ts";
 import { fromByteString } from "../../src/mvcc/types.ts";
 import type { WatchBatch } from "../../src/mvcc/watch-batch.ts";
 import { WatchHub, type WatchHubOptions } from "../../src/mvcc/watch-hub.ts";
+import type { LargeBatch } from "../../src/mvcc/watch-large.ts";
 import type { WatchStream } from "../../src/mvcc/watch-stream.ts";
 import type { Watch, WatchRequest, WatchSink } from "../../src/mvcc/watch-types.ts";
+import { WatchResponse } from "../../src/proto/etcdserverpb.ts";
+import type { Event } from "../../src/proto/mvccpb.ts";
 import type { VirtualClock } from "../harness/virtual-clock.ts";
 
 /** Moves virtual time until the promise is settled. */
@@ -63,8 +67,29 @@ export function request(
   };
 }
 
+/** What the tests look at of a batch. */
+export interface DeliveredBatch {
+  readonly revision: number;
+  readonly events: readonly { readonly revision: number }[];
+  decodedEvents(): Event[];
+}
+
+/** All of a large batch, read at once. */
+export function readLarge(batch: LargeBatch): DeliveredBatch {
+  while (!batch.measure());
+  const pieces = Array.from({ length: batch.pieceCount }, (_, i) => batch.piece(i));
+  const { events } = WatchResponse.decode(Buffer.concat(pieces));
+  assert.equal(events.length, batch.eventCount);
+  batch.delivered();
+  return {
+    revision: batch.revision,
+    events: events.map(({ kv }) => ({ revision: kv!.modRevision })),
+    decodedEvents: () => events,
+  };
+}
+
 export type Delivery =
-  | { kind: "events"; watch: Watch; batch: WatchBatch }
+  | { kind: "events"; watch: Watch; batch: DeliveredBatch }
   | { kind: "compacted"; watch: Watch; compactRevision: number }
   | { kind: "progress"; watchId: number; revision: number };
 
@@ -72,6 +97,7 @@ export type Delivery =
 export class BufferSink implements WatchSink {
   readonly buffer: Delivery[] = [];
   refusals = 0;
+  largeCount = 0;
   acceptedCount = 0;
   #capacity: number;
   onTake: (delivery: Delivery) => void = () => {};
@@ -84,6 +110,13 @@ export class BufferSink implements WatchSink {
     return this.#accept({ kind: "events", watch, batch });
   }
 
+  deliverLarge(watch: Watch, batch: LargeBatch): boolean {
+    if (this.buffer.length >= this.#capacity) return this.#refuse();
+    const read = readLarge(batch);
+    this.largeCount++;
+    return read.events.length === 0 || this.#accept({ kind: "events", watch, batch: read });
+  }
+
   deliverCompacted(watch: Watch, compactRevision: number): boolean {
     return this.#accept({ kind: "compacted", watch, compactRevision });
   }
@@ -93,13 +126,15 @@ export class BufferSink implements WatchSink {
   }
 
   #accept(delivery: Delivery): boolean {
-    if (this.buffer.length >= this.#capacity) {
-      this.refusals++;
-      return false;
-    }
+    if (this.buffer.length >= this.#capacity) return this.#refuse();
     this.buffer.push(delivery);
     this.acceptedCount++;
     return true;
+  }
+
+  #refuse(): false {
+    this.refusals++;
+    return false;
   }
 
   /** Empties the buffer and tells the stream. */

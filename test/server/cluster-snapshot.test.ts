@@ -85,6 +85,7 @@ describe("a member that the log cannot help any more", () => {
         for (const event of batch.events) events.push(Buffer.from(event.key, "latin1").toString());
         return true;
       },
+      deliverLarge: () => true,
       deliverCompacted: () => true,
       deliverProgress: () => true,
     });

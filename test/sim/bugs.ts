@@ -254,6 +254,7 @@ export const BUGS: readonly Bug[] = [
           function (this: WatchHub, sink) {
             return original.call(this, {
               deliver: (watch, batch) => sink.deliver(watch, batch) || true,
+              deliverLarge: (watch, batch) => sink.deliverLarge(watch, batch),
               deliverCompacted: (watch, revision) => sink.deliverCompacted(watch, revision),
               deliverProgress: (id, revision) => sink.deliverProgress(id, revision),
             });
@@ -291,7 +292,7 @@ export const BUGS: readonly Bug[] = [
           async function (this: MvccStore, revision) {
             await original.call(this, revision);
             const gone: number[] = [];
-            this.forEachRevision(revision, revision + 1, (_main, sub, tombstone) => {
+            this.forEachRevision(revision, revision + 1, 0, (_main, sub, tombstone) => {
               if (tombstone) gone.push(sub);
               return true;
             });

@@ -4,8 +4,8 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { FROM_KEY } from "../../src/mvcc/types.ts";
-import type { WatchBatch } from "../../src/mvcc/watch-batch.ts";
-import { Event_EventType } from "../../src/proto/mvccpb.ts";
+import { WatchResponse } from "../../src/proto/etcdserverpb.ts";
+import { type Event, Event_EventType } from "../../src/proto/mvccpb.ts";
 import type { RawNode } from "../../src/raft/rawnode.ts";
 import { Invariants } from "../raft/harness/invariants.ts";
 import type { Finding, Operation, Revision } from "./checkers/history.ts";
@@ -79,7 +79,14 @@ export class Oracle {
     };
     const stream = server.watchHub.newStream({
       deliver: (_watch, batch) => {
-        this.#delivered(machine, batch);
+        this.#delivered(machine, batch.decodedEvents());
+        return true;
+      },
+      deliverLarge: (_watch, batch) => {
+        while (!batch.measure());
+        const pieces = Array.from({ length: batch.pieceCount }, (_, i) => batch.piece(i));
+        this.#delivered(machine, WatchResponse.decode(Buffer.concat(pieces)).events);
+        server.options.clock.defer(() => stream.drained());
         return true;
       },
       deliverCompacted: () => {
@@ -161,10 +168,10 @@ export class Oracle {
     });
   }
 
-  #delivered(machine: SimMachine, batch: WatchBatch): void {
+  #delivered(machine: SimMachine, delivered: readonly Event[]): void {
     let events: ModelEvent[] = [];
     let revision = 0;
-    for (const { type, kv } of batch.decodedEvents()) {
+    for (const { type, kv } of delivered) {
       if (kv!.modRevision !== revision) {
         if (events.length > 0) this.#applied(machine, revision, events);
         events = [];
