@@ -7,6 +7,9 @@ import type { RequestIdGenerator } from "./request-id.ts";
 /** Bytes that may wait to be proposed, and requests without an answer: beyond, clients are told to slow down. */
 const WAITING_BYTES_MAX = 512 * 1024 * 1024;
 const PENDING_MAX = 100_000;
+/** What goes into the log, and is applied, in one piece: a few milliseconds. */
+const BATCH_ENTRIES_MAX = 1024;
+const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 
 /** tag of `header` (field 100, length-delimited) and of RequestHeader.ID in InternalRaftRequest. */
 const HEADER_TAG = [0xa2, 0x06] as const;
@@ -25,6 +28,8 @@ export type ExpiryError = (sinceMs: number) => EtcdError;
 export class ProposalQueue {
   #waiting: Proposal[] = [];
   #waitingBytes = 0;
+  /** Those at the front of what waits that `encodeWaiting` has encoded. */
+  #batchCount = 0;
   /** Some that wait may be bound to a term. */
   #hasBound = false;
   /** In the log, ascending by index; those before `#head` are done. */
@@ -80,12 +85,18 @@ export class ProposalQueue {
     }
   }
 
-  /** Encodes everything that waits as the data of log entries, views into one buffer. */
+  /** Encodes what waits, at most a batch of it, as the data of log entries, views into one buffer. */
   encodeWaiting(): Uint8Array[] {
-    const buffer = Buffer.allocUnsafeSlow(this.#waitingBytes + this.#waiting.length * OVERHEAD_BYTES_MAX);
-    const entries: Uint8Array[] = new Array(this.#waiting.length);
+    let count = 0;
+    let bytes = 0;
+    while (count < this.#waiting.length && count < BATCH_ENTRIES_MAX && bytes < BATCH_BYTES_MAX) {
+      bytes += bytesOf(this.#waiting[count++]!);
+    }
+    this.#batchCount = count;
+    const buffer = Buffer.allocUnsafeSlow(bytes + count * OVERHEAD_BYTES_MAX);
+    const entries: Uint8Array[] = new Array(count);
     let pos = 0;
-    for (let i = 0; i < this.#waiting.length; i++) {
+    for (let i = 0; i < count; i++) {
       const start = pos;
       pos = this.#encode(this.#waiting[i]!, buffer, pos);
       entries[i] = buffer.subarray(start, pos);
@@ -106,9 +117,9 @@ export class ProposalQueue {
     return afterHeader ? pos : encodeHeader(buffer, pos, this.#ids.prefix, proposal);
   }
 
-  /** What waited is now in the log, the last at `lastIndex`. */
+  /** The batch that was encoded last is now in the log, the last of it at `lastIndex`. */
   proposed(lastIndex: number, term: number): void {
-    const batch = this.#waiting;
+    const batch = this.#takeBatch();
     let index = lastIndex - batch.length;
     for (const proposal of batch) {
       proposal.index = ++index;
@@ -121,17 +132,25 @@ export class ProposalQueue {
       this.#inLog = this.#inLog.slice(this.#head).concat(batch);
       this.#head = 0;
     }
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    this.#hasBound = false;
   }
 
-  /** What waited is on its way to the leader: it may get into the log, or be lost. */
+  /** The batch that was encoded last is on its way to the leader: it may get into the log, or be lost. */
   forwarded(): void {
-    for (const proposal of this.#waiting) if (!proposal.answered) this.#forwarded.set(proposal.id, proposal);
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    this.#hasBound = false;
+    for (const proposal of this.#takeBatch()) if (!proposal.answered) this.#forwarded.set(proposal.id, proposal);
+  }
+
+  #takeBatch(): Proposal[] {
+    const waiting = this.#waiting;
+    if (this.#batchCount === waiting.length) {
+      this.#waiting = [];
+      this.#waitingBytes = 0;
+      this.#hasBound = false;
+      return waiting;
+    }
+    const batch = waiting.slice(0, this.#batchCount);
+    this.#waiting = waiting.slice(this.#batchCount);
+    for (const proposal of batch) this.#waitingBytes -= bytesOf(proposal);
+    return batch;
   }
 
   get hasForwarded(): boolean {

@@ -101,6 +101,8 @@ export class Replication {
   #solo = false;
   /** The backend lags. */
   #paused = false;
+  /** A full batch of proposals was handed in in this turn. */
+  #handedIn = false;
   #stopped = false;
 
   constructor(
@@ -406,11 +408,25 @@ export class Replication {
     if (!this.#loop.takesProposals) return;
     this.#confChanges.handIn();
     this.#proposals.refuseOutdated(node.isLeader ? node.term : 0, errors.leaderChanged);
-    if (this.#proposals.waitingCount === 0) return;
+    if (this.#proposals.waitingCount === 0 || this.#handedIn) return;
     const datas = this.#proposals.encodeWaiting();
     if (node.isLeader) {
-      if (node.proposeBatch(datas) === undefined) this.#proposals.proposed(node.raft.log.lastIndex(), node.term);
-    } else if (this.#forward(datas)) this.#proposals.forwarded();
+      if (node.proposeBatch(datas) !== undefined) return;
+      this.#proposals.proposed(node.raft.log.lastIndex(), node.term);
+    } else {
+      if (!this.#forward(datas)) return;
+      this.#proposals.forwarded();
+    }
+    if (this.#proposals.waitingCount > 0) this.#goOnLater();
+  }
+
+  /** One batch a turn: the next waits until everybody else has had theirs. */
+  #goOnLater(): void {
+    this.#handedIn = true;
+    this.#options.clock.defer(() => {
+      this.#handedIn = false;
+      this.#loop.run();
+    });
   }
 
   /** Sends proposals to the leader. False when it is not known; the state does not change in between, so it is all or none. */

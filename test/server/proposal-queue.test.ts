@@ -146,9 +146,11 @@ test("batches that are proposed while earlier ones are in the log keep their ord
   const queue = queueOf();
   queue.add(proposalOf("a", log));
   queue.add(proposalOf("b", log));
+  queue.encodeWaiting();
   queue.proposed(2, 1);
   queue.take(1, 1, errors.leaderChanged)!.finish(done);
   queue.add(proposalOf("c", log));
+  queue.encodeWaiting();
   queue.proposed(3, 1);
   assert.equal(queue.pendingCount, 2);
   for (const index of [2, 3]) queue.take(index, 1, errors.leaderChanged)!.finish(done);
@@ -172,6 +174,7 @@ test("one in the log that took too long is answered once, but keeps its place", 
   const queue = queueOf();
   queue.add(proposalOf("a", log, 10));
   queue.add(proposalOf("b", log, 20));
+  queue.encodeWaiting();
   queue.proposed(2, 1);
   queue.expire(15, () => errors.timeout);
   queue.expire(15, () => errors.timeout);
@@ -186,6 +189,7 @@ test("at the end everything is refused, wherever it stands", () => {
   const log: string[] = [];
   const queue = queueOf();
   queue.add(proposalOf("in log", log));
+  queue.encodeWaiting();
   queue.proposed(1, 1);
   queue.add(proposalOf("waiting", log));
   queue.clear(errors.stopped);
@@ -199,7 +203,10 @@ test("it is full at its limit of requests without an answer, and takes more when
   const payload = PutRequest.encode(request);
   while (!queue.full) queue.add(new InternalProposal(Op.PUT, request, payload, () => {}));
   assert.equal(queue.waitingCount, 100_000);
-  queue.proposed(queue.waitingCount, 1);
+  for (let last = 0; queue.waitingCount > 0; ) {
+    last += queue.encodeWaiting().length;
+    queue.proposed(last, 1);
+  }
   assert.equal(queue.full, true);
   queue.take(1, 1, errors.leaderChanged);
   assert.equal(queue.full, false);
@@ -232,4 +239,41 @@ test("what a leader asks for is refused when it does not lead in that term any m
   queue.refuseOutdated(0, errors.leaderChanged);
   assert.deepEqual(log, ["old: etcdserver: leader changed", "present: etcdserver: leader changed"]);
   assert.equal(queue.encodeWaiting().length, 1);
+});
+
+test("very many proposals go into the log in batches, in their order, and none is lost or told twice", () => {
+  const log: string[] = [];
+  const queue = queueOf();
+  const names = Array.from({ length: 2500 }, (_, i) => `p${i}`);
+  for (const name of names) queue.add(proposalOf(name, log));
+  const sizes: number[] = [];
+  let lastIndex = 0;
+  while (queue.waitingCount > 0) {
+    const batch = queue.encodeWaiting();
+    const first = InternalRaftRequest.decode(batch[0]!).put!;
+    assert.equal(Buffer.from(first.key).toString(), names[lastIndex]);
+    sizes.push(batch.length);
+    lastIndex += batch.length;
+    queue.proposed(lastIndex, 1);
+  }
+  assert.deepEqual(sizes, [1024, 1024, 452]);
+  for (let index = 1; index <= lastIndex; index++) queue.take(index, 1, errors.leaderChanged)!.finish(done);
+  assert.deepEqual(
+    log,
+    names.map((name) => `${name}: done`),
+  );
+  assert.equal(queue.pendingCount, 0);
+});
+
+test("a batch has few proposals when they are large", () => {
+  const queue = queueOf();
+  const value = Buffer.alloc(1024 * 1024);
+  for (let i = 0; i < 6; i++) {
+    const request = PutRequest.create({ key: Buffer.from(`k${i}`), value });
+    queue.add(new InternalProposal(Op.PUT, request, PutRequest.encode(request), () => {}));
+  }
+  assert.equal(queue.encodeWaiting().length, 4);
+  queue.forwarded();
+  assert.deepEqual([queue.waitingCount, queue.pendingCount], [2, 6]);
+  assert.equal(queue.encodeWaiting().length, 2);
 });
