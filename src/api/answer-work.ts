@@ -4,7 +4,7 @@ import type { Pin } from "../mvcc/pins.ts";
 import { CompactedError } from "../mvcc/types.ts";
 import type { UnaryCall } from "../rpc/server.ts";
 import type { EtcdError } from "../server/errors.ts";
-import { failWith, servingError } from "./calls.ts";
+import { failWith, failWithAny } from "./calls.ts";
 import type { AnswerSink } from "./range-answer.ts";
 
 /** A part of an answer whose length is known only when it has been gone through. */
@@ -95,7 +95,7 @@ export class AnswerWork implements Work, AnswerSink {
   }
 
   fail(error: unknown): void {
-    if (!this.#over) failWith(this.#call, servingError(error));
+    if (!this.#over) failWithAny(this.#call, error);
     this.#end();
   }
 

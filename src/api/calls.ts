@@ -1,3 +1,4 @@
+import { isFatal } from "../base/fatal.ts";
 import { Code } from "../base/grpc-codes.ts";
 import { type Codec, ProtobufError } from "../base/protobuf.ts";
 import type { StreamCall, UnaryCall } from "../rpc/server.ts";
@@ -23,16 +24,24 @@ export function failWith(call: { fail(code: number, message: string): void }, er
 
 /** Answers with the error of an asynchronous handler that failed. */
 export function settle(call: UnaryCall, done: Promise<void>): void {
-  done.catch((error: unknown) => failWith(call, servingError(error)));
+  done.catch((error: unknown) => failWithAny(call, error));
 }
 
 /** The same for a stream: it ends with what ended its handler. */
 export function settleStream(call: StreamCall, done: Promise<void>): void {
-  const fail = (error: unknown): void => {
-    if (!call.cancelled) failWith(call, servingError(error));
-  };
-  done.then(() => call.end(), fail);
+  done.then(
+    () => call.end(),
+    (error: unknown) => failWithAny(call, error),
+  );
 }
+
+/** Fails a call with what its handler threw: an operating error with its text; a mistake, which the operator is told of. */
+export function failWithAny(call: UnaryCall | StreamCall, error: unknown): void {
+  if (isFatal(error) || MISTAKES.some((kind) => error instanceof kind)) return call.crashed(error);
+  if (!call.cancelled) failWith(call, servingError(error));
+}
+
+const MISTAKES = [TypeError, RangeError, ReferenceError];
 
 /** What a client hears of an error that came up while it was served. */
 export function servingError(error: unknown): EtcdError {

@@ -207,8 +207,10 @@ function createRpc(
     maxConcurrentStreams: options.maxConcurrentStreams,
     maxRecvMessageBytes: maxMessageBytes,
     maxSendMessageBytes: 0x7fffffff,
-    receiveBufferBytesMax: RPC_DEFAULTS.receiveBufferBytesMax,
-    sendQueueBytesMax: RPC_DEFAULTS.sendQueueBytesMax,
+    // Of the largest requests that are allowed a few must fit.
+    receiveBufferBytesMax: Math.max(RPC_DEFAULTS.receiveBufferBytesMax, 2 * maxMessageBytes),
+    heldRequestBytesMax: Math.max(RPC_DEFAULTS.heldRequestBytesMax, 4 * maxMessageBytes),
+    heldReplyBytesMax: RPC_DEFAULTS.heldReplyBytesMax,
     keepalive: options.keepalive,
     http1: separate ? undefined : (socket, head) => http.handleConnection(socket, head),
     http2Request: separate ? undefined : (request) => http.handleHttp2(request),

@@ -68,12 +68,20 @@ export class LocalCall implements UnaryCall, StreamCall {
     if (route.unaryHandler !== undefined) {
       route.messagesReceived++;
       this.message = messages[0] ?? NO_MESSAGE;
-      route.unaryHandler(this);
+      try {
+        route.unaryHandler(this);
+      } catch (error) {
+        this.crashed(error);
+      }
       return;
     }
     this.#waiting = messages;
-    route.streamHandler!(this);
-    this.#deliver();
+    try {
+      route.streamHandler!(this);
+      this.#deliver();
+    } catch (error) {
+      this.crashed(error);
+    }
   }
 
   /** Ends the call without its handler. */
@@ -92,7 +100,12 @@ export class LocalCall implements UnaryCall, StreamCall {
     if (!this.#full) return;
     this.#full = false;
     this.#bufferedBytes = 0;
-    if (!this.#ended) this.onDrain?.();
+    if (this.#ended) return;
+    try {
+      this.onDrain?.();
+    } catch (error) {
+      this.crashed(error);
+    }
   }
 
   // ---- what handlers call
@@ -185,6 +198,11 @@ export class LocalCall implements UnaryCall, StreamCall {
     if (!this.#ended) this.#abort(code, message);
   }
 
+  crashed(error: unknown): void {
+    this.#rpc.crashed(this.path, error);
+    if (!this.#ended) this.#abort(Code.INTERNAL, "the server failed to serve this call; its log has the reason");
+  }
+
   pauseReading(): void {
     this.#paused = true;
   }
@@ -210,7 +228,11 @@ export class LocalCall implements UnaryCall, StreamCall {
   #abort(code: number, text: string): void {
     this.cancelled = true;
     this.#finish(code, text);
-    this.onCancel?.();
+    try {
+      this.onCancel?.();
+    } catch (error) {
+      this.#rpc.crashed(this.path, error);
+    }
   }
 
   #finish(code: number, text: string): void {
@@ -222,7 +244,7 @@ export class LocalCall implements UnaryCall, StreamCall {
 
   /** After a cancellation the handler may still answer, to nobody; after its own answer it may not. */
   #late(): void {
-    if (!this.cancelled) throw new Error(`handler of ${this.path} answered a call twice`);
+    if (!this.cancelled) this.#rpc.crashed(this.path, new Error("the handler answered a call twice"));
   }
 }
 

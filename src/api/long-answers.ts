@@ -11,7 +11,7 @@ import { DeferredAnswer } from "../server/response-reads.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { Access } from "./access.ts";
 import { type AnswerPlan, AnswerWork, type MeasuredPart } from "./answer-work.ts";
-import { failWith, servingError } from "./calls.ts";
+import { failWithAny } from "./calls.ts";
 import { AnswerTree } from "./deferred-answer.ts";
 import { HeaderWriter } from "./header.ts";
 import { RangeAnswer } from "./range-answer.ts";
@@ -53,7 +53,7 @@ export class LongAnswers {
       const rows = rowsRemembered(store, request, count);
       this.#begin(call, "Range", point, [part], () => [header, part], rows);
     } catch (error) {
-      failWith(call, servingError(error));
+      failWithAny(call, error);
     }
   }
 
@@ -66,7 +66,7 @@ export class LongAnswers {
       const tree = new AnswerTree(store, new DeferredAnswer(response, reads));
       this.#begin(call, name, tree.point, tree.parts, () => tree.assemble(), tree.rowsRemembered);
     } catch (error) {
-      failWith(call, servingError(error));
+      failWithAny(call, error);
     }
   }
 
@@ -77,7 +77,7 @@ export class LongAnswers {
       const count = liveCount(store, request, point);
       new RangeStreamWork(this.#server, this.#header, call, request, point, count).begin(this.ownerOf(call));
     } catch (error) {
-      failWith(call, servingError(error));
+      failWithAny(call, error);
     }
   }
 

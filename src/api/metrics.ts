@@ -439,6 +439,30 @@ function writeRpc(text: MetricsText, rpc: RpcServer): void {
       "etcd_network_client_grpc_sent_bytes_total",
       "The total number of bytes sent to grpc clients.",
       rpc.stats.bytesSent,
+    )
+    .gauge(
+      "kvorum_network_client_held_reply_bytes",
+      "Bytes of replies that clients have not taken yet.",
+      rpc.heldReplies.total,
+    )
+    .gauge(
+      "kvorum_network_client_held_request_bytes",
+      "Bytes of requests that clients have begun and not finished.",
+      rpc.heldRequests.total,
+    )
+    .family(
+      "kvorum_network_client_held_exceeded_total",
+      "counter",
+      "How often clients together made the server hold too much, so that the worst of them had calls ended.",
+      [
+        [{ held: "replies" }, rpc.heldReplies.exceeded],
+        [{ held: "requests" }, rpc.heldRequests.exceeded],
+      ],
+    )
+    .counter(
+      "kvorum_call_exceptions_total",
+      "Calls that failed by an exception of the server's, which is a mistake in it.",
+      rpc.stats.crashes,
     );
 }
 

@@ -7,7 +7,7 @@ import type { RangeRequest } from "../proto/etcdserverpb.ts";
 import type { StreamCall } from "../rpc/server.ts";
 import { errors } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
-import { failWith, servingError } from "./calls.ts";
+import { failWithAny } from "./calls.ts";
 import { HeaderWriter } from "./header.ts";
 import { encodeTail, KVS_TAG, putRow } from "./range-answer.ts";
 import { type RangeRows, rangeRows, SLICE_BYTES } from "./range-rows.ts";
@@ -79,7 +79,7 @@ export class RangeStreamWork implements Work {
   }
 
   fail(error: unknown): void {
-    if (!this.#over) failWith(this.#call, servingError(error));
+    if (!this.#over) failWithAny(this.#call, error);
     this.#end();
   }
 

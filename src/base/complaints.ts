@@ -28,6 +28,14 @@ export class Complaints {
 
   /** `details` differ from time to time; those of the time that is logged are shown. */
   warn(message: string, fields: LogFields, details: LogFields = {}): void {
+    this.#complain("warn", message, fields, details);
+  }
+
+  error(message: string, fields: LogFields, details: LogFields = {}): void {
+    this.#complain("error", message, fields, details);
+  }
+
+  #complain(level: "warn" | "error", message: string, fields: LogFields, details: LogFields): void {
     const key = `${message}\n${JSON.stringify(fields)}`;
     const nowMs = this.#clock.nowMs();
     const last = this.#said.get(key);
@@ -41,7 +49,7 @@ export class Complaints {
     }
     this.#said.delete(key);
     this.#said.set(key, { atMs: nowMs, suppressed: 0 });
-    this.#logger.warn(message, {
+    this.#logger[level](message, {
       ...fields,
       ...details,
       ...(last !== undefined && last.suppressed > 0 ? { "times-suppressed": last.suppressed } : {}),

@@ -1,31 +1,24 @@
 /**
- * One gRPC call, unary or streaming, on top of its HTTP/2 stream: assembles messages out of data frames, frames replies,
- * keeps deadline and cancellation. The same object is what a handler gets, as `UnaryCall` or `StreamCall`.
+ * One gRPC call, unary or streaming, on top of its HTTP/2 stream: finds messages in data frames, frames replies, keeps
+ * deadline and cancellation. The same object is what a handler gets, as `UnaryCall` or `StreamCall`. What a handler throws
+ * fails its call and nothing else, unless it is fatal.
  * Source: gRPC over HTTP2 (PROTOCOL-HTTP2.md); texts and codes as grpc-go gives them.
  */
-import { nameWork } from "../base/doing.ts";
 import { Code } from "../base/grpc-codes.ts";
-import { GZIP, gunzip, gzip } from "./compression.ts";
+import { GZIP } from "./compression.ts";
 import type { Expiring } from "./deadlines.ts";
-import { Earning } from "./guard.ts";
 import { unimplementedMessage } from "./head.ts";
+import type { HeaderPair } from "./hpack/encoder.ts";
+import { Packing } from "./packing.ts";
 import { H2Error, STREAM_QUEUE_HIGH } from "./protocol.ts";
+import { ReceivingStream } from "./receiving.ts";
 import type { RpcSocket, StreamCall, UnaryCall } from "./server.ts";
 import { encodeStatusMessage } from "./status.ts";
-import { Stream } from "./stream.ts";
+import type { Trailers } from "./stream.ts";
 
-const NO_MESSAGE: Uint8Array = Buffer.alloc(0);
-/** Delivered entries at the front of the queue of waiting messages are dropped in lots of so many. */
-const WAITING_COMPACT = 256;
-/** A body is allocated as it arrives: a prefix alone must not make us hold what it announces. */
-const BODY_BYTES_FIRST = 16 * 1024;
-
-export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
+export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expiring {
   deadlineMs = Infinity;
   cancelled = false;
-  message: Uint8Array = NO_MESSAGE;
-  onMessage: ((message: Uint8Array) => void) | null = null;
-  onHalfClose: (() => void) | null = null;
   onCancel: (() => void) | null = null;
   onDrain: (() => void) | null = null;
 
@@ -33,29 +26,14 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
   wheelNext: Expiring | null = null;
   wheelPrevious: Expiring | null = null;
 
-  /** The call has ended for its handler: answered, failed or cancelled. */
-  private ended = false;
-  /** Unary: the message is here. */
-  private complete = false;
-  /** Unary: the handler has been called. */
-  private started = false;
   private wantsDrain = false;
   private compressReplies = false;
-  private halfCloseDelivered = false;
   /** Bytes that a begun answer still lacks. */
   private piecesLeft = 0;
-
-  /** Bytes of the present message's prefix so far, and what they say. */
-  private prefixBytes = 0;
-  private messageFlag = 0;
-  private messageLength = 0;
-  /** A message that spans frames. */
-  private body: Buffer | null = null;
-  private bodyBytes = 0;
-  /** Messages that arrived while reading was paused, which the stream's window bounds. */
-  private waiting: Uint8Array[] | null = null;
-  private waitingFrom = 0;
-  private waitingBytes = 0;
+  /** What is sent comes in pieces: a message that has begun may not be complete in the queue. */
+  private inPieces = false;
+  /** Messages that must be compressed before they leave. */
+  private packing: Packing | null = null;
 
   get path(): string {
     return this.head.path;
@@ -96,7 +74,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     }
     this.sendHeadersBlock();
     this.sendMessage(bytes, start, end);
-    sender.trailers(this, "ok");
+    this.sendTrailers("ok");
   }
 
   respondOwned(bytes: Buffer, start: number, end: number): void {
@@ -121,6 +99,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
       this.fail(Code.RESOURCE_EXHAUSTED, this.tooLargeToSend(bytes));
       return false;
     }
+    if (bytes === 0) throw new Error(`an empty answer of ${this.path} has no pieces`);
     this.beginPieces(bytes);
     return true;
   }
@@ -139,12 +118,12 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
       return false;
     }
     this.piecesLeft -= piece.length;
-    if (this.piecesLeft < 0) throw new Error(`answer of ${this.path} is longer than was said`);
+    if (this.piecesLeft < 0 || piece.length === 0) throw new Error(`answer of ${this.path} is not as long as was said`);
     const { sender } = this.connection;
     if (this.piecesLeft === 0 && this.head.route!.streamHandler === undefined) {
       this.finish(Code.OK);
       sender.data(this, piece);
-      sender.trailers(this, "ok");
+      this.sendTrailers("ok");
       return true;
     }
     sender.data(this, piece);
@@ -179,10 +158,10 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
 
   end(): void {
     if (this.ended) return this.late();
+    if (this.piecesLeft > 0) return this.failWith(200, Code.INTERNAL, "ended inside of a message");
     this.finish(Code.OK);
-    const { sender } = this.connection;
     if (!this.headersSent) this.sendHeadersBlock();
-    sender.trailers(this, "ok");
+    this.sendTrailers("ok");
   }
 
   fail(code: number, message: string): void {
@@ -194,14 +173,9 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
     if (!this.ended) this.abort(code, message);
   }
 
-  pauseReading(): void {
-    this.paused = true;
-  }
-
-  resumeReading(): void {
-    if (!this.paused) return;
-    this.paused = false;
-    this.deliverWaiting();
+  crashed(error: unknown): void {
+    this.connection.core.crashed(this.path, error);
+    if (!this.ended) this.abort(Code.INTERNAL, CRASH_TEXT);
   }
 
   // ---- what the connection calls
@@ -232,30 +206,18 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
       this.deadlineMs = connection.nowMs + head.timeoutMs;
       core.deadlines.add(this);
     }
-    if (route.streamHandler !== undefined) route.streamHandler(this);
+    if (route.streamHandler !== undefined) {
+      try {
+        route.streamHandler(this);
+      } catch (error) {
+        this.crashed(error);
+      }
+    }
     if (this.remoteClosed) this.onRemoteEnd();
   }
 
-  onData(buf: Buffer, start: number, end: number, last: boolean): boolean {
-    // A unary call has one message: what follows is none.
-    let completed = !this.complete;
-    if (
-      this.prefixBytes === 0 &&
-      this.body === null &&
-      end - start >= 5 &&
-      buf[start] === 0 &&
-      readLength(buf, start + 1) === end - start - 5 &&
-      end - start - 5 <= this.connection.core.maxRecvMessageBytes
-    ) {
-      // One frame, one message: nearly every call.
-      this.deliver(buf.subarray(start + 5, end));
-    } else completed = this.assemble(buf, start, end);
-    if (last && !this.ended) this.onRemoteEnd();
-    return completed;
-  }
-
   onReset(): void {
-    this.dropBody();
+    this.packing?.drop();
     if (this.ended) return;
     this.finish(Code.CANCELED);
     this.cancel();
@@ -268,177 +230,34 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
   onQueueDrained(): void {
     if (!this.wantsDrain || this.ended) return;
     this.wantsDrain = false;
-    this.onDrain?.();
+    try {
+      this.onDrain?.();
+    } catch (error) {
+      this.crashed(error);
+    }
   }
 
-  /** Calls the unary handler, once. */
-  start(): void {
-    if (this.started || this.ended) return;
-    this.started = true;
-    nameWork(this.head.path);
-    this.head.route!.unaryHandler!(this);
+  giveUpReplies(): void {
+    const { connection } = this;
+    // After a part of a message no status can follow.
+    const cut = this.inPieces || this.queueOffset > 0;
+    this.packing?.drop();
+    connection.sender.forget(this);
+    const wasRunning = !this.ended;
+    if (wasRunning) this.finish(Code.RESOURCE_EXHAUSTED);
+    if (cut) connection.resetStream(this.id, H2Error.enhanceYourCalm);
+    else connection.sender.trailers(this, statusOf(Code.RESOURCE_EXHAUSTED, UNREAD_TEXT));
+    if (wasRunning) this.cancel();
+  }
+
+  giveUpRequest(): void {
+    this.abort(Code.RESOURCE_EXHAUSTED, UNFINISHED_TEXT);
   }
 
   // ---- inside
 
-  private onRemoteEnd(): void {
-    // A piece of a prefix counts for nothing, as with grpc-go.
-    if (this.prefixBytes === 5) {
-      const unary = this.head.route!.unaryHandler !== undefined;
-      return this.abort(unary ? Code.UNKNOWN : Code.INTERNAL, "unexpected EOF");
-    }
-    if (this.head.route!.unaryHandler !== undefined) {
-      if (!this.complete) return this.abort(Code.UNKNOWN, "EOF");
-      return this.start();
-    }
-    if (this.waiting === null && !this.paused) this.deliverHalfClose();
-  }
-
-  private deliverHalfClose(): void {
-    if (this.halfCloseDelivered || this.ended) return;
-    this.halfCloseDelivered = true;
-    this.onHalfClose?.();
-  }
-
-  /** Takes any cut of any number of messages; true when one is complete now. */
-  private assemble(buf: Buffer, start: number, end: number): boolean {
-    const { core } = this.connection;
-    let pos = start;
-    let completed = false;
-    while (pos < end && !this.ended) {
-      if (this.prefixBytes < 5) {
-        const byte = buf[pos++]!;
-        if (this.prefixBytes === 0) this.messageFlag = byte;
-        else this.messageLength = this.messageLength * 256 + byte;
-        if (++this.prefixBytes < 5) continue;
-        if (this.messageLength > core.maxRecvMessageBytes) {
-          const limits = `(${this.messageLength} vs. ${core.maxRecvMessageBytes})`;
-          this.abort(Code.RESOURCE_EXHAUSTED, `grpc: received message larger than max ${limits}`);
-          return completed;
-        }
-      }
-      const length = this.messageLength;
-      const take = Math.min(length - this.bodyBytes, end - pos);
-      if (this.body === null && take === length) {
-        const message = buf.subarray(pos, pos + length);
-        pos += length;
-        this.nextMessage();
-        completed = true;
-        this.unpack(message);
-        continue;
-      }
-      if (take === 0 || !this.growBody(this.bodyBytes + take)) return completed;
-      buf.copy(this.body!, this.bodyBytes, pos, pos + take);
-      this.bodyBytes += take;
-      pos += take;
-      if (this.bodyBytes === length) {
-        const message = this.body!.subarray(0, length);
-        this.dropBody();
-        this.nextMessage();
-        completed = true;
-        this.unpack(message);
-      }
-    }
-    return completed;
-  }
-
-  private growBody(bytes: number): boolean {
-    const have = this.body === null ? 0 : this.body.length;
-    if (bytes <= have) return true;
-    const size = Math.min(this.messageLength, Math.max(BODY_BYTES_FIRST, bytes, have * 2));
-    if (!this.holdBytes(size - have)) return false;
-    const grown = Buffer.allocUnsafeSlow(size);
-    this.body?.copy(grown, 0, 0, this.bodyBytes);
-    this.body = grown;
-    return true;
-  }
-
-  /** Counts bytes that we keep for this call. False when that is too much for its connection, and the call has failed. */
-  private holdBytes(bytes: number): boolean {
-    const { connection } = this;
-    const most = connection.core.receiveBufferBytesMax;
-    if (connection.receiveBufferedBytes + bytes > most) {
-      this.abort(Code.RESOURCE_EXHAUSTED, `too many unread messages on one connection (more than ${most} bytes)`);
-      return false;
-    }
-    connection.receiveBufferedBytes += bytes;
-    return true;
-  }
-
-  private nextWaiting(waiting: Uint8Array[]): Uint8Array {
-    const message = waiting[this.waitingFrom++]!;
-    this.waitingBytes -= message.length;
-    this.connection.receiveBufferedBytes -= message.length;
-    if (this.waitingFrom === waiting.length) this.waiting = null;
-    else if (this.waitingFrom < WAITING_COMPACT) return message;
-    else waiting.splice(0, this.waitingFrom);
-    this.waitingFrom = 0;
-    return message;
-  }
-
-  private dropWaiting(): void {
-    this.connection.receiveBufferedBytes -= this.waitingBytes;
-    this.waitingBytes = 0;
-    this.waitingFrom = 0;
-    this.waiting = null;
-  }
-
-  private dropBody(): void {
-    if (this.body === null) return;
-    this.connection.receiveBufferedBytes -= this.body.length;
-    this.body = null;
-  }
-
-  private nextMessage(): void {
-    this.prefixBytes = 0;
-    this.messageLength = 0;
-    this.bodyBytes = 0;
-  }
-
-  private unpack(bytes: Uint8Array): void {
-    if (this.messageFlag === 0) return this.deliver(bytes);
-    if (this.messageFlag !== 1) {
-      return this.abort(Code.INTERNAL, `grpc: received unexpected payload format ${this.messageFlag}`);
-    }
-    if (this.head.encoding === "") {
-      return this.abort(Code.INTERNAL, "grpc: compressed flag set with identity or empty encoding");
-    }
-    const message = gunzip(bytes, this.connection.core.maxRecvMessageBytes);
-    if (message instanceof Uint8Array) this.deliver(message);
-    else this.abort(message.code, message.message);
-  }
-
-  private deliver(message: Uint8Array): void {
-    if (this.ended) return;
-    if (!this.complete) this.connection.guard.earn(Earning.message);
-    const route = this.head.route!;
-    route.messagesReceived++;
-    if (route.unaryHandler !== undefined) {
-      // As grpc-go does, the first message is the request and starts the call, even when the client says nothing more.
-      if (this.complete) return;
-      this.complete = true;
-      this.message = message;
-      if (!this.remoteClosed) this.connection.startAfterRead(this);
-      return;
-    }
-    if (this.paused || this.waiting !== null) {
-      if (!this.holdBytes(message.length)) return;
-      this.waiting ??= [];
-      this.waiting.push(message);
-      this.waitingBytes += message.length;
-      return;
-    }
-    nameWork(this.head.path);
-    this.onMessage?.(message);
-  }
-
-  /** A handler may pause and resume from inside, so nothing about the queue is kept across its calls. */
-  private deliverWaiting(): void {
-    while (this.waiting !== null && !this.paused && !this.ended) this.onMessage?.(this.nextWaiting(this.waiting));
-    if (this.paused || this.ended) return;
-    // What was withheld is all that the window lacks.
-    this.connection.returnWithheld(this);
-    if (this.remoteClosed) this.deliverHalfClose();
+  protected callUnaryHandler(): void {
+    this.head.route!.unaryHandler!(this);
   }
 
   private sendHeadersBlock(): void {
@@ -451,38 +270,51 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
   }
 
   private sendMessage(bytes: Uint8Array, start: number, end: number): void {
-    const { sender } = this.connection;
-    if (!this.compressReplies || end === start) return sender.message(this, false, bytes, start, end);
-    const packed = gzip(bytes.subarray(start, end));
-    sender.message(this, true, packed, 0, packed.length);
+    if (!this.compressReplies || (end === start && this.packing?.isBusy !== true)) {
+      return this.connection.sender.message(this, false, bytes, start, end);
+    }
+    this.packing ??= new Packing(this);
+    this.packing.message(bytes.subarray(start, end));
+  }
+
+  private sendTrailers(trailers: Trailers): void {
+    if (this.packing === null) this.connection.sender.trailers(this, trailers);
+    else this.packing.trailers(trailers);
   }
 
   private beginPieces(bytes: number): void {
     this.head.route!.messagesSent++;
     // A compressed message would have to be complete before its length is known, so this one is not compressed.
     if (!this.headersSent) this.sendHeadersBlock();
+    this.packing?.sendAll();
     const prefix = Buffer.alloc(5);
     prefix.writeUInt32BE(bytes, 1);
     this.connection.sender.data(this, prefix);
     this.piecesLeft = bytes;
+    this.inPieces = true;
   }
 
   /** Fails the call and tells its handler, if that runs. */
-  private abort(code: number, message: string): void {
+  protected abort(code: number, message: string): void {
     this.failWith(200, code, message);
     this.cancel();
   }
 
   private failWith(httpStatus: number, code: number, message: string): void {
     this.finish(code);
-    const { sender } = this.connection;
-    // Half a message is out, which no status can follow.
-    if (this.piecesLeft > 0) return this.connection.resetStream(this.id, H2Error.internal);
-    const status = [
-      ["grpc-status", String(code)],
-      ["grpc-message", encodeStatusMessage(message)],
-    ] as const;
-    if (this.headersSent) return sender.trailers(this, status);
+    const { connection } = this;
+    const { sender } = connection;
+    if (this.piecesLeft > 0) {
+      // Half a message is out, which no status can follow: clients tell the code of a reset, but no text.
+      connection.core.logger.info("cut off an answer", {
+        "remote-addr": connection.remoteAddress,
+        method: this.path,
+        error: message,
+      });
+      return connection.resetStream(this.id, RESETS[code] ?? H2Error.internal);
+    }
+    const status = statusOf(code, message);
+    if (this.headersSent) return this.sendTrailers(status);
     const block = sender.encoder.block([
       [":status", String(httpStatus)],
       ["content-type", this.head.replyContentType],
@@ -494,8 +326,7 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
 
   private finish(code: number): void {
     this.ended = true;
-    if (this.waiting !== null) this.dropWaiting();
-    if (this.body !== null) this.dropBody();
+    this.dropRequest();
     const { core } = this.connection;
     if (this.wheelSlot >= 0) core.deadlines.remove(this);
     const { route } = this.head;
@@ -506,22 +337,44 @@ export class Call extends Stream implements UnaryCall, StreamCall, Expiring {
 
   private cancel(): void {
     this.cancelled = true;
-    this.onCancel?.();
+    try {
+      this.onCancel?.();
+    } catch (error) {
+      this.connection.core.crashed(this.path, error);
+    }
   }
 
   private tooLargeToSend(bytes: number): string {
-    return `grpc: trying to send message larger than max (${bytes} vs. ${this.connection.core.maxSendMessageBytes})`;
+    const limits = `(${bytes} vs. ${this.connection.core.maxSendMessageBytes})`;
+    return `grpc: trying to send message larger than max ${limits}: ask for less with a limit, in pages, or with RangeStream`;
   }
 
   /** After a cancellation the handler may still answer, to nobody; after its own answer it may not. */
   private late(): void {
-    if (!this.cancelled) throw new Error(`handler of ${this.path} answered a call twice`);
+    if (!this.cancelled) this.connection.core.crashed(this.path, new Error("the handler answered a call twice"));
   }
 }
 
+function statusOf(code: number, message: string): readonly HeaderPair[] {
+  return [
+    ["grpc-status", String(code)],
+    ["grpc-message", encodeStatusMessage(message)],
+  ];
+}
+
+/** The resets that clients take for a code of gRPC; for all others it is INTERNAL. */
+const RESETS: Readonly<Record<number, number>> = {
+  [Code.CANCELED]: H2Error.cancel,
+  [Code.DEADLINE_EXCEEDED]: H2Error.cancel,
+  [Code.RESOURCE_EXHAUSTED]: H2Error.enhanceYourCalm,
+  [Code.PERMISSION_DENIED]: H2Error.inadequateSecurity,
+};
+
+const CRASH_TEXT = "the server failed to serve this call; its log has the reason";
+const UNREAD_TEXT =
+  "the answers that clients do not read are too many: read faster, or ask for less with a limit, in pages, or with RangeStream";
+const UNFINISHED_TEXT =
+  "the requests that clients have begun and not finished are too many: send this one again, at once";
+
 const PLAIN_CONTENT_TYPE = "application/grpc";
 const DEADLINE_TEXT = "context deadline exceeded";
-
-function readLength(buf: Buffer, at: number): number {
-  return buf[at]! * 16777216 + ((buf[at + 1]! << 16) | (buf[at + 2]! << 8) | buf[at + 3]!);
-}

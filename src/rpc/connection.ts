@@ -11,12 +11,16 @@ import { beginWork } from "../base/doing.ts";
 import { Call } from "./call.ts";
 import { EarlyClosed } from "./early-closed.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
+import { giveUpReplies, giveUpRequests } from "./giving-up.ts";
 import { ABUSES, type Abuse, Cost, Earning, FloodGuard, RAPID_RESET_MS } from "./guard.ts";
 import type { RequestHead } from "./head.ts";
 import { HeaderReader } from "./header-reader.ts";
+import { HeldAccount } from "./held-bytes.ts";
 import { HpackError } from "./hpack/decoder.ts";
 import type { HeaderField } from "./hpack/fields.ts";
+import { Intake } from "./intake.ts";
 import { Keepalive } from "./keepalive.ts";
+import { readSettings } from "./peer-settings.ts";
 import { PlainStream } from "./plain.ts";
 import {
   CONNECTION_CREDIT_STEP,
@@ -33,6 +37,7 @@ import {
   WINDOW_DEFAULT,
   WINDOW_MAX,
 } from "./protocol.ts";
+import type { ReceivingStream } from "./receiving.ts";
 import { Sender } from "./sender.ts";
 import type { Route, RpcCore, RpcSocket } from "./server.ts";
 import type { Stream } from "./stream.ts";
@@ -40,8 +45,11 @@ import type { Stream } from "./stream.ts";
 /** How long a connection that we end stays open for the peer to read what was sent last. */
 const LINGER_MS = 10_000;
 const LINGER_AFTER_ERROR_MS = 1000;
-/** With this part of its allowance of unread replies used up, a client's new calls are refused. */
-const REFUSE_SHARE = 8;
+/** With this part of all that may be unread, on more than a few streams, a client's new calls are refused. */
+const REFUSE_SHARE = 4;
+const UNREAD_STREAMS_MAX = 16;
+/** Streams of a lost connection that are ended in one turn. */
+const DROPS_PER_TURN = 500;
 /** Data frames below this, which complete no message, count as a flood's. */
 const TINY_DATA_BYTES = 64;
 
@@ -55,7 +63,9 @@ export class Connection implements FrameSink {
   nowMs: number;
   peerInitialWindow = WINDOW_DEFAULT;
   /** Bytes that streams hold of messages not yet complete or not yet delivered. */
-  receiveBufferedBytes = 0;
+  readonly requests: HeldAccount;
+  /** Bytes of replies that are not yet with the socket, or that it does not take. */
+  readonly replies: HeldAccount;
   closed = false;
   /** In the server's list of connections to flush. */
   flushQueued = false;
@@ -65,6 +75,7 @@ export class Connection implements FrameSink {
   #recent: Stream | undefined;
   #lastStreamId = 0;
   readonly #reader = new FrameReader(this);
+  readonly #intake: Intake;
   readonly #headerReader: HeaderReader<Route>;
   readonly #keepalive: Keepalive;
   #receiveWindow = CONNECTION_WINDOW;
@@ -74,12 +85,13 @@ export class Connection implements FrameSink {
   readonly #earlyClosed = new EarlyClosed();
 
   #reading = false;
+  #isReported = false;
   #draining = false;
   /** Our last byte is out; whatever else arrives is dropped. */
   #ended = false;
   #linger: Timer | undefined;
   /** Calls whose message is complete but whose END_STREAM was not in the same frame. */
-  #eager: Call[] = [];
+  #eager: ReceivingStream[] = [];
 
   /** `head` is what was read after the preface. */
   constructor(core: RpcCore, socket: RpcSocket, head: Buffer) {
@@ -88,8 +100,11 @@ export class Connection implements FrameSink {
     this.remoteAddress = socket.remoteAddress ?? "";
     this.nowMs = core.clock.nowMs();
     this.guard = new FloodGuard(this.nowMs);
+    this.requests = new HeldAccount(core.heldRequests, (bytes) => giveUpRequests(this, this.#streams, bytes));
+    this.replies = new HeldAccount(core.heldReplies, (bytes) => giveUpReplies(this, this.#streams, bytes));
     this.sender = new Sender(this, core.chunks);
     this.#keepalive = new Keepalive(this, core);
+    this.#intake = new Intake(this);
     this.#headerReader = new HeaderReader((path) => core.routes.get(path));
     this.sender.settings([
       // Said to everybody: a client that knows of the limit waits where one that does not is refused.
@@ -99,13 +114,13 @@ export class Connection implements FrameSink {
     ]);
     this.sender.windowUpdate(0, CONNECTION_WINDOW - WINDOW_DEFAULT);
     socket.setNoDelay(true);
-    socket.on("data", (chunk: Buffer) => this.#onChunk(chunk));
+    socket.on("data", (chunk: Buffer) => this.#intake.onChunk(chunk));
     socket.on("end", () => {
       this.#end();
       this.#dropAll();
     });
     socket.on("close", () => this.#onClose());
-    if (head.length > 0) this.#onChunk(head);
+    if (head.length > 0) this.#intake.onChunk(head);
     else this.sender.flush();
   }
 
@@ -158,9 +173,15 @@ export class Connection implements FrameSink {
     this.returnCredit(stream, 0);
   }
 
+  /** A frame held so many messages, which take their time as frames do. */
+  tookMessages(messages: number): void {
+    this.#intake.took(messages);
+  }
+
   /** Remembers a call that can start although its END_STREAM is not here: it starts when all that was read is seen. */
-  startAfterRead(call: Call): void {
-    this.#eager.push(call);
+  startAfterRead(call: ReceivingStream): void {
+    if (this.#reading) this.#eager.push(call);
+    else call.start();
   }
 
   /** Says which streams will be finished, refuses new ones, and ends when they are done. */
@@ -204,7 +225,19 @@ export class Connection implements FrameSink {
   }
 
   resumeReading(): void {
-    if (!this.closed) this.socket.resume();
+    if (this.closed) return;
+    this.#intake.resume();
+  }
+
+  /** Counts bytes that are kept of a request. */
+  holdRequest(stream: Stream, bytes: number): void {
+    stream.requestBytes += bytes;
+    this.requests.add(bytes);
+  }
+
+  releaseRequest(stream: Stream, bytes: number): void {
+    stream.requestBytes -= bytes;
+    this.requests.remove(bytes);
   }
 
   /** Cuts the connection off; calls are cancelled. */
@@ -231,11 +264,18 @@ export class Connection implements FrameSink {
     this.#keepalive.stop();
     this.sender.close();
     this.#dropAll();
-    this.core.connectionClosed(this);
   }
 
+  /** Ends all calls, a lot of them in each turn. A connection is over when it has no call any more. */
   #dropAll(): void {
-    for (const stream of [...this.#streams.values()]) this.#drop(stream);
+    let dropped = 0;
+    for (const stream of this.#streams.values()) {
+      if (dropped++ === DROPS_PER_TURN) return this.core.clock.defer(() => this.#dropAll());
+      this.#drop(stream);
+    }
+    if (!this.closed || this.#isReported) return;
+    this.#isReported = true;
+    this.core.connectionClosed(this);
   }
 
   #drop(stream: Stream): void {
@@ -250,17 +290,22 @@ export class Connection implements FrameSink {
 
   // ---- reading
 
-  #onChunk(chunk: Buffer): void {
-    if (this.#ended || this.closed) return;
+  /** Nothing that the client sends is read any more. */
+  get isEnded(): boolean {
+    return this.#ended || this.closed;
+  }
+
+  /** Reads what has arrived, as far as the intake lets it. Returns how much it read. */
+  read(chunk: Buffer): number {
     this.nowMs = this.core.clock.nowMs();
     beginWork("frames of a client", this.nowMs);
     this.#keepalive.lastReadMs = this.nowMs;
-    this.core.stats.bytesReceived += chunk.length;
     this.#reading = true;
-    this.#reader.read(chunk);
+    const read = this.#reader.read(chunk);
     if (this.#eager.length > 0) this.#startEager();
     this.#reading = false;
     this.sender.flush();
+    return read;
   }
 
   #startEager(): void {
@@ -274,7 +319,7 @@ export class Connection implements FrameSink {
     if (type === FrameType.data && !insideBlock) this.#data(buf, start, end, flags, id);
     else if (type === FrameType.headers && !insideBlock) this.#headers(buf, start, end, flags, id);
     else this.#otherFrame(buf, start, end, type, flags, id);
-    return !this.#ended && !this.closed;
+    return this.#intake.goesOn(this.#eager.length) && !this.#ended && !this.closed;
   }
 
   onFrameTooLarge(type: number, length: number): void {
@@ -458,7 +503,7 @@ export class Connection implements FrameSink {
     if (this.#draining) return this.resetStream(id, H2Error.refusedStream);
     if (
       this.#streams.size >= core.maxConcurrentStreams ||
-      this.sender.queuedBytes > core.sendQueueBytesMax / REFUSE_SHARE
+      (this.sender.waitingStreams > UNREAD_STREAMS_MAX && this.replies.bytes > core.heldReplyBytesMax / REFUSE_SHARE)
     ) {
       return this.#streamError(id, H2Error.refusedStream);
     }
@@ -505,38 +550,28 @@ export class Connection implements FrameSink {
     this.#settingsSeen = true;
     // A change of the window touches every stream.
     if (!this.#spend(Cost.settings + (this.#streams.size >>> 8), "settings")) return;
-    for (let pos = start; pos < end; pos += 6) {
-      const problem = this.#setting(buf.readUInt16BE(pos), buf.readUInt32BE(pos + 2));
-      if (problem !== 0) return this.fail(problem, "SETTINGS value out of range");
+    const settings = readSettings(buf, start, end);
+    if (typeof settings === "number") return this.fail(settings, "SETTINGS value out of range");
+    const { headerTableSizes, initialWindowSize } = settings;
+    for (const size of headerTableSizes) this.sender.encoder.setPeerTableSize(size);
+    if (initialWindowSize !== undefined && !this.#setInitialWindow(initialWindowSize)) {
+      return this.fail(H2Error.flowControl, "SETTINGS makes a window larger than 2^31-1");
     }
     this.sender.settingsAck();
     this.sender.pump();
   }
 
-  #setting(name: number, value: number): number {
-    switch (name) {
-      case Setting.headerTableSize:
-        this.sender.encoder.setPeerTableSize(value);
-        return 0;
-      case Setting.enablePush:
-        return value > 1 ? H2Error.protocol : 0;
-      case Setting.maxFrameSize:
-        return value < FRAME_BYTES_MAX || value > 0xffffff ? H2Error.protocol : 0;
-      case Setting.initialWindowSize: {
-        if (value > WINDOW_MAX) return H2Error.flowControl;
-        const delta = value - this.peerInitialWindow;
-        this.peerInitialWindow = value;
-        if (delta === 0) return 0;
-        for (const stream of this.#streams.values()) {
-          stream.sendWindow += delta;
-          if (stream.sendWindow > WINDOW_MAX) return H2Error.flowControl;
-          if (delta > 0) this.sender.makeReady(stream);
-        }
-        return 0;
-      }
-      default:
-        return 0;
+  /** False: a window is too large. */
+  #setInitialWindow(value: number): boolean {
+    const delta = value - this.peerInitialWindow;
+    this.peerInitialWindow = value;
+    if (delta === 0) return true;
+    for (const stream of this.#streams.values()) {
+      stream.sendWindow += delta;
+      if (stream.sendWindow > WINDOW_MAX) return false;
+      if (delta > 0) this.sender.makeReady(stream);
     }
+    return true;
   }
 
   #ping(buf: Buffer, start: number, end: number, flags: number, id: number): void {

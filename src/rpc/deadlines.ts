@@ -18,6 +18,8 @@ const TICK_MS = 10;
 const SLOTS = 512;
 /** Turns that an empty wheel keeps its timer, so that a quiet server does not start one for every call. */
 const IDLE_TICKS = 100;
+/** Calls that are told of their deadline in one turn of the event loop. */
+const DUE_PER_TURN = 500;
 
 export class DeadlineWheel {
   readonly #clock: Clock;
@@ -26,6 +28,10 @@ export class DeadlineWheel {
   #timer: Timer | undefined;
   #lastTick = 0;
   #idleTicks = 0;
+  /** Entries whose deadline has passed, and which of them are told next. */
+  #due: Expiring[] = [];
+  #dueNext = 0;
+  #draining = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -80,19 +86,29 @@ export class DeadlineWheel {
       return;
     }
     this.#idleTicks = 0;
-    const due: Expiring[] = [];
     const from = Math.max(this.#lastTick + 1, tick - SLOTS + 1);
     for (let t = from; t <= tick; t++) {
       for (let entry: Expiring | null = this.#slots[t % SLOTS]!; entry !== null; entry = entry.wheelNext) {
-        if (entry.deadlineMs <= now) due.push(entry);
+        if (entry.deadlineMs <= now) this.#due.push(entry);
       }
     }
     this.#lastTick = tick;
-    // What one entry does may remove another that is due, so each is looked at again.
-    for (const entry of due) {
+    if (!this.#draining && this.#due.length > 0) this.#drain();
+  }
+
+  /** Tells those that are due, a lot of them in each turn. */
+  readonly #drain = (): void => {
+    const to = Math.min(this.#due.length, this.#dueNext + DUE_PER_TURN);
+    while (this.#dueNext < to) {
+      const entry = this.#due[this.#dueNext++]!;
+      // What one entry does may remove another that is due, so each is looked at again.
       if (entry.wheelSlot < 0) continue;
       this.remove(entry);
       entry.onDeadline();
     }
-  }
+    this.#draining = to < this.#due.length;
+    if (this.#draining) return this.#clock.defer(this.#drain);
+    this.#due = [];
+    this.#dueNext = 0;
+  };
 }

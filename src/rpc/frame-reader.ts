@@ -5,7 +5,7 @@
 import { FRAME_BYTES_MAX, FRAME_HEADER_BYTES } from "./protocol.ts";
 
 export interface FrameSink {
-  /** The payload is `buf[start .. end)`, which nobody will change. False: no more frames are wanted. */
+  /** The payload is `buf[start .. end)`, which nobody will change. False: no more frames are wanted for now. */
   onFrame(buf: Buffer, start: number, end: number, type: number, flags: number, id: number): boolean;
   /** The peer announces a frame above FRAME_BYTES_MAX. Nothing more is read. */
   onFrameTooLarge(type: number, length: number): void;
@@ -16,31 +16,37 @@ export class FrameReader {
   /** The start of a frame whose rest has not arrived. */
   #rest: Buffer | undefined;
   #restLength = 0;
+  #stopped = false;
 
   constructor(sink: FrameSink) {
     this.#sink = sink;
   }
 
-  read(chunk: Buffer): void {
-    let pos = 0;
-    if (this.#rest !== undefined) pos = this.#completeRest(chunk);
-    if (pos >= 0) pos = this.#frames(chunk, pos, chunk.length);
-    if (pos >= 0 && pos < chunk.length) this.#keepRest(chunk, pos);
+  /** Returns how much of the chunk was read: all of it, unless the sink wanted no more. */
+  read(chunk: Buffer): number {
+    this.#stopped = false;
+    const pos = this.#rest === undefined ? 0 : this.#completeRest(chunk);
+    const end = this.#stopped ? pos : this.#frames(chunk, pos, chunk.length);
+    if (this.#stopped) return end;
+    if (end < chunk.length) this.#keepRest(chunk, end);
+    return chunk.length;
   }
 
-  /** Hands on all complete frames. Returns where the first incomplete one starts, or -1 to stop. */
+  /** Hands on all complete frames. Returns where the first incomplete one, or the first that is not wanted, starts. */
   #frames(buf: Buffer, pos: number, end: number): number {
     while (end - pos >= FRAME_HEADER_BYTES) {
       const length = (buf[pos]! << 16) | (buf[pos + 1]! << 8) | buf[pos + 2]!;
       const type = buf[pos + 3]!;
-      if (length > FRAME_BYTES_MAX) return this.#tooLarge(type, length);
+      if (length > FRAME_BYTES_MAX) return this.#tooLarge(type, length, pos);
       const start = pos + FRAME_HEADER_BYTES;
       const stop = start + length;
       if (stop > end) return pos;
       const flags = buf[pos + 4]!;
       const id = ((buf[pos + 5]! & 0x7f) << 24) | (buf[pos + 6]! << 16) | (buf[pos + 7]! << 8) | buf[pos + 8]!;
-      if (!this.#sink.onFrame(buf, start, stop, type, flags, id)) return -1;
       pos = stop;
+      if (this.#sink.onFrame(buf, start, stop, type, flags, id)) continue;
+      this.#stopped = true;
+      return pos;
     }
     return pos;
   }
@@ -52,7 +58,7 @@ export class FrameReader {
     this.#restLength = chunk.copy(this.#rest, 0, pos);
   }
 
-  /** Completes the frame that the last chunk began. Returns where the next starts, or -1: stop, or nothing is left. */
+  /** Completes the frame that the last chunk began, as far as the chunk reaches. Returns where the next starts. */
   #completeRest(chunk: Buffer): number {
     let pos = 0;
     let rest = this.#rest!;
@@ -60,10 +66,10 @@ export class FrameReader {
       pos = Math.min(FRAME_HEADER_BYTES - this.#restLength, chunk.length);
       chunk.copy(rest, this.#restLength, 0, pos);
       this.#restLength += pos;
-      if (this.#restLength < FRAME_HEADER_BYTES) return -1;
+      if (this.#restLength < FRAME_HEADER_BYTES) return pos;
     }
     const length = rest.readUIntBE(0, 3);
-    if (length > FRAME_BYTES_MAX) return this.#tooLarge(rest[3]!, length);
+    if (length > FRAME_BYTES_MAX) return this.#tooLarge(rest[3]!, length, pos);
     const need = FRAME_HEADER_BYTES + length;
     if (rest.length < need) {
       const grown = Buffer.allocUnsafeSlow(need);
@@ -73,14 +79,16 @@ export class FrameReader {
     const take = Math.min(need - this.#restLength, chunk.length - pos);
     chunk.copy(rest, this.#restLength, pos, pos + take);
     this.#restLength += take;
-    if (this.#restLength < need) return -1;
+    if (this.#restLength < need) return pos + take;
     this.#rest = undefined;
     this.#restLength = 0;
-    return this.#frames(rest, 0, need) < 0 ? -1 : pos + take;
+    this.#frames(rest, 0, need);
+    return pos + take;
   }
 
-  #tooLarge(type: number, length: number): number {
+  #tooLarge(type: number, length: number, pos: number): number {
+    this.#stopped = true;
     this.#sink.onFrameTooLarge(type, length);
-    return -1;
+    return pos;
   }
 }

@@ -80,6 +80,11 @@ export class Output {
     return !this.blocked && this.#fullBytes + this.#pos - this.#start < SOCKET_BACKLOG_MAX;
   }
 
+  /** Bytes that the socket has not taken. */
+  get backlogBytes(): number {
+    return this.#socket.writableLength;
+  }
+
   flush(): void {
     const socket = this.#socket;
     const bytes = this.unflushed;

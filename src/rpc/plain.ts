@@ -6,7 +6,7 @@ import { Code } from "../base/grpc-codes.ts";
 import type { Connection } from "./connection.ts";
 import type { RequestHead } from "./head.ts";
 import type { HeaderPair } from "./hpack/encoder.ts";
-import { STREAM_QUEUE_HIGH } from "./protocol.ts";
+import { H2Error, STREAM_QUEUE_HIGH } from "./protocol.ts";
 import type { PlainRequest, Route, RpcSocket } from "./server.ts";
 import { encodeStatusMessage, quote } from "./status.ts";
 import { Stream } from "./stream.ts";
@@ -18,7 +18,6 @@ export class PlainStream extends Stream implements PlainRequest {
   body: Buffer = NO_BODY;
 
   #parts: Buffer[] = [];
-  #bytes = 0;
   #wantsDrain = false;
 
   constructor(connection: Connection, id: number, head: RequestHead<Route>) {
@@ -105,11 +104,10 @@ export class PlainStream extends Stream implements PlainRequest {
     if (this.localClosed) return false;
     if (end > start) {
       const { connection } = this;
-      this.#bytes += end - start;
-      connection.receiveBufferedBytes += end - start;
+      connection.holdRequest(this, end - start);
       this.#parts.push(Buffer.from(buf.subarray(start, end)));
       const most = connection.core.maxRecvMessageBytes;
-      if (this.#bytes > most || connection.receiveBufferedBytes > connection.core.receiveBufferBytesMax) {
+      if (this.requestBytes > most || connection.requests.bytes > connection.core.receiveBufferBytesMax) {
         this.#dropParts();
         this.respond(413, {}, `request body larger than max (${most} bytes)`);
         return false;
@@ -123,25 +121,52 @@ export class PlainStream extends Stream implements PlainRequest {
     this.#dropParts();
     if (this.cancelled) return;
     this.cancelled = true;
-    this.onCancel?.();
+    try {
+      this.onCancel?.();
+    } catch (error) {
+      this.connection.core.crashed(this.path, error);
+    }
   }
 
   onQueueDrained(): void {
     if (!this.#wantsDrain || this.localClosed) return;
     this.#wantsDrain = false;
-    this.onDrain?.();
+    try {
+      this.onDrain?.();
+    } catch (error) {
+      this.#crashed(error);
+    }
+  }
+
+  giveUpReplies(): void {
+    this.connection.resetStream(this.id, H2Error.enhanceYourCalm);
+  }
+
+  giveUpRequest(): void {
+    this.#dropParts();
+    this.respond(503, {}, "too many requests are unfinished: send this one again, at once");
+  }
+
+  #crashed(error: unknown): void {
+    this.connection.core.crashed(this.path, error);
+    if (this.cancelled || this.localClosed) return;
+    if (this.headersSent) this.connection.resetStream(this.id, H2Error.internal);
+    else this.respond(500, {}, "the server failed to serve this request; its log has the reason");
   }
 
   #start(): void {
     this.body = Buffer.concat(this.#parts);
     this.#dropParts();
-    this.connection.core.http2Request!(this);
+    try {
+      this.connection.core.http2Request!(this);
+    } catch (error) {
+      this.#crashed(error);
+    }
   }
 
   #dropParts(): void {
-    this.connection.receiveBufferedBytes -= this.#bytes;
+    this.connection.releaseRequest(this, this.requestBytes);
     this.#parts = [];
-    this.#bytes = 0;
   }
 }
 

@@ -18,13 +18,15 @@ const APPEND_BYTES_MIN = 4096;
 /** Below this a loop copies faster than a call to the runtime. */
 const COPY_LOOP_MAX = 32;
 const GOAWAY_TEXT_MAX = 256;
+/** Writes to the socket in one turn, each of up to 256 KiB. */
+const FLUSHES_MAX = 8;
 
 export class Sender {
   readonly encoder = new HpackEncoder();
   /** Bytes of data that the client lets the whole connection send. */
   window = WINDOW_DEFAULT;
-  /** Bytes that wait in the streams. */
-  queuedBytes = 0;
+  /** Streams with data that waits. */
+  waitingStreams = 0;
   /** Frames of headers and data, which forgive a client's pings. */
   framesSent = 0;
 
@@ -32,29 +34,63 @@ export class Sender {
   readonly #output: Output;
   #readyFirst: Stream | null = null;
   #readyLast: Stream | null = null;
+  /** Bytes that the socket does not take, as far as they are counted: while it is blocked. */
+  #backlogBytes = 0;
+  #continues = false;
 
   constructor(connection: Connection, pool: ChunkPool) {
     this.#connection = connection;
     this.#output = new Output(connection.socket, pool, () => this.#onDrain());
   }
 
+  /** The socket takes nothing at present. */
+  get isBlocked(): boolean {
+    return this.#output.blocked;
+  }
+
   flush(): void {
     const output = this.#output;
-    while (output.unflushed > 0) {
+    for (let i = 0; output.unflushed > 0; i++) {
+      // A reader that takes all at once must not have the whole turn.
+      if (i === FLUSHES_MAX) return this.#continueLater();
       const before = output.bytesWritten;
       output.flush();
       this.#connection.core.stats.bytesSent += output.bytesWritten - before;
       if (output.bytesWritten === before) return;
-      if (output.blocked) return this.#connection.pauseReading();
+      if (output.blocked) return this.#block();
       if (this.#readyFirst !== null) this.pump();
     }
   }
 
   close(): void {
+    this.#unblock();
     this.#output.close();
   }
 
+  #continueLater(): void {
+    if (this.#continues) return;
+    this.#continues = true;
+    this.#connection.core.clock.defer(() => {
+      this.#continues = false;
+      this.flush();
+    });
+  }
+
+  #block(): void {
+    if (this.#backlogBytes === 0) {
+      this.#backlogBytes = this.#output.backlogBytes;
+      this.#connection.replies.add(this.#backlogBytes);
+    }
+    this.#connection.pauseReading();
+  }
+
+  #unblock(): void {
+    this.#connection.replies.remove(this.#backlogBytes);
+    this.#backlogBytes = 0;
+  }
+
   #onDrain(): void {
+    this.#unblock();
     this.pump();
     this.flush();
     if (!this.#output.blocked) this.#connection.resumeReading();
@@ -148,11 +184,24 @@ export class Sender {
     this.#connection.touch();
   }
 
+  /** Counts bytes that a stream will send once they are ready. */
+  hold(stream: Stream, bytes: number): void {
+    stream.queueBytes += bytes;
+    this.#connection.replies.add(bytes);
+  }
+
+  /** They are ready, or given up. */
+  release(stream: Stream, bytes: number): void {
+    stream.queueBytes -= bytes;
+    this.#connection.replies.remove(bytes);
+  }
+
   /** Drops what waits of a stream that is gone. Its place in the ready list goes when its turn comes. */
   forget(stream: Stream): void {
-    this.queuedBytes -= stream.queueBytes;
+    this.release(stream, stream.queueBytes);
+    if (stream.queue !== null) this.waitingStreams--;
     stream.queue = null;
-    stream.queueBytes = 0;
+    stream.queueOffset = 0;
     stream.trailers = null;
   }
 
@@ -240,14 +289,11 @@ export class Sender {
   }
 
   #enqueue(stream: Stream, bytes: Buffer): void {
-    if (stream.queue === null) stream.queue = [bytes];
-    else stream.queue.push(bytes);
-    stream.queueBytes += bytes.length;
-    this.queuedBytes += bytes.length;
-    if (this.queuedBytes > this.#connection.core.sendQueueBytesMax) {
-      const text = `${this.queuedBytes} bytes of replies wait to be read`;
-      return this.#connection.failAbuse("unread_replies", text);
-    }
+    if (stream.queue === null) {
+      stream.queue = [bytes];
+      this.waitingStreams++;
+    } else stream.queue.push(bytes);
+    this.hold(stream, bytes.length);
     this.makeReady(stream);
     this.pump();
   }
@@ -267,14 +313,14 @@ export class Sender {
     }
     this.#spendWindow(stream, bytes);
     const before = stream.queueBytes;
-    stream.queueBytes -= bytes;
-    this.queuedBytes -= bytes;
+    this.release(stream, bytes);
     if (offset + bytes < first.length) stream.queueOffset = offset + bytes;
     else {
       stream.queueOffset = 0;
       queue.shift();
       if (queue.length === 0) {
         stream.queue = null;
+        this.waitingStreams--;
         if (stream.localClosed) return this.#finishQueue(stream);
       }
     }

@@ -12,15 +12,19 @@ import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Clock } from "../base/clock.ts";
 import { Complaints } from "../base/complaints.ts";
+import { isFatal } from "../base/fatal.ts";
 import { CODE_NAMES, Code } from "../base/grpc-codes.ts";
 import type { Logger } from "../base/log.ts";
+import { Compression } from "./compression.ts";
 import { Connection } from "./connection.ts";
 import { DeadlineWheel } from "./deadlines.ts";
 import { detectProtocol } from "./detect.ts";
 import type { Abuse } from "./guard.ts";
 import type { Refusal } from "./head.ts";
+import { HeldBytes } from "./held-bytes.ts";
 import { ChunkPool } from "./output.ts";
 import { HEADER_LIST_BYTES_MAX, STREAMS_MAX } from "./protocol.ts";
+import { ReadTurns } from "./read-turns.ts";
 
 export type RpcSocket = Socket | TLSSocket;
 
@@ -46,8 +50,13 @@ export interface RpcServerOptions {
   readonly maxSendMessageBytes: number;
   /** Unfinished request messages that one connection may make the server hold; the call that exceeds it fails. */
   readonly receiveBufferBytesMax: number;
-  /** Replies that one connection may leave unread. From an eighth on its new calls are refused; at the whole it is closed. */
-  readonly sendQueueBytesMax: number;
+  /** The same for all connections together: those that hold most for longest give up first. */
+  readonly heldRequestBytesMax: number;
+  /**
+   * Replies that all connections together may leave unread: those that hold most for longest give up first. One that leaves
+   * a quarter of it unread, on many streams, gets no new calls.
+   */
+  readonly heldReplyBytesMax: number;
   readonly keepalive: KeepaliveOptions;
   /**
    * Takes a connection whose first bytes are not HTTP/2's. The socket is paused; `head` is what was read, to be unshifted
@@ -67,7 +76,8 @@ export const RPC_DEFAULTS = {
   maxRecvMessageBytes: 1.5 * 1024 * 1024 + 512 * 1024,
   maxSendMessageBytes: 0x7fffffff,
   receiveBufferBytesMax: 128 * 1024 * 1024,
-  sendQueueBytesMax: 512 * 1024 * 1024,
+  heldRequestBytesMax: 256 * 1024 * 1024,
+  heldReplyBytesMax: 256 * 1024 * 1024,
   keepalive: { minTimeMs: 5000, permitWithoutStream: false, intervalMs: 2 * 3600 * 1000, timeoutMs: 20_000 },
   http1: undefined,
   http2Request: undefined,
@@ -122,6 +132,11 @@ export interface UnaryCall extends CallInfo {
   onDrain: (() => void) | null;
   /** Answers with an error: a gRPC code and its text. A begun answer is cut off by it. */
   fail(code: number, message: string): void;
+  /**
+   * What serves this call has thrown, outside of the handler and its callbacks (whose exceptions come here by themselves).
+   * It is logged, and the call fails. A fatal error (`base/fatal.ts`) is thrown on.
+   */
+  crashed(error: unknown): void;
 }
 
 export interface StreamCall extends CallInfo {
@@ -153,6 +168,8 @@ export interface StreamCall extends CallInfo {
   end(): void;
   /** Ends the call with an error. */
   fail(code: number, message: string): void;
+  /** As of a UnaryCall; the handler learns of it by `onCancel`. */
+  crashed(error: unknown): void;
   /** Ends the call with an error from outside of its handler, which learns of it by `onCancel`. */
   terminate(code: number, message: string): void;
   /** No more messages until `resumeReading`; the client's window closes once it has sent 1 MiB ahead. */
@@ -182,7 +199,7 @@ export interface PlainRequest {
   end(): void;
 }
 
-/** May answer before it returns, or later. What it throws is not caught: it is a bug, and ends the process. */
+/** May answer before it returns, or later. What it or a callback of its throws fails the call, unless it is fatal. */
 export type UnaryHandler = (call: UnaryCall) => void;
 export type StreamHandler = (call: StreamCall) => void;
 
@@ -225,6 +242,8 @@ export interface RpcStats {
   streams: number;
   bytesReceived: number;
   bytesSent: number;
+  /** Exceptions of handlers, each of which failed its call. */
+  crashes: number;
 }
 
 /** What connections share. */
@@ -233,11 +252,17 @@ export interface RpcCore extends Omit<RpcServerOptions, "http1"> {
   readonly services: ReadonlySet<string>;
   readonly deadlines: DeadlineWheel;
   readonly chunks: ChunkPool;
+  readonly compression: Compression;
+  readonly heldRequests: HeldBytes;
+  readonly heldReplies: HeldBytes;
+  readonly readTurns: ReadTurns;
   readonly stats: RpcStats;
   readonly complaints: Complaints;
   readonly headersTooLarge: Refusal;
   flushLater(connection: Connection): void;
   connectionClosed(connection: Connection): void;
+  /** A handler has thrown: tells the operator, and throws on what is fatal. */
+  crashed(path: string, error: unknown): void;
 }
 
 export class RpcServer implements RpcRegistry {
@@ -249,7 +274,12 @@ export class RpcServer implements RpcRegistry {
     streams: 0,
     bytesReceived: 0,
     bytesSent: 0,
+    crashes: 0,
   };
+  /** What is held because clients do not read their answers. */
+  readonly heldReplies: HeldBytes;
+  /** What is held because clients do not finish their requests. */
+  readonly heldRequests: HeldBytes;
 
   readonly #options: RpcServerOptions;
   readonly #routes = new Map<string, Route>();
@@ -258,6 +288,7 @@ export class RpcServer implements RpcRegistry {
   /** Sockets whose protocol is not known yet. */
   readonly #undecided = new Set<RpcSocket>();
   readonly #core: RpcCore;
+  readonly #complaints: Complaints;
   /** Connections with replies written in this turn, outside of their own reading. */
   #touched: Connection[] = [];
   #closing = false;
@@ -265,14 +296,22 @@ export class RpcServer implements RpcRegistry {
 
   constructor(options: RpcServerOptions) {
     this.#options = options;
+    const { clock } = options;
+    this.#complaints = new Complaints(options.logger, clock);
+    this.heldReplies = this.#heldBytes(options.heldReplyBytesMax, "closed streams whose clients do not read");
+    this.heldRequests = this.#heldBytes(options.heldRequestBytesMax, "failed calls whose requests are not finished");
     this.#core = {
       ...options,
       maxConcurrentStreams: Math.min(options.maxConcurrentStreams, STREAMS_MAX),
-      complaints: new Complaints(options.logger, options.clock),
+      complaints: this.#complaints,
       routes: this.#routes,
       services: this.#services,
-      deadlines: new DeadlineWheel(options.clock),
+      deadlines: new DeadlineWheel(clock),
       chunks: new ChunkPool(),
+      compression: new Compression(clock),
+      heldReplies: this.heldReplies,
+      heldRequests: this.heldRequests,
+      readTurns: new ReadTurns(clock),
       stats: this.stats,
       headersTooLarge: {
         httpStatus: 431,
@@ -281,6 +320,7 @@ export class RpcServer implements RpcRegistry {
       },
       flushLater: (connection) => this.#flushLater(connection),
       connectionClosed: (connection) => this.#connectionClosed(connection),
+      crashed: (path, error) => this.crashed(path, error),
     };
   }
 
@@ -312,6 +352,19 @@ export class RpcServer implements RpcRegistry {
   endLocalCall(call: CallInfo, route: Route, code: number): void {
     route.handled[code]!++;
     this.#options.onCallEnd?.(call, code);
+  }
+
+  /** For calls from elsewhere: their handler has thrown. Logged, and thrown on when it is fatal. */
+  crashed(path: string, error: unknown): void {
+    if (isFatal(error)) throw error;
+    this.stats.crashes++;
+    const stack = error instanceof Error ? (error.stack ?? "") : "";
+    this.#complaints.error(
+      "a call failed by an exception, which is a mistake in this program: please report it",
+      { method: path, stacktrace: stack.slice(stack.indexOf("\n    at ") + 1) },
+      // Its text may hold what the client sent, and be another each time.
+      { error: error instanceof Error ? error : String(error) },
+    );
   }
 
   /** Full names of the services that have a method. */
@@ -352,6 +405,12 @@ export class RpcServer implements RpcRegistry {
     if (this.#connections.size > 0) await empty;
     timer.cancel();
     this.#core.deadlines.stop();
+  }
+
+  #heldBytes(bytesMax: number, message: string): HeldBytes {
+    return new HeldBytes(this.#options.clock, bytesMax, () =>
+      this.#complaints.warn(message, { "limit-bytes": bytesMax }),
+    );
   }
 
   #register(path: string, unaryHandler: UnaryHandler | undefined, streamHandler: StreamHandler | undefined): void {

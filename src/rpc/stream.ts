@@ -33,9 +33,12 @@ export abstract class Stream {
   paused = false;
   /** Bytes of data received, to hold against content-length. */
   receivedBytes = 0;
+  /** Bytes that are held of requests which are not complete or not yet delivered. */
+  requestBytes = 0;
 
   /** Data that waits for window or socket; each entry is our own copy. */
   queue: Buffer[] | null = null;
+  /** Bytes of the queue, and of what comes after it and is not ready to be sent. */
   queueBytes = 0;
   /** Bytes of the first entry that have been sent. */
   queueOffset = 0;
@@ -67,4 +70,10 @@ export abstract class Stream {
 
   /** The queue has fallen below the level at which senders had to wait. */
   abstract onQueueDrained(): void;
+
+  /** Too much is held for clients, and this stream has to let go of the answers that its client does not read. */
+  abstract giveUpReplies(): void;
+
+  /** Or of a request that its client does not finish. */
+  abstract giveUpRequest(): void;
 }

@@ -157,6 +157,11 @@ class LocalInfo implements CallInfo {
     this.#token = token || undefined;
   }
 
+  /** In simulation nothing that throws is forgiven. */
+  crashed(error: unknown): void {
+    throw error;
+  }
+
   header(name: string): string | undefined {
     return name === "token" ? this.#token : undefined;
   }
