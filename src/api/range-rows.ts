@@ -10,7 +10,7 @@ import {
   RangeRequest_SortOrder as SortOrder,
   RangeRequest_SortTarget as SortTarget,
 } from "../proto/etcdserverpb.ts";
-import { hasRevisionFilters, rangeEndOf } from "../server/range.ts";
+import { hasRevisionFilters, passesFilters, rangeEndOf } from "../server/range.ts";
 
 /** What one slice may do: about a millisecond. */
 const SLICE_ROWS = 500;
@@ -64,15 +64,6 @@ function openCursor(store: MvccStore, request: RangeRequest, point: ReadPoint): 
 }
 
 const ZERO = Buffer.from([0]);
-
-function passesFilters(r: RangeRequest, modRevision: number, createRevision: number): boolean {
-  return (
-    (r.maxModRevision === 0 || modRevision <= r.maxModRevision) &&
-    (r.minModRevision === 0 || modRevision >= r.minModRevision) &&
-    (r.maxCreateRevision === 0 || createRevision <= r.maxCreateRevision) &&
-    (r.minCreateRevision === 0 || createRevision >= r.minCreateRevision)
-  );
-}
 
 class KeyOrderRows implements RangeRows {
   count: number;

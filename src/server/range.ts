@@ -20,9 +20,10 @@ export function executeRange(view: ReadView, request: RangeRequest): RangeRespon
     limit: limitedBeforeSort(request) && request.limit > 0 ? request.limit + 1 : 0,
     countOnly: request.countOnly,
   };
-  const read = fromIndexAlone(request) ? readKeys : readKeyValues;
-  const result = read(view, request.key, rangeEndOf(request.rangeEnd), options);
-  const kvs = sorted(filtered(result.kvs, request), request);
+  const result = takesFewOfMany(request)
+    ? readFirst(view, request, options)
+    : readAll(view, request, fromIndexAlone(request) ? readKeys : readKeyValues, options);
+  const { kvs } = result;
   const more = request.limit > 0 && kvs.length > request.limit;
   if (more) kvs.length = request.limit;
   if (request.keysOnly) for (const kv of kvs) kv.value = EMPTY_BYTES;
@@ -39,17 +40,47 @@ function limitedBeforeSort(request: RangeRequest): boolean {
   return (request.sortOrder === SortOrder.NONE || isDefaultOrder(request)) && !hasRevisionFilters(request);
 }
 
+function readAll(view: ReadView, request: RangeRequest, read: Read, options: RangeOptions): RowsRead {
+  const { kvs, count, revision } = read(view, request.key, rangeEndOf(request.rangeEnd), options);
+  return { kvs: sorted(filtered(kvs, request), request), count, revision };
+}
+
+/** A limit up to this, and an order that the index knows: the oldest key under a prefix, of which locks are made. */
+const FEW_ROWS = 8;
+
+function takesFewOfMany(request: RangeRequest): boolean {
+  const { sortTarget, limit } = request;
+  if (request.countOnly || limit <= 0 || limit > FEW_ROWS || limitedBeforeSort(request)) return false;
+  return sortTarget === SortTarget.CREATE || sortTarget === SortTarget.MOD || sortTarget === SortTarget.VERSION;
+}
+
+/** Finds the first rows of an order in the index, and reads only those, and one more. */
+function readFirst(view: ReadView, request: RangeRequest, options: RangeOptions): RowsRead {
+  const { sortTarget, sortOrder, limit } = request;
+  const sign = sortOrder === SortOrder.DESCEND ? -1 : 1;
+  const first: { readonly key: string; readonly by: number }[] = [];
+  const end = rangeEndOf(request.rangeEnd);
+  const { count, revision } = view.rangeKeys(request.key, end, options, (key, mod, created, version) => {
+    if (!passesFilters(request, mod, created)) return;
+    const by = sign * (sortTarget === SortTarget.CREATE ? created : sortTarget === SortTarget.MOD ? mod : version);
+    if (first.length > limit && by >= first.at(-1)!.by) return;
+    let at = first.length;
+    while (at > 0 && first[at - 1]!.by > by) at--;
+    first.splice(at, 0, { key, by });
+    if (first.length > limit + 1) first.pop();
+  });
+  const read = fromIndexAlone(request) ? readKeys : readKeyValues;
+  return { kvs: first.flatMap(({ key }) => read(view, fromByteString(key), null, options).kvs), count, revision };
+}
+
 /** The index has all of a key but its value and its lease; etcd leaves out the lease then. */
 function fromIndexAlone(request: RangeRequest): boolean {
   return request.keysOnly && request.sortTarget !== SortTarget.VALUE;
 }
 
-type Read = (
-  view: ReadView,
-  key: Uint8Array,
-  rangeEnd: Uint8Array | null,
-  options: RangeOptions,
-) => Pick<DecodedRangeResult, "kvs" | "count" | "revision">;
+type RowsRead = Pick<DecodedRangeResult, "kvs" | "count" | "revision">;
+
+type Read = (view: ReadView, key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions) => RowsRead;
 
 const readKeyValues: Read = (view, key, rangeEnd, options) => view.rangeDecoded(key, rangeEnd, options);
 
@@ -88,14 +119,18 @@ export function rangeEndOf(end: Uint8Array): Uint8Array | null {
   return end.length === 1 && end[0] === 0 ? FROM_KEY : end;
 }
 
-function filtered(kvs: KeyValue[], r: RangeRequest): KeyValue[] {
-  if (!hasRevisionFilters(r)) return kvs;
-  return kvs.filter(
-    (kv) =>
-      (r.maxModRevision === 0 || kv.modRevision <= r.maxModRevision) &&
-      (r.minModRevision === 0 || kv.modRevision >= r.minModRevision) &&
-      (r.maxCreateRevision === 0 || kv.createRevision <= r.maxCreateRevision) &&
-      (r.minCreateRevision === 0 || kv.createRevision >= r.minCreateRevision),
+function filtered(kvs: KeyValue[], request: RangeRequest): KeyValue[] {
+  if (!hasRevisionFilters(request)) return kvs;
+  return kvs.filter((kv) => passesFilters(request, kv.modRevision, kv.createRevision));
+}
+
+/** True when the filters of a range let a key with these revisions through. */
+export function passesFilters(r: RangeRequest, modRevision: number, createRevision: number): boolean {
+  return (
+    (r.maxModRevision === 0 || modRevision <= r.maxModRevision) &&
+    (r.minModRevision === 0 || modRevision >= r.minModRevision) &&
+    (r.maxCreateRevision === 0 || createRevision <= r.maxCreateRevision) &&
+    (r.minCreateRevision === 0 || createRevision >= r.minCreateRevision)
   );
 }
 

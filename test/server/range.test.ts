@@ -96,3 +96,31 @@ describe("a range", () => {
     assert.equal(isPlainRange(range("a", "z", { minModRevision: 1 })), false);
   });
 });
+
+test("the first few of many in an order are those that sorting all gives", async () => {
+  const backend = new MemoryBackend({ clock: systemClock });
+  const store = await MvccStore.open({ backend, clock: systemClock, logger: nullLogger });
+  for (let i = 0; i < 400; i++) {
+    const txn = store.begin();
+    txn.put(bytes(`k${(i * 37) % 200}`), bytes(`${i}`), 0n);
+    txn.end();
+  }
+  for (const sortTarget of [SortTarget.CREATE, SortTarget.MOD, SortTarget.VERSION]) {
+    for (const sortOrder of [SortOrder.ASCEND, SortOrder.DESCEND]) {
+      for (const fields of [
+        {},
+        { keysOnly: true },
+        { maxCreateRevision: 100 },
+        { minModRevision: 250 },
+        { revision: 300 },
+      ]) {
+        const all = executeRange(store, range("k", "l", { sortTarget, sortOrder, ...fields }));
+        for (const limit of [1, 3, 8]) {
+          const few = executeRange(store, range("k", "l", { sortTarget, sortOrder, limit, ...fields }));
+          assert.deepEqual(few.kvs, all.kvs.slice(0, limit));
+          assert.deepEqual([few.count, few.more], [all.count, all.kvs.length > limit]);
+        }
+      }
+    }
+  }
+});
