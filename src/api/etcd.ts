@@ -5,7 +5,7 @@ import { PeerEndpoints } from "../peer/endpoints.ts";
 import { protoSources } from "../proto/sources.ts";
 import { HealthService } from "../rpc/health.ts";
 import { registerReflection } from "../rpc/reflection.ts";
-import { type KeepaliveOptions, RPC_DEFAULTS, RpcServer } from "../rpc/server.ts";
+import { type KeepaliveOptions, RPC_DEFAULTS, RpcServer, type RpcSocket } from "../rpc/server.ts";
 import { bootstrap } from "../server/bootstrap.ts";
 import { type BootstrapOptions, ETCD_VERSION } from "../server/options.ts";
 import { EtcdServer } from "../server/server.ts";
@@ -14,6 +14,7 @@ import { Access } from "./access.ts";
 import { AuthApi } from "./auth.ts";
 import { type ClientTls, openClientTls } from "./client-tls.ts";
 import { ClusterApi } from "./cluster.ts";
+import { type ConnectionLimits, connectionLimits } from "./connection-limit.ts";
 import { ElectionApi } from "./election.ts";
 import { gatewayHandler } from "./gateway.ts";
 import { HeaderWriter } from "./header.ts";
@@ -41,6 +42,8 @@ export interface EtcdOptions extends PeerSideOptions {
   readonly listenMetrics: readonly ListenAddress[];
   /** For the addresses whose URLs are `https` or `unixs`. */
   readonly clientTls?: ClientTls | undefined;
+  /** Open connections to all listeners but the peers'; 0 for what the limit of file descriptors allows. */
+  readonly maxClientConnections: number;
   readonly maxConcurrentStreams: number;
   readonly keepalive: KeepaliveOptions;
   readonly cors: readonly string[];
@@ -89,9 +92,10 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
     clock,
     logger,
   });
-  const listeners = new Listeners({ clock, logger, tls });
+  const limits = connectionLimits({ clientsMax: options.maxClientConnections, clock, logger });
+  const listeners = new Listeners({ clock, logger, tls, limit: limits.clients });
   // Ports first: one that is taken must be known before anything is written. Who connects early waits.
-  const peers = await PeerSide.open(options, options.server);
+  const peers = await PeerSide.open(options, options.server, limits.peers);
   let server: EtcdServer | undefined;
   try {
     const isSplit = options.listenClientHttp.length > 0;
@@ -100,7 +104,7 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
     const metricsHosts = await listeners.bindAll(options.listenMetrics, "metrics");
     const { server: started, members } = await createServer(options.server, peers);
     server = started;
-    const rpc = createRpc(options, server, peers, loop);
+    const rpc = createRpc(options, server, peers, loop, limits);
     logger.info("starting etcd server", {
       "local-member-id": formatId(server.memberId),
       "local-server-version": ETCD_VERSION,
@@ -181,6 +185,7 @@ function createRpc(
   server: EtcdServer,
   peers: PeerSide,
   loop: LoopWatch,
+  limits: ConnectionLimits,
 ): { grpc: RpcServer; http: HttpSide; metrics: HttpSide; health: HealthService } {
   const { clock, logger } = options.server;
   const maxMessageBytes = options.server.maxRequestBytes + GRPC_OVERHEAD_BYTES;
@@ -191,7 +196,16 @@ function createRpc(
   /** What the listeners for metrics serve, and nothing else: they are often open to more than the clients are. */
   const monitoring: HttpHandler[] = [healthHandler(server, health)];
   const handlers: HttpHandler[] = [];
-  const metrics = new HttpSide({ clock, handlers: monitoring, logger, cors: [], hostWhitelist: [], maxBodyBytes: 0 });
+  const spoke = (socket: RpcSocket): void => limits.clients.spoke(socket);
+  const metrics = new HttpSide({
+    clock,
+    handlers: monitoring,
+    logger,
+    cors: [],
+    hostWhitelist: [],
+    maxBodyBytes: 0,
+    onRequest: spoke,
+  });
   const http = new HttpSide({
     clock,
     handlers,
@@ -199,6 +213,7 @@ function createRpc(
     cors: options.cors,
     hostWhitelist: options.hostWhitelist,
     maxBodyBytes: maxMessageBytes * JSON_EXPANSION,
+    onRequest: spoke,
   });
   const separate = options.listenClientHttp.length > 0;
   const grpc = new RpcServer({
@@ -214,17 +229,20 @@ function createRpc(
     keepalive: options.keepalive,
     http1: separate ? undefined : (socket, head) => http.handleConnection(socket, head),
     http2Request: separate ? undefined : (request) => http.handleHttp2(request),
+    onHttp2: spoke,
     onCallStart: durations?.onCallStart,
     onCallEnd: (call) => {
       durations?.onCallEnd(call);
       gate.callEnded(call);
     },
   });
+  limits.clients.whenFull(() => [...metrics.closeIdle(), ...http.closeIdle(), ...grpc.closeIdle()]);
   monitoring.push(
     metricsHandler({
       server,
       peers: peers.transport.metrics,
       rpc: grpc,
+      limits,
       health,
       loop,
       features: options.features,

@@ -47,7 +47,16 @@ export interface HttpSideOptions {
   /** `--host-whitelist`: host names that an insecure listener answers to; "*" is all. */
   readonly hostWhitelist: readonly string[];
   readonly maxBodyBytes: number;
+  /** A connection of HTTP/1 has sent the head of a request. */
+  readonly onRequest?: (socket: RpcSocket) => void;
 }
+
+/** For the head of a request, all of it, and the rest between two on one connection. */
+const HEAD_MS_MAX = 10_000;
+const REQUEST_MS_MAX = 60_000;
+const KEEP_ALIVE_MS = 5 * 60_000;
+/** How often requests that take too long are looked for. */
+const CHECK_INTERVAL_MS = 2000;
 
 /** Of a request, where it is named in a log. */
 const NAME_LENGTH_MAX = 100;
@@ -64,12 +73,20 @@ export class HttpSide {
   readonly #server: http.Server;
   /** Requests of HTTP/1 that are not answered yet. */
   #open = 0;
+  /** Connections of HTTP/1, and those of them of which a request is under way. */
+  readonly #sockets = new Set<RpcSocket>();
+  readonly #busy = new Set<RpcSocket>();
   #closing = false;
   #onIdle: (() => void) | null = null;
 
   constructor(options: HttpSideOptions) {
     this.#options = options;
-    this.#server = http.createServer({ keepAliveTimeout: 5 * 60_000, requestTimeout: 60_000 });
+    this.#server = http.createServer({
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      headersTimeout: HEAD_MS_MAX,
+      requestTimeout: REQUEST_MS_MAX,
+      connectionsCheckingInterval: CHECK_INTERVAL_MS,
+    });
     this.#server.on("request", (request, response) => void this.#serveHttp1(request, response));
     this.#server.on("clientError", (_error, socket) => {
       if (socket.writable)
@@ -81,9 +98,18 @@ export class HttpSide {
     this.#server.emit("listening");
   }
 
+  /** Closes the connections that wait for their next request, and names them. */
+  closeIdle(): RpcSocket[] {
+    const idle = [...this.#sockets].filter((socket) => !this.#busy.has(socket));
+    for (const socket of idle) socket.destroy();
+    return idle;
+  }
+
   /** Takes over a connection that speaks HTTP/1; `head` is what was read of it. */
   handleConnection(socket: RpcSocket, head: Buffer): void {
     if (head.length > 0) socket.unshift(head);
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
     this.#server.emit("connection", socket);
     socket.resume();
   }
@@ -123,6 +149,10 @@ export class HttpSide {
   }
 
   async #serveHttp1(incoming: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    const { socket } = incoming;
+    this.#options.onRequest?.(socket);
+    this.#busy.add(socket);
+    response.on("close", () => this.#busy.delete(socket));
     this.#open++;
     response.on("close", () => {
       if (--this.#open === 0) this.#onIdle?.();

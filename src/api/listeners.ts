@@ -7,10 +7,12 @@
 import * as fs from "node:fs";
 import * as net from "node:net";
 import type { Clock } from "../base/clock.ts";
+import { Complaints } from "../base/complaints.ts";
 import type { Logger } from "../base/log.ts";
 import type { RpcSocket } from "../rpc/server.ts";
 import { TlsAcceptor } from "../rpc/tls/acceptor.ts";
 import type { TlsContext } from "../rpc/tls/context.ts";
+import type { ConnectionLimit } from "./connection-limit.ts";
 
 /**
  * Where a listener waits: an IP address (`name`: as it was written, such as localhost) and port, or the path of a unix
@@ -55,6 +57,8 @@ export interface ListenersOptions {
   readonly logger: Logger;
   /** Absent: no address may be secure. */
   readonly tls: TlsContext | undefined;
+  /** Of all connections to these listeners. */
+  readonly limit: ConnectionLimit;
 }
 
 export class Listeners {
@@ -87,7 +91,8 @@ export class Listeners {
     } catch (error) {
       throw new Error(listenProblem(address, error as NodeJS.ErrnoException), { cause: error });
     }
-    server.on("error", (error) => logger.warn("failed to accept a connection", { error: error.message }));
+    const complaints = new Complaints(logger, this.#options.clock);
+    server.on("error", (error) => complaints.warn("failed to accept a connection", { error: error.message }));
     const listener = new Listener(server, addresses, traffic, this.#options);
     this.#listeners.push(listener);
     return listener;
@@ -167,7 +172,7 @@ export class Listener {
   }
 
   #createAcceptor(): TlsAcceptor {
-    const { tls, logger } = this.#options;
+    const { tls, clock, logger } = this.#options;
     if (tls === undefined) throw new Error("a secure address has to have a certificate");
     const isPeer = this.#traffic === "peer";
     return new TlsAcceptor({
@@ -176,12 +181,14 @@ export class Listener {
       // In etcd only the listeners for metrics and peers hold a certificate against the address that it comes from.
       checkSan: (isPeer || this.#traffic === "metrics") && !tls.options.skipClientSanVerify,
       refusal: isPeer ? "rejected connection on peer endpoint" : "rejected connection on client endpoint",
+      clock,
       logger,
       onSocket: (socket) => this.#ready(socket),
     });
   }
 
   #connection(socket: net.Socket): void {
+    if (!this.#options.limit.admit(socket)) return;
     if (this.#acceptor === undefined) this.#ready(socket);
     else if (!this.#plain) this.#acceptor.accept(socket);
     else this.#decide(socket, this.#acceptor);

@@ -14,6 +14,7 @@ import type { RpcServer } from "../rpc/server.ts";
 import { ETCD_VERSION } from "../server/options.ts";
 import { QUOTA_DEFAULT_BYTES } from "../server/quota.ts";
 import type { EtcdServer } from "../server/server.ts";
+import type { ConnectionLimit, ConnectionLimits } from "./connection-limit.ts";
 import type { HealthCounts } from "./health.ts";
 import type { HttpHandler } from "./http.ts";
 import type { RpcDurations } from "./rpc-durations.ts";
@@ -23,6 +24,7 @@ export interface MetricsSources {
   readonly server: EtcdServer;
   readonly peers: PeerMetrics;
   readonly rpc: RpcServer;
+  readonly limits: ConnectionLimits;
   readonly health: HealthCounts;
   readonly loop: LoopWatch;
   /** Features of `--feature-gates` and whether they are on. */
@@ -60,6 +62,7 @@ export function metricsPage(sources: MetricsSources): string {
   writeDisk(text, sources.server);
   writePeers(text, sources.peers, sources.server.memberId.toString(16));
   writeRpc(text, sources.rpc);
+  writeConnections(text, sources.limits);
   if (sources.durations !== undefined) {
     text.histogram(
       "grpc_server_handling_seconds",
@@ -463,6 +466,38 @@ function writeRpc(text: MetricsText, rpc: RpcServer): void {
       "kvorum_call_exceptions_total",
       "Calls that failed by an exception of the server's, which is a mistake in it.",
       rpc.stats.crashes,
+    );
+}
+
+function writeConnections(text: MetricsText, { clients, peers }: ConnectionLimits): void {
+  const each = (value: (limit: ConnectionLimit) => number): (readonly [Labels, number])[] => [
+    [{ listener: "client" }, value(clients)],
+    [{ listener: "peer" }, value(peers)],
+  ];
+  text
+    .family(
+      "kvorum_network_connections",
+      "gauge",
+      "Open connections, by kind of listener.",
+      each((limit) => limit.open),
+    )
+    .family(
+      "kvorum_network_connections_max",
+      "gauge",
+      "Connections that may be open, by kind of listener.",
+      each((limit) => limit.max),
+    )
+    .family(
+      "kvorum_network_connections_refused_total",
+      "counter",
+      "The total number of connections closed at once because too many were open and busy.",
+      each((limit) => limit.refused),
+    )
+    .family(
+      "kvorum_network_connections_displaced_total",
+      "counter",
+      "The total number of silent or idle connections closed to make room for others.",
+      each((limit) => limit.displaced),
     );
 }
 

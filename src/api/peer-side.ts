@@ -8,6 +8,7 @@ import { PeerHttp } from "../peer/http.ts";
 import { type PeerHandler, PeerServer } from "../peer/server.ts";
 import { PeerTransport } from "../peer/transport.ts";
 import { type BootstrapOptions, requestTimeoutMs } from "../server/options.ts";
+import type { ConnectionLimit } from "./connection-limit.ts";
 import { type ListenAddress, type Listener, Listeners } from "./listeners.ts";
 import { openPeerTls, type PeerTls } from "./peer-tls.ts";
 
@@ -31,6 +32,7 @@ export class PeerSide {
   readonly client: HttpPeerClient;
   readonly #listeners: Listeners;
   readonly #hosts: readonly Listener[];
+  readonly #limit: ConnectionLimit;
   #server: PeerServer | undefined;
 
   private constructor(
@@ -38,19 +40,21 @@ export class PeerSide {
     client: HttpPeerClient,
     listeners: Listeners,
     hosts: readonly Listener[],
+    limit: ConnectionLimit,
   ) {
     this.transport = transport;
     this.client = client;
     this.#listeners = listeners;
     this.#hosts = hosts;
+    this.#limit = limit;
   }
 
   /** Binds the listeners. Rejects when an address cannot be bound or a certificate cannot be used. */
-  static async open(options: PeerSideOptions, server: BootstrapOptions): Promise<PeerSide> {
+  static async open(options: PeerSideOptions, server: BootstrapOptions, limit: ConnectionLimit): Promise<PeerSide> {
     const { clock, logger, electionTicks, tickMs } = server;
     const { listenPeer, raftReadTimeoutMs, raftWriteTimeoutMs, localAddress } = options;
     const tls = await openPeerTls(options.peerTls, listenPeer, server);
-    const listeners = new Listeners({ clock, logger, tls: tls.server });
+    const listeners = new Listeners({ clock, logger, tls: tls.server, limit });
     try {
       const hosts = await listeners.bindAll(listenPeer, "peer");
       const dialTimeoutMs = DIAL_TIMEOUT_MS + electionTicks * tickMs;
@@ -64,7 +68,7 @@ export class PeerSide {
       });
       const timeoutMs = requestTimeoutMs(server);
       const client = new HttpPeerClient({ logger, timeoutMs, http: new PeerHttp(clock, dialer) });
-      return new PeerSide(transport, client, listeners, hosts);
+      return new PeerSide(transport, client, listeners, hosts, limit);
     } catch (error) {
       listeners.close();
       throw error;
@@ -78,7 +82,8 @@ export class PeerSide {
 
   /** Serves other members from now on. The transport has to be started. */
   serve(handlers: readonly PeerHandler[]): void {
-    const server = new PeerServer(this.transport, handlers);
+    const server = new PeerServer(this.transport, handlers, { onRequest: (socket) => this.#limit.spoke(socket) });
+    this.#limit.whenFull(() => server.closeIdle());
     this.#server = server;
     for (const host of this.#hosts) host.serve((socket) => server.handleConnection(socket));
   }

@@ -26,17 +26,20 @@ export class Complaints {
     this.#differentMax = differentMax;
   }
 
-  /** `details` differ from time to time; those of the time that is logged are shown. */
-  warn(message: string, fields: LogFields, details: LogFields = {}): void {
-    this.#complain("warn", message, fields, details);
+  /**
+   * `details` differ from time to time; those of the time that is logged are shown. `about` tells complaints apart without
+   * being shown.
+   */
+  warn(message: string, fields: LogFields, details: LogFields = {}, about = ""): void {
+    this.#complain("warn", message, fields, details, about);
   }
 
-  error(message: string, fields: LogFields, details: LogFields = {}): void {
-    this.#complain("error", message, fields, details);
+  error(message: string, fields: LogFields, details: LogFields = {}, about = ""): void {
+    this.#complain("error", message, fields, details, about);
   }
 
-  #complain(level: "warn" | "error", message: string, fields: LogFields, details: LogFields): void {
-    const key = `${message}\n${JSON.stringify(fields)}`;
+  #complain(level: "warn" | "error", message: string, fields: LogFields, details: LogFields, about: string): void {
+    const key = `${message}\n${about}\n${JSON.stringify(fields)}`;
     const nowMs = this.#clock.nowMs();
     const last = this.#said.get(key);
     if (last !== undefined && nowMs - last.atMs < PERIOD_MS) {

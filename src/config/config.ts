@@ -72,6 +72,8 @@ export interface Config {
   /** Reads of more than one turn that are under way at one time, and those of one client. */
   readonly maxLongRequests: number;
   readonly maxLongRequestsPerClient: number;
+  /** Open connections of clients; 0 for as many as there are file descriptors for. */
+  readonly maxClientConnections: number;
   readonly maxRequestBytes: number;
   readonly maxConcurrentStreams: number;
   readonly grpcKeepAliveMinTimeMs: number;
@@ -305,6 +307,7 @@ export function configFromSettings(s: Settings): Config {
     maxTxnOps: s.number("max-txn-ops"),
     maxLongRequests: s.number("max-long-requests"),
     maxLongRequestsPerClient: s.number("max-long-requests-per-client"),
+    maxClientConnections: s.number("max-client-connections"),
     maxRequestBytes: s.number("max-request-bytes"),
     maxConcurrentStreams: s.number("max-concurrent-streams"),
     grpcKeepAliveMinTimeMs: s.number("grpc-keepalive-min-time"),

@@ -112,6 +112,12 @@ export const memberFlags: readonly Omit<FlagSpec, "section">[] = [
     default: "32",
     help: "The same for one user or, without users, for one connection. Not in etcd.",
   },
+  {
+    name: "max-client-connections",
+    kind: "uint",
+    default: "0",
+    help: "Most open connections of clients, on all listeners but the peers'. 0 means as many as the limit of open files allows. Not in etcd.",
+  },
   { name: "max-request-bytes", kind: "uint", default: "1572864", help: "Largest request of a client, in bytes." },
   {
     name: "max-concurrent-streams",

@@ -21,11 +21,20 @@ import type { PeerTransport } from "./transport.ts";
 /** Serves a request, now or later, or returns false when the path is not one of its own. The path is without its query. */
 export type PeerHandler = (request: http.IncomingMessage, response: http.ServerResponse, path: string) => boolean;
 
-/** Each member of a cluster keeps about ten; the others are for probes and scrapers. */
-const CONNECTIONS_MAX = 1024;
-/** Of the messages posted at one time, those before databases too, all together. */
+/** For the head of a request, and for all of one that is neither a message, a stream nor a snapshot. */
+const HEAD_MS_MAX = 10_000;
+const REQUEST_MS_MAX = 30_000;
+/** How often requests that take too long are looked for. */
+const CHECK_INTERVAL_MS = 2000;
 const POSTED_BYTES_MAX = 512 * 1024 * 1024;
 const STREAMS = [MSG_APP_STREAM, MESSAGE_STREAM];
+
+export interface PeerServerOptions {
+  /** Of the messages posted at one time, those before databases too, all together. */
+  readonly postedBytesMax?: number;
+  /** A connection has sent the head of a request. */
+  readonly onRequest?: (socket: Socket) => void;
+}
 
 export class PeerServer {
   readonly #transport: PeerTransport;
@@ -33,15 +42,25 @@ export class PeerServer {
   readonly #server: http.Server;
   readonly #sockets = new Set<Socket>();
   readonly #posted: ByteBudget;
+  readonly #onRequest: (socket: Socket) => void;
+  /** Connections of which a request is under way. */
+  readonly #busy = new Set<Socket>();
   #closing = false;
 
   /** `handlers` are asked in their order about paths outside of `/raft`. */
-  constructor(transport: PeerTransport, handlers: readonly PeerHandler[], postedBytesMax = POSTED_BYTES_MAX) {
+  constructor(transport: PeerTransport, handlers: readonly PeerHandler[], options: PeerServerOptions = {}) {
     this.#transport = transport;
-    this.#posted = new ByteBudget(postedBytesMax);
+    this.#posted = new ByteBudget(options.postedBytesMax ?? POSTED_BYTES_MAX);
+    this.#onRequest = options.onRequest ?? (() => {});
     this.#handlers = handlers;
     // A member whose connection rests closes it after four seconds; this end gives it one more.
-    this.#server = http.createServer({ keepAliveTimeout: 5000, requestTimeout: 0 });
+    this.#server = http.createServer({
+      keepAliveTimeout: 5000,
+      headersTimeout: HEAD_MS_MAX,
+      connectionsCheckingInterval: CHECK_INTERVAL_MS,
+      // A snapshot may take any time.
+      requestTimeout: 0,
+    });
     this.#server.on("request", (request, response) => this.#serve(request, response));
     // A request with "Expect: 100-continue" is a request like others.
     this.#server.on("checkContinue", (request, response) => {
@@ -60,13 +79,20 @@ export class PeerServer {
 
   /** Takes over an accepted connection. */
   handleConnection(socket: Socket): void {
-    if (this.#closing || this.#sockets.size >= CONNECTIONS_MAX) {
+    if (this.#closing) {
       socket.destroy();
       return;
     }
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
     this.#server.emit("connection", socket);
+  }
+
+  /** Closes the connections of which no request is under way, and names them. */
+  closeIdle(): Socket[] {
+    const idle = [...this.#sockets].filter((socket) => !this.#busy.has(socket));
+    for (const socket of idle) socket.destroy();
+    return idle;
   }
 
   /** Ends idle connections at once, and the others when they are answered or `graceMs` have passed. */
@@ -92,6 +118,10 @@ export class PeerServer {
 
   #serve(request: http.IncomingMessage, response: http.ServerResponse): void {
     request.on("error", () => {});
+    const { socket } = request;
+    this.#onRequest(socket);
+    this.#busy.add(socket);
+    response.on("close", () => this.#busy.delete(socket));
     if (this.#closing) response.shouldKeepAlive = false;
     const target = request.url ?? "/";
     const mark = target.indexOf("?");
@@ -100,7 +130,17 @@ export class PeerServer {
     else if (path === "/raft/snapshot") void this.#snapshot(request, response);
     else if (path === PROBING_PATH) this.#probe(response);
     else if (path.startsWith("/raft/stream/")) this.#stream(request, response, path);
-    else if (!this.#handlers.some((handler) => handler(request, response, path))) {
+    else {
+      const timer = this.#transport.clock.after(REQUEST_MS_MAX, () => {
+        if (!request.complete) request.destroy();
+      });
+      response.on("close", () => timer.cancel());
+      this.#ask(request, response, path);
+    }
+  }
+
+  #ask(request: http.IncomingMessage, response: http.ServerResponse, path: string): void {
+    if (!this.#handlers.some((handler) => handler(request, response, path))) {
       sendError(response, 404, "404 page not found");
     }
   }

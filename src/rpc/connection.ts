@@ -128,6 +128,11 @@ export class Connection implements FrameSink {
     return this.#streams.size;
   }
 
+  /** When the last frame came, if there is no stream; else never. */
+  get idleSinceMs(): number {
+    return this.#streams.size === 0 ? this.#keepalive.lastReadMs : Number.POSITIVE_INFINITY;
+  }
+
   /** Queues the flush of what was written outside of reading, once for this turn. */
   touch(): void {
     if (!this.#reading) this.core.flushLater(this);
@@ -191,6 +196,13 @@ export class Connection implements FrameSink {
     this.sender.goaway(this.#lastStreamId, H2Error.none, "");
     this.sender.flush();
     if (this.#streams.size === 0) this.#end();
+  }
+
+  /** Makes room for others: the client can connect again when it has something to ask. */
+  closeIdle(): void {
+    this.sender.goaway(this.#lastStreamId, H2Error.none, "too many connections: this one was idle");
+    this.sender.flush();
+    this.destroy();
   }
 
   /** A connection error: says why, ends all calls and the connection. */

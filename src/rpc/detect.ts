@@ -5,7 +5,7 @@ import { PREFACE } from "./protocol.ts";
 import type { RpcSocket } from "./server.ts";
 
 /** A client that has not said so much by then is cut off. */
-const FIRST_BYTES_MS = 30_000;
+const FIRST_BYTES_MS = 10_000;
 
 /**
  * Calls `decided` once: "http2" with what follows the preface, "http1" with all that was read, or "gone" when the client

@@ -26,6 +26,10 @@ import { ChunkPool } from "./output.ts";
 import { HEADER_LIST_BYTES_MAX, STREAMS_MAX } from "./protocol.ts";
 import { ReadTurns } from "./read-turns.ts";
 
+/** A connection that rests for so long may be closed to make room, and so many at a time. */
+const IDLE_MS = 5000;
+const CLOSED_IDLE_MAX = 64;
+
 export type RpcSocket = Socket | TLSSocket;
 
 export interface KeepaliveOptions {
@@ -65,6 +69,8 @@ export interface RpcServerOptions {
   readonly http1: ((socket: RpcSocket, head: Buffer) => void) | undefined;
   /** Takes an HTTP/2 request that is not gRPC. Without it such a request gets 415. */
   readonly http2Request: ((request: PlainRequest) => void) | undefined;
+  /** A connection turned out to be one of HTTP/2. */
+  readonly onHttp2?: ((socket: RpcSocket) => void) | undefined;
   /** For traces and histograms; the counters of `RpcServer.methods` cost less. */
   readonly onCallStart?: ((call: CallInfo) => void) | undefined;
   readonly onCallEnd?: ((call: CallInfo, code: number) => void) | undefined;
@@ -385,10 +391,26 @@ export class RpcServer implements RpcRegistry {
     this.#undecided.add(socket);
     detectProtocol(clock, socket, (protocol, head) => {
       this.#undecided.delete(socket);
-      if (protocol === "http2") return this.#accept(socket, head);
+      if (protocol === "http2") {
+        this.#options.onHttp2?.(socket);
+        return this.#accept(socket, head);
+      }
       if (protocol === "http1" && http1 !== undefined) return http1(socket, head);
       socket.destroy();
     });
+  }
+
+  /**
+   * Closes connections that have had no call and sent nothing for a while, the ones that rest the longest first, and names
+   * their sockets.
+   */
+  closeIdle(): RpcSocket[] {
+    const beforeMs = this.#options.clock.nowMs() - IDLE_MS;
+    const idle = [...this.#connections].filter((connection) => connection.idleSinceMs < beforeMs);
+    idle.sort((a, b) => a.idleSinceMs - b.idleSinceMs);
+    const closed = idle.slice(0, CLOSED_IDLE_MAX);
+    for (const connection of closed) connection.closeIdle();
+    return closed.map(({ socket }) => socket);
   }
 
   /** Tells clients to go, lets running calls finish for `graceMs`, then cuts the rest off. New sockets are refused. */

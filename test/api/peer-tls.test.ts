@@ -3,9 +3,11 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, type TestContext, test } from "node:test";
 import * as tls from "node:tls";
+import { connectionLimits } from "../../src/api/connection-limit.ts";
 import type { ListenAddress } from "../../src/api/listeners.ts";
 import { PeerSide } from "../../src/api/peer-side.ts";
 import type { PeerTls } from "../../src/api/peer-tls.ts";
+import { systemClock } from "../../src/base/clock.ts";
 import { MessageType } from "../../src/proto/raftpb.ts";
 import { Authority, writePair } from "../harness/certificates.ts";
 import { serverOptions, tempDir } from "../harness/in-process.ts";
@@ -66,6 +68,7 @@ async function member(
   const side = await PeerSide.open(
     { listenPeer: [listen], peerTls: { ...peerTls, ...options }, raftReadTimeoutMs: 5000, raftWriteTimeoutMs: 5000 },
     serverOptions(own.path, { logger }),
+    connectionLimits({ clientsMax: 0, clock: systemClock, logger }).peers,
   );
   const url = side.addresses[0]!;
   const receiver = new RecordingReceiver();

@@ -103,6 +103,7 @@ export async function startInProcess(options: InProcessOptions = {}): Promise<In
       listenPeer: [],
       raftReadTimeoutMs: 5000,
       raftWriteTimeoutMs: 5000,
+      maxClientConnections: 0,
       maxConcurrentStreams: 0xffffffff,
       keepalive: { minTimeMs: 5000, permitWithoutStream: false, intervalMs: 7_200_000, timeoutMs: 20_000 },
       cors: ["*"],

@@ -109,7 +109,7 @@ export async function startNode(id: bigint, options: NodeOptions = {}): Promise<
   });
   const receiver = new RecordingReceiver();
   transport.start(options.receiver ?? receiver, { id, clusterId: options.clusterId ?? CLUSTER_ID, urls: [url] });
-  const server = new PeerServer(transport, options.handlers ?? [], options.postedBytesMax);
+  const server = new PeerServer(transport, options.handlers ?? [], options);
   const sockets = new Set<net.Socket>();
   const acceptor =
     tls &&
@@ -118,6 +118,7 @@ export async function startNode(id: bigint, options: NodeOptions = {}): Promise<
       protocols: ["http/1.1"],
       checkSan: true,
       refusal: "rejected connection on peer endpoint",
+      clock: systemClock,
       logger,
       onSocket: (socket) => server.handleConnection(socket),
     });

@@ -67,6 +67,7 @@ async function listen(
     protocols: ["h2", "http/1.1"],
     checkSan,
     refusal: REFUSED,
+    clock: systemClock,
     logger,
     lookup,
     onSocket: (socket) => {

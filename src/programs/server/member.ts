@@ -116,6 +116,7 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
       maxVersion: config.tlsMaxVersion,
       flagPrefix: "",
     },
+    maxClientConnections: config.maxClientConnections,
     maxConcurrentStreams: config.maxConcurrentStreams,
     keepalive: {
       minTimeMs: config.grpcKeepAliveMinTimeMs,

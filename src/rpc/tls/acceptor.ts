@@ -1,7 +1,8 @@
 /**
  * Turns accepted sockets into TLS sockets of clients that may connect: handshake, then the checks of the certificate
- * shown. Who fails either is logged as etcd logs it and closed. A handshake has ten seconds; the file descriptors bound
- * how many run.
+ * shown. Who fails either is logged as etcd logs it, but not more often than once a minute for the same address and reason,
+ * and closed. A client's first message has to come within ten seconds, and as many are left for the handshake then; how
+ * many wait is bounded by the listeners' limit of connections.
  *
  * Source: etcd's client/pkg/transport/listener_tls.go.
  */
@@ -9,13 +10,22 @@ import type { X509Certificate } from "node:crypto";
 import { lookup, reverse } from "node:dns/promises";
 import type { Socket } from "node:net";
 import * as tls from "node:tls";
+import type { Clock } from "../../base/clock.ts";
+import { Complaints } from "../../base/complaints.ts";
 import type { Logger } from "../../base/log.ts";
 import { isAllowed, type NameLookup, namesOf, sanProblem } from "./certificate-names.ts";
 import type { TlsContext } from "./context.ts";
 import { handshakeProblem } from "./handshake-errors.ts";
+import { HandshakeQueue } from "./handshake-queue.ts";
+import { rawSocket } from "./raw-socket.ts";
 import { RevocationList } from "./revocation.ts";
 
 const HANDSHAKE_MS_MAX = 10_000;
+const HELLO_MS_MAX = 10_000;
+/** A record of TLS begins with its type, version and length. */
+const RECORD_HEADER_BYTES = 5;
+const RECORD_BYTES_MAX = 16 * 1024;
+const HANDSHAKE_RECORD = 0x16;
 /** Certificates of a chain that are looked at. */
 const CHAIN_LENGTH_MAX = 16;
 
@@ -27,6 +37,7 @@ export interface TlsAcceptorOptions {
   readonly checkSan: boolean;
   /** What the log says of a connection that is refused. */
   readonly refusal: "rejected connection on client endpoint" | "rejected connection on peer endpoint";
+  readonly clock: Clock;
   readonly logger: Logger;
   /** Gets the sockets of clients that passed. */
   readonly onSocket: (socket: tls.TLSSocket) => void;
@@ -54,6 +65,8 @@ export class TlsAcceptor {
   readonly #revoked: RevocationList | undefined;
   /** Sockets whose handshake or checks are not done. */
   readonly #pending = new Set<Socket>();
+  readonly #queue: HandshakeQueue;
+  readonly #complaints: Complaints;
   #contextOptions: tls.TlsOptions;
   #server: tls.Server;
 
@@ -63,21 +76,56 @@ export class TlsAcceptor {
     // etcd's flags: --client-crl-file and --peer-crl-file.
     const flag = flagPrefix === "" ? "--client-crl-file" : "--peer-crl-file";
     this.#revoked = crlFile === "" ? undefined : new RevocationList(crlFile, flag);
+    this.#queue = new HandshakeQueue(options.clock, (socket) => this.#begin(socket));
+    this.#complaints = new Complaints(options.logger, options.clock);
     this.#contextOptions = options.context.current;
     this.#server = this.#createServer();
   }
 
-  /** Takes a socket that was just accepted. */
+  /** Takes a socket that was just accepted, and waits for all of its first message: until then it costs next to nothing. */
   accept(socket: Socket): void {
+    const timer = this.#options.clock.after(HELLO_MS_MAX, () => socket.destroy());
+    const gone = (): void => {
+      timer.cancel();
+      this.#pending.delete(socket);
+      socket.destroy();
+    };
+    this.#pending.add(socket);
+    socket.once("error", gone);
+    socket.once("end", gone);
+    socket.once("close", gone);
+    let hello: Buffer | undefined;
+    const onData = (chunk: Buffer): void => {
+      hello = hello === undefined ? chunk : Buffer.concat([hello, chunk]);
+      if (!isWhole(hello)) return;
+      timer.cancel();
+      socket.off("data", onData);
+      for (const event of ["error", "end", "close"]) socket.off(event, gone);
+      socket.pause();
+      socket.unshift(hello);
+      this.#enqueue(socket);
+    };
+    socket.on("data", onData);
+    socket.resume();
+  }
+
+  #enqueue(socket: Socket): void {
+    // Asked once, so that it is still known when the connection has gone.
+    void socket.remoteAddress;
+    socket.on("error", destroy);
+    this.#pending.add(socket);
+    socket.once("close", () => this.#pending.delete(socket));
+    this.#queue.push(socket);
+  }
+
+  #begin(socket: Socket): void {
     const current = this.#options.context.current;
     if (current !== this.#contextOptions) {
       this.#contextOptions = current;
       this.#server = this.#createServer();
     }
-    // Asked once, so that it is still known when the connection has gone.
-    void socket.remoteAddress;
-    this.#pending.add(socket);
-    socket.once("close", () => this.#pending.delete(socket));
+    // From here on the TLS socket hears of errors.
+    socket.off("error", destroy);
     this.#server.emit("connection", socket);
   }
 
@@ -144,16 +192,27 @@ export class TlsAcceptor {
   #refused(socket: tls.TLSSocket, problem: string, certificate: X509Certificate | undefined): void {
     const { logger, refusal } = this.#options;
     const names = certificate === undefined ? undefined : namesOf(certificate);
-    const fields = {
-      "remote-addr": remoteText(rawSocket(socket)),
+    const raw = rawSocket(socket);
+    const details = {
+      "remote-addr": remoteText(raw),
       "server-name": socket.servername || "",
       ...(names === undefined ? {} : { "ip-addresses": names.ipAddresses, "dns-names": names.dnsNames }),
-      error: problem,
     };
     // Port scans and probes that only connect are not worth a warning.
-    if (problem === "EOF") logger.debug(refusal, fields);
-    else logger.warn(refusal, fields);
+    if (problem === "EOF") logger.debug(refusal, { ...details, error: problem });
+    else this.#complaints.warn(refusal, { error: problem }, details, raw.remoteAddress);
   }
+}
+
+/** Whether the first record is here, or what cannot become one and is for OpenSSL to refuse. */
+function isWhole(hello: Buffer): boolean {
+  if (hello[0] !== HANDSHAKE_RECORD) return true;
+  if (hello.length < RECORD_HEADER_BYTES) return false;
+  return hello.length >= RECORD_HEADER_BYTES + Math.min(hello.readUInt16BE(3), RECORD_BYTES_MAX);
+}
+
+function destroy(this: Socket): void {
+  this.destroy();
 }
 
 /**
@@ -175,9 +234,6 @@ function chainOf(certificate: X509Certificate): X509Certificate[] {
   }
   return chain;
 }
-
-/** The socket below, which still knows its address when the TLS socket has ended; node keeps it under this name. */
-const rawSocket = (socket: tls.TLSSocket): Socket => (socket as { _parent?: Socket })._parent ?? socket;
 
 /** As Go prints an address; a Unix socket's is "@". */
 function remoteText(socket: Socket): string {
