@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { makeDirs } from "./make-dir.ts";
 
 /**
  * The few file calls that the log and the snapshot files need. Production uses `systemDisk`; the simulator passes a disk
@@ -103,7 +104,7 @@ export const systemDisk: Disk = {
     const { dev, ino } = fs.statSync(path, { bigint: true });
     return `${dev}:${ino}`;
   },
-  makeDir: (path, mode) => void fs.mkdirSync(path, { recursive: true, mode }),
+  makeDir: makeDirs,
   readFile: (path) => fs.readFileSync(path),
   rename: (from, to) => fs.renameSync(from, to),
   remove: (path) => fs.unlinkSync(path),

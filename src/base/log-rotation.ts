@@ -4,6 +4,7 @@ import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import type { Clock } from "./clock.ts";
 import { type LogSink, reportWriteError, writeAll } from "./log-sink.ts";
+import { makeDirs } from "./make-dir.ts";
 
 /**
  * `--enable-log-rotation`: a log file that is set aside when it would grow beyond its size, with the names and the
@@ -44,7 +45,7 @@ export class RotatingFileSink implements LogSink {
     this.#rotation = rotation;
     this.#clock = clock;
     this.#maxBytes = (rotation.maxSizeMb === 0 ? DEFAULT_MAX_SIZE_MB : rotation.maxSizeMb) * MEGABYTE;
-    fs.mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    makeDirs(dirname(path), 0o755);
     this.#open(0o600);
     this.#clean();
   }

@@ -13,12 +13,13 @@ import {
 } from "./backend.ts";
 import { Batch, type DeletedRow } from "./backend-batch.ts";
 import { LmdbCopy } from "./lmdb-copy.ts";
-import { LmdbEnv } from "./lmdb-env.ts";
+import { LmdbEnv, UnreadableError } from "./lmdb-env.ts";
 import {
   acquireOwnership,
   checkFile,
   checkLockFile,
   closedError,
+  corrupt,
   defragPathOf,
   markOwned,
   releaseOwnership,
@@ -485,6 +486,7 @@ export class LmdbBackend implements Backend {
     try {
       return read();
     } catch (error) {
+      if (error instanceof UnreadableError) throw corrupt(this.path, error.message, error);
       if (error instanceof Error && /MDB_|LMDB|database/.test(error.message)) {
         throw toBackendError(error, this.path, "read");
       }

@@ -4,6 +4,13 @@ import type { Batch } from "./backend-batch.ts";
 import { isTombstone, mainOf, subOf, writeRevision } from "./revision.ts";
 import type { RevisionVisitor } from "./types.ts";
 
+/** The library has failed over what the file holds. */
+export class UnreadableError extends Error {
+  constructor(what: string, cause: unknown) {
+    super(`${what} (${cause instanceof Error ? cause.message : cause})`, { cause });
+  }
+}
+
 /**
  * One open LMDB file with etcd's buckets in it: the only place that knows the library. What it reads is what is
  * committed; batches over it are backend-lmdb.ts's business. Errors are the library's.
@@ -82,8 +89,17 @@ export class LmdbEnv {
     const start: RowKey = { main: fromMain, sub: fromSub, tombstone: false };
     const end: RowKey = { main: Math.min(toMain, Number.MAX_SAFE_INTEGER), sub: toSub, tombstone: false };
     const options = transaction === undefined ? { start, end } : { start, end, transaction };
-    for (const { key } of this.#rows.getRange(options)) {
-      if (!visit(key.main, key.sub, key.tombstone, rowValue.bytes, 0, rowValue.length)) return false;
+    // What the visitor throws is not about the file.
+    let isVisiting = false;
+    try {
+      for (const { key } of this.#rows.getRange(options)) {
+        isVisiting = true;
+        if (!visit(key.main, key.sub, key.tombstone, rowValue.bytes, 0, rowValue.length)) return false;
+        isVisiting = false;
+      }
+    } catch (error) {
+      if (isVisiting) throw error;
+      throw new UnreadableError(`the row behind revision ${readKey.main}_${readKey.sub} cannot be read`, error);
     }
     return true;
   }

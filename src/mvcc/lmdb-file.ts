@@ -23,18 +23,23 @@ export function acquireOwnership(path: string): void {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toBackendError(error, path, "open");
     }
-    const owner = readOwner(ownerPath);
-    const pid = Number.parseInt(owner, 10);
-    const isOther = pid !== process.pid && owner.trim() !== "" && describeProcess(pid) === owner.trim();
-    if (isOther || ownedHere.has(path)) {
+    const other = otherOwnerOf(path);
+    if (other !== undefined || ownedHere.has(path)) {
       throw new BackendError(
         "ERR_BACKEND_IN_USE",
-        `the database ${path} is in use by process ${pid}: stop that process first (its mark is ${ownerPath})`,
+        `the database ${path} is in use by process ${other ?? process.pid}: stop that process first (its mark is ${ownerPath})`,
       );
     }
     fs.rmSync(ownerPath, { force: true });
   }
   throw new BackendError("ERR_BACKEND_IN_USE", `the database ${path} is being opened by another process`);
+}
+
+/** Another process that has the file open and lives; undefined when there is none. */
+export function otherOwnerOf(path: string): number | undefined {
+  const owner = readOwner(ownerPathOf(path)).trim();
+  const pid = Number.parseInt(owner, 10);
+  return owner !== "" && pid !== process.pid && describeProcess(pid) === owner ? pid : undefined;
 }
 
 export function markOwned(path: string): void {
@@ -68,6 +73,8 @@ function describeProcess(pid: number): string {
     const bootId = fs.readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
     // The second field is the program's name in parentheses and may hold anything; the start time is the 22nd.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    // One that has ended stays in the table until its parent has heard of it.
+    if (fields[0] === "Z" || fields[0] === "X") return "";
     return `${pid} ${bootId} ${fields[19]}`;
   } catch {
     return isAlive(pid) ? `${pid}` : "";
@@ -146,6 +153,25 @@ interface Header {
   readonly pageSize: number;
   readonly lastPage: number;
   readonly txnId: number;
+  /** The page as far as it says something. */
+  readonly bytes: Buffer;
+}
+
+/** The newer of the two headers; undefined when the file is absent, empty, or not LMDB's. */
+export function latestMeta(path: string): Header | undefined {
+  let fd: number;
+  try {
+    fd = fs.openSync(path, "r");
+  } catch {
+    return undefined;
+  }
+  try {
+    const first = readHeader(fd, 0);
+    const second = first === undefined ? undefined : readHeader(fd, first.pageSize);
+    return first !== undefined && second !== undefined && second.txnId > first.txnId ? second : first;
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** Layout of LMDB's MDB_meta behind the page header, 64 bits, little endian. */
@@ -155,7 +181,7 @@ function readHeader(fd: number, position: number): Header | undefined {
   if (bytes.readUInt32LE(24) !== 0xbeefc0de) return undefined;
   const pageSize = bytes.readUInt32LE(48);
   if (pageSize < 256 || pageSize > 65536 || (pageSize & (pageSize - 1)) !== 0) return undefined;
-  return { pageSize, lastPage: Number(bytes.readBigUInt64LE(144)), txnId: Number(bytes.readBigUInt64LE(152)) };
+  return { pageSize, lastPage: Number(bytes.readBigUInt64LE(144)), txnId: Number(bytes.readBigUInt64LE(152)), bytes };
 }
 
 /** Both metas of a bbolt file begin with its magic number, the first of them behind a page header of 16 bytes. */
@@ -198,12 +224,13 @@ export function toBackendError(
   // LMDB calls a write that came to an end early an input/output error.
   if (kind === "ERR_BACKEND_IO" && action !== "read" && diskIsFull(path)) kind = "ERR_BACKEND_NO_SPACE";
   if (kind === "ERR_BACKEND_CORRUPT") return corrupt(path, text, error);
+  const reason = kind === "ERR_BACKEND_NO_SPACE" ? "no space left on device" : text;
   const advice = {
     ERR_BACKEND_NOT_WRITABLE: "make the file and its directory writable for this user",
     ERR_BACKEND_NO_SPACE: "free space on its disk and start again: nothing that was acknowledged is lost",
     ERR_BACKEND_IO: "check the disk and the kernel log",
   }[kind];
-  return new BackendError(kind, `cannot ${action} the database ${path}: ${text}; ${advice}`, { cause: error });
+  return new BackendError(kind, `cannot ${action} the database ${path}: ${reason}; ${advice}`, { cause: error });
 }
 
 function diskIsFull(path: string): boolean {

@@ -1,9 +1,12 @@
+import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { loadConfState } from "../membership/cluster.ts";
 import { byId } from "../membership/initial.ts";
 import { decodeMember, encodeMember, formatId, type Member } from "../membership/member.ts";
 import { type Backend, metaKeys } from "../mvcc/backend.ts";
 import { LmdbBackend } from "../mvcc/backend-lmdb.ts";
+import { checkPages } from "../mvcc/lmdb-check.ts";
+import { otherOwnerOf } from "../mvcc/lmdb-file.ts";
 import { Metadata } from "../proto/etcdserverpb.ts";
 import { ConfState, type Entry, type HardState, type Snapshot } from "../proto/raftpb.ts";
 import type { RaftConfig } from "../raft/config.ts";
@@ -25,6 +28,9 @@ import { importReceived, type OpenBackend, removeImport } from "./snapshot-insta
 /** Source of the limits: etcd `server/etcdserver/raft.go`. */
 const MESSAGE_BYTES_MAX = 1024 * 1024;
 const INFLIGHT_MESSAGES_MAX = 4096 / 8;
+
+const OWNER_WAIT_MS = 10_000;
+const OWNER_POLL_MS = 100;
 
 /** A member that is ready to start: its identity and its durable state, brought together and checked. */
 export interface Bootstrapped extends DataDir {
@@ -59,7 +65,12 @@ export interface Bootstrapped extends DataDir {
  */
 export async function bootstrap(options: BootstrapOptions, peerClient: PeerClient): Promise<Bootstrapped> {
   const { disk, clock, logger } = options;
-  const dir = await openDataDir(disk, options.dataDir, options.walDir, logger, options.seams?.lockDataDir);
+  const dir = await openDataDir(options.dataDir, options.walDir, {
+    disk,
+    clock,
+    logger,
+    lockDataDir: options.seams?.lockDataDir,
+  });
   try {
     const metrics = new ServerMetrics();
     const haveWal = Wal.exists(disk, dir.walDir);
@@ -74,6 +85,10 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
         onFailure: options.onFailure,
         onCommit: (ms) => metrics.backendCommit.observe(ms / 1000),
       });
+    if (options.seams?.openBackend === undefined) {
+      await waitForOwner(dir.dbPath, clock, logger);
+      await checkPages(dir.dbPath, clock);
+    }
     removeImport(disk, dir.dbPath);
     const adopted = await adoptDatabase({ disk, clock, logger, dbPath: dir.dbPath, openBackend });
     let backend = adopted ?? openBackend(dir.dbPath);
@@ -89,6 +104,19 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
   } catch (error) {
     dir.unlock();
     throw error;
+  }
+}
+
+/** The process that had the database may be ending: the lock of the directory goes before the process does. */
+async function waitForOwner(dbPath: string, clock: Clock, logger: Logger): Promise<void> {
+  const startMs = clock.nowMs();
+  for (let pid = otherOwnerOf(dbPath); pid !== undefined; pid = otherOwnerOf(dbPath)) {
+    const waitedMs = clock.nowMs() - startMs;
+    if (waitedMs > OWNER_WAIT_MS) return;
+    if (waitedMs < OWNER_POLL_MS) {
+      logger.warn("the database is in use by another process; waiting for it to end", { path: dbPath, pid });
+    }
+    await new Promise<void>((resolve) => clock.after(OWNER_POLL_MS, resolve));
   }
 }
 

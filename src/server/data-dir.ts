@@ -1,8 +1,8 @@
-import { createHash } from "node:crypto";
-import * as net from "node:net";
 import { join } from "node:path";
+import type { Clock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
+import { lockDirectory } from "./data-dir-lock.ts";
 
 /** Only the owner may read what clients store. */
 const PRIVATE_DIR_MODE = 0o700;
@@ -25,20 +25,27 @@ export class DataDirError extends Error {
   override name = "DataDirError";
 }
 
+export interface DataDirOptions {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly lockDataDir?: LockDataDir | undefined;
+}
+
 /** Makes the directories that are missing, checks that they can be written, and takes them for this process alone. */
 export async function openDataDir(
-  disk: Disk,
   dataDir: string,
   dedicatedWalDir: string | undefined,
-  logger: Logger,
-  lockDataDir: LockDataDir = lock,
+  options: DataDirOptions,
 ): Promise<DataDir> {
+  const { disk, logger } = options;
   const snapDir = join(dataDir, "member", "snap");
   const walDir = dedicatedWalDir ?? join(dataDir, "member", "wal");
   makeDir(disk, dataDir, logger);
   makeDir(disk, snapDir, logger);
-  if (dedicatedWalDir !== undefined) checkWritable(disk, parentOf(dedicatedWalDir), logger);
-  const unlock = await lockDataDir(dataDir, disk);
+  // One that is missing is made beside its place and moved there.
+  checkWritable(disk, disk.exists(walDir) ? walDir : parentOf(walDir), logger);
+  const unlock = await (options.lockDataDir?.(dataDir, disk) ?? lock(dataDir, options));
   return { dataDir, walDir, snapDir, dbPath: join(snapDir, "db"), unlock };
 }
 
@@ -70,7 +77,7 @@ function checkWritable(disk: Disk, path: string, logger: Logger): void {
     disk.open(probe, "w", 0o600).close();
     disk.remove(probe);
   } catch (error) {
-    throw new DataDirError(`cannot write to data directory ${path}: ${reasonOf(error)}`, { cause: error });
+    throw new DataDirError(`cannot write to directory ${path}: ${reasonOf(error)}`, { cause: error });
   }
 }
 
@@ -84,33 +91,28 @@ function reasonOf(error: unknown): string {
       return "the file system is read-only: remount it writable (after a disk error, check the disk first), or choose another --data-dir";
     case "ENOSPC":
       return "no space left on the device: free some, or choose a --data-dir on a larger disk";
+    case "EDQUOT":
+      return "the disk quota is used up: raise it, or free some";
     case "ENOTDIR":
-    case "EEXIST":
       return "a part of the path is a file, not a directory: choose another --data-dir";
+    case "ELINKGONE":
+      return `${message}: make what it should lead to (is a disk not mounted?), or choose another --data-dir`;
+    case "ELOOP":
+      return "the symbolic links in the path lead in a circle: choose another --data-dir";
+    case "ENAMETOOLONG":
+      return "the path is too long: choose another --data-dir";
+    case "ENOENT":
+      return "directories cannot be made there, as in /proc: choose another --data-dir";
     default:
       return message;
   }
 }
 
-/**
- * Takes the directory for this process until it ends, however it ends: the kernel frees the name of an abstract socket
- * with its process, so no stale lock can be left behind.
- */
-async function lock(dataDir: string, disk: Disk): Promise<() => void> {
-  const identity = createHash("sha256").update(disk.identityOf(dataDir)).digest("hex").slice(0, 32);
-  const holder = net.createServer((socket) => socket.destroy());
-  await new Promise<void>((resolve, reject) => {
-    holder.once("error", (error: NodeJS.ErrnoException) => {
-      reject(
-        error.code === "EADDRINUSE"
-          ? new DataDirError(
-              `data directory ${dataDir} is in use by another process: two members cannot share one. Stop the other one first, or give this one its own --data-dir`,
-            )
-          : error,
-      );
-    });
-    holder.listen(`\0kvorum-data-dir-${identity}`, resolve);
-  });
-  holder.unref();
-  return () => void holder.close();
+async function lock(dataDir: string, options: DataDirOptions): Promise<() => void> {
+  const outcome = await lockDirectory(dataDir, options);
+  if ("unlock" in outcome) return outcome.unlock;
+  throw new DataDirError(
+    `data directory ${dataDir} is in use by ${outcome.heldBy === "this process" ? "another member in this process" : "another process"}: ` +
+      "two members cannot share one. Stop the other one first, or give this one its own --data-dir",
+  );
 }

@@ -5,7 +5,9 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { systemClock } from "../../src/base/clock.ts";
 import { systemDisk } from "../../src/base/disk.ts";
 import { nullLogger } from "../../src/base/log.ts";
+import type { BackendError } from "../../src/mvcc/backend.ts";
 import { LmdbBackend } from "../../src/mvcc/backend-lmdb.ts";
+import { checkPages } from "../../src/mvcc/lmdb-check.ts";
 import { KVService } from "../../src/proto/etcdserverpb.ts";
 import { bootstrap } from "../../src/server/bootstrap.ts";
 import { type InProcess, MemoryLogger, serverOptions, startInProcess, tempDir } from "../harness/in-process.ts";
@@ -122,10 +124,10 @@ describe("a data directory", () => {
 
   test("in use by one server is refused to a second, however it is named, and free after the first", async () => {
     const member = await start();
-    await refuses(`data directory ${dataDir} is in use by another process`, "--data-dir");
+    await refuses(`data directory ${dataDir} is in use by another member in this process`, "--data-dir");
     const link = join(dir.path, "link");
     fs.symlinkSync(dataDir, link);
-    await assert.rejects(startInProcess({ dataDir: link }), /in use by another process/);
+    await assert.rejects(startInProcess({ dataDir: link }), /in use by another member in this process/);
     await member.close();
     await run(0);
   });
@@ -135,6 +137,40 @@ describe("a data directory", () => {
   }, async () => {
     fs.mkdirSync(dataDir, { mode: 0o500 });
     await refuses(dataDir, "permission denied", "chown");
+  });
+
+  test("whose log may not be written is refused at the start, not at the log's next segment", async () => {
+    const elsewhere = join(dir.path, "fast");
+    for (const server of [{}, { walDir: elsewhere }]) {
+      fs.rmSync(dataDir, { recursive: true, force: true });
+      await run(1, server);
+      const denied = `${server.walDir ?? walDir}/`;
+      const disk = {
+        ...systemDisk,
+        open(path: string, ...rest: [flags: "r" | "r+" | "w" | "wx", mode?: number]) {
+          if (path.startsWith(denied)) throw Object.assign(new Error("EACCES"), { code: "EACCES" });
+          return systemDisk.open(path, ...rest);
+        },
+      };
+      await assert.rejects(start({ ...server, disk }), (error: Error) => {
+        assert.equal(error.name, "DataDirError");
+        assert.ok(
+          error.message.includes(`cannot write to directory ${denied.slice(0, -1)}: permission denied`),
+          error.message,
+        );
+        return true;
+      });
+    }
+  });
+
+  test("that leads nowhere, or lies where there can be no directories, is refused with the reason", async () => {
+    fs.symlinkSync("/nowhere/at/all", dataDir);
+    await refuses(dataDir, "it is a link to /nowhere/at/all, which does not exist", "is a disk not mounted?");
+    fs.rmSync(dataDir);
+    await assert.rejects(
+      startInProcess({ dataDir: "/proc/x/y" }),
+      /cannot create directory \/proc\/x\/y: directories cannot be made there/,
+    );
   });
 
   test("on a read-only file system is refused with the reason", async () => {
@@ -294,5 +330,33 @@ describe("a data directory", () => {
       await parts.backend.close();
       parts.unlock();
     }
+  });
+
+  test("with a damaged page in its database is refused with the file, the place and what to do", async () => {
+    await run(300);
+    const whole = fs.readFileSync(dbPath);
+    const junk = Buffer.alloc(4096, 0xa5);
+    let refused = 0;
+    for (let page = 2; page < whole.length / 4096; page++) {
+      const damaged = Buffer.from(whole);
+      junk.copy(damaged, page * 4096);
+      fs.writeFileSync(dbPath, damaged);
+      // What no tree leads to holds nothing.
+      const error = await checkPages(dbPath, systemClock).then(
+        () => undefined,
+        (reason: BackendError) => reason,
+      );
+      if (error === undefined) continue;
+      refused++;
+      assert.equal(error.code, "ERR_BACKEND_CORRUPT");
+      assert.ok(
+        error.message.includes(`${dbPath} is damaged: page ${page}, at byte ${page * 4096}, is not`),
+        error.message,
+      );
+      if (refused === 1) await refuses(dbPath, "is damaged", "add the member anew");
+    }
+    assert.ok(refused >= 10, `only ${refused} pages were in use`);
+    fs.writeFileSync(dbPath, whole);
+    assert.equal(await countKeys(), 300);
   });
 });

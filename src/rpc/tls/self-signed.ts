@@ -3,11 +3,12 @@
  * in a directory and used again at the next start. Source: etcd's `transport.SelfCert`.
  */
 import { KeyObject, randomBytes, webcrypto } from "node:crypto";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
+import { makeDirs } from "../../base/make-dir.ts";
 import { TlsError } from "./files.ts";
 
 export interface SelfSignedOptions {
@@ -37,7 +38,7 @@ export async function selfSignedCertificate(
   });
   const { certPem, keyPem } = await generate(options.hosts, notBefore, notAfter);
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirs(directory, 0o700);
     writeFileSync(certFile, certPem, { mode: 0o644 });
     logger.info("created cert file", { path: certFile });
     writeFileSync(keyFile, keyPem, { mode: 0o600 });
