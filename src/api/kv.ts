@@ -18,6 +18,7 @@ import {
 import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { Op, type Outcome, opNames, toEtcdError } from "../server/apply.ts";
 import { checkDeleteRange, checkPut, checkRange, checkTxn } from "../server/check.ts";
+import { decidePath } from "../server/compare.ts";
 import { EtcdError, errors } from "../server/errors.ts";
 import { Proposal } from "../server/proposal.ts";
 import { costOfPut, costOfTxn } from "../server/quota.ts";
@@ -25,7 +26,7 @@ import { executeRange, hasRevisionFilters, isDefaultOrder, isPlainRange } from "
 import type { Read } from "../server/read-queue.ts";
 import { DeferredAnswer, ResponseReads } from "../server/response-reads.ts";
 import type { EtcdServer } from "../server/server.ts";
-import { checkPath, decidePath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../server/txn.ts";
+import { checkPath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../server/txn.ts";
 import { type Access, refused } from "./access.ts";
 import { decodeRequest, failWith } from "./calls.ts";
 import { HeaderWriter } from "./header.ts";

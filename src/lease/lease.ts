@@ -41,6 +41,13 @@ export class Lease {
     return keys === undefined ? 0 : typeof keys === "string" ? 1 : keys.size;
   }
 
+  /** The attached keys, in no order that means anything. */
+  keys(): Iterable<ByteString> {
+    const keys = this.#keys;
+    if (keys === undefined) return [];
+    return typeof keys === "string" ? [keys] : keys;
+  }
+
   /** The attached keys, ascending: every member must delete them in the same order. */
   sortedKeys(): ByteString[] {
     const keys = this.#keys;

@@ -41,6 +41,10 @@ export class MemoryBackend implements Backend {
   #sealing = false;
   readonly #longWrite = new LongWrite();
   readonly #snapshots = new Set<MemorySnapshot>();
+  readonly #roomDelayMs: (() => number) | undefined;
+  /** A long write has written, and waits for what that takes. */
+  #isFull = false;
+  #roomLeft: (() => void)[] = [];
   readonly #onMove: (path: string) => void;
   #closed = false;
 
@@ -51,6 +55,8 @@ export class MemoryBackend implements Backend {
     batchLimit?: number;
     /** How long a commit takes; asked for each. */
     commitDelayMs?: () => number;
+    /** How long a long write has to wait after each of its turns; no time when absent. */
+    roomDelayMs?: () => number;
     /** Whoever keeps the files by name learns of a new one. */
     onMove?: (path: string) => void;
   }) {
@@ -59,6 +65,7 @@ export class MemoryBackend implements Backend {
     this.#batchIntervalMs = options.batchIntervalMs ?? 100;
     this.#batchLimit = options.batchLimit ?? 10000;
     this.#commitDelayMs = options.commitDelayMs ?? (() => 0);
+    this.#roomDelayMs = options.roomDelayMs;
     this.#onMove = options.onMove ?? (() => {});
     this.#visible = this.#file.state.copy();
   }
@@ -106,6 +113,7 @@ export class MemoryBackend implements Backend {
     this.#batch.putRevision(main, sub, tombstone, bytes, start, end);
     this.#visible.rows.append(main, sub, tombstone, bytes, start, end);
     this.#written();
+    if (this.#longWrite.isOpen) this.#fill();
   }
 
   getRevision(main: number, sub: number, out: RawSlot): boolean {
@@ -172,11 +180,23 @@ export class MemoryBackend implements Backend {
   }
 
   get hasRoom(): boolean {
-    return true;
+    return !this.#isFull;
   }
 
   roomLeft(): Promise<void> {
-    return Promise.resolve();
+    if (!this.#isFull) return Promise.resolve();
+    return new Promise((resolve) => this.#roomLeft.push(resolve));
+  }
+
+  #fill(): void {
+    if (this.#roomDelayMs === undefined || this.#isFull) return;
+    this.#isFull = true;
+    this.#clock.after(this.#roomDelayMs(), () => {
+      this.#isFull = false;
+      const waiting = this.#roomLeft;
+      this.#roomLeft = [];
+      for (const resolve of waiting) resolve();
+    });
   }
 
   sizeBytes(): number {

@@ -58,9 +58,10 @@ export class RangeCursor {
 
   /**
    * Passes at most `entriesMax` keys, those that the read does not see included, and visits the others. Throws
-   * CompactedError when another backend took the place of the one that had the revision, and lacks it.
+   * CompactedError when another backend took the place of the one that had the revision, and lacks it. Returns how many it
+   * has passed.
    */
-  advance(entriesMax: number, visit: CursorVisitor): void {
+  advance(entriesMax: number, visit: CursorVisitor): number {
     const { index } = this.#core;
     const { main, sub } = this.#point;
     if (this.#epoch !== this.#core.epoch) this.#checkBackend();
@@ -68,10 +69,11 @@ export class RangeCursor {
     let last: ByteString | undefined;
     const visitor = (entry: KeyEntry): boolean => {
       last = entry.key;
+      passed++;
       if (sub === Number.POSITIVE_INFINITY ? entry.readAt(main, found) : entry.readBefore(main, sub, found)) {
         if (!visit(last, found.main, found.sub, found.created, found.version)) return false;
       }
-      return ++passed < entriesMax;
+      return passed < entriesMax;
     };
     const stopped = this.#descending
       ? !index.visitDescending(this.#start, this.#end, visitor)
@@ -79,6 +81,7 @@ export class RangeCursor {
     if (!stopped) this.done = true;
     else if (this.#descending) this.#end = last!;
     else this.#start = `${last!}\0`;
+    return passed;
   }
 
   #checkBackend(): void {

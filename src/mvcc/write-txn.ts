@@ -1,3 +1,4 @@
+import { SliceBudget } from "../base/slice-budget.ts";
 import type { KeyEntry } from "./key-entry.ts";
 import { KeyEntry as Entry } from "./key-entry.ts";
 import type { KvEncoder } from "./kv-encoder.ts";
@@ -115,26 +116,23 @@ export class WriteTxn implements ReadView {
       return 1;
     }
     const before = this.#changeCount;
-    this.deleteSlice(toByteString(key), endOf(rangeEnd), Number.POSITIVE_INFINITY);
+    this.deleteSlice(toByteString(key), endOf(rangeEnd), UNLIMITED);
     return this.#changeCount - before;
   }
 
   /**
-   * Deletes what exists of [start, end), end null to the last key, in order, looking at no more than `rowsMax` keys and some
-   * hundred kilobytes of them. Returns the key to go on from, or null when that was all.
+   * Deletes what exists of [start, end), end null to the last key, in order, until the budget is spent: each key that it looks
+   * at counts. Returns the key to go on from, or null when that was all.
    */
-  deleteSlice(start: ByteString, end: ByteString | null, rowsMax: number): ByteString | null {
+  deleteSlice(start: ByteString, end: ByteString | null, budget: SliceBudget): ByteString | null {
     this.#checkOpen();
-    let rows = 0;
-    let bytes = 0;
     let next: ByteString | null = null;
     this.#core.index.visit(start, end, (entry) => {
-      if (rows >= rowsMax || (bytes >= SLICE_BYTES && rowsMax !== Number.POSITIVE_INFINITY)) {
+      if (budget.isSpent) {
         next = entry.key;
         return false;
       }
-      rows++;
-      bytes += entry.key.length;
+      budget.spend(1, entry.key.length);
       if (entry.live) this.#delete(entry);
       return true;
     });
@@ -214,8 +212,7 @@ export class WriteTxn implements ReadView {
   }
 }
 
-/** Bytes of keys that one slice of a deletion encodes, about. */
-const SLICE_BYTES = 256 * 1024;
+const UNLIMITED = new SliceBudget(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
 
 const endOf = (rangeEnd: Uint8Array): ByteString | null =>
   rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : toByteString(rangeEnd);

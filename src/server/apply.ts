@@ -2,6 +2,7 @@ import { AuthInfo, NOBODY } from "../auth/auth-info.ts";
 import type { AuthStore } from "../auth/store.ts";
 import type { Logger } from "../base/log.ts";
 import { parseVersion } from "../base/semver.ts";
+import { SliceBudget } from "../base/slice-budget.ts";
 import { LessorError } from "../lease/errors.ts";
 import type { Lessor } from "../lease/lessor.ts";
 import type { Cluster } from "../membership/cluster.ts";
@@ -35,18 +36,31 @@ import type {
 } from "../proto/membershippb.ts";
 import type { AlarmStore } from "./alarms.ts";
 import { AuthApplier } from "./auth-applier.ts";
+import { decideInSlices, decidePath } from "./compare.ts";
 import { EtcdError, errors } from "./errors.ts";
+import {
+  begin,
+  deleteRangeInSlices,
+  executeTxnInSlices,
+  type LongApply,
+  mayBeLong,
+  revokeInSlices,
+  type Slices,
+} from "./long-apply.ts";
 import type { ServerMetrics } from "./metrics.ts";
 import { Op, type Outcome, opOf } from "./op.ts";
+import type { ApplySlice } from "./options.ts";
 import { type BackendQuota, costOfPut, costOfTxn, LEASE_OVERHEAD_BYTES } from "./quota.ts";
 import type { ResponseReads } from "./response-reads.ts";
-import { checkPath, checkPutPossible, decidePath, executeDeleteRange, executePut, executeTxn } from "./txn.ts";
+import { checkPath, checkPutPossible, executeDeleteRange, executePut, executeTxn } from "./txn.ts";
 
 export { Op, type Outcome, opNames } from "./op.ts";
 
 /**
  * The replicated state machine: applies committed requests, one after the other, in the order of the log. The same
  * requests give the same state on every member, errors included; nothing here may depend on time or on the member.
+ *
+ * What changes more than one turn has time for is only begun here: whoever calls gets a LongApply, and does the rest.
  * Source: etcd `server/etcdserver/apply/`.
  */
 export class Applier {
@@ -61,6 +75,8 @@ export class Applier {
   readonly #onLogMarked: (version: string, index: number) => void;
   readonly #auth: AuthStore;
   readonly #authApplier: AuthApplier;
+  /** Of the long request that is being applied, if any. */
+  readonly #budget: SliceBudget;
   /** Resolves when the compaction that was applied last is physically done. */
   compactionDone: Promise<void> = Promise.resolve();
 
@@ -77,7 +93,10 @@ export class Applier {
     onVersionLowered: () => void;
     /** A request says that only servers of this version and later can read the log. */
     onLogMarked: (version: string, index: number) => void;
+    /** What one turn does of a long request. */
+    slice: ApplySlice;
   }) {
+    this.#budget = new SliceBudget(options.slice.rows, options.slice.bytes);
     this.#auth = options.auth;
     this.#authApplier = new AuthApplier(options.auth, options.lessor, options.store);
     this.#onVersionLowered = options.onVersionLowered;
@@ -96,7 +115,7 @@ export class Applier {
    * its response is not wanted, nothing is read that is only for it: every member applies what others were asked, and
    * again after a restart, and what is read changes nothing.
    */
-  apply(op: Op, request: unknown, user: AuthInfo, index: number, reads: ResponseReads | null): Outcome {
+  apply(op: Op, request: unknown, user: AuthInfo, index: number, reads: ResponseReads | null): Outcome | LongApply {
     if (op === Op.V2) return this.applyInternal(request as InternalRaftRequest, index);
     if (this.#alarms.corrupt && op <= Op.LEASE_REVOKE) return errors.corrupt;
     if (this.#auth.enabled) {
@@ -149,7 +168,7 @@ export class Applier {
   }
 
   /** Applies a request as it was found in the log: nobody here waits for it. */
-  applyInternal(internal: InternalRaftRequest, index: number): Outcome {
+  applyInternal(internal: InternalRaftRequest, index: number): Outcome | LongApply {
     const found = opOf(internal);
     if (found === undefined) throw new Error("the log has a request that this version cannot apply: it is newer");
     const { username, authRevision } = internal.header ?? {};
@@ -179,18 +198,27 @@ export class Applier {
     return fits ? (reads?.complete(response) ?? NOT_WANTED) : errors.noSpace;
   }
 
-  #deleteRange(request: DeleteRangeRequest, reads: ResponseReads | null): Outcome {
+  #deleteRange(request: DeleteRangeRequest, reads: ResponseReads | null): Outcome | LongApply {
     this.#metrics.deletes++;
+    if (request.rangeEnd.length > 0) return this.#begin(this.#deleteRangeInSlices(request, reads));
     const txn = this.#store.begin();
     const response = executeDeleteRange(txn, request, reads);
     txn.end();
     return reads?.complete(response) ?? NOT_WANTED;
   }
 
-  #txn(request: TxnRequest, reads: ResponseReads | null): Outcome {
+  *#deleteRangeInSlices(request: DeleteRangeRequest, reads: ResponseReads | null): Slices<Outcome> {
+    const txn = this.#store.begin();
+    const response = yield* deleteRangeInSlices(txn, request, reads, this.#budget);
+    txn.end();
+    return reads?.complete(response) ?? NOT_WANTED;
+  }
+
+  #txn(request: TxnRequest, reads: ResponseReads | null): Outcome | LongApply {
     const cost = costOfTxn(request);
     if (this.#alarms.noSpace && cost > 0) return errors.noSpace;
     const fits = this.#quota.admits(cost);
+    if (mayBeLong(request)) return this.#begin(this.#txnInSlices(request, fits, reads));
     const path = decidePath(this.#store, request);
     const error = checkPath(this.#store, this.#lessor, request, path);
     if (error !== null) return error;
@@ -199,6 +227,22 @@ export class Applier {
     const response = executeTxn(txn, request, path, reads);
     txn.end();
     return fits ? (reads?.complete(response) ?? NOT_WANTED) : errors.noSpace;
+  }
+
+  *#txnInSlices(request: TxnRequest, fits: boolean, reads: ResponseReads | null): Slices<Outcome> {
+    const path = yield* decideInSlices(this.#store, request, this.#budget);
+    const error = checkPath(this.#store, this.#lessor, request, path);
+    if (error !== null) return error;
+    this.#metrics.txns++;
+    const txn = this.#store.begin();
+    const response = yield* executeTxnInSlices(txn, request, path, reads, this.#budget);
+    txn.end();
+    return fits ? (reads?.complete(response) ?? NOT_WANTED) : errors.noSpace;
+  }
+
+  #begin(slices: Slices<Outcome>): Outcome | LongApply {
+    this.#budget.refill();
+    return begin(slices);
   }
 
   #compact(request: CompactionRequest): Outcome {
@@ -218,12 +262,20 @@ export class Applier {
     return LeaseGrantResponse.create({ header: this.#header(), id: lease.id, ttl: lease.ttl });
   }
 
-  #leaseRevoke(request: LeaseRevokeRequest): Outcome {
+  #leaseRevoke(request: LeaseRevokeRequest): Outcome | LongApply {
+    const lease = this.#lessor.lookup(request.id);
+    if (lease !== undefined && lease.keyCount > KEYS_AT_ONCE) return this.#begin(this.#leaseRevokeInSlices(request));
     this.#lessor.revoke(request.id, (keys) => {
       const txn = this.#store.begin();
       for (const key of keys) txn.deleteKey(key);
       txn.end();
     });
+    this.#metrics.leasesRevoked++;
+    return LeaseRevokeResponse.create({ header: this.#header() });
+  }
+
+  *#leaseRevokeInSlices(request: LeaseRevokeRequest): Slices<Outcome> {
+    yield* revokeInSlices(this.#store, this.#lessor, request.id, this.#budget);
     this.#metrics.leasesRevoked++;
     return LeaseRevokeResponse.create({ header: this.#header() });
   }
@@ -261,6 +313,9 @@ export class Applier {
     return ResponseHeader.create({ revision: this.#store.currentRevision });
   }
 }
+
+/** A lease with more is revoked in slices, if they do not fit into one. */
+const KEYS_AT_ONCE = 1;
 
 /** The outcome of a read that nobody waits for. */
 const NOT_WANTED: Outcome = {};

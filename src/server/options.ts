@@ -68,6 +68,9 @@ export interface ServerOptions {
   /** Limits of long work for clients; `TURNS_DEFAULTS` when absent. */
   readonly turns?: Partial<Pick<TurnsOptions, "budgetMs" | "activeMax" | "activePerOwnerMax" | "waitingMax">>;
 
+  /** What one turn applies of a request that changes more than that; `APPLY_SLICE` when absent. */
+  readonly applySlice?: ApplySlice;
+
   /** Users and their tokens; etcd's defaults when absent. */
   readonly auth?: AuthOptions;
 
@@ -111,6 +114,16 @@ export interface StorageSeams {
   /** Bcrypt in production, and when absent. */
   readonly passwords?: PasswordHasher;
 }
+
+export interface ApplySlice {
+  /** Keys that are looked at, changed or not. */
+  readonly rows: number;
+  /** Bytes of keys and values that are copied. */
+  readonly bytes: number;
+}
+
+/** Some milliseconds. */
+export const APPLY_SLICE: ApplySlice = { rows: 2000, bytes: 512 * 1024 };
 
 export interface AuthOptions {
   /** `simple`, or `jwt` with its options, as `--auth-token` gives them; empty for none. */

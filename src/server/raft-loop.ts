@@ -19,8 +19,11 @@ const INBOX_MAX = 16_384;
 const PAUSE_TICKS = 3;
 
 export interface RaftLoopHooks {
-  /** Committed entries, in order, once each. All of them are durable here. */
-  apply(entries: readonly Entry[]): void;
+  /**
+   * Committed entries, in order, once each. All of them are durable here. False when they take more than this turn: `done` is
+   * called when all are applied, and nothing else is given to be applied before.
+   */
+  apply(entries: readonly Entry[], done: () => void): boolean;
   /** The owner hands in the proposals that have gathered. */
   propose(): void;
   /** The owner asks for read indexes. */
@@ -74,6 +77,8 @@ export class RaftLoop {
   /** Committed entries and received snapshots, in order, waiting to be applied. */
   #toApply: Message[] = [];
   #installing = false;
+  /** Its entries take many turns to be applied. */
+  #applying: Message | null = null;
   /** Go out when what was written so far is durable. */
   #afterSync: Message[] = [];
   /** Something was written that is not durable and that no sync under way covers. */
@@ -249,7 +254,7 @@ export class RaftLoop {
     if (append !== undefined) this.#append(ready, append);
     if (apply !== undefined) this.#toApply.push(apply);
     // Something to do meanwhile is worth the hop through the thread pool; so is not to hold up what was just sent.
-    if (this.#needsSync && !this.#syncing) this.#sync(!replicates && this.#toApply.length === 0);
+    if (this.#needsSync && !this.#syncing) this.#sync(!replicates && !this.#hasToApply);
     this.#applyWaiting();
   }
 
@@ -346,8 +351,13 @@ export class RaftLoop {
     return false;
   }
 
+  get #hasToApply(): boolean {
+    return this.#toApply.length > 0 || this.#applying !== null;
+  }
+
   #applyWaiting(): void {
-    while (this.#toApply.length > 0 && !this.#installing && !this.#stopped && !this.#hooks.blocked()) {
+    while (this.#toApply.length > 0 && !this.#installing && this.#applying === null) {
+      if (this.#stopped || this.#hooks.blocked()) return;
       const message = this.#toApply.shift()!;
       if (message.snapshot !== undefined) {
         this.#installing = true;
@@ -358,10 +368,22 @@ export class RaftLoop {
         });
         return;
       }
-      this.#hooks.apply(message.entries);
+      if (!this.#hooks.apply(message.entries, this.#applied)) {
+        this.#applying = message;
+        return;
+      }
       for (const response of message.responses) this.node.step(response);
     }
   }
+
+  /** What took many turns is applied. */
+  readonly #applied = (): void => {
+    const { responses } = this.#applying!;
+    this.#applying = null;
+    if (this.#stopped) return;
+    for (const response of responses) this.node.step(response);
+    this.run();
+  };
 
   #fail(error: unknown): void {
     this.#stopped = true;

@@ -99,6 +99,8 @@ export class Replication {
   #leadsInTerm = false;
   /** It is also the only voter: its committed index is the cluster's. */
   #solo = false;
+  /** The last entry in the log when that began. */
+  #soloFrom = 0;
   /** The backend lags. */
   #paused = false;
   /** A full batch of proposals was handed in in this turn. */
@@ -153,6 +155,9 @@ export class Replication {
       isNoSpace: () => alarms.noSpace,
       onNoSpace: () => events.onNoSpace(),
       onConfState: () => this.#stateChanged(),
+      isBlocked: () => this.#isBlocked(),
+      onProgress: () => this.#tellApplied(),
+      onFailure: options.onFailure,
     });
     this.#isLearner = cluster.member(memberId)?.isLearner ?? false;
     this.#loop = new RaftLoop({ node, storage, wal, clock, hooks: this.#hooks() });
@@ -223,6 +228,7 @@ export class Replication {
     this.#proposals.clear(errors.stopped);
     this.#confChanges.expire(Number.POSITIVE_INFINITY, () => errors.stopped);
     this.#reads.expire(Number.POSITIVE_INFINITY, errors.stopped);
+    this.#machine.stop();
     await this.#loop.stop();
     await this.#options.network.stop();
     this.#parts.wal.close();
@@ -311,9 +317,15 @@ export class Replication {
     this.#loop.schedule();
   }
 
-  /** True when a linearizable read may be served at once: this member alone decides what is committed, and has applied it. */
+  /**
+   * True when a linearizable read may be served at once: this member alone decides what is committed, and has applied it. What it
+   * has not applied yet nobody knows of either, unless it is from a time when there were other voters.
+   */
   get canReadNow(): boolean {
-    return this.#solo && this.#leadsInTerm && !this.#stopped && this.#machine.index === this.committedIndex;
+    const { index } = this.#machine;
+    return (
+      this.#solo && this.#leadsInTerm && !this.#stopped && (index >= this.#soloFrom || index === this.committedIndex)
+    );
   }
 
   /** Serves the read as soon as the state is at least as new as now. */
@@ -342,7 +354,7 @@ export class Replication {
     const { onFailure } = this.#options;
     const { metrics } = this.#parts;
     return {
-      apply: (entries) => this.#apply(entries),
+      apply: (entries, done) => this.#apply(entries, done),
       propose: () => this.#handIn(),
       askReads: () => this.#askReads(),
       readState: (context, index) => {
@@ -390,6 +402,7 @@ export class Replication {
     void this.#backend.drained().then(
       () => {
         this.#paused = false;
+        this.#machine.resume();
         this.#loop.run();
       },
       (error: unknown) => this.#options.onFailure(error),
@@ -453,7 +466,9 @@ export class Replication {
     const isNewLeader = leader !== 0n && leader !== this.#leader;
     this.#leader = leader;
     this.#term = term;
-    this.#solo = voters.length === 1 && voters[0] === memberId;
+    const solo = voters.length === 1 && voters[0] === memberId;
+    if (solo && !this.#solo) this.#soloFrom = node.raft.log.lastIndex();
+    this.#solo = solo;
     this.#isLearner = this.#state.cluster.member(memberId)?.isLearner ?? false;
     if (led && !this.isLeader) this.#events.onDeposed();
     if (!isNewLeader) return;
@@ -464,11 +479,24 @@ export class Replication {
     metrics.readIndexesFailed += this.#reads.leaderChanged(errors.leaderChanged);
   }
 
-  #apply(entries: readonly Entry[]): void {
+  #apply(entries: readonly Entry[], done: () => void): boolean {
+    const isOver = this.#machine.apply(entries, () => {
+      this.#noteApplied(entries);
+      done();
+    });
+    if (isOver) this.#noteApplied(entries);
+    return isOver;
+  }
+
+  #tellApplied(): void {
+    const { index } = this.#machine;
+    this.#reads.applied(index);
+    this.appliedWaiters.applied(index);
+  }
+
+  #noteApplied(entries: readonly Entry[]): void {
     const machine = this.#machine;
-    machine.apply(entries);
-    this.#reads.applied(machine.index);
-    this.appliedWaiters.applied(machine.index);
+    this.#tellApplied();
     this.#snapshots.applied(machine, entries, machine.confState, this.#solo, this.#snapshotSender.isActive);
   }
 

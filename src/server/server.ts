@@ -25,7 +25,7 @@ import { MembershipRequests } from "./membership-requests.ts";
 import type { ServerMetrics } from "./metrics.ts";
 import { openAuth } from "./open-auth.ts";
 import { openTurns } from "./open-turns.ts";
-import { ETCD_VERSION, requestTimeoutMs, type ServerOptions } from "./options.ts";
+import { APPLY_SLICE, ETCD_VERSION, requestTimeoutMs, type ServerOptions } from "./options.ts";
 import { InternalProposal, type Proposal } from "./proposal.ts";
 import { Publisher } from "./publisher.ts";
 import { BackendQuota, QUOTA_SUGGESTED_MAX_BYTES } from "./quota.ts";
@@ -148,6 +148,7 @@ export class EtcdServer {
         this.#replication.forceSnapshot();
       },
       onLogMarked: (version, index) => this.duties.logVersion.mark(version, index),
+      slice: options.applySlice ?? APPLY_SLICE,
     });
     const state = { applier: this.#applier, store, lessor, auth, alarms, quota, cluster };
     this.#replication = new Replication(options, parts, this.ids, state, {

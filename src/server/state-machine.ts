@@ -11,6 +11,7 @@ import type { ConfChanges } from "./conf-changes.ts";
 import { ownRequestId } from "./entry-id.ts";
 import { errors } from "./errors.ts";
 import { decodeLogEntry } from "./log-entry.ts";
+import { LongApply } from "./long-apply.ts";
 import type { ServerMetrics } from "./metrics.ts";
 import type { Proposal } from "./proposal.ts";
 import type { ProposalQueue } from "./proposal-queue.ts";
@@ -45,7 +46,24 @@ export interface StateMachineOptions {
   readonly onNoSpace: () => Promise<unknown>;
   readonly isNoSpace: () => boolean;
   readonly onConfState: () => void;
+  /** True while the applied state must not grow; `resume` is called when it may. */
+  readonly isBlocked: () => boolean;
+  /** Entries are applied, and more of them follow in another turn. */
+  readonly onProgress: () => void;
+  readonly onFailure: (error: unknown) => void;
 }
+
+/** An entry whose application takes many turns. */
+interface LongEntry {
+  readonly entry: Entry;
+  readonly proposal: Proposal | undefined;
+  readonly apply: LongApply;
+}
+
+const NO_ENTRIES: readonly Entry[] = [];
+/** What an entry costs beside its bytes, and what one turn may: a thousand small ones, or some megabytes. */
+const ENTRY_COST = 2048;
+const TURN_COST_MAX = 2 * 1024 * 1024;
 
 /** An application from here on may be what a long turn is told with. */
 const NAMED_MS = 2;
@@ -53,6 +71,9 @@ const NAMED_MS = 2;
 /**
  * Applies the committed entries of the log in their order, and answers the proposals that they came from. Owns the
  * position up to which that was done, and raft's configuration there; both are saved with each batch of the backend.
+ *
+ * One turn applies so much. The rest follows in others, with everything else of the member in between; an entry that is long
+ * by itself counts as applied when all of it is.
  */
 export class StateMachine {
   readonly #options: StateMachineOptions;
@@ -64,6 +85,15 @@ export class StateMachine {
   #startMs = 0;
   readonly #deferringReads = new ResponseReads(true);
   readonly #wholeReads = new ResponseReads(false);
+  /** Being applied, from `#next` on. */
+  #entries: readonly Entry[] = NO_ENTRIES;
+  #next = 0;
+  #long: LongEntry | null = null;
+  /** Told when all of `#entries` are applied; null when that was in the turn in which they came. */
+  #done: (() => void) | null = null;
+  /** Waits for the backend. */
+  #isHeld = false;
+  #stopped = false;
 
   constructor(options: StateMachineOptions) {
     this.#options = options;
@@ -90,22 +120,106 @@ export class StateMachine {
     return this.#confState;
   }
 
-  apply(entries: readonly Entry[]): void {
+  /**
+   * Applies entries. False when they take more than this turn: `done` is called when all of them are applied, and until then
+   * this must not be called again.
+   */
+  apply(entries: readonly Entry[], done: () => void): boolean {
+    this.#entries = entries;
+    this.#next = 0;
+    if (this.#applyTurn()) return true;
+    this.#done = done;
+    this.#schedule();
+    return false;
+  }
+
+  /** The backend has room again. */
+  resume(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    this.#schedule();
+  }
+
+  /** Leaves what is half applied: the backend knows that it is, and the log has it. */
+  stop(): void {
+    this.#stopped = true;
+    this.#long?.proposal?.finish(errors.stopped);
+  }
+
+  /** Applies what one turn has time for. True when that was all. */
+  #applyTurn(): boolean {
     const { metrics, clock } = this.#options;
+    const entries = this.#entries;
     this.#startMs = clock.nowMs();
-    for (const entry of entries) {
+    for (let cost = 0; this.#next < entries.length; ) {
+      if (cost >= TURN_COST_MAX) return false;
+      const entry = entries[this.#next++]!;
       if (entry.index <= this.#index) continue;
       if (entry.index !== this.#index + 1) {
         throw new Error(`entry ${entry.index} was committed, but ${this.#index} is the last one applied`);
       }
+      const { term } = this;
       this.#index = entry.index;
       this.#term = entry.term;
       if (entry.type === EntryType.EntryNormal) this.#applyNormal(entry);
       else this.#applyConfChange(entry);
+      if (this.#long !== null) {
+        // No batch of the backend may claim it before it is whole.
+        this.#index = entry.index - 1;
+        this.#term = term;
+        return false;
+      }
+      cost += ENTRY_COST + entry.data.length;
     }
+    this.#entries = NO_ENTRIES;
     metrics.proposalsApplied += entries.length;
     // What this member did not propose itself is not measured one by one.
     spentOn("apply of others' requests", clock.nowMs() - this.#startMs);
+    return true;
+  }
+
+  #schedule(): void {
+    this.#options.clock.defer(this.#turn);
+  }
+
+  readonly #turn = (): void => {
+    if (this.#stopped) return;
+    try {
+      if (this.#options.isBlocked()) this.#isHeld = true;
+      else if (this.#long !== null) this.#goOnWith(this.#long);
+      else if (this.#applyTurn()) {
+        const done = this.#done!;
+        this.#done = null;
+        done();
+      } else {
+        this.#options.onProgress();
+        this.#schedule();
+      }
+    } catch (error) {
+      this.#options.onFailure(error);
+    }
+  };
+
+  #goOnWith(long: LongEntry): void {
+    const { clock, onProgress } = this.#options;
+    if (!this.#backend.hasRoom) {
+      void this.#backend.roomLeft().then(() => this.#schedule());
+      return;
+    }
+    const startMs = clock.nowMs();
+    const outcome = long.apply.step();
+    if (outcome !== undefined) {
+      const { entry, proposal } = long;
+      this.#long = null;
+      this.#index = entry.index;
+      this.#term = entry.term;
+      if (proposal !== undefined) this.#observe(proposal);
+      this.#answer(proposal, outcome);
+      onProgress();
+    }
+    spentOn("slices of a long apply", clock.nowMs() - startMs);
+    // The next entry waits for another turn: who wants a view of the backend between two long ones gets it.
+    this.#schedule();
   }
 
   /** Goes on from the state of another backend, which a snapshot brought. */
@@ -122,7 +236,7 @@ export class StateMachine {
   }
 
   #applyNormal(entry: Entry): void {
-    const { applier, isNoSpace, onTermStarted, onNoSpace } = this.#options;
+    const { applier, onTermStarted } = this.#options;
     const proposal = this.#proposalOf(entry);
     if (entry.data.length === 0) {
       proposal?.finish(errors.leaderChanged);
@@ -131,15 +245,21 @@ export class StateMachine {
     }
     // A restart replays what the backend already holds.
     if (entry.index <= this.#consistentIndex) return;
-    let outcome: Outcome;
+    let outcome: Outcome | LongApply;
     if (proposal !== undefined) {
       outcome = applier.apply(proposal.op, proposal.request, proposal.user, entry.index, this.#readsFor(proposal));
-      this.#observe(proposal);
+      if (!(outcome instanceof LongApply)) this.#observe(proposal);
     } else {
       const request = decodeLogEntry(entry.data, (reason) => this.#refused(entry, reason));
       if (request === undefined) return;
       outcome = applier.applyInternal(request, entry.index);
     }
+    if (outcome instanceof LongApply) this.#long = { entry, proposal, apply: outcome };
+    else this.#answer(proposal, outcome);
+  }
+
+  #answer(proposal: Proposal | undefined, outcome: Outcome): void {
+    const { isNoSpace, onNoSpace } = this.#options;
     if (outcome === errors.noSpace && !isNoSpace()) void onNoSpace().then(() => proposal?.finish(outcome));
     else proposal?.finish(outcome);
   }

@@ -3,9 +3,6 @@ import type { Lessor } from "../lease/lessor.ts";
 import type { WriteTxn } from "../mvcc/store.ts";
 import type { ReadView } from "../mvcc/types.ts";
 import {
-  type Compare,
-  Compare_CompareResult as CompareResult,
-  Compare_CompareTarget as CompareTarget,
   type DeleteRangeRequest,
   DeleteRangeResponse,
   type PutRequest,
@@ -16,6 +13,7 @@ import {
   type TxnRequest,
   TxnResponse,
 } from "../proto/etcdserverpb.ts";
+import type { Path } from "./compare.ts";
 import { type EtcdError, errors } from "./errors.ts";
 import { rangeEndOf } from "./range.ts";
 import type { PointedView, ResponseReads } from "./response-reads.ts";
@@ -26,89 +24,7 @@ import type { PointedView, ResponseReads } from "./response-reads.ts";
  * Source: etcd `server/etcdserver/txn/`.
  */
 
-/** Which branch each transaction takes, in the order in which execution meets them. */
-interface Path {
-  readonly taken: boolean[];
-  next: number;
-}
-
-/** Decides all comparisons, those of nested transactions too, on the state before any write. */
-export function decidePath(view: ReadView, request: TxnRequest): Path {
-  const taken: boolean[] = [];
-  decide(view, request, taken);
-  return { taken, next: 0 };
-}
-
-function decide(view: ReadView, request: TxnRequest, taken: boolean[]): void {
-  const succeeded = allHold(view, request.compare);
-  taken.push(succeeded);
-  for (const { requestTxn } of succeeded ? request.success : request.failure) {
-    if (requestTxn !== undefined) decide(view, requestTxn, taken);
-  }
-}
-
-function allHold(view: ReadView, compares: readonly Compare[]): boolean {
-  for (const compare of compares) if (!holds(view, compare)) return false;
-  return true;
-}
-
 const everything = { revision: 0, limit: 0, countOnly: false };
-
-function holds(view: ReadView, compare: Compare): boolean {
-  const { target, key } = compare;
-  const end = rangeEndOf(compare.rangeEnd);
-  let held = true;
-  if (target === CompareTarget.VALUE || target === CompareTarget.LEASE) {
-    const { kvs } = view.rangeDecoded(key, end, everything);
-    // A key that does not exist has no value to compare with, but its revisions, version and lease are 0.
-    if (kvs.length === 0) return target === CompareTarget.LEASE && agrees(compare, orderOfLeases(0n, compare.lease));
-    for (const { value, lease } of kvs) {
-      const order =
-        target === CompareTarget.VALUE
-          ? Buffer.compare(value, compare.value ?? EMPTY_BYTES)
-          : orderOfLeases(lease, compare.lease);
-      held &&= agrees(compare, order);
-    }
-    return held;
-  }
-  // The index has the rest, and the values need not be read.
-  const { count } = view.rangeKeys(key, end, everything, (_key, modRevision, createRevision, version) => {
-    held &&= agrees(compare, orderOf(compare, modRevision, createRevision, version));
-  });
-  return count === 0 ? agrees(compare, orderOf(compare, 0, 0, 0)) : held;
-}
-
-function agrees(compare: Compare, order: number): boolean {
-  switch (compare.result) {
-    case CompareResult.EQUAL:
-      return order === 0;
-    case CompareResult.NOT_EQUAL:
-      return order !== 0;
-    case CompareResult.GREATER:
-      return order > 0;
-    case CompareResult.LESS:
-      return order < 0;
-    default:
-      return true;
-  }
-}
-
-function orderOf(compare: Compare, modRevision: number, createRevision: number, version: number): number {
-  switch (compare.target) {
-    case CompareTarget.CREATE:
-      return createRevision - (compare.createRevision ?? 0);
-    case CompareTarget.MOD:
-      return modRevision - (compare.modRevision ?? 0);
-    case CompareTarget.VERSION:
-      return version - (compare.version ?? 0);
-    default:
-      return 0;
-  }
-}
-
-function orderOfLeases(lease: bigint, other = 0n): number {
-  return lease < other ? -1 : lease > other ? 1 : 0;
-}
 
 /** What would make the chosen branches fail, found before anything is written. */
 export function checkPath(
@@ -185,20 +101,31 @@ function executeBranch(
   const succeeded = path.taken[path.next++]!;
   const responses: ResponseOp[] = [];
   for (const op of succeeded ? request.success : request.failure) {
-    if (op.requestRange !== undefined) {
-      if (reads !== null) responses.push(ResponseOp.create({ responseRange: reads.range(view, op.requestRange) }));
-    } else if (op.requestTxn !== undefined) {
+    if (op.requestTxn !== undefined) {
       responses.push(ResponseOp.create({ responseTxn: executeBranch(view, txn, op.requestTxn, path, reads) }));
-    } else if (txn !== null && op.requestPut !== undefined) {
-      responses.push(ResponseOp.create({ responsePut: executePut(txn, op.requestPut, reads) }));
-    } else if (txn !== null && op.requestDeleteRange !== undefined) {
-      responses.push(ResponseOp.create({ responseDeleteRange: executeDeleteRange(txn, op.requestDeleteRange, reads) }));
-    } else if (op.requestPut === undefined && op.requestDeleteRange === undefined) {
-      // An operation that asks for nothing: the checks before the log refuse it, and etcd passes over it.
-      responses.push(ResponseOp.create());
-    } else throw new Error("a transaction that writes among those that only read");
+    } else executeOp(view, txn, op, reads, responses);
   }
   return TxnResponse.create({ header: ResponseHeader.create(), succeeded, responses });
+}
+
+/** Runs one operation, but for a nested transaction. */
+export function executeOp(
+  view: PointedView,
+  txn: WriteTxn | null,
+  op: RequestOp,
+  reads: ResponseReads | null,
+  responses: ResponseOp[],
+): void {
+  if (op.requestRange !== undefined) {
+    if (reads !== null) responses.push(ResponseOp.create({ responseRange: reads.range(view, op.requestRange) }));
+  } else if (txn !== null && op.requestPut !== undefined) {
+    responses.push(ResponseOp.create({ responsePut: executePut(txn, op.requestPut, reads) }));
+  } else if (txn !== null && op.requestDeleteRange !== undefined) {
+    responses.push(ResponseOp.create({ responseDeleteRange: executeDeleteRange(txn, op.requestDeleteRange, reads) }));
+  } else if (op.requestPut === undefined && op.requestDeleteRange === undefined) {
+    // An operation that asks for nothing: the checks before the log refuse it, and etcd passes over it.
+    responses.push(ResponseOp.create());
+  } else throw new Error("a transaction that writes among those that only read");
 }
 
 export function executePut(txn: WriteTxn, request: PutRequest, reads: ResponseReads | null): PutResponse {

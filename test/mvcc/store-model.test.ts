@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { systemClock } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
+import { SliceBudget } from "../../src/base/slice-budget.ts";
 import type { Backend } from "../../src/mvcc/backend.ts";
 import { LmdbBackend } from "../../src/mvcc/backend-lmdb.ts";
 import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
@@ -155,7 +156,7 @@ for (const [kind, seed] of runs) {
             txn.deleteRange(bytes(key), end === undefined ? null : end === null ? FROM_KEY : bytes(end));
           } else {
             for (let next: string | null = key; next !== null; ) {
-              next = txn.deleteSlice(next, end, 1 + random.below(3));
+              next = txn.deleteSlice(next, end, new SliceBudget(1 + random.below(3), 1000));
               if (isLong) await elsewhere(txn);
             }
           }

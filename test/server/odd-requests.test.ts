@@ -18,6 +18,7 @@ import { AlarmStore } from "../../src/server/alarms.ts";
 import { Applier } from "../../src/server/apply.ts";
 import { decodeLogEntry } from "../../src/server/log-entry.ts";
 import { ServerMetrics } from "../../src/server/metrics.ts";
+import { APPLY_SLICE } from "../../src/server/options.ts";
 import { BackendQuota } from "../../src/server/quota.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
 import { oddRequest } from "../harness/odd-requests.ts";
@@ -61,6 +62,7 @@ async function openMember() {
     metrics: new ServerMetrics(),
     onVersionLowered: () => {},
     onLogMarked: () => {},
+    slice: APPLY_SLICE,
   });
   return { applier, backend, store, clock, logger };
 }

@@ -108,11 +108,12 @@ describe("the raft loop of one of three members", () => {
     dir.remove();
   });
 
-  function apply(entries: readonly Entry[]): void {
+  function apply(entries: readonly Entry[]): boolean {
     for (const { type, data } of entries) {
       if (type === EntryType.EntryConfChange) parts.node.applyConfChange(ConfChange.decode(data));
       else if (data.length > 0) applied.push(Buffer.from(data).toString());
     }
+    return true;
   }
 
   /** Delivers messages that arrive in one turn, and lets the loop handle them. */

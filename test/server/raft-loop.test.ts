@@ -16,6 +16,8 @@ import { bytes } from "./requests.ts";
 /** The commit index follows the entries, but nothing waits for its sync: it can be found out again. */
 const COMMIT_INDEX = "write";
 
+const isLong = (entries: readonly Entry[]): boolean => entries.some(({ data }) => String(Buffer.from(data)) === "long");
+
 describe("the raft loop", () => {
   let dir: ReturnType<typeof tempDir>;
   let disk: HeldDisk;
@@ -26,6 +28,8 @@ describe("the raft loop", () => {
   let applied: string[];
   let failures: unknown[];
   let blocked: boolean;
+  /** Ends the application of an entry that says it is long. */
+  let finish: () => void;
 
   beforeEach(async () => {
     dir = tempDir();
@@ -82,12 +86,20 @@ describe("the raft loop", () => {
     dir.remove();
   });
 
-  function apply(entries: readonly Entry[]): void {
+  function apply(entries: readonly Entry[], done: () => void): boolean {
+    if (isLong(entries)) {
+      finish = () => {
+        applied.push("long");
+        done();
+      };
+      return false;
+    }
     for (const { type, data } of entries) {
       if (type === EntryType.EntryConfChange) parts.node.applyConfChange(ConfChange.decode(data));
       else applied.push(Buffer.from(data).toString());
     }
     disk.events.push(`applied ${entries.length}`);
+    return true;
   }
 
   test("writes, syncs and only then applies a small batch, all in one turn", () => {
@@ -129,6 +141,30 @@ describe("the raft loop", () => {
     disk.release();
     assert.deepEqual(applied, ["a", "b", "c"]);
     assert.deepEqual(disk.events, ["write", "sync begins", "synced", COMMIT_INDEX, "applied 3"]);
+  });
+
+  test("logs, commits and ticks while an entry takes many turns, and applies nothing behind it", async () => {
+    const before = parts.node.committed;
+    proposals = ["long"];
+    loop.run();
+    for (const [i, names] of [["a", "b"], ["c"]].entries()) {
+      proposals = names;
+      loop.run();
+      await waitFor("it is committed", () => parts.node.committed === before + 3 + i);
+    }
+    loop.advanceTicks(100);
+    assert.equal(parts.node.isLeader, true);
+    assert.deepEqual(applied, []);
+    finish();
+    assert.deepEqual(applied, ["long", "a", "b", "c"]);
+  });
+
+  test("stops without waiting for an entry that takes many turns", async () => {
+    proposals = ["long"];
+    loop.run();
+    await loop.stop();
+    finish();
+    assert.deepEqual(failures, []);
   });
 
   test("gathers what arrives during a sync into one batch, with one sync for all of it", () => {

@@ -13,11 +13,11 @@ import {
   type TxnRequest,
   type TxnResponse,
 } from "../../src/proto/etcdserverpb.ts";
+import { decidePath } from "../../src/server/compare.ts";
 import { type EtcdError, errors } from "../../src/server/errors.ts";
 import { ResponseReads } from "../../src/server/response-reads.ts";
 import {
   checkPath,
-  decidePath,
   executeDeleteRange,
   executePut,
   executeReadOnlyTxn,

@@ -264,6 +264,7 @@ export class SimMachine {
       batchIntervalMs: options.batchIntervalMs ?? 100,
       batchLimit: options.batchLimit ?? 10_000,
       commitDelayMs: () => this.#syncMs() * 2,
+      roomDelayMs: () => this.#syncMs() * 10,
       onMove: (to) => {
         backends.delete(path);
         backends.set(to, file);

@@ -133,6 +133,8 @@ export class Simulation implements MachineWorld {
       snapshotCount: plan.snapshotCount,
       snapshotCatchUpEntries: plan.snapshotCatchUpEntries,
       compactionBatchLimit: plan.compactionBatchLimit,
+      // Of the few keys here, so few that most deletions of ranges take several turns.
+      applySlice: { rows: 1 + (plan.seed % 3), bytes: 64 },
       ...upkeepOptions(plan.upkeep ?? {}),
       ...(plan.quotaBytes === undefined ? {} : { quotaBackendBytes: plan.quotaBytes }),
       ...(plan.tokens === undefined ? {} : { auth: { ...AUTH_DEFAULTS, token: TOKENS[plan.tokens] } }),
