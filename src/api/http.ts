@@ -1,5 +1,6 @@
 import * as http from "node:http";
 import { TLSSocket } from "node:tls";
+import { inBackground } from "../base/background.ts";
 import type { Clock } from "../base/clock.ts";
 import { beginWork } from "../base/doing.ts";
 import type { Logger } from "../base/log.ts";
@@ -87,7 +88,13 @@ export class HttpSide {
       requestTimeout: REQUEST_MS_MAX,
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
     });
-    this.#server.on("request", (request, response) => void this.#serveHttp1(request, response));
+    this.#server.on("request", (request, response) => {
+      const done = this.#serveHttp1(request, response).catch((error: unknown) => {
+        request.socket.destroy();
+        throw error;
+      });
+      inBackground(done, "serve an HTTP request", options.logger);
+    });
     this.#server.on("clientError", (_error, socket) => {
       if (socket.writable)
         socket.end(
@@ -117,7 +124,7 @@ export class HttpSide {
   handleHttp2(plain: PlainRequest): void {
     const request = httpRequest(plain.method, plain.path, plain.headers, plain.body, plain.socket);
     plain.onCancel = () => cancel(request);
-    void this.#answer(request, plain.authority).then(({ status, headers, body }) => {
+    const done = this.#answer(request, plain.authority).then(({ status, headers, body }) => {
       if (plain.cancelled) return;
       if (typeof body !== "function") {
         plain.respond(status, headers, body);
@@ -132,6 +139,7 @@ export class HttpSide {
       plain.onDrain = () => sink.onDrain?.();
       body(sink);
     });
+    inBackground(done, "serve an HTTP request", this.#options.logger);
   }
 
   /** Ends idle connections at once, and the others when they are answered or `graceMs` have passed. */

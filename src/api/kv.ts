@@ -28,7 +28,7 @@ import { DeferredAnswer, ResponseReads } from "../server/response-reads.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { checkPath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../server/txn.ts";
 import { type Access, refused } from "./access.ts";
-import { decodeRequest, failWith } from "./calls.ts";
+import { decodeRequest, failWith, settle } from "./calls.ts";
 import { HeaderWriter } from "./header.ts";
 import { LongAnswers, readableRevision } from "./long-answers.ts";
 import { RangeReply, ROWS_MAX } from "./range-reply.ts";
@@ -213,7 +213,10 @@ export class KvApi {
   }
 
   #refuseForSpace(call: UnaryCall): void {
-    void this.server.raiseNoSpace().then(() => failWith(call, errors.noSpace));
+    settle(
+      call,
+      this.server.raiseNoSpace().then(() => failWith(call, errors.noSpace)),
+    );
   }
 
   /** RangeStream: the same reply in pieces near the size of the largest request, all of one revision. */

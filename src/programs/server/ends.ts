@@ -1,3 +1,5 @@
+import { isFatal } from "../../base/fatal.ts";
+
 /**
  * What may end a member, the whole list: each kind of error with the line that the log gets and, where the error's own text
  * does not say it, what to do. Everything else is caught where it happens and fails one call, one connection or one attempt.
@@ -11,13 +13,13 @@ export interface End {
 
 /** For a member that ran. The exit code is 1. */
 export function endOf(error: unknown): End {
-  return ENDS.get(nameOf(error)) ?? (isInvariant(error) ? BROKEN : UNKNOWN);
+  return ENDS.get(nameOf(error)) ?? (isFatal(error) ? BROKEN : UNKNOWN);
 }
 
 /** For a member that could not start. What has etcd's label is about whom it should form a cluster with, or about addresses. */
 export function failedStartOf(error: unknown): End {
   if (STORED.has(nameOf(error))) return { message: "the data directory cannot be used" };
-  return isInvariant(error) ? BROKEN : { message: "discovery failed" };
+  return isFatal(error) ? BROKEN : { message: "discovery failed" };
 }
 
 const ENDS: ReadonlyMap<string, End> = new Map([
@@ -55,8 +57,4 @@ const UNKNOWN: End = {
 
 function nameOf(error: unknown): string {
   return error instanceof Error ? error.name : "";
-}
-
-function isInvariant(error: unknown): boolean {
-  return (error as { fatal?: unknown } | null | undefined)?.fatal === true;
 }
