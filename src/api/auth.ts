@@ -162,6 +162,7 @@ export class AuthApi {
         if (found instanceof EtcdError) failWith(call, found);
         else call.respond(found);
       },
+      failed: (error) => call.crashed(error),
     });
   }
 
