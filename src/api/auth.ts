@@ -1,4 +1,3 @@
-import { Complaints } from "../base/complaints.ts";
 import type { Codec } from "../base/protobuf.ts";
 import { KEY_LENGTH_MAX } from "../mvcc/backend.ts";
 import {
@@ -48,9 +47,6 @@ import { type Access, refused } from "./access.ts";
 import { decodeRequest, failWith, settle } from "./calls.ts";
 import type { HeaderWriter } from "./header.ts";
 
-/** Characters of a name that nobody has, in the log. */
-const NAME_LOGGED_MAX = 256;
-
 /** What every response of the service has. */
 interface Headed {
   header: ResponseHeader | undefined;
@@ -65,13 +61,11 @@ export class AuthApi {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
   readonly #access: Access;
-  readonly #complaints: Complaints;
 
   constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#server = server;
     this.#header = header;
     this.#access = access;
-    this.#complaints = new Complaints(server.options.logger, server.options.clock);
   }
 
   register(rpc: RpcRegistry): void {
@@ -162,7 +156,6 @@ export class AuthApi {
         if (found instanceof EtcdError) failWith(call, found);
         else call.respond(found);
       },
-      failed: (error) => call.crashed(error),
     });
   }
 
@@ -184,7 +177,7 @@ export class AuthApi {
     const { auth } = server;
     await this.#upToDate();
     while (!call.cancelled) {
-      const checked = await this.#checkPassword(request, call);
+      const checked = await this.#checkPassword(request);
       if (checked instanceof EtcdError) {
         failWith(call, checked);
         return;
@@ -211,35 +204,32 @@ export class AuthApi {
   }
 
   /** The revision of the auth store at which the password was the user's. */
-  async #checkPassword({ name, password }: AuthenticateRequest, call: UnaryCall): Promise<number | EtcdError> {
-    const { auth } = this.#server;
+  async #checkPassword({ name, password }: AuthenticateRequest): Promise<number | EtcdError> {
+    const { auth, options } = this.#server;
     const stored = auth.passwordOf(name);
     if (typeof stored === "string") {
       if (stored !== "authNotEnabled") {
-        const error = errors[stored].message;
-        this.#complaints.warn("invalid authentication was requested", { user: name.slice(0, NAME_LOGGED_MAX), error });
+        options.logger.warn("invalid authentication was requested", { user: name, error: errors[stored].message });
       }
       return errors[stored];
     }
-    const matches = await auth.passwords.matches(password, stored.hash, call);
+    const matches = await auth.passwords.matches(password, stored.hash);
     if (matches === "tooManyRequests") return errors.tooManyRequests;
     if (matches) return stored.revision;
-    this.#complaints.warn("invalid password", { "user-name": name, "remote-addr": call.remoteAddress });
+    options.logger.info("invalid password", { "user-name": name });
     return errors.authFailed;
   }
 
   async #userAdd(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, AuthUserAddRequest);
     if (request === undefined || refused(call, refusalOfName(request.name))) return;
-    // Hashing is for those who may add users.
-    if (refused(call, this.#access.refuseAllButRoot(call))) return;
     if (request.options?.noPassword !== true && !(await this.#hash(call, request))) return;
     await this.#propose(call, Op.AUTH_USER_ADD, request, AuthUserAddRequest.encode(request), AuthUserAddResponse);
   }
 
   async #userChangePassword(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, AuthUserChangePasswordRequest);
-    if (request === undefined || refused(call, this.#access.refuseAllButRoot(call))) return;
+    if (request === undefined) return;
     if (request.password !== "" && !(await this.#hash(call, request))) return;
     const payload = AuthUserChangePasswordRequest.encode(request);
     await this.#propose(call, Op.AUTH_USER_CHANGE_PASSWORD, request, payload, AuthUserChangePasswordResponse);
@@ -247,7 +237,7 @@ export class AuthApi {
 
   /** Puts the hash in the place of the password; false when the call has been answered with the reason why not. */
   async #hash(call: UnaryCall, request: { password: string; hashedPassword: string }): Promise<boolean> {
-    const hashed = await this.#server.auth.passwords.hash(request.password, call);
+    const hashed = await this.#server.auth.passwords.hash(request.password);
     if (call.cancelled) return false;
     if (typeof hashed === "string") {
       failWith(call, errors[hashed]);

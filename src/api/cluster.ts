@@ -66,12 +66,7 @@ export class ClusterApi {
       );
     };
     if (!request.linearizable) respond();
-    else {
-      this.#server.read({
-        serve: (error) => (error === null ? respond() : failWith(call, error)),
-        failed: (error) => call.crashed(error),
-      });
-    }
+    else this.#server.read({ serve: (error) => (error === null ? respond() : failWith(call, error)) });
   }
 
   async #add(call: UnaryCall): Promise<void> {

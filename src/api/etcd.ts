@@ -177,9 +177,6 @@ async function createServer(
   }
 }
 
-/** Bytes of JSON that a message of one byte may take: base64 adds a third, and names and spaces come on top. */
-const JSON_EXPANSION = 2;
-
 function createRpc(
   options: EtcdOptions,
   server: EtcdServer,
@@ -203,7 +200,6 @@ function createRpc(
     logger,
     cors: [],
     hostWhitelist: [],
-    maxBodyBytes: 0,
     onRequest: spoke,
   });
   const http = new HttpSide({
@@ -212,7 +208,6 @@ function createRpc(
     logger,
     cors: options.cors,
     hostWhitelist: options.hostWhitelist,
-    maxBodyBytes: maxMessageBytes * JSON_EXPANSION,
     onRequest: spoke,
   });
   const separate = options.listenClientHttp.length > 0;
@@ -251,7 +246,10 @@ function createRpc(
   );
   handlers.push(...monitoring);
   const access = new Access(server);
-  if (options.enableGrpcGateway) handlers.push(gatewayHandler({ rpc: grpc, access, clock, maxMessageBytes }));
+  if (options.enableGrpcGateway) {
+    const { turns } = server;
+    handlers.push(gatewayHandler({ rpc: grpc, access, clock, turns, logger, maxMessageBytes }));
+  }
   const gated = withTokenGate(gate.wrap(grpc), server);
   new KvApi(server, header, access).register(gated);
   new WatchApi(server, access, options.watchProgressNotifyIntervalMs).register(gated);

@@ -5,8 +5,15 @@ import type { HttpRequest } from "./http.ts";
 
 /** What becomes of a call, told to who made it. */
 export interface LocalCallSink {
-  /** A response. False: the call may not send more until `drained` is called. */
-  message(bytes: Uint8Array): boolean;
+  /** A response. `isOwned`: its bytes will not change. False: the call may not send more until `drained` is called. */
+  message(bytes: Uint8Array, isOwned: boolean): boolean;
+  /** The next piece of a response. False as above. */
+  piece(bytes: Uint8Array): boolean;
+  /** The piece before was its last. False as above. */
+  piecesEnded(): boolean;
+  /** The handler wants no more messages until `resume`. */
+  pause(): void;
+  resume(): void;
   /** The call is over; nothing follows. */
   ended(code: number, text: string): void;
 }
@@ -34,10 +41,10 @@ export class LocalCall implements UnaryCall, StreamCall {
   #full = false;
   #bufferedBytes = 0;
   /** Requests that the handler has not taken yet. */
-  #waiting: readonly Uint8Array[] = [];
-  #next = 0;
+  #waiting: Uint8Array[] = [];
+  #isHalfClosed = false;
   #paused = false;
-  #pieces: Buffer[] = [];
+  /** Bytes that a begun response still lacks; Infinity when its handler says when it ends. */
   #piecesLeft = 0;
 
   /** `timeoutMs`: Infinity for none. */
@@ -60,34 +67,47 @@ export class LocalCall implements UnaryCall, StreamCall {
         : clock.after(timeoutMs, () => this.#abort(Code.DEADLINE_EXCEEDED, "context deadline exceeded"));
   }
 
-  /** Runs the handler: a unary one gets the first message, a streaming one all of them and then the end. */
-  start(messages: readonly Uint8Array[]): void {
+  /** Runs the handler. A streaming one gets its messages by `deliver` and `halfClose`, a unary one has its only one here. */
+  start(message: Uint8Array = NO_MESSAGE): void {
+    if (this.#ended) return;
     const route = this.#rpc.beginLocalCall(this);
     if (route === undefined) throw new Error(`the gateway calls ${this.path}, which is not registered`);
     this.#route = route;
-    if (route.unaryHandler !== undefined) {
+    const isUnary = route.unaryHandler !== undefined;
+    if (isUnary) {
       route.messagesReceived++;
-      this.message = messages[0] ?? NO_MESSAGE;
-      try {
-        route.unaryHandler(this);
-      } catch (error) {
-        this.crashed(error);
-      }
-      return;
+      this.message = message;
     }
-    this.#waiting = messages;
     try {
-      route.streamHandler!(this);
-      this.#deliver();
+      if (isUnary) route.unaryHandler!(this);
+      else route.streamHandler!(this);
     } catch (error) {
       this.crashed(error);
     }
+  }
+
+  /** The next message of a stream. While the handler has paused it waits. */
+  deliver(message: Uint8Array): void {
+    this.#waiting.push(message);
+    this.#deliver();
+  }
+
+  /** No more messages come. */
+  halfClose(): void {
+    this.#isHalfClosed = true;
+    this.#deliver();
   }
 
   /** Ends the call without its handler. */
   refuse(code: number, text: string): void {
     this.#route = this.#rpc.beginLocalCall(this);
     this.#finish(code, text);
+  }
+
+  /** The request becomes no call. */
+  dismiss(): void {
+    this.#ended = true;
+    this.#timer?.cancel();
   }
 
   /** The client has gone. */
@@ -130,18 +150,15 @@ export class LocalCall implements UnaryCall, StreamCall {
   }
 
   respond(message: Uint8Array): void {
-    if (this.#ended) return this.#late();
-    this.#route!.messagesSent++;
-    this.#sink.message(message);
-    this.#finish(Code.OK, "");
+    this.#respond(message, false);
   }
 
   respondSlice(bytes: Uint8Array, start: number, end: number): void {
-    this.respond(bytes.subarray(start, end));
+    this.#respond(bytes.subarray(start, end), false);
   }
 
   respondOwned(bytes: Buffer, start: number, end: number): void {
-    this.respond(bytes.subarray(start, end));
+    this.#respond(bytes.subarray(start, end), true);
   }
 
   send(message: Uint8Array): boolean {
@@ -150,36 +167,45 @@ export class LocalCall implements UnaryCall, StreamCall {
       return false;
     }
     this.#route!.messagesSent++;
-    if (!this.#sink.message(message)) this.#full = true;
+    if (!this.#sink.message(message, false)) this.#full = true;
     if (this.#full) this.#bufferedBytes += message.length;
     return !this.#full;
   }
 
-  readonly needsLength = true;
+  readonly needsLength = false;
 
   respondInPieces(bytes: number): boolean {
-    this.#pieces = [];
-    this.#piecesLeft = bytes;
+    if (this.#ended) {
+      this.#late();
+      return false;
+    }
+    this.#route!.messagesSent++;
+    this.#piecesLeft = bytes === 0 ? Number.POSITIVE_INFINITY : bytes;
     return true;
   }
 
   beginMessage(bytes: number): void {
-    this.#pieces = [];
+    if (this.#ended) return this.#late();
+    this.#route!.messagesSent++;
     this.#piecesLeft = bytes;
   }
 
   writePiece(piece: Buffer): boolean {
-    this.#pieces.push(piece);
+    if (this.#ended) {
+      this.#late();
+      return false;
+    }
+    if (!this.#sink.piece(piece)) this.#full = true;
     this.#piecesLeft -= piece.length;
-    if (this.#piecesLeft > 0) return true;
-    const message = Buffer.concat(this.#pieces);
-    this.#pieces = [];
-    if (this.#route!.streamHandler !== undefined) return this.send(message);
-    this.respond(message);
-    return true;
+    if (this.#piecesLeft <= 0) this.endPieces();
+    return !this.#full;
   }
 
-  endPieces(): void {}
+  endPieces(): void {
+    if (this.#ended) return this.#late();
+    if (!this.#sink.piecesEnded()) this.#full = true;
+    if (this.#route!.unaryHandler !== undefined && !this.#ended) this.#finish(Code.OK, "");
+  }
 
   /** HTTP has no use for headers without a first message. */
   sendHeaders(): void {}
@@ -205,24 +231,38 @@ export class LocalCall implements UnaryCall, StreamCall {
 
   pauseReading(): void {
     this.#paused = true;
+    this.#sink.pause();
   }
 
   resumeReading(): void {
     if (!this.#paused) return;
     this.#paused = false;
     this.#deliver();
+    if (!this.#paused) this.#sink.resume();
   }
 
   // ---- inside
 
+  #respond(message: Uint8Array, isOwned: boolean): void {
+    if (this.#ended) return this.#late();
+    this.#route!.messagesSent++;
+    this.#sink.message(message, isOwned);
+    this.#finish(Code.OK, "");
+  }
+
   #deliver(): void {
-    while (!this.#paused && !this.#ended && this.#next < this.#waiting.length) {
-      this.#route!.messagesReceived++;
-      this.onMessage?.(this.#waiting[this.#next++]!);
+    try {
+      while (!this.#paused && !this.#ended && this.#waiting.length > 0) {
+        this.#route!.messagesReceived++;
+        this.onMessage?.(this.#waiting.shift()!);
+      }
+      if (this.#paused || this.#ended || this.#waiting.length > 0 || !this.#isHalfClosed) return;
+      const { onHalfClose } = this;
+      this.onHalfClose = null;
+      onHalfClose?.();
+    } catch (error) {
+      this.crashed(error);
     }
-    if (this.#paused || this.#ended || this.#next > this.#waiting.length) return;
-    this.#next++;
-    this.onHalfClose?.();
   }
 
   #abort(code: number, text: string): void {

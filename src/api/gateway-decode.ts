@@ -1,271 +1,346 @@
 /**
- * Requests of the JSON gateway: a JSON value becomes the bytes of a message. Follows Go's protojson with
- * DiscardUnknown, its words for errors included. Pure.
+ * Requests of the JSON gateway: a JSON value becomes the bytes of a message while it arrives. Follows Go's protojson with
+ * DiscardUnknown, its words for errors included. What it keeps is the message and never the text. Pure.
  * Source: https://protobuf.dev/programming-guides/json/
  */
-import { NESTING_DEPTH_MAX, Writer } from "../base/protobuf.ts";
-import type { JsonMember, JsonValue } from "./gateway-json.ts";
-import type { FieldKind, FieldShape, MessageShape } from "./gateway-schema.ts";
+import { NESTING_DEPTH_MAX } from "../base/protobuf.ts";
+import { quote } from "../base/quote.ts";
+import { Rope, RopeLimit } from "../base/rope.ts";
+import { Base64Reader } from "./gateway-base64.ts";
+import { type BadEscape, FOLLOWING_BYTES, JsonLexer, type JsonSink, type StringUse } from "./gateway-json.ts";
+import { integer, numberAtStart } from "./gateway-number.ts";
+import type { FieldShape, MessageShape } from "./gateway-schema.ts";
 
-/** The JSON is well-formed, but not of this message. The text names the place and what was wrong. */
-export class JsonMessageError extends Error {
-  override name = "JsonMessageError";
+/** Of names, and of strings that stand for something else: longer ones are none that we know. */
+const TEXT_BYTES_MAX = 64 * 1024;
+
+/** A message that has begun. */
+interface MessageFrame {
+  readonly shape: MessageShape;
+  readonly rope: Rope;
+  /** A bit for each member that has come, by its place in the shape. */
+  seen: number;
+  oneofs: Set<string> | null;
+  /** The member whose value comes next; null when it is not known. */
+  field: FieldShape | null;
 }
 
-type Scalar = boolean | number | bigint | string | Uint8Array;
-
-interface Content {
-  readonly fields: readonly (readonly [FieldShape, readonly (Scalar | Content)[]])[];
+/** A list that has begun. */
+interface ListFrame {
+  readonly field: FieldShape;
+  /** Where its elements go: the message's own, or for packed ones their own. */
+  readonly rope: Rope;
 }
 
-/** Encodes `value`, a part of `text`, as a message of this shape. Throws JsonMessageError. */
-export function decodeJson(shape: MessageShape, text: Uint8Array, value: JsonValue): Uint8Array {
-  const content = new Decoder(text, value.start).message(shape, value);
-  const writer = new Writer().reset();
-  writeContent(writer, content);
-  return writer.finish();
-}
+/** What one JSON value came to. */
+export type Decoded =
+  | { readonly kind: "message"; readonly message: Uint8Array }
+  /** It would have so many bytes, more than allowed. */
+  | { readonly kind: "too large"; readonly bytes: number }
+  /** Well-formed, but not of this message. The text names the place and what was wrong. */
+  | { readonly kind: "error"; readonly error: string };
 
-class Decoder {
-  readonly #text: Buffer;
-  /** Positions in errors count from here. */
-  readonly #origin: number;
-  #depth = 0;
+/** Reads one value as a message of a shape. */
+export class MessageDecoder implements JsonSink {
+  readonly #lexer = new JsonLexer(this);
+  readonly #shape: MessageShape;
+  readonly #limit: RopeLimit;
+  readonly #frames: MessageFrame[] = [];
+  /** The list that is open in the innermost message. Messages in it suspend it. */
+  readonly #lists: (ListFrame | null)[] = [];
+  /** Containers that are open inside of a value that is skipped, itself included. */
+  #skipped = 0;
+  #root: Rope | null = null;
+  /** The first mistake. After it only the syntax is looked at, whose mistakes count for more. */
+  #error: string | (() => string) | null = null;
 
-  constructor(text: Uint8Array, origin: number) {
-    this.#text = Buffer.from(text.buffer, text.byteOffset, text.length);
-    this.#origin = origin;
+  /** Where the name stood of the member of a oneof, until its value begins. */
+  #oneofName: { readonly place: string; readonly raw: string } | null = null;
+
+  /** The string that is being read. */
+  #use: "name" | "bytes" | "content" | "text" | "nothing" = "nothing";
+  #text: Buffer = NOTHING;
+  #textBytes = 0;
+  #content: Rope;
+  #base64: Base64Reader | null = null;
+
+  constructor(shape: MessageShape, bytesMax: number) {
+    this.#shape = shape;
+    this.#limit = new RopeLimit(bytesMax);
+    this.#content = new Rope(this.#limit);
   }
 
-  message(shape: MessageShape, value: JsonValue): Content {
-    if (++this.#depth > NESTING_DEPTH_MAX) throw new JsonMessageError("proto: exceeded max recursion depth");
-    if (value.kind !== "object") this.#unexpected(value);
-    const seen = new Set<FieldShape>();
-    const oneofs = new Set<string>();
-    const fields: [FieldShape, (Scalar | Content)[]][] = [];
-    for (const member of value.members) {
-      const field = shape.byName.get(this.#string(member.name));
-      if (field === undefined) {
-        this.#checkStrings(member.value);
-        continue;
+  /** The value is complete. */
+  get done(): boolean {
+    return this.#lexer.done;
+  }
+
+  /** Bytes that are kept of it. */
+  get heldBytes(): number {
+    return Math.min(this.#limit.bytes, this.#limit.bytesMax) + this.#text.length;
+  }
+
+  /** Reads on, and returns where it stopped: at the end, or behind the value. Throws JsonSyntaxError. */
+  feed(buf: Buffer, start: number, end: number): number {
+    return this.#lexer.feed(buf, start, end);
+  }
+
+  /** The text is over. False when there was no value. Throws JsonSyntaxError when it stops inside of it. */
+  end(): boolean {
+    return this.#lexer.end();
+  }
+
+  /** What the value came to, once it is done. */
+  result(): Decoded {
+    const error = typeof this.#error === "function" ? this.#error() : this.#error;
+    if (error !== null) return { kind: "error", error };
+    const root = this.#root!;
+    if (this.#limit.isExceeded) return { kind: "too large", bytes: root.length };
+    return { kind: "message", message: root.finish() };
+  }
+
+  // ---- containers
+
+  objectStart(): void {
+    if (this.#skipped > 0) this.#skipped++;
+    if (!this.#begins()) return;
+    const { frame, list, field } = this.#place();
+    if (frame !== undefined && field === null) return this.#skip();
+    if (field?.repeated && list === null) return this.#unexpected();
+    if (field !== null && field.message === undefined) return this.#invalid(field);
+    if (this.#frames.length >= NESTING_DEPTH_MAX) return this.#fail("proto: exceeded max recursion depth");
+    this.#frames.push({
+      shape: field === null ? this.#shape : field.message!,
+      rope: new Rope(this.#limit),
+      seen: 0,
+      oneofs: null,
+      field: null,
+    });
+    this.#lists.push(null);
+  }
+
+  objectEnd(): void {
+    if (this.#error !== null) return;
+    if (this.#skipped > 0) return this.#unskip();
+    const { rope } = this.#frames.pop()!;
+    this.#lists.pop();
+    const { frame, list, field } = this.#place();
+    if (frame === undefined) {
+      this.#root = rope;
+      return;
+    }
+    this.#delimited((list ?? frame).rope, field!, rope);
+  }
+
+  arrayStart(): void {
+    if (this.#skipped > 0) this.#skipped++;
+    if (!this.#begins()) return;
+    const { frame, list, field } = this.#place();
+    if (frame === undefined) return this.#unexpected();
+    if (field === null) return this.#skip();
+    if (!field.repeated || list !== null) {
+      return field.message === undefined ? this.#invalid(field) : this.#unexpected();
+    }
+    const rope = isPacked(field) ? new Rope(this.#limit) : frame.rope;
+    this.#lists[this.#lists.length - 1] = { field, rope };
+  }
+
+  arrayEnd(): void {
+    if (this.#error !== null) return;
+    if (this.#skipped > 0) return this.#unskip();
+    const { frame, list } = this.#place();
+    this.#lists[this.#lists.length - 1] = null;
+    const { field, rope } = list!;
+    if (isPacked(field) && rope.length > 0) this.#delimited(frame!.rope, field, rope);
+  }
+
+  // ---- values
+
+  literal(word: "true" | "false" | "null"): void {
+    const isNull = word === "null" && this.#lists.at(-1) === null;
+    if (isNull) this.#oneofName = null;
+    if (isNull || !this.#begins()) return;
+    const { frame, list, field } = this.#place();
+    if (frame === undefined) return this.#unexpected();
+    if (field === null) return;
+    if (field.message !== undefined || (field.repeated && list === null)) return this.#unexpected();
+    if (field.kind !== "bool" || word === "null") return this.#invalid(field);
+    this.#scalar(field, word === "true" ? 1 : 0);
+  }
+
+  number(text: string | undefined): void {
+    if (!this.#begins()) return;
+    const { frame, list, field } = this.#place();
+    if (frame === undefined) return this.#unexpected();
+    if (field === null) return;
+    if (field.message !== undefined || (field.repeated && list === null)) return this.#unexpected();
+    this.#number(field, text);
+  }
+
+  stringStart(isName: boolean): StringUse {
+    this.#use = this.#useOf(isName);
+    this.#textBytes = 0;
+    return this.#use === "nothing" ? "nothing" : "content";
+  }
+
+  #useOf(isName: boolean): "name" | "bytes" | "content" | "text" | "nothing" {
+    if (isName) return this.#error !== null || this.#skipped > 0 ? "nothing" : "name";
+    if (!this.#begins()) return "nothing";
+    const { frame, list, field } = this.#place();
+    if (frame === undefined || field === null || (field.repeated && list === null)) return "nothing";
+    if (field.kind === "bytes") {
+      this.#base64 ??= new Base64Reader();
+      this.#base64.reset();
+      return "bytes";
+    }
+    if (field.kind === "string") return "content";
+    return field.kind === "message" || field.kind === "bool" ? "nothing" : "text";
+  }
+
+  stringPart(buf: Uint8Array, start: number, end: number): void {
+    if (this.#use === "bytes") this.#base64!.push(buf, start, end, this.#content);
+    else if (this.#use === "content") this.#content.bytes(buf, start, end);
+    else this.#addText(buf, start, end);
+  }
+
+  stringEnd(): void {
+    if (this.#error !== null) return;
+    if (this.#use === "name") return this.#member();
+    if (this.#skipped > 0) return;
+    const { frame, list, field } = this.#place();
+    if (frame === undefined) return this.#unexpected();
+    if (field === null) return;
+    if (field.message !== undefined || (field.repeated && list === null)) return this.#unexpected();
+    if (this.#use === "bytes" && !this.#base64!.finish(this.#content)) return this.#invalid(field);
+    if (this.#use === "bytes" || this.#use === "content") {
+      const content = this.#content;
+      if (content.length === 0 && !isKept(field)) return;
+      this.#content = new Rope(this.#limit);
+      return this.#delimited((list ?? frame).rope, field, content);
+    }
+    const text = this.#textBytes <= TEXT_BYTES_MAX ? this.#text.toString("utf8", 0, this.#textBytes) : undefined;
+    if (field.kind === "bool") return this.#invalid(field);
+    if (field.kind !== "enum") return this.#number(field, text === undefined ? undefined : numberAtStart(text));
+    const value = text === undefined ? undefined : field.values!.get(text);
+    // The unknown name of an enum is left out like any unknown field.
+    if (value !== undefined) this.#scalar(field, value);
+  }
+
+  badString(what: "invalid UTF-8" | BadEscape): void {
+    const place = `proto: syntax error ${this.#lexer.place}`;
+    if (what === "invalid UTF-8") return this.#fail(`${place}: invalid UTF-8 in string`);
+    this.#fail(() => {
+      if (this.#lexer.length < what.from + FOLLOWING_BYTES) return "proto: unexpected EOF";
+      return `${place}: invalid escape code ${quote(Buffer.from(what.following))} in string`;
+    });
+  }
+
+  // ---- inside
+
+  /** Where the next value goes. */
+  #place(): { frame: MessageFrame | undefined; list: ListFrame | null; field: FieldShape | null } {
+    const frame = this.#frames.at(-1);
+    if (frame === undefined) return { frame, list: null, field: null };
+    return { frame, list: this.#lists.at(-1)!, field: frame.field };
+  }
+
+  #skip(): void {
+    this.#skipped = 1;
+  }
+
+  #unskip(): void {
+    this.#skipped--;
+  }
+
+  #member(): void {
+    const frame = this.#frames.at(-1)!;
+    const isShort = this.#textBytes <= TEXT_BYTES_MAX;
+    const field = isShort ? frame.shape.byName.get(this.#text.toString("utf8", 0, this.#textBytes)) : undefined;
+    frame.field = field ?? null;
+    if (field === undefined) return;
+    const bit = 1 << field.order;
+    if ((frame.seen & bit) !== 0) return this.#fail(`proto: ${this.#lexer.place}: duplicate field ${this.#lexer.raw}`);
+    frame.seen |= bit;
+    this.#oneofName = field.oneof === undefined ? null : { place: this.#lexer.place, raw: this.#lexer.raw };
+  }
+
+  /** A value begins that sets something, as null does not. False when it may not, or nothing is looked at any more. */
+  #begins(): boolean {
+    if (this.#error !== null || this.#skipped > 0) return false;
+    const name = this.#oneofName;
+    if (name === null) return true;
+    this.#oneofName = null;
+    const frame = this.#frames.at(-1)!;
+    const oneof = frame.field!.oneof!;
+    const oneofs = (frame.oneofs ??= new Set());
+    if (oneofs.has(oneof)) {
+      this.#fail(`proto: ${name.place}: error parsing ${name.raw}, oneof ${oneof} is already set`);
+      return false;
+    }
+    oneofs.add(oneof);
+    return true;
+  }
+
+  #addText(buf: Uint8Array, start: number, end: number): void {
+    const bytes = this.#textBytes + end - start;
+    if (bytes <= TEXT_BYTES_MAX) {
+      if (bytes > this.#text.length) {
+        const grown = Buffer.allocUnsafe(Math.max(64, bytes * 2));
+        this.#text.copy(grown, 0, 0, this.#textBytes);
+        this.#text = grown;
       }
-      if (seen.has(field)) this.#fail(member.name, `duplicate field ${this.#raw(member.name)}`);
-      seen.add(field);
-      if (member.value.kind === "null") continue;
-      if (field.oneof !== undefined) this.#takeOneof(oneofs, field.oneof, member);
-      const values = field.repeated ? this.#list(field, member.value) : this.#single(field, member.value);
-      if (values.length > 0) fields.push([field, values]);
+      this.#text.set(buf.subarray(start, end), this.#textBytes);
     }
-    this.#depth--;
-    // The encoding has the fields in the order of their numbers.
-    fields.sort(([a], [b]) => a.number - b.number);
-    return { fields };
+    this.#textBytes = bytes;
   }
 
-  #takeOneof(taken: Set<string>, oneof: string, { name }: JsonMember): void {
-    if (taken.has(oneof)) this.#fail(name, `error parsing ${this.#raw(name)}, oneof ${oneof} is already set`);
-    taken.add(oneof);
-  }
-
-  #single(field: FieldShape, value: JsonValue): (Scalar | Content)[] {
-    if (field.message !== undefined) return [this.message(field.message, value)];
-    const scalar = this.#scalar(field, value);
-    if (scalar === null || (field.oneof === undefined && isZero(scalar))) return [];
-    return [scalar];
-  }
-
-  #list(field: FieldShape, value: JsonValue): (Scalar | Content)[] {
-    if (value.kind !== "array") this.#unexpected(value);
-    const out: (Scalar | Content)[] = [];
-    for (const item of value.items) {
-      const element = field.message === undefined ? this.#scalar(field, item) : this.message(field.message, item);
-      if (element !== null) out.push(element);
+  #number(field: FieldShape, text: string | undefined): void {
+    if (text === undefined || field.kind === "bytes" || field.kind === "string" || field.kind === "bool") {
+      return this.#invalid(field);
     }
-    return out;
+    if (/^\d{1,9}$/.test(text) && (text.length === 1 || text[0] !== "0")) return this.#scalar(field, Number(text));
+    const value = integer(text, field.kind === "enum" ? "int32" : field.kind);
+    if (value === undefined) this.#invalid(field);
+    else this.#scalar(field, value);
   }
 
-  /** Null for the unknown name of an enum, which is left out like any unknown field. */
-  #scalar(field: FieldShape, value: JsonValue): Scalar | null {
-    const scalar = this.#parse(field, value);
-    if (scalar !== undefined) return scalar;
-    return this.#fail(value, `invalid value for ${field.kind} field ${field.jsonName}: ${this.#token(value)}`);
-  }
-
-  #parse(field: FieldShape, value: JsonValue): Scalar | null | undefined {
-    switch (field.kind) {
-      case "bool":
-        return value.kind === "bool" ? this.#raw(value) === "true" : undefined;
-      case "string":
-        return value.kind === "string" ? this.#string(value) : undefined;
-      case "bytes":
-        return value.kind === "string" ? base64(this.#string(value)) : undefined;
-      case "enum":
-        if (value.kind === "string") return field.values!.get(this.#string(value)) ?? null;
-        return value.kind === "number" ? integer(this.#raw(value), "int32") : undefined;
-      case "double": {
-        const text = this.#numberText(value);
-        return text === undefined ? undefined : Number(text);
-      }
-      default: {
-        const text = this.#numberText(value);
-        return text === undefined ? undefined : integer(text, field.kind);
-      }
+  #scalar(field: FieldShape, value: number | bigint): void {
+    const frame = this.#frames.at(-1)!;
+    const list = this.#lists.at(-1)!;
+    if (list === null) {
+      if (Number(value) === 0 && !isKept(field)) return;
+      frame.rope.varint(field.number * 8);
     }
+    const { rope } = list ?? frame;
+    if (typeof value === "number" && value >= 0) rope.varint(value);
+    else rope.varintBig(BigInt(value));
   }
 
-  /** A number may come as a string, as it must when it has more than 53 bits. */
-  #numberText(value: JsonValue): string | undefined {
-    if (value.kind === "number") return this.#raw(value);
-    if (value.kind !== "string") return undefined;
-    return /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?(?![-+._a-zA-Z0-9])/.exec(this.#string(value))?.[0];
+  #delimited(into: Rope, field: FieldShape, content: Rope): void {
+    into.varint(field.number * 8 + 2);
+    into.varint(content.length);
+    into.adopt(content);
   }
 
-  #raw({ start, end }: JsonValue): string {
-    return this.#text.toString("utf8", start, end);
+  #invalid(field: FieldShape): void {
+    const { place, raw } = this.#lexer;
+    this.#fail(`proto: ${place}: invalid value for ${field.kind} field ${field.jsonName}: ${raw}`);
   }
 
-  /** The value as errors show it: of an object or array only the bracket. */
-  #token(value: JsonValue): string {
-    if (value.kind === "object") return "{";
-    return value.kind === "array" ? "[" : this.#raw(value);
+  #unexpected(): void {
+    this.#fail(`proto: syntax error ${this.#lexer.place}: unexpected token ${this.#lexer.raw}`);
   }
 
-  #string(value: JsonValue): string {
-    let text: string;
-    try {
-      text = utf8.decode(this.#text.subarray(value.start, value.end));
-    } catch {
-      return this.#syntaxError(value, "invalid UTF-8 in string");
-    }
-    const parsed = JSON.parse(text) as string;
-    // Half of a surrogate pair, which only an escape can bring.
-    if (/\p{Surrogate}/u.test(parsed)) this.#syntaxError(value, `invalid escape code in string ${text}`);
-    return parsed;
-  }
-
-  /** What is skipped must be text all the same. */
-  #checkStrings(value: JsonValue): void {
-    if (value.kind === "string") this.#string(value);
-    for (const item of value.items) this.#checkStrings(item);
-    for (const member of value.members) {
-      this.#string(member.name);
-      this.#checkStrings(member.value);
-    }
-  }
-
-  #unexpected(value: JsonValue): never {
-    return this.#syntaxError(value, `unexpected token ${this.#token(value)}`);
-  }
-
-  #syntaxError(value: JsonValue, what: string): never {
-    throw new JsonMessageError(`proto: syntax error ${this.#place(value)}: ${what}`);
-  }
-
-  #fail(value: JsonValue, what: string): never {
-    throw new JsonMessageError(`proto: ${this.#place(value)}: ${what}`);
-  }
-
-  #place({ start }: JsonValue): string {
-    const lines = this.#text.toString("utf8", this.#origin, start).split("\n");
-    return `(line ${lines.length}:${[...lines.at(-1)!].length + 1})`;
+  #fail(error: string | (() => string)): void {
+    this.#error ??= error;
+    this.#frames.length = 0;
+    this.#lists.length = 0;
   }
 }
 
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const NOTHING = Buffer.alloc(0);
 
-const isZero = (value: Scalar): boolean => {
-  if (typeof value === "object") return value.length === 0;
-  return value === 0n || value === 0 || value === false || value === "";
-};
+const isPacked = ({ kind }: FieldShape): boolean => kind !== "string" && kind !== "bytes" && kind !== "message";
 
-/** Either alphabet, padded or not; undefined when it is not base64. */
-function base64(text: string): Uint8Array | undefined {
-  const urlSafe = /[-_]/.test(text);
-  const body = text.replace(/[\r\n]/g, "");
-  const padded = text.length % 4 === 0;
-  const pattern = urlSafe
-    ? /^(?:[-\w]{4})*(?:[-\w]{2}(?:==)?|[-\w]{3}=?)?$/
-    : /^(?:[+/A-Za-z0-9]{4})*(?:[+/A-Za-z0-9]{2}(?:==)?|[+/A-Za-z0-9]{3}=?)?$/;
-  if (!pattern.test(body)) return undefined;
-  if (padded ? body.length % 4 !== 0 : body.includes("=")) return undefined;
-  return Buffer.from(body, urlSafe ? "base64url" : "base64");
-}
-
-const RANGES: Partial<Record<FieldKind, readonly [bigint, bigint]>> = {
-  int32: [-(2n ** 31n), 2n ** 31n - 1n],
-  uint32: [0n, 2n ** 32n - 1n],
-  int64: [-(2n ** 63n), 2n ** 63n - 1n],
-  uint64: [0n, 2n ** 64n - 1n],
-};
-const DIGITS_MAX = 20;
-
-/** The integer that a JSON number is, whatever its notation; undefined when it is none or does not fit. */
-function integer(text: string, kind: FieldKind): number | bigint | undefined {
-  const [, sign = "", whole = "", fraction = "", exponent = "0"] =
-    /^(-?)(\d+)(?:\.(\d*?)0*)?(?:[eE]([-+]?\d+))?$/.exec(text) ?? [];
-  const digits = whole === "0" ? "" : whole;
-  const shift = Number(exponent);
-  let number: string;
-  if (digits === "" && fraction === "") number = "0";
-  else if (shift >= 0) {
-    if (fraction.length > shift || digits.length + shift > DIGITS_MAX) return undefined;
-    number = digits + fraction.padEnd(shift, "0");
-  } else {
-    const point = digits.length + shift;
-    if (fraction !== "" || point < 0 || /[1-9]/.test(digits.slice(point))) return undefined;
-    number = digits.slice(0, point);
-    // What is left of "0.5e-1" and the like: Go reads no digits as no number.
-    if (number === "") return undefined;
-  }
-  const value = BigInt(sign + number);
-  const [least, most] = RANGES[kind]!;
-  if (value < least || value > most) return undefined;
-  return kind === "int32" || kind === "uint32" ? Number(value) : value;
-}
-
-/** From back to front, as the writer wants it. */
-function writeContent(writer: Writer, content: Content): void {
-  for (let i = content.fields.length - 1; i >= 0; i--) {
-    const [field, values] = content.fields[i]!;
-    if (field.repeated && isPacked(field.kind)) writePacked(writer, field, values);
-    else for (let j = values.length - 1; j >= 0; j--) writeField(writer, field, values[j]!);
-  }
-}
-
-const isPacked = (kind: FieldKind): boolean => kind !== "string" && kind !== "bytes" && kind !== "message";
-
-function writePacked(writer: Writer, field: FieldShape, values: readonly (Scalar | Content)[]): void {
-  const mark = writer.length;
-  for (let i = values.length - 1; i >= 0; i--) writeScalar(writer, field.kind, values[i] as Scalar);
-  writer.uint32(writer.length - mark);
-  writer.tag(field.number * 8 + 2);
-}
-
-function writeField(writer: Writer, field: FieldShape, value: Scalar | Content): void {
-  if (field.message !== undefined) {
-    const mark = writer.length;
-    writeContent(writer, value as Content);
-    writer.uint32(writer.length - mark);
-  } else writeScalar(writer, field.kind, value as Scalar);
-  writer.tag(field.number * 8 + (isPacked(field.kind) ? (field.kind === "double" ? 1 : 0) : 2));
-}
-
-function writeScalar(writer: Writer, kind: FieldKind, value: Scalar): void {
-  switch (kind) {
-    case "bool":
-      return writer.bool(value as boolean);
-    case "int32":
-    case "enum":
-      return writer.int32(Number(value));
-    case "uint32":
-      return writer.uint32(value as number);
-    case "double":
-      return writer.double(value as number);
-    case "string":
-      return writer.string(value as string);
-    case "bytes":
-      return writer.bytes(value as Uint8Array);
-    default:
-      return writer.int64Big(value as bigint);
-  }
-}
+/** A value at its default counts here. */
+const isKept = (field: FieldShape): boolean => field.repeated || field.oneof !== undefined;

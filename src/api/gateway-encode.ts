@@ -1,6 +1,7 @@
 /**
- * Answers of the JSON gateway: the bytes of a message become JSON. Follows Go's protojson with UseProtoNames and without
- * EmitUnpopulated, in the order of the .proto file, with no spaces (Go puts spaces or none, by build of the program). Pure.
+ * Answers of the JSON gateway: the bytes of a whole message become JSON. Follows Go's protojson with UseProtoNames and
+ * without EmitUnpopulated, in the order of the .proto file, with no spaces (Go puts spaces or none, by build of the
+ * program). Pure. Large messages go through `JsonPieces` instead, which uses this for what is small in them.
  * Source: https://protobuf.dev/programming-guides/json/
  */
 import { Reader } from "../base/protobuf.ts";
@@ -11,14 +12,58 @@ export type StringStyle = "single" | "stream";
 
 /** The JSON of a message. Throws ProtobufError. */
 export function encodeJson(shape: MessageShape, bytes: Uint8Array, style: StringStyle): string {
-  const reader = new Reader().reset(bytes);
-  return message(reader, bytes.length, shape, style);
+  return encodeMessage(sharedReader.reset(asBuffer(bytes)), bytes.length, shape, style);
 }
 
-function message(reader: Reader, end: number, shape: MessageShape, style: StringStyle): string {
-  const found = new Map<FieldShape, string[]>();
+const sharedReader = new Reader();
+
+export const asBuffer = (bytes: Uint8Array): Buffer =>
+  Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+
+/** The JSON of the message that the reader, which reads a Buffer, stands before and that ends at `end`. */
+export function encodeMessage(reader: Reader, end: number, shape: MessageShape, style: StringStyle): string {
+  const start = reader.pos;
   const outer = reader.end;
   reader.end = end;
+  let text = "{";
+  let last = -1;
+  let inList = false;
+  while (reader.pos < end) {
+    const tag = reader.uint32();
+    const field = shape.byNumber.get(tag >>> 3);
+    if (field === undefined) {
+      reader.skip(tag);
+      continue;
+    }
+    if (field.order < last || (field.order === last && !field.repeated)) {
+      reader.pos = start;
+      text = encodeUnordered(reader, end, shape, style);
+      reader.end = outer;
+      return text;
+    }
+    const value =
+      (tag & 7) === 2 && isPackable(field) ? packed(reader, field, style) : encodeValue(reader, field, style);
+    if (inList && field.order !== last) {
+      text += "]";
+      inList = false;
+    }
+    last = field.order;
+    if (value === undefined) continue;
+    if (inList) text += `,${value}`;
+    else {
+      text += text.length > 1 ? `,${field.label}` : field.label;
+      text += field.repeated ? `[${value}` : value;
+      inList = field.repeated;
+    }
+  }
+  if (reader.pos !== end) reader.overrun(end);
+  reader.end = outer;
+  return inList ? `${text}]}` : `${text}}`;
+}
+
+/** Fields may come in any order, and of one that must not repeat the last counts. */
+function encodeUnordered(reader: Reader, end: number, shape: MessageShape, style: StringStyle): string {
+  const found = new Map<FieldShape, string[]>();
   while (reader.pos < end) {
     const tag = reader.uint32();
     const field = shape.byNumber.get(tag >>> 3);
@@ -28,43 +73,49 @@ function message(reader: Reader, end: number, shape: MessageShape, style: String
     }
     let texts = found.get(field);
     if (texts === undefined || !field.repeated) found.set(field, (texts = []));
-    if ((tag & 7) === 2 && isPackable(field)) {
-      const stop = reader.nested();
-      while (reader.pos < stop) texts.push(value(reader, field, style)!);
-      reader.leave(stop);
-    } else {
-      const text = value(reader, field, style);
-      if (text !== undefined) texts.push(text);
-    }
+    const value =
+      (tag & 7) === 2 && isPackable(field) ? packed(reader, field, style) : encodeValue(reader, field, style);
+    if (value !== undefined) texts.push(value);
   }
   if (reader.pos !== end) reader.overrun(end);
-  reader.end = outer;
   const members: string[] = [];
   for (const field of shape.fields) {
     const texts = found.get(field);
     if (texts === undefined || texts.length === 0) continue;
-    const text = field.repeated ? `[${texts.join(",")}]` : texts[0]!;
-    members.push(`"${field.name}":${text}`);
+    members.push(field.label + (field.repeated ? `[${texts.join(",")}]` : texts[0]!));
   }
   return `{${members.join(",")}}`;
 }
 
-const isPackable = ({ kind }: FieldShape): boolean => kind !== "string" && kind !== "bytes" && kind !== "message";
+export const isPackable = ({ kind }: FieldShape): boolean =>
+  kind !== "string" && kind !== "bytes" && kind !== "message";
 
-/** Undefined for a scalar at its default, which is left out. */
-function value(reader: Reader, field: FieldShape, style: StringStyle): string | undefined {
+/** Several scalars under one tag, with commas between them; undefined when there are none. */
+function packed(reader: Reader, field: FieldShape, style: StringStyle): string | undefined {
+  const stop = reader.nested();
+  const texts: string[] = [];
+  while (reader.pos < stop) {
+    const value = encodeValue(reader, field, style);
+    if (value !== undefined) texts.push(value);
+  }
+  reader.leave(stop);
+  return texts.length === 0 ? undefined : texts.join(",");
+}
+
+/** The JSON of a value, whose tag has been read; undefined for a scalar at its default, which is left out. */
+export function encodeValue(reader: Reader, field: FieldShape, style: StringStyle): string | undefined {
   const keep = field.repeated || field.oneof !== undefined;
   switch (field.kind) {
     case "message": {
       const stop = reader.nested();
-      const text = message(reader, stop, field.message!, style);
+      const text = encodeMessage(reader, stop, field.message!, style);
       reader.leave(stop);
       return text;
     }
     case "bytes": {
-      const bytes = reader.bytes();
-      if (bytes.length === 0 && !keep) return undefined;
-      return `"${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("base64")}"`;
+      const start = reader.span();
+      if (start === reader.pos && !keep) return undefined;
+      return `"${(reader.buf as Buffer).toString("base64", start, reader.pos)}"`;
     }
     case "string": {
       const text = reader.string();
@@ -82,12 +133,15 @@ function value(reader: Reader, field: FieldShape, style: StringStyle): string | 
     }
     case "int64":
     case "uint64": {
-      const number = field.kind === "int64" ? reader.int64Big() : reader.uint64Big();
-      return number === 0n && !keep ? undefined : `"${number}"`;
+      const start = reader.pos;
+      const number = reader.int64();
+      if (number === 0 && !keep) return undefined;
+      if (Number.isSafeInteger(number) && number >= 0) return `"${number}"`;
+      reader.pos = start;
+      return `"${field.kind === "int64" ? reader.int64Big() : reader.uint64Big()}"`;
     }
     default: {
-      const number =
-        field.kind === "int32" ? reader.int32() : field.kind === "uint32" ? reader.uint32() : reader.double();
+      const number = field.kind === "int32" ? reader.int32() : reader.uint32();
       return number === 0 && !keep ? undefined : `${number}`;
     }
   }

@@ -5,17 +5,7 @@
 import protobuf from "protobufjs";
 import { protoSources } from "../proto/sources.ts";
 
-export type FieldKind =
-  | "bool"
-  | "int32"
-  | "uint32"
-  | "int64"
-  | "uint64"
-  | "double"
-  | "string"
-  | "bytes"
-  | "enum"
-  | "message";
+export type FieldKind = "bool" | "int32" | "uint32" | "int64" | "uint64" | "string" | "bytes" | "enum" | "message";
 
 export interface FieldShape {
   /** As the .proto file spells it, which is also the name in answers. */
@@ -23,6 +13,10 @@ export interface FieldShape {
   /** In lowerCamelCase; requests may use either. */
   readonly jsonName: string;
   readonly number: number;
+  /** Its place in the .proto file. */
+  readonly order: number;
+  /** `"name":`, as answers have it. */
+  readonly label: string;
   readonly kind: FieldKind;
   readonly repeated: boolean;
   /** Full name of the oneof that it belongs to. */
@@ -43,6 +37,9 @@ export interface MessageShape {
   readonly byName: ReadonlyMap<string, FieldShape>;
   readonly byNumber: ReadonlyMap<number, FieldShape>;
 }
+
+/** Their places are bits of one number. */
+const FIELDS_MAX = 31;
 
 /** Finds messages by their full names. Throws when there is none: the caller has the name from the same source. */
 export class Schema {
@@ -69,7 +66,8 @@ export class Schema {
     const shape: MessageShape = { name, fields, byName, byNumber };
     // Known before its fields are: a transaction holds transactions.
     this.#shapes.set(name, shape);
-    for (const field of type.fieldsArray) fields.push(this.#fieldOf(field));
+    for (const field of type.fieldsArray) fields.push(this.#fieldOf(field, fields.length));
+    if (fields.length > FIELDS_MAX) throw new Error(`message ${name}: more than ${FIELDS_MAX} fields`);
     for (const field of fields) {
       byName.set(field.name, field);
       byNumber.set(field.number, field);
@@ -78,7 +76,7 @@ export class Schema {
     return shape;
   }
 
-  #fieldOf(field: protobuf.Field): FieldShape {
+  #fieldOf(field: protobuf.Field, order: number): FieldShape {
     if (field instanceof protobuf.MapField) throw new Error(`map field ${field.fullName}: the gateway has no maps yet`);
     const { resolvedType, partOf } = field.resolve();
     const values = resolvedType instanceof protobuf.Enum ? new Map(Object.entries(resolvedType.values)) : undefined;
@@ -86,6 +84,8 @@ export class Schema {
       name: field.name,
       jsonName: lowerCamel(field.name),
       number: field.id,
+      order,
+      label: `"${field.name}":`,
       kind: resolvedType === null ? (field.type as FieldKind) : values === undefined ? "message" : "enum",
       repeated: field.repeated,
       oneof: partOf?.fullName.slice(1),

@@ -1,27 +1,40 @@
 import type { Clock } from "../base/clock.ts";
 import { Code } from "../base/grpc-codes.ts";
+import type { Logger } from "../base/log.ts";
 import type { MethodType } from "../base/protobuf.ts";
+import { Owner, type Turns } from "../base/turns.ts";
 import * as etcdserverpb from "../proto/etcdserverpb.ts";
 import { ElectionService } from "../proto/v3electionpb.ts";
 import { LockService } from "../proto/v3lockpb.ts";
-import type { RpcServer } from "../rpc/server.ts";
+import type { RpcServer, RpcSocket } from "../rpc/server.ts";
 import { parseTimeout } from "../rpc/status.ts";
 import type { Access } from "./access.ts";
-import { LocalCall, type LocalCallSink } from "./gateway-call.ts";
+import { failure, GatewayAnswer } from "./gateway-answer.ts";
+import { LocalCall } from "./gateway-call.ts";
 import type { JsonCodec } from "./gateway-codec.ts";
-import { encodeString, type StringStyle } from "./gateway-encode.ts";
-import type { HttpHandler, HttpRequest, HttpResponse, HttpSink } from "./http.ts";
+import { Intake, IntakeBudget, type IntakeSink } from "./gateway-intake.ts";
+import type { HttpHandler, HttpRequest, HttpResponse } from "./http.ts";
+import { isBelow } from "./http-paths.ts";
 
 export interface GatewayOptions {
   readonly rpc: RpcServer;
   readonly access: Access;
   readonly clock: Clock;
+  /** Where large bodies and answers get their turns. */
+  readonly turns: Turns;
+  readonly logger: Logger;
   /** A larger message fails as it does over gRPC. */
   readonly maxMessageBytes: number;
 }
 
 /** Calls that may be open at a time: beyond, clients are told to come back. */
 const CALLS_MAX = 10_000;
+/** Bytes that all bodies under way may hold, for messages of ordinary size. */
+const BODIES_BYTES_MAX = 64 * 1024 * 1024;
+/** Text that one message may take, in messages of the largest size, and what it may take in any case. */
+const TEXT_BYTES_FACTOR = 64;
+const TEXT_BYTES_MORE = 1024 * 1024;
+const CROWDED = "etcdserver: too many requests: too much is being received; try again later, or send more quickly";
 
 /**
  * The JSON gateway: `POST /v3/…` with a message as JSON, answered with the response as JSON, or for a streaming method
@@ -31,8 +44,10 @@ const CALLS_MAX = 10_000;
 export function gatewayHandler(options: GatewayOptions): HttpHandler {
   const gateway = new Gateway(options);
   return (request) => {
-    const path = request.path.startsWith(OLD_PREFIX) ? PREFIX + request.path.slice(OLD_PREFIX.length) : request.path;
-    return path.startsWith(PREFIX) ? gateway.serve(path, request) : undefined;
+    if (request.path.startsWith(OLD_PREFIX)) {
+      return gateway.serve(PREFIX + request.path.slice(OLD_PREFIX.length), request);
+    }
+    return isBelow(request.target!, "v3") ? gateway.serve(request.path, request) : undefined;
   };
 }
 
@@ -43,11 +58,14 @@ const OLD_PREFIX = "/v3beta/";
 class Gateway {
   readonly #options: GatewayOptions;
   readonly #methods = new Map<string, MethodType>();
+  readonly #budget: IntakeBudget;
+  readonly #owners = new WeakMap<RpcSocket, Owner>();
   #loading: Promise<JsonCodec> | undefined;
   #calls = 0;
 
   constructor(options: GatewayOptions) {
     this.#options = options;
+    this.#budget = new IntakeBudget(Math.max(BODIES_BYTES_MAX, options.maxMessageBytes * 2));
     for (const method of SERVICES.flatMap((service): MethodType[] => Object.values(service))) {
       for (const path of method.httpPaths) this.#methods.set(path, method);
     }
@@ -67,113 +85,101 @@ class Gateway {
       );
     }
     this.#calls++;
-    let open = true;
-    const closed = (): void => {
-      if (open) this.#calls--;
-      open = false;
-    };
     try {
       this.#loading ??= import("./gateway-codec.ts").then(({ JsonCodec }) => new JsonCodec());
-      return await this.#call(new Answer(await this.#loading, method, request, closed), timeoutMs);
+      const codec = await this.#loading;
+      if (!request.cancelled) return this.#call(codec, method, request, timeoutMs);
     } catch (error) {
-      closed();
-      throw error;
+      this.#calls--;
+      this.#options.rpc.crashed(method.path, error);
+      return failure(Code.INTERNAL, "the server failed to serve this call; its log has the reason");
     }
+    this.#calls--;
+    return failure(Code.CANCELED, "context canceled");
   }
 
-  #call(answer: Answer, timeoutMs: number): Promise<HttpResponse> {
-    const { codec, method, request } = answer;
-    const { messages, error } = codec.read(method.request.typeName, request.body, method.requestStream);
-    // What is wrong in a stream of requests ends the stream; what came before is served.
-    if (error !== undefined && !method.requestStream) return answer.refuse(Code.INVALID_ARGUMENT, error);
-    const { rpc, clock, maxMessageBytes } = this.#options;
+  #call(codec: JsonCodec, method: MethodType, request: HttpRequest, timeoutMs: number): Promise<HttpResponse> {
+    const { rpc, clock, turns, logger, maxMessageBytes } = this.#options;
+    const owner = this.#ownerOf(request.socket);
+    const closed = (): void => {
+      this.#calls--;
+    };
+    const answer = new GatewayAnswer(codec, method, request, { turns, owner, logger, closed });
     const call = new LocalCall(rpc, method.path, request, clock, timeoutMs, answer);
     answer.call = call;
-    request.onCancel = () => call.cancel();
-    const tooLarge = messages.find(({ length }) => length > maxMessageBytes);
-    if (tooLarge !== undefined) {
-      const sizes = `(${tooLarge.length} vs. ${maxMessageBytes})`;
-      call.refuse(Code.RESOURCE_EXHAUSTED, `grpc: received message larger than max ${sizes}`);
-    } else if (request.cancelled) call.cancel();
-    else call.start(messages);
+    const intake = new Intake(
+      {
+        body: request.body,
+        decoder: () => codec.decoder(method.request.typeName, maxMessageBytes),
+        isStream: method.requestStream,
+        textBytesMax: maxMessageBytes * TEXT_BYTES_FACTOR + TEXT_BYTES_MORE,
+        turns,
+        owner,
+        budget: this.#budget,
+        name: method.path,
+      },
+      method.requestStream ? this.#streamIntake(call) : this.#unaryIntake(call, answer),
+    );
+    answer.intake = intake;
+    request.onCancel = () => answer.cancel();
+    if (method.requestStream) call.start();
+    intake.start();
     return answer.response;
   }
-}
 
-/** Turns what a call sends into an HTTP answer. Its head is known with the first message, or with the end. */
-class Answer implements LocalCallSink {
-  readonly codec: JsonCodec;
-  readonly method: MethodType;
-  readonly request: HttpRequest;
-  readonly response: Promise<HttpResponse>;
-  call: LocalCall | null = null;
-  readonly #closed: () => void;
-  #respond: (response: HttpResponse) => void = () => {};
-  #started = false;
-  /** Pieces that came before the sink. */
-  #early = "";
-  #sink: HttpSink | null = null;
-  #ended = false;
-
-  constructor(codec: JsonCodec, method: MethodType, request: HttpRequest, closed: () => void) {
-    this.codec = codec;
-    this.method = method;
-    this.request = request;
-    this.#closed = closed;
-    this.response = new Promise((resolve) => {
-      this.#respond = resolve;
-    });
+  /** The call begins when the body is complete. */
+  #unaryIntake(call: LocalCall, answer: GatewayAnswer): IntakeSink {
+    const { maxMessageBytes } = this.#options;
+    let message: Uint8Array | undefined;
+    return {
+      value: (decoded) => {
+        if (decoded.kind === "message") message = decoded.message;
+        else if (decoded.kind === "error") answer.refuse(Code.INVALID_ARGUMENT, decoded.error);
+        else call.refuse(Code.RESOURCE_EXHAUSTED, tooLarge(decoded.bytes, maxMessageBytes));
+      },
+      ended: () => {
+        call.start(message);
+        if (!answer.method.responseStream) return;
+        call.deliver(message ?? EMPTY_MESSAGE);
+        call.halfClose();
+      },
+      malformed: (error) => answer.refuse(Code.INVALID_ARGUMENT, error),
+      endless: (bytes) => call.refuse(Code.RESOURCE_EXHAUSTED, tooLarge(bytes, maxMessageBytes)),
+      crowded: () => answer.refuse(Code.RESOURCE_EXHAUSTED, CROWDED),
+      broken: (error) => call.crashed(error),
+    };
   }
 
-  /** Answers a request that becomes no call. */
-  async refuse(code: number, text: string): Promise<HttpResponse> {
-    this.#closed();
-    return failure(code, text);
+  /** The call has begun. What is wrong in the stream of requests ends it; what came before is served. */
+  #streamIntake(call: LocalCall): IntakeSink {
+    const { maxMessageBytes } = this.#options;
+    return {
+      value: (decoded) => {
+        if (decoded.kind === "message") call.deliver(decoded.message);
+        else if (decoded.kind === "error") call.halfClose();
+        else call.terminate(Code.RESOURCE_EXHAUSTED, tooLarge(decoded.bytes, maxMessageBytes));
+      },
+      ended: () => {
+        call.halfClose();
+      },
+      malformed: () => call.halfClose(),
+      endless: (bytes) => call.terminate(Code.RESOURCE_EXHAUSTED, tooLarge(bytes, maxMessageBytes)),
+      crowded: () => call.terminate(Code.RESOURCE_EXHAUSTED, CROWDED),
+      broken: (error) => call.crashed(error),
+    };
   }
 
-  message(bytes: Uint8Array): boolean {
-    const { typeName } = this.method.response;
-    if (!this.method.responseStream) {
-      this.#started = true;
-      this.#respond({ status: 200, headers: SUCCESS, body: this.codec.write(typeName, bytes, "single") });
-      return true;
-    }
-    return this.#piece(`{"result":${this.codec.write(typeName, bytes, "stream")}}\n`, 200, SUCCESS);
-  }
-
-  ended(code: number, text: string): void {
-    this.#ended = true;
-    this.#closed();
-    this.request.onCancel = null;
-    if (this.request.cancelled) this.#respond(failure(code, text));
-    else if (!this.method.responseStream) {
-      if (!this.#started) this.#respond(failure(code, text));
-    } else if (code !== Code.OK) {
-      this.#piece(`{"error":${statusJson(code, text, "stream")}}\n`, HTTP_STATUS[code]!, JSON_HEADERS);
-    } else if (!this.#started) this.#respond({ status: 200, headers: {}, body: "" });
-    this.#sink?.end();
-  }
-
-  #piece(text: string, status: number, headers: Readonly<Record<string, string>>): boolean {
-    if (this.#sink !== null) return this.#sink.write(text);
-    this.#early += text;
-    if (!this.#started) this.#respond({ status, headers, body: (sink) => this.#attach(sink) });
-    this.#started = true;
-    return false;
-  }
-
-  #attach(sink: HttpSink): void {
-    this.#sink = sink;
-    const more = sink.write(this.#early);
-    this.#early = "";
-    if (this.#ended) {
-      sink.end();
-      return;
-    }
-    sink.onDrain = () => this.call?.drained();
-    if (more) this.call?.drained();
+  #ownerOf(socket: RpcSocket): Owner {
+    let owner = this.#owners.get(socket);
+    if (owner === undefined) this.#owners.set(socket, (owner = new Owner("gateway")));
+    return owner;
   }
 }
+
+/** An empty body is an empty message. */
+const EMPTY_MESSAGE = new Uint8Array();
+
+const tooLarge = (bytes: number, max: number): string => `grpc: received message larger than max (${bytes} vs. ${max})`;
 
 const SERVICES = [
   etcdserverpb.KVService,
@@ -186,29 +192,11 @@ const SERVICES = [
   ElectionService,
 ];
 
-const JSON_HEADERS = { "content-type": "application/json" };
-/** With the header of the gRPC answer that etcd's gateway passes on. */
-const SUCCESS = { ...JSON_HEADERS, "grpc-metadata-content-type": "application/grpc" };
-
 const CERTIFICATE_IGNORED: HttpResponse = {
   status: 400,
   headers: { "content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff" },
   body: "CommonName of client sending a request against gateway will be ignored and not used as expected\n",
 };
-
-/** HTTP's status for each gRPC code. Source: google/rpc/code.proto */
-const HTTP_STATUS: readonly number[] = [
-  200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
-];
-
-function failure(code: number, text: string): HttpResponse {
-  const headers = code === Code.UNAUTHENTICATED ? { ...JSON_HEADERS, "www-authenticate": text } : JSON_HEADERS;
-  return { status: HTTP_STATUS[code]!, headers, body: statusJson(code, text, "single") };
-}
-
-function statusJson(code: number, text: string, style: StringStyle): string {
-  return `{"code":${code},"message":${encodeString(text, style)}}`;
-}
 
 /** Milliseconds of the header `grpc-timeout`, Infinity without one, or what is wrong with it. */
 function timeoutOf({ headers }: HttpRequest): number | string {

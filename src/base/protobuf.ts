@@ -132,6 +132,11 @@ export class Reader {
     return start === this.pos ? EMPTY_BYTES : this.buf.subarray(start, this.pos);
   }
 
+  /** Steps over a length and the bytes it announces, and returns where those start; they end at `pos`. */
+  span(): number {
+    return this.#take(this.#length());
+  }
+
   string(): string {
     const start = this.#take(this.#length());
     if (start === this.pos) return "";

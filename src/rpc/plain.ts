@@ -1,6 +1,6 @@
 /**
- * An HTTP/2 request that is not gRPC: its body is collected, then it is handed to the server's `http2Request`, which
- * serves what HTTP/1 clients get too (health, metrics, the JSON gateway).
+ * An HTTP/2 request that is not gRPC, for the server's `http2Request`, which serves what HTTP/1 clients get too (health,
+ * metrics, the JSON gateway). Its body is handed on as it comes.
  */
 import { Code } from "../base/grpc-codes.ts";
 import type { Connection } from "./connection.ts";
@@ -15,13 +15,16 @@ export class PlainStream extends Stream implements PlainRequest {
   onCancel: (() => void) | null = null;
   onDrain: (() => void) | null = null;
   cancelled = false;
-  body: Buffer = NO_BODY;
 
+  #onPiece: ((piece: Buffer) => void) | null = null;
+  #onEnd: (() => void) | null = null;
+  /** What came before somebody wanted it, which the stream's window bounds. */
   #parts: Buffer[] = [];
   #wantsDrain = false;
 
   constructor(connection: Connection, id: number, head: RequestHead<Route>) {
     super(connection, id, head);
+    this.paused = true;
   }
 
   get method(): string {
@@ -86,6 +89,10 @@ export class PlainStream extends Stream implements PlainRequest {
     if (!this.cancelled && !this.localClosed) this.connection.sender.endData(this);
   }
 
+  abort(): void {
+    if (!this.cancelled) this.connection.resetStream(this.id, H2Error.internal);
+  }
+
   onOpen(): void {
     const { head, connection } = this;
     if (head.refusal !== undefined) return this.respond(head.refusal.httpStatus, {}, head.refusal.message);
@@ -97,24 +104,76 @@ export class PlainStream extends Stream implements PlainRequest {
       const status = { "grpc-status": String(Code.INVALID_ARGUMENT), "grpc-message": encodeStatusMessage(message) };
       return this.respond(connect ? 405 : 415, { "content-type": "application/grpc", ...status }, "");
     }
-    if (this.remoteClosed) this.#start();
+    try {
+      connection.core.http2Request(this);
+    } catch (error) {
+      this.#crashed(error);
+    }
+  }
+
+  get bodyComplete(): boolean {
+    return this.remoteClosed && this.#parts.length === 0;
+  }
+
+  readBody(onPiece: (piece: Buffer) => void, onEnd: () => void): void {
+    this.#onPiece = onPiece;
+    this.#onEnd = onEnd;
+    this.resumeBody();
+  }
+
+  pauseBody(): void {
+    this.paused = true;
+  }
+
+  resumeBody(): void {
+    if (!this.paused || this.#onPiece === null) return;
+    this.paused = false;
+    while (!this.paused && this.#parts.length > 0) {
+      const part = this.#parts.shift()!;
+      this.connection.releaseRequest(this, part.length);
+      this.#handOn(part);
+    }
+    if (this.paused || this.localClosed) return;
+    if (this.remoteClosed) this.#ended();
+    else this.connection.returnWithheld(this);
   }
 
   onData(buf: Buffer, start: number, end: number, last: boolean): boolean {
     if (this.localClosed) return false;
     if (end > start) {
-      const { connection } = this;
-      connection.holdRequest(this, end - start);
-      this.#parts.push(Buffer.from(buf.subarray(start, end)));
-      const most = connection.core.maxRecvMessageBytes;
-      if (this.requestBytes > most || connection.requests.bytes > connection.core.receiveBufferBytesMax) {
-        this.#dropParts();
-        this.respond(413, {}, `request body larger than max (${most} bytes)`);
-        return false;
-      }
+      if (this.paused) this.#keep(buf.subarray(start, end));
+      else this.#handOn(buf.subarray(start, end));
     }
-    if (last) this.#start();
+    if (last && !this.paused) this.#ended();
     return false;
+  }
+
+  #keep(bytes: Buffer): void {
+    const { connection } = this;
+    connection.holdRequest(this, bytes.length);
+    this.#parts.push(Buffer.from(bytes));
+    const most = connection.core.receiveBufferBytesMax;
+    if (connection.requests.bytes <= most) return;
+    this.#dropParts();
+    this.respond(413, {}, `too much unread on one connection (more than ${most} bytes)`);
+  }
+
+  #handOn(piece: Buffer): void {
+    try {
+      this.#onPiece!(piece);
+    } catch (error) {
+      this.#crashed(error);
+    }
+  }
+
+  #ended(): void {
+    const onEnd = this.#onEnd;
+    this.#onEnd = null;
+    try {
+      onEnd?.();
+    } catch (error) {
+      this.#crashed(error);
+    }
   }
 
   onReset(): void {
@@ -154,20 +213,8 @@ export class PlainStream extends Stream implements PlainRequest {
     else this.respond(500, {}, "the server failed to serve this request; its log has the reason");
   }
 
-  #start(): void {
-    this.body = Buffer.concat(this.#parts);
-    this.#dropParts();
-    try {
-      this.connection.core.http2Request!(this);
-    } catch (error) {
-      this.#crashed(error);
-    }
-  }
-
   #dropParts(): void {
     this.connection.releaseRequest(this, this.requestBytes);
     this.#parts = [];
   }
 }
-
-const NO_BODY = Buffer.alloc(0);

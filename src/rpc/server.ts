@@ -183,7 +183,7 @@ export interface StreamCall extends CallInfo {
   resumeReading(): void;
 }
 
-/** An HTTP/2 request that is not gRPC, its body complete. */
+/** An HTTP/2 request that is not gRPC. */
 export interface PlainRequest {
   readonly method: string;
   readonly path: string;
@@ -191,18 +191,28 @@ export interface PlainRequest {
   readonly scheme: string;
   /** Without pseudo-headers; several of one name are joined with a comma. */
   readonly headers: Record<string, string>;
-  readonly body: Buffer;
   readonly remoteAddress: string;
   readonly socket: RpcSocket;
   readonly cancelled: boolean;
   onCancel: (() => void) | null;
   onDrain: (() => void) | null;
+  /** The whole body is here. */
+  readonly bodyComplete: boolean;
+  /**
+   * Hands out the body: its pieces as they come, whose bytes stay as they are, then the end. Until this is called, and while
+   * it is paused, the client's window closes behind what it has sent ahead.
+   */
+  readBody(onPiece: (piece: Buffer) => void, onEnd: () => void): void;
+  pauseBody(): void;
+  resumeBody(): void;
   /** The whole answer. `content-length` is added. */
   respond(status: number, headers: Readonly<Record<string, string>>, body: string | Uint8Array): void;
   /** Or in pieces: a head, any number of writes (false: wait for `onDrain`), the end. */
   respondHead(status: number, headers: Readonly<Record<string, string>>): void;
   write(bytes: Uint8Array): boolean;
   end(): void;
+  /** Cuts the answer off: the client learns that it is not whole. */
+  abort(): void;
 }
 
 /** May answer before it returns, or later. What it or a callback of its throws fails the call, unless it is fatal. */

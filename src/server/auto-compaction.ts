@@ -1,7 +1,5 @@
-import { inBackground } from "../base/background.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { goDuration } from "../base/duration.ts";
-import { isFatal } from "../base/fatal.ts";
 import type { Logger } from "../base/log.ts";
 
 /** Compacts up to the revision; false when it failed and should be tried again. */
@@ -42,7 +40,7 @@ export function startPeriodicCompaction(options: Options & { readonly periodMs: 
     if (stopped) return;
     revisions.push(options.revision());
     if (revisions.length > retained) revisions.shift();
-    timer = clock.after(retryIntervalMs, () => inBackground(tick(), "compact automatically", logger));
+    timer = clock.after(retryIntervalMs, () => void tick());
   };
   const tick = async (): Promise<void> => {
     const revision = revisions[0]!;
@@ -50,7 +48,7 @@ export function startPeriodicCompaction(options: Options & { readonly periodMs: 
       waitMs = compactIntervalMs;
       const fields = { revision, "compact-period": goDuration(periodMs) };
       logger.info("starting auto periodic compaction", fields);
-      if (await compact(options, revision)) {
+      if (await options.compact(revision)) {
         logger.info("completed auto periodic compaction", fields);
         lastRevision = revision;
         lastSuccessMs = clock.nowMs();
@@ -82,7 +80,7 @@ export function startRevisionCompaction(options: Options & { readonly retention:
     const fields = { revision, "revision-compaction-retention": retention };
     logger.info("starting auto revision compaction", fields);
     running = true;
-    void compact(options, revision).then((done) => {
+    void options.compact(revision).then((done) => {
       running = false;
       if (done) {
         previous = revision;
@@ -95,15 +93,4 @@ export function startRevisionCompaction(options: Options & { readonly retention:
     });
   });
   return { stop: () => timer.cancel() };
-}
-
-/** Whether it was done; what it fails with is a reason to try again like any other. */
-async function compact({ compact, logger }: Options, revision: number): Promise<boolean> {
-  try {
-    return await compact(revision);
-  } catch (error) {
-    if (isFatal(error)) throw error;
-    logger.error("failed to compact automatically", { revision, error: `${error}` });
-    return false;
-  }
 }

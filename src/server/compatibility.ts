@@ -79,11 +79,10 @@ export async function isCompatibleWithCluster(options: {
 function within(clock: Clock, ms: number, answer: Promise<boolean>): Promise<boolean> {
   return new Promise((resolve) => {
     const timer = clock.after(ms, () => resolve(false));
-    const done = (value: boolean): void => {
+    void answer.then((value) => {
       timer.cancel();
       resolve(value);
-    };
-    answer.then(done, () => done(false));
+    });
   });
 }
 

@@ -1,4 +1,3 @@
-import { inBackground } from "../base/background.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import {
@@ -75,11 +74,7 @@ export class VersionMonitor {
       }),
     );
     if (downgradeCheckMs > 0) {
-      this.#timers.push(
-        clock.every(downgradeCheckMs, () =>
-          inBackground(this.endDowngradeIfDone(), "look after the downgrade", this.#logger),
-        ),
-      );
+      this.#timers.push(clock.every(downgradeCheckMs, () => void this.endDowngradeIfDone()));
     }
   }
 
@@ -97,13 +92,12 @@ export class VersionMonitor {
     }
     if (this.#stopped || !this.#options.isLeader()) return;
     this.#looking = true;
-    const done = this.#updateClusterVersion().finally(() => {
+    void this.#updateClusterVersion().finally(() => {
       this.#looking = false;
       if (!this.#again) return;
       this.#again = false;
       this.look();
     });
-    inBackground(done, "look at the members' versions", this.#logger);
   }
 
   /** The version of the stored state becomes the cluster's. */

@@ -14,6 +14,7 @@ import {
   frame,
   grpcHead,
   message,
+  readAll,
   settingsFrame,
   TestServer,
   uint32,
@@ -44,7 +45,7 @@ describe("fuzzing", () => {
     server = await TestServer.start({
       maxConcurrentStreams: 20,
       maxRecvMessageBytes: 100_000,
-      http2Request: (request) => request.respond(200, {}, request.body),
+      http2Request: (request) => readAll(request, (body) => request.respond(200, {}, body)),
     });
     server.rpc.unary("/t.S/Echo", (call) => call.respond(call.message));
     server.rpc.unary("/t.S/Later", (call) => setImmediate(() => call.respond(call.message)));

@@ -6,7 +6,16 @@ import { nullLogger } from "../../src/base/log.ts";
 import { HpackDecoder } from "../../src/rpc/hpack/decoder.ts";
 import type { HeaderField } from "../../src/rpc/hpack/fields.ts";
 import { Flag, FrameType, PREFACE } from "../../src/rpc/protocol.ts";
-import { RPC_DEFAULTS, RpcServer, type RpcServerOptions } from "../../src/rpc/server.ts";
+import { type PlainRequest, RPC_DEFAULTS, RpcServer, type RpcServerOptions } from "../../src/rpc/server.ts";
+
+/** Calls back with the whole body of a request. */
+export function readAll(request: PlainRequest, done: (body: Buffer) => void): void {
+  const pieces: Buffer[] = [];
+  request.readBody(
+    (piece) => pieces.push(Buffer.from(piece)),
+    () => done(Buffer.concat(pieces)),
+  );
+}
 
 export class TestServer {
   readonly rpc: RpcServer;

@@ -12,6 +12,7 @@ import {
   grpcHead,
   message,
   RawClient,
+  readAll,
   settingsFrame,
   TestServer,
   uint32,
@@ -44,14 +45,21 @@ describe("an HTTP/2 connection", () => {
   });
   after(() => server.stop());
 
+  /** Begins to read the body of the request for /unread. */
+  let unread: (() => void) | undefined;
   function answerPlain(request: PlainRequest): void {
-    if (request.path === "/big") {
+    if (request.path === "/unread") {
+      unread = () => readAll(request, () => {});
+    } else if (request.path === "/big") {
       request.respondHead(200, { "content-type": "text/plain" });
       for (let i = 0; i < 100; i++) request.write(Buffer.alloc(10_000, String(i % 10)));
       request.end();
     } else if (request.path === "/value") {
       request.respond(200, {}, Buffer.from(request.headers["x-value"]!, "latin1").toString("hex"));
-    } else request.respond(200, { "content-type": "text/plain" }, `${request.method} ${request.path} ${request.body}`);
+    } else {
+      const { method, path } = request;
+      readAll(request, (body) => request.respond(200, { "content-type": "text/plain" }, `${method} ${path} ${body}`));
+    }
   }
 
   const plainHead = (path: string, more: readonly (readonly [string, string])[] = [], method = "GET"): Buffer =>
@@ -98,13 +106,19 @@ describe("an HTTP/2 connection", () => {
     session.close();
   });
 
-  test("a body above the limit is answered with 413", async () => {
+  test("a plain request is answered without waiting for its body, which is held back while nobody reads it", async () => {
     const raw = await server.connect();
     raw.write(
-      frame(FrameType.headers, Flag.endHeaders, 1, plainHead("/x", [], "POST")),
-      dataFrames(1, Buffer.alloc(100_001)),
+      frame(FrameType.headers, Flag.endHeaders, 1, plainHead("/value", [["x-value", "v"]], "POST")),
+      frame(FrameType.headers, Flag.endHeaders, 3, plainHead("/unread", [], "POST")),
+      ...Array.from({ length: 63 }, () => frame(FrameType.data, 0, 3, Buffer.alloc(16_384))),
     );
-    assert.equal((await raw.ofStream(1)).headers[":status"], "413");
+    assert.equal((await raw.ofStream(1)).headers[":status"], "200");
+    raw.write(frame(FrameType.headers, Flag.endHeaders | Flag.endStream, 5, plainHead("/value", [["x-value", "v"]])));
+    await raw.ofStream(5);
+    assert.ok(!raw.frames.some(({ type, id }) => type === FrameType.windowUpdate && id === 3));
+    unread!();
+    await raw.frame(FrameType.windowUpdate, 3).catch(() => assert.fail("the window stays closed"));
   });
 
   test("frames may be cut anywhere", async () => {

@@ -1,0 +1,133 @@
+/**
+ * Bytes that are written piece by piece and put together once, at the end: what is long is kept as it came and not copied
+ * until then. All ropes of one whole share a limit: above it nothing is kept any more, only counted.
+ */
+
+export class RopeLimit {
+  readonly bytesMax: number;
+  /** Bytes written into all ropes. */
+  bytes = 0;
+
+  constructor(bytesMax: number) {
+    this.bytesMax = bytesMax;
+  }
+
+  get isExceeded(): boolean {
+    return this.bytes > this.bytesMax;
+  }
+}
+
+const CHUNK_BYTES_MIN = 64;
+const CHUNK_BYTES_MAX = 64 * 1024;
+/** Shorter bytes are copied when one rope goes into another. */
+const ADOPTED_BYTES_MIN = 1024;
+
+export class Rope {
+  length = 0;
+  readonly #limit: RopeLimit;
+  #chunks: Buffer[] | null = null;
+  /** The chunk that is being filled. */
+  #last: Buffer = NOTHING;
+  #used = 0;
+
+  constructor(limit: RopeLimit) {
+    this.#limit = limit;
+  }
+
+  byte(value: number): void {
+    const at = this.#room(1);
+    if (at >= 0) this.#last[at] = value;
+  }
+
+  bytes(buf: Uint8Array, start: number, end: number): void {
+    const at = this.#room(end - start);
+    if (at >= 0) this.#last.set(start === 0 && end === buf.length ? buf : buf.subarray(start, end), at);
+  }
+
+  /** A varint of up to 53 bits. */
+  varint(value: number): void {
+    let rest = value;
+    while (rest >= 128) {
+      this.byte((rest % 128) | 128);
+      rest = Math.floor(rest / 128);
+    }
+    this.byte(rest);
+  }
+
+  /** A varint of 64 bits; what is negative in two's complement. */
+  varintBig(value: bigint): void {
+    let rest = BigInt.asUintN(64, value);
+    while (rest >= 128n) {
+      this.byte(Number(rest & 127n) | 128);
+      rest >>= 7n;
+    }
+    this.byte(Number(rest));
+  }
+
+  /** Takes over what another rope of the same whole holds, which may not be written again. */
+  adopt(other: Rope): void {
+    if (other.length < ADOPTED_BYTES_MIN) {
+      // They have been counted when they were written.
+      this.#limit.bytes -= other.length;
+      if (other.length > 0) this.bytes(other.finish(), 0, other.length);
+      return;
+    }
+    this.length += other.length;
+    if (this.#limit.isExceeded) return;
+    this.#seal();
+    other.#seal();
+    const chunks = (this.#chunks ??= []);
+    for (const chunk of other.#chunks ?? []) chunks.push(chunk);
+  }
+
+  /** All of it. Nothing is written to its bytes again. */
+  finish(): Buffer {
+    if (this.#chunks === null) return this.#last.subarray(0, this.#used);
+    this.#seal();
+    if (this.#chunks.length > 1) this.#chunks = [Buffer.concat(this.#chunks, this.length)];
+    return this.#chunks[0]!;
+  }
+
+  /** Forgets the bytes, not how many they are. */
+  drop(): void {
+    this.#chunks = null;
+    this.#last = NOTHING;
+    this.#used = 0;
+  }
+
+  /** Where `size` bytes go in the last chunk; -1 when they are only counted. */
+  #room(size: number): number {
+    this.length += size;
+    this.#limit.bytes += size;
+    if (this.#limit.isExceeded) {
+      this.drop();
+      return -1;
+    }
+    if (this.#used + size > this.#last.length) this.#grow(size);
+    const at = this.#used;
+    this.#used += size;
+    return at;
+  }
+
+  #grow(size: number): void {
+    const used = this.#used;
+    if (used + size <= CHUNK_BYTES_MAX) {
+      const grown = Buffer.allocUnsafe(Math.min(CHUNK_BYTES_MAX, Math.max(CHUNK_BYTES_MIN, (used + size) * 2)));
+      this.#last.copy(grown, 0, 0, used);
+      this.#last = grown;
+      return;
+    }
+    this.#seal();
+    this.#last = Buffer.allocUnsafeSlow(Math.max(size, CHUNK_BYTES_MAX));
+  }
+
+  #seal(): void {
+    if (this.#used === 0) return;
+    this.#chunks ??= [];
+    this.#chunks.push(this.#last.subarray(0, this.#used));
+    this.#last = NOTHING;
+    this.#used = 0;
+  }
+}
+
+const NOTHING = Buffer.alloc(0);
