@@ -1,4 +1,5 @@
 import type { ByteString } from "../mvcc/types.ts";
+import { KeySet } from "./key-set.ts";
 
 /** Gets the outcome of a renewal: null and the granted TTL in seconds, or why not. */
 export type RenewCallback = (error: Error | null, ttl: number) => void;
@@ -23,7 +24,7 @@ export class Lease {
   /** Renewals that came after the expiry and wait for the revocation. */
   waiting: RenewCallback[] | undefined = undefined;
   /** The one key, or the keys if there were ever more than one. */
-  #keys: ByteString | Set<ByteString> | undefined = undefined;
+  #keys: ByteString | KeySet | undefined = undefined;
 
   constructor(id: bigint, ttl: number, remainingTtl: number) {
     this.id = id;
@@ -38,33 +39,37 @@ export class Lease {
 
   get keyCount(): number {
     const keys = this.#keys;
-    return keys === undefined ? 0 : typeof keys === "string" ? 1 : keys.size;
+    return keys === undefined ? 0 : typeof keys === "string" ? 1 : keys.keys.size;
+  }
+
+  /** Undefined for a lease that never had more than one key. */
+  get keySet(): KeySet | undefined {
+    const keys = this.#keys;
+    return typeof keys === "string" ? undefined : keys;
   }
 
   /** The attached keys, in no order that means anything. */
   keys(): Iterable<ByteString> {
     const keys = this.#keys;
     if (keys === undefined) return [];
-    return typeof keys === "string" ? [keys] : keys;
+    return typeof keys === "string" ? [keys] : keys.keys;
   }
 
   /** The attached keys, ascending: every member must delete them in the same order. */
   sortedKeys(): ByteString[] {
-    const keys = this.#keys;
-    if (keys === undefined) return [];
-    return typeof keys === "string" ? [keys] : [...keys].sort();
+    return [...this.keys()].sort();
   }
 
   addKey(key: ByteString): void {
     const keys = this.#keys;
     if (keys === undefined) this.#keys = key;
     else if (typeof keys !== "string") keys.add(key);
-    else if (keys !== key) this.#keys = new Set([keys, key]);
+    else if (keys !== key) this.#keys = new KeySet(keys, key);
   }
 
   removeKey(key: ByteString): void {
     const keys = this.#keys;
     if (keys === key) this.#keys = undefined;
-    else if (keys !== undefined && typeof keys !== "string") keys.delete(key);
+    else if (keys !== undefined && typeof keys !== "string") keys.keys.delete(key);
   }
 }

@@ -65,7 +65,7 @@ export class Lessor implements LeaseAttachments {
     this.#checkpointIntervalMs = options.checkpointIntervalMs ?? 5 * 60_000;
     this.#retryIntervalMs = options.expiredRetryIntervalMs ?? 3_000;
     this.#persistCheckpoints = options.persistCheckpoints ?? (() => true);
-    this.#revokeRate = options.revokeRate ?? 1000;
+    this.#revokeRate = options.revokeRate ?? 10_000;
     this.#waitingMax = options.waitingRenewalsMax ?? 100_000;
     this.#onExpired = options.onExpired ?? (() => {});
     this.#load();
@@ -459,7 +459,10 @@ export interface LessorOptions {
   readonly expiredRetryIntervalMs?: number;
   /** Whether checkpoints are written to the backend: from cluster version 3.6 on, or as the feature gate says. Default true. */
   readonly persistCheckpoints?: () => boolean;
-  /** Expired leases reported per second at most. Default 1000. */
+  /**
+   * Expired leases reported per second at most. Default 10,000: etcd's 1000 takes 97 s for 100,000 leases that end together.
+   * What keeps others from waiting is that few revocations are under way at a time (server/leadership.ts).
+   */
   readonly revokeRate?: number;
   /** Renewals of expired leases that may wait together. Default 100,000. */
   readonly waitingRenewalsMax?: number;

@@ -11,6 +11,7 @@ import type {
   RequestOp,
   TxnRequest,
 } from "../proto/etcdserverpb.ts";
+import { LeaseRights } from "./lease-rights.ts";
 
 /**
  * Whether the user of a request may do what it asks, at the moment at which it is done: the same answer on every member,
@@ -20,10 +21,12 @@ import type {
 export class PermissionChecker {
   readonly #auth: AuthStore;
   readonly #lessor: Lessor;
+  readonly #leaseRights: LeaseRights;
 
   constructor(auth: AuthStore, lessor: Lessor) {
     this.#auth = auth;
     this.#lessor = lessor;
+    this.#leaseRights = new LeaseRights(auth);
   }
 
   range(user: AuthInfo, { key, rangeEnd }: Pick<RangeRequest, "key" | "rangeEnd">): AuthProblem | null {
@@ -61,22 +64,16 @@ export class PermissionChecker {
 
   /** Changing what a lease does takes the right to write every key on it. */
   lease(user: AuthInfo, id: bigint): AuthProblem | null {
-    if (this.#lessor.lookup(id) === undefined || this.#auth.mayAdminister(user) === null) return null;
-    for (const key of this.#lessor.keysOf(id)) {
-      const problem = this.#auth.mayWrite(user, key, "");
-      if (problem !== null) return problem;
-    }
-    return null;
+    const lease = this.#lessor.lookup(id);
+    if (lease === undefined || this.#auth.mayAdminister(user) === null) return null;
+    return this.#leaseRights.check(user, lease, "write");
   }
 
   /** Seeing the keys of a lease takes the right to read them. */
   leaseKeys(user: AuthInfo, id: bigint): AuthProblem | null {
-    if (this.#auth.mayAdminister(user) === null) return null;
-    for (const key of this.#lessor.keysOf(id)) {
-      const problem = this.#auth.mayRead(user, key, "");
-      if (problem !== null) return problem;
-    }
-    return null;
+    const lease = this.#lessor.lookup(id);
+    if (lease === undefined || this.#auth.mayAdminister(user) === null) return null;
+    return this.#leaseRights.check(user, lease, "read");
   }
 
   #ops(user: AuthInfo, ops: readonly RequestOp[]): AuthProblem | null {

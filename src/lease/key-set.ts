@@ -1,0 +1,42 @@
+import type { ByteString } from "../mvcc/types.ts";
+
+/**
+ * The keys of a lease that has, or had, more than one. It also tells what was added of late, so that whoever has looked at all
+ * keys once (is this user allowed to write them?) need not look at a hundred thousand again for each that comes.
+ */
+export class KeySet {
+  readonly keys: Set<ByteString>;
+  /** No key was ever below, or above. */
+  low: ByteString;
+  high: ByteString;
+  /** Keys that were ever added: the version of this set. */
+  added = 0;
+  /** The last of them. */
+  #recent: ByteString[] = [];
+
+  constructor(first: ByteString, second: ByteString) {
+    this.keys = new Set([first]);
+    this.low = first;
+    this.high = first;
+    this.add(second);
+  }
+
+  add(key: ByteString): void {
+    if (this.keys.has(key)) return;
+    this.keys.add(key);
+    if (key < this.low) this.low = key;
+    if (key > this.high) this.high = key;
+    this.added++;
+    this.#recent.push(key);
+    if (this.#recent.length >= 2 * RECENT_MAX) this.#recent = this.#recent.slice(-RECENT_MAX);
+  }
+
+  /** What was added since the set had this version; undefined when that is too long ago. */
+  addedSince(version: number): readonly ByteString[] | undefined {
+    const count = this.added - version;
+    if (count === 0) return [];
+    return count > this.#recent.length ? undefined : this.#recent.slice(-count);
+  }
+}
+
+const RECENT_MAX = 512;
