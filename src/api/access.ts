@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type { TLSSocket } from "node:tls";
 import { AuthInfo, NOBODY } from "../auth/auth-info.ts";
 import type { AuthProblem } from "../auth/problems.ts";
+import { Complaints } from "../base/complaints.ts";
 import type { CallInfo, RpcSocket } from "../rpc/server.ts";
 import { namesOf } from "../rpc/tls/certificate-names.ts";
 import { type EtcdError, errors } from "../server/errors.ts";
@@ -11,6 +12,7 @@ import type { Proposal } from "../server/proposal.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { failWith } from "./calls.ts";
 import { LocalCall } from "./gateway-call.ts";
+import { TokenFailures } from "./token-failures.ts";
 
 /**
  * Who makes a call, and what that lets him do: every service asks here. While authentication is off, each question is one
@@ -20,12 +22,17 @@ export class Access {
   readonly permissions: PermissionChecker;
   readonly #server: EtcdServer;
   readonly #trustsCertificates: boolean;
+  readonly #complaints: Complaints;
+  readonly #failures: TokenFailures;
   /** Common names by connection; empty when the certificate has none. */
   readonly #commonNames = new WeakMap<RpcSocket, string | null>();
 
   constructor(server: EtcdServer) {
     this.#server = server;
     this.permissions = new PermissionChecker(server.auth, server.lessor);
+    const { clock, logger } = server.options;
+    this.#complaints = new Complaints(logger, clock);
+    this.#failures = new TokenFailures(clock);
     this.#trustsCertificates = server.options.auth?.clientCertAuth === true;
   }
 
@@ -40,9 +47,13 @@ export class Access {
     if (!auth.enabled) return NOBODY;
     const token = tokenOf(call);
     if (token === undefined) return this.#userOfCertificate(call) ?? NOBODY;
+    const isCostly = auth.tokens.isCostly(token);
+    if (isCostly && this.#failures.tooMany(call.remoteAddress)) return errors.tooManyRequests;
     const user = auth.infoOf(token);
     if (user !== undefined) return user;
-    this.#server.options.logger.warn("invalid auth token", { "token-fingerprint": fingerprintOf(token) });
+    if (isCostly) this.#failures.add(call.remoteAddress);
+    const address = { "remote-addr": call.remoteAddress };
+    this.#complaints.warn("invalid auth token", address, { "token-fingerprint": fingerprintOf(token) });
     return errors.invalidAuthToken;
   }
 

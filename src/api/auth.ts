@@ -1,3 +1,4 @@
+import { Complaints } from "../base/complaints.ts";
 import type { Codec } from "../base/protobuf.ts";
 import { KEY_LENGTH_MAX } from "../mvcc/backend.ts";
 import {
@@ -47,6 +48,9 @@ import { type Access, refused } from "./access.ts";
 import { decodeRequest, failWith, settle } from "./calls.ts";
 import type { HeaderWriter } from "./header.ts";
 
+/** Characters of a name that nobody has, in the log. */
+const NAME_LOGGED_MAX = 256;
+
 /** What every response of the service has. */
 interface Headed {
   header: ResponseHeader | undefined;
@@ -61,11 +65,13 @@ export class AuthApi {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
   readonly #access: Access;
+  readonly #complaints: Complaints;
 
   constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#server = server;
     this.#header = header;
     this.#access = access;
+    this.#complaints = new Complaints(server.options.logger, server.options.clock);
   }
 
   register(rpc: RpcRegistry): void {
@@ -156,6 +162,7 @@ export class AuthApi {
         if (found instanceof EtcdError) failWith(call, found);
         else call.respond(found);
       },
+      failed: (error) => call.crashed(error),
     });
   }
 
@@ -177,7 +184,7 @@ export class AuthApi {
     const { auth } = server;
     await this.#upToDate();
     while (!call.cancelled) {
-      const checked = await this.#checkPassword(request);
+      const checked = await this.#checkPassword(request, call);
       if (checked instanceof EtcdError) {
         failWith(call, checked);
         return;
@@ -204,32 +211,35 @@ export class AuthApi {
   }
 
   /** The revision of the auth store at which the password was the user's. */
-  async #checkPassword({ name, password }: AuthenticateRequest): Promise<number | EtcdError> {
-    const { auth, options } = this.#server;
+  async #checkPassword({ name, password }: AuthenticateRequest, call: UnaryCall): Promise<number | EtcdError> {
+    const { auth } = this.#server;
     const stored = auth.passwordOf(name);
     if (typeof stored === "string") {
       if (stored !== "authNotEnabled") {
-        options.logger.warn("invalid authentication was requested", { user: name, error: errors[stored].message });
+        const error = errors[stored].message;
+        this.#complaints.warn("invalid authentication was requested", { user: name.slice(0, NAME_LOGGED_MAX), error });
       }
       return errors[stored];
     }
-    const matches = await auth.passwords.matches(password, stored.hash);
+    const matches = await auth.passwords.matches(password, stored.hash, call);
     if (matches === "tooManyRequests") return errors.tooManyRequests;
     if (matches) return stored.revision;
-    options.logger.info("invalid password", { "user-name": name });
+    this.#complaints.warn("invalid password", { "user-name": name, "remote-addr": call.remoteAddress });
     return errors.authFailed;
   }
 
   async #userAdd(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, AuthUserAddRequest);
     if (request === undefined || refused(call, refusalOfName(request.name))) return;
+    // Hashing is for those who may add users.
+    if (refused(call, this.#access.refuseAllButRoot(call))) return;
     if (request.options?.noPassword !== true && !(await this.#hash(call, request))) return;
     await this.#propose(call, Op.AUTH_USER_ADD, request, AuthUserAddRequest.encode(request), AuthUserAddResponse);
   }
 
   async #userChangePassword(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, AuthUserChangePasswordRequest);
-    if (request === undefined) return;
+    if (request === undefined || refused(call, this.#access.refuseAllButRoot(call))) return;
     if (request.password !== "" && !(await this.#hash(call, request))) return;
     const payload = AuthUserChangePasswordRequest.encode(request);
     await this.#propose(call, Op.AUTH_USER_CHANGE_PASSWORD, request, payload, AuthUserChangePasswordResponse);
@@ -237,7 +247,7 @@ export class AuthApi {
 
   /** Puts the hash in the place of the password; false when the call has been answered with the reason why not. */
   async #hash(call: UnaryCall, request: { password: string; hashedPassword: string }): Promise<boolean> {
-    const hashed = await this.#server.auth.passwords.hash(request.password);
+    const hashed = await this.#server.auth.passwords.hash(request.password, call);
     if (call.cancelled) return false;
     if (typeof hashed === "string") {
       failWith(call, errors[hashed]);

@@ -66,7 +66,12 @@ export class ClusterApi {
       );
     };
     if (!request.linearizable) respond();
-    else this.#server.read({ serve: (error) => (error === null ? respond() : failWith(call, error)) });
+    else {
+      this.#server.read({
+        serve: (error) => (error === null ? respond() : failWith(call, error)),
+        failed: (error) => call.crashed(error),
+      });
+    }
   }
 
   async #add(call: UnaryCall): Promise<void> {

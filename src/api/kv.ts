@@ -28,7 +28,7 @@ import { DeferredAnswer, ResponseReads } from "../server/response-reads.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { checkPath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../server/txn.ts";
 import { type Access, refused } from "./access.ts";
-import { decodeRequest, failWith } from "./calls.ts";
+import { decodeRequest, failWith, settle } from "./calls.ts";
 import { HeaderWriter } from "./header.ts";
 import { LongAnswers, readableRevision } from "./long-answers.ts";
 import { RangeReply, ROWS_MAX } from "./range-reply.ts";
@@ -199,21 +199,22 @@ export class KvApi {
       failWith(call, user);
       return;
     }
-    void this.server.compact(request, call.message, user).then(
-      (outcome) => {
-        if (outcome instanceof EtcdError) failWith(call, outcome);
-        else {
-          const response = outcome as CompactionResponse;
-          response.header = this.header.create();
-          call.respond(CompactionResponse.encode(response));
-        }
-      },
-      (error: unknown) => failWith(call, new EtcdError(Code.UNKNOWN, `${error}`)),
-    );
+    const answered = this.server.compact(request, call.message, user).then((outcome) => {
+      if (outcome instanceof EtcdError) failWith(call, outcome);
+      else {
+        const response = outcome as CompactionResponse;
+        response.header = this.header.create();
+        call.respond(CompactionResponse.encode(response));
+      }
+    });
+    settle(call, answered);
   }
 
   #refuseForSpace(call: UnaryCall): void {
-    void this.server.raiseNoSpace().then(() => failWith(call, errors.noSpace));
+    settle(
+      call,
+      this.server.raiseNoSpace().then(() => failWith(call, errors.noSpace)),
+    );
   }
 
   /** RangeStream: the same reply in pieces near the size of the largest request, all of one revision. */
@@ -257,6 +258,10 @@ class PutProposal extends Proposal {
     return true;
   }
 
+  protected override answerFailed(error: unknown): void {
+    this.#call.crashed(error);
+  }
+
   protected override answer(outcome: Outcome): void {
     if (outcome instanceof EtcdError) failWith(this.#call, outcome);
     else if (outcome instanceof DeferredAnswer) this.#api.long.deferred(this.#call, "Put", outcome);
@@ -279,6 +284,10 @@ class UnaryProposal<T extends { header: ResponseHeader | undefined }> extends Pr
 
   override get defersReads(): boolean {
     return true;
+  }
+
+  protected override answerFailed(error: unknown): void {
+    this.#call.crashed(error);
   }
 
   protected override answer(outcome: Outcome): void {
@@ -307,6 +316,10 @@ class PendingRange implements Read {
     this.#request = request;
   }
 
+  failed(error: unknown): void {
+    this.#call.crashed(error);
+  }
+
   serve(error: EtcdError | null): void {
     if (error !== null) failWith(this.#call, error);
     else this.#api.serveRange(this.#call, this.#request);
@@ -324,6 +337,10 @@ class PendingTxn implements Read {
     this.#request = request;
   }
 
+  failed(error: unknown): void {
+    this.#call.crashed(error);
+  }
+
   serve(error: EtcdError | null): void {
     if (error !== null) failWith(this.#call, error);
     else this.#api.serveTxn(this.#call, this.#request);
@@ -339,6 +356,10 @@ class RangeStreamRead implements Read {
     this.#api = api;
     this.#call = call;
     this.#request = request;
+  }
+
+  failed(error: unknown): void {
+    this.#call.crashed(error);
   }
 
   serve(error: EtcdError | null): void {

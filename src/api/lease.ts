@@ -40,8 +40,8 @@ export class LeaseApi {
   }
 
   register(rpc: RpcRegistry): void {
-    rpc.unary(LeaseService.LeaseGrant.path, (call) => void this.#grant(call));
-    rpc.unary(LeaseService.LeaseRevoke.path, (call) => void this.#revoke(call));
+    rpc.unary(LeaseService.LeaseGrant.path, (call) => settle(call, this.#grant(call)));
+    rpc.unary(LeaseService.LeaseRevoke.path, (call) => settle(call, this.#revoke(call)));
     rpc.unary(LeaseService.LeaseTimeToLive.path, (call) => settle(call, this.#timeToLive(call)));
     rpc.unary(LeaseService.LeaseLeases.path, (call) => this.#leases(call));
     rpc.stream(LeaseService.LeaseKeepAlive.path, (call) => this.#keepAlive(call));

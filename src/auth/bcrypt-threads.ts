@@ -1,4 +1,5 @@
 import { Worker } from "node:worker_threads";
+import { type HashAsker, HashQueue, type HashQueueLimits } from "./hash-queue.ts";
 
 /**
  * What a thread runs: plain JavaScript without imports of its own, because there is no file for it, neither in a bundle nor in
@@ -6,6 +7,8 @@ import { Worker } from "node:worker_threads";
  */
 const PROGRAM = `
 const { parentPort, workerData } = require("node:worker_threads");
+// On Linux this is the thread's own: the main thread has the processor before it.
+if (process.platform === "linux") try { require("node:os").setPriority(0, 10); } catch {}
 import(workerData).then((library) => {
   const { hashSync, compareSync } = library.default;
   parentPort.on("message", ({ password, salt, hash }) => {
@@ -25,7 +28,7 @@ type Reply = { readonly value: string | boolean } | { readonly error: string };
 
 interface Waiting {
   readonly job: Job;
-  readonly resolve: (value: string | boolean) => void;
+  readonly resolve: (value: string | boolean | undefined) => void;
   readonly reject: (err: Error) => void;
 }
 
@@ -37,10 +40,11 @@ export class BcryptThreads {
   readonly #threadsMax: number;
   readonly #idle: Worker[] = [];
   readonly #busy = new Map<Worker, Waiting>();
-  #waiting: Waiting[] = [];
+  readonly #waiting: HashQueue<Waiting>;
 
-  constructor(threadsMax: number) {
+  constructor(threadsMax: number, limits: HashQueueLimits) {
     this.#threadsMax = threadsMax;
+    this.#waiting = new HashQueue(limits);
   }
 
   /** How many jobs have neither been answered nor failed. */
@@ -48,19 +52,20 @@ export class BcryptThreads {
     return this.#busy.size + this.#waiting.length;
   }
 
-  hash(password: string, salt: string): Promise<string> {
-    return this.#run({ password, salt }) as Promise<string>;
+  /** Undefined when too many wait, or who asked has gone. */
+  hash(password: string, salt: string, asker?: HashAsker): Promise<string | undefined> {
+    return this.#run({ password, salt }, asker) as Promise<string | undefined>;
   }
 
-  /** Rejects when `hash` is no hash of bcrypt's. */
-  matches(password: string, hash: string): Promise<boolean> {
-    return this.#run({ password, hash }) as Promise<boolean>;
+  /** The same. Rejects when `hash` is no hash of bcrypt's. */
+  matches(password: string, hash: string, asker?: HashAsker): Promise<boolean | undefined> {
+    return this.#run({ password, hash }, asker) as Promise<boolean | undefined>;
   }
 
-  #run(job: Job): Promise<string | boolean> {
+  #run(job: Job, asker: HashAsker | undefined): Promise<string | boolean | undefined> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ job, resolve, reject });
-      this.#next();
+      if (this.#waiting.push({ job, resolve, reject }, asker)) this.#next();
+      else resolve(undefined);
     });
   }
 
@@ -68,7 +73,11 @@ export class BcryptThreads {
     while (this.#waiting.length > 0) {
       const worker = this.#idle.pop() ?? (this.#busy.size < this.#threadsMax ? this.#start() : undefined);
       if (worker === undefined) return;
-      const waiting = this.#waiting.shift()!;
+      const waiting = this.#waiting.take(({ resolve }) => resolve(undefined));
+      if (waiting === undefined) {
+        this.#idle.push(worker);
+        return;
+      }
       this.#busy.set(worker, waiting);
       worker.ref();
       worker.postMessage(waiting.job);

@@ -1,5 +1,6 @@
 import * as crypto from "node:crypto";
 import type { Clock } from "../base/clock.ts";
+import { Complaints } from "../base/complaints.ts";
 import type { Logger } from "../base/log.ts";
 import { AuthInfo } from "./auth-info.ts";
 import type { JwtOptions } from "./jwt-options.ts";
@@ -19,14 +20,14 @@ const TOKEN_LENGTH_MAX = 16 * 1024;
 export class JwtTokens implements TokenProvider {
   readonly #options: JwtOptions;
   readonly #clock: Clock;
-  readonly #logger: Logger;
+  readonly #complaints: Complaints;
   /** Oldest first. */
   readonly #verified = new Map<string, Claims>();
 
   constructor({ options, clock, logger }: { options: JwtOptions; clock: Clock; logger: Logger }) {
     this.#options = options;
     this.#clock = clock;
-    this.#logger = logger;
+    this.#complaints = new Complaints(logger, clock);
   }
 
   enable(): void {}
@@ -38,6 +39,10 @@ export class JwtTokens implements TokenProvider {
 
   newPrefix(): string {
     return "";
+  }
+
+  isCostly(token: string): boolean {
+    return !this.#verified.has(token);
   }
 
   indexOf(): number {
@@ -75,7 +80,7 @@ export class JwtTokens implements TokenProvider {
   }
 
   #warn(error: string): void {
-    this.#logger.warn("failed to parse a JWT token", { error });
+    this.#complaints.warn("failed to parse a JWT token", { error });
   }
 }
 

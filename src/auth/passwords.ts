@@ -1,16 +1,17 @@
 import { encodeBase64, hashSync } from "bcryptjs";
 import type { Random } from "../base/random.ts";
 import { BcryptThreads } from "./bcrypt-threads.ts";
+import type { HashAsker } from "./hash-queue.ts";
 import type { AuthProblem } from "./problems.ts";
 
 /** Passwords as they are kept: hashed with bcrypt in Go's notation (`$2a$…`). */
 export interface PasswordHasher {
-  /** The hash, or why there is none. */
-  hash(password: string): Promise<{ readonly hash: string } | AuthProblem>;
+  /** The hash, or why there is none. Turns are shared fairly among those who ask. */
+  hash(password: string, asker?: HashAsker): Promise<{ readonly hash: string } | AuthProblem>;
   /** The same at once, for entries that members before etcd 3.5 put into the log. */
   hashNow(password: string): string;
   /** True when the password is the one that was hashed; false also for what is no hash. */
-  matches(password: string, hash: Uint8Array): Promise<boolean | "tooManyRequests">;
+  matches(password: string, hash: Uint8Array, asker?: HashAsker): Promise<boolean | "tooManyRequests">;
 }
 
 /** bcrypt uses no more of a password, and Go refuses to hash a longer one. */
@@ -22,8 +23,8 @@ const SALT_BYTES = 16;
 const HASH = /^\$2[aby]\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}$/;
 /** Hashes under way at a time; the rest of the processors is for everybody else. */
 const RUNNING_MAX = 2;
-/** Hashes that may wait for their turn. */
-const WAITING_MAX = 10_000;
+/** Hashes that may wait for their turn: of all, of one address, of one connection. */
+const WAITING_MAX = { all: 10_000, ofAddress: 1000, ofConnection: 100 } as const;
 
 /**
  * Hashes off the main thread, a few at a time. The library is plain JavaScript, so that it is the same on every platform; a
@@ -32,28 +33,27 @@ const WAITING_MAX = 10_000;
 export class BcryptHasher implements PasswordHasher {
   readonly #cost: number;
   readonly #random: Random;
-  readonly #threads = new BcryptThreads(RUNNING_MAX);
+  readonly #threads = new BcryptThreads(RUNNING_MAX, WAITING_MAX);
 
   constructor(cost: number, random: Random) {
     this.#cost = cost;
     this.#random = random;
   }
 
-  async hash(password: string): Promise<{ readonly hash: string } | AuthProblem> {
+  async hash(password: string, asker?: HashAsker): Promise<{ readonly hash: string } | AuthProblem> {
     if (Buffer.byteLength(password) > PASSWORD_BYTES_MAX) return "passwordTooLong";
-    if (this.#full()) return "tooManyRequests";
-    return { hash: await this.#threads.hash(password, this.#salt()) };
+    const made = await this.#threads.hash(password, this.#salt(), asker);
+    return made === undefined ? "tooManyRequests" : { hash: made };
   }
 
   hashNow(password: string): string {
     return hashSync(password, this.#salt());
   }
 
-  async matches(password: string, hashed: Uint8Array): Promise<boolean | "tooManyRequests"> {
+  async matches(password: string, hashed: Uint8Array, asker?: HashAsker): Promise<boolean | "tooManyRequests"> {
     const hash = Buffer.from(hashed).toString("latin1");
     if (!HASH.test(hash)) return false;
-    if (this.#full()) return "tooManyRequests";
-    return await this.#threads.matches(password.slice(0, PASSWORD_COMPARED), hash);
+    return (await this.#threads.matches(password.slice(0, PASSWORD_COMPARED), hash, asker)) ?? "tooManyRequests";
   }
 
   /** A salt as the library takes it: with version and cost before it. */
@@ -61,9 +61,5 @@ export class BcryptHasher implements PasswordHasher {
     const salt = Buffer.alloc(SALT_BYTES);
     for (let at = 0; at < SALT_BYTES; at += 8) salt.writeBigUInt64BE(this.#random.uint64(), at);
     return `$2a$${String(this.#cost).padStart(2, "0")}$${encodeBase64(salt, SALT_BYTES)}`;
-  }
-
-  #full(): boolean {
-    return this.#threads.pending >= RUNNING_MAX + WAITING_MAX;
   }
 }

@@ -71,6 +71,10 @@ export class SimpleTokens implements TokenProvider {
     return known.info;
   }
 
+  isCostly(): boolean {
+    return false;
+  }
+
   indexOf(token: string): number {
     const [, index] = /^[^.]*\.(\d{1,15})$/.exec(token) ?? [];
     return index === undefined ? 0 : Number(index) + 1;

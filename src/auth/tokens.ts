@@ -21,6 +21,8 @@ export interface TokenProvider {
   assign(username: string, revision: number, prefix: string, index: number): { readonly token: string } | AuthProblem;
   /** Whose token it is, at a revision of the auth store; undefined for one that is not, or no longer, valid. */
   info(token: string, revision: number): AuthInfo | undefined;
+  /** Whether it takes a signature to be checked to know. */
+  isCostly(token: string): boolean;
   /** Index of the log entry that made the token: before a member has applied it, the token is unknown there. 0 for none. */
   indexOf(token: string): number;
 }
@@ -87,5 +89,6 @@ const noTokens: TokenProvider = {
   newPrefix: () => "",
   assign: () => "authFailed",
   info: () => undefined,
+  isCostly: () => false,
   indexOf: () => 0,
 };

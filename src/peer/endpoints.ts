@@ -5,6 +5,8 @@
  * `server/etcdserver/corrupt.go`.
  */
 import type http from "node:http";
+import { inBackground } from "../base/background.ts";
+import { isFatal } from "../base/fatal.ts";
 import type { Logger } from "../base/log.ts";
 import { ProtobufError } from "../base/protobuf.ts";
 import type { Cluster } from "../membership/cluster.ts";
@@ -131,7 +133,7 @@ export class PeerEndpoints {
       if (revision === undefined) {
         this.#logger.warn("failed to unmarshal request", { path: "/members/hashkv" });
         fail(response, 400, "error unmarshalling request");
-      } else void this.#answerHash(response, revision);
+      } else inBackground(this.#answerHash(response, revision), "answer HashKV", this.#logger);
     });
   }
 
@@ -166,7 +168,8 @@ export class PeerEndpoints {
       fail(response, 404, `member ${idText} not found in cluster`);
       return;
     }
-    void this.#answerPromotion(response, BigInt(idText), request.headers.authorization);
+    const done = this.#answerPromotion(response, BigInt(idText), request.headers.authorization);
+    inBackground(done, "answer a promotion", this.#logger);
   }
 
   async #answerPromotion(response: http.ServerResponse, id: bigint, token: string | undefined): Promise<void> {
@@ -197,8 +200,10 @@ export class PeerEndpoints {
       try {
         handle(body);
       } catch (error) {
-        if (!(error instanceof ProtobufError)) throw error;
-        fail(response, 400, "error unmarshalling request");
+        if (isFatal(error)) throw error;
+        if (error instanceof ProtobufError) return fail(response, 400, "error unmarshalling request");
+        this.#logger.error("failed to serve a peer", { path: request.url ?? "", error: error as Error });
+        fail(response, 500, "Internal Server Error");
       }
     });
   }

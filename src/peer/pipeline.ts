@@ -1,3 +1,4 @@
+import { inBackground } from "../base/background.ts";
 import { formatId } from "../membership/member.ts";
 import { Message } from "../proto/raftpb.ts";
 import type { PeerContext } from "./context.ts";
@@ -43,10 +44,11 @@ export class Pipeline {
   flush(): void {
     while (this.#inFlight < IN_FLIGHT_MAX && this.#queue.length > 0 && !this.#stopped) {
       this.#inFlight++;
-      void this.#send(this.#queue.shift()!).then(() => {
+      const sent = this.#send(this.#queue.shift()!).finally(() => {
         this.#inFlight--;
         this.flush();
       });
+      inBackground(sent, "post a message to a peer", this.#context.logger);
     }
   }
 

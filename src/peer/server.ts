@@ -7,6 +7,7 @@
  */
 import * as http from "node:http";
 import type { Socket } from "node:net";
+import { attempt, inBackground } from "../base/background.ts";
 import { formatId } from "../membership/member.ts";
 import { Message } from "../proto/raftpb.ts";
 import { ETCD_VERSION } from "../server/options.ts";
@@ -61,11 +62,11 @@ export class PeerServer {
       // A snapshot may take any time.
       requestTimeout: 0,
     });
-    this.#server.on("request", (request, response) => this.#serve(request, response));
+    this.#server.on("request", (request, response) => this.#guarded(request, response));
     // A request with "Expect: 100-continue" is a request like others.
     this.#server.on("checkContinue", (request, response) => {
       response.writeContinue();
-      this.#serve(request, response);
+      this.#guarded(request, response);
     });
     this.#server.on("clientError", (_error, socket) => {
       if (!socket.writable) return;
@@ -116,6 +117,12 @@ export class PeerServer {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** What goes wrong with one request ends its connection, and nothing else. */
+  #guarded(request: http.IncomingMessage, response: http.ServerResponse): void {
+    const { logger } = this.#transport.context;
+    if (!attempt(() => this.#serve(request, response), "serve a peer", logger)) request.socket.destroy();
+  }
+
   #serve(request: http.IncomingMessage, response: http.ServerResponse): void {
     request.on("error", () => {});
     const { socket } = request;
@@ -126,8 +133,8 @@ export class PeerServer {
     const target = request.url ?? "/";
     const mark = target.indexOf("?");
     const path = mark < 0 ? target : target.slice(0, mark);
-    if (path === "/raft") void this.#post(request, response);
-    else if (path === "/raft/snapshot") void this.#snapshot(request, response);
+    if (path === "/raft") this.#finish(this.#post(request, response), request);
+    else if (path === "/raft/snapshot") this.#finish(this.#snapshot(request, response), request);
     else if (path === PROBING_PATH) this.#probe(response);
     else if (path.startsWith("/raft/stream/")) this.#stream(request, response, path);
     else {
@@ -137,6 +144,14 @@ export class PeerServer {
       response.on("close", () => timer.cancel());
       this.#ask(request, response, path);
     }
+  }
+
+  #finish(done: Promise<void>, request: http.IncomingMessage): void {
+    const closed = done.catch((error: unknown) => {
+      request.socket.destroy();
+      throw error;
+    });
+    inBackground(closed, "serve a peer", this.#transport.context.logger);
   }
 
   #ask(request: http.IncomingMessage, response: http.ServerResponse, path: string): void {

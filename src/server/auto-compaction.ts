@@ -1,5 +1,7 @@
+import { inBackground } from "../base/background.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { goDuration } from "../base/duration.ts";
+import { isFatal } from "../base/fatal.ts";
 import type { Logger } from "../base/log.ts";
 
 /** Compacts up to the revision; false when it failed and should be tried again. */
@@ -40,7 +42,7 @@ export function startPeriodicCompaction(options: Options & { readonly periodMs: 
     if (stopped) return;
     revisions.push(options.revision());
     if (revisions.length > retained) revisions.shift();
-    timer = clock.after(retryIntervalMs, () => void tick());
+    timer = clock.after(retryIntervalMs, () => inBackground(tick(), "compact automatically", logger));
   };
   const tick = async (): Promise<void> => {
     const revision = revisions[0]!;
@@ -48,7 +50,7 @@ export function startPeriodicCompaction(options: Options & { readonly periodMs: 
       waitMs = compactIntervalMs;
       const fields = { revision, "compact-period": goDuration(periodMs) };
       logger.info("starting auto periodic compaction", fields);
-      if (await options.compact(revision)) {
+      if (await compact(options, revision)) {
         logger.info("completed auto periodic compaction", fields);
         lastRevision = revision;
         lastSuccessMs = clock.nowMs();
@@ -80,7 +82,7 @@ export function startRevisionCompaction(options: Options & { readonly retention:
     const fields = { revision, "revision-compaction-retention": retention };
     logger.info("starting auto revision compaction", fields);
     running = true;
-    void options.compact(revision).then((done) => {
+    void compact(options, revision).then((done) => {
       running = false;
       if (done) {
         previous = revision;
@@ -93,4 +95,15 @@ export function startRevisionCompaction(options: Options & { readonly retention:
     });
   });
   return { stop: () => timer.cancel() };
+}
+
+/** Whether it was done; what it fails with is a reason to try again like any other. */
+async function compact({ compact, logger }: Options, revision: number): Promise<boolean> {
+  try {
+    return await compact(revision);
+  } catch (error) {
+    if (isFatal(error)) throw error;
+    logger.error("failed to compact automatically", { revision, error: `${error}` });
+    return false;
+  }
 }

@@ -79,10 +79,11 @@ export async function isCompatibleWithCluster(options: {
 function within(clock: Clock, ms: number, answer: Promise<boolean>): Promise<boolean> {
   return new Promise((resolve) => {
     const timer = clock.after(ms, () => resolve(false));
-    void answer.then((value) => {
+    const done = (value: boolean): void => {
       timer.cancel();
       resolve(value);
-    });
+    };
+    answer.then(done, () => done(false));
   });
 }
 

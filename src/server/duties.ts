@@ -1,3 +1,4 @@
+import { inBackground } from "../base/background.ts";
 import { formatId, type Member } from "../membership/member.ts";
 import { AlarmRequest_AlarmAction as AlarmAction, AlarmRequest, AlarmType } from "../proto/etcdserverpb.ts";
 import type { Entry } from "../proto/raftpb.ts";
@@ -167,6 +168,7 @@ export class Duties {
   #raiseCorrupt(memberId: bigint): void {
     if (this.#state.isStopped()) return;
     const request = AlarmRequest.create({ action: AlarmAction.ACTIVATE, memberId, alarm: AlarmType.CORRUPT });
-    void this.#server.request(Op.ALARM, request, AlarmRequest.encode(request));
+    const raised = this.#server.request(Op.ALARM, request, AlarmRequest.encode(request));
+    inBackground(raised, "raise the alarm CORRUPT", this.#server.options.logger);
   }
 }

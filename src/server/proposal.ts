@@ -34,7 +34,11 @@ export abstract class Proposal {
   finish(outcome: Outcome): void {
     if (this.#answered) return;
     this.#answered = true;
-    this.answer(outcome);
+    try {
+      this.answer(outcome);
+    } catch (error) {
+      this.answerFailed(error);
+    }
   }
 
   get answered(): boolean {
@@ -52,6 +56,11 @@ export abstract class Proposal {
   }
 
   protected abstract answer(outcome: Outcome): void;
+
+  /** Answering threw: what was applied stays so. Whoever has somebody to tell does so; else it ends the process. */
+  protected answerFailed(error: unknown): void {
+    throw error;
+  }
 }
 
 /** A request of the server itself, answered to a callback. */

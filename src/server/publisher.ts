@@ -1,4 +1,5 @@
 import type { Clock, Timer } from "../base/clock.ts";
+import { isFatal } from "../base/fatal.ts";
 import type { Logger } from "../base/log.ts";
 import { formatId } from "../membership/member.ts";
 import { Attributes, ClusterMemberAttrSetRequest } from "../proto/membershippb.ts";
@@ -43,12 +44,21 @@ export class Publisher {
   }
 
   start(): void {
-    void this.#publish();
+    this.#try();
   }
 
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();
+  }
+
+  /** Until it is told, whatever comes in between. */
+  #try(): void {
+    this.#publish().catch((error: unknown) => {
+      if (isFatal(error)) throw error;
+      this.#logger.error("failed to publish local member to cluster through raft", { error: `${error}` });
+      if (!this.#stopped) this.#timer = this.#clock.after(RETRY_MS, () => this.#try());
+    });
   }
 
   async #publish(): Promise<void> {
@@ -67,7 +77,7 @@ export class Publisher {
         ...fields,
         error: outcome.message,
       });
-      this.#timer = this.#clock.after(RETRY_MS, () => void this.#publish());
+      this.#timer = this.#clock.after(RETRY_MS, () => this.#try());
       return;
     }
     this.#logger.info("published local member to cluster through raft", {

@@ -5,6 +5,8 @@ import type { RequestIdGenerator } from "./request-id.ts";
 export interface Read {
   /** The state is new enough: read it now. Or the error to answer with. */
   serve(error: EtcdError | null): void;
+  /** Serving it threw, which is its own affair. Without this the error is nobody's, and ends the process. */
+  failed?(error: unknown): void;
 }
 
 interface Round {
@@ -146,7 +148,13 @@ export class ReadQueue {
       while (batch.next < batch.reads.length) {
         if (this.#servedInTurn >= READS_PER_TURN_MAX) return;
         if (this.#servedInTurn++ === 0) this.#defer(this.#nextTurn);
-        batch.reads[batch.next++]!.serve(batch.error);
+        const read = batch.reads[batch.next++]!;
+        try {
+          read.serve(batch.error);
+        } catch (error) {
+          if (read.failed === undefined) throw error;
+          read.failed(error);
+        }
       }
       this.#overdue.shift();
     }

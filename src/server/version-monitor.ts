@@ -1,3 +1,4 @@
+import { inBackground } from "../base/background.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import {
@@ -74,7 +75,11 @@ export class VersionMonitor {
       }),
     );
     if (downgradeCheckMs > 0) {
-      this.#timers.push(clock.every(downgradeCheckMs, () => void this.endDowngradeIfDone()));
+      this.#timers.push(
+        clock.every(downgradeCheckMs, () =>
+          inBackground(this.endDowngradeIfDone(), "look after the downgrade", this.#logger),
+        ),
+      );
     }
   }
 
@@ -92,12 +97,13 @@ export class VersionMonitor {
     }
     if (this.#stopped || !this.#options.isLeader()) return;
     this.#looking = true;
-    void this.#updateClusterVersion().finally(() => {
+    const done = this.#updateClusterVersion().finally(() => {
       this.#looking = false;
       if (!this.#again) return;
       this.#again = false;
       this.look();
     });
+    inBackground(done, "look at the members' versions", this.#logger);
   }
 
   /** The version of the stored state becomes the cluster's. */

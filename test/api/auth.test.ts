@@ -4,6 +4,7 @@ import * as https from "node:https";
 import { join } from "node:path";
 import { after, describe, type TestContext, test } from "node:test";
 import type { ClientTls } from "../../src/api/client-tls.ts";
+import { TokenFailures } from "../../src/api/token-failures.ts";
 import { connect, type RawClient, type TlsOptions } from "../../src/client/raw.ts";
 import { Permission_Type as PermissionType } from "../../src/proto/authpb.ts";
 import {
@@ -21,6 +22,7 @@ import type { AuthOptions } from "../../src/server/options.ts";
 import { AUTH_DEFAULTS } from "../../src/server/options.ts";
 import { Authority, writePair } from "../harness/certificates.ts";
 import { type InProcess, type InProcessOptions, startInProcess, tempDir } from "../harness/in-process.ts";
+import { VirtualClock } from "../harness/virtual-clock.ts";
 import { waitFor } from "../harness/wait.ts";
 import { bytes, put, putOp, range, rangeOp, remove, removeOp, txn, txnOp, valueIs } from "../server/requests.ts";
 
@@ -498,4 +500,33 @@ test("requests that others make while a password is checked do not wait for it",
   await root.unary(KVService.Put, put("z"));
   assert.equal(done, false);
   await Promise.all(logins);
+});
+
+test("a storm of logins on one connection keeps nobody else from logging in", async (t) => {
+  const { member } = await start(t, { auth: { bcryptCost: 6 } });
+  const connected = (): RawClient => {
+    const client = connect(member.url);
+    t.after(() => client.close());
+    return client;
+  };
+  const attacker = connected();
+  let refused = 0;
+  const storm = Array.from({ length: 300 }, () =>
+    attacker.unary(AuthService.Authenticate, { name: "anna", password: "guessed" }).catch(() => refused++),
+  );
+  await waitFor("the line is full", () => refused > 0);
+  assert.notEqual(await tokenOf(connected(), "anna"), "");
+  assert.ok(refused < 300, "the storm goes on");
+  await Promise.all(storm);
+  const said = member.logger.lines.filter(({ message }) => message === "invalid password");
+  assert.equal(said.length, 1);
+});
+
+test("bad tokens of one address are checked up to a number a second", () => {
+  const clock = new VirtualClock();
+  const failures = new TokenFailures(clock);
+  for (let i = 0; i < 200; i++) failures.add("a");
+  assert.deepEqual([failures.tooMany("a"), failures.tooMany("b")], [true, false]);
+  clock.advance(1000);
+  assert.equal(failures.tooMany("a"), false);
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BcryptThreads } from "../../src/auth/bcrypt-threads.ts";
+import { type HashAsker, HashQueue } from "../../src/auth/hash-queue.ts";
 import { BcryptHasher } from "../../src/auth/passwords.ts";
 import { systemRandom } from "../../src/base/random.ts";
 
@@ -44,12 +45,43 @@ describe("passwords", () => {
 });
 
 test("a job that goes wrong in its thread fails alone", async () => {
-  const threads = new BcryptThreads(1);
+  const threads = new BcryptThreads(1, { all: 10, ofAddress: 10, ofConnection: 10 });
   const failed = threads.hash("secret", "no salt");
   const made = threads.hash("secret", "$2a$04$abcdefghijklmnopqrstuu");
   await assert.rejects(failed, /salt/);
-  assert.match(await made, /^\$2a\$04\$/);
+  assert.match((await made)!, /^\$2a\$04\$/);
   assert.equal(threads.pending, 0);
+});
+
+test("turns go round by address and by connection, and who has gone is passed over", () => {
+  const queue = new HashQueue<string>({ all: 100, ofAddress: 100, ofConnection: 100 });
+  const connections = new Map<string, HashAsker>();
+  const asker = (name: string, cancelled = false): HashAsker => {
+    const known = connections.get(name) ?? { remoteAddress: name[0]!, socket: {}, cancelled };
+    connections.set(name, known);
+    return known;
+  };
+  for (const name of ["a1", "a1", "a1", "a2", "b1"]) queue.push(name, asker(name));
+  queue.push("gone", asker("c1", true));
+  const order: string[] = [];
+  const dropped: string[] = [];
+  for (let next = queue.take((item) => dropped.push(item)); next !== undefined; next = queue.take(() => {}))
+    order.push(next);
+  assert.deepEqual(order, ["a1", "b1", "a2", "a1", "a1"]);
+  assert.equal(queue.length, 0);
+});
+
+test("no address and no connection can take all places of the line", () => {
+  const queue = new HashQueue<number>({ all: 10, ofAddress: 6, ofConnection: 4 });
+  const push = (remoteAddress: string, socket: object): number => {
+    let taken = 0;
+    while (queue.push(taken, { remoteAddress, socket, cancelled: false })) taken++;
+    return taken;
+  };
+  assert.equal(push("a", {}), 4);
+  assert.equal(push("a", {}), 2);
+  assert.equal(push("b", {}), 4);
+  assert.equal(push("c", {}), 0);
 });
 
 /** By `golang.org/x/crypto/bcrypt`, which etcd uses. */

@@ -11,6 +11,7 @@ beforeEach(async () => {
   node = await startNode(1n, {
     handlers: [
       (_request, response, path) => {
+        if (path === "/mistake") throw new TypeError("a mistake");
         if (path !== "/version") return false;
         response.end("3.7");
         return true;
@@ -31,6 +32,12 @@ test("a posted message is taken with 204 and the id of the cluster", async () =>
   assert.equal(answer.status, 204);
   assert.equal(answer.headers.get("x-etcd-cluster-id"), "c1");
   assert.equal(node.receiver.messages.length, 1);
+});
+
+test("a mistake in serving one request ends its connection, and nobody else's", async () => {
+  await assert.rejects(ask(node.url, "/mistake"));
+  const answer = await ask(node.url, "/version");
+  assert.deepEqual([answer.status, answer.body], [200, "3.7"]);
 });
 
 test("methods that a path does not know are answered 405 with the one that it does", async () => {

@@ -237,7 +237,7 @@ test("a data directory that is a file ends the start with 1 and the reason, not 
   ]);
   assert.equal(code, 1);
   const last = JSON.parse(stderr.trim().split("\n").at(-1)!);
-  assert.deepEqual([last.level, last.msg], ["fatal", "discovery failed"]);
+  assert.deepEqual([last.level, last.msg], ["fatal", "the data directory cannot be used"]);
   assert.ok(last.error.includes(file), last.error);
 });
 

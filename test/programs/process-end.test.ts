@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { type TestContext, test } from "node:test";
+import { endOf, failedStartOf } from "../../src/programs/server/ends.ts";
 import { repositoryRoot } from "../harness/programs.ts";
 import { waitFor } from "../harness/wait.ts";
 
@@ -57,4 +58,27 @@ test("a promise that nobody awaited ends the process like any other failure", as
   const running = start(t, `void Promise.reject(new Error("lost"));`);
   assert.deepEqual(await running.exit, [1, null]);
   assert.match(running.log, /"msg":"uncaught exception","error":"lost"/);
+});
+
+test("what ends a member says what happened and what to do", async (t) => {
+  const running = start(
+    t,
+    `const { InvariantError } = await import("./src/base/fatal.ts");
+     end.fail(new InvariantError("commit went backwards"));`,
+  );
+  assert.deepEqual(await running.exit, [1, null]);
+  const entry = JSON.parse(running.log.trim().split("\n").at(-1)!);
+  assert.equal(entry.error, "commit went backwards");
+  assert.match(entry.msg, /^something that must hold does not/);
+  assert.match(entry["what-to-do"], /etcdctl member remove/);
+});
+
+test("each kind of end has its own line, and a mistake is told from what the disk or the cluster did", () => {
+  const named = (name: string) => Object.assign(new Error("x"), { name });
+  assert.equal(endOf(named("WalError")).message, "the log cannot be written");
+  assert.equal(endOf(named("BackendError")).message, "the database cannot be used");
+  assert.equal(endOf(new TypeError("x")).message, "uncaught exception");
+  assert.equal(endOf("a string").message, "uncaught exception");
+  assert.equal(failedStartOf(named("DataDirError")).message, "the data directory cannot be used");
+  assert.equal(failedStartOf(named("ClusterConfigError")).message, "discovery failed");
 });

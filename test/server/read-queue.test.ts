@@ -159,3 +159,19 @@ test("a round of very many reads is served in several turns, in order, and none 
     assert.deepEqual(log, error === null ? names : names.map((name) => `${name}: ${error}`));
   }
 });
+
+test("a read that throws when it is served is told so, and those behind it are served", () => {
+  const log: string[] = [];
+  const queue = newQueue();
+  const broken: Read = {
+    serve: () => {
+      throw new TypeError("no good");
+    },
+    failed: (error) => log.push(`${error}`),
+  };
+  queue.add(broken, 0);
+  queue.add(readOf("behind", log), 0);
+  queue.confirmed(queue.startRound(0, RETRY_MS)!, 1);
+  queue.applied(1);
+  assert.deepEqual(log, ["TypeError: no good", "behind"]);
+});

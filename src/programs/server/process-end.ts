@@ -1,9 +1,10 @@
 import type { StructuredLogger } from "../../base/log-logger.ts";
+import { type End, endOf } from "./ends.ts";
 
 /**
  * How the server's process ends. A first SIGTERM or SIGINT shuts the member down in order and then ends the process by
  * the same signal, as etcd does, so that whoever waits for it sees the true reason; as process 1 it exits with 0,
- * because no signal would end it. A second signal ends it at once. What nobody caught is logged and ends it with 1.
+ * because no signal would end it. A second signal ends it at once. What else may end it, with 1, is the list in ends.ts.
  */
 export class ProcessEnd {
   readonly #log: StructuredLogger;
@@ -11,7 +12,8 @@ export class ProcessEnd {
 
   constructor(log: StructuredLogger) {
     this.#log = log;
-    process.on("uncaughtException", (error) => this.fail("uncaught exception", error));
+    // Promises that reject and that nobody awaits come here too.
+    process.on("uncaughtException", (error) => this.fail(error));
   }
 
   /** What to do at a signal from now on. Until then, while a member starts, a signal ends the process as it is. */
@@ -19,10 +21,13 @@ export class ProcessEnd {
     for (const signal of SIGNALS) process.on(signal, () => this.#receive(signal, shutdown));
   }
 
-  /** Ends the process with 1; the reason is in the log before it does. */
-  fail(message: string, error: unknown): void {
-    const { stack } = error as Error;
-    this.#log.fatal(message, { error: error instanceof Error ? error : String(error), stacktrace: stack });
+  /** Ends the process with 1; the reason, and what to do, is in the log before it does. */
+  fail(error: unknown, end = endOf(error)): void {
+    this.#log.fatal(end.message, {
+      error: error instanceof Error ? error : String(error),
+      ...(end.advice === undefined ? {} : { "what-to-do": end.advice }),
+      stacktrace: error instanceof Error ? error.stack : undefined,
+    });
     process.exit(1);
   }
 
@@ -35,7 +40,7 @@ export class ProcessEnd {
         this.#log.sync();
         process.exit(0);
       },
-      (error: unknown) => this.fail("failed to shut down", error),
+      (error: unknown) => this.fail(error, FAILED_TO_SHUT_DOWN),
     );
   }
 
@@ -53,7 +58,7 @@ export class ProcessEnd {
     try {
       await shutdown();
     } catch (error) {
-      this.fail("failed to shut down", error);
+      this.fail(error, FAILED_TO_SHUT_DOWN);
     }
     this.#raise(signal);
   }
@@ -65,6 +70,8 @@ export class ProcessEnd {
     process.kill(process.pid, signal);
   }
 }
+
+const FAILED_TO_SHUT_DOWN: End = { message: "failed to shut down" };
 
 const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 

@@ -11,6 +11,7 @@ import { finishConfig, loadConfig } from "../../config/load.ts";
 import { earlyLog } from "../../config/open-log.ts";
 import type { Settings } from "../../config/settings.ts";
 import { urlTexts } from "../../config/url.ts";
+import { failedStartOf } from "./ends.ts";
 import type { Member } from "./member.ts";
 import { ProcessEnd } from "./process-end.ts";
 import { readyLine, wantsReadyLine } from "./ready-line.ts";
@@ -109,10 +110,10 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
   const close = async (): Promise<void> => await member?.close();
   const onRemoved = (): void => end.leave(close);
   try {
-    member = await code.startMember(config, log, (error) => end.fail("etcd server has stopped", error), onRemoved);
+    member = await code.startMember(config, log, (error) => end.fail(error), onRemoved);
   } catch (error) {
     if ((error as Error).name === "DiscoveryError") logFailedDiscovery(config, error as Error, main);
-    else main.fatal("discovery failed", { error: error as Error });
+    else logFailedStart(error as Error, main);
     // What was opened before the failure may keep the process alive.
     process.exit(1);
   }
@@ -143,6 +144,11 @@ function unloadable(error: Error): string {
     `(${operatingSystem()}/${architecture()}), with the optional ones among them ("npm ci" without --omit=optional); ` +
     "docs/platforms.md has the platforms"
   );
+}
+
+function logFailedStart(error: Error, log: StructuredLogger): void {
+  const { message, advice } = failedStartOf(error);
+  log.fatal(message, { error, ...(advice === undefined ? {} : { "what-to-do": advice, stacktrace: error.stack }) });
 }
 
 function logFailedDiscovery(config: Config, error: Error, log: StructuredLogger): void {

@@ -1,0 +1,60 @@
+import { isFatal } from "../../base/fatal.ts";
+
+/**
+ * What may end a member, the whole list: each kind of error with the line that the log gets and, where the error's own text
+ * does not say it, what to do. Everything else is caught where it happens and fails one call, one connection or one attempt.
+ * An error that nobody caught and that is none of these ends the process too, as the last entry: what it left undone is not
+ * known, and the log brings back everything that was acknowledged.
+ */
+export interface End {
+  readonly message: string;
+  readonly advice?: string;
+}
+
+/** For a member that ran. The exit code is 1. */
+export function endOf(error: unknown): End {
+  return ENDS.get(nameOf(error)) ?? (isFatal(error) ? BROKEN : UNKNOWN);
+}
+
+/** For a member that could not start. What has etcd's label is about whom it should form a cluster with, or about addresses. */
+export function failedStartOf(error: unknown): End {
+  if (STORED.has(nameOf(error))) return { message: "the data directory cannot be used" };
+  return isFatal(error) ? BROKEN : { message: "discovery failed" };
+}
+
+const ENDS: ReadonlyMap<string, End> = new Map([
+  ["WalError", { message: "the log cannot be written" }],
+  ["SnapError", { message: "a snapshot cannot be written" }],
+  ["BackendError", { message: "the database cannot be used" }],
+  ["LostLogError", { message: "this member has lost a part of its log" }],
+  ["LogEntryError", { message: "the log holds what this version cannot apply" }],
+  ["ServerTooOldError", { message: "the cluster has become newer than this server" }],
+  ["CorruptionError", { message: "the data of this member differs from the others'" }],
+]);
+
+/** Found when a member opens what it has stored. */
+const STORED: ReadonlySet<string> = new Set([
+  "DataDirError",
+  "BackendError",
+  "WalError",
+  "SnapError",
+  "LogEntryError",
+  "ServerTooOldError",
+  "StorageVersionError",
+]);
+
+const BROKEN: End = {
+  message: "something that must hold does not; ending before anything more is written",
+  advice:
+    "start the member again. If it ends in the same way, its stored state is damaged: keep a copy of the data directory, " +
+    "let the member begin anew (etcdctl member remove, then member add), and report the stack",
+};
+
+const UNKNOWN: End = {
+  message: "uncaught exception",
+  advice: "this is a mistake in the server: start the member again, and report the stack. Nothing acknowledged is lost",
+};
+
+function nameOf(error: unknown): string {
+  return error instanceof Error ? error.name : "";
+}
