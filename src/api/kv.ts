@@ -27,6 +27,7 @@ import type { Read } from "../server/read-queue.ts";
 import { DeferredAnswer, ResponseReads } from "../server/response-reads.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { checkPath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../server/txn.ts";
+import { hasTooManyOps } from "../server/txn-size.ts";
 import { type Access, refused } from "./access.ts";
 import { decodeRequest, failWith, settle } from "./calls.ts";
 import { HeaderWriter } from "./header.ts";
@@ -155,6 +156,7 @@ export class KvApi {
   }
 
   #txn(call: UnaryCall): void {
+    if (hasTooManyOps(call.message, this.server.options.maxTxnOps)) return failWith(call, errors.tooManyOps);
     const request = decodeRequest(call, TxnRequest);
     if (request === undefined) return;
     const error = checkTxn(request, this.server.options.maxTxnOps);

@@ -46,7 +46,7 @@ export function checkTxn(request: TxnRequest, maxTxnOps: number): EtcdError | nu
 }
 
 /** Comparisons and operations of one transaction with all that it nests, unless `--max-txn-ops` allows more on one level. */
-const NESTED_OPS_MAX = 8192;
+export const NESTED_OPS_MAX = 8192;
 
 function countOps({ compare, success, failure }: TxnRequest): number {
   let count = compare.length + success.length + failure.length;
