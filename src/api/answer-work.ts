@@ -25,8 +25,8 @@ export interface AnswerPlan {
   assemble(): readonly (Buffer | MeasuredPart)[];
   /** Looks once more, before the first byte leaves, whether the caller may have it. */
   check(): EtcdError | null;
-  /** What keeps the parts readable. */
-  readonly pin: Pin;
+  /** What keeps the parts readable; null when nothing has to. */
+  readonly pin: Pin | null;
   /** Rows that the parts will remember at one time, of an allowance for all. */
   readonly memory: { readonly rows: number; readonly of: Allowance };
 }
@@ -55,7 +55,7 @@ export class AnswerWork implements Work, AnswerSink {
     this.#call = call;
     this.#plan = plan;
     call.onCancel = () => this.#end();
-    plan.pin.onRevoked = () => this.#ticket?.resume();
+    if (plan.pin !== null) plan.pin.onRevoked = () => this.#ticket?.resume();
   }
 
   get name(): string {
@@ -69,8 +69,8 @@ export class AnswerWork implements Work, AnswerSink {
   step(): StepResult {
     const { pin, parts } = this.#plan;
     if (this.#over) return "done";
-    if (pin.revoked) throw new CompactedError(pin.revision);
-    pin.touch();
+    if (pin?.revoked) throw new CompactedError(pin.revision);
+    pin?.touch();
     if (!this.#hasMemory()) return "wait";
     if (this.#measured < parts.length) {
       if (parts[this.#measured]!.measure()) this.#measured++;
@@ -144,8 +144,9 @@ export class AnswerWork implements Work, AnswerSink {
   #end(): void {
     if (this.#over) return;
     this.#over = true;
-    this.#plan.pin.onRevoked = null;
-    this.#plan.pin.release();
+    const { pin } = this.#plan;
+    if (pin !== null) pin.onRevoked = null;
+    pin?.release();
     this.#memory?.release();
     this.#ticket?.cancel();
   }

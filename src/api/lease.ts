@@ -1,5 +1,6 @@
 import { Code } from "../base/grpc-codes.ts";
 import { ProtobufError } from "../base/protobuf.ts";
+import type { Lease } from "../lease/lease.ts";
 import {
   LeaseGrantRequest,
   LeaseGrantResponse,
@@ -21,8 +22,14 @@ import { EtcdError, errors } from "../server/errors.ts";
 import { LEASE_OVERHEAD_BYTES } from "../server/quota.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { type Access, refused } from "./access.ts";
-import { decodeRequest, failWith, settle } from "./calls.ts";
+import { decodeRequest, failWith, failWithAny, settle } from "./calls.ts";
 import type { HeaderWriter } from "./header.ts";
+import { keyPieces, leasePieces } from "./lease-lists.ts";
+import { LongAnswers } from "./long-answers.ts";
+
+/** Longer lists are made in slices. */
+const LEASES_AT_ONCE = 200;
+const KEYS_AT_ONCE = 1000;
 
 /** Renewals of one stream that may wait for the leader. */
 const RENEWALS_MAX = 256;
@@ -32,8 +39,10 @@ export class LeaseApi {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
   readonly #access: Access;
+  readonly #long: LongAnswers;
 
   constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
+    this.#long = new LongAnswers(server, header, access);
     this.#server = server;
     this.#header = header;
     this.#access = access;
@@ -90,6 +99,11 @@ export class LeaseApi {
     if (found !== undefined) {
       response.ttl = found.ttl;
       response.grantedTtl = found.grantedTtl;
+      if (found.keys.length > KEYS_AT_ONCE) {
+        const head = (): Uint8Array => LeaseTimeToLiveResponse.encode(response);
+        this.#long.list(call, "LeaseTimeToLive", keyPieces(found.keys), head);
+        return;
+      }
       response.keys = [...found.keys];
     }
     call.respond(LeaseTimeToLiveResponse.encode(response));
@@ -102,24 +116,31 @@ export class LeaseApi {
 
   #leases(call: UnaryCall): void {
     if (decodeRequest(call, LeaseLeasesRequest) === undefined) return;
-    if (this.#access.enabled && refused(call, this.#refusalOfLeases(call))) return;
-    const leases = this.#server.lessor.leases().map((id) => LeaseStatus.create({ id }));
-    call.respond(LeaseLeasesResponse.encode(LeaseLeasesResponse.create({ header: this.#header.create(), leases })));
+    if (this.#access.enabled && refused(call, this.#access.refuseNobody(call))) return;
+    const { lessor } = this.#server;
+    const header = this.#header.create();
+    if (lessor.count > LEASES_AT_ONCE) {
+      const list = leasePieces(lessor, (lease) => this.#checkShown(call, lease));
+      this.#long.list(call, "LeaseLeases", list, () =>
+        LeaseLeasesResponse.encode(LeaseLeasesResponse.create({ header })),
+      );
+      return;
+    }
+    try {
+      if (this.#access.enabled) for (const lease of lessor.all()) this.#checkShown(call, lease);
+    } catch (error) {
+      failWithAny(call, error);
+      return;
+    }
+    const leases = lessor.leases().map((id) => LeaseStatus.create({ id }));
+    call.respond(LeaseLeasesResponse.encode(LeaseLeasesResponse.create({ header, leases })));
   }
 
   /** Who lists the leases must be allowed to read every key on them. */
-  #refusalOfLeases(call: UnaryCall): EtcdError | null {
-    const access = this.#access;
-    return (
-      access.refuseNobody(call) ??
-      access.check(call, (user) => {
-        for (const id of this.#server.lessor.leases()) {
-          const problem = access.permissions.leaseKeys(user, id);
-          if (problem !== null) return problem;
-        }
-        return null;
-      })
-    );
+  #checkShown(call: UnaryCall, { id, keyCount }: Lease): void {
+    if (!this.#access.enabled || keyCount === 0) return;
+    const error = this.#refusalOfKeys(call, id);
+    if (error !== null) throw error;
   }
 
   /** Keeping a lease alive takes the right to write the keys on it. */

@@ -14,6 +14,7 @@ import { type AnswerPlan, AnswerWork, type MeasuredPart } from "./answer-work.ts
 import { failWithAny } from "./calls.ts";
 import { AnswerTree } from "./deferred-answer.ts";
 import { HeaderWriter } from "./header.ts";
+import { PiecesPart } from "./pieces-part.ts";
 import { RangeAnswer } from "./range-answer.ts";
 import { rowsRemembered } from "./range-rows.ts";
 import { RangeStreamWork } from "./range-stream.ts";
@@ -70,6 +71,15 @@ export class LongAnswers {
     }
   }
 
+  /** Answers with a message whose last field is a list that is made in slices. `head` encodes what stands before it. */
+  list(call: UnaryCall, name: string, list: Iterator<Buffer | undefined>, head: () => Uint8Array): void {
+    const part = new PiecesPart(list);
+    const assemble = (): (Buffer | MeasuredPart)[] => [Buffer.from(head()), part];
+    const memory = { rows: 0, of: this.#memory };
+    const plan = { name, parts: [part], assemble, check: this.#checkLater(), pin: null, memory };
+    this.#start(call, new AnswerWork(call, plan));
+  }
+
   rangeStream(call: StreamCall, request: RangeRequest): void {
     const { store } = this.#server;
     try {
@@ -90,11 +100,13 @@ export class LongAnswers {
     assemble: AnswerPlan["assemble"],
     rowsRemembered: number,
   ): void {
-    const { store, turns } = this.#server;
-    const pin = store.pin(point);
+    const pin = this.#server.store.pin(point);
     const memory = { rows: rowsRemembered, of: this.#memory };
-    const work = new AnswerWork(call, { name, parts, assemble, check: this.#checkLater(), pin, memory });
-    if (turns.begin(this.ownerOf(call), work) === undefined) work.fail(errors.tooManyLongRequests);
+    this.#start(call, new AnswerWork(call, { name, parts, assemble, check: this.#checkLater(), pin, memory }));
+  }
+
+  #start(call: UnaryCall, work: AnswerWork): void {
+    if (this.#server.turns.begin(this.ownerOf(call), work) === undefined) work.fail(errors.tooManyLongRequests);
   }
 
   /** Who the time for a call is counted for. */

@@ -159,6 +159,11 @@ export class Lessor implements LeaseAttachments {
     return this.#leases.get(id);
   }
 
+  /** All leases there are now, in an array of its own. Read only. */
+  all(): Lease[] {
+    return [...this.#leases.values()];
+  }
+
   /** Ids by rising remaining time, as LeaseLeases lists them. */
   leases(): bigint[] {
     const all = [...this.#leases.values()];

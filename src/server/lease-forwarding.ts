@@ -2,6 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import { Code } from "../base/grpc-codes.ts";
 import type { Lessor } from "../lease/lessor.ts";
 import type { Cluster } from "../membership/cluster.ts";
+import { nextTurn } from "../mvcc/hash.ts";
 import { fromByteString } from "../mvcc/types.ts";
 import { toEtcdError } from "./apply.ts";
 import { EtcdError, errors } from "./errors.ts";
@@ -10,7 +11,7 @@ import type { Read } from "./read-queue.ts";
 
 export interface LeaseForwardingOptions {
   readonly clock: Clock;
-  readonly lessor: Pick<Lessor, "renew" | "lookup" | "timeToLive" | "keysOf">;
+  readonly lessor: Pick<Lessor, "renew" | "lookup" | "timeToLive">;
   readonly cluster: Pick<Cluster, "member">;
   readonly peerClient: Pick<PeerClient, "renewLease" | "leaseTimeToLive">;
   readonly server: LeaseServer;
@@ -29,6 +30,8 @@ export interface LeaseServer {
   readonly isLeader: boolean;
   /** 0n when there is none. */
   readonly leader: bigint;
+  /** What is not applied yet nobody knows of. */
+  readonly canReadNow: boolean;
   read(read: Read): void;
 }
 
@@ -37,6 +40,8 @@ export type Renewed = (error: EtcdError | null, ttl: number) => void;
 /** Source: etcd `server/etcdserver/v3_server.go`, LeaseRenew. */
 const RETRY_MS = 50;
 const FORWARDED_MAX = 10_000;
+/** Keys that one turn copies for an answer. */
+const KEYS_A_SLICE = 5_000;
 
 /**
  * Leases live at the leader: renewals and questions about them do not pass the log. The leader serves its own; any other
@@ -66,8 +71,8 @@ export class LeaseForwarding {
 
   /** Renews a lease for another member, which takes this one for the leader. Gets an EtcdError, or the lessor's. */
   renewForPeer(id: bigint, done: (error: Error | EtcdError | null, ttl: number) => void): void {
-    const { lessor, whenApplied } = this.#options;
-    whenApplied((waitError) => {
+    const { lessor } = this.#options;
+    this.#whenReadable((waitError) => {
       if (waitError !== null) done(waitError, -1);
       else {
         this.#ensureLeadership((error) => {
@@ -102,11 +107,11 @@ export class LeaseForwarding {
   }
 
   #renewHere(id: bigint, permitted: () => EtcdError | null, done: Renewed): void {
-    const { lessor, whenApplied, fastKeepAlive } = this.#options;
+    const { lessor, fastKeepAlive } = this.#options;
     // A lease that is not known may be on its way through the log.
     if (fastKeepAlive && lessor.lookup(id) !== undefined) this.#renewNow(id, permitted, done);
     else {
-      whenApplied((error) => {
+      this.#whenReadable((error) => {
         if (error !== null) done(error, -1);
         else this.#renewNow(id, permitted, done);
       });
@@ -161,8 +166,8 @@ export class LeaseForwarding {
    * a successor that it does not know of may have granted or renewed it. Rejects with an EtcdError.
    */
   async timeToLiveHere(id: bigint, withKeys: boolean): Promise<PeerLease | undefined> {
-    const { lessor, server, whenApplied } = this.#options;
-    await new Promise<void>((resolve, reject) => whenApplied((error) => (error === null ? resolve() : reject(error))));
+    const { lessor, server } = this.#options;
+    await this.#applied(withKeys);
     let found = lessor.timeToLive(id);
     if (found === undefined || found.ttl <= 0) {
       await new Promise<void>((resolve, reject) =>
@@ -172,8 +177,34 @@ export class LeaseForwarding {
       if (found === undefined) return undefined;
     }
     if (found.demoted) throw errors.leaderChanged;
-    const keys = withKeys ? lessor.keysOf(id).map(fromByteString) : [];
-    return { ttl: found.ttl, grantedTtl: found.grantedTtl, keys };
+    const { ttl, grantedTtl } = found;
+    return { ttl, grantedTtl, keys: withKeys ? await this.#keysOf(id) : [] };
+  }
+
+  /** The keys of a lease as they are now, copied in slices. */
+  async #keysOf(id: bigint): Promise<Uint8Array[]> {
+    const { lessor, clock } = this.#options;
+    const names = [...(lessor.lookup(id)?.keys() ?? [])];
+    const keys: Uint8Array[] = [];
+    for (const name of names) {
+      keys.push(fromByteString(name));
+      if (keys.length % KEYS_A_SLICE === 0) await nextTurn(clock);
+    }
+    return keys;
+  }
+
+  /** While an entry takes many turns to be applied, the keys of a lease may be those of neither before nor after. */
+  #applied(withKeys: boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const done = (error: EtcdError | null): void => (error === null ? resolve() : reject(error));
+      if (withKeys) this.#options.whenApplied(done);
+      else this.#whenReadable(done);
+    });
+  }
+
+  #whenReadable(done: (error: EtcdError | null) => void): void {
+    if (this.#options.server.canReadNow) done(null);
+    else this.#options.whenApplied(done);
   }
 
   /** The leader's answer; its EtcdErrors are answers too. Rejects with an EtcdError when the time is over. */

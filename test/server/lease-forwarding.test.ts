@@ -28,7 +28,7 @@ class Leader {
       lessor: this.lessor,
       cluster: { member: () => undefined },
       peerClient: { renewLease: unreachable, leaseTimeToLive: unreachable },
-      server: { isLeader: true, leader: 1n, read: (read: Read) => read.serve(this.readError) },
+      server: { isLeader: true, leader: 1n, canReadNow: false, read: (read: Read) => read.serve(this.readError) },
       isStopped: () => false,
       isSteady: () => this.steady,
       whenApplied: (done) => done(null),

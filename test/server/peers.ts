@@ -56,7 +56,7 @@ export class TestMember {
     const dialer = new PeerDialer({ clock: systemClock, tls: new TlsClient(NO_TLS, logger), dialTimeoutMs: 1000 });
     this.client = new HttpPeerClient({ logger, timeoutMs: 1000, http: new PeerHttp(systemClock, dialer) });
     const { cluster, store, lessor } = this;
-    const server = { isLeader: true, leader: id, read: (read: Read) => read.serve(null) };
+    const server = { isLeader: true, leader: id, canReadNow: false, read: (read: Read) => read.serve(null) };
     const leases = new LeaseForwarding({
       clock: systemClock,
       lessor,
