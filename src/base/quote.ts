@@ -20,15 +20,32 @@ const PRINTABLE = /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]$/u;
 
 /** Bytes, or text in the sense of lossless-text, within double quotes. */
 export function quote(value: Uint8Array | string): string {
-  const bytes = typeof value === "string" ? encodeLossless(value) : value;
-  let text = '"';
+  const bytes = typeof value === "string" ? encodeLossless(value) : bufferOf(value);
+  const parts = ['"'];
   for (let at = 0; at < bytes.length; ) {
+    // Runs of what stands for itself are taken at once: values may be megabytes long.
+    const end = endOfPlain(bytes, at);
+    if (end > at) parts.push(bytes.toString("latin1", at, end));
+    at = end;
+    if (at === bytes.length) break;
     const length = sequenceLength(bytes, at);
-    if (length === 0) text += `\\x${hex(bytes[at]!, 2)}`;
-    else text += escapeChar(Buffer.from(bytes.subarray(at, at + length)).toString());
+    parts.push(length === 0 ? `\\x${hex(bytes[at]!, 2)}` : escapeChar(bytes.toString("utf8", at, at + length)));
     at += Math.max(1, length);
   }
-  return `${text}"`;
+  parts.push('"');
+  return parts.join("");
+}
+
+const bufferOf = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+
+/** Where the ASCII characters end that need no escape. */
+function endOfPlain(bytes: Uint8Array, from: number): number {
+  let at = from;
+  for (; at < bytes.length; at++) {
+    const byte = bytes[at]!;
+    if (byte < 0x20 || byte > 0x7e || byte === 0x22 || byte === 0x5c) break;
+  }
+  return at;
 }
 
 function escapeChar(char: string): string {

@@ -77,9 +77,11 @@ export function alertTrouble(error: NodeJS.ErrnoException, sentCertificate: bool
   if (!error.code?.startsWith("ERR_SSL_") || !error.code.includes("ALERT")) return undefined;
   for (const [pattern, text, kind] of ALERTS) {
     if (!pattern.test(error.code)) continue;
-    // Older servers call a certificate bad that was not there.
-    const missing = !sentCertificate && pattern.test("BAD_CERTIFICATE");
-    return { text: `remote error: tls: ${text}`, lasting: true, kind: missing ? "client-certificate" : kind };
+    const judged = pattern.test("BAD_CERTIFICATE") || pattern.test("CERTIFICATE_REVOKED");
+    // Older servers call a certificate bad that was not there. One that was sent may be on a list that changes.
+    const missing = judged && !sentCertificate;
+    const told = missing ? "client-certificate" : kind;
+    return { text: `remote error: tls: ${text}`, lasting: missing || !judged, kind: told };
   }
   return { text: `remote error: tls: ${error.code.replace(/^.*ALERT_/, "").toLowerCase()}`, lasting: false };
 }

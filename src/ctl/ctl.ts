@@ -9,7 +9,7 @@ import type { Io } from "./io.ts";
 import { fieldsPrinter } from "./print/fields.ts";
 import { jsonPrinter } from "./print/json.ts";
 import { protobufPrinter } from "./print/protobuf.ts";
-import type { Kind, Printer, Shown } from "./print/shown.ts";
+import { gathered, type Kind, type Printer, type Shown } from "./print/shown.ts";
 import { simplePrinter } from "./print/simple.ts";
 import { tablePrinter } from "./print/table.ts";
 import { clusterOptions } from "./settings.ts";
@@ -66,13 +66,17 @@ export class Ctl {
     this.#printer = this.#choosePrinter();
   }
 
-  show<K extends Kind>(kind: K, value: Shown[K]): void {
+  /** Prints a result, no faster than what is printed is read. */
+  async show<K extends Kind>(kind: K, value: Shown[K]): Promise<void> {
     const printer = this.#requirePrinter();
     const output = printer.print(kind, value);
     if (output === undefined) {
       throw new ExitError(EXIT.badFeature, `${printer.format} not supported as output format`);
     }
-    if (output.length > 0) this.io.out(output);
+    for (const piece of gathered(output)) {
+      this.io.out(piece);
+      await this.io.drained();
+    }
     const complaints = printer.complaints?.(kind, value) ?? "";
     if (complaints !== "") this.io.err(complaints);
   }

@@ -12,6 +12,8 @@ export interface Io {
   /** Whether a person sits at standard input. */
   readonly stdinIsTerminal: boolean;
   out(data: string | Uint8Array): void;
+  /** Resolves once who reads the output has taken enough of it for more. */
+  drained(): Promise<void>;
   err(text: string): void;
   readonly clock: Clock;
   readonly disk: Disk;

@@ -23,6 +23,8 @@ export function processIo(args: Io["args"], env: Io["env"]): Io {
     stdin,
     stdinIsTerminal: stdin.isTTY === true,
     out: (data) => void stdout.write(typeof data === "string" ? encodeLossless(data) : data),
+    drained: () =>
+      stdout.writableNeedDrain ? new Promise((resolve) => stdout.once("drain", resolve)) : Promise.resolve(),
     err: (text) => void stderr.write(encodeLossless(text)),
     clock: systemClock,
     disk: systemDisk,

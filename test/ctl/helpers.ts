@@ -44,6 +44,7 @@ export async function ctl(args: readonly string[], options: CtlOptions = {}): Pr
       out.push(typeof data === "string" ? encodeLossless(data) : Buffer.from(data));
       options.onOutput?.(Buffer.concat(out).toString());
     },
+    drained: () => Promise.resolve(),
     err: (text) => void err.push(text),
     clock: systemClock,
     disk: systemDisk,

@@ -13,7 +13,7 @@ const list: CtlCommand = {
   short: "Lists the alarms",
   async run(ctl) {
     if (ctl.args.length > 0) throw badArgs("alarm list command accepts no arguments");
-    ctl.show("alarm", await ctl.call(MaintenanceService.Alarm, { action: AlarmRequest_AlarmAction.GET }));
+    await ctl.show("alarm", await ctl.call(MaintenanceService.Alarm, { action: AlarmRequest_AlarmAction.GET }));
   },
 };
 
@@ -31,7 +31,7 @@ const disarm: CtlCommand = {
       all.header = response.header;
       all.alarms.push(...response.alarms);
     }
-    ctl.show("alarm", all);
+    await ctl.show("alarm", all);
   },
 };
 

@@ -38,7 +38,7 @@ const status: CtlCommand = {
   short: "Tells whether authentication is on",
   async run(ctl) {
     if (ctl.args.length > 0) throw badArgs("auth status command does not accept any arguments");
-    ctl.show("authStatus", await ctl.call(AuthService.AuthStatus, {}));
+    await ctl.show("authStatus", await ctl.call(AuthService.AuthStatus, {}));
   },
 };
 

@@ -22,7 +22,7 @@ export const del: CtlCommand = {
   async run(ctl) {
     const request = deleteRequest(ctl.flags, ctl.args);
     await warnOfRange(ctl.flags, ctl.args, ctl.io);
-    ctl.show("del", await ctl.call(KVService.DeleteRange, request));
+    await ctl.show("del", await ctl.call(KVService.DeleteRange, request));
   },
 };
 

@@ -10,7 +10,7 @@ const validate: CtlCommand = {
   async run(ctl) {
     const version = versionArgument(ctl);
     const response = await ctl.call(MaintenanceService.Downgrade, { action: Action.VALIDATE, version });
-    ctl.show("downgradeValidate", response);
+    await ctl.show("downgradeValidate", response);
   },
 };
 
@@ -21,7 +21,7 @@ const enable: CtlCommand = {
   async run(ctl) {
     const version = versionArgument(ctl);
     const response = await ctl.call(MaintenanceService.Downgrade, { action: Action.ENABLE, version });
-    ctl.show("downgradeEnable", response);
+    await ctl.show("downgradeEnable", response);
   },
 };
 
@@ -29,7 +29,7 @@ const cancel: CtlCommand = {
   name: "cancel",
   short: "Ends the downgrade that is under way",
   async run(ctl) {
-    ctl.show("downgradeCancel", await ctl.call(MaintenanceService.Downgrade, { action: Action.CANCEL }));
+    await ctl.show("downgradeCancel", await ctl.call(MaintenanceService.Downgrade, { action: Action.CANCEL }));
   },
 };
 

@@ -58,7 +58,7 @@ async function campaign(
     await resign();
     throw error;
   }
-  ctl.show("get", await cluster.call(KVService.Range, { key: place.key }));
+  await ctl.show("get", await cluster.call(KVService.Range, { key: place.key }));
   const end = await Promise.race([interrupted, session.ended.then(() => "expired" as const)]);
   if (end === "expired") throw new ExitError(EXIT.error, "elect: session expired");
   await resign();
@@ -74,11 +74,11 @@ async function observe(ctl: Ctl, cluster: Cluster, election: string): Promise<ne
       ({ key, revision } = await firstCandidate(ctl, cluster, election, revision + 1));
       continue;
     }
-    ctl.show("get", RangeResponse.create({ header: leader.header, kvs: leader.kvs }));
+    await ctl.show("get", RangeResponse.create({ header: leader.header, kvs: leader.kvs }));
     const stream = new WatchStream(cluster, ctl.io.clock, { key, startRevision: revision + 1 });
     for await (const { header, events } of stream.responses()) {
       for (const { type, kv } of events) {
-        if (type === 0 && kv) ctl.show("get", RangeResponse.create({ header, kvs: [kv] }));
+        if (type === 0 && kv) await ctl.show("get", RangeResponse.create({ header, kvs: [kv] }));
       }
       if (events.some(({ type }) => type !== 0)) break;
     }

@@ -26,7 +26,7 @@ const health: CtlCommand = {
         list.push(await healthOf(ctl, cluster.only(endpoint), endpoint));
       }),
     );
-    ctl.show("health", list);
+    await ctl.show("health", list);
     if (list.some(({ error }) => error !== "")) throw new ExitError(EXIT.error, "unhealthy cluster");
   },
 };
@@ -73,7 +73,7 @@ raft index, raft applied index, errors, downgrade target version, downgrade enab
       const response = await member.call(MaintenanceService.Status, {}, { timeoutMs: ctl.timeoutMs });
       list.push({ endpoint, response });
     });
-    ctl.show("status", list);
+    await ctl.show("status", list);
     if (failure !== undefined) throw new ExitError(EXIT.error, "");
   },
 };
@@ -90,7 +90,7 @@ const hashKv: CtlCommand = {
       const response = await member.call(MaintenanceService.HashKV, { revision }, { timeoutMs: ctl.timeoutMs });
       list.push({ endpoint, response });
     });
-    ctl.show("hashKv", list);
+    await ctl.show("hashKv", list);
     if (failure !== undefined) throw failure;
   },
 };

@@ -58,7 +58,7 @@ export const get: CtlCommand = {
       if (ctl.format !== "simple") throw badArgs("print-value-only is only for `--write-out=simple`");
       ctl.showValuesOnly();
     }
-    ctl.show("get", response);
+    await ctl.show("get", response);
   },
 };
 

@@ -20,7 +20,7 @@ const grant: CtlCommand = {
       throw error;
     }
     const request = { ttl: clampToSafe(ttl) };
-    ctl.show("grant", await failingAs("failed to grant lease", ctl.call(LeaseService.LeaseGrant, request)));
+    await ctl.show("grant", await failingAs("failed to grant lease", ctl.call(LeaseService.LeaseGrant, request)));
   },
 };
 
@@ -31,7 +31,7 @@ const revoke: CtlCommand = {
   async run(ctl) {
     const id = leaseArgument(onlyArgument(ctl, "lease revoke command needs 1 argument"));
     const response = await failingAs("failed to revoke lease", ctl.call(LeaseService.LeaseRevoke, { id }));
-    ctl.show("revoke", { id, response });
+    await ctl.show("revoke", { id, response });
   },
 };
 
@@ -44,7 +44,7 @@ const timeToLive: CtlCommand = {
     const id = leaseArgument(onlyArgument(ctl, "lease timetolive command needs lease ID as argument"));
     const keys = ctl.flags.bool("keys");
     const response = await connecting(ctl.call(LeaseService.LeaseTimeToLive, { id, keys }));
-    ctl.show("timeToLive", { keys, response });
+    await ctl.show("timeToLive", { keys, response });
   },
 };
 
@@ -52,7 +52,7 @@ const list: CtlCommand = {
   name: "list",
   short: "Lists the leases",
   async run(ctl) {
-    ctl.show("leases", await connecting(ctl.call(LeaseService.LeaseLeases, {})));
+    await ctl.show("leases", await connecting(ctl.call(LeaseService.LeaseLeases, {})));
   },
 };
 
@@ -66,10 +66,10 @@ const keepAlive: CtlCommand = {
     const cluster = await ctl.cluster();
     if (ctl.flags.bool("once")) {
       const response = await connecting(keepAliveOnce(cluster, id, ctl.timeoutMs));
-      ctl.show("keepAlive", response);
+      await ctl.show("keepAlive", response);
       return;
     }
-    for await (const response of keepAliveStream(cluster, id, ctl.io.clock)) ctl.show("keepAlive", response);
+    for await (const response of keepAliveStream(cluster, id, ctl.io.clock)) await ctl.show("keepAlive", response);
     if (ctl.format === "simple") ctl.io.out(`lease ${leaseIdText(id)} expired or revoked.\n`);
   },
 };

@@ -49,7 +49,7 @@ async function holdLock(
   const held = await cluster.call(KVService.Range, { key: place.key });
   if (held.kvs.length === 0) throw new ExitError(EXIT.error, "mutex: session is expired");
   if (program.length > 0) return runLocked(ctl, cluster, place, program);
-  ctl.show("get", held);
+  await ctl.show("get", held);
   const end = await Promise.race([interrupted, session.ended.then(() => "expired" as const)]);
   if (end === "expired") throw new ExitError(EXIT.error, "session expired");
   await unlock(cluster, place);

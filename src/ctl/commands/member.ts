@@ -27,7 +27,7 @@ const add: CtlCommand = {
     if (peerUrls === "") throw badArgs("member peer urls not provided");
     const request = { peerUrls: urlsOf(peerUrls), isLearner: ctl.flags.bool("learner") };
     const response = await ctl.call(ClusterService.MemberAdd, request);
-    ctl.show("memberAdd", response);
+    await ctl.show("memberAdd", response);
     if (ctl.format !== "simple") return;
     const cluster = response.members.flatMap((member) => {
       const shown = member.id === response.member?.id ? name : member.name;
@@ -46,7 +46,7 @@ const remove: CtlCommand = {
   short: "Removes a member",
   async run(ctl) {
     const id = memberArgument(ctl);
-    ctl.show("memberRemove", { id, response: await ctl.call(ClusterService.MemberRemove, { id }) });
+    await ctl.show("memberRemove", { id, response: await ctl.call(ClusterService.MemberRemove, { id }) });
   },
 };
 
@@ -60,7 +60,7 @@ const update: CtlCommand = {
     const peerUrls = ctl.flags.string("peer-urls");
     if (peerUrls === "") throw badArgs("member peer urls not provided");
     const response = await ctl.call(ClusterService.MemberUpdate, { id, peerUrls: urlsOf(peerUrls) });
-    ctl.show("memberUpdate", { id, response });
+    await ctl.show("memberUpdate", { id, response });
   },
 };
 
@@ -71,7 +71,7 @@ const list: CtlCommand = {
   flags: [{ name: "consistency", kind: "string", value: "l", usage: "linearizable (l) or serializable (s)" }],
   async run(ctl) {
     const linearizable = !isSerializable(ctl.flags.string("consistency"));
-    ctl.show("memberList", await ctl.call(ClusterService.MemberList, { linearizable }));
+    await ctl.show("memberList", await ctl.call(ClusterService.MemberList, { linearizable }));
   },
 };
 
@@ -81,7 +81,7 @@ const promote: CtlCommand = {
   short: "Makes a learner a voting member",
   async run(ctl) {
     const id = memberArgument(ctl);
-    ctl.show("memberPromote", { id, response: await ctl.call(ClusterService.MemberPromote, { id }) });
+    await ctl.show("memberPromote", { id, response: await ctl.call(ClusterService.MemberPromote, { id }) });
   },
 };
 

@@ -27,7 +27,7 @@ export const moveLeader: CtlCommand = {
         const { header, leader } = await member.call(MaintenanceService.Status, {}, { timeoutMs });
         if (header?.memberId !== leader) continue;
         const response = await member.call(MaintenanceService.MoveLeader, { targetId }, { timeoutMs });
-        ctl.show("moveLeader", { from: leader, to: targetId, response });
+        await ctl.show("moveLeader", { from: leader, to: targetId, response });
         return;
       } finally {
         await member.close();

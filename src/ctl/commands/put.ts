@@ -29,7 +29,7 @@ goes behind "--", which ends the options:
   ],
   async run(ctl) {
     const request = await putRequest(ctl.flags, ctl.args, () => readAll(ctl.io.stdin));
-    ctl.show("put", await ctl.call(KVService.Put, request));
+    await ctl.show("put", await ctl.call(KVService.Put, request));
   },
 };
 

@@ -19,7 +19,7 @@ const add: CtlCommand = {
   short: "Creates a role",
   async run(ctl) {
     const role = roleArgument(ctl, "add");
-    ctl.show("roleAdd", { role, response: await ctl.call(AuthService.RoleAdd, { name: role }) });
+    await ctl.show("roleAdd", { role, response: await ctl.call(AuthService.RoleAdd, { name: role }) });
   },
 };
 
@@ -29,7 +29,7 @@ const remove: CtlCommand = {
   short: "Deletes a role",
   async run(ctl) {
     const role = roleArgument(ctl, "delete");
-    ctl.show("roleDelete", { role, response: await ctl.call(AuthService.RoleDelete, { role }) });
+    await ctl.show("roleDelete", { role, response: await ctl.call(AuthService.RoleDelete, { role }) });
   },
 };
 
@@ -39,7 +39,7 @@ const get: CtlCommand = {
   short: "Lists the permissions of a role",
   async run(ctl) {
     const role = roleArgument(ctl, "get");
-    ctl.show("roleGet", { role, response: await ctl.call(AuthService.RoleGet, { role }) });
+    await ctl.show("roleGet", { role, response: await ctl.call(AuthService.RoleGet, { role }) });
   },
 };
 
@@ -48,7 +48,7 @@ const list: CtlCommand = {
   short: "Lists the roles",
   async run(ctl) {
     if (ctl.args.length > 0) throw badArgs("role list command requires no arguments");
-    ctl.show("roleList", await ctl.call(AuthService.RoleList, {}));
+    await ctl.show("roleList", await ctl.call(AuthService.RoleList, {}));
   },
 };
 
@@ -73,7 +73,7 @@ const grant: CtlCommand = {
     const { key, end } = permissionRange(ctl, range);
     const perm = { permType, key: encodeLossless(key), rangeEnd: end };
     const response = await ctl.call(AuthService.RoleGrantPermission, { name: role, perm });
-    ctl.show("roleGrantPermission", { role, response });
+    await ctl.show("roleGrantPermission", { role, response });
   },
 };
 
@@ -90,7 +90,7 @@ const revoke: CtlCommand = {
     const { key, end } = permissionRange(ctl, range);
     const request = { role, key: encodeLossless(key), rangeEnd: end };
     const response = await ctl.call(AuthService.RoleRevokePermission, request);
-    ctl.show("roleRevokePermission", { role, key: range[0]!, end: end.toString("latin1"), response });
+    await ctl.show("roleRevokePermission", { role, key: range[0]!, end: end.toString("latin1"), response });
   },
 };
 

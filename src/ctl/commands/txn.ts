@@ -52,7 +52,10 @@ put key2 "some extra key"
     const success = await section(lines, (line) => parseRequest(line, ctl.io));
     prompt("failure requests (get, put, del):");
     const failure = await section(lines, (line) => parseRequest(line, ctl.io));
-    ctl.show("txn", await cluster.call(KVService.Txn, { compare, success, failure }, { timeoutMs: ctl.timeoutMs }));
+    await ctl.show(
+      "txn",
+      await cluster.call(KVService.Txn, { compare, success, failure }, { timeoutMs: ctl.timeoutMs }),
+    );
   },
 };
 

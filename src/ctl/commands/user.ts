@@ -25,7 +25,7 @@ const add: CtlCommand = {
     const noPassword = ctl.flags.bool("no-password");
     const { user, password } = noPassword ? { user: argument, password: "" } : await newUser(ctl, argument);
     const request = { name: user, password, options: { noPassword } };
-    ctl.show("userAdd", { user, response: await ctl.call(AuthService.UserAdd, request) });
+    await ctl.show("userAdd", { user, response: await ctl.call(AuthService.UserAdd, request) });
   },
 };
 
@@ -53,7 +53,7 @@ const remove: CtlCommand = {
   short: "Deletes a user",
   async run(ctl) {
     const user = userArgument(ctl, "user delete command requires user name as its argument");
-    ctl.show("userDelete", { user, response: await ctl.call(AuthService.UserDelete, { name: user }) });
+    await ctl.show("userDelete", { user, response: await ctl.call(AuthService.UserDelete, { name: user }) });
   },
 };
 
@@ -69,7 +69,7 @@ const get: CtlCommand = {
     ctl.io.out(`User: ${user}\n`);
     for (const role of response.roles) {
       ctl.io.out("\n");
-      ctl.show("roleGet", { role, response: await ctl.call(AuthService.RoleGet, { role }) });
+      await ctl.show("roleGet", { role, response: await ctl.call(AuthService.RoleGet, { role }) });
     }
   },
 };
@@ -79,7 +79,7 @@ const list: CtlCommand = {
   short: "Lists the users",
   async run(ctl) {
     if (ctl.args.length > 0) throw badArgs("user list command requires no arguments");
-    ctl.show("userList", await ctl.call(AuthService.UserList, {}));
+    await ctl.show("userList", await ctl.call(AuthService.UserList, {}));
   },
 };
 
@@ -98,7 +98,7 @@ const passwd: CtlCommand = {
   async run(ctl) {
     const user = userArgument(ctl, "user passwd command requires user name as its argument");
     const password = await newPassword(ctl, user);
-    ctl.show("userChangePassword", await ctl.call(AuthService.UserChangePassword, { name: user, password }));
+    await ctl.show("userChangePassword", await ctl.call(AuthService.UserChangePassword, { name: user, password }));
   },
 };
 
@@ -111,7 +111,11 @@ const grantRole: CtlCommand = {
     if (user === undefined || role === undefined || more.length > 0) {
       throw badArgs("user grant command requires user name and role name as its argument");
     }
-    ctl.show("userGrantRole", { user, role, response: await ctl.call(AuthService.UserGrantRole, { user, role }) });
+    await ctl.show("userGrantRole", {
+      user,
+      role,
+      response: await ctl.call(AuthService.UserGrantRole, { user, role }),
+    });
   },
 };
 
@@ -125,7 +129,7 @@ const revokeRole: CtlCommand = {
       throw badArgs("user revoke-role requires user name and role name as its argument");
     }
     const response = await ctl.call(AuthService.UserRevokeRole, { name: user, role });
-    ctl.show("userRevokeRole", { user, role, response });
+    await ctl.show("userRevokeRole", { user, role, response });
   },
 };
 

@@ -93,7 +93,7 @@ async function print(ctl: Ctl, stream: WatchStream, program: readonly string[]):
   for await (const response of stream.responses()) {
     if (response.canceled) ctl.io.err(`watch was canceled (${cancelReason(response)})\n`);
     if (isProgress(response)) ctl.io.out(`progress notify: ${response.header?.revision}\n`);
-    ctl.show("watch", response);
+    await ctl.show("watch", response);
     if (program.length > 0) await runForEach(ctl, response, program);
   }
 }

@@ -39,40 +39,39 @@ export function fieldsPrinter(hex: boolean): Printer {
     field(`${prefix}Value`, quote(kv?.value ?? "")) +
     field(`${prefix}Lease`, leaseId(kv?.lease ?? 0n));
 
-  const get = (response: Shown["get"]) =>
-    header(response.header) +
-    response.kvs.map((kv) => keyValue("", kv)).join("") +
-    field("More", response.more) +
-    field("Count", response.count);
-  const put = (response: Shown["put"]) =>
-    header(response.header) + (response.prevKv ? keyValue("Prev", response.prevKv) : "");
-  const del = (response: Shown["del"]) =>
-    header(response.header) +
-    field("Deleted", response.deleted) +
-    response.prevKvs.map((kv) => keyValue("Prev", kv)).join("");
+  function* get(response: Shown["get"]) {
+    yield header(response.header);
+    for (const kv of response.kvs) yield keyValue("", kv);
+    yield field("More", response.more) + field("Count", response.count);
+  }
+  function* put(response: Shown["put"]) {
+    yield header(response.header) + (response.prevKv ? keyValue("Prev", response.prevKv) : "");
+  }
+  function* del(response: Shown["del"]) {
+    yield header(response.header) + field("Deleted", response.deleted);
+    for (const kv of response.prevKvs) yield keyValue("Prev", kv);
+  }
 
   const forms: Forms = {
     get,
     put,
     del,
-    txn: (response) =>
-      header(response.header) +
-      field("Succeeded", response.succeeded) +
-      response.responses
-        .map(({ responseRange, responsePut, responseDeleteRange }) => {
-          if (responseRange) return get(responseRange);
-          if (responsePut) return put(responsePut);
-          return responseDeleteRange ? del(responseDeleteRange) : field("Unknown", '"nested transaction"');
-        })
-        .join(""),
-    watch: (response) =>
-      header(response.header) +
-      response.events
-        .map((event) => {
-          const before = event.prevKv ? keyValue("Prev", event.prevKv) : "";
-          return field("Type", event.type === 0 ? "PUT" : "DELETE") + before + keyValue("", event.kv);
-        })
-        .join(""),
+    *txn(response) {
+      yield header(response.header) + field("Succeeded", response.succeeded);
+      for (const { responseRange, responsePut, responseDeleteRange } of response.responses) {
+        if (responseRange) yield* get(responseRange);
+        else if (responsePut) yield* put(responsePut);
+        else if (responseDeleteRange) yield* del(responseDeleteRange);
+        else yield field("Unknown", '"nested transaction"');
+      }
+    },
+    *watch(response) {
+      yield header(response.header);
+      for (const event of response.events) {
+        const before = event.prevKv ? keyValue("Prev", event.prevKv) : "";
+        yield field("Type", event.type === 0 ? "PUT" : "DELETE") + before + keyValue("", event.kv);
+      }
+    },
     grant: (response) => header(response.header) + field("ID", leaseId(response.id)) + field("TTL", response.ttl),
     revoke: headerOf,
     keepAlive: (response) => header(response.header) + field("ID", leaseId(response.id)) + field("TTL", response.ttl),

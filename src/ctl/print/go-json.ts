@@ -25,6 +25,37 @@ export function members(message: object, shape: Shape): Json {
   return parts.join(",");
 }
 
+/** As `object`, in pieces: one for each message of a list. */
+export function* pieces(message: object | undefined, shape: Shape): Generator<Json, void, void> {
+  const lists = Object.entries(shape).filter(([, how]) => Array.isArray(how) && isList(message, how[0]));
+  if (message === undefined || lists.length === 0) return yield object(message, shape);
+  let separator = "{";
+  for (const [name, how] of Object.entries(shape)) {
+    const [property, inner] = Array.isArray(how) ? (how as readonly [string, Shape]) : [undefined, undefined];
+    const list = property === undefined ? undefined : (message as Readonly<Record<string, unknown>>)[property];
+    if (inner !== undefined && Array.isArray(list)) {
+      if (list.length === 0) continue;
+      yield `${separator}"${name}":`;
+      yield* listPieces(list as object[], (element) => object(element, inner));
+    } else {
+      const member = members(message, { [name]: how });
+      if (member === "") continue;
+      yield separator + member;
+    }
+    separator = ",";
+  }
+  yield separator === "{" ? "{}" : "}";
+}
+
+/** As `array`, with a piece for each element. */
+export function* listPieces<T>(values: readonly T[], json: (value: T) => Json): Generator<Json, void, void> {
+  for (const [i, value] of values.entries()) yield (i === 0 ? "[" : ",") + json(value);
+  yield values.length === 0 ? "[]" : "]";
+}
+
+const isList = (message: object | undefined, property: string) =>
+  Array.isArray((message as Readonly<Record<string, unknown>> | undefined)?.[property]);
+
 export const object = (message: object | undefined, shape: Shape): Json =>
   message === undefined ? "null" : `{${members(message, shape)}}`;
 

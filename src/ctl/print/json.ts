@@ -8,7 +8,11 @@ import * as shapes from "./shapes.ts";
 import { type Forms, type Printer, printWith } from "./shown.ts";
 
 const line = (json: go.Json) => `${json}\n`;
-const of = (shape: go.Shape) => (message: object) => line(go.object(message, shape));
+const of = (shape: go.Shape) => (message: object) => linePieces(go.pieces(message, shape));
+function* linePieces(pieces: Iterable<go.Json>): Generator<string, void, void> {
+  yield* pieces;
+  yield "\n";
+}
 const inner =
   (shape: go.Shape) =>
   ({ response }: { readonly response: object }) =>
@@ -21,38 +25,47 @@ function lease(header: pb.ResponseHeader | undefined, fields: go.Json): string {
   return line(`{${[first, fields].filter(Boolean).join(",")}}`);
 }
 
-function txn(response: pb.TxnResponse): go.Json {
+function* txn(response: pb.TxnResponse): Generator<go.Json, void, void> {
   const parts: go.Json[] = [];
   if (response.header) parts.push(`"header":${go.object(response.header, shapes.HEADER)}`);
   if (response.succeeded) parts.push('"succeeded":true');
-  if (response.responses.length > 0) parts.push(`"responses":${go.array(response.responses, responseOp)}`);
-  return `{${parts.join(",")}}`;
+  if (response.responses.length === 0) return yield `{${parts.join(",")}}`;
+  yield `{${[...parts, '"responses":'].join(",")}`;
+  for (const [i, op] of response.responses.entries()) {
+    yield `${i === 0 ? "[" : ","}{"Response":{`;
+    yield* responseOp(op);
+    yield "}}";
+  }
+  yield "]}";
 }
 
-function responseOp(op: pb.ResponseOp): go.Json {
-  let member = "";
-  if (op.responseRange) member = `"response_range":${go.object(op.responseRange, shapes.RANGE)}`;
-  else if (op.responsePut) member = `"response_put":${go.object(op.responsePut, shapes.PUT)}`;
+function* responseOp(op: pb.ResponseOp): Generator<go.Json, void, void> {
+  if (op.responseRange) {
+    yield '"response_range":';
+    yield* go.pieces(op.responseRange, shapes.RANGE);
+  } else if (op.responsePut) yield `"response_put":${go.object(op.responsePut, shapes.PUT)}`;
   else if (op.responseDeleteRange) {
-    member = `"response_delete_range":${go.object(op.responseDeleteRange, shapes.DELETE_RANGE)}`;
-  } else if (op.responseTxn) member = `"response_txn":${txn(op.responseTxn)}`;
-  return `{"Response":{${member}}}`;
+    yield '"response_delete_range":';
+    yield* go.pieces(op.responseDeleteRange, shapes.DELETE_RANGE);
+  } else if (op.responseTxn) {
+    yield '"response_txn":';
+    yield* txn(op.responseTxn);
+  }
 }
 
-function watch(response: pb.WatchResponse): string {
-  const events = response.events.length === 0 ? "null" : go.array(response.events, (e) => go.object(e, shapes.EVENT));
-  return line(
-    `{"Header":${go.object(response.header, shapes.HEADER)},"Events":${events},` +
-      `"CompactRevision":${response.compactRevision},"Canceled":${response.canceled},"Created":${response.created},` +
-      `"CancelReason":${go.string(response.cancelReason)}}`,
-  );
+function* watch(response: pb.WatchResponse): Generator<string, void, void> {
+  yield `{"Header":${go.object(response.header, shapes.HEADER)},"Events":`;
+  if (response.events.length === 0) yield "null";
+  else yield* go.listPieces(response.events, (event) => go.object(event, shapes.EVENT));
+  yield `,"CompactRevision":${response.compactRevision},"Canceled":${response.canceled},` +
+    `"Created":${response.created},"CancelReason":${go.string(response.cancelReason)}}\n`;
 }
 
 const FORMS: Forms = {
   get: of(shapes.RANGE),
   put: of(shapes.PUT),
   del: of(shapes.DELETE_RANGE),
-  txn: (response) => line(txn(response)),
+  txn: (response) => linePieces(txn(response)),
   watch,
   grant: ({ header, id, ttl, error }) => lease(header, `"ID":${id},"TTL":${ttl},"Error":${go.string(error)}`),
   revoke: headerOnly,

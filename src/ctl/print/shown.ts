@@ -1,4 +1,5 @@
 /** What commands hand to the printers: one name for each kind of result, and its value. */
+import { encodeLossless } from "../../base/lossless-text.ts";
 import type * as pb from "../../proto/etcdserverpb.ts";
 
 export interface Shown {
@@ -67,19 +68,49 @@ export interface EndpointHashKv {
   readonly response: pb.HashKVResponse;
 }
 
+/** What is printed, in the pieces that it is made in: a whole range may be larger than a string or a buffer can be. */
+export type Output = string | Uint8Array | Iterable<string | Uint8Array>;
+
 /** One output format. */
 export interface Printer {
   readonly format: string;
-  /** The text or bytes of a result; undefined when the format has no form for it. */
-  print<K extends Kind>(kind: K, value: Shown[K]): string | Uint8Array | undefined;
+  /** Undefined when the format has no form for the result. */
+  print<K extends Kind>(kind: K, value: Shown[K]): Output | undefined;
   /** As `print`, for what belongs on standard error. */
   complaints?<K extends Kind>(kind: K, value: Shown[K]): string;
 }
 
 /** A function for each kind that a format can print. */
-export type Forms = { readonly [K in Kind]?: (value: Shown[K]) => string | Uint8Array };
+export type Forms = { readonly [K in Kind]?: (value: Shown[K]) => Output };
 
-export function printWith<K extends Kind>(forms: Forms, kind: K, value: Shown[K]): string | Uint8Array | undefined {
-  const form = forms[kind] as ((value: Shown[K]) => string | Uint8Array) | undefined;
+export function printWith<K extends Kind>(forms: Forms, kind: K, value: Shown[K]): Output | undefined {
+  const form = forms[kind] as ((value: Shown[K]) => Output) | undefined;
   return form?.(value);
 }
+
+/** Pieces that are worth a write each: small ones are put together, large ones stay what they are. */
+export function* gathered(output: Output): Generator<Uint8Array, void, void> {
+  if (typeof output === "string" || output instanceof Uint8Array) {
+    if (output.length > 0) yield bytesOf(output);
+    return;
+  }
+  let small: Uint8Array[] = [];
+  let bytes = 0;
+  for (const piece of output) {
+    const data = bytesOf(piece);
+    if (data.length < WRITE_BYTES) {
+      small.push(data);
+      bytes += data.length;
+      if (bytes < WRITE_BYTES) continue;
+    }
+    if (small.length > 0) yield Buffer.concat(small);
+    if (data.length >= WRITE_BYTES) yield data;
+    small = [];
+    bytes = 0;
+  }
+  if (bytes > 0) yield Buffer.concat(small);
+}
+
+const WRITE_BYTES = 64 * 1024;
+
+const bytesOf = (data: string | Uint8Array) => (typeof data === "string" ? encodeLossless(data) : data);

@@ -25,42 +25,49 @@ export interface SimpleOptions {
 }
 
 export function simplePrinter({ hex, valueOnly }: SimpleOptions): Printer {
-  const text = (bytes: Uint8Array): Uint8Array =>
-    hex ? Buffer.from(Buffer.from(bytes).toString("hex").replace(/../g, "\\x$&")) : bytes;
+  const text = (bytes: Uint8Array): Uint8Array => (hex ? escaped(bytes) : bytes);
   const keyValue = (kv: KeyValue | undefined): Uint8Array[] => {
     if (kv === undefined) return [NEWLINE, NEWLINE];
     const value = [text(kv.value), NEWLINE];
     return valueOnly ? value : [text(kv.key), NEWLINE, ...value];
   };
 
-  const get = (response: Shown["get"]) => Buffer.concat(response.kvs.flatMap(keyValue));
-  const put = (response: Shown["put"]) =>
-    Buffer.concat([Buffer.from("OK\n"), ...(response.prevKv ? keyValue(response.prevKv) : [])]);
-  const del = (response: Shown["del"]) =>
-    Buffer.concat([Buffer.from(`${response.deleted}\n`), ...response.prevKvs.flatMap(keyValue)]);
-  function result(op: ResponseOp): Buffer {
+  function* keyValues(kvs: readonly KeyValue[]) {
+    for (const kv of kvs) yield* keyValue(kv);
+  }
+  const get = (response: Shown["get"]) => keyValues(response.kvs);
+  function* put(response: Shown["put"]) {
+    yield "OK\n";
+    if (response.prevKv) yield* keyValue(response.prevKv);
+  }
+  function* del(response: Shown["del"]) {
+    yield `${response.deleted}\n`;
+    yield* keyValues(response.prevKvs);
+  }
+  function result(op: ResponseOp): Iterable<string | Uint8Array> {
     if (op.responseRange) return get(op.responseRange);
     if (op.responsePut) return put(op.responsePut);
-    return op.responseDeleteRange ? del(op.responseDeleteRange) : Buffer.from("unexpected response\n");
+    return op.responseDeleteRange ? del(op.responseDeleteRange) : ["unexpected response\n"];
   }
 
   const forms: Forms = {
     get,
     put,
     del,
-    txn: (response) =>
-      Buffer.concat([
-        Buffer.from(response.succeeded ? "SUCCESS\n" : "FAILURE\n"),
-        ...response.responses.flatMap((op) => [NEWLINE, result(op)]),
-      ]),
-    watch: (response) =>
-      Buffer.concat(
-        response.events.flatMap(({ type, kv, prevKv }) => [
-          Buffer.from(type === 0 ? "PUT\n" : "DELETE\n"),
-          ...(prevKv ? keyValue(prevKv) : []),
-          ...keyValue(kv),
-        ]),
-      ),
+    *txn(response) {
+      yield response.succeeded ? "SUCCESS\n" : "FAILURE\n";
+      for (const op of response.responses) {
+        yield NEWLINE;
+        yield* result(op);
+      }
+    },
+    *watch(response) {
+      for (const { type, kv, prevKv } of response.events) {
+        yield type === 0 ? "PUT\n" : "DELETE\n";
+        if (prevKv) yield* keyValue(prevKv);
+        yield* keyValue(kv);
+      }
+    },
     grant: ({ id, ttl }) => `lease ${leaseIdText(id)} granted with TTL(${ttl}s)\n`,
     revoke: ({ id }) => `lease ${leaseIdText(id)} revoked\n`,
     keepAlive: ({ id, ttl }) => `lease ${leaseIdText(id)} keepalived with TTL(${ttl})\n`,
@@ -116,6 +123,18 @@ export function simplePrinter({ hex, valueOnly }: SimpleOptions): Printer {
     print: (kind, value) => printWith(forms, kind, value),
     complaints: (kind, value) => (kind === "health" ? unhealthy(value as Shown["health"]) : ""),
   };
+}
+
+const HEX_DIGITS = Buffer.from("0123456789abcdef");
+
+/** `\\x61` for each byte. */
+function escaped(bytes: Uint8Array): Uint8Array {
+  const text = Buffer.alloc(bytes.length * 4, "\\x  ");
+  for (let i = 0; i < bytes.length; i++) {
+    text[i * 4 + 2] = HEX_DIGITS[bytes[i]! >> 4]!;
+    text[i * 4 + 3] = HEX_DIGITS[bytes[i]! & 15]!;
+  }
+  return text;
 }
 
 const unhealthy = (list: Shown["health"]) =>
