@@ -108,12 +108,14 @@ class Probe {
     const alert = greeting instanceof Error ? alertTrouble(greeting, tls.cert !== undefined) : undefined;
     if (alert !== undefined || !isEnd(greeting)) return alert ?? greetingTrouble(greeting);
     // A server that stops does so once; one that judges certificates after the handshake, and has no alert for it, always.
+    // What it holds against one that it was shown may be a list that changes.
     if (!again) {
       await new Promise<void>((resolve) => this.#clock.after(SECOND_LOOK_MS, resolve));
       return this.securely(tls, true);
     }
-    const kind = tls.cert === undefined ? "closed-without-certificate" : "closed-on-certificate";
-    return { text: "the server closes the connection after the TLS handshake", lasting: true, kind };
+    const without = tls.cert === undefined;
+    const kind = without ? "closed-without-certificate" : "closed-on-certificate";
+    return { text: "the server closes the connection after the TLS handshake", lasting: without, kind };
   }
 
   async #dial(): Promise<Socket | Trouble> {

@@ -261,6 +261,22 @@ test("a request above the limit is not sent", { skip }, async () => {
   assert.match(limited.stderr, /larger than max/);
 });
 
+test("a command prints no faster than what it prints is read", { skip }, async () => {
+  for (let i = 0; i < 5; i++) await at(`put slow/${i}`, { input: Buffer.alloc(100_000, "v") });
+  let printed = 0;
+  let allowed = 100_000;
+  let release = () => {};
+  const result = at("get --prefix slow/", {
+    onOutput: (stdout) => (printed = stdout.length),
+    drained: () => (printed <= allowed ? Promise.resolve() : new Promise((resolve) => (release = resolve))),
+  });
+  await waitFor("the first value", () => printed > allowed);
+  assert.ok(printed < 300_000);
+  allowed = Number.POSITIVE_INFINITY;
+  release();
+  assert.equal((await result).stdout.length, 5 * 100_001 + 5 * "slow/0\n".length);
+});
+
 test("all of a large value goes through a pipe", { skip }, async () => {
   const value = "v".repeat(1_000_000);
   await at("put large", { input: value });

@@ -22,6 +22,8 @@ export interface CtlOptions {
   readonly passwords?: string[];
   /** Called with everything printed so far, after each print. */
   readonly onOutput?: (stdout: string) => void;
+  /** Resolves when more may be printed. */
+  readonly drained?: () => Promise<void>;
   /** Resolves when the command is to be interrupted. */
   readonly interrupt?: Promise<void>;
 }
@@ -44,7 +46,7 @@ export async function ctl(args: readonly string[], options: CtlOptions = {}): Pr
       out.push(typeof data === "string" ? encodeLossless(data) : Buffer.from(data));
       options.onOutput?.(Buffer.concat(out).toString());
     },
-    drained: () => Promise.resolve(),
+    drained: options.drained ?? (() => Promise.resolve()),
     err: (text) => void err.push(text),
     clock: systemClock,
     disk: systemDisk,

@@ -1,11 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import protobuf from "protobufjs";
+import { fieldsPrinter } from "../../src/ctl/print/fields.ts";
 import type { Shape } from "../../src/ctl/print/go-json.ts";
-import { object, string } from "../../src/ctl/print/go-json.ts";
+import { object, pieces, string } from "../../src/ctl/print/go-json.ts";
+import { jsonPrinter } from "../../src/ctl/print/json.ts";
 import { statusRows } from "../../src/ctl/print/rows.ts";
 import * as shapes from "../../src/ctl/print/shapes.ts";
+import { gathered, type Output } from "../../src/ctl/print/shown.ts";
+import { simplePrinter } from "../../src/ctl/print/simple.ts";
 import * as pb from "../../src/proto/etcdserverpb.ts";
+import { KeyValue } from "../../src/proto/mvccpb.ts";
 import { protoSources } from "../../src/proto/sources.ts";
 
 const SHAPES: Readonly<Record<string, Shape>> = {
@@ -58,6 +63,49 @@ test("the properties that shapes name exist", () => {
   const alarms = [pb.AlarmMember.create({ memberId: 2n ** 64n - 1n, alarm: 1 })];
   const alarm = '{"alarms":[{"memberID":18446744073709551615,"alarm":1}]}';
   assert.equal(object(pb.AlarmResponse.create({ alarms }), shapes.ALARM), alarm);
+});
+
+test("JSON in pieces is the JSON of the whole", () => {
+  const kv = (key: string) => KeyValue.create({ key: Buffer.from(key), value: Buffer.from([0xff]), modRevision: 3 });
+  const header = pb.ResponseHeader.create({ revision: 7 });
+  for (const kvs of [[], [kv("a")], [kv("a"), kv("b")]]) {
+    for (const more of [false, true]) {
+      for (const maybe of [undefined, header]) {
+        const range = pb.RangeResponse.create({ header: maybe, kvs, more, count: kvs.length });
+        assert.equal([...pieces(range, shapes.RANGE)].join(""), object(range, shapes.RANGE));
+        const deleted = pb.DeleteRangeResponse.create({ header: maybe, prevKvs: kvs });
+        assert.equal([...pieces(deleted, shapes.DELETE_RANGE)].join(""), object(deleted, shapes.DELETE_RANGE));
+      }
+    }
+  }
+  assert.equal([...pieces(undefined, shapes.RANGE)].join(""), "null");
+});
+
+test("a result that is longer than a string can be is printed", () => {
+  const MIB = 2 ** 20;
+  const value = Buffer.alloc(16 * MIB, "v");
+  const response = pb.RangeResponse.create({ kvs: Array.from({ length: 40 }, () => KeyValue.create({ value })) });
+  const length = (output: Output | undefined) => {
+    let bytes = 0;
+    for (const piece of gathered(output!)) bytes += piece.length;
+    return bytes;
+  };
+  assert.ok(length(jsonPrinter(false).print("get", response)) > 850 * MIB);
+  assert.ok(length(fieldsPrinter(false).print("get", response)) > 640 * MIB);
+  assert.ok(length(simplePrinter({ hex: false, valueOnly: false }).print("get", response)) > 640 * MIB);
+});
+
+test("small pieces are gathered, and their order stays", () => {
+  const parts = Array.from({ length: 50_000 }, (_, i) => (i % 10_000 === 0 ? Buffer.alloc(100_000, "x") : `${i}\n`));
+  const written = [...gathered(parts)];
+  assert.deepEqual(Buffer.concat(written), Buffer.concat(parts.map((part) => Buffer.from(part))));
+  assert.ok(written.length < 20);
+});
+
+test("bytes in hexadecimal are each a backslash, an x and two digits", () => {
+  const kv = KeyValue.create({ key: Buffer.from([0, 0x0f, 0xf0, 0xff]), value: Buffer.alloc(0) });
+  const output = simplePrinter({ hex: true, valueOnly: false }).print("get", pb.RangeResponse.create({ kvs: [kv] }));
+  assert.equal(Buffer.concat([...gathered(output!)]).toString(), "\\x00\\x0f\\xf0\\xff\n\n");
 });
 
 test("text in JSON is escaped as Go escapes it", () => {
