@@ -54,7 +54,15 @@ export async function openClientTls(
     if (!metrics.some(isSecure)) return undefined;
     throw new Error("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url");
   }
-  const context = new TlsContext(options, surroundings.clock, logger);
+  const isNeeded = [...clients, ...metrics].some(isSecure);
+  let context: TlsContext;
+  try {
+    context = new TlsContext(options, surroundings.clock, logger);
+  } catch (error) {
+    if (isNeeded) throw error;
+    logger.warn("the certificate cannot be used; no client or metrics URL needs it", { error: error as Error });
+    return undefined;
+  }
   logger.info("starting with client TLS", { "tls-info": describeTls(options), "cipher-suites": options.cipherSuites });
   await tellOfBadList(options, logger);
   return context;

@@ -12,6 +12,7 @@ import { EtcdServer } from "../server/server.ts";
 import { reportWaiting } from "../server/start-report.ts";
 import { Access } from "./access.ts";
 import { AuthApi } from "./auth.ts";
+import { CallLog } from "./call-log.ts";
 import { type ClientTls, openClientTls } from "./client-tls.ts";
 import { ClusterApi } from "./cluster.ts";
 import { type ConnectionLimits, connectionLimits } from "./connection-limit.ts";
@@ -210,6 +211,7 @@ function createRpc(
     hostWhitelist: options.hostWhitelist,
     onRequest: spoke,
   });
+  const debugLog = logger.debugEnabled ? new CallLog(clock, logger) : undefined;
   const separate = options.listenClientHttp.length > 0;
   const grpc = new RpcServer({
     clock,
@@ -225,9 +227,16 @@ function createRpc(
     http1: separate ? undefined : (socket, head) => http.handleConnection(socket, head),
     http2Request: separate ? undefined : (request) => http.handleHttp2(request),
     onHttp2: spoke,
-    onCallStart: durations?.onCallStart,
-    onCallEnd: (call) => {
+    onCallStart:
+      durations === undefined
+        ? debugLog?.onCallStart
+        : (call) => {
+            durations.onCallStart(call);
+            debugLog?.onCallStart(call);
+          },
+    onCallEnd: (call, code) => {
       durations?.onCallEnd(call);
+      debugLog?.onCallEnd(call, code);
       gate.callEnded(call);
     },
   });
@@ -237,6 +246,7 @@ function createRpc(
       server,
       peers: peers.transport.metrics,
       rpc: grpc,
+      clientVersions: gate.versions,
       limits,
       health,
       loop,

@@ -4,13 +4,15 @@ import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../rpc/server
 import { errors } from "../server/errors.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { failWith } from "./calls.ts";
+import { ClientVersions } from "./client-versions.ts";
 
 /**
  * What a member refuses before any service sees it: a learner serves hardly anything, and clients that ask for a leader
- * (metadata `hasleader: true`) are not kept waiting without one. All services are registered through here.
+ * (metadata `hasleader: true`) are not kept waiting without one. Counts the calls by their clients' version. All services are registered through here.
  * Source: etcd `server/etcdserver/api/v3rpc/interceptor.go`.
  */
 export class MemberGate {
+  readonly versions = new ClientVersions();
   readonly #server: EtcdServer;
   /** Streams that end when the leader is lost. */
   readonly #streams = new Set<CallInfo>();
@@ -25,10 +27,12 @@ export class MemberGate {
     return {
       unary: (path, handler) =>
         rpc.unary(path, (call) => {
+          this.versions.unary(call);
           if (this.#admits(call, isServedByLearner)) handler(call);
         }),
       stream: (path, handler) =>
         rpc.stream(path, (call) => {
+          this.versions.stream(call);
           if (!this.#admits(call, isStreamedByLearner)) return;
           if (requiresLeader(call)) this.#streams.add(call);
           handler(call);

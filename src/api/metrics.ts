@@ -14,6 +14,7 @@ import type { RpcServer } from "../rpc/server.ts";
 import { ETCD_VERSION } from "../server/options.ts";
 import { QUOTA_DEFAULT_BYTES } from "../server/quota.ts";
 import type { EtcdServer } from "../server/server.ts";
+import type { ClientVersions } from "./client-versions.ts";
 import type { ConnectionLimit, ConnectionLimits } from "./connection-limit.ts";
 import type { HealthCounts } from "./health.ts";
 import type { HttpHandler } from "./http.ts";
@@ -24,6 +25,7 @@ export interface MetricsSources {
   readonly server: EtcdServer;
   readonly peers: PeerMetrics;
   readonly rpc: RpcServer;
+  readonly clientVersions: ClientVersions;
   readonly limits: ConnectionLimits;
   readonly health: HealthCounts;
   readonly loop: LoopWatch;
@@ -61,7 +63,7 @@ export function metricsPage(sources: MetricsSources): string {
   writeStore(text, sources.server);
   writeDisk(text, sources.server);
   writePeers(text, sources.peers, sources.server.memberId.toString(16));
-  writeRpc(text, sources.rpc);
+  writeRpc(text, sources.rpc, sources.clientVersions);
   writeConnections(text, sources.limits);
   if (sources.durations !== undefined) {
     text.histogram(
@@ -390,12 +392,10 @@ function writePeers(text: MetricsText, peers: PeerMetrics, local: string): void 
   histogram("peer_round_trip_time_seconds", "Round-Trip-Time histogram between peers", "To", peers.roundTripSeconds);
 }
 
-function writeRpc(text: MetricsText, rpc: RpcServer): void {
+function writeRpc(text: MetricsText, rpc: RpcServer, clientVersions: ClientVersions): void {
   const methods = [...rpc.methods].map((method) => ({ method, labels: methodLabels(method.path, method.streaming) }));
   const each = (read: (method: (typeof methods)[number]["method"]) => number): (readonly [Labels, number])[] =>
     methods.map(({ method, labels }) => [labels, read(method)] as const);
-  const calls = (streaming: boolean): number =>
-    methods.filter(({ method }) => method.streaming === streaming).reduce((sum, { method }) => sum + method.started, 0);
   text
     .family(
       "grpc_server_started_total",
@@ -424,8 +424,10 @@ function writeRpc(text: MetricsText, rpc: RpcServer): void {
       ),
     )
     .family("etcd_server_client_requests_total", "counter", "The total number of client requests per client version.", [
-      [{ client_api_version: "unknown", type: "unary" }, calls(false)],
-      [{ client_api_version: "unknown", type: "stream" }, calls(true)],
+      ...[...clientVersions.all()].flatMap(({ version, unary, stream }) => [
+        [{ client_api_version: version, type: "unary" }, unary] as const,
+        [{ client_api_version: version, type: "stream" }, stream] as const,
+      ]),
     ])
     .family(
       "kvorum_network_client_abusive_connections_total",

@@ -126,7 +126,11 @@ class CommandLineReader {
           this.#refusals.push(`--${name}=${value} is not supported: ${legacy.advice}`);
           return;
         }
-        if (name === "debug" && parseGoBool(value)) this.#settings.set("log-level", "debug");
+        if (name === "debug" && parseGoBool(value)) {
+          this.#settings.set("log-level", "debug");
+          this.#warnings.push("--debug is a flag of an older etcd: the log level is debug now; use --log-level=debug");
+          return;
+        }
         this.#warnings.push(`--${name} is a flag of an older etcd and has no effect: ${legacy.advice}`);
     }
   }

@@ -66,6 +66,13 @@ function readRotation(outputs: readonly string[], text: string): LogRotation {
     fail("--log-outputs requires a single file path when --log-rotate-config-json is defined");
   }
   const json = parseRotation(text);
+  const unknown = [...json.keys()].filter((key) => !ROTATION_KEYS.has(key));
+  if (unknown.length > 0) {
+    fail(
+      `invalid log rotation config: unknown ${unknown.length === 1 ? "key" : "keys"} ${unknown.map(quote).join(", ")}; ` +
+        "there are maxsize, maxage, maxbackups, localtime and compress",
+    );
+  }
   return {
     maxSizeMb: integer(json, "maxsize"),
     maxAgeDays: integer(json, "maxage"),
@@ -74,6 +81,16 @@ function readRotation(outputs: readonly string[], text: string): LogRotation {
     compress: flag(json, "compress"),
   };
 }
+
+/** As etcd reads them, whatever the case. The name of the file is that of `--log-outputs`. */
+const ROTATION_KEYS: ReadonlySet<string> = new Set([
+  "filename",
+  "maxsize",
+  "maxage",
+  "maxbackups",
+  "localtime",
+  "compress",
+]);
 
 function parseRotation(text: string): ReadonlyMap<string, unknown> {
   let value: unknown;

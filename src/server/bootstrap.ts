@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { goDuration } from "../base/duration.ts";
 import type { Logger } from "../base/log.ts";
 import { loadConfState } from "../membership/cluster.ts";
 import { byId } from "../membership/initial.ts";
@@ -83,7 +84,10 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
         batchIntervalMs: options.backendBatchIntervalMs,
         batchLimit: options.backendBatchLimit,
         onFailure: options.onFailure,
-        onCommit: (ms) => metrics.backendCommit.observe(ms / 1000),
+        onCommit(ms) {
+          metrics.backendCommit.observe(ms / 1000);
+          if (logger.debugEnabled) logger.debug("committed the database", { took: goDuration(ms) });
+        },
       });
     if (options.seams?.openBackend === undefined) {
       await waitForOwner(dir.dbPath, clock, logger);

@@ -3,6 +3,7 @@ import { goDuration } from "../base/duration.ts";
 import type { Logger } from "../base/log.ts";
 import { formatId } from "../membership/member.ts";
 import { type Message, MessageType } from "../proto/raftpb.ts";
+import { describeMessage } from "./describe-message.ts";
 import type { ServerMetrics } from "./metrics.ts";
 import type { Network } from "./network.ts";
 
@@ -60,6 +61,11 @@ export class Outbox {
       messages[messages.length - kept] = message;
     }
     if (kept === 0) return;
+    if (this.#logger.debugEnabled) {
+      for (const message of messages.slice(messages.length - kept)) {
+        this.#logger.debug("sending Raft message", describeMessage(message));
+      }
+    }
     this.#network.send(kept === messages.length ? messages : messages.slice(messages.length - kept));
   }
 

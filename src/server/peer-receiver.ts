@@ -5,6 +5,7 @@ import type { Cluster } from "../membership/cluster.ts";
 import { formatId } from "../membership/member.ts";
 import type { Message } from "../proto/raftpb.ts";
 import { isLocalMsgTarget, messageTypeName } from "../raft/messages.ts";
+import { describeMessage } from "./describe-message.ts";
 import { messageProblem } from "./message-check.ts";
 import type { DatabaseSink, NetworkReceiver } from "./network.ts";
 import type { RaftLoop } from "./raft-loop.ts";
@@ -17,6 +18,7 @@ export class PeerReceiver implements NetworkReceiver {
   readonly #loop: RaftLoop;
   readonly #snapshots: SnapshotReceiver;
   readonly #sender: SnapshotSender;
+  readonly #logger: Logger;
   readonly #complaints: Complaints;
   readonly #onRemoved: () => void;
 
@@ -33,11 +35,13 @@ export class PeerReceiver implements NetworkReceiver {
     this.#loop = options.loop;
     this.#snapshots = options.snapshots;
     this.#sender = options.sender;
+    this.#logger = options.logger;
     this.#complaints = new Complaints(options.logger, options.clock);
     this.#onRemoved = options.onRemoved;
   }
 
   receive(message: Message): void {
+    if (this.#logger.debugEnabled) this.#logger.debug("received Raft message", describeMessage(message));
     if (this.#isForUs(message)) this.#loop.receive(message);
   }
 

@@ -127,6 +127,8 @@ export class StateMachine {
   apply(entries: readonly Entry[], done: () => void): boolean {
     this.#entries = entries;
     this.#next = 0;
+    const { logger } = this.#options;
+    if (logger.debugEnabled) logger.debug("Applying entries", { "num-entries": entries.length });
     if (this.#applyTurn()) return true;
     this.#done = done;
     this.#schedule();
@@ -148,8 +150,9 @@ export class StateMachine {
 
   /** Applies what one turn has time for. True when that was all. */
   #applyTurn(): boolean {
-    const { metrics, clock } = this.#options;
+    const { metrics, clock, logger } = this.#options;
     const entries = this.#entries;
+    const { debugEnabled } = logger;
     this.#startMs = clock.nowMs();
     for (let cost = 0; this.#next < entries.length; ) {
       if (cost >= TURN_COST_MAX) return false;
@@ -158,6 +161,7 @@ export class StateMachine {
       if (entry.index !== this.#index + 1) {
         throw new Error(`entry ${entry.index} was committed, but ${this.#index} is the last one applied`);
       }
+      if (debugEnabled) logger.debug("Applying entry", { index: entry.index, term: entry.term, type: entry.type });
       const { term } = this;
       this.#index = entry.index;
       this.#term = entry.term;

@@ -134,6 +134,15 @@ describe("a member that speaks TLS to its clients", () => {
     );
   });
 
+  test("serves plainly though its certificate is not there, where nobody would be shown it", async (t) => {
+    const missing = { certFile: "/nowhere/cert.pem", keyFile: "/nowhere/key.pem" };
+    const member = await start(t, { listenClient: [plain], tls: missing });
+    await put(t, member.url);
+    const { fields } = member.logger.lines.find(({ message }) => message.startsWith("the certificate cannot be used"))!;
+    assert.match(String((fields["error"] as Error).message), /\/nowhere\/cert\.pem/);
+    await assert.rejects(start(t, { listenClient: [secure], tls: missing }), /\/nowhere\/cert\.pem/);
+  });
+
   test("serves both on one port when both are asked for it", async (t) => {
     const [port] = await freePorts(1);
     const at = (scheme: string) => ({ ...plain, port: port!, url: `${scheme}://127.0.0.1:${port}` }) as ListenAddress;

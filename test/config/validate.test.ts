@@ -120,6 +120,14 @@ const ROTATION: readonly (readonly [json: string, complaint: string])[] = [
   ["[]", "invalid log rotation config: json: cannot unmarshal array into Go value of type embed.logRotationConfig"],
 ];
 
+test("a log rotation with a mistyped key is refused, for the disk would fill without a word", async () => {
+  const argv = ["--enable-log-rotation", "--log-outputs=/nonexist/x", '--log-rotation-config-json={"maxsiz":1}'];
+  assert.equal(
+    await complaintOf(argv),
+    'invalid log rotation config: unknown key "maxsiz"; there are maxsize, maxage, maxbackups, localtime and compress',
+  );
+});
+
 for (const [json, complaint] of ROTATION) {
   test(`a log rotation of ${json || "nothing"} is refused with etcd's words`, async () => {
     const argv = ["--enable-log-rotation", "--log-outputs=/nonexist/x", `--log-rotation-config-json=${json}`];

@@ -214,6 +214,12 @@ test("a member says at its start what it was told", async (t) => {
   assert.ok(says(running, "Initialize and start etcd server"));
 });
 
+test("at the level debug the log tells of calls, entries and commits", async (t) => {
+  const running = start(t, [...SOMEWHERE, "--log-level=debug"]);
+  await waitFor("entries", () => says(running, "Applying entry"));
+  await waitFor("commits", () => says(running, "committed the database"));
+});
+
 test("a port that is taken ends the start with 1 and says which", async (t) => {
   const taken = createServer().listen(0, "127.0.0.1");
   t.after(() => taken.close());
