@@ -95,8 +95,9 @@ export class GatewayAnswer implements LocalCallSink {
       return false;
     }
     if (responseStream) return this.#write(`{"result":${this.codec.write(typeName, bytes, "stream")}}\n`);
+    const body = this.codec.write(typeName, bytes, "single");
     this.#started = true;
-    this.#respond({ status: 200, headers: SUCCESS, body: this.codec.write(typeName, bytes, "single") });
+    this.#respond({ status: 200, headers: SUCCESS, body });
     return true;
   }
 

@@ -135,23 +135,25 @@ export class RequestBody implements HttpBody, Watched {
     this.#source.resume();
   }
 
-  /** Reads and drops what is left, up to so many bytes. Calls back with whether that was all; never when the client goes. */
-  drain(bytesMax: number, done: (wasAll: boolean) => void): void {
-    if (this.#isEnded) return done(true);
-    let bytes = 0;
-    this.#reader = {
-      piece: (piece) => {
-        bytes += piece.length;
-        if (bytes <= bytesMax) return;
-        this.stop();
-        done(false);
-      },
-      end: () => done(true),
-      mayRest: false,
-    };
-    this.#slow.add(this);
-    if (this.isHeld) this.resume();
-    this.#start();
+  /** Reads and drops what is left, up to so many bytes. Resolves to whether that was all; never when the client goes. */
+  drain(bytesMax: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      if (this.#isEnded) return resolve(true);
+      let bytes = 0;
+      this.#reader = {
+        piece: (piece) => {
+          bytes += piece.length;
+          if (bytes <= bytesMax) return;
+          this.stop();
+          resolve(false);
+        },
+        end: () => resolve(true),
+        mayRest: false,
+      };
+      this.#slow.add(this);
+      if (this.isHeld) this.resume();
+      this.#start();
+    });
   }
 
   /** Nobody reads it any more. */

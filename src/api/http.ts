@@ -1,4 +1,5 @@
 import { TLSSocket } from "node:tls";
+import { inBackground } from "../base/background.ts";
 import type { Clock } from "../base/clock.ts";
 import { beginWork } from "../base/doing.ts";
 import { isFatal } from "../base/fatal.ts";
@@ -66,6 +67,12 @@ const BAD_TARGET: HttpResponse = {
   body: "400 Bad Request",
 };
 
+const INTERNAL_ERROR: HttpResponse = {
+  status: 500,
+  headers: { "content-type": "text/plain; charset=utf-8" },
+  body: "internal error\n",
+};
+
 const NOT_FOUND: HttpResponse = {
   status: 404,
   headers: { "content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff" },
@@ -85,7 +92,7 @@ export class HttpSide {
       clock: options.clock,
       slowBodies: this.#slowBodies,
       answer: (request, host) => this.#answer(request, host),
-      failed: (path, error) => this.#failed(path, error),
+      logger: options.logger,
       onRequest: options.onRequest,
     });
   }
@@ -101,10 +108,11 @@ export class HttpSide {
   }
 
   handleHttp2(plain: PlainRequest): void {
-    void this.#serveHttp2(plain).catch((error: unknown) => {
-      this.#failed(plain.path, error);
+    const done = this.#serveHttp2(plain).catch((error: unknown) => {
       plain.abort();
+      throw error;
     });
+    inBackground(done, "serve an HTTP request", this.#options.logger);
   }
 
   /** Ends idle connections at once, and the others when they are answered or `graceMs` have passed. */
@@ -145,21 +153,6 @@ export class HttpSide {
     answer.body(sink);
   }
 
-  /** An error while one request is served ends that request and nothing else, unless it is fatal. */
-  #failed(path: string, error: unknown): void {
-    if (isFatal(error)) {
-      // Not where it would become the rejection of a promise.
-      process.nextTick(() => {
-        throw error;
-      });
-    }
-    const text = error instanceof Error ? (error.stack ?? error.message) : `${error}`;
-    this.#options.logger.error("failed to serve an HTTP request", {
-      path: path.slice(0, NAME_LENGTH_MAX),
-      error: text,
-    });
-  }
-
   async #answer(request: HttpRequest, host: string): Promise<HttpResponse> {
     // A page that is not ours cannot make a browser speak TLS to us: the certificate would not be its host's.
     if (!(request.socket instanceof TLSSocket) && !this.#hostAllowed(host)) {
@@ -184,8 +177,12 @@ export class HttpSide {
       }
       return NOT_FOUND;
     } catch (error) {
-      this.#failed(request.path, error);
-      return { status: 500, headers: { "content-type": "text/plain; charset=utf-8" }, body: "internal error\n" };
+      if (isFatal(error)) throw error;
+      this.#options.logger.error("failed to serve an HTTP request", {
+        path: request.path.slice(0, NAME_LENGTH_MAX),
+        error: error instanceof Error ? error : `${error}`,
+      });
+      return INTERNAL_ERROR;
     }
   }
 

@@ -3,7 +3,9 @@
  * does: what a client sends ahead makes it wait, and costs no more than one request at a time.
  */
 import * as http from "node:http";
+import { inBackground } from "../base/background.ts";
 import type { Clock } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
 import type { RpcSocket } from "../rpc/server.ts";
 import type { HttpRequest, HttpResponse, HttpSink } from "./http.ts";
 import { RequestBody, type SlowBodies } from "./http-body.ts";
@@ -23,8 +25,7 @@ export interface Http1Options {
   readonly clock: Clock;
   readonly slowBodies: SlowBodies;
   readonly answer: (request: HttpRequest, host: string) => Promise<HttpResponse>;
-  /** Something went wrong that ends one request. */
-  readonly failed: (path: string, error: unknown) => void;
+  readonly logger: Logger;
   /** A connection has sent the head of a request. */
   readonly onRequest: ((socket: RpcSocket) => void) | undefined;
 }
@@ -109,7 +110,7 @@ export class Http1Side {
     const queue = this.#queues.get(socket);
     if (queue === undefined) {
       this.#queues.set(socket, []);
-      void this.#serve(incoming, response);
+      this.#begin(incoming, response);
     } else {
       queue.push([incoming, response]);
       socket.pause();
@@ -127,39 +128,38 @@ export class Http1Side {
     if (queue === undefined) return;
     const next = queue.shift();
     if (next === undefined) this.#queues.delete(socket);
-    else void this.#serve(...next);
+    else this.#begin(...next);
     if (queue.length === 0 && !socket.destroyed) socket.resume();
   }
 
-  async #serve(incoming: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
-    const target = incoming.url ?? "/";
-    try {
-      const { slowBodies } = this.#options;
-      const body: RequestBody = RequestBody.ofHttp1(incoming, slowBodies, () => this.#tooSlow(request, response));
-      const parsed = parseTarget(target);
-      const request = httpRequest(incoming.method ?? "GET", parsed, incoming.headers, body, incoming.socket);
-      response.on("close", () => {
-        body.stop();
-        if (!response.writableFinished) cancel(request);
-      });
-      if (this.#closing) response.shouldKeepAlive = false;
-      const answer = await this.#options.answer(request, parsed?.host ?? incoming.headers.host ?? "");
-      if (request.cancelled) return;
-      if (typeof answer.body === "function") {
-        if (!body.isComplete) response.shouldKeepAlive = false;
-        response.writeHead(answer.status, answer.headers);
-        answer.body(sinkOf(response));
-      } else if (body.isComplete) respond(request, response, answer);
-      else {
-        body.drain(DRAINED_BYTES_MAX, (wasAll) => {
-          if (!wasAll) response.shouldKeepAlive = false;
-          respond(request, response, answer);
-        });
-      }
-    } catch (error) {
-      this.#options.failed(target, error);
+  #begin(incoming: http.IncomingMessage, response: http.ServerResponse): void {
+    const done = this.#serve(incoming, response).catch((error: unknown) => {
       response.destroy();
+      throw error;
+    });
+    inBackground(done, "serve an HTTP request", this.#options.logger);
+  }
+
+  async #serve(incoming: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    const { slowBodies } = this.#options;
+    const body: RequestBody = RequestBody.ofHttp1(incoming, slowBodies, () => this.#tooSlow(request, response));
+    const parsed = parseTarget(incoming.url ?? "/");
+    const request = httpRequest(incoming.method ?? "GET", parsed, incoming.headers, body, incoming.socket);
+    response.on("close", () => {
+      body.stop();
+      if (!response.writableFinished) cancel(request);
+    });
+    if (this.#closing) response.shouldKeepAlive = false;
+    const answer = await this.#options.answer(request, parsed?.host ?? incoming.headers.host ?? "");
+    if (request.cancelled) return;
+    if (typeof answer.body === "function") {
+      if (!body.isComplete) response.shouldKeepAlive = false;
+      response.writeHead(answer.status, answer.headers);
+      answer.body(sinkOf(response));
+      return;
     }
+    if (!body.isComplete && !(await body.drain(DRAINED_BYTES_MAX))) response.shouldKeepAlive = false;
+    respond(request, response, answer);
   }
 
   #tooSlow(request: HttpRequest, response: http.ServerResponse): void {
