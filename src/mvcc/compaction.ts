@@ -1,7 +1,8 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import { exponentialBuckets, Histogram } from "../base/histogram.ts";
+import { othersTurn } from "../base/others-turn.ts";
 import { metaKeys } from "./backend.ts";
-import { type KvHash, KvHasher, nextTurn } from "./hash.ts";
+import { type KvHash, KvHasher } from "./hash.ts";
 import { type KeyEntry, type RevisionInfo, revisionInfo } from "./key-entry.ts";
 import type { KeyIndex } from "./key-index.ts";
 import { mainOf, revisionBytes } from "./revision.ts";
@@ -90,7 +91,7 @@ async function inSlices<T>(
     for (const entry of dead) index.remove(entry);
     if (!goesOn || last === undefined || visited < SLICE_ENTRIES) return result;
     start = `${last}\0`;
-    await nextTurn(clock);
+    await othersTurn(clock);
   }
 }
 
@@ -187,7 +188,7 @@ export async function compactRows(
     if (seen < sliceRows && size < SLICE_BYTES) break;
     leftOfBatch -= seen;
     if (leftOfBatch > 0) {
-      await nextTurn(clock);
+      await othersTurn(clock);
       if (isStopped()) return null;
       continue;
     }

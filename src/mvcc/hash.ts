@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import { crc32c } from "../base/crc32c.ts";
+import { othersTurn } from "../base/others-turn.ts";
 import type { BackendSnapshot, BucketName } from "./backend.ts";
 import { TOMBSTONE_BYTES, writeRevision } from "./revision.ts";
 import type { RevisionSet } from "./revision-set.ts";
@@ -122,7 +123,7 @@ export async function hashBackend(
         hash.write(key, 0, key.length);
         hash.write(value, 0, value.length);
       }
-      await nextTurn(clock);
+      await othersTurn(clock);
     }
   }
   return hash.finish();
@@ -147,7 +148,7 @@ async function eachSlice(snapshot: BackendSnapshot, clock: Clock, visit: Revisio
       return ++rows < SLICE_ROWS && size < SLICE_BYTES;
     });
     if (rows < SLICE_ROWS && size < SLICE_BYTES) return;
-    await nextTurn(clock);
+    await othersTurn(clock);
   }
 }
 
@@ -188,8 +189,4 @@ class RunningHash {
     if (this.#length > 0) this.#hash = crc32c(this.#buffer, this.#hash, 0, this.#length);
     this.#length = 0;
   }
-}
-
-export function nextTurn(clock: Clock): Promise<void> {
-  return new Promise((resolve) => clock.defer(resolve));
 }

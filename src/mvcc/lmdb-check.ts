@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
 import type { Clock } from "../base/clock.ts";
+import { othersTurn } from "../base/others-turn.ts";
 import type { BackendError } from "./backend.ts";
-import { nextTurn } from "./hash.ts";
 import { corrupt, latestMeta } from "./lmdb-file.ts";
 
 /**
@@ -92,7 +92,7 @@ class Walk {
       if (kind === LEAF) entries += count;
       // A page that is its own descendant would never end.
       if (waiting.length > this.#lastPage) throw this.#damaged(page, "leads to more pages than there are");
-      if (++this.#pages % SLICE_PAGES === 0) await nextTurn(clock);
+      if (++this.#pages % SLICE_PAGES === 0) await othersTurn(clock);
     }
     if (entries !== tree.entries) {
       throw this.#damaged(Number(tree.root), `leads to ${entries} entries, though ${tree.entries} were written`);

@@ -1,6 +1,6 @@
 import type { Clock } from "../base/clock.ts";
+import { othersTurn } from "../base/others-turn.ts";
 import { type Backend, type BackendSnapshot, metaKeys } from "./backend.ts";
-import { nextTurn } from "./hash.ts";
 import { mainOf, revisionBytes } from "./revision.ts";
 
 /**
@@ -75,7 +75,7 @@ export async function dropUnfinished(backend: Backend, clock: Clock): Promise<nu
     if (rows.length < SLICE_ROWS) break;
     fromSub = rows.at(-1)!.sub + 1;
     await backend.commit();
-    await nextTurn(clock);
+    await othersTurn(clock);
   }
   // Only with the last row: a crash before begins again.
   backend.delete("meta", metaKeys.unfinished);

@@ -1,7 +1,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
+import { othersTurn } from "../base/others-turn.ts";
 import type { Backend } from "./backend.ts";
-import { nextTurn } from "./hash.ts";
 import { KeyEntry } from "./key-entry.ts";
 import type { KeyIndex } from "./key-index.ts";
 import { kvHeader, readKvHeader } from "./kv-header.ts";
@@ -37,7 +37,7 @@ export async function restoreIndex(backend: Backend, index: KeyIndex, clock: Clo
       return ++seen < SLICE_ROWS;
     });
     if (seen < SLICE_ROWS) return { lastRevision, leaseOfKey };
-    await nextTurn(clock);
+    await othersTurn(clock);
   }
 
   function restorePut(key: ByteString, main: number, sub: number): void {

@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
+import { othersTurn } from "../base/others-turn.ts";
 import { type Random, systemRandom } from "../base/random.ts";
 import { type Backend, metaKeys, type RawSlot } from "./backend.ts";
 import {
@@ -11,7 +12,7 @@ import {
   liveAt,
   readCompactions,
 } from "./compaction.ts";
-import { HashStorage, hashBackend, hashKeyBucket, type KvHash, KvHasher, nextTurn } from "./hash.ts";
+import { HashStorage, hashBackend, hashKeyBucket, type KvHash, KvHasher } from "./hash.ts";
 import { KvEncoder } from "./kv-encoder.ts";
 import { dropUnfinished } from "./long-write.ts";
 import { type Pin, Pins } from "./pins.ts";
@@ -333,7 +334,7 @@ export class MvccStore implements ChangeSource {
         this.#logger.error("failed to attach a lease", { "lease-id": lease.toString(16).padStart(16, "0"), key });
       }
       if (--left > 0) continue;
-      await nextTurn(this.#clock);
+      await othersTurn(this.#clock);
       left = ATTACH_SLICE;
     }
   }

@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { othersTurn } from "../base/others-turn.ts";
 import { type BoltLayout, BoltStream, metaPages } from "../bolt/writer.ts";
 import type { Backend, BackendSnapshot, BucketName } from "../mvcc/backend.ts";
 import { writeRevision } from "../mvcc/revision.ts";
@@ -20,7 +21,7 @@ export class BackendImage implements DatabaseImage {
     try {
       const stream = new BoltStream(false);
       for (const _ of addInSlices(snapshot, stream)) {
-        await turn(clock);
+        await othersTurn(clock);
         if (isCancelled()) {
           snapshot.close();
           return undefined;
@@ -50,7 +51,7 @@ export class BackendImage implements DatabaseImage {
     const stream = new BoltStream(true);
     for (const _ of addInSlices(this.#snapshot, stream)) {
       yield* stream.take();
-      await turn(this.#clock);
+      await othersTurn(this.#clock);
     }
     stream.finish(this.#layout);
     yield* stream.take();
@@ -102,5 +103,3 @@ function* addEntries(snapshot: BackendSnapshot, bucket: BucketName, stream: Bolt
 
 /** Entries of the small buckets are some tens of bytes. */
 const SMALL_SLICE_BYTES = 64 * 1024;
-
-const turn = (clock: Clock): Promise<void> => new Promise((resolve) => clock.defer(resolve));

@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
+import { othersTurn } from "../base/others-turn.ts";
 import { BoltReader } from "../bolt/reader.ts";
 import { type Backend, BUCKETS, metaKeys } from "../mvcc/backend.ts";
 
@@ -38,7 +39,7 @@ export async function importDatabase(options: {
         rows = 0;
         bytes = 0;
         await backend.commit();
-        await new Promise<void>((resolve) => clock.defer(resolve));
+        await othersTurn(clock);
       }
     }
     if (backend.get("meta", metaKeys.consistentIndex) === undefined) {
