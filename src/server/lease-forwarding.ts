@@ -1,8 +1,8 @@
 import type { Clock } from "../base/clock.ts";
 import { Code } from "../base/grpc-codes.ts";
+import { othersTurn } from "../base/others-turn.ts";
 import type { Lessor } from "../lease/lessor.ts";
 import type { Cluster } from "../membership/cluster.ts";
-import { nextTurn } from "../mvcc/hash.ts";
 import { fromByteString } from "../mvcc/types.ts";
 import { toEtcdError } from "./apply.ts";
 import { EtcdError, errors } from "./errors.ts";
@@ -188,7 +188,7 @@ export class LeaseForwarding {
     const keys: Uint8Array[] = [];
     for (const name of names) {
       keys.push(fromByteString(name));
-      if (keys.length % KEYS_A_SLICE === 0) await nextTurn(clock);
+      if (keys.length % KEYS_A_SLICE === 0) await othersTurn(clock);
     }
     return keys;
   }
