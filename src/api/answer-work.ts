@@ -4,6 +4,7 @@ import type { Pin } from "../mvcc/pins.ts";
 import { CompactedError } from "../mvcc/types.ts";
 import type { UnaryCall } from "../rpc/server.ts";
 import type { EtcdError } from "../server/errors.ts";
+import type { ReadSlice } from "../server/options.ts";
 import { failWith, failWithAny } from "./calls.ts";
 import type { AnswerSink } from "./range-answer.ts";
 
@@ -25,14 +26,13 @@ export interface AnswerPlan {
   assemble(): readonly (Buffer | MeasuredPart)[];
   /** Looks once more, before the first byte leaves, whether the caller may have it. */
   check(): EtcdError | null;
+  readonly limits: ReadSlice;
   /** What keeps the parts readable; null when nothing has to. */
   readonly pin: Pin | null;
   /** Rows that the parts will remember at one time, of an allowance for all. */
   readonly memory: { readonly rows: number; readonly of: Allowance };
 }
 
-/** From here on an answer leaves in pieces; a smaller one is gathered and leaves as a whole. */
-const GATHERED_BYTES_MAX = 512 * 1024;
 /** Room before a gathered answer for the prefix of a gRPC message. */
 const HEADROOM_BYTES = 5;
 
@@ -45,6 +45,7 @@ export class AnswerWork implements Work, AnswerSink {
   #measured = 0;
   #parts: readonly (Buffer | MeasuredPart)[] | null = null;
   #next = 0;
+  #bytesLeft = 0;
   #gathered: Buffer | null = null;
   #pos = HEADROOM_BYTES;
   /** The client takes no more for now. */
@@ -87,7 +88,8 @@ export class AnswerWork implements Work, AnswerSink {
         break;
       }
     }
-    if (this.#next < this.#parts!.length) return this.#full ? "wait" : "more";
+    // The client may want no more for now when it has been given all.
+    if (this.#bytesLeft > 0) return this.#full ? "wait" : "more";
     const gathered = this.#gathered;
     if (gathered !== null) this.#call.respondOwned(gathered, HEADROOM_BYTES, this.#pos);
     this.#end();
@@ -100,6 +102,7 @@ export class AnswerWork implements Work, AnswerSink {
   }
 
   take(piece: Buffer): boolean {
+    this.#bytesLeft -= piece.length;
     if (this.#gathered !== null) {
       this.#pos += piece.copy(this.#gathered, this.#pos);
       return true;
@@ -126,7 +129,8 @@ export class AnswerWork implements Work, AnswerSink {
     this.#parts = this.#plan.assemble();
     let bytes = 0;
     for (const part of this.#parts) bytes += part instanceof Uint8Array ? part.length : part.bytes;
-    if (bytes <= GATHERED_BYTES_MAX) {
+    this.#bytesLeft = bytes;
+    if (bytes <= this.#plan.limits.bytesGathered) {
       this.#gathered = Buffer.allocUnsafeSlow(HEADROOM_BYTES + bytes);
       return true;
     }

@@ -9,6 +9,7 @@ import {
   ResponseOp,
   TxnResponse,
 } from "../proto/etcdserverpb.ts";
+import type { ReadSlice } from "../server/options.ts";
 import type { DeferredAnswer, DeferredRead, ReadingResponse } from "../server/response-reads.ts";
 import type { MeasuredPart } from "./answer-work.ts";
 import { PREV_KVS_TAG, RangeAnswer, RowsAnswer } from "./range-answer.ts";
@@ -25,12 +26,16 @@ export class AnswerTree {
   readonly #reads: DeferredAnswer["reads"];
   readonly #partOf = new Map<ReadingResponse, MeasuredPart>();
 
-  constructor(store: MvccStore, answer: DeferredAnswer<TxnResponse | DeleteRangeResponse | PutResponse>) {
+  constructor(
+    store: MvccStore,
+    answer: DeferredAnswer<TxnResponse | DeleteRangeResponse | PutResponse>,
+    limits: ReadSlice,
+  ) {
     this.#response = answer.response;
     this.#reads = answer.reads;
     let point: ReadPoint | undefined;
     for (const [response, read] of answer.reads) {
-      const part = partFor(store, response, read);
+      const part = partFor(store, response, read, limits);
       this.parts.push(part);
       this.rowsRemembered += rowsRemembered(store, read.request, read.count);
       this.#partOf.set(response, part);
@@ -112,9 +117,17 @@ class Assembly {
   }
 }
 
-function partFor(store: MvccStore, response: ReadingResponse, { request, point, count }: DeferredRead): MeasuredPart {
-  if (isRangeResponse(response)) return new RangeAnswer(store, request, point, count);
-  return new RowsAnswer(isDelete(response) ? PREV_KVS_TAG : PREV_KV_TAG, rangeRows(store, request, point, count));
+function partFor(
+  store: MvccStore,
+  response: ReadingResponse,
+  { request, point, count }: DeferredRead,
+  limits: ReadSlice,
+): MeasuredPart {
+  if (isRangeResponse(response)) return new RangeAnswer(store, request, point, count, limits);
+  return new RowsAnswer(
+    isDelete(response) ? PREV_KVS_TAG : PREV_KV_TAG,
+    rangeRows(store, request, point, count, limits),
+  );
 }
 
 const isRangeResponse = (response: ReadingResponse): response is RangeResponse => "kvs" in response;

@@ -20,6 +20,7 @@ import { Op, type Outcome, opNames, toEtcdError } from "../server/apply.ts";
 import { checkDeleteRange, checkPut, checkRange, checkTxn } from "../server/check.ts";
 import { decidePath } from "../server/compare.ts";
 import { EtcdError, errors } from "../server/errors.ts";
+import { READ_SLICE, type ReadSlice } from "../server/options.ts";
 import { Proposal } from "../server/proposal.ts";
 import { costOfPut, costOfTxn } from "../server/quota.ts";
 import { executeRange, hasRevisionFilters, isDefaultOrder, isPlainRange } from "../server/range.ts";
@@ -32,7 +33,7 @@ import { type Access, refused } from "./access.ts";
 import { decodeRequest, failWith, settle } from "./calls.ts";
 import { HeaderWriter } from "./header.ts";
 import { LongAnswers, readableRevision } from "./long-answers.ts";
-import { RangeReply, ROWS_MAX } from "./range-reply.ts";
+import { RangeReply } from "./range-reply.ts";
 
 /** The service KV. Source: etcd `server/etcdserver/api/v3rpc/key.go`. */
 export class KvApi {
@@ -42,13 +43,16 @@ export class KvApi {
   /** Answers that may take more than one turn. */
   readonly long: LongAnswers;
   readonly #rangeReply: RangeReply;
-  readonly #txnReads = new ResponseReads(true);
+  readonly #limits: ReadSlice;
+  readonly #txnReads: ResponseReads;
   readonly #putReply = Buffer.allocUnsafeSlow(HeaderWriter.BYTES_MAX);
 
   constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.server = server;
     this.header = header;
     this.access = access;
+    this.#limits = server.options.readSlice ?? READ_SLICE;
+    this.#txnReads = new ResponseReads(true, this.#limits);
     this.long = new LongAnswers(server, header, access);
     this.#rangeReply = new RangeReply(server, header);
   }
@@ -115,7 +119,7 @@ export class KvApi {
       reply.respond(call, false, count);
       return true;
     }
-    if (request.countOnly || Math.min(count, limit) > ROWS_MAX || !turns.hasTimeNow) return false;
+    if (request.countOnly || Math.min(count, limit) > this.#limits.rowsAtOnce || !turns.hasTimeNow) return false;
     const startMs = this.server.options.clock.nowMs();
     reply.begin();
     const cursor = store.cursor({ main: revision, sub: ALL }, request.key, request.rangeEnd, false);

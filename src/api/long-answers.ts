@@ -7,6 +7,7 @@ import { CompactedError, FutureRevisionError } from "../mvcc/types.ts";
 import type { DeleteRangeResponse, PutResponse, RangeRequest, TxnResponse } from "../proto/etcdserverpb.ts";
 import type { CallInfo, RpcSocket, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { type EtcdError, errors } from "../server/errors.ts";
+import { READ_SLICE, type ReadSlice } from "../server/options.ts";
 import { DeferredAnswer } from "../server/response-reads.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { Access } from "./access.ts";
@@ -35,12 +36,14 @@ export class LongAnswers {
   readonly #access: Access;
   readonly #connections = new WeakMap<RpcSocket, Owner>();
   readonly #users = new Map<string, Owner>();
+  readonly #limits: ReadSlice;
   readonly #memory = new Allowance(SORTED_ROWS_MAX);
 
   constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#server = server;
     this.#header = header;
     this.#access = access;
+    this.#limits = server.options.readSlice ?? READ_SLICE;
   }
 
   /** Answers a range, of any form and size, at what is the newest state now. */
@@ -49,7 +52,7 @@ export class LongAnswers {
     try {
       const point = pointOf(store, request.revision);
       const count = liveCount(store, request, point);
-      const part = new RangeAnswer(store, request, point, count);
+      const part = new RangeAnswer(store, request, point, count, this.#limits);
       const header = this.#headerBytes(store.currentRevision);
       const rows = rowsRemembered(store, request, count);
       this.#begin(call, "Range", point, [part], () => [header, part], rows);
@@ -64,7 +67,7 @@ export class LongAnswers {
     const { response, reads } = answer as DeferredAnswer<TxnResponse | DeleteRangeResponse | PutResponse>;
     response.header = this.#header.fill(response.header);
     try {
-      const tree = new AnswerTree(store, new DeferredAnswer(response, reads));
+      const tree = new AnswerTree(store, new DeferredAnswer(response, reads), this.#limits);
       this.#begin(call, name, tree.point, tree.parts, () => tree.assemble(), tree.rowsRemembered);
     } catch (error) {
       failWithAny(call, error);
@@ -76,7 +79,7 @@ export class LongAnswers {
     const part = new PiecesPart(list);
     const assemble = (): (Buffer | MeasuredPart)[] => [Buffer.from(head()), part];
     const memory = { rows: 0, of: this.#memory };
-    const plan = { name, parts: [part], assemble, check: this.#checkLater(), pin: null, memory };
+    const plan = { name, parts: [part], assemble, check: this.#checkLater(), pin: null, memory, limits: this.#limits };
     this.#start(call, new AnswerWork(call, plan));
   }
 
@@ -102,7 +105,10 @@ export class LongAnswers {
   ): void {
     const pin = this.#server.store.pin(point);
     const memory = { rows: rowsRemembered, of: this.#memory };
-    this.#start(call, new AnswerWork(call, { name, parts, assemble, check: this.#checkLater(), pin, memory }));
+    this.#start(
+      call,
+      new AnswerWork(call, { name, parts, assemble, check: this.#checkLater(), pin, memory, limits: this.#limits }),
+    );
   }
 
   #start(call: UnaryCall, work: AnswerWork): void {

@@ -2,6 +2,7 @@ import { varintSize, writeVarint } from "../base/varint.ts";
 import type { ReadPoint } from "../mvcc/range-cursor.ts";
 import type { MvccStore } from "../mvcc/store.ts";
 import type { RangeRequest } from "../proto/etcdserverpb.ts";
+import type { ReadSlice } from "../server/options.ts";
 import { type RangeRows, rangeRows } from "./range-rows.ts";
 
 /** Takes the bytes of an answer, in order. */
@@ -150,8 +151,8 @@ export class RangeAnswer {
   #tail: Buffer | null = null;
 
   /** `count`: the keys in the range, where that is known. */
-  constructor(store: MvccStore, request: RangeRequest, point: ReadPoint, count: number | undefined) {
-    this.#rows = new RowsAnswer(KVS_TAG, rangeRows(store, request, point, count));
+  constructor(store: MvccStore, request: RangeRequest, point: ReadPoint, count: number | undefined, limits: ReadSlice) {
+    this.#rows = new RowsAnswer(KVS_TAG, rangeRows(store, request, point, count, limits));
   }
 
   /** Final when `measure` has said true. */

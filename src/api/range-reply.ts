@@ -2,6 +2,7 @@ import { writeVarint } from "../base/varint.ts";
 import type { RawSlot } from "../mvcc/backend.ts";
 import type { RangeCursor } from "../mvcc/range-cursor.ts";
 import type { UnaryCall } from "../rpc/server.ts";
+import { READ_SLICE, type ReadSlice } from "../server/options.ts";
 import type { EtcdServer } from "../server/server.ts";
 import type { HeaderWriter } from "./header.ts";
 
@@ -14,10 +15,6 @@ const OWNED_BYTES_MIN = 32 * 1024;
 const HEADROOM_BYTES = 5;
 /** Room for the tag and length of one key-value, and for `more` and `count` at the end. */
 const FRAME_BYTES_MAX = 32;
-/** What is answered in one turn, one to two milliseconds: keys looked at, rows, and bytes. More is an AnswerWork. */
-const ENTRIES_MAX = 4000;
-export const ROWS_MAX = 1000;
-const BYTES_MAX = 512 * 1024;
 
 /**
  * RangeResponse assembled in one turn from the bytes that the store keeps, without decoding a key-value: header, then each
@@ -27,6 +24,7 @@ export class RangeReply {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
   readonly #slot: RawSlot = { bytes: Buffer.alloc(0), start: 0, end: 0 };
+  readonly #limits: ReadSlice;
   #buffer = Buffer.allocUnsafeSlow(CAPACITY_MIN);
   #pos = 0;
   #rows = 0;
@@ -35,6 +33,7 @@ export class RangeReply {
   constructor(server: EtcdServer, header: HeaderWriter) {
     this.#server = server;
     this.#header = header;
+    this.#limits = server.options.readSlice ?? READ_SLICE;
   }
 
   /** Begins a reply; the one before is overwritten. Its header has the store's current revision, which a read does not change. */
@@ -50,8 +49,9 @@ export class RangeReply {
   /** Adds rows until there are `limit`. False when the range goes on, but the turn should not: the reply is void then. */
   addRows(cursor: RangeCursor, limit: number): boolean {
     this.#rows = 0;
-    this.#rowsMax = Math.min(limit, ROWS_MAX);
-    cursor.advance(ENTRIES_MAX, this.#visitRevision);
+    const { rowsAtOnce, entries } = this.#limits;
+    this.#rowsMax = Math.min(limit, rowsAtOnce);
+    cursor.advance(entries, this.#visitRevision);
     return cursor.done || this.#rows === limit;
   }
 
@@ -83,7 +83,7 @@ export class RangeReply {
     const slot = this.#slot;
     this.#server.store.readRow(main, sub, slot);
     this.#visit(slot.bytes, slot.start, slot.end);
-    return ++this.#rows < this.#rowsMax && this.#pos < BYTES_MAX;
+    return ++this.#rows < this.#rowsMax && this.#pos < this.#limits.bytesAtOnce;
   };
 
   readonly #visit = (bytes: Uint8Array, start: number, end: number): void => {

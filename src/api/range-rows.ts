@@ -10,13 +10,9 @@ import {
   RangeRequest_SortOrder as SortOrder,
   RangeRequest_SortTarget as SortTarget,
 } from "../proto/etcdserverpb.ts";
+import type { ReadSlice } from "../server/options.ts";
 import { hasRevisionFilters, passesFilters, rangeEndOf } from "../server/range.ts";
 
-/** What one slice may do: about a millisecond. */
-const SLICE_ROWS = 500;
-export const SLICE_BYTES = 128 * 1024;
-/** Passing keys in the index alone is faster. */
-const SLICE_ENTRIES = 2500;
 /** Sorted with a limit up to this, only so many rows are remembered. */
 const TOP_ROWS_MAX = 8192;
 
@@ -38,9 +34,10 @@ export function rangeRows(
   request: RangeRequest,
   point: ReadPoint,
   count: number | undefined,
+  limits: ReadSlice,
 ): RangeRows {
   const isSorted = !request.countOnly && request.sortTarget !== SortTarget.KEY;
-  return isSorted ? new SortedRows(store, request, point, count) : new KeyOrderRows(store, request, point, count);
+  return new (isSorted ? SortedRows : KeyOrderRows)(store, request, point, count, limits);
 }
 
 /** Rows that have to be remembered to put them into the order that is asked for. */
@@ -70,6 +67,7 @@ class KeyOrderRows implements RangeRows {
   more = false;
   readonly #store: MvccStore;
   readonly #request: RangeRequest;
+  readonly #limits: ReadSlice;
   readonly #point: ReadPoint;
   readonly #countIsKnown: boolean;
   readonly #filters: boolean;
@@ -77,9 +75,10 @@ class KeyOrderRows implements RangeRows {
   #cursor: RangeCursor;
   #taken = 0;
 
-  constructor(store: MvccStore, request: RangeRequest, point: ReadPoint, count: number | undefined) {
+  constructor(store: MvccStore, request: RangeRequest, point: ReadPoint, count: number | undefined, limits: ReadSlice) {
     this.#store = store;
     this.#request = request;
+    this.#limits = limits;
     this.#point = point;
     this.count = count ?? 0;
     this.#countIsKnown = count !== undefined;
@@ -89,19 +88,21 @@ class KeyOrderRows implements RangeRows {
   }
 
   copy(): RangeRows {
-    const copy = new KeyOrderRows(this.#store, this.#request, this.#point, this.#countIsKnown ? this.count : undefined);
+    const count = this.#countIsKnown ? this.count : undefined;
+    const copy = new KeyOrderRows(this.#store, this.#request, this.#point, count, this.#limits);
     copy.#cursor = this.#cursor.copy();
     copy.#taken = this.#taken;
     copy.count = this.count;
     return copy;
   }
 
-  slice(visit: RawVisitor, bytesMax = SLICE_BYTES): boolean {
+  slice(visit: RawVisitor, bytesMax = this.#limits.bytes): boolean {
     if (this.#isComplete()) return true;
+    const { entries, rows: rowsMax } = this.#limits;
     const request = this.#request;
     let rows = 0;
     let bytes = 0;
-    this.#cursor.advance(SLICE_ENTRIES, (key, main, sub, createRevision, version) => {
+    this.#cursor.advance(entries, (key, main, sub, createRevision, version) => {
       if (!this.#countIsKnown) this.count++;
       if (this.#filters && !passesFilters(request, main, createRevision)) return true;
       if (this.#taken === this.#limit) {
@@ -113,7 +114,7 @@ class KeyOrderRows implements RangeRows {
       else this.#store.readRow(main, sub, slot);
       visit(slot.bytes, slot.start, slot.end);
       bytes += slot.end - slot.start;
-      return ++rows < SLICE_ROWS && bytes < bytesMax && !this.#isComplete();
+      return ++rows < rowsMax && bytes < bytesMax && !this.#isComplete();
     });
     return this.#cursor.done || this.#isComplete();
   }
@@ -145,6 +146,7 @@ class SortedRows implements RangeRows {
   more = false;
   readonly #store: MvccStore;
   readonly #request: RangeRequest;
+  readonly #limits: ReadSlice;
   readonly #countIsKnown: boolean;
   readonly #filters: boolean;
   /** Rows of the answer at most. */
@@ -162,9 +164,10 @@ class SortedRows implements RangeRows {
   #order: Uint32Array | null = null;
   #next = 0;
 
-  constructor(store: MvccStore, request: RangeRequest, point: ReadPoint, count: number | undefined) {
+  constructor(store: MvccStore, request: RangeRequest, point: ReadPoint, count: number | undefined, limits: ReadSlice) {
     this.#store = store;
     this.#request = request;
+    this.#limits = limits;
     this.count = count ?? 0;
     this.#countIsKnown = count !== undefined;
     this.#filters = hasRevisionFilters(request);
@@ -185,7 +188,7 @@ class SortedRows implements RangeRows {
     return new SortedAgain(this, this.#next);
   }
 
-  slice(visit: RawVisitor, bytesMax = SLICE_BYTES): boolean {
+  slice(visit: RawVisitor, bytesMax = this.#limits.bytes): boolean {
     if (!this.#isCollected) this.#collect();
     else if (this.#order === null) this.#sortSlice();
     else {
@@ -200,13 +203,18 @@ class SortedRows implements RangeRows {
     return this.#order === null ? Number.POSITIVE_INFINITY : Math.min(this.#order.length, this.#limit);
   }
 
+  /** Bytes that one slice reads. */
+  get bytesMax(): number {
+    return this.#limits.bytes;
+  }
+
   /** Visits rows from a place of the answer on, and returns the next place. */
   emit(from: number, visit: RawVisitor, bytesMax: number): number {
     const order = this.#order!;
     const { length } = this;
     let bytes = 0;
     let at = from;
-    for (let rows = 0; at < length && rows < SLICE_ROWS && bytes < bytesMax; rows++) {
+    for (let rows = 0; at < length && rows < this.#limits.rows && bytes < bytesMax; rows++) {
       const position = order[at++]!;
       this.#store.readRow(this.#all.mainAt(position), this.#all.subAt(position), slot);
       if (this.#request.keysOnly) encodeKeyOf(slot, this.#all.mainAt(position), this.#request.sortTarget, slot);
@@ -220,9 +228,10 @@ class SortedRows implements RangeRows {
     const request = this.#request;
     const { sortTarget } = request;
     const readsValues = sortTarget === SortTarget.VALUE;
+    const limits = this.#limits;
     let bytes = 0;
     let rows = 0;
-    this.#cursor.advance(SLICE_ENTRIES, (_key, main, sub, createRevision, version) => {
+    this.#cursor.advance(limits.entries, (_key, main, sub, createRevision, version) => {
       if (!this.#countIsKnown) this.count++;
       if (this.#filters && !passesFilters(request, main, createRevision)) return true;
       if (this.#matches >= this.#collectMax) return !this.#countIsKnown;
@@ -236,7 +245,7 @@ class SortedRows implements RangeRows {
       const place = this.#matches++;
       if (this.#top !== null) this.#top.add({ by, main, sub, place });
       else this.#all.push(by, main, sub);
-      return !readsValues || (++rows < SLICE_ROWS && bytes < SLICE_BYTES);
+      return !readsValues || (++rows < limits.rows && bytes < limits.bytes);
     });
     const enough = this.#countIsKnown && this.#matches >= this.#collectMax;
     if (!this.#cursor.done && !enough) return;
@@ -288,7 +297,7 @@ class SortedAgain implements RangeRows {
     return new SortedAgain(this.#rows, this.#next);
   }
 
-  slice(visit: RawVisitor, bytesMax = SLICE_BYTES): boolean {
+  slice(visit: RawVisitor, bytesMax = this.#rows.bytesMax): boolean {
     this.#next = this.#rows.emit(this.#next, visit, bytesMax);
     return this.#next === this.#rows.length;
   }

@@ -6,11 +6,12 @@ import { CompactedError } from "../mvcc/types.ts";
 import type { RangeRequest } from "../proto/etcdserverpb.ts";
 import type { StreamCall } from "../rpc/server.ts";
 import { errors } from "../server/errors.ts";
+import { READ_SLICE, type ReadSlice } from "../server/options.ts";
 import type { EtcdServer } from "../server/server.ts";
 import { failWithAny } from "./calls.ts";
 import { HeaderWriter } from "./header.ts";
 import { encodeTail, KVS_TAG, putRow } from "./range-answer.ts";
-import { type RangeRows, rangeRows, SLICE_BYTES } from "./range-rows.ts";
+import { type RangeRows, rangeRows } from "./range-rows.ts";
 
 /** The first piece is small, so that it comes soon; each is twice the one before, up to the size of the largest request. */
 const PIECE_BYTES_FIRST = 4 * 1024;
@@ -26,6 +27,7 @@ export class RangeStreamWork implements Work {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
   readonly #call: StreamCall;
+  readonly #limits: ReadSlice;
   readonly #rows: RangeRows;
   readonly #revision: number;
   readonly #pin: Pin;
@@ -48,7 +50,8 @@ export class RangeStreamWork implements Work {
     this.#server = server;
     this.#header = header;
     this.#call = call;
-    this.#rows = rangeRows(server.store, request, point, count);
+    this.#limits = server.options.readSlice ?? READ_SLICE;
+    this.#rows = rangeRows(server.store, request, point, count, this.#limits);
     this.#revision = server.store.currentRevision;
     this.#pin = server.store.pin(point);
     this.#authRevision = server.auth.enabled ? server.auth.revision : 0;
@@ -69,7 +72,7 @@ export class RangeStreamWork implements Work {
   step(): StepResult {
     if (this.#pin.revoked) throw new CompactedError(this.#pin.revision);
     this.#pin.touch();
-    if (this.#rows.slice(this.#putRow, Math.min(this.#target, SLICE_BYTES))) {
+    if (this.#rows.slice(this.#putRow, Math.min(this.#target, this.#limits.bytes))) {
       this.#sendLast();
       return "done";
     }

@@ -52,6 +52,9 @@ export interface TurnsOptions {
   readonly activePerOwnerMax: number;
   /** Pieces of work that may wait for their start. */
   readonly waitingMax: number;
+  /** Where the clock stands still during a turn, as in simulation: slices of one turn, and steps that are done at once. */
+  readonly slicesMax: number;
+  readonly stepsNowMax: number;
   /** One slice took longer than `longSliceMs`: it held everybody up. */
   readonly onLongSlice?: ((work: Work, tookMs: number) => void) | undefined;
   readonly longSliceMs: number;
@@ -62,13 +65,10 @@ export const TURNS_DEFAULTS = {
   activeMax: 128,
   activePerOwnerMax: 32,
   waitingMax: 10_000,
+  slicesMax: 64,
+  stepsNowMax: 1000,
   longSliceMs: 25,
 } as const;
-
-/** Where clocks stand still during a turn, as in simulation, a turn ends after so many slices. */
-const SLICES_MAX = 64;
-/** The same for what is done at once. */
-const NOW_STEPS_MAX = 1000;
 
 export class Turns {
   readonly #clock: Clock;
@@ -149,7 +149,7 @@ export class Turns {
   }
 
   #mayRunNow(): boolean {
-    if (this.#nowMs >= this.#options.budgetMs || this.#nowSteps >= NOW_STEPS_MAX) return false;
+    if (this.#nowMs >= this.#options.budgetMs || this.#nowSteps >= this.#options.stepsNowMax) return false;
     this.#nowSteps++;
     this.#scheduleReset();
     return true;
@@ -214,10 +214,10 @@ export class Turns {
   }
 
   readonly #run = (): void => {
-    const { budgetMs } = this.#options;
+    const { budgetMs, slicesMax } = this.#options;
     const startMs = this.#clock.nowMs();
     let nowMs = startMs;
-    for (let i = 0; i < SLICES_MAX && this.#runnable.size > 0 && nowMs - startMs < budgetMs; i++) {
+    for (let i = 0; i < slicesMax && this.#runnable.size > 0 && nowMs - startMs < budgetMs; i++) {
       const owner = this.#next();
       const ticket = owner.runnable.shift()!;
       if (owner.runnable.length === 0) this.#runnable.delete(owner);

@@ -66,7 +66,10 @@ export interface ServerOptions {
   readonly autoCompactionRetention: number;
 
   /** Limits of long work for clients; `TURNS_DEFAULTS` when absent. */
-  readonly turns?: Partial<Pick<TurnsOptions, "budgetMs" | "activeMax" | "activePerOwnerMax" | "waitingMax">>;
+  readonly turns?: Partial<Omit<TurnsOptions, "clock" | "onLongSlice">>;
+
+  /** What one turn reads of a long answer; `READ_SLICE` when absent. */
+  readonly readSlice?: ReadSlice;
 
   /** What one turn applies of a request that changes more than that; `APPLY_SLICE` when absent. */
   readonly applySlice?: ApplySlice;
@@ -124,6 +127,33 @@ export interface ApplySlice {
 
 /** Some milliseconds. */
 export const APPLY_SLICE: ApplySlice = { rows: 2000, bytes: 512 * 1024 };
+
+export interface ReadSlice {
+  /** A range of at most so many keys and bytes is answered in the turn in which it arrives. */
+  readonly rowsAtOnce: number;
+  readonly bytesAtOnce: number;
+  /** What one slice of a longer one reads: rows, bytes, and keys of the index that are only looked at. */
+  readonly rows: number;
+  readonly bytes: number;
+  readonly entries: number;
+  /** Keys and bytes that a transaction reads for its response when it is applied. */
+  readonly rowsApplied: number;
+  readonly bytesApplied: number;
+  /** An answer of more bytes leaves in pieces. */
+  readonly bytesGathered: number;
+}
+
+/** Each about a millisecond. */
+export const READ_SLICE: ReadSlice = {
+  rowsAtOnce: 1000,
+  bytesAtOnce: 512 * 1024,
+  rows: 500,
+  bytes: 128 * 1024,
+  entries: 2500,
+  rowsApplied: 64,
+  bytesApplied: 256 * 1024,
+  bytesGathered: 512 * 1024,
+};
 
 export interface AuthOptions {
   /** `simple`, or `jwt` with its options, as `--auth-token` gives them; empty for none. */

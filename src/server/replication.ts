@@ -15,7 +15,7 @@ import { startElectionTicks } from "./election-ticks.ts";
 import { type EtcdError, errors } from "./errors.ts";
 import { LostLogError } from "./lost-log.ts";
 import { BEYOND_LOG } from "./message-check.ts";
-import { requestTimeoutMs, type ServerOptions } from "./options.ts";
+import { READ_SLICE, requestTimeoutMs, type ServerOptions } from "./options.ts";
 import { Outbox } from "./outbox.ts";
 import { PeerReceiver } from "./peer-receiver.ts";
 import type { Proposal } from "./proposal.ts";
@@ -149,6 +149,7 @@ export class Replication {
       metrics,
       logger,
       clock,
+      readSlice: options.readSlice ?? READ_SLICE,
       warningApplyDurationMs: options.warningApplyDurationMs,
       warningRequestDurationMs: options.warningUnaryRequestDurationMs,
       onTermStarted: (term) => this.#startLeading(term),

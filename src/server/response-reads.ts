@@ -8,6 +8,7 @@ import {
   ResponseHeader,
 } from "../proto/etcdserverpb.ts";
 import type { KeyValue } from "../proto/mvccpb.ts";
+import type { ReadSlice } from "./options.ts";
 import { executeRange, isPlainRange, rangeEndOf } from "./range.ts";
 
 /**
@@ -43,20 +44,18 @@ export class DeferredAnswer<T = object> {
   }
 }
 
-/** Keys, and bytes of values, that one request reads when it is applied. */
-const KEYS_MAX = 64;
-const BYTES_MAX = 256 * 1024;
-
 /** The reads of a request that somebody waits for. One object serves many requests, one after the other. */
 export class ResponseReads {
   readonly #mayDefer: boolean;
+  readonly #limits: ReadSlice;
   #deferred: Map<ReadingResponse, DeferredRead> | null = null;
   #keys = 0;
   #bytes = 0;
 
   /** `mayDefer`: whoever gets the response can complete it. */
-  constructor(mayDefer: boolean) {
+  constructor(mayDefer: boolean, limits: ReadSlice) {
     this.#mayDefer = mayDefer;
+    this.#limits = limits;
   }
 
   /** For the next request. */
@@ -115,13 +114,14 @@ export class ResponseReads {
   /** `count`: keys to look at; undefined at an older revision, where nobody knows. */
   #isLong(request: RangeRequest, count: number | undefined): boolean {
     if (!this.#mayDefer) return false;
-    if (this.#keys >= KEYS_MAX || this.#bytes >= BYTES_MAX) return true;
+    const { rowsApplied, bytesApplied } = this.#limits;
+    if (this.#keys >= rowsApplied || this.#bytes >= bytesApplied) return true;
     if (request.rangeEnd.length === 0) return false;
     if (count === undefined) return true;
     if (request.countOnly) return false;
     // With filters or another order all keys are looked at, whatever the limit.
     const looks = isPlainRange(request) && request.limit > 0 ? Math.min(count, request.limit) : count;
-    return looks > KEYS_MAX;
+    return looks > rowsApplied;
   }
 }
 

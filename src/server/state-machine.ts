@@ -13,6 +13,7 @@ import { errors } from "./errors.ts";
 import { decodeLogEntry } from "./log-entry.ts";
 import { LongApply } from "./long-apply.ts";
 import type { ServerMetrics } from "./metrics.ts";
+import type { ReadSlice } from "./options.ts";
 import type { Proposal } from "./proposal.ts";
 import type { ProposalQueue } from "./proposal-queue.ts";
 import { ResponseReads } from "./response-reads.ts";
@@ -38,6 +39,7 @@ export interface StateMachineOptions {
   readonly metrics: ServerMetrics;
   readonly logger: Logger;
   readonly clock: Clock;
+  readonly readSlice: ReadSlice;
   readonly warningApplyDurationMs: number;
   readonly warningRequestDurationMs: number;
   /** The first entry of a leader's term, which is empty, was applied. */
@@ -83,8 +85,6 @@ export class StateMachine {
   #consistentIndex: number;
   #confState: ConfState;
   #startMs = 0;
-  readonly #deferringReads = new ResponseReads(true);
-  readonly #wholeReads = new ResponseReads(false);
   /** Being applied, from `#next` on. */
   #entries: readonly Entry[] = NO_ENTRIES;
   #next = 0;
@@ -94,9 +94,13 @@ export class StateMachine {
   /** Waits for the backend. */
   #isHeld = false;
   #stopped = false;
+  readonly #deferringReads: ResponseReads;
+  readonly #wholeReads: ResponseReads;
 
   constructor(options: StateMachineOptions) {
     this.#options = options;
+    this.#deferringReads = new ResponseReads(true, options.readSlice);
+    this.#wholeReads = new ResponseReads(false, options.readSlice);
     this.#backend = options.backend;
     this.#index = options.applied.index;
     this.#term = options.applied.term;

@@ -15,6 +15,7 @@ import {
 } from "../../src/proto/etcdserverpb.ts";
 import { decidePath } from "../../src/server/compare.ts";
 import { type EtcdError, errors } from "../../src/server/errors.ts";
+import { READ_SLICE } from "../../src/server/options.ts";
 import { ResponseReads } from "../../src/server/response-reads.ts";
 import {
   checkPath,
@@ -26,7 +27,7 @@ import {
   isSerializable,
 } from "../../src/server/txn.ts";
 
-const WHOLE = new ResponseReads(false);
+const WHOLE = new ResponseReads(false, READ_SLICE);
 
 import { bytes, compare, put, putOp, range, rangeOp, remove, removeOp, text, txn, txnOp, valueIs } from "./requests.ts";
 

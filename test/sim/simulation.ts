@@ -3,7 +3,7 @@
  * every checker. The same plan gives the same trace, to the byte.
  */
 import { isDeepStrictEqual } from "node:util";
-import { AUTH_DEFAULTS, type ServerOptions } from "../../src/server/options.ts";
+import { AUTH_DEFAULTS, type ReadSlice, type ServerOptions } from "../../src/server/options.ts";
 import type { Bug } from "./bugs.ts";
 import { checkAuth } from "./checkers/auth.ts";
 import type { Finding, Operation } from "./checkers/history.ts";
@@ -135,6 +135,9 @@ export class Simulation implements MachineWorld {
       compactionBatchLimit: plan.compactionBatchLimit,
       // Of the few keys here, so few that most deletions of ranges take several turns.
       applySlice: { rows: 1 + (plan.seed % 3), bytes: 64 },
+      // Of the few keys here, so few that most ranges take several turns, with whatever happens in between.
+      readSlice: readSliceOf(plan.seed),
+      turns: { slicesMax: 1 + (plan.seed % 2), stepsNowMax: plan.seed % 3 },
       ...upkeepOptions(plan.upkeep ?? {}),
       ...(plan.quotaBytes === undefined ? {} : { quotaBackendBytes: plan.quotaBytes }),
       ...(plan.tokens === undefined ? {} : { auth: { ...AUTH_DEFAULTS, token: TOKENS[plan.tokens] } }),
@@ -547,4 +550,18 @@ export class Simulation implements MachineWorld {
       },
     };
   }
+}
+
+function readSliceOf(seed: number): ReadSlice {
+  const rows = 1 + (seed % 3);
+  return {
+    rowsAtOnce: rows,
+    bytesAtOnce: 64,
+    rows,
+    bytes: 64,
+    entries: 1 + (seed % 5),
+    rowsApplied: seed % 2,
+    bytesApplied: 64,
+    bytesGathered: 100 * (seed % 4),
+  };
 }
