@@ -97,7 +97,8 @@ export class MaintenanceApi {
     if (refused(call, this.#access.refuseNobody(call))) return;
     const server = this.#server;
     const alarms = server.alarms.get(AlarmType.NONE);
-    const problems = alarms.map((alarm) => `memberID:${alarm.memberId} alarm:${alarmName(alarm.alarm)} `);
+    // With the spaces that Go's text format put there in the build of etcd 3.7.1; it varies them from build to build.
+    const problems = alarms.map((alarm) => `memberID:${alarm.memberId}  alarm:${alarmName(alarm.alarm)}`);
     if (server.leader === 0n) problems.unshift(errors.noLeader.message);
     const response = StatusResponse.create({
       header: this.#header.create(),

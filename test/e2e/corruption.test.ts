@@ -67,7 +67,7 @@ describe("a member with other data than the rest", () => {
           (error) => error instanceof RpcError && error.details === "etcdserver: corrupt cluster",
         );
         const { errors } = await member.status();
-        assert.deepEqual(errors, [`memberID:${victim.id} alarm:CORRUPT `]);
+        assert.deepEqual(errors, [`memberID:${victim.id}  alarm:CORRUPT`]);
       }
       await cluster.remove(victim);
       const { client } = cluster.running[0]!;

@@ -68,7 +68,7 @@ describe("a member that is out of space", () => {
     assert.equal(health.status, 503);
     assert.deepEqual(JSON.parse(await health.text()), { health: "false", reason: "ALARM NOSPACE" });
     const { errors: problems } = await client.unary(MaintenanceService.Status, {});
-    assert.match(problems.join(), /^memberID:\d+ alarm:NOSPACE $/);
+    assert.match(problems.join(), /^memberID:\d+ {2}alarm:NOSPACE$/);
 
     await member.close();
     member = await startInProcess({ dataDir, server });
