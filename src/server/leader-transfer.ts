@@ -15,6 +15,7 @@ export class LeaderTransfer {
   readonly #leader: () => bigint;
   readonly #transfer: (target: bigint) => void;
   readonly #tickMs: number;
+  readonly #electionMs: number;
   readonly #timeoutMs: number;
 
   constructor(options: {
@@ -26,6 +27,7 @@ export class LeaderTransfer {
     /** Makes raft begin. */
     transfer: (target: bigint) => void;
     tickMs: number;
+    electionMs: number;
     timeoutMs: number;
   }) {
     this.#cluster = options.cluster;
@@ -35,6 +37,7 @@ export class LeaderTransfer {
     this.#leader = options.leader;
     this.#transfer = options.transfer;
     this.#tickMs = options.tickMs;
+    this.#electionMs = options.electionMs;
     this.#timeoutMs = options.timeoutMs;
   }
 
@@ -64,7 +67,11 @@ export class LeaderTransfer {
     return undefined;
   }
 
-  /** Before a leader stops: the member that has been connected longest takes over, so that there is no gap. */
+  /**
+   * Before a leader stops: the member that has been connected longest takes over, so that there is no gap. One that goes
+   * away meanwhile, as when the whole cluster is stopped, or that does not take over within an election timeout, is not
+   * waited for any longer: the next one is asked, until there is none.
+   */
   async handOver(): Promise<void> {
     const { localId } = this.#cluster;
     const skipped = { "local-member-id": formatId(localId), "current-leader-member-id": formatId(this.#leader()) };
@@ -77,7 +84,7 @@ export class LeaderTransfer {
       this.#logger.info("skipped leadership transfer for single voting member cluster", skipped);
       return;
     }
-    const error = await this.#handOverTo(this.#longestConnected(voters.map(({ id }) => id)));
+    const error = await this.#handOverToAny(voters.map(({ id }) => id));
     if (error === undefined) {
       // What others still send here is passed on to the new leader.
       await new Promise<void>((resolve) => this.#clock.after(this.#tickMs, resolve));
@@ -89,8 +96,21 @@ export class LeaderTransfer {
     });
   }
 
-  async #handOverTo(target: bigint | undefined): Promise<EtcdError | undefined> {
-    return target === undefined ? errors.unhealthy : this.moveTo(target);
+  async #handOverToAny(candidates: readonly bigint[]): Promise<EtcdError | undefined> {
+    const { localId } = this.#cluster;
+    const untried = new Set(candidates);
+    const startMs = this.#clock.nowMs();
+    let error: EtcdError | undefined = errors.unhealthy;
+    while (this.#leader() === localId && this.#clock.nowMs() - startMs < this.#timeoutMs) {
+      const target = this.#longestConnected([...untried]);
+      if (target === undefined) return error;
+      untried.delete(target);
+      const untilMs = this.#clock.nowMs() + this.#electionMs;
+      const isOver = (): boolean => this.#network.activeSince(target) === undefined || this.#clock.nowMs() >= untilMs;
+      error = await this.moveTo(target, () => this.#leader() !== localId || isOver());
+      if (error === undefined) return undefined;
+    }
+    return this.#leader() === localId ? error : undefined;
   }
 
   #longestConnected(ids: readonly bigint[]): bigint | undefined {

@@ -195,6 +195,7 @@ export class EtcdServer {
       leader: () => this.leader,
       transfer: (target) => this.#replication.transferLeader(target),
       tickMs,
+      electionMs: electionTicks * tickMs,
       timeoutMs,
     });
     this.duties = new Duties(this, {
