@@ -306,11 +306,10 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
     const { sender } = connection;
     if (this.piecesLeft > 0) {
       // Half a message is out, which no status can follow: clients tell the code of a reset, but no text.
-      connection.core.logger.info("cut off an answer", {
-        "remote-addr": connection.remoteAddress,
-        method: this.path,
-        error: message,
-      });
+      if (code !== Code.DEADLINE_EXCEEDED) {
+        const fields = { method: this.path, error: message };
+        connection.core.complaints.warn("cut off an answer", fields, { "remote-addr": connection.remoteAddress });
+      }
       return connection.resetStream(this.id, RESETS[code] ?? H2Error.internal);
     }
     const status = statusOf(code, message);

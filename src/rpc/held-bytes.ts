@@ -77,6 +77,7 @@ export class HeldAccount {
   }
 
   add(bytes: number): void {
+    if (bytes === 0) return;
     const pool = this.#pool;
     const before = this.bytes;
     const nowMs = pool.clock.nowMs();

@@ -45,10 +45,25 @@ describe("fuzzing", () => {
     server = await TestServer.start({
       maxConcurrentStreams: 20,
       maxRecvMessageBytes: 100_000,
+      // Small, so that what is held is given up now and then.
+      heldReplyBytesMax: 150_000,
+      heldRequestBytesMax: 60_000,
       http2Request: (request) => readAll(request, (body) => request.respond(200, {}, body)),
     });
     server.rpc.unary("/t.S/Echo", (call) => call.respond(call.message));
     server.rpc.unary("/t.S/Later", (call) => setImmediate(() => call.respond(call.message)));
+    server.rpc.unary("/t.S/Pieces", (call) => {
+      let left = 1 + (call.message.length % 20);
+      if (!call.respondInPieces(left * 10_000)) return;
+      const go = (): void => {
+        while (left > 0 && !call.cancelled) {
+          left--;
+          if (!call.writePiece(Buffer.alloc(10_000))) return;
+        }
+      };
+      call.onDrain = go;
+      go();
+    });
     server.rpc.stream("/t.S/Stream", (call) => {
       call.onMessage = (body) => {
         if (!call.send(body)) call.pauseReading();
@@ -59,7 +74,7 @@ describe("fuzzing", () => {
   });
   after(() => server.stop());
 
-  const paths = ["/t.S/Echo", "/t.S/Later", "/t.S/Stream", "/no.Such/Method"];
+  const paths = ["/t.S/Echo", "/t.S/Later", "/t.S/Pieces", "/t.S/Stream", "/no.Such/Method"];
 
   /** Traffic that is right, mostly. */
   function traffic(below: (bound: number) => number): Buffer[] {
@@ -84,7 +99,14 @@ describe("fuzzing", () => {
         case 4:
           out.push(
             frame(FrameType.headers, Flag.endHeaders, id, grpcHead(path, [["grpc-encoding", "gzip"]])),
-            dataFrames(id, message(gzipSync(bytes(below, 100)), 1)),
+            dataFrames(
+              id,
+              Buffer.concat(
+                Array.from({ length: 1 + below(3) }, () =>
+                  below(2) === 0 ? message("plain") : message(gzipSync(bytes(below, below(2) === 0 ? 100 : 8000)), 1),
+                ),
+              ),
+            ),
           );
           break;
         case 5:
@@ -191,8 +213,10 @@ describe("fuzzing", () => {
   });
 
   test("no connection, stream or buffer is left over", async () => {
-    const { stats } = server.rpc;
+    const { stats, heldReplies, heldRequests } = server.rpc;
     await eventually(() => stats.connections === 0, "the end of all connections");
+    assert.deepEqual({ replies: heldReplies.total, requests: heldRequests.total }, { replies: 0, requests: 0 });
+    assert.equal(stats.crashes, 0, "no handler was at fault");
     for (const method of server.rpc.methods) {
       assert.equal(
         method.started,

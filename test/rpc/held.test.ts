@@ -224,6 +224,18 @@ describe("an answer in pieces", () => {
     }
   });
 
+  test("that is larger than gRPC can say is refused, with advice", async () => {
+    const client = server.client();
+    held = undefined;
+    const failed = client.call("/t.S/Hold", Buffer.from("x")).catch((error: unknown) => error);
+    await eventually(() => held !== undefined, "the call");
+    assert.equal(held!.respondInPieces(0x80000000), false);
+    const error = (await failed) as { code: number; details: string };
+    assert.equal(error.code, status.RESOURCE_EXHAUSTED);
+    assert.match(error.details, /larger than max \(2147483648 vs. 2147483647\): ask for less/);
+    client.close();
+  });
+
   test("counts as one message and one call", async () => {
     const client = server.client();
     const of = () => [...server.rpc.methods].find((m) => m.path === "/t.S/Hold")!;
