@@ -1,5 +1,6 @@
 import { Code } from "../base/grpc-codes.ts";
 import { type Codec, ProtobufError } from "../base/protobuf.ts";
+import type { MvccStore } from "../mvcc/store.ts";
 import {
   CompactionRequest,
   CompactionResponse,
@@ -18,9 +19,10 @@ import {
 import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../rpc/server.ts";
 import { Op, type Outcome, opNames, toEtcdError } from "../server/apply.ts";
 import { checkDeleteRange, checkPut, checkRange, checkTxn } from "../server/check.ts";
-import { decidePath } from "../server/compare.ts";
+import { comparesRanges, decidePath, type Path } from "../server/compare.ts";
 import { EtcdError, errors } from "../server/errors.ts";
 import { READ_SLICE, type ReadSlice } from "../server/options.ts";
+import type { PastView } from "../server/past-view.ts";
 import { Proposal } from "../server/proposal.ts";
 import { costOfPut, costOfTxn } from "../server/quota.ts";
 import { executeRange, hasRevisionFilters, isDefaultOrder, isPlainRange } from "../server/range.ts";
@@ -31,6 +33,7 @@ import { checkPath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../se
 import { hasTooManyOps } from "../server/txn-size.ts";
 import { type Access, refused } from "./access.ts";
 import { decodeRequest, failWith, settle } from "./calls.ts";
+import { DecidingWork } from "./deciding-work.ts";
 import { HeaderWriter } from "./header.ts";
 import { LongAnswers, readableRevision } from "./long-answers.ts";
 import { RangeReply } from "./range-reply.ts";
@@ -173,28 +176,44 @@ export class KvApi {
   }
 
   serveTxn(call: UnaryCall, request: TxnRequest): void {
-    const { access } = this;
-    const refusal = access.enabled ? access.checkRead(call, (user) => access.permissions.txn(user, request)) : null;
-    if (refused(call, refusal)) return;
-    const { store, lessor } = this.server;
-    try {
-      const path = decidePath(store, request);
-      const error = checkPath(store, lessor, request, path);
-      if (error !== null) {
-        failWith(call, error);
-        return;
+    if (this.access.enabled && refused(call, this.#refusalOfTxn(call, request))) return;
+    const { store, turns } = this.server;
+    if (comparesRanges(request)) {
+      const work = new DecidingWork(call, store, request, (view, path) => {
+        // Users may have lost their rights meanwhile.
+        if (!this.access.enabled || !refused(call, this.#refusalOfTxn(call, request))) {
+          this.#readTxn(call, request, view, path);
+        }
+      });
+      if (turns.begin(this.long.ownerOf(call), work) === undefined) work.fail(errors.tooManyLongRequests);
+    } else {
+      try {
+        this.#readTxn(call, request, store, decidePath(store, request));
+      } catch (error) {
+        failWith(call, toEtcdError(error));
       }
-      const reads = this.#txnReads.begin();
-      const outcome = reads.complete(executeReadOnlyTxn(store, request, path, reads));
-      if (outcome instanceof DeferredAnswer) {
-        this.long.deferred(call, opNames[Op.TXN], outcome);
-        return;
-      }
-      this.header.fill(outcome.header);
-      call.respond(TxnResponse.encode(outcome));
-    } catch (error) {
-      failWith(call, toEtcdError(error));
     }
+  }
+
+  #refusalOfTxn(call: UnaryCall, request: TxnRequest): EtcdError | null {
+    return this.access.checkRead(call, (user) => this.access.permissions.txn(user, request));
+  }
+
+  /** Runs a transaction that only reads, once it is decided. Throws as reads do. */
+  #readTxn(call: UnaryCall, request: TxnRequest, view: MvccStore | PastView, path: Path): void {
+    const error = checkPath(view, this.server.lessor, request, path);
+    if (error !== null) {
+      failWith(call, error);
+      return;
+    }
+    const reads = this.#txnReads.begin();
+    const outcome = reads.complete(executeReadOnlyTxn(view, request, path, reads));
+    if (outcome instanceof DeferredAnswer) {
+      this.long.deferred(call, opNames[Op.TXN], outcome);
+      return;
+    }
+    this.header.fill(outcome.header);
+    call.respond(TxnResponse.encode(outcome));
   }
 
   #compact(call: UnaryCall): void {

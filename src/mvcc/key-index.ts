@@ -66,6 +66,11 @@ export class KeyIndex {
     return this.#tree.visit(start, end, visitor);
   }
 
+  /** The keys alone that exist for the open write transaction, or without one at the current revision. */
+  visitLive(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
+    return this.#tree.visitLive(start, end, visitor);
+  }
+
   visitDescending(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
     return this.#tree.visitDescending(start, end, visitor);
   }

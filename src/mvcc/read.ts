@@ -115,7 +115,7 @@ function walk(
   let count = 0;
   let visited = 0;
   if (!countsLive || limit > 0) {
-    core.index.visit(start, end, (entry) => {
+    const visitor = (entry: KeyEntry): boolean => {
       if (!entry.readAt(at, found)) return true;
       count++;
       if (visited < limit) {
@@ -123,7 +123,11 @@ function walk(
         emit(entry);
       }
       return visited < limit || !stopsAtLimit;
-    });
+    };
+    // What the newest read sees is what is live, unless a transaction of many turns has changed that already.
+    if (countsLive && (core.index.pending === null || latest > core.currentRevision)) {
+      core.index.visitLive(start, end, visitor);
+    } else core.index.visit(start, end, visitor);
   }
   if (countsLive && visited === limit && options.withoutCount !== true) {
     const { index, currentRevision } = core;

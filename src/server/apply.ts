@@ -230,7 +230,7 @@ export class Applier {
   }
 
   *#txnInSlices(request: TxnRequest, fits: boolean, reads: ResponseReads | null): Slices<Outcome> {
-    const path = yield* decideInSlices(this.#store, request, this.#budget);
+    const path = yield* decideInSlices(this.#store, request, this.#budget, this.#store);
     const error = checkPath(this.#store, this.#lessor, request, path);
     if (error !== null) return error;
     this.#metrics.txns++;

@@ -7,10 +7,12 @@ import {
   type Compare,
   Compare_CompareResult as CompareResult,
   Compare_CompareTarget as CompareTarget,
+  type RequestOp,
   type TxnRequest,
 } from "../proto/etcdserverpb.ts";
 import { KeyValue } from "../proto/mvccpb.ts";
 import { rangeEndOf } from "./range.ts";
+import type { PointedView } from "./response-reads.ts";
 
 /**
  * The comparisons of a transaction: they decide, before anything is written, which of its branches are taken.
@@ -44,7 +46,6 @@ function allHold(view: ReadView, compares: readonly Compare[]): boolean {
 }
 
 const everything = { revision: 0, limit: 0, countOnly: false };
-const ALL = Number.POSITIVE_INFINITY;
 
 function holds(view: ReadView, compare: Compare): boolean {
   const { target, key } = compare;
@@ -69,40 +70,47 @@ function holds(view: ReadView, compare: Compare): boolean {
   return count === 0 ? holdsWithoutKeys(compare) : held;
 }
 
-/** The same in slices, for comparisons of ranges. Nothing may be written meanwhile. */
+/**
+ * The same in slices, for comparisons of ranges. `view` stays as it is meanwhile: nothing is written to the store, or it is
+ * the store at a revision.
+ */
 export function* decideInSlices(
   store: MvccStore,
   request: TxnRequest,
   budget: SliceBudget,
+  view: PointedView,
 ): Generator<void, Path, void> {
   const taken: boolean[] = [];
-  yield* decideSlices(store, request, taken, budget);
+  yield* decideSlices({ store, view, budget, taken }, request);
   return { taken, next: 0 };
 }
 
-function* decideSlices(
-  store: MvccStore,
-  request: TxnRequest,
-  taken: boolean[],
-  budget: SliceBudget,
-): Generator<void, void, void> {
+interface Deciding {
+  readonly store: MvccStore;
+  readonly view: PointedView;
+  readonly budget: SliceBudget;
+  readonly taken: boolean[];
+}
+
+function* decideSlices(deciding: Deciding, request: TxnRequest): Generator<void, void, void> {
+  const { view, budget, taken } = deciding;
   let succeeded = true;
   for (const compare of request.compare) {
-    succeeded = compare.rangeEnd.length === 0 ? holds(store, compare) : yield* holdsInSlices(store, compare, budget);
+    succeeded = compare.rangeEnd.length === 0 ? holds(view, compare) : yield* holdsInSlices(deciding, compare);
     budget.spend(1, 0);
     if (!succeeded) break;
   }
   taken.push(succeeded);
   for (const { requestTxn } of succeeded ? request.success : request.failure) {
-    if (requestTxn !== undefined) yield* decideSlices(store, requestTxn, taken, budget);
+    if (requestTxn !== undefined) yield* decideSlices(deciding, requestTxn);
   }
 }
 
 /** Looks at the keys of the range only up to the first that decides. */
-function* holdsInSlices(store: MvccStore, compare: Compare, budget: SliceBudget): Generator<void, boolean, void> {
+function* holdsInSlices({ store, view, budget }: Deciding, compare: Compare): Generator<void, boolean, void> {
   const { target } = compare;
   const readsRows = target === CompareTarget.VALUE || target === CompareTarget.LEASE;
-  const cursor = store.cursor({ main: store.currentRevision, sub: ALL }, compare.key, compare.rangeEnd, false);
+  const cursor = store.cursor(view.point, compare.key, compare.rangeEnd, false);
   let isEmpty = true;
   let held = true;
   while (held && !cursor.done) {
@@ -172,4 +180,11 @@ function orderOf(compare: Compare, modRevision: number, createRevision: number, 
 
 function orderOfLeases(lease: bigint, other = 0n): number {
   return lease < other ? -1 : lease > other ? 1 : 0;
+}
+
+/** True when it compares ranges: then any number of keys. */
+export function comparesRanges(request: TxnRequest): boolean {
+  for (const { rangeEnd } of request.compare) if (rangeEnd.length > 0) return true;
+  const isNested = ({ requestTxn }: RequestOp): boolean => requestTxn !== undefined && comparesRanges(requestTxn);
+  return request.success.some(isNested) || request.failure.some(isNested);
 }

@@ -20,6 +20,8 @@ import { executeRange, isPlainRange, rangeEndOf } from "./range.ts";
 /** A view that knows at which point it reads. */
 export interface PointedView extends ReadView {
   readonly point: ReadPoint;
+  /** It is older than the newest state: counting takes a look at every key. */
+  readonly isPast?: boolean;
 }
 
 /** A response, or a part of one, that reads go into. */
@@ -69,7 +71,8 @@ export class ResponseReads {
   range(view: PointedView, request: RangeRequest): RangeResponse {
     const { point } = view;
     const isCurrent = request.revision <= 0 || request.revision === point.main;
-    const count = isCurrent ? countOf(view, request.key, request.rangeEnd) : undefined;
+    const isCounted = isCurrent && view.isPast !== true;
+    const count = isCounted ? countOf(view, request.key, request.rangeEnd) : undefined;
     if (!this.#isLong(request, count)) {
       const response = executeRange(view, request);
       this.#keys += response.kvs.length;

@@ -76,6 +76,12 @@ for (const [name, keyOf] of Object.entries(shapes)) {
           return visited.length < limit;
         });
         assert.deepEqual(visited, expected.slice(0, limit));
+        const live: string[] = [];
+        index.visitLive(start, end, (entry) => {
+          live.push(entry.key);
+          return live.length < limit;
+        });
+        assert.deepEqual(live, expected.filter((key) => model.get(key)).slice(0, limit));
         assert.equal(index.find(fromByteString(start))?.key, model.has(start) ? start : undefined);
       }
     }
