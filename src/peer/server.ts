@@ -128,6 +128,8 @@ export class PeerServer {
     const { socket } = request;
     this.#onRequest(socket);
     this.#busy.add(socket);
+    // What is written after the end fails the request alone.
+    response.on("error", () => socket.destroy());
     response.on("close", () => this.#busy.delete(socket));
     if (this.#closing) response.shouldKeepAlive = false;
     const target = request.url ?? "/";
