@@ -7,12 +7,9 @@ import type { TxnRequest } from "../proto/etcdserverpb.ts";
 import type { UnaryCall } from "../rpc/server.ts";
 import { decideInSlices, type Path } from "../server/compare.ts";
 import type { Slices } from "../server/long-apply.ts";
+import type { ReadSlice } from "../server/options.ts";
 import { PastView } from "../server/past-view.ts";
 import { failWithAny } from "./calls.ts";
-
-/** Some milliseconds. */
-const SLICE_ROWS = 2000;
-const SLICE_BYTES = 512 * 1024;
 
 /**
  * Decides the comparisons of a transaction that only reads, where they are about ranges: in slices, all at the revision at which it
@@ -28,11 +25,17 @@ export class DecidingWork implements Work {
   #ticket: Ticket | null = null;
   #over = false;
 
-  constructor(call: UnaryCall, store: MvccStore, request: TxnRequest, onDecided: (view: PastView, path: Path) => void) {
+  constructor(
+    call: UnaryCall,
+    store: MvccStore,
+    request: TxnRequest,
+    slice: ReadSlice,
+    onDecided: (view: PastView, path: Path) => void,
+  ) {
     this.#call = call;
     this.#view = new PastView(store, store.currentRevision);
     this.#pin = store.pin(this.#view.point);
-    this.#slices = decideInSlices(store, request, new SliceBudget(SLICE_ROWS, SLICE_BYTES), this.#view);
+    this.#slices = decideInSlices(store, request, new SliceBudget(slice.entries, slice.bytes), this.#view);
     this.#onDecided = onDecided;
     call.onCancel = () => this.#end();
   }

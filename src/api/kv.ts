@@ -179,7 +179,7 @@ export class KvApi {
     if (this.access.enabled && refused(call, this.#refusalOfTxn(call, request))) return;
     const { store, turns } = this.server;
     if (comparesRanges(request)) {
-      const work = new DecidingWork(call, store, request, (view, path) => {
+      const work = new DecidingWork(call, store, request, this.#limits, (view, path) => {
         // Users may have lost their rights meanwhile.
         if (!this.access.enabled || !refused(call, this.#refusalOfTxn(call, request))) {
           this.#readTxn(call, request, view, path);
