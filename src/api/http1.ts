@@ -52,6 +52,7 @@ export class Http1Side {
       headersTimeout: HEAD_MS_MAX,
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
       maxHeaderSize: HEADER_BYTES_MAX,
+      requireHostHeader: false,
     });
     this.#server.on("request", (incoming, response) => this.#arrived(incoming, response));
     this.#server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
@@ -141,6 +142,10 @@ export class Http1Side {
   }
 
   async #serve(incoming: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    const problem = hostProblem(incoming);
+    if (problem !== undefined) {
+      return refuse(response, 400, `400 ${problem}`, problem);
+    }
     const { slowBodies } = this.#options;
     const body: RequestBody = RequestBody.ofHttp1(incoming, slowBodies, () => this.#tooSlow(request, response));
     const parsed = parseTarget(incoming.url ?? "/");
@@ -168,10 +173,20 @@ export class Http1Side {
       response.destroy();
       return;
     }
-    response.shouldKeepAlive = false;
-    response.writeHead(408, { "content-type": "text/plain; charset=utf-8" });
-    response.end("the body of the request comes too slowly\n");
+    refuse(response, 408, "the body of the request comes too slowly\n");
   }
+}
+
+/** Ends a request, and its connection, without asking a handler. */
+function refuse(response: http.ServerResponse, status: number, text: string, reason?: string): void {
+  const headers = {
+    "content-type": "text/plain; charset=utf-8",
+    "content-length": text.length,
+    connection: "close",
+  };
+  if (reason === undefined) response.writeHead(status, headers);
+  else response.writeHead(status, reason, headers);
+  response.end(text);
 }
 
 function respond(request: HttpRequest, response: http.ServerResponse, answer: HttpResponse): void {
@@ -209,6 +224,16 @@ export function cancel(request: HttpRequest): void {
   request.cancelled = true;
   request.onCancel?.();
 }
+
+/** What is wrong with the header Host, as Go says it. */
+function hostProblem({ httpVersion, headersDistinct }: http.IncomingMessage): string | undefined {
+  const { host = [] } = headersDistinct;
+  if (host.length > 1) return "Bad Request";
+  if (host.length === 0) return httpVersion === "1.1" ? "Bad Request: missing required Host header" : undefined;
+  return HOST.test(host[0]!) ? undefined : "Bad Request: malformed Host header";
+}
+
+const HOST = /^[A-Za-z0-9!$%&'()*+,\-.:;=[\]_~]*$/;
 
 const STATUS_OF_ERROR: Readonly<Record<string, string>> = {
   HPE_HEADER_OVERFLOW: "431 Request Header Fields Too Large",

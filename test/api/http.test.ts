@@ -120,6 +120,23 @@ describe("the HTTP side", () => {
     client.socket.destroy();
   });
 
+  test("refuses a request that names no host, two, or none that can be", async () => {
+    for (const [headers, answer] of [
+      ["", "400 Bad Request: missing required Host header"],
+      ["Host: a\r\nHost: b\r\n", "400 Bad Request"],
+      ["Host: a b\r\n", "400 Bad Request: malformed Host header"],
+    ]) {
+      const client = new Client();
+      client.send(`GET /b HTTP/1.1\r\n${headers}\r\n`);
+      await waitFor("it is closed", () => client.closed);
+      assert.ok(client.received.startsWith(`HTTP/1.1 ${answer}\r\n`) && client.received.endsWith(`\r\n\r\n${answer}`));
+    }
+    const old = new Client();
+    old.send("GET /b HTTP/1.0\r\n\r\n");
+    await old.answer("200");
+    assert.deepEqual(begun.splice(0), ["/b"]);
+  });
+
   test("fails a request whose handler throws, and no other", async () => {
     const client = new Client();
     client.send(head("GET", "/wrong") + head("GET", "/b"));
