@@ -4,7 +4,7 @@
  */
 import type { Owner, Turns, Work } from "../base/turns.ts";
 import type { Decoded, MessageDecoder } from "./gateway-decode.ts";
-import { JsonSyntaxError } from "./gateway-json.ts";
+import { JsonSyntaxError } from "./gateway-json-errors.ts";
 import type { HttpBody } from "./http-body.ts";
 
 /** A piece up to this size is read when it comes, as small requests are. */

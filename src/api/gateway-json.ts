@@ -3,6 +3,8 @@
  * what is found in it goes to a sink as it is found: nothing is kept of the text, so its size and its depth cost neither
  * memory nor stack, and each piece takes a time of its own. Pure.
  */
+import { Utf8Check } from "../base/utf8-check.ts";
+import { JsonSyntaxError, unexpected } from "./gateway-json-errors.ts";
 
 /** What strings are read for: their content is wanted, or only that they are strings. */
 export type StringUse = "content" | "nothing";
@@ -31,11 +33,6 @@ export interface BadEscape {
   readonly from: number;
   /** They come with the text: complete once the value is. */
   readonly following: number[];
-}
-
-/** The text is not JSON. */
-export class JsonSyntaxError extends Error {
-  override name = "JsonSyntaxError";
 }
 
 /** Go's limit. */
@@ -106,10 +103,7 @@ export class JsonLexer {
   #isName = false;
   #wanted = false;
   #isBad = false;
-  /** Continuation bytes that the character still needs, and the bounds of the next one. */
-  #utf8Needs = 0;
-  #utf8Low = 0x80;
-  #utf8High = 0xbf;
+  readonly #utf8 = new Utf8Check();
   #hexDigits = 0;
   #hexValue = 0;
   readonly #hexText: number[] = [];
@@ -385,7 +379,7 @@ export class JsonLexer {
     this.#isName = isName;
     this.#state = "string";
     this.#isBad = false;
-    this.#utf8Needs = 0;
+    this.#utf8.reset();
     this.#high = -1;
     this.#wanted = this.#sink.stringStart(isName) === "content";
     return pos + 1;
@@ -395,12 +389,16 @@ export class JsonLexer {
   #string(from: number): number {
     const buf = this.#buf;
     const end = this.#end;
+    const utf8 = this.#utf8;
     let pos = from;
     while (pos < end) {
       const byte = buf[pos]!;
       if (byte === 0x22 || byte === 0x5c) break;
       if (byte < 0x20) unexpected(byte, "in string literal");
-      if (byte >= 0x80 || this.#utf8Needs > 0) this.#utf8(byte);
+      if (byte >= 0x80 || utf8.needs > 0) {
+        if (!utf8.take(byte)) this.#badUtf8();
+        else if ((byte & 0xc0) === 0x80) this.#lineStart++;
+      }
       pos++;
     }
     if (pos > from) {
@@ -408,7 +406,7 @@ export class JsonLexer {
       if (this.#wanted && !this.#isBad) this.#sink.stringPart(buf, from, pos);
     }
     if (pos === end) return pos;
-    if (this.#utf8Needs > 0) this.#badUtf8();
+    if (utf8.needs > 0) this.#badUtf8();
     if (buf[pos] === 0x5c) {
       this.#state = "escape";
       return pos + 1;
@@ -421,32 +419,8 @@ export class JsonLexer {
     return pos + 1;
   }
 
-  #utf8(byte: number): void {
-    if (this.#utf8Needs > 0) {
-      if (byte < this.#utf8Low || byte > this.#utf8High) {
-        this.#badUtf8();
-        if (byte < 0x80) return;
-      } else {
-        this.#lineStart++;
-        this.#utf8Needs--;
-        this.#utf8Low = 0x80;
-        this.#utf8High = 0xbf;
-        return;
-      }
-    }
-    if (byte >= 0xc2 && byte < 0xe0) this.#utf8Needs = 1;
-    else if (byte >= 0xe0 && byte < 0xf0) this.#utf8Needs = 2;
-    else if (byte >= 0xf0 && byte < 0xf5) this.#utf8Needs = 3;
-    else return this.#badUtf8();
-    // No second way to write a character, no surrogates, nothing above the last one.
-    this.#utf8Low = byte === 0xe0 ? 0xa0 : byte === 0xf0 ? 0x90 : 0x80;
-    this.#utf8High = byte === 0xed ? 0x9f : byte === 0xf4 ? 0x8f : 0xbf;
-  }
-
   #badUtf8(): void {
-    this.#utf8Needs = 0;
-    this.#utf8Low = 0x80;
-    this.#utf8High = 0xbf;
+    this.#utf8.reset();
     // Half a surrogate pair before it was found first.
     if (this.#isBad || this.#high >= 0) return;
     this.#isBad = true;
@@ -544,30 +518,3 @@ const ESCAPES: Readonly<Record<number, number>> = {
   114: 13,
   116: 9,
 };
-
-const NAMED: Readonly<Record<number, string>> = {
-  7: "\\a",
-  8: "\\b",
-  9: "\\t",
-  10: "\\n",
-  11: "\\v",
-  12: "\\f",
-  13: "\\r",
-  39: "\\'",
-  92: "\\\\",
-};
-
-function unexpected(byte: number, context: string): never {
-  throw new JsonSyntaxError(`invalid character ${quoted(byte)} ${context}`);
-}
-
-/** A byte in single quotes as Go writes it. */
-function quoted(byte: number): string {
-  const named = NAMED[byte];
-  if (named !== undefined) return `'${named}'`;
-  if (byte >= 0x20 && byte !== 0x7f && (byte < 0x80 || byte > 0xa0) && byte !== 0xad) {
-    return `'${String.fromCharCode(byte)}'`;
-  }
-  const hex = byte.toString(16).padStart(2, "0");
-  return byte < 0x80 ? `'\\x${hex}'` : `'\\u00${hex}'`;
-}

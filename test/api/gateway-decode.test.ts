@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type Decoded, MessageDecoder } from "../../src/api/gateway-decode.ts";
-import { JsonSyntaxError } from "../../src/api/gateway-json.ts";
+import { JsonSyntaxError } from "../../src/api/gateway-json-errors.ts";
 import { type MessageShape, Schema } from "../../src/api/gateway-schema.ts";
 import { PutRequest, TxnRequest } from "../../src/proto/etcdserverpb.ts";
 import { seeded } from "../harness/random.ts";
