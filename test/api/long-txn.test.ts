@@ -2,6 +2,9 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import {
   CompactionRequest,
+  Compare,
+  Compare_CompareResult as CompareResult,
+  Compare_CompareTarget as CompareTarget,
   DeleteRangeRequest,
   KVService,
   PutRequest,
@@ -123,6 +126,41 @@ describe("a transaction that reads many keys", () => {
       assert.equal(whole!.kvs.length, whole!.count);
       assert.equal(keys!.kvs.length, whole!.count);
       assert.equal(count!.count, whole!.count);
+      assert.ok(whole!.kvs.every(({ modRevision }) => modRevision <= header!.revision));
+    }
+  });
+
+  test("that compares ranges of many keys is decided and read at one revision, whatever is written meanwhile", async () => {
+    const compare = Compare.create({
+      key: bytes("r/"),
+      rangeEnd: bytes("r0"),
+      target: CompareTarget.MOD,
+      result: CompareResult.LESS,
+      modRevision: 1_000_000,
+    });
+    const nothing = Compare.create({ ...compare, modRevision: 2 });
+    const ask = (compares: Compare[]): Promise<TxnResponse> =>
+      server.client.unary(
+        KVService.Txn,
+        TxnRequest.create({
+          compare: compares,
+          success: [all({ countOnly: true }), all()],
+          failure: [all({ limit: 3 })],
+        }),
+      );
+    const answers = Array.from({ length: 20 }, (_, i) => ask(i % 2 === 0 ? [compare, compare] : [compare, nothing]));
+    const writing = Array.from({ length: 30 }, (_, i) =>
+      server.client.unary(KVService.Put, PutRequest.create({ key: bytes(`r/more${i}`), value: bytes("x") })),
+    );
+    await Promise.all(writing);
+    for (const [i, { succeeded, responses, header }] of (await Promise.all(answers)).entries()) {
+      assert.equal(succeeded, i % 2 === 0);
+      if (!succeeded) {
+        assert.equal(responses[0]!.responseRange!.kvs.length, 3);
+        continue;
+      }
+      const [counted, whole] = responses.map(({ responseRange }) => responseRange!);
+      assert.equal(counted!.count, whole!.kvs.length);
       assert.ok(whole!.kvs.every(({ modRevision }) => modRevision <= header!.revision));
     }
   });
