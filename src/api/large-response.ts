@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { spentOn } from "../base/doing.ts";
 import type { WatchResponseEncoder } from "../mvcc/watch-encoding.ts";
 import type { LargeBatch } from "../mvcc/watch-large.ts";
 import type { StreamCall } from "../rpc/server.ts";
@@ -84,8 +85,9 @@ export class SliceQueue {
   }
 
   readonly #run = (): void => {
-    const slices = this.#ready.splice(0, SLICES_PER_TURN);
-    for (const slice of slices) slice();
+    const startMs = this.#clock.nowMs();
+    for (const slice of this.#ready.splice(0, SLICES_PER_TURN)) slice();
+    spentOn("a large revision for watchers", this.#clock.nowMs() - startMs);
     this.#isScheduled = this.#ready.length > 0;
     if (this.#isScheduled) this.#clock.defer(this.#run);
   };

@@ -24,6 +24,7 @@ import type { EtcdServer } from "../server/server.ts";
 import { type Access, refused } from "./access.ts";
 import { decodeRequest, failWith, failWithAny, settle } from "./calls.ts";
 import type { HeaderWriter } from "./header.ts";
+import { Intake, type IntakeStream } from "./intake.ts";
 import { keyPieces, leasePieces } from "./lease-lists.ts";
 import { LongAnswers } from "./long-answers.ts";
 
@@ -33,6 +34,8 @@ const KEYS_AT_ONCE = 1000;
 
 /** Renewals of one stream that may wait for the leader. */
 const RENEWALS_MAX = 256;
+/** Renewals that one turn takes of all streams, some five microseconds each. */
+const RENEWALS_PER_TURN = 512;
 
 /** The service Lease. Source: etcd `server/etcdserver/api/v3rpc/lease.go`. */
 export class LeaseApi {
@@ -40,12 +43,14 @@ export class LeaseApi {
   readonly #header: HeaderWriter;
   readonly #access: Access;
   readonly #long: LongAnswers;
+  readonly #intake: Intake;
 
   constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#long = new LongAnswers(server, header, access);
     this.#server = server;
     this.#header = header;
     this.#access = access;
+    this.#intake = new Intake(server.options.clock, RENEWALS_PER_TURN);
   }
 
   register(rpc: RpcRegistry): void {
@@ -153,8 +158,15 @@ export class LeaseApi {
     let underWay = 0;
     let ended = false;
     let blocked = false;
+    let isLate = false;
     const resume = (): void => {
-      if (!blocked && underWay < RENEWALS_MAX) call.resumeReading();
+      if (!blocked && !isLate && underWay < RENEWALS_MAX) call.resumeReading();
+    };
+    const stream: IntakeStream = {
+      goOn() {
+        isLate = false;
+        resume();
+      },
     };
     const permitted = (id: bigint): EtcdError | null =>
       this.#access.enabled ? this.#refusalOfRenewal(call, id) : null;
@@ -178,6 +190,7 @@ export class LeaseApi {
       blocked = false;
       resume();
     };
+    call.onCancel = () => this.#intake.forget(stream);
     call.onHalfClose = () => {
       ended = true;
       if (underWay === 0) call.end();
@@ -200,6 +213,9 @@ export class LeaseApi {
         () => permitted(id),
         (error, ttl) => answer(id, header, error, ttl),
       );
+      if (this.#intake.take(stream)) return;
+      isLate = true;
+      call.pauseReading();
     };
   }
 }

@@ -1,4 +1,5 @@
 import type { Clock, Timer } from "../base/clock.ts";
+import { spentOn } from "../base/doing.ts";
 import type { Logger } from "../base/log.ts";
 import {
   type ByteString,
@@ -278,6 +279,7 @@ export class WatchHub {
   readonly #takeTurn = (): void => {
     this.#turnPending = false;
     if (this.#closed) return;
+    const startMs = this.#clock.nowMs();
     this.#closingLeft = CLOSED_PER_TURN;
     this.#letGo();
     this.#delivering = true;
@@ -289,6 +291,7 @@ export class WatchHub {
     if (this.#fanOut.hasWork || this.#resuming.size > 0 || this.#closing.size > 0 || this.#telling.size > 0) {
       this.#scheduleTurn();
     } else this.#planCatchUp();
+    spentOn("events of watchers", this.#clock.nowMs() - startMs);
   };
 
   /** A turn for the next step of those who are behind: at once, or when its time has come. */
