@@ -4,6 +4,8 @@ import type { RawStream } from "../../src/client/raw.ts";
 import {
   WatchCreateRequest_FilterType as Filter,
   KVService,
+  PutRequest,
+  RequestOp,
   WatchCancelRequest,
   WatchCreateRequest,
   WatchProgressRequest,
@@ -238,6 +240,68 @@ describe("the watch service", () => {
     assert.equal((await w.next()).events.length, 20, "without previous values one piece is enough");
     for (const each of [w, whole, prev]) each.close();
     await small.close();
+  });
+
+  test("sends a revision that is too large to be kept in one response, or in fragments when asked to", async () => {
+    const small = await startInProcess({ server: { maxRequestBytes: 64 * 1024 } });
+    const count = 3000;
+    for (let i = 0; i < count; i += 100) {
+      const success = Array.from({ length: 100 }, (_, j) => ({
+        requestPut: PutRequest.create({ key: bytes(`l${i + j}`), value: Buffer.alloc(300, 1) }),
+      }));
+      await small.client.unary(KVService.Txn, { success: success.map((op) => RequestOp.create(op)) });
+    }
+    const ways: Partial<WatchCreateRequest>[] = [
+      {},
+      { fragment: true, prevKv: true },
+      { prevKv: true },
+      { filters: [Filter.NODELETE] },
+    ];
+    const all: Watching[] = [];
+    for (const fields of ways) {
+      const w = new Watching(small);
+      await w.create("l", { rangeEnd: bytes("m"), ...fields });
+      all.push(w);
+    }
+    const [plain, fragments, previous, puts] = all;
+    await small.client.unary(KVService.DeleteRange, { key: bytes("l"), rangeEnd: bytes("m") });
+    await small.client.unary(KVService.Put, { key: bytes("l"), value: bytes("next") });
+    const whole = await plain!.next();
+    assert.deepEqual([whole.events.length, whole.fragment], [count, false]);
+    assert.ok(whole.events.every(({ type, prevKv }) => type === EventType.DELETE && prevKv === undefined));
+    const withPrevious = await previous!.next();
+    assert.ok(withPrevious.events.every(({ prevKv }) => prevKv?.value.length === 300));
+    const pieces: WatchResponse[] = [await fragments!.next()];
+    while (pieces.at(-1)!.fragment) pieces.push(await fragments!.next());
+    assert.ok(pieces.length > 1, "900 kB of previous values do not fit into one piece of 576 KiB");
+    assert.deepEqual(
+      pieces.flatMap(({ events }) => events),
+      withPrevious.events,
+    );
+    for (const w of all) assert.deepEqual((await w.events(1)).map(short), ["l=next"]);
+    await puts!.progress();
+    assert.equal((await puts!.next()).watchId, -1);
+    for (const w of all) w.close();
+    await small.close();
+  });
+
+  test("answers thousands of requests that come at once, over several turns", async () => {
+    const stream = server.client.stream(WatchService.Watch);
+    const count = 3000;
+    for (let i = 0; i < count; i++) {
+      void stream.send({ createRequest: WatchCreateRequest.create({ key: bytes(`many${i}`) }) });
+    }
+    const ids: number[] = [];
+    for await (const { created, watchId } of stream) {
+      assert.ok(created);
+      ids.push(watchId);
+      if (ids.length === count) break;
+    }
+    assert.deepEqual(
+      ids,
+      Array.from({ length: count }, (_, i) => i),
+    );
+    stream.cancel();
   });
 
   test("leaves a client that does not read behind, without holding up others, and brings it up to date later", async () => {

@@ -101,6 +101,17 @@ describe("encoding a watch response", () => {
       WatchResponse.decode(encoder.encodeControl(55, 2, { watchId: 3, created: true })),
       WatchResponse.create({ ...expected(55, 3, 2, []), created: true }),
     );
+    for (const id of [0, 3, 70_000, -7]) {
+      assert.deepEqual(
+        encoder.encodeCreated(id, 55, 2),
+        WatchResponse.encode(WatchResponse.create({ ...expected(55, id, 2, []), created: true })),
+      );
+      assert.deepEqual(
+        encoder.encodeCanceled(id, 55, 2),
+        WatchResponse.encode(WatchResponse.create({ ...expected(55, id, 2, []), canceled: true })),
+      );
+      assert.deepEqual(encoder.encodeProgress(id, 55, 2), WatchResponse.encode(expected(55, id, 2, [])));
+    }
   });
 
   it("writes varints as the codec reads them", () => {
