@@ -313,11 +313,22 @@ export class Connection implements FrameSink {
     beginWork("frames of a client", this.nowMs);
     this.#keepalive.lastReadMs = this.nowMs;
     this.#reading = true;
-    const read = this.#reader.read(chunk);
-    if (this.#eager.length > 0) this.#startEager();
+    let read = chunk.length;
+    try {
+      read = this.#reader.read(chunk);
+      if (this.#eager.length > 0) this.#startEager();
+    } catch (error) {
+      this.broken(error);
+    }
     this.#reading = false;
     this.sender.flush();
     return read;
+  }
+
+  /** Serving the connection itself threw, whose state is unknown now: it ends, and no other. */
+  broken(error: unknown): void {
+    this.core.crashed("an HTTP/2 connection", error);
+    this.fail(H2Error.internal, "the server failed to serve this connection");
   }
 
   #startEager(): void {

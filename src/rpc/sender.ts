@@ -91,7 +91,11 @@ export class Sender {
 
   #onDrain(): void {
     this.#unblock();
-    this.pump();
+    try {
+      this.pump();
+    } catch (error) {
+      this.#connection.broken(error);
+    }
     this.flush();
     if (!this.#output.blocked) this.#connection.resumeReading();
   }

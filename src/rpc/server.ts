@@ -480,7 +480,11 @@ export class RpcServer implements RpcRegistry {
     this.#touched = [];
     for (const connection of touched) {
       connection.flushQueued = false;
-      connection.sender.flush();
+      try {
+        connection.sender.flush();
+      } catch (error) {
+        connection.broken(error);
+      }
     }
   };
 

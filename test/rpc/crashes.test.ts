@@ -4,9 +4,11 @@ import { after, before, describe, test } from "node:test";
 import { type ServiceError, status } from "@grpc/grpc-js";
 import { InvariantError } from "../../src/base/fatal.ts";
 import { nullLogger } from "../../src/base/log.ts";
+import { HeaderReader } from "../../src/rpc/header-reader.ts";
+import { H2Error } from "../../src/rpc/protocol.ts";
 import type { StreamCall } from "../../src/rpc/server.ts";
 import { RPC_DEFAULTS, RpcServer } from "../../src/rpc/server.ts";
-import { eventually, type GrpcClient, ManualClock, TestServer } from "./harness.ts";
+import { eventually, type GrpcClient, ManualClock, TestServer, unaryCall } from "./harness.ts";
 
 describe("a handler that throws", () => {
   const logged: { message: string; fields: Record<string, unknown> }[] = [];
@@ -103,6 +105,25 @@ describe("a handler that throws", () => {
       await isServed();
     });
   }
+
+  test("is no handler but the connection's own code: that connection ends, and no other", async () => {
+    const raw = await server.connect();
+    await raw.settled();
+    const crashes = server.rpc.stats.crashes;
+    const { request } = HeaderReader.prototype;
+    HeaderReader.prototype.request = () => {
+      throw new TypeError("a mistake in the reader");
+    };
+    raw.write(unaryCall(1, "/t.S/Echo", "x"));
+    try {
+      assert.equal((await raw.goaway()).code, H2Error.internal);
+    } finally {
+      HeaderReader.prototype.request = request;
+    }
+    await raw.ended();
+    assert.equal(server.rpc.stats.crashes, crashes + 1);
+    await isServed();
+  });
 
   test("when its stream opens fails the stream", async () => {
     const out = client.stream("/t.S/ThrowStream");
