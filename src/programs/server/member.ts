@@ -13,6 +13,8 @@ import { isUnixSocket, parseUrlsByMember, type Url, unixSocketPath, urlTexts } f
 export interface Member {
   /** Client addresses that it serves: with port 0 the ones that the system chose. */
   readonly clientAddresses: readonly string[];
+  /** The cluster has agreed on its version: the last that a start has to say. */
+  readonly isSettled: boolean;
   close(): Promise<void>;
 }
 
@@ -29,7 +31,13 @@ export async function startMember(
 ): Promise<Member> {
   const { server, ...rest } = etcdOptions(config, log, onFailure);
   const etcd = await startEtcd({ ...rest, server: { ...server, onRemoved } });
-  return { clientAddresses: etcd.clientAddresses, close: () => etcd.close() };
+  return {
+    clientAddresses: etcd.clientAddresses,
+    get isSettled() {
+      return etcd.server.cluster.version !== undefined;
+    },
+    close: () => etcd.close(),
+  };
 }
 
 function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: unknown) => void): EtcdOptions {

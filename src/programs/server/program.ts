@@ -132,9 +132,21 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
     log.sync();
   });
   await notifyReady(systemd, log);
-  if (wantsReadyLine(env, process.stderr.isTTY)) process.stderr.write(readyLine(member.clientAddresses, env));
+  if (wantsReadyLine(env, process.stderr.isTTY)) await tellPeople(member, env);
   return undefined;
 }
+
+/** In the last line: it waits for what the log still has to say of a new cluster. */
+async function tellPeople(member: Member, env: Environment): Promise<void> {
+  for (let waits = 0; waits < SETTLE_WAITS_MAX && !member.isSettled; waits++) await pause(SETTLE_WAIT_MS);
+  await pause(SETTLE_WAIT_MS);
+  process.stderr.write(readyLine(member.clientAddresses, env));
+}
+
+const SETTLE_WAIT_MS = 100;
+const SETTLE_WAITS_MAX = 30;
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => systemClock.after(ms, resolve));
 
 /** What is native in it is installed for one platform; the reason is one that npm's words do not tell. */
 function unloadable(error: Error): string {
