@@ -570,6 +570,7 @@ export class Connection implements FrameSink {
       return;
     }
     if ((end - start) % 6 !== 0) return this.fail(H2Error.frameSize, "SETTINGS is not a multiple of 6 bytes");
+    if (!this.#settingsSeen) this.core.onHttp2?.(this.socket);
     this.#settingsSeen = true;
     // A change of the window touches every stream.
     if (!this.#spend(Cost.settings + (this.#streams.size >>> 8), "settings")) return;

@@ -69,7 +69,7 @@ export interface RpcServerOptions {
   readonly http1: ((socket: RpcSocket, head: Buffer) => void) | undefined;
   /** Takes an HTTP/2 request that is not gRPC. Without it such a request gets 415. */
   readonly http2Request: ((request: PlainRequest) => void) | undefined;
-  /** A connection turned out to be one of HTTP/2. */
+  /** A client of HTTP/2 has sent its settings. */
   readonly onHttp2?: ((socket: RpcSocket) => void) | undefined;
   /** For traces and histograms; the counters of `RpcServer.methods` cost less. */
   readonly onCallStart?: ((call: CallInfo) => void) | undefined;
@@ -401,10 +401,7 @@ export class RpcServer implements RpcRegistry {
     this.#undecided.add(socket);
     detectProtocol(clock, socket, (protocol, head) => {
       this.#undecided.delete(socket);
-      if (protocol === "http2") {
-        this.#options.onHttp2?.(socket);
-        return this.#accept(socket, head);
-      }
+      if (protocol === "http2") return this.#accept(socket, head);
       if (protocol === "http1" && http1 !== undefined) return http1(socket, head);
       socket.destroy();
     });

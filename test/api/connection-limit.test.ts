@@ -68,9 +68,10 @@ describe("with all places taken", () => {
     assert.match(String(lines[0]!.fields["advice"]), /--max-client-connections/);
   });
 
-  test("half a request says nothing either", async (t) => {
+  test("half a request says nothing either, nor does a greeting alone", async (t) => {
     const member = await start(t, 20);
-    await open(t, member.url, 100, "POST /v3/kv/range HTTP/1.1\r\nHost: a");
+    await open(t, member.url, 50, "POST /v3/kv/range HTTP/1.1\r\nHost: a");
+    await open(t, member.url, 50, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     await put(t, member.url);
     assert.equal((await fetch(`${member.url}/health`)).status, 200);
   });
