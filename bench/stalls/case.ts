@@ -1,5 +1,6 @@
 import type { TlsOptions } from "../../src/client/raw.ts";
 import type { Server } from "../../test/harness/server.ts";
+import type { Side } from "../report.ts";
 
 /** What a member holds before the heavy thing begins. */
 export type DataSet =
@@ -25,6 +26,7 @@ export interface Sizes {
 
 /** The member under load, and what a case may ask of it. */
 export interface Bench {
+  readonly side: Side;
   readonly server: Server;
   readonly port: number;
   readonly sizes: Sizes;

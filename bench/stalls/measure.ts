@@ -29,7 +29,7 @@ export async function measure(each: Case, side: Side, loaded: Loaded, sizes: Siz
   const notes: string[] = [];
   const port = portOf(server);
   const bench: Bench = {
-    ...{ server, port, sizes, token, tls: cluster.tls?.client, turnsSinceMs: undefined },
+    ...{ side, server, port, sizes, token, tls: cluster.tls?.client, turnsSinceMs: undefined },
     note: (text) => void notes.push(text),
   };
   await each.prepare?.(bench);

@@ -23,7 +23,7 @@ export function table(results: readonly CaseResult[], sides: readonly Side[]): s
   return lines.join("\n");
 }
 
-/** The longest wait of a put or get, without what its own client was late by. */
+/** The longest wait of a put or get. */
 export const longestWaitMs = ({ honest }: CaseResult): number => Math.max(honest.puts.longestMs, honest.gets.longestMs);
 
 function worst(results: readonly CaseResult[], name: string, side: Side): CaseResult | undefined {

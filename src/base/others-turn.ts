@@ -1,11 +1,11 @@
 import type { Clock } from "./clock.ts";
 
-/** While a request goes through so many turns (it arrives, is logged, is applied), one slice of the background delays it. */
-const TURNS_BETWEEN = 3;
+/** More would be kinder to requests, which take some four turns each, and make a backup of a busy member last for minutes. */
+const TURNS_BETWEEN = 2;
 
 /**
  * For long work of the member's own, such as a hash, a backup or a compaction, which is done in slices of about a millisecond:
- * resolves when others have had a few turns of the loop. When they have nothing to do, these are over at once.
+ * resolves when others have had two turns of the loop. When they have nothing to do, these are over at once.
  */
 export function othersTurn(clock: Clock): Promise<void> {
   return new Promise((resolve) => {
