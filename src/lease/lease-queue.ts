@@ -47,21 +47,6 @@ export class LeaseQueue {
     this.#leases = [];
   }
 
-  /** Replaces the content; linear. `timeOf` gives Infinity for a lease that does not belong in the queue. */
-  rebuild(leases: Iterable<Lease>, timeOf: (lease: Lease) => number): void {
-    const times: number[] = [];
-    const kept: Lease[] = [];
-    for (const lease of leases) {
-      const time = timeOf(lease);
-      if (time === Number.POSITIVE_INFINITY) continue;
-      times.push(time);
-      kept.push(lease);
-    }
-    this.#times = times;
-    this.#leases = kept;
-    for (let i = (kept.length >>> 1) - 1; i >= 0; i--) this.#down(i, times[i]!, kept[i]!);
-  }
-
   /** Drops the leases that are gone; linear. */
   discard(isGone: (lease: Lease) => boolean): void {
     const times = this.#times;

@@ -6,7 +6,7 @@ import { LessorError } from "./errors.ts";
 import { Lease, type RenewCallback } from "./lease.ts";
 import { deleteLease, forEachLease, type LeaseBackend, putLease } from "./lease-bucket.ts";
 import { LeaseQueue } from "./lease-queue.ts";
-import { spreadPileUp } from "./pile-up.ts";
+import { PileUp } from "./pile-up.ts";
 
 /**
  * Owns the leases of a member: which exist, which keys hang on each, and, while this member is the leader (the lessor is
@@ -36,6 +36,8 @@ export class Lessor implements LeaseAttachments {
   #checkpointer: Checkpointer | null = null;
 
   #primary = false;
+  /** Going on. */
+  #promotion: Promotion | null = null;
   #byExpiry = new LeaseQueue();
   #byCheckpoint = new LeaseQueue();
   /** Revoked leases that are still in `#byExpiry`. */
@@ -175,8 +177,8 @@ export class Lessor implements LeaseAttachments {
   timeToLive(id: bigint): TimeToLive | undefined {
     const lease = this.#leases.get(id);
     if (lease === undefined) return undefined;
-    const demoted = lease.expiryMs === Number.POSITIVE_INFINITY;
-    const ttl = demoted ? lease.ttl : Math.trunc((lease.expiryMs - this.#clock.nowMs()) / 1000);
+    const demoted = !this.#primary;
+    const ttl = demoted ? lease.ttl : Math.trunc((this.#expiryOf(lease) - this.#clock.nowMs()) / 1000);
     return { demoted, ttl: ttl === 0 ? 0 : ttl, grantedTtl: lease.ttl };
   }
 
@@ -214,27 +216,57 @@ export class Lessor implements LeaseAttachments {
    * timeout) on top. Where so many would expire together that they could not be revoked in time, they are spread.
    */
   promote(extendMs: number): void {
-    this.#wakeAll("ERR_LESSOR_NOT_PRIMARY");
+    if (this.#primary) this.demote();
     this.#primary = true;
-    this.#reported = [];
-    const now = this.#clock.nowMs();
-    for (const lease of this.#leases.values()) {
-      lease.expiryMs = now + extendMs + lease.secondsLeft * 1000;
-      lease.reported = false;
-      lease.checkpointMs = this.#wantsCheckpoints(lease) ? now + this.#checkpointIntervalMs : Number.POSITIVE_INFINITY;
+    this.#promotion = { nowMs: this.#clock.nowMs(), extendMs, steps: this.#startAgain() };
+    this.#goOnPromoting(this.#promotion);
+  }
+
+  /** Few leases are through at once; many take several turns, in which those that wait do not expire. */
+  #goOnPromoting(promotion: Promotion): void {
+    if (this.#promotion !== promotion) return;
+    if (promotion.steps.next().done === true) {
+      this.#promotion = null;
+      this.#arm();
+    } else this.#clock.defer(() => this.#goOnPromoting(promotion));
+  }
+
+  *#startAgain(): Generator<void, void, void> {
+    const leases = this.all();
+    // They have whole seconds left, so nothing has to be compared to bring them into order.
+    const bySeconds = new Map<number, Lease[]>();
+    let count = 0;
+    for (const lease of leases) {
+      const { secondsLeft } = lease;
+      const others = bySeconds.get(secondsLeft);
+      if (others === undefined) bySeconds.set(secondsLeft, [lease]);
+      else others.push(lease);
+      if (++count % PROMOTED_AT_ONCE === 0) yield;
     }
-    if (this.#leases.size >= this.#revokeRate) {
-      spreadPileUp([...this.#leases.values()].sort(byExpiry), this.#revokeRate, now, extendMs);
+    const { nowMs, extendMs } = this.#promotion!;
+    const pileUp = leases.length >= this.#revokeRate ? new PileUp(this.#revokeRate, nowMs, extendMs) : null;
+    for (const secondsLeft of [...bySeconds.keys()].sort((a, b) => a - b)) {
+      const expiryMs = nowMs + extendMs + secondsLeft * 1000;
+      for (const lease of bySeconds.get(secondsLeft)!) {
+        this.#start(lease, pileUp === null ? expiryMs : pileUp.spread(expiryMs, secondsLeft));
+        if (++count % PROMOTED_AT_ONCE === 0) yield;
+      }
     }
-    this.#byExpiry.rebuild(this.#leases.values(), (lease) => lease.expiryMs);
-    this.#byCheckpoint.rebuild(this.#leases.values(), (lease) => lease.checkpointMs);
-    this.#goneCount = 0;
-    this.#arm();
+  }
+
+  /** Lets the time of a lease run, which may have been revoked or renewed since the promotion began. */
+  #start(lease: Lease, expiryMs: number): void {
+    if (lease.revoked) return;
+    const isRenewed = lease.expiryMs !== Number.POSITIVE_INFINITY;
+    lease.expiryMs = isRenewed ? Math.max(lease.expiryMs, expiryMs) : expiryMs;
+    this.#byExpiry.push(lease.expiryMs, lease);
+    if (lease.checkpointMs === Number.POSITIVE_INFINITY) this.#scheduleCheckpoint(lease, this.#promotion!.nowMs);
   }
 
   /** This member does not lead any more: time stands still, and renewals that wait must go to the new leader. */
   demote(): void {
     this.#primary = false;
+    this.#promotion = null;
     this.#reported = [];
     this.#byExpiry.clear();
     this.#byCheckpoint.clear();
@@ -281,6 +313,12 @@ export class Lessor implements LeaseAttachments {
   stop(): void {
     this.demote();
     this.#stopped = true;
+  }
+
+  /** When a lease expires; of one that a promotion has not come to yet, at the earliest. */
+  #expiryOf({ expiryMs, secondsLeft }: Lease): number {
+    if (expiryMs !== Number.POSITIVE_INFINITY || this.#promotion === null) return expiryMs;
+    return this.#promotion.nowMs + this.#promotion.extendMs + secondsLeft * 1000;
   }
 
   #load(): void {
@@ -342,10 +380,10 @@ export class Lessor implements LeaseAttachments {
     return this.#checkpointer !== null && lease.secondsLeft > Math.trunc(this.#checkpointIntervalMs / 1000);
   }
 
-  #scheduleCheckpoint(lease: Lease): void {
+  #scheduleCheckpoint(lease: Lease, nowMs = this.#clock.nowMs()): void {
     if (!this.#wantsCheckpoints(lease)) return;
     const queued = lease.checkpointMs !== Number.POSITIVE_INFINITY;
-    lease.checkpointMs = this.#clock.nowMs() + this.#checkpointIntervalMs;
+    lease.checkpointMs = nowMs + this.#checkpointIntervalMs;
     if (!queued) this.#byCheckpoint.push(lease.checkpointMs, lease);
   }
 
@@ -451,6 +489,14 @@ const CHECKPOINT_BATCH_MAX = 1_000;
 /** Timers of the platform overflow after 24 days. */
 const DELAY_MAX_MS = 60 * 60_000;
 const GONE_MIN = 1_000;
+/** Leases that one turn brings into order, or lets the time of run. */
+const PROMOTED_AT_ONCE = 5_000;
+
+interface Promotion {
+  readonly nowMs: number;
+  readonly extendMs: number;
+  readonly steps: Generator<void, void, void>;
+}
 
 export interface LessorOptions {
   readonly clock: Clock;

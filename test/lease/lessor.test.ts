@@ -440,6 +440,48 @@ describe("promotion", () => {
     assert.ok(Math.max(...perSecond) <= 100, `never above the rate: ${perSecond}`);
   });
 
+  it("lets the time of very many leases run again over several turns, none of them early", () => {
+    const count = 23_000;
+    const { clock, lessor } = setup({ revokeRate: 1_000_000 });
+    for (let i = 1; i <= count; i++) lessor.grant(BigInt(i), 10 + (i % 20));
+    lessor.promote(1_000);
+    assert.equal(remaining(lessor, 1n), 12, "known at once");
+    lessor.revoke(2n, () => {});
+    assert.equal(renew(lessor, 3n).answer, 13);
+    lessor.grant(BigInt(count + 1), 40);
+    let turns = 0;
+    while (clock.turn()) turns++;
+    assert.ok(turns >= 8, `${turns} turns`);
+    assert.equal(remaining(lessor, 3n), 14);
+    const ended = new Map<bigint, number>();
+    for (let second = 1; second <= 45; second++) {
+      clock.advance(1_000);
+      for (let ids = lessor.expired(); ids.length > 0; ids = lessor.expired()) {
+        for (const id of ids) {
+          ended.set(id, second);
+          lessor.revoke(id, () => {});
+        }
+      }
+    }
+    assert.equal(lessor.count, 0);
+    for (const [id, second] of ended) {
+      const ttl = id > count ? 40 : 11 + (Number(id) % 20);
+      assert.ok(second >= ttl && second <= ttl + 3, `lease ${id} of ${ttl} s ended after ${second} s`);
+    }
+    assert.equal(clock.timerCount, 0);
+  });
+
+  it("forgets a promotion that goes on when the lessor is demoted", () => {
+    const { clock, lessor } = setup();
+    for (let i = 1; i <= 12_000; i++) lessor.grant(BigInt(i), 1);
+    lessor.promote(0);
+    clock.turn();
+    lessor.demote();
+    clock.advance(5_000);
+    assert.deepEqual(lessor.expired(), []);
+    assert.equal(clock.timerCount, 0);
+  });
+
   it("ends when the lessor is demoted: nothing that expired before is reported after", () => {
     const { clock, lessor } = primary();
     lessor.grant(1n, 1);
