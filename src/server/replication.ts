@@ -11,6 +11,7 @@ import { AppliedWaiters } from "./applied-waiters.ts";
 import type { Applier } from "./apply.ts";
 import type { Bootstrapped } from "./bootstrap.ts";
 import { type ConfChangeOutcome, ConfChanges } from "./conf-changes.ts";
+import { checkDatabase } from "./database-import.ts";
 import { startElectionTicks } from "./election-ticks.ts";
 import { type EtcdError, errors } from "./errors.ts";
 import { LostLogError } from "./lost-log.ts";
@@ -185,6 +186,7 @@ export class Replication {
       snapshots: new SnapshotReceiver({
         snapshotter: parts.snapshotter,
         bytesMax: quota.snapshotBytesMax,
+        check: (path) => checkDatabase({ disk: options.disk, clock, path }),
         logger,
         onReceived: (message) => this.#loop.receive(message),
       }),

@@ -12,6 +12,7 @@ export class SnapshotReceiver {
   readonly #snapshotter: Snapshotter;
   /** 0 is no limit. */
   readonly #bytesMax: number;
+  readonly #check: (path: string) => Promise<void>;
   readonly #logger: Logger;
   readonly #onReceived: (message: Message) => void;
   #receiving = 0;
@@ -19,11 +20,14 @@ export class SnapshotReceiver {
   constructor(options: {
     snapshotter: Snapshotter;
     bytesMax: number;
+    /** Rejects when the file at this path is no database that can be installed. */
+    check: (path: string) => Promise<void>;
     logger: Logger;
     onReceived: (message: Message) => void;
   }) {
     this.#snapshotter = options.snapshotter;
     this.#bytesMax = options.bytesMax;
+    this.#check = options.check;
     this.#logger = options.logger;
     this.#onReceived = options.onReceived;
   }
@@ -41,7 +45,7 @@ export class SnapshotReceiver {
       "snapshot-index": index,
       "remote-snapshot-sender-id": formatId(message.from),
     });
-    return new Sink(writer, this.#bytesMax, (received) => {
+    return new Sink(writer, this.#bytesMax, this.#check, (received) => {
       this.#receiving--;
       if (received) this.#onReceived(message);
     });
@@ -51,10 +55,17 @@ export class SnapshotReceiver {
 class Sink implements DatabaseSink {
   readonly #writer: SnapDbWriter;
   readonly #bytesMax: number;
+  readonly #check: (path: string) => Promise<void>;
   #ended: ((received: boolean) => void) | undefined;
 
-  constructor(writer: SnapDbWriter, bytesMax: number, onEnd: (received: boolean) => void) {
+  constructor(
+    writer: SnapDbWriter,
+    bytesMax: number,
+    check: (path: string) => Promise<void>,
+    onEnd: (received: boolean) => void,
+  ) {
     this.#writer = writer;
+    this.#check = check;
     this.#bytesMax = bytesMax;
     this.#ended = onEnd;
   }
@@ -69,7 +80,18 @@ class Sink implements DatabaseSink {
     this.#writer.write(chunk);
   }
 
-  finish(): Promise<void> {
+  async finish(): Promise<void> {
+    try {
+      await this.#check(this.#writer.temporaryPath);
+    } catch (error) {
+      this.#writer.abort();
+      this.#end(false);
+      throw new Error(`the database that was received cannot be used: ${(error as Error).message}`, { cause: error });
+    }
+    await this.#commit();
+  }
+
+  #commit(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#writer.commit((error) => {
         this.#end(error === null);

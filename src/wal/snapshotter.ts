@@ -227,6 +227,11 @@ export class SnapDbWriter {
     return this.#bytes;
   }
 
+  /** Where it is until it is committed. */
+  get temporaryPath(): string {
+    return this.#temporary;
+  }
+
   /** Throws SnapError, after which what was written has been removed. */
   write(part: Uint8Array): void {
     if (this.#file === undefined || this.#committing)

@@ -8,8 +8,11 @@ import { writeBoltFile } from "../../src/bolt/writer.ts";
 import { type Backend, BUCKETS, metaKeys } from "../../src/mvcc/backend.ts";
 import { LmdbBackend } from "../../src/mvcc/backend-lmdb.ts";
 import { hashBackend } from "../../src/mvcc/hash.ts";
+import { Message, MessageType, Snapshot } from "../../src/proto/raftpb.ts";
 import { BackendImage } from "../../src/server/database-image.ts";
-import { importDatabase } from "../../src/server/database-import.ts";
+import { checkDatabase, importDatabase } from "../../src/server/database-import.ts";
+import { SnapshotReceiver } from "../../src/server/snapshot-receiver.ts";
+import { Snapshotter } from "../../src/wal/snapshotter.ts";
 import { MemoryLogger, tempDir } from "../harness/in-process.ts";
 
 describe("a received database", () => {
@@ -96,7 +99,9 @@ describe("a received database", () => {
       writeFileSync(path, content);
       const backend = openBackend(`target${open.length}`);
       await assert.rejects(importDatabase({ disk: systemDisk, clock: systemClock, path, backend }), why);
+      await assert.rejects(checkDatabase({ disk: systemDisk, clock: systemClock, path }), why);
     };
+    await checkDatabase({ disk: systemDisk, clock: systemClock, path });
     await refuses(whole.subarray(0, whole.length - 4096), /cut short/);
     const damaged = Buffer.from(whole);
     damaged.fill(0xff, 10 * 4096, 11 * 4096);
@@ -123,6 +128,36 @@ describe("a received database", () => {
       importDatabase({ disk: systemDisk, clock: systemClock, path, backend }),
       /has a key of 5 bytes in the bucket of the revisions/,
     );
+    await assert.rejects(checkDatabase({ disk: systemDisk, clock: systemClock, path }), /has a key of 5 bytes/);
+  });
+
+  test("that cannot be installed is refused before raft hears of it, and leaves nothing behind", async () => {
+    const logger = new MemoryLogger();
+    const told: unknown[] = [];
+    const receiver = new SnapshotReceiver({
+      snapshotter: new Snapshotter({ disk: systemDisk, dir: dir.path, logger }),
+      bytesMax: 0,
+      check: (path) => checkDatabase({ disk: systemDisk, clock: systemClock, path }),
+      logger,
+      onReceived: (message) => told.push(message),
+    });
+    const metadata = { index: 7, term: 1, confState: undefined };
+    const message = Message.create({ type: MessageType.MsgSnap, from: 2n, snapshot: Snapshot.create({ metadata }) });
+    const sink = receiver.begin(message);
+    await sink.write(Buffer.alloc(100_000, "garbage"));
+    await assert.rejects(
+      sink.finish(),
+      /^Error: the database that was received cannot be used: .* is not a bbolt database/,
+    );
+    assert.deepEqual([told, systemDisk.readDir(dir.path)], [[], []]);
+
+    const source = openBackend("source");
+    fill(source, 10);
+    await store(source, join(dir.path, "whole"));
+    const again = receiver.begin(message);
+    await again.write(readFileSync(join(dir.path, "whole")));
+    await again.finish();
+    assert.deepEqual(told, [message]);
   });
 
   test("takes the place of the one in use, which may be written to until then", async () => {

@@ -22,9 +22,14 @@ export function failedStartOf(error: unknown): End {
   return isFatal(error) ? BROKEN : { message: "discovery failed" };
 }
 
+const BEGIN_ANEW =
+  "keep a copy of the data directory, and let the member begin anew (etcdctl member remove, then member add): the leader then " +
+  "sends it everything";
+
 const ENDS: ReadonlyMap<string, End> = new Map([
   ["WalError", { message: "the log cannot be written" }],
   ["SnapError", { message: "a snapshot cannot be written" }],
+  ["BoltError", { message: "a received database cannot be installed", advice: BEGIN_ANEW }],
   ["BackendError", { message: "the database cannot be used" }],
   ["LostLogError", { message: "this member has lost a part of its log" }],
   ["LogEntryError", { message: "the log holds what this version cannot apply" }],
