@@ -10,7 +10,7 @@ import type { JsonPieces } from "./gateway-pieces.ts";
 import type { HttpRequest, HttpResponse, HttpSink } from "./http.ts";
 
 /** Bytes of a message that become JSON in one turn: well below a millisecond. A larger message takes several. */
-const SLICE_BYTES = 64 * 1024;
+const SLICE_BYTES = 32 * 1024;
 
 /** A message that is too large for one turn, and how far it has come. */
 interface Pending {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { isUtf8 } from "node:buffer";
 import { describe, test } from "node:test";
 import { type Decoded, MessageDecoder } from "../../src/api/gateway-decode.ts";
 import { JsonSyntaxError } from "../../src/api/gateway-json-errors.ts";
@@ -44,6 +45,22 @@ function outcome(shape: MessageShape, text: string | Uint8Array, nextLength: () 
   }
 }
 
+function parses(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Some beginning of the text is JSON, or all of it is space. */
+function hasJsonAtStart(text: string): boolean {
+  if (/^[ \n\r\t]*$/.test(text)) return true;
+  for (let end = 1; end < text.length; end++) if (parses(text.slice(0, end))) return true;
+  return false;
+}
+
 describe("messages that come as JSON in pieces", () => {
   test("are the same wherever they are cut, and so is what is wrong with them", () => {
     const random = seeded(3);
@@ -61,6 +78,31 @@ describe("messages that come as JSON in pieces", () => {
         expected,
       );
     }
+  });
+
+  test("are refused for their syntax exactly when JSON.parse refuses them, whatever the text", () => {
+    const random = seeded(17);
+    const texts = requests.map(({ body }) => Buffer.from(body)).filter(({ length }) => length > 2 && length < 300);
+    const alphabet = Buffer.from('{}[]:,"\\/0123456789.-+eEtrufalsn \n\t\u0001u');
+    let refused = 0;
+    for (let i = 0; i < 20_000; i++) {
+      const text = Buffer.from(random.pick(texts));
+      for (let n = random.below(4); n >= 0; n--) {
+        const at = random.below(text.length);
+        if (random.chance(0.3)) text.copyWithin(at, random.below(text.length));
+        else text[at] = alphabet[random.below(alphabet.length)]!;
+      }
+      if (!isUtf8(text)) continue;
+      const isJson = parses(text.toString());
+      const result = outcome(range, text, () => 1 + random.below(10));
+      const isRefused = typeof result === "string" && /^(invalid character|unexpected EOF|exceeded)/.test(result);
+      if (isRefused) refused++;
+      // Behind the value anything may stand, so that a text may be accepted which is none as a whole.
+      if (isJson) assert.ok(!isRefused, text.toString());
+      assert.deepEqual(outcome(range, text, whole), result, text.toString());
+      if (!isJson && !isRefused) assert.ok(hasJsonAtStart(text.toString()), text.toString());
+    }
+    assert.ok(refused > 1000);
   });
 
   test("hold values of any size: of 4 MB, with line ends and escapes inside", () => {
