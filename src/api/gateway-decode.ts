@@ -203,6 +203,10 @@ export class MessageDecoder implements JsonSink {
     else this.#addText(buf, start, end);
   }
 
+  stringRun(buf: Buffer, start: number, end: number): number {
+    return this.#use === "bytes" ? this.#base64!.pushRun(buf, start, end, this.#content) : -1;
+  }
+
   stringEnd(): void {
     if (this.#error !== null) return;
     if (this.#use === "name") return this.#member();

@@ -22,6 +22,11 @@ export interface JsonSink {
   stringStart(isName: boolean): StringUse;
   /** The next bytes of its content, in UTF-8. */
   stringPart(buf: Uint8Array, start: number, end: number): void;
+  /**
+   * The same of a long run before the end of the string, if it is all text of a kind that the sink can take at once; returns
+   * how much it took. -1: nothing here, nor in the rest of this string.
+   */
+  stringRun(buf: Buffer, start: number, end: number): number;
   stringEnd(): void;
   /** The string that has begun is not text: bytes that are no UTF-8, or half of a surrogate pair. */
   badString(what: "invalid UTF-8" | BadEscape): void;
@@ -40,6 +45,9 @@ const DEPTH_MAX = 10_000;
 /** Of a token as it was written, for errors and numbers. */
 const RAW_BYTES_MAX = 64 * 1024;
 export const FOLLOWING_BYTES = 6;
+
+/** A shorter run is not worth a try. */
+const RUN_BYTES_MIN = 256;
 
 const OBJECT = 1;
 const ARRAY = 2;
@@ -102,6 +110,8 @@ export class JsonLexer {
 
   #isName = false;
   #wanted = false;
+  /** Long runs of the string may be taken at once. */
+  #hasRuns = false;
   #isBad = false;
   readonly #utf8 = new Utf8Check();
   #hexDigits = 0;
@@ -382,14 +392,16 @@ export class JsonLexer {
     this.#utf8.reset();
     this.#high = -1;
     this.#wanted = this.#sink.stringStart(isName) === "content";
+    this.#hasRuns = this.#wanted && !isName;
     return pos + 1;
   }
 
   /** Takes what needs no look of its own: everything up to the next quote, escape or end of the piece. */
-  #string(from: number): number {
+  #string(start: number): number {
     const buf = this.#buf;
     const end = this.#end;
     const utf8 = this.#utf8;
+    const from = this.#hasRuns ? this.#runs(start) : start;
     let pos = from;
     while (pos < end) {
       const byte = buf[pos]!;
@@ -417,6 +429,20 @@ export class JsonLexer {
     if (this.#isName) this.#state = "colon";
     else this.#valueEnded();
     return pos + 1;
+  }
+
+  #runs(start: number): number {
+    if (this.#high >= 0 || this.#utf8.needs > 0) return start;
+    const length = this.#buf.subarray(start, this.#end).indexOf(0x22);
+    const end = length < 0 ? this.#end : start + length;
+    let pos = start;
+    while (end - pos >= RUN_BYTES_MIN) {
+      const taken = this.#sink.stringRun(this.#buf, pos, end);
+      if (taken < 0) this.#hasRuns = false;
+      if (taken <= 0) break;
+      pos += taken;
+    }
+    return pos;
   }
 
   #badUtf8(): void {

@@ -119,6 +119,35 @@ describe("messages that come as JSON in pieces", () => {
     }
   });
 
+  test("are refused where base64 is none, in long values as in short ones", () => {
+    const run = "A".repeat(20_000);
+    const kinds = (text: string): string[] =>
+      [whole, () => 4000, () => 701].map((piece) => decode(put, `{"value":"${text}"}`, piece).kind);
+    for (const good of [
+      `${run}`,
+      `${run}+/${run}AA`,
+      `${run}-_${run}AA`,
+      `${run}AA==`,
+      `A${run}AAA`,
+      `AA${run}`,
+      `AAA${run}`,
+    ]) {
+      assert.deepEqual(new Set(kinds(good)), new Set(["message"]), good.replaceAll(run, "…"));
+    }
+    for (const bad of [
+      `${run}+_${run}AA`,
+      `-${run}/${run}AA`,
+      `${run}=${run}`,
+      `${run}A===`,
+      `${run} ${run}AAA`,
+      `${run}é${run}AA`,
+      `A${run}`,
+      `${run}\u0000${run}AAA`,
+    ]) {
+      assert.deepEqual(new Set(kinds(bad)), new Set(["error"]), bad.replaceAll(run, "…"));
+    }
+  });
+
   test("are only counted above the limit", () => {
     const text = (bytes: number): string => `{"value":"${Buffer.alloc(bytes).toString("base64")}","key":"aw=="}`;
     assert.equal(decode(put, text(996), whole, 1002).kind, "message");
