@@ -142,7 +142,7 @@ describe("messages that come as JSON in pieces", () => {
       `${run} ${run}AAA`,
       `${run}é${run}AA`,
       `A${run}`,
-      `${run}\u0000${run}AAA`,
+      `${run}\\u0000${run}AAA`,
     ]) {
       assert.deepEqual(new Set(kinds(bad)), new Set(["error"]), bad.replaceAll(run, "…"));
     }
