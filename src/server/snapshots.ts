@@ -28,7 +28,7 @@ const KEPT_BYTES_MAX = 256 * 1024 * 1024;
 export interface SnapshotsOptions {
   readonly options: Pick<
     ServerOptions,
-    "snapshotCount" | "snapshotCatchUpEntries" | "maxSnapFiles" | "maxWalFiles" | "disk" | "onFailure"
+    "snapshotCount" | "snapshotCatchUpEntries" | "maxSnapFiles" | "maxWalFiles" | "disk" | "clock" | "onFailure"
   >;
   readonly memberId: bigint;
   readonly snapshotter: Snapshotter;
@@ -123,13 +123,19 @@ export class Snapshots {
     this.#o.snapshotter.releaseSnapDbs(index + 1);
   }
 
+  /** Removes files that nobody needs any more, one a turn. */
   purge(): void {
     const { walDir, snapDir, wal, logger } = this.#o;
-    const { disk, maxSnapFiles, maxWalFiles } = this.#o.options;
+    const { disk, clock, maxSnapFiles, maxWalFiles } = this.#o.options;
+    if (this.#stopped) return;
+    const common = { disk, logger, atOnce: 1 };
     try {
       const isNeeded = (file: string): boolean => wal.isHeld(file);
-      purgeFiles({ disk, dir: walDir, suffix: ".wal", max: maxWalFiles, logger, isNeeded });
-      purgeFiles({ disk, dir: snapDir, suffix: ".snap", max: maxSnapFiles, logger });
+      const purged = [
+        ...purgeFiles({ ...common, dir: walDir, suffix: ".wal", max: maxWalFiles, isNeeded }),
+        ...purgeFiles({ ...common, dir: snapDir, suffix: ".snap", max: maxSnapFiles }),
+      ];
+      if (purged.length > 0) clock.defer(() => this.purge());
     } catch (error) {
       logger.warn("failed to purge files", { error: `${error}` });
     }

@@ -16,13 +16,15 @@ export interface PurgeOptions {
   /** How many files stay; 0 keeps all. */
   readonly max: number;
   readonly logger: Logger;
+  /** How many files go at most; all when absent. To remove one of 64 MiB takes the file system some milliseconds. */
+  readonly atOnce?: number;
   /** True for a file that must stay, such as `(name) => wal.isHeld(name)`. */
   readonly isNeeded?: ((name: string) => boolean) | undefined;
 }
 
 /** Returns the names removed, oldest first. etcd does this every 30 seconds. Throws WalError. */
 export function purgeFiles(options: PurgeOptions): string[] {
-  const { disk, dir, suffix, max, logger, isNeeded } = options;
+  const { disk, dir, suffix, max, logger, isNeeded, atOnce = Number.POSITIVE_INFINITY } = options;
   if (max === 0) return [];
   let names: string[];
   try {
@@ -33,7 +35,7 @@ export function purgeFiles(options: PurgeOptions): string[] {
   const surplus = names.sort().slice(0, Math.max(0, names.length - max));
   const purged: string[] = [];
   for (const name of surplus) {
-    if (isNeeded?.(name) === true) break;
+    if (purged.length >= atOnce || isNeeded?.(name) === true) break;
     const path = `${dir}/${name}`;
     try {
       disk.remove(path);

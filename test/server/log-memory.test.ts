@@ -28,6 +28,7 @@ function keptOf(count: number, size: number): number {
       maxSnapFiles: 5,
       maxWalFiles: 5,
       disk: systemDisk,
+      clock: new VirtualClock(),
       onFailure: (error) => assert.fail(String(error)),
     },
     memberId: 1n,

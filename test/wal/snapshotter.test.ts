@@ -197,7 +197,9 @@ test("a full disk during a transfer is reported and nothing stays", () => {
 test("purging keeps the newest snapshots", () => {
   const { disk, snapshots } = snapshotter();
   for (let index = 1; index <= 8; index++) snapshots.save(snapshot(index, index > 4 ? 2 : 1));
-  const purged = purgeFiles({ disk, dir: DIR, suffix: ".snap", max: 5, logger: nullLogger });
+  const one = purgeFiles({ disk, dir: DIR, suffix: ".snap", max: 5, atOnce: 1, logger: nullLogger });
+  assert.equal(one.length, 1);
+  const purged = one.concat(purgeFiles({ disk, dir: DIR, suffix: ".snap", max: 5, logger: nullLogger }));
   assert.equal(purged.length, 3);
   assert.equal(snapshots.load()?.metadata?.index, 8);
   assert.deepEqual(purgeFiles({ disk, dir: DIR, suffix: ".snap", max: 5, logger: nullLogger }), []);
