@@ -102,6 +102,9 @@ export function connect(endpoint: string, options: ConnectOptions = {}): RawClie
 /** The largest that gRPC's length of a message is used for, as in etcd's clients. */
 const RESPONSE_BYTES_MAX = 2 ** 31 - 1;
 
+/** How long one look at the state of a connection lasts. */
+const LOOK_MS = 1_000;
+
 /** Responses that wait for the consumer before the stream stops reading from the transport. */
 const WAITING_MAX = 128;
 
@@ -110,6 +113,7 @@ class Connection implements RawClient {
   readonly #client: grpc.Client;
   readonly #metadata: Readonly<Record<string, string>>;
   readonly #clock: Clock;
+  #closed = false;
 
   constructor(endpoint: string, options: ConnectOptions) {
     this.endpoint = endpoint;
@@ -137,35 +141,33 @@ class Connection implements RawClient {
 
   ready(timeoutMs: number, failed?: () => void): Promise<void> {
     const channel = this.#client.getChannel();
-    const deadline = this.#deadline(timeoutMs);
+    const deadlineMs = this.#clock.wallMs() + timeoutMs;
     return new Promise((resolve, reject) => {
       const look = () => {
         const state = channel.getConnectivityState(true);
         if (state === grpc.connectivityState.READY) return resolve();
         if (state === grpc.connectivityState.TRANSIENT_FAILURE) failed?.();
-        channel.watchConnectivityState(state, deadline, (error) => (error ? refuse() : attempt()));
+        // The library's timers outlive its channel, so none of them may be long.
+        const untilMs = Math.min(deadlineMs, this.#clock.wallMs() + LOOK_MS);
+        channel.watchConnectivityState(state, new Date(untilMs), (error) => {
+          if (error && this.#clock.wallMs() >= deadlineMs) refuse();
+          else attempt();
+        });
       };
       const refuse = () => {
         reject(new RpcError(grpc.status.UNAVAILABLE, `${this.endpoint}: not connected in ${timeoutMs} ms`));
       };
       const attempt = () => {
-        try {
-          look();
-        } catch {
-          // The channel is closed.
-          refuse();
-        }
+        // Looking at a channel that is closed would wake it up again.
+        if (this.#closed) refuse();
+        else look();
       };
       attempt();
     });
   }
 
   get isReady(): boolean {
-    try {
-      return this.#client.getChannel().getConnectivityState(false) === grpc.connectivityState.READY;
-    } catch {
-      return false;
-    }
+    return !this.#closed && this.#client.getChannel().getConnectivityState(false) === grpc.connectivityState.READY;
   }
 
   unary<I, O>(method: MethodType<I, O>, request: Partial<I>, options: CallOptions = {}): Promise<O> {
@@ -202,6 +204,7 @@ class Connection implements RawClient {
   }
 
   close(): void {
+    this.#closed = true;
     this.#client.close();
   }
 

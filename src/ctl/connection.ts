@@ -65,6 +65,8 @@ export class Cluster {
   readonly endpoints: readonly string[];
   readonly #options: ClusterOptions;
   readonly #members: Members;
+  /** Which connection a stream is on. */
+  readonly #origins = new WeakMap<object, RawClient>();
   #token: string | undefined;
   /** Set once the cluster said that it wants no authentication. */
   #authDisabled = false;
@@ -104,7 +106,7 @@ export class Cluster {
         return await client.unary(method, request, { timeoutMs, metadata: this.#metadata(limits) });
       } catch (error) {
         if (!isRpcError(error)) throw error;
-        if (await this.passOver(error)) continue;
+        if (await this.#passOver(error, client)) continue;
         if (error.details === INVALID_TOKEN && this.#usesPassword && tokenTries++ === 0) this.#token = undefined;
         else if (error.code === UNAVAILABLE && READS.has(method.name) && attempt < RETRIES_MAX) {
           this.moveOn();
@@ -119,7 +121,9 @@ export class Cluster {
     const deadlineMs = this.#options.clock.nowMs() + (limits.connectMs ?? limits.timeoutMs ?? NO_LIMIT_MS);
     const client = await this.#ready(deadlineMs);
     const limit = limits.timeoutMs === undefined ? {} : { timeoutMs: this.#remaining(deadlineMs) };
-    return client.stream(method, { ...limit, metadata: this.#metadata(limits) });
+    const stream = client.stream(method, { ...limit, metadata: this.#metadata(limits) });
+    this.#origins.set(stream, client);
+    return stream;
   }
 
   /** The responses to one request, from the first endpoint that does not refuse. Throws as `stream`, and RpcError. */
@@ -136,7 +140,7 @@ export class Cluster {
         yield* stream;
         return;
       } catch (error) {
-        if (!isRpcError(error) || !(await this.passOver(error))) throw error;
+        if (!isRpcError(error) || !(await this.passOver(error, stream))) throw error;
       }
     }
   }
@@ -165,9 +169,10 @@ export class Cluster {
     this.#members.moveOn();
   }
 
-  /** Whether what an endpoint refused may be asked of another one, because it is a learner. The next call does. */
-  async passOver(error: RpcError): Promise<boolean> {
-    return error.details === NOT_FOR_LEARNERS && (await this.#members.passOver(error));
+  /** Whether the refused stream may be opened at another endpoint, because it met a learner. The next one is. */
+  async passOver<I, O>(error: RpcError, stream: RawStream<I, O> | undefined): Promise<boolean> {
+    const client = stream === undefined ? undefined : this.#origins.get(stream);
+    return client !== undefined && this.#passOver(error, client);
   }
 
   /** Ends the connections; whatever is still under way fails. */
@@ -190,6 +195,10 @@ export class Cluster {
       ...(this.#token === undefined ? {} : { token: this.#token }),
       ...(requireLeader ? { hasleader: "true" } : {}),
     };
+  }
+
+  async #passOver(error: RpcError, client: RawClient): Promise<boolean> {
+    return error.details === NOT_FOR_LEARNERS && (await this.#members.passOver(client, error));
   }
 
   #remaining(deadlineMs: number): number {
@@ -230,7 +239,7 @@ export class Cluster {
           this.#authDisabled = true;
           return client;
         }
-        if (!(await this.passOver(error))) throw error;
+        if (!(await this.#passOver(error, client))) throw error;
       }
     }
   }

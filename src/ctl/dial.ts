@@ -36,7 +36,6 @@ interface Member {
   /** Undefined when the endpoint is not an address. */
   readonly client: RawClient | undefined;
   trouble: Trouble | undefined;
-  probing: boolean;
   /** What it said when it refused to serve at all. */
   refusal: RpcError | undefined;
 }
@@ -76,13 +75,13 @@ export class Members {
     this.#current = undefined;
   }
 
-  /** Does not ask the endpoint in use again; false when no other is left. */
-  async passOver(refusal: RpcError): Promise<boolean> {
-    const current = this.#current;
-    if (current === undefined) return true;
-    current.refusal = refusal;
-    this.#current = undefined;
+  /** Does not ask an endpoint again that refused; false when no other is left. */
+  async passOver(client: RawClient, refusal: RpcError): Promise<boolean> {
     const members = (await this.#members) ?? [];
+    const refusing = members.find((member) => member.client === client);
+    if (refusing === undefined) return false;
+    refusing.refusal = refusal;
+    if (this.#current === refusing) this.#current = undefined;
     return members.some((member) => member.refusal === undefined);
   }
 
@@ -95,7 +94,7 @@ export class Members {
     const { connect } = await import("../client/raw.ts");
     return this.#options.endpoints.map((endpoint) => {
       const tls = tlsFor(endpoint, this.#options.tls);
-      const nothing = { trouble: undefined, probing: false, refusal: undefined };
+      const nothing = { trouble: undefined, refusal: undefined };
       try {
         const client = connect(endpoint, { ...this.#options.connect, ...(tls === undefined ? {} : { tls }) });
         return { endpoint, tls, client, ...nothing };
@@ -118,7 +117,7 @@ export class Members {
   /** The first of them that answers. */
   #wait(members: readonly Member[], timeoutMs: number): Promise<Member> {
     return new Promise((resolve, reject) => {
-      const wait: Wait = { over: false, told: false, startMs: this.#options.clock.nowMs() };
+      const wait: Wait = { over: false, told: false, startMs: this.#options.clock.nowMs(), probed: new Set() };
       const end = <T>(settle: (outcome: T) => void, outcome: T) => {
         wait.over = true;
         settle(outcome);
@@ -129,9 +128,9 @@ export class Members {
       };
       const tries = members.map(async (member) => {
         const look = () => void this.#look(member, members, wait).then(giveUp);
-        await (member.client?.ready(timeoutMs, look) ?? pause(this.#options.clock, timeoutMs));
-        if (member.client !== undefined) end(resolve, member);
-        else throw new Error("no address");
+        if (member.client === undefined) throw new Error("no address");
+        await member.client.ready(timeoutMs, look);
+        end(resolve, member);
       });
       giveUp();
       const tooLate = () => end(reject, this.#failure(members, "context deadline exceeded"));
@@ -141,22 +140,18 @@ export class Members {
 
   /** Finds out what is wrong with a member, again and again while somebody waits for it and it may change. */
   async #look(member: Member, members: readonly Member[], wait: Wait): Promise<void> {
-    if (member.probing) return;
-    member.probing = true;
+    if (wait.probed.has(member)) return;
+    wait.probed.add(member);
     const { clock } = this.#options;
     const { findTrouble } = await import("../client/probe.ts");
-    try {
-      while (!wait.over) {
-        member.trouble = await findTrouble(member.endpoint, member.tls, PROBE_MS, clock);
-        if (wait.over || (member.trouble?.lasting && !this.#options.patient && !this.#everStood)) return;
-        if (!wait.told && clock.nowMs() - wait.startMs >= PROBE_PERIOD_MS) {
-          wait.told = true;
-          this.#options.warn("waiting for an endpoint that answers", this.#causes(members));
-        }
-        await pause(clock, PROBE_PERIOD_MS);
+    while (!wait.over) {
+      member.trouble = await findTrouble(member.endpoint, member.tls, PROBE_MS, clock);
+      if (wait.over || (member.trouble?.lasting && !this.#options.patient && !this.#everStood)) return;
+      if (!wait.told && clock.nowMs() - wait.startMs >= PROBE_PERIOD_MS) {
+        wait.told = true;
+        this.#options.warn("waiting for an endpoint that answers", this.#causes(members));
       }
-    } finally {
-      member.probing = false;
+      await pause(clock, PROBE_PERIOD_MS);
     }
   }
 
@@ -179,6 +174,8 @@ interface Wait {
   over: boolean;
   told: boolean;
   readonly startMs: number;
+  /** Whose trouble is being looked for. */
+  readonly probed: Set<Member>;
 }
 
 const pause = (clock: Clock, ms: number) => new Promise<void>((resolve) => clock.after(ms, resolve));

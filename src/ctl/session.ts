@@ -49,7 +49,7 @@ export async function* keepAlive(
       // What could not be renewed in its time is over.
       if (answered && error instanceof ConnectionError) return;
       if (!isRpcError(error)) throw error;
-      if (await cluster.passOver(error)) continue;
+      if (await cluster.passOver(error, stream)) continue;
       if (error.code !== UNAVAILABLE) throw error;
     } finally {
       stream?.cancel();

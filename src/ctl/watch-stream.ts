@@ -52,7 +52,7 @@ export class WatchStream {
         if (ended) return;
       } catch (error) {
         if (!isRpcError(error)) throw error;
-        if (await this.#cluster.passOver(error)) continue;
+        if (await this.#cluster.passOver(error, this.#stream)) continue;
         if (error.code !== UNAVAILABLE && error.code !== INTERNAL) {
           yield WatchResponse.create({ canceled: true, cancelReason: describeError(error) });
           return;
