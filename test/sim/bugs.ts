@@ -230,10 +230,23 @@ export const BUGS: readonly Bug[] = [
     name: "event-twice",
     about: "a transaction's events are handed out twice (17247)",
     plant: () =>
-      listening((listener) => (revision, changes) => {
-        listener(revision, changes);
-        if (changes.length > 1 && revision % 7 === 0) listener(revision, changes);
-      }),
+      replace(
+        WatchHub.prototype,
+        "newStream",
+        (original) =>
+          function (this: WatchHub, sink) {
+            return original.call(this, {
+              deliver: (watch, batch) => {
+                const isTaken = sink.deliver(watch, batch);
+                if (isTaken && batch.events.length > 1 && batch.revision % 7 === 0) sink.deliver(watch, batch);
+                return isTaken;
+              },
+              deliverLarge: (watch, batch) => sink.deliverLarge(watch, batch),
+              deliverCompacted: (watch, revision) => sink.deliverCompacted(watch, revision),
+              deliverProgress: (id, revision) => sink.deliverProgress(id, revision),
+            });
+          },
+      ),
   },
   {
     name: "event-lost",
