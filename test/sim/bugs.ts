@@ -238,7 +238,7 @@ export const BUGS: readonly Bug[] = [
             return original.call(this, {
               deliver: (watch, batch) => {
                 const isTaken = sink.deliver(watch, batch);
-                if (isTaken && batch.events.length > 1 && batch.revision % 7 === 0) sink.deliver(watch, batch);
+                if (isTaken && batch.events.length > 1 && batch.revision % 3 === 0) sink.deliver(watch, batch);
                 return isTaken;
               },
               deliverLarge: (watch, batch) => sink.deliverLarge(watch, batch),

@@ -57,7 +57,7 @@ test("planted bugs are found, each by a checker of its own", async () => {
     ["term-not-persisted", 1, "raft"],
     ["apply-twice", 1, "state"],
     ["read-local", 3, "linearizability"],
-    ["event-twice", 3, "watch"],
+    ["event-twice", 4, "watch"],
     ["lease-never", 2, "lease"],
   ] as const) {
     const bug = BUGS.find((each) => each.name === name)!;
