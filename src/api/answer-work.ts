@@ -3,7 +3,7 @@ import type { StepResult, Ticket, Work } from "../base/turns.ts";
 import type { Pin } from "../mvcc/pins.ts";
 import { CompactedError } from "../mvcc/types.ts";
 import type { UnaryCall } from "../rpc/server.ts";
-import type { EtcdError } from "../server/errors.ts";
+import { type EtcdError, errors } from "../server/errors.ts";
 import type { ReadSlice } from "../server/options.ts";
 import { failWith, failWithAny } from "./calls.ts";
 import type { AnswerSink } from "./range-answer.ts";
@@ -26,6 +26,8 @@ export interface AnswerPlan {
   assemble(): readonly (Buffer | MeasuredPart)[];
   /** Looks once more, before the first byte leaves, whether the caller may have it. */
   check(): EtcdError | null;
+  /** What was asked for is done: an answer that cannot be given must not sound like a refusal. */
+  readonly isApplied: boolean;
   readonly limits: ReadSlice;
   /** What keeps the parts readable; null when nothing has to. */
   readonly pin: Pin | null;
@@ -97,7 +99,8 @@ export class AnswerWork implements Work, AnswerSink {
   }
 
   fail(error: unknown): void {
-    if (!this.#over) failWithAny(this.#call, error);
+    const isLate = this.#plan.isApplied && error instanceof CompactedError;
+    if (!this.#over) failWithAny(this.#call, isLate ? errors.appliedUnanswered : error);
     this.#end();
   }
 

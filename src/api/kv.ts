@@ -209,7 +209,7 @@ export class KvApi {
     const reads = this.#txnReads.begin();
     const outcome = reads.complete(executeReadOnlyTxn(view, request, path, reads));
     if (outcome instanceof DeferredAnswer) {
-      this.long.deferred(call, opNames[Op.TXN], outcome);
+      this.long.deferred(call, opNames[Op.TXN], outcome, false);
       return;
     }
     this.header.fill(outcome.header);
@@ -289,7 +289,7 @@ class PutProposal extends Proposal {
 
   protected override answer(outcome: Outcome): void {
     if (outcome instanceof EtcdError) failWith(this.#call, outcome);
-    else if (outcome instanceof DeferredAnswer) this.#api.long.deferred(this.#call, "Put", outcome);
+    else if (outcome instanceof DeferredAnswer) this.#api.long.deferred(this.#call, "Put", outcome, true);
     else this.#api.respondToPut(this.#call, outcome as PutResponse);
   }
 }
@@ -321,7 +321,7 @@ class UnaryProposal<T extends { header: ResponseHeader | undefined }> extends Pr
       return;
     }
     if (outcome instanceof DeferredAnswer) {
-      this.#api.long.deferred(this.#call, opNames[this.op], outcome);
+      this.#api.long.deferred(this.#call, opNames[this.op], outcome, true);
       return;
     }
     const response = outcome as T;

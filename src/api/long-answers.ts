@@ -55,22 +55,24 @@ export class LongAnswers {
       const part = new RangeAnswer(store, request, point, count, this.#limits);
       const header = this.#headerBytes(store.currentRevision);
       const rows = rowsRemembered(store, request, count);
-      this.#begin(call, "Range", point, [part], () => [header, part], rows);
+      this.#begin(call, "Range", point, [part], () => [header, part], rows, false);
     } catch (error) {
       failWithAny(call, error);
     }
   }
 
-  /** Completes a response that was left without its reads, and answers with it. */
-  deferred(call: UnaryCall, name: string, answer: DeferredAnswer): void {
-    const { store } = this.#server;
+  /**
+   * Completes a response that was left without its reads, and answers with it. `isApplied`: it is of a request that has
+   * passed the log, so that nothing may refuse it any more.
+   */
+  deferred(call: UnaryCall, name: string, answer: DeferredAnswer, isApplied: boolean): void {
     const { response, reads } = answer as DeferredAnswer<TxnResponse | DeleteRangeResponse | PutResponse>;
     response.header = this.#header.fill(response.header);
     try {
-      const tree = new AnswerTree(store, new DeferredAnswer(response, reads), this.#limits);
-      this.#begin(call, name, tree.point, tree.parts, () => tree.assemble(), tree.rowsRemembered);
+      const tree = new AnswerTree(this.#server.store, new DeferredAnswer(response, reads), this.#limits);
+      this.#begin(call, name, tree.point, tree.parts, () => tree.assemble(), tree.rowsRemembered, isApplied);
     } catch (error) {
-      failWithAny(call, error);
+      failWithAny(call, isApplied && error instanceof CompactedError ? errors.appliedUnanswered : error);
     }
   }
 
@@ -79,8 +81,8 @@ export class LongAnswers {
     const part = new PiecesPart(list);
     const assemble = (): (Buffer | MeasuredPart)[] => [Buffer.from(head()), part];
     const memory = { rows: 0, of: this.#memory };
-    const plan = { name, parts: [part], assemble, check: this.#checkLater(), pin: null, memory, limits: this.#limits };
-    this.#start(call, new AnswerWork(call, plan));
+    const plan = { name, parts: [part], assemble, check: this.#checkLater(), isApplied: false, pin: null };
+    this.#start(call, new AnswerWork(call, { ...plan, memory, limits: this.#limits }));
   }
 
   rangeStream(call: StreamCall, request: RangeRequest): void {
@@ -102,17 +104,27 @@ export class LongAnswers {
     parts: readonly MeasuredPart[],
     assemble: AnswerPlan["assemble"],
     rowsRemembered: number,
+    isApplied: boolean,
   ): void {
-    const pin = this.#server.store.pin(point);
-    const memory = { rows: rowsRemembered, of: this.#memory };
-    this.#start(
-      call,
-      new AnswerWork(call, { name, parts, assemble, check: this.#checkLater(), pin, memory, limits: this.#limits }),
-    );
+    const plan: AnswerPlan = {
+      name,
+      parts,
+      assemble,
+      // What the caller may do was decided when it was applied.
+      check: isApplied ? () => null : this.#checkLater(),
+      isApplied,
+      pin: this.#server.store.pin(point),
+      memory: { rows: rowsRemembered, of: this.#memory },
+      limits: this.#limits,
+    };
+    this.#start(call, new AnswerWork(call, plan), isApplied);
   }
 
-  #start(call: UnaryCall, work: AnswerWork): void {
-    if (this.#server.turns.begin(this.ownerOf(call), work) === undefined) work.fail(errors.tooManyLongRequests);
+  #start(call: UnaryCall, work: AnswerWork, isApplied = false): void {
+    const { turns } = this.#server;
+    const owner = this.ownerOf(call);
+    if (isApplied) turns.mustBegin(owner, work);
+    else if (turns.begin(owner, work) === undefined) work.fail(errors.tooManyLongRequests);
   }
 
   /** Who the time for a call is counted for. */

@@ -108,10 +108,12 @@ export class Turns {
 
   /** Takes work on, to be begun when its turn comes. Undefined when too much waits already: refuse the request. */
   add(owner: Owner, work: Work): Ticket | undefined {
-    if (this.#waitingCount >= this.#options.waitingMax) {
-      this.refused++;
-      return undefined;
-    }
+    if (this.#waitingCount < this.#options.waitingMax) return this.#take(owner, work);
+    this.refused++;
+    return undefined;
+  }
+
+  #take(owner: Owner, work: Work): Ticket {
     const ticket = new Ticket(this, owner, work);
     work.attach?.(ticket);
     owner.waiting.push(ticket);
@@ -127,14 +129,24 @@ export class Turns {
    */
   begin(owner: Owner, work: Work): Ticket | undefined {
     const ticket = this.add(owner, work);
-    while (ticket?.isReady && this.#mayRunNow()) {
+    if (ticket !== undefined) this.#runNow(ticket);
+    return ticket;
+  }
+
+  /** The same for what cannot be refused any more, because what was asked for is done; something else bounds how many there are. */
+  mustBegin(owner: Owner, work: Work): void {
+    this.#runNow(this.#take(owner, work));
+  }
+
+  #runNow(ticket: Ticket): void {
+    const { owner } = ticket;
+    while (ticket.isReady && this.#mayRunNow()) {
       const startMs = this.#clock.nowMs();
       removeFrom(owner.runnable, ticket);
       if (owner.runnable.length === 0) this.#runnable.delete(owner);
       this.#step(ticket, startMs);
       this.#nowMs += this.#clock.nowMs() - startMs;
     }
-    return ticket;
   }
 
   /** True while there is time left in this turn for what is done at once. */

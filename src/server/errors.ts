@@ -56,6 +56,11 @@ export const errors = {
 
   requestTooLarge: error(Code.INVALID_ARGUMENT, "request is too large"),
   tooManyRequests: error(Code.RESOURCE_EXHAUSTED, "too many requests"),
+  // Not etcd's: it reads while it applies.
+  appliedUnanswered: error(
+    Code.UNKNOWN,
+    "the request was applied, but what it had read for its answer was compacted before it could be sent",
+  ),
   tooManyLongRequests: error(
     Code.RESOURCE_EXHAUSTED,
     "too many requests: thousands of long reads wait already; ask for less at a time (a limit, pages), or later",

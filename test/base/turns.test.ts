@@ -179,3 +179,12 @@ test("a slice that takes too long is told", () => {
   while (clock.turn());
   assert.deepEqual(seen, ["long 26"]);
 });
+
+test("what cannot be refused any more is taken on although too much waits", () => {
+  const { clock, turns, log } = setUp({ activeMax: 1, waitingMax: 0 });
+  const parked = turns.add(new Owner("a"), { name: "parked", step: () => "wait", fail: assert.fail });
+  assert.equal(parked, undefined);
+  turns.mustBegin(new Owner("b"), work(clock, log, "b", 3, 1));
+  while (clock.turn());
+  assert.deepEqual(log, ["b", "b", "b"]);
+});
