@@ -49,6 +49,7 @@ export class AnswerWork implements Work, AnswerSink {
   #next = 0;
   #bytesLeft = 0;
   #gathered: Buffer | null = null;
+  #piece: Buffer | undefined;
   #pos = HEADROOM_BYTES;
   /** The client takes no more for now. */
   #full = false;
@@ -102,6 +103,12 @@ export class AnswerWork implements Work, AnswerSink {
     const isLate = this.#plan.isApplied && error instanceof CompactedError;
     if (!this.#over) failWithAny(this.#call, isLate ? errors.appliedUnanswered : error);
     this.#end();
+  }
+
+  newPiece(): Buffer {
+    // What is gathered is copied, so that one piece serves for all.
+    if (this.#gathered !== null) return (this.#piece ??= this.#call.newPiece());
+    return this.#call.newPiece();
   }
 
   take(piece: Buffer): boolean {

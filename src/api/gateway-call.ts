@@ -201,6 +201,10 @@ export class LocalCall implements UnaryCall, StreamCall {
     return !this.#full;
   }
 
+  newPiece(): Buffer {
+    return Buffer.allocUnsafeSlow(PIECE_BYTES);
+  }
+
   endPieces(): void {
     if (this.#ended) return this.#late();
     if (!this.#sink.piecesEnded()) this.#full = true;
@@ -289,3 +293,5 @@ export class LocalCall implements UnaryCall, StreamCall {
 }
 
 const NO_MESSAGE: Uint8Array = Buffer.alloc(0);
+
+const PIECE_BYTES = 64 * 1024;

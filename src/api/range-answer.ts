@@ -9,6 +9,8 @@ import { type RangeRows, rangeRows } from "./range-rows.ts";
 export interface AnswerSink {
   /** A piece, given away. False: it wants no more for now. */
   take(piece: Buffer): boolean;
+  /** Room for a piece. */
+  newPiece(): Buffer;
 }
 
 /** The fields that rows are put into. */
@@ -74,7 +76,7 @@ export class RowsAnswer {
       }
     }
     if (this.#written === this.bytes) return true;
-    this.#piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
+    this.#piece = sink.newPiece();
     this.#pos = 0;
     this.#sink = sink;
     this.#second.slice(this.#writeRow);
@@ -116,8 +118,9 @@ export class RowsAnswer {
     const size = 1 + varintSize(length) + length;
     if (this.#pos + size > this.#piece.length) {
       this.#handOver(this.#sink!);
-      this.#piece = Buffer.allocUnsafeSlow(Math.max(PIECE_BYTES, size));
+      this.#piece = this.#sink!.newPiece();
       this.#pos = 0;
+      if (size > this.#piece.length) this.#piece = Buffer.allocUnsafeSlow(size);
     }
     this.#pos = putRow(this.#piece, this.#pos, this.#tag, bytes, start, end);
   };
@@ -134,7 +137,6 @@ export class RowsAnswer {
 
 const KEPT_BYTES_FIRST = 4 * 1024;
 const KEPT_BYTES_MAX = 256 * 1024;
-const PIECE_BYTES = 64 * 1024;
 const NO_PIECE = Buffer.alloc(0);
 
 /** Writes a row as one element of a repeated field; returns the position behind it. */

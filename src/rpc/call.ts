@@ -100,6 +100,8 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
       return false;
     }
     if (bytes === 0) throw new Error(`an empty answer of ${this.path} has no pieces`);
+    // Each piece is this call's alone, unlike those of a stream's messages.
+    this.recyclesPieces = true;
     this.beginPieces(bytes);
     return true;
   }
@@ -110,6 +112,10 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
       return this.abort(Code.RESOURCE_EXHAUSTED, this.tooLargeToSend(bytes));
     }
     this.beginPieces(bytes);
+  }
+
+  newPiece(): Buffer {
+    return this.connection.core.chunks.take();
   }
 
   writePiece(piece: Buffer): boolean {

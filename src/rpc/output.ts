@@ -9,7 +9,7 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { SOCKET_BACKLOG_MAX } from "./protocol.ts";
 
-const CHUNK_BYTES = 64 * 1024;
+export const CHUNK_BYTES = 64 * 1024;
 const POOL_CHUNKS_MAX = 64;
 
 export class ChunkPool {

@@ -7,7 +7,7 @@
 import type { Connection } from "./connection.ts";
 import { earnedByData } from "./guard.ts";
 import { HpackEncoder } from "./hpack/encoder.ts";
-import { type ChunkPool, Output } from "./output.ts";
+import { CHUNK_BYTES, type ChunkPool, Output } from "./output.ts";
 import { Flag, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameType, STREAM_QUEUE_HIGH, WINDOW_DEFAULT } from "./protocol.ts";
 import type { Stream, Trailers } from "./stream.ts";
 
@@ -307,7 +307,8 @@ export class Sender {
     const first = queue[0]!;
     const offset = stream.queueOffset;
     const bytes = Math.min(FRAME_BYTES_MAX, this.window, stream.sendWindow, first.length - offset);
-    if (bytes >= APPEND_BYTES_MIN) {
+    const isRecycled = stream.recyclesPieces && first.buffer.byteLength === CHUNK_BYTES;
+    if (bytes >= APPEND_BYTES_MIN && !isRecycled) {
       const at = this.#output.reserve(FRAME_HEADER_BYTES);
       frameHeader(this.#output.buf, at, bytes, FrameType.data, 0, stream.id);
       this.#output.append(first.subarray(offset, offset + bytes));
@@ -322,6 +323,7 @@ export class Sender {
     else {
       stream.queueOffset = 0;
       queue.shift();
+      if (isRecycled) this.#connection.core.chunks.give(Buffer.from(first.buffer as ArrayBuffer));
       if (queue.length === 0) {
         stream.queue = null;
         this.waitingStreams--;

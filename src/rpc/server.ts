@@ -132,6 +132,8 @@ export interface UnaryCall extends CallInfo {
    * the last byte the call is over.
    */
   writePiece(piece: Buffer): boolean;
+  /** Room for a piece, 64 KiB that come back when it has been sent: a long answer then leaves nothing to be collected. */
+  newPiece(): Buffer;
   /** Where `needsLength` is false: the piece before was the last. */
   endPieces(): void;
   /** Called when `writePiece` may go on after it returned false. */

@@ -40,6 +40,8 @@ export abstract class Stream {
   queue: Buffer[] | null = null;
   /** Bytes of the queue, and of what comes after it and is not ready to be sent. */
   queueBytes = 0;
+  /** Entries of the size of a chunk go back to the pool when they have been sent. */
+  recyclesPieces = false;
   /** Bytes of the first entry that have been sent. */
   queueOffset = 0;
   /** What follows the queue once `localClosed`: trailers, encoded when their turn has come, or none: an empty data frame. */

@@ -137,7 +137,7 @@ describe("an answer in pieces", () => {
     let written = 0;
     while (written < pieces) {
       written++;
-      if (!call.writePiece(PIECE)) break;
+      if (!call.writePiece(Buffer.alloc(PIECE.length))) break;
     }
     return written;
   }
@@ -166,6 +166,36 @@ describe("an answer in pieces", () => {
     assert.ok(server.rpc.heldReplies.total <= 3 * PIECE.length, `${server.rpc.heldReplies.total} bytes`);
   });
 
+  test("brings the client what was written, though the room of each piece is used again", async () => {
+    const raw = await server.connect([[Setting.initialWindowSize, 10_000_000]]);
+    raw.write(frame(FrameType.windowUpdate, 0, 0, uint32(10_000_000)));
+    const call = await takeHeld(raw);
+    const pieces = 40;
+    assert.ok(call.respondInPieces(PIECE.length * pieces));
+    const rooms = new Set<ArrayBufferLike>();
+    let written = 0;
+    const write = (): void => {
+      while (written < pieces) {
+        const piece = call.newPiece();
+        rooms.add(piece.buffer);
+        if (!call.writePiece(piece.fill(++written))) return;
+      }
+    };
+    call.onDrain = write;
+    write();
+    const message = await raw.ofStream(1);
+    const { data } = message;
+    assert.equal(data.length, 5 + PIECE.length * pieces);
+    for (let i = 0; i < pieces; i++) {
+      const piece = data.subarray(5 + i * PIECE.length, 5 + (i + 1) * PIECE.length);
+      assert.ok(
+        piece.every((byte) => byte === i + 1),
+        `piece ${i}`,
+      );
+    }
+    assert.ok(rooms.size < pieces / 2, `${rooms.size} rooms for ${pieces} pieces`);
+  });
+
   test("shares the connection's window with small answers", async () => {
     const raw = await server.connect([[Setting.initialWindowSize, 30_000]]);
     const call = await takeHeld(raw);
@@ -185,7 +215,7 @@ describe("an answer in pieces", () => {
     how(raw, call);
     await eventually(() => cancels === 1, "the cancellation");
     assert.ok(call.cancelled);
-    assert.equal(call.writePiece(PIECE), false);
+    assert.equal(call.writePiece(Buffer.alloc(PIECE.length)), false);
     await eventually(() => server.rpc.heldReplies.total === 0, "nothing is held");
     assert.equal(cancels, 1);
   };
@@ -203,7 +233,7 @@ describe("an answer in pieces", () => {
     let cancels = 0;
     held!.onCancel = () => cancels++;
     held!.respondInPieces(PIECE.length * 10);
-    held!.writePiece(PIECE);
+    held!.writePiece(Buffer.alloc(PIECE.length));
     assert.equal(((await failed) as { code: number }).code, status.DEADLINE_EXCEEDED);
     await eventually(() => cancels === 1, "the cancellation");
     client.close();
@@ -218,7 +248,7 @@ describe("an answer in pieces", () => {
       const raw = await server.connect();
       const call = await takeHeld(raw);
       call.respondInPieces(PIECE.length * 2);
-      call.writePiece(PIECE);
+      call.writePiece(Buffer.alloc(PIECE.length));
       call.fail(code, "cut off");
       assert.equal(await raw.reset(1), reset);
     }
@@ -247,7 +277,7 @@ describe("an answer in pieces", () => {
     call.respondInPieces(PIECE.length * 3);
     let left = 3;
     const go = (): void => {
-      while (left-- > 0) if (!call.writePiece(PIECE)) return;
+      while (left-- > 0) if (!call.writePiece(Buffer.alloc(PIECE.length))) return;
     };
     call.onDrain = go;
     go();

@@ -219,6 +219,10 @@ class LocalCall extends LocalInfo implements UnaryCall {
     return false;
   }
 
+  newPiece(): Buffer {
+    return Buffer.allocUnsafeSlow(PIECE_BYTES);
+  }
+
   endPieces(): void {}
 
   fail(code: number, message: string): void {
@@ -421,3 +425,5 @@ class LocalStream extends LocalInfo implements StreamCall {
     this.#wire.resume();
   }
 }
+
+const PIECE_BYTES = 64 * 1024;
