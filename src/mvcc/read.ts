@@ -124,8 +124,8 @@ function walk(
       }
       return visited < limit || !stopsAtLimit;
     };
-    // What the newest read sees is what is live, unless a transaction of many turns has changed that already.
-    if (countsLive && (core.index.pending === null || latest > core.currentRevision)) {
+    // What the newest read sees is what is live, unless a transaction that has not ended has changed that already.
+    if (countsLive && (!core.hasOpenChanges || latest > core.currentRevision)) {
       core.index.visitLive(start, end, visitor);
     } else core.index.visit(start, end, visitor);
   }

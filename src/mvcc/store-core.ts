@@ -9,6 +9,8 @@ export class StoreCore {
   readonly leases: LeaseAttachments;
   /** Revision of the last ended write transaction. */
   currentRevision = 1;
+  /** The write transaction that is open has changed something. */
+  hasOpenChanges = false;
   /** -1 before the first compaction. */
   compactRevision = -1;
   /** Counts the backends, so that work on an old one can notice and stop. */

@@ -164,6 +164,7 @@ export class WriteTxn implements ReadView {
   end(): void {
     this.#checkOpen();
     this.#ended = true;
+    this.#core.hasOpenChanges = false;
     if (this.#long !== null) {
       this.#core.index.pending = null;
       this.#core.backend.endLongWrite();
@@ -187,6 +188,7 @@ export class WriteTxn implements ReadView {
     const tombstone = entry.version === 0;
     this.#core.backend.putRevision(main, sub, tombstone, bytes, start, end);
     this.#changeCount++;
+    this.#core.hasOpenChanges = true;
     if (tombstone && this.#long !== null) {
       this.#long.addTombstone(entry);
       return;

@@ -165,9 +165,10 @@ describe("a watch", { skip: requireStockEtcd() }, () => {
       await talk.untilEvents(2);
     });
     assert.ok(responses.length >= 2);
-    const start = await both(put("frag/3", value));
+    await both(put("frag/3", value));
+    const deletion = await both(step(KVService.DeleteRange, DeleteRangeRequest.create(prefix("frag/"))));
     const replay = await same(async (talk) => {
-      await talk.say(create({ ...prefix("frag/"), fragment: true, startRevision: start - 2 }));
+      await talk.say(create({ ...prefix("frag/"), fragment: true, prevKv: true, startRevision: deletion }));
       await talk.untilEvents(3);
     });
     const fragments = replay.filter(({ created }) => !created).map(({ fragment }) => fragment);
