@@ -1,5 +1,6 @@
 import { Code } from "../base/grpc-codes.ts";
 import { type Codec, ProtobufError } from "../base/protobuf.ts";
+import type { StepResult, Work } from "../base/turns.ts";
 import type { MvccStore } from "../mvcc/store.ts";
 import {
   CompactionRequest,
@@ -32,7 +33,7 @@ import type { EtcdServer } from "../server/server.ts";
 import { checkPath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../server/txn.ts";
 import { hasTooManyOps } from "../server/txn-size.ts";
 import { type Access, refused } from "./access.ts";
-import { decodeRequest, failWith, settle } from "./calls.ts";
+import { decodeRequest, failWith, failWithAny, settle } from "./calls.ts";
 import { DecidingWork } from "./deciding-work.ts";
 import { HeaderWriter } from "./header.ts";
 import { LongAnswers, readableRevision } from "./long-answers.ts";
@@ -87,7 +88,9 @@ export class KvApi {
     try {
       const isPlain = isPlainRange(request) && !request.keysOnly;
       if (request.rangeEnd.length > 0) {
-        if (!isPlain || !this.#serveAtOnce(call, request)) this.long.range(call, request);
+        if (!isPlain || !this.#fitsOneTurn(request)) this.long.range(call, request);
+        else if (this.server.turns.hasTimeNow) this.serveShort(call, request);
+        else this.long.start(call, new ShortRangeWork(this, call, request));
       } else if (isPlain) {
         const reply = this.#rangeReply;
         reply.begin();
@@ -108,30 +111,37 @@ export class KvApi {
     return this.access.checkRead(call, (user) => this.access.permissions.range(user, request));
   }
 
-  /** Answers a range of several keys in this turn. False when that would take too much of it. */
-  #serveAtOnce(call: UnaryCall, request: RangeRequest): boolean {
-    const { store, turns } = this.server;
+  /** True when one turn has time for it, as far as the index can tell. */
+  #fitsOneTurn(request: RangeRequest): boolean {
+    const { store } = this.server;
+    const { rowsAtOnce } = this.#limits;
+    const isCurrent = readableRevision(store, request.revision) === store.currentRevision;
+    if (request.countOnly) return isCurrent;
+    if (request.limit > 0 && request.limit <= rowsAtOnce) return true;
+    // At an older revision every key has to be looked at to count them.
+    return isCurrent && store.countLive(request.key, request.rangeEnd) <= rowsAtOnce;
+  }
+
+  /** Answers a range of several keys in this turn, or as a long one when it turns out to be. */
+  serveShort(call: UnaryCall, request: RangeRequest): void {
+    const { store, turns, options } = this.server;
     const revision = readableRevision(store, request.revision);
     const isCurrent = revision === store.currentRevision;
     const limit = request.limit > 0 ? request.limit : Number.POSITIVE_INFINITY;
-    // At an older revision every key has to be looked at to count them.
     const count = isCurrent ? store.countLive(request.key, request.rangeEnd) : -1;
     const reply = this.#rangeReply;
-    if (isCurrent && request.countOnly) {
-      reply.begin();
-      reply.respond(call, false, count);
-      return true;
-    }
-    if (request.countOnly || Math.min(count, limit) > this.#limits.rowsAtOnce || !turns.hasTimeNow) return false;
-    const startMs = this.server.options.clock.nowMs();
     reply.begin();
+    if (isCurrent && request.countOnly) {
+      reply.respond(call, false, count);
+      return;
+    }
+    const startMs = options.clock.nowMs();
     const cursor = store.cursor({ main: revision, sub: ALL }, request.key, request.rangeEnd, false);
     const isComplete = reply.addRows(cursor, isCurrent ? Math.min(limit, count) : limit);
-    turns.spend(this.server.options.clock.nowMs() - startMs);
-    if (!isComplete || (!isCurrent && !cursor.done)) return false;
+    turns.spend(options.clock.nowMs() - startMs);
     const total = isCurrent ? count : reply.rows;
-    reply.respond(call, total > reply.rows, total);
-    return true;
+    if (isComplete && (isCurrent || cursor.done)) reply.respond(call, total > reply.rows, total);
+    else this.long.range(call, request);
   }
 
   #put(call: UnaryCall): void {
@@ -369,6 +379,33 @@ class PendingTxn implements Read {
   serve(error: EtcdError | null): void {
     if (error !== null) failWith(this.#call, error);
     else this.#api.serveTxn(this.#call, this.#request);
+  }
+}
+
+/** A range that a turn has time for, but not the one in which it came. */
+class ShortRangeWork implements Work {
+  readonly name = "Range";
+  readonly #api: KvApi;
+  readonly #call: UnaryCall;
+  readonly #request: RangeRequest;
+
+  constructor(api: KvApi, call: UnaryCall, request: RangeRequest) {
+    this.#api = api;
+    this.#call = call;
+    this.#request = request;
+  }
+
+  step(): StepResult {
+    const call = this.#call;
+    if (call.cancelled) return "done";
+    // Users and their rights may have changed meanwhile.
+    const api = this.#api;
+    if (!refused(call, api.refusalOfRange(call, this.#request))) api.serveShort(call, this.#request);
+    return "done";
+  }
+
+  fail(error: unknown): void {
+    failWithAny(this.#call, error);
   }
 }
 

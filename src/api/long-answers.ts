@@ -1,6 +1,6 @@
 import { AuthInfo } from "../auth/auth-info.ts";
 import { Allowance } from "../base/allowance.ts";
-import { Owner } from "../base/turns.ts";
+import { Owner, type Work } from "../base/turns.ts";
 import type { ReadPoint } from "../mvcc/range-cursor.ts";
 import type { MvccStore } from "../mvcc/store.ts";
 import { CompactedError, FutureRevisionError } from "../mvcc/types.ts";
@@ -82,7 +82,7 @@ export class LongAnswers {
     const assemble = (): (Buffer | MeasuredPart)[] => [Buffer.from(head()), part];
     const memory = { rows: 0, of: this.#memory };
     const plan = { name, parts: [part], assemble, check: this.#checkLater(), isApplied: false, pin: null };
-    this.#start(call, new AnswerWork(call, { ...plan, memory, limits: this.#limits }));
+    this.start(call, new AnswerWork(call, { ...plan, memory, limits: this.#limits }));
   }
 
   rangeStream(call: StreamCall, request: RangeRequest): void {
@@ -117,10 +117,11 @@ export class LongAnswers {
       memory: { rows: rowsRemembered, of: this.#memory },
       limits: this.#limits,
     };
-    this.#start(call, new AnswerWork(call, plan), isApplied);
+    this.start(call, new AnswerWork(call, plan), isApplied);
   }
 
-  #start(call: UnaryCall, work: AnswerWork, isApplied = false): void {
+  /** Puts work for a call in line, or refuses the call where it may be refused. */
+  start(call: UnaryCall, work: Work, isApplied = false): void {
     const { turns } = this.#server;
     const owner = this.ownerOf(call);
     if (isApplied) turns.mustBegin(owner, work);
