@@ -41,7 +41,8 @@ export function checkTxn(request: TxnRequest, maxTxnOps: number): EtcdError | nu
   const error = checkOps(request, maxTxnOps);
   if (error !== null) return error;
   if (countOps(request) > Math.max(NESTED_OPS_MAX, 2 * maxTxnOps)) return errors.tooManyOps;
-  if (request.success.length + request.failure.length <= 1 && !hasNested(request)) return null;
+  // One operation cannot meet another of its branch: all that Kubernetes sends.
+  if (request.success.length <= 1 && request.failure.length <= 1 && !hasNested(request)) return null;
   return checkOverlap(request.success) ?? checkOverlap(request.failure);
 }
 
@@ -162,7 +163,7 @@ class IntervalSet {
   }
 
   all(): Interval[] {
-    return this.#lists.length === 1 ? this.#lists[0]! : mergeIntervals(this.#lists.flat());
+    return this.#lists.length <= 1 ? (this.#lists[0] ?? []) : mergeIntervals(this.#lists.flat());
   }
 }
 
