@@ -172,15 +172,13 @@ export class LocalCall implements UnaryCall, StreamCall {
     return !this.#full;
   }
 
-  readonly needsLength = false;
-
   respondInPieces(bytes: number): boolean {
     if (this.#ended) {
       this.#late();
       return false;
     }
     this.#route!.messagesSent++;
-    this.#piecesLeft = bytes === 0 ? Number.POSITIVE_INFINITY : bytes;
+    this.#piecesLeft = bytes;
     return true;
   }
 
@@ -197,7 +195,7 @@ export class LocalCall implements UnaryCall, StreamCall {
     }
     if (!this.#sink.piece(piece)) this.#full = true;
     this.#piecesLeft -= piece.length;
-    if (this.#piecesLeft <= 0) this.endPieces();
+    if (this.#piecesLeft <= 0) this.#endPieces();
     return !this.#full;
   }
 
@@ -205,8 +203,7 @@ export class LocalCall implements UnaryCall, StreamCall {
     return Buffer.allocUnsafeSlow(PIECE_BYTES);
   }
 
-  endPieces(): void {
-    if (this.#ended) return this.#late();
+  #endPieces(): void {
     if (!this.#sink.piecesEnded()) this.#full = true;
     if (this.#route!.unaryHandler !== undefined && !this.#ended) this.#finish(Code.OK, "");
   }

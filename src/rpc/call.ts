@@ -86,10 +86,6 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
     sender.ownedReply(this, bytes, start, end);
   }
 
-  get needsLength(): boolean {
-    return true;
-  }
-
   respondInPieces(bytes: number): boolean {
     if (this.ended) {
       this.late();
@@ -135,10 +131,6 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
     sender.data(this, piece);
     this.wantsDrain = this.queueBytes > STREAM_QUEUE_HIGH;
     return !this.wantsDrain;
-  }
-
-  endPieces(): void {
-    throw new Error(`the length of an answer of ${this.path} is known`);
   }
 
   send(message: Uint8Array): boolean {

@@ -118,11 +118,6 @@ export interface UnaryCall extends CallInfo {
    */
   respondOwned(bytes: Buffer, start: number, end: number): void;
   /**
-   * False when the length of the answer need not be known before its first piece (`respondInPieces` may be given 0): the
-   * gateway streams JSON.
-   */
-  readonly needsLength: boolean;
-  /**
    * Begins an answer of exactly `bytes` bytes that is too large to be held: `writePiece` brings it as the client takes it.
    * False when so large an answer cannot be sent; the call has failed then. While it is written `onCancel` may still come.
    */
@@ -134,8 +129,6 @@ export interface UnaryCall extends CallInfo {
   writePiece(piece: Buffer): boolean;
   /** Room for a piece, 64 KiB that come back when it has been sent: a long answer then leaves nothing to be collected. */
   newPiece(): Buffer;
-  /** Where `needsLength` is false: the piece before was the last. */
-  endPieces(): void;
   /** Called when `writePiece` may go on after it returned false. */
   onDrain: (() => void) | null;
   /** Answers with an error: a gRPC code and its text. A begun answer is cut off by it. */

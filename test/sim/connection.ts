@@ -199,7 +199,6 @@ class LocalCall extends LocalInfo implements UnaryCall {
     this.#answer(Buffer.from(bytes.subarray(start, end)), 0, "");
   }
 
-  readonly needsLength = true;
   onDrain: (() => void) | null = null;
   #pieces: Buffer[] = [];
   #piecesLeft = 0;
@@ -222,8 +221,6 @@ class LocalCall extends LocalInfo implements UnaryCall {
   newPiece(): Buffer {
     return Buffer.allocUnsafeSlow(PIECE_BYTES);
   }
-
-  endPieces(): void {}
 
   fail(code: number, message: string): void {
     this.#answer(undefined, code, message);
