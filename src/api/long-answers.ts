@@ -90,7 +90,8 @@ export class LongAnswers {
     try {
       const point = pointOf(store, request.revision);
       const count = liveCount(store, request, point);
-      new RangeStreamWork(this.#server, this.#header, call, request, point, count).begin(this.ownerOf(call));
+      const work = new RangeStreamWork(this.#server, this.#header, call, request, point, count, this.#memory);
+      work.begin(this.ownerOf(call));
     } catch (error) {
       failWithAny(call, error);
     }

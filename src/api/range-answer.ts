@@ -30,7 +30,7 @@ export class RowsAnswer {
   readonly #tag: number;
   readonly #first: RangeRows;
   /** What is kept of the first pass, up to where `#second` goes on. */
-  #kept: Buffer | null = Buffer.allocUnsafeSlow(KEPT_BYTES_FIRST);
+  #kept: Buffer | null = NO_PIECE;
   #keptBytes = 0;
   #keeps = true;
   #second: RangeRows;
@@ -105,7 +105,9 @@ export class RowsAnswer {
     const kept = this.#kept!;
     if (this.#pos + size <= kept.length) return true;
     if (this.#pos + size > KEPT_BYTES_MAX) return false;
-    const grown = Buffer.allocUnsafeSlow(Math.min(KEPT_BYTES_MAX, Math.max(kept.length * 4, this.#pos + size)));
+    const grown = Buffer.allocUnsafeSlow(
+      Math.min(KEPT_BYTES_MAX, Math.max(KEPT_BYTES_FIRST, kept.length * 4, this.#pos + size)),
+    );
     kept.copy(grown, 0, 0, this.#pos);
     this.#kept = grown;
     return true;

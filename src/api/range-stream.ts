@@ -1,3 +1,4 @@
+import type { Allowance, Claim } from "../base/allowance.ts";
 import type { Owner, StepResult, Ticket, Work } from "../base/turns.ts";
 import { varintSize, writeVarint } from "../base/varint.ts";
 import type { Pin } from "../mvcc/pins.ts";
@@ -11,7 +12,7 @@ import type { EtcdServer } from "../server/server.ts";
 import { failWithAny } from "./calls.ts";
 import { HeaderWriter } from "./header.ts";
 import { encodeTail, KVS_TAG, putRow } from "./range-answer.ts";
-import { type RangeRows, rangeRows } from "./range-rows.ts";
+import { type RangeRows, rangeRows, rowsRemembered } from "./range-rows.ts";
 
 /** The first piece is small, so that it comes soon; each is twice the one before, up to the size of the largest request. */
 const PIECE_BYTES_FIRST = 4 * 1024;
@@ -29,13 +30,18 @@ export class RangeStreamWork implements Work {
   readonly #call: StreamCall;
   readonly #limits: ReadSlice;
   readonly #rows: RangeRows;
+  /** Rows that a sort remembers, and the allowance for all that they are of. */
+  readonly #sortedRows: number;
+  readonly #memory: Allowance;
+  #claim: Claim | null = null;
   readonly #revision: number;
   readonly #pin: Pin;
   /** Of what the caller may read; 0 while everybody may read everything. */
   readonly #authRevision: number;
   #ticket: Ticket | null = null;
   #target = PIECE_BYTES_FIRST;
-  #piece: Buffer = Buffer.allocUnsafeSlow(2 * PIECE_BYTES_FIRST);
+  /** Grows when there is something to put in: thousands may wait for their start. */
+  #piece: Buffer = Buffer.alloc(PREFIX_BYTES_MAX);
   #pos = PREFIX_BYTES_MAX;
   #over = false;
 
@@ -46,12 +52,15 @@ export class RangeStreamWork implements Work {
     request: RangeRequest,
     point: ReadPoint,
     count: number | undefined,
+    memory: Allowance,
   ) {
     this.#server = server;
     this.#header = header;
     this.#call = call;
     this.#limits = server.options.readSlice ?? READ_SLICE;
     this.#rows = rangeRows(server.store, request, point, count, this.#limits);
+    this.#sortedRows = rowsRemembered(server.store, request, count);
+    this.#memory = memory;
     this.#revision = server.store.currentRevision;
     this.#pin = server.store.pin(point);
     this.#authRevision = server.auth.enabled ? server.auth.revision : 0;
@@ -72,6 +81,9 @@ export class RangeStreamWork implements Work {
   step(): StepResult {
     if (this.#pin.revoked) throw new CompactedError(this.#pin.revision);
     this.#pin.touch();
+    // Asked for only now: who waits for a start must not hold what those under way wait for.
+    if (this.#sortedRows > 0) this.#claim ??= this.#memory.claim(this.#sortedRows, () => this.#ticket?.resume());
+    if (this.#claim?.granted === false) return "wait";
     if (this.#rows.slice(this.#putRow, Math.min(this.#target, this.#limits.bytes))) {
       this.#sendLast();
       return "done";
@@ -130,6 +142,7 @@ export class RangeStreamWork implements Work {
     this.#over = true;
     this.#pin.onRevoked = null;
     this.#pin.release();
+    this.#claim?.release();
     this.#ticket?.cancel();
   }
 }

@@ -26,7 +26,7 @@ export class Pins {
 
   /** Keeps `revision`, and all after it, readable until it is released. */
   add(revision: number): Pin {
-    const pin = new Pin(this, revision, this.#clock.nowMs());
+    const pin = new Pin(this, revision);
     this.#pins.add(pin);
     return pin;
   }
@@ -89,18 +89,17 @@ export class Pins {
 /** What a read under way holds. */
 export class Pin {
   readonly revision: number;
-  /** Clock time of the last progress. */
-  usedMs: number;
+  /** Clock time of the last progress; a read that waits for its start has made none, and is not idle. */
+  usedMs = Number.POSITIVE_INFINITY;
   /** A compaction could wait no longer: what it kept may be gone. */
   revoked = false;
   /** Called when it is revoked, for a reader that waits for its client. */
   onRevoked: (() => void) | null = null;
   readonly #pins: Pins;
 
-  constructor(pins: Pins, revision: number, nowMs: number) {
+  constructor(pins: Pins, revision: number) {
     this.#pins = pins;
     this.revision = revision;
-    this.usedMs = nowMs;
   }
 
   /** The read got on. */
