@@ -1,4 +1,4 @@
-import type { Backend } from "../mvcc/backend.ts";
+import type { Backend } from "../mvcc/backend/backend.ts";
 import { Role, User } from "../proto/authpb.ts";
 import { AuthInvariantError } from "./problems.ts";
 

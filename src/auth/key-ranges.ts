@@ -1,4 +1,4 @@
-import type { ByteString } from "../mvcc/types.ts";
+import type { ByteString } from "../mvcc/model/types.ts";
 
 /**
  * A set of keys, given as ranges and kept as disjoint ascending ones: asking is a binary search, and a range may lie across

@@ -1,4 +1,4 @@
-import { type ByteString, toByteString } from "../mvcc/types.ts";
+import { type ByteString, toByteString } from "../mvcc/model/types.ts";
 import { type Permission, Permission_Type as PermissionType, type Role, type User } from "../proto/authpb.ts";
 import { type KeyRange, KeyRanges } from "./key-ranges.ts";
 

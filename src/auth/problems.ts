@@ -1,7 +1,7 @@
 import { InvariantError } from "../base/fatal.ts";
 
 /**
- * Why authentication or authorisation refuses, by name. `server/errors.ts` has an entry of the same name for each, with
+ * Why authentication or authorisation refuses, by name. `server/contract/errors.ts` has an entry of the same name for each, with
  * etcd's code and text. Values, not exceptions: a refusal is an answer like any other, and members give it alike.
  */
 export type AuthProblem =

@@ -1,7 +1,7 @@
 import { goSort } from "../base/go-sort.ts";
 import type { Logger } from "../base/log.ts";
-import { type Backend, KEY_LENGTH_MAX } from "../mvcc/backend.ts";
-import type { ByteString } from "../mvcc/types.ts";
+import { type Backend, KEY_LENGTH_MAX } from "../mvcc/backend/backend.ts";
+import type { ByteString } from "../mvcc/model/types.ts";
 import { Permission, Permission_Type as PermissionType, Role, User, UserAddOptions } from "../proto/authpb.ts";
 import type {
   AuthRoleAddRequest,

@@ -10,7 +10,7 @@ import { isText } from "../base/lossless-text.ts";
 import type { MethodType } from "../base/protobuf.ts";
 import type { RawClient, RawStream, RpcError, TlsOptions } from "../client/raw.ts";
 import { AuthService } from "../proto/etcdserverpb.ts";
-import { API_VERSION } from "../server/options.ts";
+import { API_VERSION } from "../server/contract/options.ts";
 import { Members } from "./dial.ts";
 import { describeError, EXIT, ExitError, isFailure, isRpcError, UNAVAILABLE } from "./exit.ts";
 

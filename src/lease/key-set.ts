@@ -1,4 +1,4 @@
-import type { ByteString } from "../mvcc/types.ts";
+import type { ByteString } from "../mvcc/model/types.ts";
 
 /**
  * The keys of a lease that has, or had, more than one. It also tells what was added of late, so that whoever has looked at all

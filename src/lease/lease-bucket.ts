@@ -1,4 +1,4 @@
-import type { Backend } from "../mvcc/backend.ts";
+import type { Backend } from "../mvcc/backend/backend.ts";
 import { Lease as LeaseRecord } from "../proto/leasepb.ts";
 import { LeaseInvariantError } from "./errors.ts";
 

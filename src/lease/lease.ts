@@ -1,4 +1,4 @@
-import type { ByteString } from "../mvcc/types.ts";
+import type { ByteString } from "../mvcc/model/types.ts";
 import { KeySet } from "./key-set.ts";
 
 /** Gets the outcome of a renewal: null and the granted TTL in seconds, or why not. */

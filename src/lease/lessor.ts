@@ -1,6 +1,6 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
-import type { ByteString, LeaseAttachments } from "../mvcc/types.ts";
+import type { ByteString, LeaseAttachments } from "../mvcc/model/types.ts";
 import type { LeaseCheckpoint } from "../proto/etcdserverpb.ts";
 import { LessorError } from "./errors.ts";
 import { Lease, type RenewCallback } from "./lease.ts";
@@ -512,7 +512,7 @@ export interface LessorOptions {
   readonly persistCheckpoints?: () => boolean;
   /**
    * Expired leases reported per second at most. Default 10,000: etcd's 1000 takes 97 s for 100,000 leases that end together.
-   * What keeps others from waiting is that few revocations are under way at a time (server/leadership.ts).
+   * What keeps others from waiting is that few revocations are under way at a time (server/duties/leadership.ts).
    */
   readonly revokeRate?: number;
   /** Renewals of expired leases that may wait together. Default 100,000. */

@@ -1,6 +1,6 @@
 import type { Logger } from "../base/log.ts";
 import { compareVersions, shortVersion } from "../base/semver.ts";
-import type { Backend } from "../mvcc/backend.ts";
+import type { Backend } from "../mvcc/backend/backend.ts";
 import { formatId } from "./member.ts";
 import { isValidClusterVersionChange, mustNotBeTooOld, mustParseVersion } from "./version-rules.ts";
 

@@ -1,5 +1,5 @@
 import type { Logger } from "../base/log.ts";
-import { type Backend, metaKeys } from "../mvcc/backend.ts";
+import { type Backend, metaKeys } from "../mvcc/backend/backend.ts";
 import { type ConfChange, ConfChangeType, ConfState } from "../proto/raftpb.ts";
 import { ClusterVersion, type DowngradeInfo } from "./cluster-version.ts";
 import { isPromotion } from "./conf-change.ts";

@@ -8,8 +8,15 @@ import { parseUrls } from "../config/url.ts";
 import { decodeMembers, formatId, type Member } from "../membership/member.ts";
 import { LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest } from "../proto/etcdserverpb.ts";
 import { LeaseInternalRequest, LeaseInternalResponse } from "../proto/leasepb.ts";
-import { EtcdError, errors } from "../server/errors.ts";
-import type { PeerAddress, PeerClient, PeerHash, PeerLease, PeerVersions, RemoteCluster } from "../server/network.ts";
+import { EtcdError, errors } from "../server/contract/errors.ts";
+import type {
+  PeerAddress,
+  PeerClient,
+  PeerHash,
+  PeerLease,
+  PeerVersions,
+  RemoteCluster,
+} from "../server/contract/network.ts";
 import type { PeerHttp, PeerRequest, PeerResponse } from "./http.ts";
 
 export interface HttpPeerClientOptions {

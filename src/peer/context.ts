@@ -2,7 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Complaints } from "../base/complaints.ts";
 import type { Logger } from "../base/log.ts";
 import { type Message, MessageType } from "../proto/raftpb.ts";
-import type { LocalMember } from "../server/network.ts";
+import type { LocalMember } from "../server/contract/network.ts";
 import type { PeerDialer } from "./dialer.ts";
 import type { PeerHttp } from "./http.ts";
 import type { PeerMetrics } from "./metrics.ts";

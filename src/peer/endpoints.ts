@@ -11,8 +11,8 @@ import type { Logger } from "../base/log.ts";
 import { ProtobufError } from "../base/protobuf.ts";
 import type { Cluster } from "../membership/cluster.ts";
 import { encodeMembers, formatId } from "../membership/member.ts";
-import type { MvccStore } from "../mvcc/store.ts";
-import { CompactedError, FutureRevisionError } from "../mvcc/types.ts";
+import { CompactedError, FutureRevisionError } from "../mvcc/model/types.ts";
+import type { MvccStore } from "../mvcc/store/store.ts";
 import {
   LeaseKeepAliveRequest,
   LeaseKeepAliveResponse,
@@ -20,10 +20,10 @@ import {
   ResponseHeader,
 } from "../proto/etcdserverpb.ts";
 import { LeaseInternalRequest, LeaseInternalResponse } from "../proto/leasepb.ts";
-import { EtcdError, errors } from "../server/errors.ts";
-import type { LeaseForwarding } from "../server/lease-forwarding.ts";
-import type { MembershipRequests } from "../server/membership-requests.ts";
-import type { Read } from "../server/read-queue.ts";
+import { EtcdError, errors } from "../server/contract/errors.ts";
+import type { LeaseForwarding } from "../server/duties/lease-forwarding.ts";
+import type { MembershipRequests } from "../server/duties/membership-requests.ts";
+import type { Read } from "../server/log/read-queue.ts";
 
 /** The server as the endpoints need it. */
 export interface PeerEndpointsServer {

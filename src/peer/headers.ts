@@ -3,8 +3,8 @@
  * Source: etcd's rafthttp/util.go and http.go.
  */
 import { formatId } from "../membership/member.ts";
-import type { LocalMember } from "../server/network.ts";
-import { ETCD_VERSION } from "../server/options.ts";
+import type { LocalMember } from "../server/contract/network.ts";
+import { ETCD_VERSION } from "../server/contract/options.ts";
 
 /** The oldest cluster that a member of this version can be in. */
 export const MIN_CLUSTER_VERSION = "3.0.0";

@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import type { Url } from "../config/url.ts";
 import { formatId } from "../membership/member.ts";
 import { type Message, MessageType } from "../proto/raftpb.ts";
-import type { DatabaseImage } from "../server/network.ts";
+import type { DatabaseImage } from "../server/contract/network.ts";
 import { type PeerContext, typeName } from "./context.ts";
 import { PeerStatus } from "./peer-status.ts";
 import { Pipeline } from "./pipeline.ts";

@@ -10,7 +10,7 @@ import type { Socket } from "node:net";
 import { attempt, inBackground } from "../base/background.ts";
 import { formatId } from "../membership/member.ts";
 import { Message } from "../proto/raftpb.ts";
-import { ETCD_VERSION } from "../server/options.ts";
+import { ETCD_VERSION } from "../server/contract/options.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { type HeaderReader, incompatibility, parseId } from "./headers.ts";
 import { PieceReader } from "./piece-reader.ts";

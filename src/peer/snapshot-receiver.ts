@@ -3,7 +3,7 @@ import { goDuration } from "../base/duration.ts";
 import { humanBytes } from "../base/table.ts";
 import { formatId } from "../membership/member.ts";
 import { Message, MessageType } from "../proto/raftpb.ts";
-import type { DatabaseSink } from "../server/network.ts";
+import type { DatabaseSink } from "../server/contract/network.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 import { typeName } from "./context.ts";
 import { readLength } from "./frame-decoder.ts";

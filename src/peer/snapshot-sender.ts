@@ -4,7 +4,7 @@ import { humanBytes } from "../base/table.ts";
 import type { Url } from "../config/url.ts";
 import { formatId } from "../membership/member.ts";
 import { Message } from "../proto/raftpb.ts";
-import type { DatabaseImage } from "../server/network.ts";
+import type { DatabaseImage } from "../server/contract/network.ts";
 import type { PeerContext } from "./context.ts";
 import { localHeaders } from "./headers.ts";
 import { type PeerResponse, readResponse } from "./http.ts";

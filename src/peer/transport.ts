@@ -10,7 +10,7 @@ import type { Logger } from "../base/log.ts";
 import { parseUrls, type Url } from "../config/url.ts";
 import { formatId } from "../membership/member.ts";
 import { type Message, MessageType } from "../proto/raftpb.ts";
-import type { DatabaseImage, LocalMember, Network, NetworkReceiver, PeerAddress } from "../server/network.ts";
+import type { DatabaseImage, LocalMember, Network, NetworkReceiver, PeerAddress } from "../server/contract/network.ts";
 import { type DeliveryProblem, type PeerContext, typeName } from "./context.ts";
 import type { PeerDialer } from "./dialer.ts";
 import { PeerHttp } from "./http.ts";

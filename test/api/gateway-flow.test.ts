@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Access } from "../../src/api/access.ts";
-import { gatewayHandler } from "../../src/api/gateway.ts";
-import type { HttpRequest, HttpResponse, HttpSink } from "../../src/api/http.ts";
-import type { BodyReader } from "../../src/api/http-body.ts";
-import { parseTarget } from "../../src/api/http-paths.ts";
+import type { Access } from "../../src/api/calls/access.ts";
+import { gatewayHandler } from "../../src/api/gateway/gateway.ts";
+import type { BodyReader } from "../../src/api/http/body.ts";
+import type { HttpRequest, HttpResponse, HttpSink } from "../../src/api/http/http.ts";
+import { parseTarget } from "../../src/api/http/paths.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { TURNS_DEFAULTS, Turns } from "../../src/base/turns.ts";
 import { LeaseKeepAliveResponse, PutRequest, RangeResponse } from "../../src/proto/etcdserverpb.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Access } from "../../src/api/access.ts";
-import { Caller, KeyWatch, type WaitingCall } from "../../src/api/concurrency.ts";
+import { Access } from "../../src/api/calls/access.ts";
+import { Caller, KeyWatch, type WaitingCall } from "../../src/api/services/concurrency.ts";
 import { startInProcess } from "../harness/in-process.ts";
 import { bytes, text } from "../server/requests.ts";
 

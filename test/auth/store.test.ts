@@ -6,7 +6,7 @@ import { AuthStore } from "../../src/auth/store.ts";
 import { createTokenProvider } from "../../src/auth/tokens.ts";
 import { systemDisk } from "../../src/base/disk.ts";
 import { systemRandom } from "../../src/base/random.ts";
-import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
+import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
 import { Permission_Type as PermissionType, User } from "../../src/proto/authpb.ts";
 import {
   AuthRoleGrantPermissionRequest,

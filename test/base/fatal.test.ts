@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { InvariantError, isFatal } from "../../src/base/fatal.ts";
 import { LeaseInvariantError } from "../../src/lease/errors.ts";
-import { BackendError } from "../../src/mvcc/backend.ts";
-import { MvccInvariantError } from "../../src/mvcc/types.ts";
+import { BackendError } from "../../src/mvcc/backend/backend.ts";
+import { MvccInvariantError } from "../../src/mvcc/model/types.ts";
 import { RaftInvariantError } from "../../src/raft/errors.ts";
 
 test("a broken invariant is fatal, whoever found it and whatever it caused", () => {

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { systemClock } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
 import { RpcError } from "../../src/client/raw.ts";
-import { LmdbBackend } from "../../src/mvcc/backend-lmdb.ts";
+import { LmdbBackend } from "../../src/mvcc/backend/lmdb.ts";
 import {
   AlarmRequest_AlarmAction as AlarmAction,
   type AlarmMember,

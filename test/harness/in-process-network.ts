@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../../src/base/clock.ts";
 import type { Message } from "../../src/proto/raftpb.ts";
-import type { DatabaseImage, Network, NetworkReceiver, PeerAddress } from "../../src/server/network.ts";
+import type { DatabaseImage, Network, NetworkReceiver, PeerAddress } from "../../src/server/contract/network.ts";
 
 /** Messages that may be under way to one member: more are dropped, as a real connection's queue would. */
 const UNDER_WAY_MAX = 4096;

@@ -10,7 +10,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import { systemDisk } from "../../src/base/disk.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { connect, type RawClient } from "../../src/client/raw.ts";
-import type { BootstrapOptions } from "../../src/server/options.ts";
+import type { BootstrapOptions } from "../../src/server/contract/options.ts";
 import { MemoryLogger } from "./memory-logger.ts";
 
 export { type LogLine, MemoryLogger } from "./memory-logger.ts";

@@ -1,4 +1,4 @@
-import type { PeerClient } from "../../src/server/network.ts";
+import type { PeerClient } from "../../src/server/contract/network.ts";
 
 const nobody = (): Promise<never> => Promise.reject(new Error("this member has no peers"));
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { nullLogger } from "../../src/base/log.ts";
 import { LEASE_TTL_MAX, Lessor, type LessorOptions, minimumLeaseTtl } from "../../src/lease/lessor.ts";
-import { MemoryBackend, type MemoryBackendFile } from "../../src/mvcc/backend-memory.ts";
+import { MemoryBackend, type MemoryBackendFile } from "../../src/mvcc/backend/memory.ts";
 import type { LeaseCheckpoint } from "../../src/proto/etcdserverpb.ts";
 import { seeded } from "../harness/random.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";

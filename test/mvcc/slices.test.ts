@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Clock, systemClock } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
-import type { BackendSnapshot } from "../../src/mvcc/backend.ts";
-import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
-import { MvccStore } from "../../src/mvcc/store.ts";
-import type { RevisionVisitor } from "../../src/mvcc/types.ts";
-import { BackendImage } from "../../src/server/database-image.ts";
+import type { BackendSnapshot } from "../../src/mvcc/backend/backend.ts";
+import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
+import type { RevisionVisitor } from "../../src/mvcc/model/types.ts";
+import { MvccStore } from "../../src/mvcc/store/store.ts";
+import { BackendImage } from "../../src/server/snapshot/database-image.ts";
 
 const ROWS = 12_000;
 /** More than any slice looks at. */

@@ -6,11 +6,11 @@ import { test } from "node:test";
 import { systemClock } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
 import { SliceBudget } from "../../src/base/slice-budget.ts";
-import type { Backend } from "../../src/mvcc/backend.ts";
-import { LmdbBackend } from "../../src/mvcc/backend-lmdb.ts";
-import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
-import { MvccStore, type WriteTxn } from "../../src/mvcc/store.ts";
-import { type ByteString, CompactedError, FROM_KEY, type LeaseAttachments } from "../../src/mvcc/types.ts";
+import type { Backend } from "../../src/mvcc/backend/backend.ts";
+import { LmdbBackend } from "../../src/mvcc/backend/lmdb.ts";
+import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
+import { type ByteString, CompactedError, FROM_KEY, type LeaseAttachments } from "../../src/mvcc/model/types.ts";
+import { MvccStore, type WriteTxn } from "../../src/mvcc/store/store.ts";
 import { Model, SeededRandom } from "./model.ts";
 
 class Leases implements LeaseAttachments {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { MvccStore } from "../../src/mvcc/store.ts";
-import type { WatchHub } from "../../src/mvcc/watch-hub.ts";
-import type { WatchStream } from "../../src/mvcc/watch-stream.ts";
+import type { MvccStore } from "../../src/mvcc/store/store.ts";
+import type { WatchHub } from "../../src/mvcc/watch/hub.ts";
+import type { WatchStream } from "../../src/mvcc/watch/stream.ts";
 import { type SeededRandom, seeded } from "../harness/random.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 import { BufferSink, type Delivery, openHub, openStore, request, settled, write } from "./watch-harness.ts";

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { MvccStore } from "../../src/mvcc/store.ts";
-import type { RevisionVisitor } from "../../src/mvcc/types.ts";
-import type { WatchHub, WatchHubOptions } from "../../src/mvcc/watch-hub.ts";
-import { type LargeBatch, LargeBatchGoneError } from "../../src/mvcc/watch-large.ts";
+import type { RevisionVisitor } from "../../src/mvcc/model/types.ts";
+import type { MvccStore } from "../../src/mvcc/store/store.ts";
+import type { WatchHub, WatchHubOptions } from "../../src/mvcc/watch/hub.ts";
+import { type LargeBatch, LargeBatchGoneError } from "../../src/mvcc/watch/large.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 import { BufferSink, describeDelivery, openHub, openStore, request, settled, write } from "./watch-harness.ts";
 

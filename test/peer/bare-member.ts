@@ -15,7 +15,7 @@ import {
 } from "../../src/proto/raftpb.ts";
 import { MemoryStorage } from "../../src/raft/memory-storage.ts";
 import { RawNode } from "../../src/raft/rawnode.ts";
-import type { DatabaseSink, NetworkReceiver } from "../../src/server/network.ts";
+import type { DatabaseSink, NetworkReceiver } from "../../src/server/contract/network.ts";
 import { type Node, type NodeOptions, startNode } from "./loopback.ts";
 
 const TICK_MS = 100;

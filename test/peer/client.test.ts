@@ -14,7 +14,7 @@ import {
   MaintenanceService,
 } from "../../src/proto/etcdserverpb.ts";
 import { TlsClient } from "../../src/rpc/tls/client.ts";
-import { errors } from "../../src/server/errors.ts";
+import { errors } from "../../src/server/contract/errors.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
 import { requireStockEtcd, stockEtcd, stockEtcdVersion } from "../harness/programs.ts";
 import { freePorts, type Server, startServer } from "../harness/server.ts";

@@ -8,7 +8,7 @@ import { type Message, Message as MessageCodec, MessageType } from "../../src/pr
 import { TlsAcceptor } from "../../src/rpc/tls/acceptor.ts";
 import { TlsClient, type TlsClientOptions } from "../../src/rpc/tls/client.ts";
 import { TlsContext } from "../../src/rpc/tls/context.ts";
-import type { DatabaseImage, DatabaseSink, NetworkReceiver } from "../../src/server/network.ts";
+import type { DatabaseImage, DatabaseSink, NetworkReceiver } from "../../src/server/contract/network.ts";
 import { MemoryLogger } from "../harness/memory-logger.ts";
 
 export const CLUSTER_ID = 0xc1n;

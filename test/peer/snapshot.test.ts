@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { afterEach, beforeEach, test } from "node:test";
 import { Message, MessageType } from "../../src/proto/raftpb.ts";
-import type { DatabaseSink } from "../../src/server/network.ts";
+import type { DatabaseSink } from "../../src/server/contract/network.ts";
 import { waitFor } from "../harness/wait.ts";
 import { closeAll, image, message, type Node, startNode } from "./loopback.ts";
 import { ask, headers, open, startFake } from "./raw-http.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { cpSync, rmSync } from "node:fs";
 import { afterEach, describe, test } from "node:test";
 import { MessageType } from "../../src/proto/raftpb.ts";
-import { errors } from "../../src/server/errors.ts";
+import { errors } from "../../src/server/contract/errors.ts";
 import { get, put, ServerCluster, serializableGet } from "../harness/server-cluster.ts";
 import { waitFor } from "../harness/wait.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 import { memberId } from "../../src/membership/member.ts";
-import { EtcdError, errors } from "../../src/server/errors.ts";
+import { EtcdError, errors } from "../../src/server/contract/errors.ts";
 import type { EtcdServer } from "../../src/server/server.ts";
 import { get, put, ServerCluster, serializableGet, urlOf } from "../harness/server-cluster.ts";
 import { waitFor } from "../harness/wait.ts";

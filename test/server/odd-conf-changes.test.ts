@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
 import { Cluster } from "../../src/membership/cluster.ts";
 import { additionOf, removalOf } from "../../src/membership/conf-change.ts";
-import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
+import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
 import {
   ConfChange,
   ConfChangeTransition,
@@ -15,8 +15,8 @@ import {
 } from "../../src/proto/raftpb.ts";
 import { MemoryStorage } from "../../src/raft/memory-storage.ts";
 import { RawNode } from "../../src/raft/rawnode.ts";
-import { ConfChanges } from "../../src/server/conf-changes.ts";
-import type { Network } from "../../src/server/network.ts";
+import { ConfChanges } from "../../src/server/apply/conf-changes.ts";
+import type { Network } from "../../src/server/contract/network.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 

@@ -5,8 +5,8 @@ import { createTokenProvider } from "../../src/auth/tokens.ts";
 import { systemDisk } from "../../src/base/disk.ts";
 import { Lessor } from "../../src/lease/lessor.ts";
 import { Cluster } from "../../src/membership/cluster.ts";
-import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
-import { MvccStore } from "../../src/mvcc/store.ts";
+import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
+import { MvccStore } from "../../src/mvcc/store/store.ts";
 import {
   AuthEnableRequest,
   AuthRoleAddRequest,
@@ -14,12 +14,12 @@ import {
   AuthUserGrantRoleRequest,
   InternalRaftRequest,
 } from "../../src/proto/etcdserverpb.ts";
-import { AlarmStore } from "../../src/server/alarms.ts";
-import { Applier } from "../../src/server/apply.ts";
-import { decodeLogEntry } from "../../src/server/log-entry.ts";
-import { ServerMetrics } from "../../src/server/metrics.ts";
-import { APPLY_SLICE } from "../../src/server/options.ts";
-import { BackendQuota } from "../../src/server/quota.ts";
+import { AlarmStore } from "../../src/server/apply/alarms.ts";
+import { Applier } from "../../src/server/apply/apply.ts";
+import { BackendQuota } from "../../src/server/apply/quota.ts";
+import { ServerMetrics } from "../../src/server/contract/metrics.ts";
+import { APPLY_SLICE } from "../../src/server/contract/options.ts";
+import { decodeLogEntry } from "../../src/server/log/entry.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
 import { oddRequest } from "../harness/odd-requests.ts";
 import { seeded } from "../harness/random.ts";

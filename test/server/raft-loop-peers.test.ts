@@ -12,8 +12,8 @@ import {
   Snapshot,
 } from "../../src/proto/raftpb.ts";
 import { newMessage } from "../../src/raft/messages.ts";
-import { type Bootstrapped, bootstrap } from "../../src/server/bootstrap.ts";
-import { RaftLoop } from "../../src/server/raft-loop.ts";
+import { RaftLoop } from "../../src/server/replication/raft-loop.ts";
+import { type Bootstrapped, bootstrap } from "../../src/server/start/bootstrap.ts";
 import { serverOptions, tempDir } from "../harness/in-process.ts";
 import { noPeers } from "../harness/no-peers.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";

@@ -2,24 +2,24 @@
  * Bugs, planted on purpose to see that the simulator finds them. Each is put in through a seam or over a method of the
  * running server and taken out again after the run; the server's own code knows nothing of it.
  */
-import { Caller } from "../../src/api/concurrency.ts";
+import { Caller } from "../../src/api/services/concurrency.ts";
 import { AuthInfo } from "../../src/auth/auth-info.ts";
 import { AuthStore } from "../../src/auth/store.ts";
 import { Lessor } from "../../src/lease/lessor.ts";
 import { ClusterVersion } from "../../src/membership/cluster-version.ts";
-import { type BackendSnapshot, metaKeys } from "../../src/mvcc/backend.ts";
-import { MemoryBackend } from "../../src/mvcc/backend-memory.ts";
-import { KvHasher } from "../../src/mvcc/hash.ts";
-import { MvccStore, type WriteTxn } from "../../src/mvcc/store.ts";
-import type { ChangeList, ChangeListener } from "../../src/mvcc/types.ts";
-import { WatchHub } from "../../src/mvcc/watch-hub.ts";
+import { type BackendSnapshot, metaKeys } from "../../src/mvcc/backend/backend.ts";
+import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
+import type { ChangeList, ChangeListener } from "../../src/mvcc/model/types.ts";
+import { KvHasher } from "../../src/mvcc/store/hash.ts";
+import { MvccStore, type WriteTxn } from "../../src/mvcc/store/store.ts";
+import { WatchHub } from "../../src/mvcc/watch/hub.ts";
 import { RawNode } from "../../src/raft/rawnode.ts";
-import { AlarmStore } from "../../src/server/alarms.ts";
-import { Applier, Op } from "../../src/server/apply.ts";
-import { errors } from "../../src/server/errors.ts";
-import { BackendQuota } from "../../src/server/quota.ts";
+import { AlarmStore } from "../../src/server/apply/alarms.ts";
+import { Applier, Op } from "../../src/server/apply/apply.ts";
+import { BackendQuota } from "../../src/server/apply/quota.ts";
+import { errors } from "../../src/server/contract/errors.ts";
+import { StorageVersion } from "../../src/server/duties/storage-version.ts";
 import { EtcdServer } from "../../src/server/server.ts";
-import { StorageVersion } from "../../src/server/storage-version.ts";
 import { LogReader } from "../../src/wal/log-reader.ts";
 import { Wal } from "../../src/wal/wal.ts";
 import type { PlanSettings } from "./plan.ts";

@@ -2,25 +2,25 @@
  * A machine with a disk and the member that runs on it: the production server and its API, on a simulated clock, disk,
  * backend and network. It starts, crashes, loses power, stands still and comes back.
  */
-import { Access } from "../../src/api/access.ts";
-import { AuthApi } from "../../src/api/auth.ts";
-import { ClusterApi } from "../../src/api/cluster.ts";
-import { ElectionApi } from "../../src/api/election.ts";
-import { HeaderWriter } from "../../src/api/header.ts";
-import { KvApi } from "../../src/api/kv.ts";
-import { LeaseApi } from "../../src/api/lease.ts";
-import { LockApi } from "../../src/api/lock.ts";
-import { MaintenanceApi } from "../../src/api/maintenance.ts";
-import { WatchApi } from "../../src/api/watch.ts";
+import { Access } from "../../src/api/calls/access.ts";
+import { HeaderWriter } from "../../src/api/calls/header.ts";
+import { AuthApi } from "../../src/api/services/auth.ts";
+import { ClusterApi } from "../../src/api/services/cluster.ts";
+import { ElectionApi } from "../../src/api/services/election.ts";
+import { KvApi } from "../../src/api/services/kv.ts";
+import { LeaseApi } from "../../src/api/services/lease.ts";
+import { LockApi } from "../../src/api/services/lock.ts";
+import { MaintenanceApi } from "../../src/api/services/maintenance.ts";
+import { WatchApi } from "../../src/api/services/watch.ts";
 import type { LogFields, Logger } from "../../src/base/log.ts";
-import type { Backend } from "../../src/mvcc/backend.ts";
-import type { LmdbBackendOptions } from "../../src/mvcc/backend-lmdb.ts";
-import { MemoryBackend, MemoryBackendFile } from "../../src/mvcc/backend-memory.ts";
+import type { Backend } from "../../src/mvcc/backend/backend.ts";
+import type { LmdbBackendOptions } from "../../src/mvcc/backend/lmdb.ts";
+import { MemoryBackend, MemoryBackendFile } from "../../src/mvcc/backend/memory.ts";
 import { PeerEndpoints } from "../../src/peer/endpoints.ts";
 import { RPC_DEFAULTS, RpcServer } from "../../src/rpc/server.ts";
-import { type Bootstrapped, bootstrap } from "../../src/server/bootstrap.ts";
-import type { ServerOptions } from "../../src/server/options.ts";
+import type { ServerOptions } from "../../src/server/contract/options.ts";
 import { EtcdServer } from "../../src/server/server.ts";
+import { type Bootstrapped, bootstrap } from "../../src/server/start/bootstrap.ts";
 import { serverOptions } from "../harness/in-process.ts";
 import type { Service } from "./connection.ts";
 import { SimDisk } from "./disk.ts";

@@ -9,7 +9,7 @@ import {
   DowngradeRequest,
   MaintenanceService,
 } from "../../src/proto/etcdserverpb.ts";
-import { ETCD_VERSION } from "../../src/server/options.ts";
+import { ETCD_VERSION } from "../../src/server/contract/options.ts";
 import type { ClientSide, Reply } from "./connection.ts";
 import type { SimMachine } from "./machine.ts";
 import type { SimRandom } from "./random.ts";

@@ -3,7 +3,13 @@
  * and links are cut in one direction or both. Messages travel encoded, as on a wire.
  */
 import { Message, MessageType } from "../../src/proto/raftpb.ts";
-import type { DatabaseImage, DatabaseSink, Network, NetworkReceiver, PeerAddress } from "../../src/server/network.ts";
+import type {
+  DatabaseImage,
+  DatabaseSink,
+  Network,
+  NetworkReceiver,
+  PeerAddress,
+} from "../../src/server/contract/network.ts";
 import type { SimRandom } from "./random.ts";
 import type { Scheduler, SimProcess } from "./scheduler.ts";
 

@@ -3,7 +3,7 @@
  * history of revisions that the checkers compare clients with.
  */
 import { isDeepStrictEqual } from "node:util";
-import { FROM_KEY } from "../../src/mvcc/types.ts";
+import { FROM_KEY } from "../../src/mvcc/model/types.ts";
 import { WatchResponse } from "../../src/proto/etcdserverpb.ts";
 import { type Event, Event_EventType } from "../../src/proto/mvccpb.ts";
 import type { RawNode } from "../../src/raft/rawnode.ts";

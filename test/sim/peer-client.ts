@@ -7,8 +7,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "../../src/base/log.ts";
 import { HttpPeerClient } from "../../src/peer/client.ts";
 import type { PeerHttp, PeerRequest, PeerResponse } from "../../src/peer/http.ts";
-import type { PeerClient } from "../../src/server/network.ts";
-import { requestTimeoutMs } from "../../src/server/options.ts";
+import type { PeerClient } from "../../src/server/contract/network.ts";
+import { requestTimeoutMs } from "../../src/server/contract/options.ts";
 import type { MachineWorld } from "./machine.ts";
 import type { SimProcess } from "./scheduler.ts";
 

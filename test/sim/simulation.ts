@@ -3,7 +3,7 @@
  * every checker. The same plan gives the same trace, to the byte.
  */
 import { isDeepStrictEqual } from "node:util";
-import { AUTH_DEFAULTS, type ReadSlice, type ServerOptions } from "../../src/server/options.ts";
+import { AUTH_DEFAULTS, type ReadSlice, type ServerOptions } from "../../src/server/contract/options.ts";
 import type { Bug } from "./bugs.ts";
 import { checkAuth } from "./checkers/auth.ts";
 import type { Finding, Operation } from "./checkers/history.ts";

@@ -2,7 +2,7 @@
  * What members do of themselves in some seeds: leaders compact, and record what leases have left; members compare their
  * data. Its choices have a stream of their own, so that the rest of a seed's plan is the same with and without it.
  */
-import { CHECK_DEFAULTS, type ServerOptions } from "../../src/server/options.ts";
+import { CHECK_DEFAULTS, type ServerOptions } from "../../src/server/contract/options.ts";
 import { SimRandom } from "./random.ts";
 
 export interface Upkeep {

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { type EtcdOptions, startEtcd } from "../../api/etcd.ts";
-import type { ListenAddress } from "../../api/listeners.ts";
+import type { ListenAddress } from "../../api/listeners/listeners.ts";
 import { systemClock } from "../../base/clock.ts";
 import { systemDisk } from "../../base/disk.ts";
 import type { StructuredLogger } from "../../base/log-logger.ts";

@@ -4,7 +4,7 @@ import { goDuration } from "../../base/duration.ts";
 import type { Logger } from "../../base/log.ts";
 import type { AutoCompaction, Config } from "../../config/config.ts";
 import { formatUrlsByMember, parseUrlsByMember, urlTexts } from "../../config/url.ts";
-import { ETCD_VERSION } from "../../server/options.ts";
+import { ETCD_VERSION } from "../../server/contract/options.ts";
 import { architecture, KVORUM_VERSION, operatingSystem } from "./version.ts";
 
 /** etcd's long line with which a member starts: everything it was told, for whoever reads the log later. */

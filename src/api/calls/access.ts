@@ -1,0 +1,159 @@
+import { createHash } from "node:crypto";
+import type { TLSSocket } from "node:tls";
+import { AuthInfo, NOBODY } from "../../auth/auth-info.ts";
+import type { AuthProblem } from "../../auth/problems.ts";
+import { Complaints } from "../../base/complaints.ts";
+import type { CallInfo, RpcSocket } from "../../rpc/server.ts";
+import { namesOf } from "../../rpc/tls/certificate-names.ts";
+import { PermissionChecker } from "../../server/apply/permissions.ts";
+import { type EtcdError, errors } from "../../server/contract/errors.ts";
+import type { Op, Outcome } from "../../server/log/op.ts";
+import type { Proposal } from "../../server/log/proposal.ts";
+import type { EtcdServer } from "../../server/server.ts";
+import { LocalCall } from "../gateway/call.ts";
+import { failWith } from "./calls.ts";
+import { TokenFailures } from "./token-failures.ts";
+
+/**
+ * Who makes a call, and what that lets him do: every service asks here. While authentication is off, each question is one
+ * test of a boolean. Source: etcd `server/etcdserver/v3_server.go` (AuthInfoFromCtx) and `server/auth/store.go`.
+ */
+export class Access {
+  readonly permissions: PermissionChecker;
+  readonly #server: EtcdServer;
+  readonly #trustsCertificates: boolean;
+  readonly #complaints: Complaints;
+  readonly #failures: TokenFailures;
+  /** Common names by connection; empty when the certificate has none. */
+  readonly #commonNames = new WeakMap<RpcSocket, string | null>();
+
+  constructor(server: EtcdServer) {
+    this.#server = server;
+    this.permissions = new PermissionChecker(server.auth, server.lessor);
+    const { clock, logger } = server.options;
+    this.#complaints = new Complaints(logger, clock);
+    this.#failures = new TokenFailures(clock);
+    this.#trustsCertificates = server.options.auth?.clientCertAuth === true;
+  }
+
+  /** Authentication is on. */
+  get enabled(): boolean {
+    return this.#server.auth.enabled;
+  }
+
+  /** The user of a call by its token, or else by its certificate; NOBODY without either. Also while authentication is off. */
+  userOf(call: CallInfo): AuthInfo | EtcdError {
+    const { auth } = this.#server;
+    if (!auth.enabled) return NOBODY;
+    const token = tokenOf(call);
+    if (token === undefined) return this.#userOfCertificate(call) ?? NOBODY;
+    const isCostly = auth.tokens.isCostly(token);
+    if (isCostly && this.#failures.tooMany(call.remoteAddress)) return errors.tooManyRequests;
+    const user = auth.infoOf(token);
+    if (user !== undefined) return user;
+    if (isCostly) this.#failures.add(call.remoteAddress);
+    const address = { "remote-addr": call.remoteAddress };
+    this.#complaints.warn("invalid auth token", address, { "token-fingerprint": fingerprintOf(token) });
+    return errors.invalidAuthToken;
+  }
+
+  /** Puts a request into the log in the name of who makes the call; what he may do is decided when it is applied. */
+  propose(call: CallInfo, proposal: Proposal): void {
+    if (this.#server.auth.enabled) {
+      const user = this.userOf(call);
+      if (!(user instanceof AuthInfo)) {
+        proposal.finish(user);
+        return;
+      }
+      proposal.user = user;
+    }
+    this.#server.propose(proposal);
+  }
+
+  /** The same with a promise. */
+  request(call: CallInfo, op: Op, request: object, payload: Uint8Array): Promise<Outcome> {
+    const user = this.userOf(call);
+    return user instanceof AuthInfo ? this.#server.request(op, request, payload, user) : Promise.resolve(user);
+  }
+
+  /** Why the caller may not do what takes the role root; null when he may. */
+  refuseAllButRoot(call: CallInfo): EtcdError | null {
+    return this.check(call, (user) => this.#server.auth.mayAdminister(user));
+  }
+
+  /** A handler for those with the role root. */
+  readonly forRoot = <C extends CallInfo & { fail(code: number, message: string): void }>(
+    handler: (call: C) => void,
+  ): ((call: C) => void) => {
+    return (call) => {
+      if (!refused(call, this.refuseAllButRoot(call))) handler(call);
+    };
+  };
+
+  /** Why the caller is nobody; null when he is somebody, or need not be. */
+  refuseNobody(call: CallInfo): EtcdError | null {
+    return this.check(call, (user) => (user === NOBODY ? "userEmpty" : null));
+  }
+
+  /** Why a check of the caller fails; null when it does not. */
+  check(call: CallInfo, check: (user: AuthInfo) => AuthProblem | null): EtcdError | null {
+    if (!this.#server.auth.enabled) return null;
+    const user = this.userOf(call);
+    if (!(user instanceof AuthInfo)) return user;
+    const problem = check(user);
+    return problem === null ? null : errors[problem];
+  }
+
+  /**
+   * The same for a read that is served at once: what the caller is allowed must be of the revision that the read sees.
+   */
+  checkRead(call: CallInfo, check: (user: AuthInfo) => AuthProblem | null): EtcdError | null {
+    const { auth } = this.#server;
+    return this.check(
+      call,
+      (user) => check(user) ?? (user.revision !== 0 && user.revision !== auth.revision ? "authOldRevision" : null),
+    );
+  }
+
+  /**
+   * A client's request over HTTP would be made by the server's own connection in etcd, so that its certificate counts for
+   * nothing; etcd refuses it, lest anybody think otherwise.
+   */
+  ignoresCertificateOf(socket: RpcSocket): boolean {
+    return this.#server.auth.enabled && this.#trustsCertificates && (this.#commonNameOf(socket) ?? "") !== "";
+  }
+
+  #userOfCertificate(call: CallInfo): AuthInfo | undefined {
+    if (!this.#trustsCertificates || call instanceof LocalCall) return undefined;
+    const commonName = this.#commonNameOf(call.socket);
+    return commonName === null ? undefined : new AuthInfo(commonName, this.#server.auth.revision);
+  }
+
+  #commonNameOf(socket: RpcSocket): string | null {
+    let commonName = this.#commonNames.get(socket);
+    if (commonName === undefined) {
+      const certificate =
+        "authorized" in socket && socket.authorized ? (socket as TLSSocket).getPeerX509Certificate() : undefined;
+      commonName = certificate === undefined ? null : namesOf(certificate).commonName;
+      this.#commonNames.set(socket, commonName);
+    }
+    return commonName;
+  }
+}
+
+/** The token that a call brings: gRPC clients call it `token`, HTTP knows `authorization`. */
+export function tokenOf(call: CallInfo): string | undefined {
+  const token = call.header("token") ?? call.header("authorization");
+  return token?.startsWith(BEARER) ? token.slice(BEARER.length) : token;
+}
+
+const BEARER = "Bearer ";
+
+/** Tells tokens apart in the log without giving them away. */
+const fingerprintOf = (token: string): string => createHash("sha256").update(token).digest("hex").slice(0, 12);
+
+/** Ends a call when there is something against it. */
+export function refused(call: { fail(code: number, message: string): void }, error: EtcdError | null): boolean {
+  if (error !== null) failWith(call, error);
+  return error !== null;
+}

@@ -1,0 +1,56 @@
+import type { CallInfo } from "../../rpc/server.ts";
+
+/** Calls of clients of one version. */
+export interface ClientCalls {
+  readonly version: string;
+  unary: number;
+  stream: number;
+}
+
+/**
+ * Counts calls by the version of the API that their clients were made for, which etcd's clients say in the metadata. What
+ * clients send becomes a label of metrics: so only what can be a version counts as one, and only so many different ones.
+ */
+export class ClientVersions {
+  readonly #calls = new Map<string, ClientCalls>();
+  readonly #unknown = this.#add("unknown");
+  /** Those of the last call: most clients are of one version. */
+  #header: string | undefined;
+  #last = this.#unknown;
+
+  unary(call: CallInfo): void {
+    this.#of(call).unary++;
+  }
+
+  stream(call: CallInfo): void {
+    this.#of(call).stream++;
+  }
+
+  all(): Iterable<ClientCalls> {
+    return this.#calls.values();
+  }
+
+  #of(call: CallInfo): ClientCalls {
+    const header = call.header("client-api-version");
+    if (header !== this.#header) {
+      this.#header = header;
+      this.#last = header !== undefined && VERSION.test(header) ? this.#named(header) : this.#unknown;
+    }
+    return this.#last;
+  }
+
+  #named(version: string): ClientCalls {
+    const found = this.#calls.get(version);
+    if (found !== undefined) return found;
+    return this.#calls.size < VERSIONS_MAX ? this.#add(version) : this.#unknown;
+  }
+
+  #add(version: string): ClientCalls {
+    const calls = { version, unary: 0, stream: 0 };
+    this.#calls.set(version, calls);
+    return calls;
+  }
+}
+
+const VERSION = /^[0-9A-Za-z.+_-]{1,32}$/;
+const VERSIONS_MAX = 100;

@@ -1,0 +1,82 @@
+import { ProtobufError } from "../../base/protobuf.ts";
+import { KVService, MaintenanceService, RangeRequest } from "../../proto/etcdserverpb.ts";
+import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../../rpc/server.ts";
+import { errors } from "../../server/contract/errors.ts";
+import type { EtcdServer } from "../../server/server.ts";
+import { failWith } from "./calls.ts";
+import { ClientVersions } from "./client-versions.ts";
+
+/**
+ * What a member refuses before any service sees it: a learner serves hardly anything, and clients that ask for a leader
+ * (metadata `hasleader: true`) are not kept waiting without one. Counts the calls by their clients' version. All services are registered through here.
+ * Source: etcd `server/etcdserver/api/v3rpc/interceptor.go`.
+ */
+export class MemberGate {
+  readonly versions = new ClientVersions();
+  readonly #server: EtcdServer;
+  /** Streams that end when the leader is lost. */
+  readonly #streams = new Set<CallInfo>();
+
+  constructor(server: EtcdServer) {
+    this.#server = server;
+    server.onLeaderLost = () => this.#endStreams();
+  }
+
+  /** A registry whose handlers are behind this gate. */
+  wrap(rpc: RpcRegistry): RpcRegistry {
+    return {
+      unary: (path, handler) =>
+        rpc.unary(path, (call) => {
+          this.versions.unary(call);
+          if (this.#admits(call, isServedByLearner)) handler(call);
+        }),
+      stream: (path, handler) =>
+        rpc.stream(path, (call) => {
+          this.versions.stream(call);
+          if (!this.#admits(call, isStreamedByLearner)) return;
+          if (requiresLeader(call)) this.#streams.add(call);
+          handler(call);
+        }),
+    };
+  }
+
+  /** To be told of every call that is over. */
+  callEnded(call: CallInfo): void {
+    if (this.#streams.size > 0) this.#streams.delete(call);
+  }
+
+  #admits<C extends UnaryCall | StreamCall>(call: C, isServed: (call: C) => boolean): boolean {
+    const server = this.#server;
+    if (server.isLearner && !isServed(call)) failWith(call, errors.notSupportedForLearner);
+    else if (server.leader === 0n && requiresLeader(call)) failWith(call, errors.noLeader);
+    else return true;
+    return false;
+  }
+
+  #endStreams(): void {
+    const { code, message } = errors.noLeader;
+    for (const stream of this.#streams) (stream as StreamCall).terminate(code, message);
+    this.#streams.clear();
+  }
+}
+
+function isServedByLearner(call: UnaryCall): boolean {
+  if (call.path === MaintenanceService.Status.path) return true;
+  if (call.path !== KVService.Range.path) return false;
+  try {
+    return RangeRequest.decode(call.message).serializable;
+  } catch (error) {
+    // The service says what is wrong with it.
+    if (error instanceof ProtobufError) return true;
+    throw error;
+  }
+}
+
+function isStreamedByLearner(call: StreamCall): boolean {
+  return call.path === MaintenanceService.Snapshot.path;
+}
+
+/** A client may ask not to wait for a leader (metadata `hasleader: true`). */
+function requiresLeader(call: { header(name: string): string | undefined }): boolean {
+  return call.header("hasleader") === "true";
+}

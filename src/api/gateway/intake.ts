@@ -1,0 +1,274 @@
+/**
+ * The body of a gateway request on its way to messages: bounded in time, since a large piece of it waits for its turn, and
+ * in memory, since a client that sends faster than it is served is held back, and what all bodies hold together has a limit.
+ */
+import type { Owner, Turns, Work } from "../../base/turns.ts";
+import type { HttpBody } from "../http/body.ts";
+import type { Decoded, MessageDecoder } from "./decode.ts";
+import { JsonSyntaxError } from "./json-errors.ts";
+
+/** A piece up to this size is read when it comes, as small requests are. */
+const AT_ONCE_BYTES = 16 * 1024;
+/** Bytes of JSON that are read in one slice: below a millisecond. */
+const SLICE_BYTES = 16 * 1024;
+/** From here on the client is held back. */
+const QUEUE_BYTES_HIGH = 128 * 1024;
+/** A request that holds less than this is never sent away for what others hold. */
+const FREE_BYTES = 64 * 1024;
+
+/** What all the bodies that are being received hold. */
+export class IntakeBudget {
+  readonly #bytesMax: number;
+  #held = 0;
+  /** The oldest first. */
+  readonly #intakes = new Map<Intake, number>();
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  get heldBytes(): number {
+    return this.#held;
+  }
+
+  /** Notes what one holds now. When that is too much for all, the oldest that holds much has to go: an honest one is quick. */
+  note(intake: Intake, bytes: number): void {
+    this.#held += bytes - (this.#intakes.get(intake) ?? 0);
+    this.#intakes.set(intake, bytes);
+    while (this.#held > this.#bytesMax) {
+      const oldest = this.#oldestWithMuch();
+      if (oldest === undefined) return;
+      this.forget(oldest);
+      oldest.evict();
+    }
+  }
+
+  #oldestWithMuch(): Intake | undefined {
+    for (const [intake, held] of this.#intakes) if (held > FREE_BYTES) return intake;
+    return undefined;
+  }
+
+  forget(intake: Intake): void {
+    this.#held -= this.#intakes.get(intake) ?? 0;
+    this.#intakes.delete(intake);
+  }
+}
+
+export interface IntakeOptions {
+  readonly body: HttpBody;
+  /** A decoder for the next value. */
+  readonly decoder: () => MessageDecoder;
+  /** Values follow each other. Otherwise what stands behind the first is not looked at. */
+  readonly isStream: boolean;
+  /** Bytes of text that one value may take. */
+  readonly textBytesMax: number;
+  readonly turns: Turns;
+  readonly owner: Owner;
+  readonly budget: IntakeBudget;
+  readonly name: string;
+}
+
+export interface IntakeSink {
+  /** A value is complete. */
+  value(decoded: Decoded): void;
+  /** The body is over; nothing follows. */
+  ended(): void;
+  /** What came is not JSON; nothing follows. */
+  malformed(error: string): void;
+  /** One value takes so much text, and there is more; nothing follows. */
+  endless(bytes: number): void;
+  /** Too much is being received from everybody; nothing follows. */
+  crowded(): void;
+  /** A fault of this server; nothing follows. */
+  broken(error: unknown): void;
+}
+
+export class Intake {
+  readonly #options: IntakeOptions;
+  readonly #sink: IntakeSink;
+  #decoder: MessageDecoder;
+  #values = 0;
+  /** Bytes of text of the value that is being read. */
+  #textBytes = 0;
+  /** Of the only value, which waits for the end of the body. */
+  #keptBytes = 0;
+  #queue: Buffer[] = [];
+  #queueBytes = 0;
+  /** Bytes of the first queued piece that are read. */
+  #read = 0;
+  #isComplete = false;
+  #isOver = false;
+  /** Whoever gets the messages wants no more for now. */
+  #isPaused = false;
+  #isWorking = false;
+  #isParsing = false;
+  #isHeldBack = false;
+
+  constructor(options: IntakeOptions, sink: IntakeSink) {
+    this.#options = options;
+    this.#sink = sink;
+    this.#decoder = options.decoder();
+  }
+
+  start(): void {
+    const mayRest = this.#options.isStream;
+    this.#options.body.read({ piece: (bytes) => this.#piece(bytes), end: () => this.#complete(), mayRest });
+  }
+
+  /** Nobody wants the rest. */
+  stop(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#queue = [];
+    this.#options.budget.forget(this);
+    // What still comes is read and dropped.
+    this.#hold(false);
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+    this.#flow();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    // A few messages that came together are read together, as if nobody had paused between them.
+    if (!this.#isParsing && this.#queueBytes <= AT_ONCE_BYTES) while (this.#step());
+    this.#schedule();
+    this.#flow();
+  }
+
+  /** For the budget. */
+  evict(): void {
+    this.stop();
+    this.#sink.crowded();
+  }
+
+  // ---- inside
+
+  #piece(bytes: Buffer): void {
+    if (this.#isOver) return;
+    if (this.#queue.length === 0 && !this.#isPaused && bytes.length <= AT_ONCE_BYTES) {
+      const read = this.#parse(bytes, 0, bytes.length);
+      if (read < bytes.length && !this.#isOver) this.#enqueue(bytes.subarray(read));
+    } else this.#enqueue(bytes);
+    this.#note();
+  }
+
+  #complete(): void {
+    this.#isComplete = true;
+    if (this.#queue.length === 0 && !this.#isPaused) this.#end();
+  }
+
+  #enqueue(bytes: Buffer): void {
+    this.#queue.push(bytes);
+    this.#queueBytes += bytes.length;
+    this.#schedule();
+    this.#flow();
+  }
+
+  #schedule(): void {
+    if (this.#isWorking || this.#isOver || this.#isPaused) return;
+    if (this.#queue.length === 0) {
+      if (this.#isComplete) this.#end();
+      return;
+    }
+    const work: Work = {
+      name: this.#options.name,
+      step: () => {
+        this.#isWorking = this.#step();
+        return this.#isWorking ? "more" : "done";
+      },
+      fail: (error) => this.#failed(error),
+    };
+    this.#isWorking = this.#options.turns.add(this.#options.owner, work) !== undefined;
+    if (!this.#isWorking) this.evict();
+  }
+
+  /** True when there is more to do. */
+  #step(): boolean {
+    const first = this.#queue[0];
+    if (this.#isOver || this.#isPaused || first === undefined) return false;
+    const end = Math.min(first.length, this.#read + SLICE_BYTES);
+    const from = this.#read;
+    this.#read = this.#parse(first, from, end);
+    this.#queueBytes -= this.#read - from;
+    if (this.#isOver) return false;
+    if (this.#read === first.length) {
+      this.#queue.shift();
+      this.#read = 0;
+    }
+    this.#note();
+    this.#flow();
+    if (this.#queue.length > 0 && !this.#isPaused) return true;
+    if (this.#isComplete && !this.#isPaused) this.#end();
+    return false;
+  }
+
+  /** Reads values until the piece is used up or nobody wants more for now; returns where it stopped. */
+  #parse(bytes: Buffer, start: number, end: number): number {
+    const { isStream, textBytesMax } = this.#options;
+    let pos = start;
+    this.#isParsing = true;
+    try {
+      while (pos < end && !this.#isOver && !this.#isPaused) {
+        if (this.#values > 0 && !isStream) return end;
+        const from = pos;
+        pos = this.#decoder.feed(bytes, pos, end);
+        this.#textBytes += pos - from;
+        if (this.#decoder.done) this.#valueDone();
+        else if (this.#textBytes > textBytesMax) {
+          this.stop();
+          this.#sink.endless(this.#textBytes);
+        }
+      }
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.#isParsing = false;
+    return pos;
+  }
+
+  #valueDone(): void {
+    const decoded = this.#decoder.result();
+    this.#decoder = this.#options.decoder();
+    this.#textBytes = 0;
+    this.#values++;
+    if (!this.#options.isStream && decoded.kind === "message") this.#keptBytes = decoded.message.length;
+    this.#sink.value(decoded);
+  }
+
+  #end(): void {
+    if (this.#isOver) return;
+    try {
+      if ((this.#values === 0 || this.#options.isStream) && this.#decoder.end()) this.#valueDone();
+    } catch (error) {
+      return this.#failed(error);
+    }
+    if (this.#isOver) return;
+    this.stop();
+    this.#sink.ended();
+  }
+
+  #failed(error: unknown): void {
+    this.stop();
+    if (error instanceof JsonSyntaxError) this.#sink.malformed(error.message);
+    else this.#sink.broken(error);
+  }
+
+  #note(): void {
+    if (!this.#isOver) this.#options.budget.note(this, this.#queueBytes + this.#decoder.heldBytes + this.#keptBytes);
+  }
+
+  /** Holds the client back, or lets it go on. */
+  #flow(): void {
+    if (!this.#isOver) this.#hold(this.#queueBytes > QUEUE_BYTES_HIGH || (this.#isPaused && this.#queueBytes > 0));
+  }
+
+  #hold(isHeldBack: boolean): void {
+    if (isHeldBack === this.#isHeldBack) return;
+    this.#isHeldBack = isHeldBack;
+    if (isHeldBack) this.#options.body.pause();
+    else this.#options.body.resume();
+  }
+}

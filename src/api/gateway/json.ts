@@ -1,0 +1,546 @@
+/**
+ * JSON texts as Go's encoding/json reads them, with its words for what is wrong. The text comes in pieces of any cut, and
+ * what is found in it goes to a sink as it is found: nothing is kept of the text, so its size and its depth cost neither
+ * memory nor stack, and each piece takes a time of its own. Pure.
+ */
+import { Utf8Check } from "../../base/utf8-check.ts";
+import { JsonSyntaxError, unexpected } from "./json-errors.ts";
+
+/** What strings are read for: their content is wanted, or only that they are strings. */
+export type StringUse = "content" | "nothing";
+
+/** Learns what the text holds. Where a token stands and how it was written is asked of the lexer. */
+export interface JsonSink {
+  objectStart(): void;
+  objectEnd(): void;
+  arrayStart(): void;
+  arrayEnd(): void;
+  literal(word: "true" | "false" | "null"): void;
+  /** `text`: as it was written, or undefined when it is longer than anybody needs. */
+  number(text: string | undefined): void;
+  /** A string begins: the name of a member, or a value. */
+  stringStart(isName: boolean): StringUse;
+  /** The next bytes of its content, in UTF-8. */
+  stringPart(buf: Uint8Array, start: number, end: number): void;
+  /**
+   * The same of a long run before the end of the string, if it is all text of a kind that the sink can take at once; returns
+   * how much it took. -1: nothing here, nor in the rest of this string.
+   */
+  stringRun(buf: Buffer, start: number, end: number): number;
+  stringEnd(): void;
+  /** The string that has begun is not text: bytes that are no UTF-8, or half of a surrogate pair. */
+  badString(what: "invalid UTF-8" | BadEscape): void;
+}
+
+/** Half of a surrogate pair, and the bytes of the text behind it, up to six, which Go shows. */
+export interface BadEscape {
+  /** Where they begin in the value. */
+  readonly from: number;
+  /** They come with the text: complete once the value is. */
+  readonly following: number[];
+}
+
+/** Go's limit. */
+const DEPTH_MAX = 10_000;
+/** Of a token as it was written, for errors and numbers. */
+const RAW_BYTES_MAX = 64 * 1024;
+export const FOLLOWING_BYTES = 6;
+
+/** A shorter run is not worth a try. */
+const RUN_BYTES_MIN = 256;
+
+const OBJECT = 1;
+const ARRAY = 2;
+
+type State =
+  | "value"
+  | "value or end of array"
+  | "name"
+  | "name or end of object"
+  | "colon"
+  | "after member"
+  | "after element"
+  | "string"
+  | "escape"
+  | "hex"
+  | "literal"
+  | NumberState;
+type NumberState =
+  | "minus"
+  | "zero"
+  | "integer"
+  | "point"
+  | "fraction"
+  | "exponent"
+  | "exponent sign"
+  | "exponent digits";
+
+/** Reads one value. A new one is needed for the next. */
+export class JsonLexer {
+  /** The value is complete. */
+  done = false;
+
+  readonly #sink: JsonSink;
+  #state: State = "value";
+  #containers = new Uint8Array(64);
+  #depth = 0;
+
+  /** Bytes of the value before the buffer, less the buffer's own start: position plus this is the place in the value. */
+  #offset = 0;
+  #consumed = 0;
+  #line = 1;
+  /** Where the line begins, moved on by each byte that is no character of its own. */
+  #lineStart = 0;
+  /** The value has begun; space before it counts for nothing. */
+  #isBegun = false;
+
+  /** Of the token that is being read or was read last. */
+  #tokenLine = 1;
+  #tokenColumn = 1;
+  /** Where it begins in the buffer; -1: before it, and `#rawHead` has what came before. */
+  #tokenStart = -1;
+  #tokenEnd = -1;
+  #inToken = false;
+  #rawHead: Buffer = NOTHING;
+  #buf: Buffer = NOTHING;
+  #end = 0;
+
+  #literal: "true" | "false" | "null" = "null";
+  #literalAt = 0;
+
+  #isName = false;
+  #wanted = false;
+  /** Long runs of the string may be taken at once. */
+  #hasRuns = false;
+  #isBad = false;
+  readonly #utf8 = new Utf8Check();
+  #hexDigits = 0;
+  #hexValue = 0;
+  readonly #hexText: number[] = [];
+  /** The first half of a surrogate pair, -1 without one. */
+  #high = -1;
+  readonly #scratch = Buffer.alloc(4);
+  /** Collects what follows a bad escape. */
+  #collecting: number[] | null = null;
+
+  constructor(sink: JsonSink) {
+    this.#sink = sink;
+  }
+
+  /** Line and column of the token, from one, as errors have them. */
+  get place(): string {
+    return `(line ${this.#tokenLine}:${this.#tokenColumn})`;
+  }
+
+  /** The token as it was written, cut off when it is very long. */
+  get raw(): string {
+    const { length } = this.#rawHead;
+    const from = Math.max(0, this.#tokenStart);
+    const here = this.#buf.subarray(from, Math.min(this.#tokenEnd, from + RAW_BYTES_MAX - length));
+    return length === 0 ? here.toString() : Buffer.concat([this.#rawHead, here]).toString();
+  }
+
+  /** Bytes of the value so far. */
+  get length(): number {
+    return this.#consumed;
+  }
+
+  /** Reads on in `buf[start .. end)` and returns where it stopped: the end, or that of the value. Throws JsonSyntaxError. */
+  feed(buf: Buffer, start: number, end: number): number {
+    this.#buf = buf;
+    this.#end = end;
+    this.#offset = this.#consumed - start;
+    let pos = start;
+    if (this.#collecting !== null) this.#collect(pos);
+    while (pos < end && !this.done) {
+      if (this.#state === "string") pos = this.#string(pos);
+      else pos = this.#byte(buf[pos]!, pos);
+    }
+    this.#consumed = this.#offset + pos;
+    if (this.#inToken && !this.done) this.#keepRaw(pos);
+    this.#buf = NOTHING;
+    return pos;
+  }
+
+  /** The text is over. False when it held nothing but space. Throws JsonSyntaxError when it stops inside the value. */
+  end(): boolean {
+    if (!this.#isBegun) return false;
+    if (!this.done && this.#depth === 0 && isNumberEnd(this.#state)) this.#numberEnd(-1);
+    if (!this.done) throw new JsonSyntaxError("unexpected EOF");
+    return true;
+  }
+
+  // ---- structure
+
+  #byte(byte: number, pos: number): number {
+    switch (this.#state) {
+      case "escape":
+        return this.#escape(byte, pos);
+      case "hex":
+        return this.#hex(byte, pos);
+      case "literal":
+        return this.#literalByte(byte, pos);
+      case "value":
+      case "value or end of array":
+      case "name":
+      case "name or end of object":
+      case "colon":
+      case "after member":
+      case "after element":
+        return isSpace(byte) ? this.#space(byte, pos) : this.#structural(byte, pos);
+      default:
+        return this.#number(byte, pos);
+    }
+  }
+
+  #space(byte: number, pos: number): number {
+    if (!this.#isBegun) this.#offset--;
+    else if (byte === 0x0a) {
+      this.#line++;
+      this.#lineStart = this.#offset + pos + 1;
+    }
+    return pos + 1;
+  }
+
+  #structural(byte: number, pos: number): number {
+    this.#isBegun = true;
+    switch (this.#state) {
+      case "value or end of array":
+        if (byte === 0x5d) return this.#close(pos);
+        return this.#value(byte, pos);
+      case "name or end of object":
+        if (byte === 0x7d) return this.#close(pos);
+        return this.#name(byte, pos);
+      case "name":
+        return this.#name(byte, pos);
+      case "colon":
+        if (byte !== 0x3a) unexpected(byte, "after object key");
+        this.#state = "value";
+        return pos + 1;
+      case "after member":
+        if (byte === 0x7d) return this.#close(pos);
+        if (byte !== 0x2c) unexpected(byte, "after object key:value pair");
+        this.#state = "name";
+        return pos + 1;
+      case "after element":
+        if (byte === 0x5d) return this.#close(pos);
+        if (byte !== 0x2c) unexpected(byte, "after array element");
+        this.#state = "value";
+        return pos + 1;
+      default:
+        return this.#value(byte, pos);
+    }
+  }
+
+  #value(byte: number, pos: number): number {
+    this.#startToken(pos);
+    switch (byte) {
+      case 0x7b:
+        return this.#open(OBJECT, pos);
+      case 0x5b:
+        return this.#open(ARRAY, pos);
+      case 0x22:
+        return this.#stringStart(false, pos);
+      case 0x74:
+        return this.#literalStart("true", pos);
+      case 0x66:
+        return this.#literalStart("false", pos);
+      case 0x6e:
+        return this.#literalStart("null", pos);
+      default:
+        if (byte === 0x2d) this.#state = "minus";
+        else if (byte === 0x30) this.#state = "zero";
+        else if (isDigit(byte)) this.#state = "integer";
+        else unexpected(byte, "looking for beginning of value");
+        return pos + 1;
+    }
+  }
+
+  #name(byte: number, pos: number): number {
+    if (byte !== 0x22) unexpected(byte, "looking for beginning of object key string");
+    this.#startToken(pos);
+    return this.#stringStart(true, pos);
+  }
+
+  #open(container: number, pos: number): number {
+    if (this.#depth === this.#containers.length) this.#deeper();
+    this.#containers[this.#depth++] = container;
+    this.#endToken(pos + 1);
+    if (container === OBJECT) {
+      this.#state = "name or end of object";
+      this.#sink.objectStart();
+    } else {
+      this.#state = "value or end of array";
+      this.#sink.arrayStart();
+    }
+    return pos + 1;
+  }
+
+  #deeper(): void {
+    if (this.#depth >= DEPTH_MAX) throw new JsonSyntaxError("exceeded max depth");
+    const grown = new Uint8Array(Math.min(DEPTH_MAX, this.#containers.length * 2));
+    grown.set(this.#containers);
+    this.#containers = grown;
+  }
+
+  #close(pos: number): number {
+    const container = this.#containers[--this.#depth];
+    if (container === OBJECT) this.#sink.objectEnd();
+    else this.#sink.arrayEnd();
+    this.#valueEnded();
+    return pos + 1;
+  }
+
+  #valueEnded(): void {
+    if (this.#depth === 0) this.done = true;
+    else this.#state = this.#containers[this.#depth - 1] === OBJECT ? "after member" : "after element";
+  }
+
+  // ---- tokens
+
+  #startToken(pos: number): void {
+    this.#tokenLine = this.#line;
+    this.#tokenColumn = this.#offset + pos - this.#lineStart + 1;
+    this.#tokenStart = pos;
+    this.#rawHead = NOTHING;
+    this.#inToken = true;
+  }
+
+  #endToken(end: number): void {
+    this.#tokenEnd = end;
+    this.#inToken = false;
+  }
+
+  /** The token goes on in the next piece. */
+  #keepRaw(pos: number): void {
+    const from = Math.max(0, this.#tokenStart);
+    const here = this.#buf.subarray(from, Math.min(pos, from + RAW_BYTES_MAX - this.#rawHead.length));
+    if (here.length > 0) this.#rawHead = Buffer.concat([this.#rawHead, here]);
+    this.#tokenStart = -1;
+  }
+
+  #literalStart(word: "true" | "false" | "null", pos: number): number {
+    this.#state = "literal";
+    this.#literal = word;
+    this.#literalAt = 1;
+    return pos + 1;
+  }
+
+  #literalByte(byte: number, pos: number): number {
+    const word = this.#literal;
+    if (byte !== word.charCodeAt(this.#literalAt)) {
+      unexpected(byte, `in literal ${word} (expecting '${word[this.#literalAt]}')`);
+    }
+    if (++this.#literalAt < word.length) return pos + 1;
+    this.#endToken(pos + 1);
+    this.#sink.literal(word);
+    this.#valueEnded();
+    return pos + 1;
+  }
+
+  #number(byte: number, pos: number): number {
+    switch (this.#state) {
+      case "minus":
+        if (byte === 0x30) this.#state = "zero";
+        else if (isDigit(byte)) this.#state = "integer";
+        else unexpected(byte, "in numeric literal");
+        return pos + 1;
+      case "zero":
+      case "integer":
+        if (this.#state === "integer" && isDigit(byte)) return pos + 1;
+        if (byte === 0x2e) this.#state = "point";
+        else if (isExponent(byte)) this.#state = "exponent";
+        else return this.#numberEnd(pos);
+        return pos + 1;
+      case "point":
+        if (!isDigit(byte)) unexpected(byte, "after decimal point in numeric literal");
+        this.#state = "fraction";
+        return pos + 1;
+      case "fraction":
+        if (isDigit(byte)) return pos + 1;
+        if (!isExponent(byte)) return this.#numberEnd(pos);
+        this.#state = "exponent";
+        return pos + 1;
+      case "exponent":
+        this.#state = "exponent sign";
+        if (byte === 0x2b || byte === 0x2d) return pos + 1;
+        return this.#number(byte, pos);
+      case "exponent sign":
+        if (!isDigit(byte)) unexpected(byte, "in exponent of numeric literal");
+        this.#state = "exponent digits";
+        return pos + 1;
+      default:
+        return isDigit(byte) ? pos + 1 : this.#numberEnd(pos);
+    }
+  }
+
+  /** The number has ended before `pos`, or with the text. */
+  #numberEnd(pos: number): number {
+    this.#endToken(Math.max(0, pos));
+    const length = this.#rawHead.length + Math.max(0, this.#tokenEnd - Math.max(0, this.#tokenStart));
+    this.#sink.number(length < RAW_BYTES_MAX ? this.raw : undefined);
+    this.#valueEnded();
+    return pos;
+  }
+
+  // ---- strings
+
+  #stringStart(isName: boolean, pos: number): number {
+    this.#isName = isName;
+    this.#state = "string";
+    this.#isBad = false;
+    this.#utf8.reset();
+    this.#high = -1;
+    this.#wanted = this.#sink.stringStart(isName) === "content";
+    this.#hasRuns = this.#wanted && !isName;
+    return pos + 1;
+  }
+
+  /** Takes what needs no look of its own: everything up to the next quote, escape or end of the piece. */
+  #string(start: number): number {
+    const buf = this.#buf;
+    const end = this.#end;
+    const utf8 = this.#utf8;
+    const from = this.#hasRuns ? this.#runs(start) : start;
+    let pos = from;
+    while (pos < end) {
+      const byte = buf[pos]!;
+      if (byte === 0x22 || byte === 0x5c) break;
+      if (byte < 0x20) unexpected(byte, "in string literal");
+      if (byte >= 0x80 || utf8.needs > 0) {
+        if (!utf8.take(byte)) this.#badUtf8();
+        else if ((byte & 0xc0) === 0x80) this.#lineStart++;
+      }
+      pos++;
+    }
+    if (pos > from) {
+      if (this.#high >= 0) this.#badEscape([], from);
+      if (this.#wanted && !this.#isBad) this.#sink.stringPart(buf, from, pos);
+    }
+    if (pos === end) return pos;
+    if (utf8.needs > 0) this.#badUtf8();
+    if (buf[pos] === 0x5c) {
+      this.#state = "escape";
+      return pos + 1;
+    }
+    if (this.#high >= 0) this.#badEscape([], pos);
+    this.#endToken(pos + 1);
+    this.#sink.stringEnd();
+    if (this.#isName) this.#state = "colon";
+    else this.#valueEnded();
+    return pos + 1;
+  }
+
+  #runs(start: number): number {
+    if (this.#high >= 0 || this.#utf8.needs > 0) return start;
+    const length = this.#buf.subarray(start, this.#end).indexOf(0x22);
+    const end = length < 0 ? this.#end : start + length;
+    let pos = start;
+    while (end - pos >= RUN_BYTES_MIN) {
+      const taken = this.#sink.stringRun(this.#buf, pos, end);
+      if (taken < 0) this.#hasRuns = false;
+      if (taken <= 0) break;
+      pos += taken;
+    }
+    return pos;
+  }
+
+  #badUtf8(): void {
+    this.#utf8.reset();
+    // Half a surrogate pair before it was found first.
+    if (this.#isBad || this.#high >= 0) return;
+    this.#isBad = true;
+    this.#sink.badString("invalid UTF-8");
+  }
+
+  #escape(byte: number, pos: number): number {
+    if (byte === 0x75) {
+      this.#state = "hex";
+      this.#hexDigits = 0;
+      this.#hexValue = 0;
+      this.#hexText.length = 0;
+      return pos + 1;
+    }
+    const character = ESCAPES[byte];
+    if (character === undefined) unexpected(byte, "in string escape code");
+    this.#state = "string";
+    if (this.#high >= 0) this.#badEscape([0x5c, byte], pos + 1);
+    this.#character(character);
+    return pos + 1;
+  }
+
+  #hex(byte: number, pos: number): number {
+    const digit = hexDigit(byte);
+    if (digit < 0) unexpected(byte, "in \\u hexadecimal character escape");
+    this.#hexValue = this.#hexValue * 16 + digit;
+    this.#hexText.push(byte);
+    if (++this.#hexDigits < 4) return pos + 1;
+    this.#state = "string";
+    const unit = this.#hexValue;
+    const isLow = unit >= 0xdc00 && unit < 0xe000;
+    if (this.#high >= 0) {
+      if (isLow && this.#high !== NO_FIRST_HALF) {
+        const character = 0x10000 + ((this.#high - 0xd800) << 10) + (unit - 0xdc00);
+        this.#high = -1;
+        this.#character(character);
+      } else this.#badEscape([0x5c, 0x75, ...this.#hexText], pos + 1);
+    } else if (unit >= 0xd800 && unit < 0xe000) {
+      // The second half alone is as wrong, and shows with what follows it, too.
+      this.#high = isLow ? NO_FIRST_HALF : unit;
+    } else this.#character(unit);
+    return pos + 1;
+  }
+
+  #character(code: number): void {
+    if (!this.#wanted || this.#isBad) return;
+    const scratch = this.#scratch;
+    if (code < 0x80) {
+      scratch[0] = code;
+      this.#sink.stringPart(scratch, 0, 1);
+    } else this.#sink.stringPart(scratch, 0, scratch.write(String.fromCodePoint(code)));
+  }
+
+  /** `taken`: bytes behind the bad escape that are read already; the others begin at `pos`. */
+  #badEscape(taken: number[], pos: number): void {
+    this.#high = -1;
+    if (this.#isBad) return;
+    this.#isBad = true;
+    this.#collecting = taken;
+    this.#sink.badString({ from: this.#offset + pos - taken.length, following: taken });
+    this.#collect(pos);
+  }
+
+  #collect(pos: number): void {
+    const into = this.#collecting!;
+    for (let at = pos; at < this.#end && into.length < FOLLOWING_BYTES; at++) into.push(this.#buf[at]!);
+    if (into.length >= FOLLOWING_BYTES) this.#collecting = null;
+  }
+}
+
+const NOTHING = Buffer.alloc(0);
+/** No second half goes with it. */
+const NO_FIRST_HALF = 0x110000;
+
+const isNumberEnd = (state: State): boolean =>
+  state === "zero" || state === "integer" || state === "fraction" || state === "exponent digits";
+const isDigit = (byte: number): boolean => byte >= 0x30 && byte <= 0x39;
+const isExponent = (byte: number): boolean => byte === 0x65 || byte === 0x45;
+const isSpace = (byte: number): boolean => byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d;
+
+function hexDigit(byte: number): number {
+  if (isDigit(byte)) return byte - 0x30;
+  const lower = byte | 0x20;
+  return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1;
+}
+
+/** The characters that one letter behind a backslash stands for. */
+const ESCAPES: Readonly<Record<number, number>> = {
+  34: 34,
+  47: 47,
+  92: 92,
+  98: 8,
+  102: 12,
+  110: 10,
+  114: 13,
+  116: 9,
+};

@@ -1,0 +1,220 @@
+import { TLSSocket } from "node:tls";
+import { inBackground } from "../../base/background.ts";
+import type { Clock } from "../../base/clock.ts";
+import { beginWork } from "../../base/doing.ts";
+import { isFatal } from "../../base/fatal.ts";
+import type { Logger } from "../../base/log.ts";
+import type { PlainRequest, RpcSocket } from "../../rpc/server.ts";
+import { type HttpBody, RequestBody, SlowBodies } from "./body.ts";
+import { cancel, Http1Side, httpRequest } from "./http1.ts";
+import { parseTarget, redirectTo, type Target } from "./paths.ts";
+
+/** A request of the plain side (health, metrics, version, gateway), whichever protocol brought it. */
+export interface HttpRequest {
+  readonly method: string;
+  /** Undefined when what was asked for is no URL. */
+  readonly target: Target | undefined;
+  /** Of the target, decoded. */
+  readonly path: string;
+  readonly query: URLSearchParams;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: HttpBody;
+  readonly socket: RpcSocket;
+  /** The client has gone: answers go nowhere. */
+  cancelled: boolean;
+  /** Called once when the client goes before the end of its answer. */
+  onCancel: (() => void) | null;
+}
+
+export interface HttpResponse {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  /** All of it, or what sends it in pieces. */
+  readonly body: string | Uint8Array | ((sink: HttpSink) => void);
+}
+
+/** Where the pieces of an answer go. Once the client has gone they go nowhere. */
+export interface HttpSink {
+  /** False: wait for `onDrain` before the next. */
+  write(text: string): boolean;
+  end(): void;
+  /** Cuts the answer off: the client learns that it is not whole. */
+  abort(): void;
+  onDrain: (() => void) | null;
+}
+
+/** Answers a request, or undefined when it is not one of its paths. */
+export type HttpHandler = (request: HttpRequest) => Promise<HttpResponse> | undefined;
+
+export interface HttpSideOptions {
+  readonly clock: Clock;
+  readonly handlers: readonly HttpHandler[];
+  readonly logger: Logger;
+  /** `--cors`: origins that browsers may call from; "*" is all. */
+  readonly cors: readonly string[];
+  /** `--host-whitelist`: host names that an insecure listener answers to; "*" is all. */
+  readonly hostWhitelist: readonly string[];
+  /** A connection of HTTP/1 has sent the head of a request. */
+  readonly onRequest?: ((socket: RpcSocket) => void) | undefined;
+}
+
+/** Of a request, where it is named in a log. */
+const NAME_LENGTH_MAX = 100;
+
+const BAD_TARGET: HttpResponse = {
+  status: 400,
+  headers: { "content-type": "text/plain; charset=utf-8", connection: "close" },
+  body: "400 Bad Request",
+};
+
+const INTERNAL_ERROR: HttpResponse = {
+  status: 500,
+  headers: { "content-type": "text/plain; charset=utf-8" },
+  body: "internal error\n",
+};
+
+const NOT_FOUND: HttpResponse = {
+  status: 404,
+  headers: { "content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff" },
+  body: "404 page not found\n",
+};
+
+/** HTTP/1 and the HTTP/2 requests that are not gRPC, both answered by the same handlers. */
+export class HttpSide {
+  readonly #options: HttpSideOptions;
+  readonly #slowBodies: SlowBodies;
+  readonly #http1: Http1Side;
+
+  constructor(options: HttpSideOptions) {
+    this.#options = options;
+    this.#slowBodies = new SlowBodies(options.clock);
+    this.#http1 = new Http1Side({
+      clock: options.clock,
+      slowBodies: this.#slowBodies,
+      answer: (request, host) => this.#answer(request, host),
+      logger: options.logger,
+      onRequest: options.onRequest,
+    });
+  }
+
+  /** Closes the connections of HTTP/1 that wait for their next request, and names them. */
+  closeIdle(): RpcSocket[] {
+    return this.#http1.closeIdle();
+  }
+
+  /** Takes over a connection that speaks HTTP/1; `head` is what was read of it. */
+  handleConnection(socket: RpcSocket, head: Buffer): void {
+    this.#http1.handleConnection(socket, head);
+  }
+
+  handleHttp2(plain: PlainRequest): void {
+    const done = this.#serveHttp2(plain).catch((error: unknown) => {
+      plain.abort();
+      throw error;
+    });
+    inBackground(done, "serve an HTTP request", this.#options.logger);
+  }
+
+  /** Ends idle connections at once, and the others when they are answered or `graceMs` have passed. */
+  close(graceMs: number): Promise<void> {
+    return this.#http1.close(graceMs);
+  }
+
+  async #serveHttp2(plain: PlainRequest): Promise<void> {
+    const body: RequestBody = RequestBody.ofHttp2(plain, this.#slowBodies, () => {
+      cancel(request);
+      plain.abort();
+    });
+    const request = httpRequest(plain.method, parseTarget(plain.path), plain.headers, body, plain.socket);
+    plain.onCancel = () => {
+      body.stop();
+      cancel(request);
+    };
+    const answer = await this.#answer(request, plain.authority);
+    if (request.cancelled) return;
+    if (typeof answer.body !== "function") {
+      body.stop();
+      return plain.respond(answer.status, answer.headers, answer.body);
+    }
+    plain.respondHead(answer.status, answer.headers);
+    const sink: HttpSink = {
+      write: (text) => plain.write(Buffer.from(text)),
+      end: () => {
+        body.stop();
+        plain.end();
+      },
+      abort: () => {
+        body.stop();
+        plain.abort();
+      },
+      onDrain: null,
+    };
+    plain.onDrain = () => sink.onDrain?.();
+    answer.body(sink);
+  }
+
+  async #answer(request: HttpRequest, host: string): Promise<HttpResponse> {
+    // A page that is not ours cannot make a browser speak TLS to us: the certificate would not be its host's.
+    if (!(request.socket instanceof TLSSocket) && !this.#hostAllowed(host)) {
+      this.#options.logger.warn("rejecting HTTP request from untrusted host", { host });
+      return { status: 421, headers: { "content-type": "text/plain" }, body: `${host} is not in --host-whitelist\n` };
+    }
+    beginWork(`${request.method} ${request.path}`.slice(0, NAME_LENGTH_MAX), this.#options.clock.nowMs());
+    if (request.target === undefined) return BAD_TARGET;
+    const cors = this.#corsHeaders(request);
+    if (request.method === "OPTIONS") return { status: 200, headers: cors ?? {}, body: "" };
+    const response = await this.#handle(request, request.target);
+    return cors === undefined ? response : { ...response, headers: { ...response.headers, ...cors } };
+  }
+
+  async #handle(request: HttpRequest, target: Target): Promise<HttpResponse> {
+    try {
+      const redirect = redirectTo(target);
+      if (redirect !== undefined) return redirection(request.method, redirect);
+      for (const handler of this.#options.handlers) {
+        const answer = handler(request);
+        if (answer !== undefined) return await answer;
+      }
+      return NOT_FOUND;
+    } catch (error) {
+      if (isFatal(error)) throw error;
+      this.#options.logger.error("failed to serve an HTTP request", {
+        path: request.path.slice(0, NAME_LENGTH_MAX),
+        error: error instanceof Error ? error : `${error}`,
+      });
+      return INTERNAL_ERROR;
+    }
+  }
+
+  #hostAllowed(host: string): boolean {
+    const { hostWhitelist } = this.#options;
+    if (hostWhitelist.length === 0 || hostWhitelist.includes("*")) return true;
+    return hostWhitelist.includes(host.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1"));
+  }
+
+  #corsHeaders(request: HttpRequest): Record<string, string> | undefined {
+    const { cors } = this.#options;
+    if (cors.length === 0) return undefined;
+    const { origin } = request.headers;
+    const allowed = cors.includes("*") ? "*" : typeof origin === "string" && cors.includes(origin) ? origin : undefined;
+    if (allowed === undefined) return undefined;
+    return {
+      "access-control-allow-methods": "POST, GET, OPTIONS, PUT, DELETE",
+      "access-control-allow-origin": allowed,
+      "access-control-allow-headers": "accept, content-type, authorization",
+    };
+  }
+}
+
+/** As Go's http.Redirect answers, with a page for whoever looks at one. */
+function redirection(method: string, location: string): HttpResponse {
+  const isLooking = method === "GET" || method === "HEAD";
+  const link = location.replace(/[&<>"']/g, (character) => HTML[character]!);
+  return {
+    status: 307,
+    headers: isLooking ? { location, "content-type": "text/html; charset=utf-8" } : { location },
+    body: isLooking ? `<a href="${link}">Temporary Redirect</a>.\n\n` : "",
+  };
+}
+
+const HTML: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;" };

@@ -1,0 +1,98 @@
+/**
+ * A member's side towards the other members: the listeners for peers, the transport of raft's messages and the questions
+ * that members ask each other. The listeners are bound before anything else, and served when the server has started.
+ */
+import { HttpPeerClient } from "../../peer/client.ts";
+import { PeerDialer } from "../../peer/dialer.ts";
+import { PeerHttp } from "../../peer/http.ts";
+import { type PeerHandler, PeerServer } from "../../peer/server.ts";
+import { PeerTransport } from "../../peer/transport.ts";
+import { type BootstrapOptions, requestTimeoutMs } from "../../server/contract/options.ts";
+import type { ConnectionLimit } from "./connection-limit.ts";
+import { type ListenAddress, type Listener, Listeners } from "./listeners.ts";
+import { openPeerTls, type PeerTls } from "./peer-tls.ts";
+
+export interface PeerSideOptions {
+  readonly listenPeer: readonly ListenAddress[];
+  /** For peer URLs that are `https` or `unixs`. */
+  readonly peerTls?: PeerTls | undefined;
+  readonly raftReadTimeoutMs: number;
+  readonly raftWriteTimeoutMs: number;
+  /** The address from which other members are dialled; absent for the system's choice. */
+  readonly localAddress?: string | undefined;
+}
+
+/** What others may still ask for when the member stops. */
+const CLOSE_GRACE_MS = 1000;
+/** etcd's time limit to connect to a peer: so long and an election. */
+const DIAL_TIMEOUT_MS = 1000;
+
+export class PeerSide {
+  readonly transport: PeerTransport;
+  readonly client: HttpPeerClient;
+  readonly #listeners: Listeners;
+  readonly #hosts: readonly Listener[];
+  readonly #limit: ConnectionLimit;
+  #server: PeerServer | undefined;
+
+  private constructor(
+    transport: PeerTransport,
+    client: HttpPeerClient,
+    listeners: Listeners,
+    hosts: readonly Listener[],
+    limit: ConnectionLimit,
+  ) {
+    this.transport = transport;
+    this.client = client;
+    this.#listeners = listeners;
+    this.#hosts = hosts;
+    this.#limit = limit;
+  }
+
+  /** Binds the listeners. Rejects when an address cannot be bound or a certificate cannot be used. */
+  static async open(options: PeerSideOptions, server: BootstrapOptions, limit: ConnectionLimit): Promise<PeerSide> {
+    const { clock, logger, electionTicks, tickMs } = server;
+    const { listenPeer, raftReadTimeoutMs, raftWriteTimeoutMs, localAddress } = options;
+    const tls = await openPeerTls(options.peerTls, listenPeer, server);
+    const listeners = new Listeners({ clock, logger, tls: tls.server, limit });
+    try {
+      const hosts = await listeners.bindAll(listenPeer, "peer");
+      const dialTimeoutMs = DIAL_TIMEOUT_MS + electionTicks * tickMs;
+      const dialer = new PeerDialer({ clock, tls: tls.client, dialTimeoutMs, localAddress });
+      const transport = new PeerTransport({
+        clock,
+        logger,
+        dialer,
+        readTimeoutMs: raftReadTimeoutMs,
+        writeTimeoutMs: raftWriteTimeoutMs,
+      });
+      const timeoutMs = requestTimeoutMs(server);
+      const client = new HttpPeerClient({ logger, timeoutMs, http: new PeerHttp(clock, dialer) });
+      return new PeerSide(transport, client, listeners, hosts, limit);
+    } catch (error) {
+      listeners.close();
+      throw error;
+    }
+  }
+
+  /** Bound addresses: with port 0 the ones that the system chose. */
+  get addresses(): string[] {
+    return this.#hosts.flatMap((host) => host.urls);
+  }
+
+  /** Serves other members from now on. The transport has to be started. */
+  serve(handlers: readonly PeerHandler[]): void {
+    const server = new PeerServer(this.transport, handlers, { onRequest: (socket) => this.#limit.spoke(socket) });
+    this.#limit.whenFull(() => server.closeIdle());
+    this.#server = server;
+    for (const host of this.#hosts) host.serve((socket) => server.handleConnection(socket));
+  }
+
+  /** After the server has stopped, and the transport with it. */
+  async close(): Promise<void> {
+    this.#listeners.close();
+    await this.transport.stop();
+    await this.#server?.close(CLOSE_GRACE_MS);
+    this.client.close();
+  }
+}

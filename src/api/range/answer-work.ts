@@ -1,0 +1,167 @@
+import type { Allowance, Claim } from "../../base/allowance.ts";
+import type { StepResult, Ticket, Work } from "../../base/turns.ts";
+import { CompactedError } from "../../mvcc/model/types.ts";
+import type { Pin } from "../../mvcc/store/pins.ts";
+import type { UnaryCall } from "../../rpc/server.ts";
+import { type EtcdError, errors } from "../../server/contract/errors.ts";
+import type { ReadSlice } from "../../server/contract/options.ts";
+import { failWith, failWithAny } from "../calls/calls.ts";
+import type { AnswerSink } from "./answer.ts";
+
+/** A part of an answer whose length is known only when it has been gone through. */
+export interface MeasuredPart {
+  readonly bytes: number;
+  /** One slice of finding out; true when `bytes` is final. */
+  measure(): boolean;
+  /** One slice of handing the bytes over; true when all are. */
+  write(sink: AnswerSink): boolean;
+}
+
+/** What an answer consists of. */
+export interface AnswerPlan {
+  /** For logs: the request. */
+  readonly name: string;
+  readonly parts: readonly MeasuredPart[];
+  /** The whole answer in order, once all parts are measured: what stands between them may tell their lengths. */
+  assemble(): readonly (Buffer | MeasuredPart)[];
+  /** Looks once more, before the first byte leaves, whether the caller may have it. */
+  check(): EtcdError | null;
+  /** What was asked for is done: an answer that cannot be given must not sound like a refusal. */
+  readonly isApplied: boolean;
+  readonly limits: ReadSlice;
+  /** What keeps the parts readable; null when nothing has to. */
+  readonly pin: Pin | null;
+  /** Rows that the parts will remember at one time, of an allowance for all. */
+  readonly memory: { readonly rows: number; readonly of: Allowance };
+}
+
+/** Room before a gathered answer for the prefix of a gRPC message. */
+const HEADROOM_BYTES = 5;
+
+/** Answers a call with a plan, in slices and as the client takes it. Owns the plan's pin. */
+export class AnswerWork implements Work, AnswerSink {
+  readonly #call: UnaryCall;
+  readonly #plan: AnswerPlan;
+  #ticket: Ticket | null = null;
+  #memory: Claim | null = null;
+  #measured = 0;
+  #parts: readonly (Buffer | MeasuredPart)[] | null = null;
+  #next = 0;
+  #bytesLeft = 0;
+  #gathered: Buffer | null = null;
+  #piece: Buffer | undefined;
+  #pos = HEADROOM_BYTES;
+  /** The client takes no more for now. */
+  #full = false;
+  #over = false;
+
+  constructor(call: UnaryCall, plan: AnswerPlan) {
+    this.#call = call;
+    this.#plan = plan;
+    call.onCancel = () => this.#end();
+    if (plan.pin !== null) plan.pin.onRevoked = () => this.#ticket?.resume();
+  }
+
+  get name(): string {
+    return this.#plan.name;
+  }
+
+  attach(ticket: Ticket): void {
+    this.#ticket = ticket;
+  }
+
+  step(): StepResult {
+    const { pin, parts } = this.#plan;
+    if (this.#over) return "done";
+    if (pin?.revoked) throw new CompactedError(pin.revision);
+    pin?.touch();
+    if (!this.#hasMemory()) return "wait";
+    if (this.#measured < parts.length) {
+      if (parts[this.#measured]!.measure()) this.#measured++;
+      return "more";
+    }
+    if (this.#parts === null && !this.#begin()) return "done";
+    while (this.#next < this.#parts!.length && !this.#full) {
+      const part = this.#parts![this.#next]!;
+      if (part instanceof Uint8Array) {
+        this.#next++;
+        if (part.length > 0) this.take(part);
+      } else {
+        if (part.write(this)) this.#next++;
+        break;
+      }
+    }
+    // The client may want no more for now when it has been given all.
+    if (this.#bytesLeft > 0) return this.#full ? "wait" : "more";
+    const gathered = this.#gathered;
+    if (gathered !== null) this.#call.respondOwned(gathered, HEADROOM_BYTES, this.#pos);
+    this.#end();
+    return "done";
+  }
+
+  fail(error: unknown): void {
+    const isLate = this.#plan.isApplied && error instanceof CompactedError;
+    if (!this.#over) failWithAny(this.#call, isLate ? errors.appliedUnanswered : error);
+    this.#end();
+  }
+
+  newPiece(): Buffer {
+    // What is gathered is copied, so that one piece serves for all.
+    if (this.#gathered !== null) return (this.#piece ??= this.#call.newPiece());
+    return this.#call.newPiece();
+  }
+
+  take(piece: Buffer): boolean {
+    this.#bytesLeft -= piece.length;
+    if (this.#gathered !== null) {
+      this.#pos += piece.copy(this.#gathered, this.#pos);
+      return true;
+    }
+    if (!this.#over && !this.#call.writePiece(piece)) this.#full = true;
+    return !this.#full;
+  }
+
+  #hasMemory(): boolean {
+    const { rows, of } = this.#plan.memory;
+    if (rows === 0) return true;
+    this.#memory ??= of.claim(rows, () => this.#ticket?.resume());
+    return this.#memory.granted;
+  }
+
+  /** False when there is no answer but an error, which has been given. */
+  #begin(): boolean {
+    const refusal = this.#plan.check();
+    if (refusal !== null) {
+      failWith(this.#call, refusal);
+      this.#end();
+      return false;
+    }
+    this.#parts = this.#plan.assemble();
+    let bytes = 0;
+    for (const part of this.#parts) bytes += part instanceof Uint8Array ? part.length : part.bytes;
+    this.#bytesLeft = bytes;
+    if (bytes <= this.#plan.limits.bytesGathered) {
+      this.#gathered = Buffer.allocUnsafeSlow(HEADROOM_BYTES + bytes);
+      return true;
+    }
+    if (!this.#call.respondInPieces(bytes)) {
+      this.#end();
+      return false;
+    }
+    this.#call.onDrain = () => {
+      this.#full = false;
+      this.#ticket?.resume();
+    };
+    return true;
+  }
+
+  #end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    const { pin } = this.#plan;
+    if (pin !== null) pin.onRevoked = null;
+    pin?.release();
+    this.#memory?.release();
+    this.#ticket?.cancel();
+  }
+}

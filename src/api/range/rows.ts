@@ -1,0 +1,476 @@
+import { SliceSort } from "../../base/slice-sort.ts";
+import { writeVarint } from "../../base/varint.ts";
+import type { RawSlot } from "../../mvcc/backend/backend.ts";
+import { kvHeader, readKvHeader } from "../../mvcc/model/kv-header.ts";
+import type { ByteString, RawVisitor } from "../../mvcc/model/types.ts";
+import type { RangeCursor, ReadPoint } from "../../mvcc/store/range-cursor.ts";
+import type { MvccStore } from "../../mvcc/store/store.ts";
+import {
+  type RangeRequest,
+  RangeRequest_SortOrder as SortOrder,
+  RangeRequest_SortTarget as SortTarget,
+} from "../../proto/etcdserverpb.ts";
+import { hasRevisionFilters, passesFilters, rangeEndOf } from "../../server/apply/range.ts";
+import type { ReadSlice } from "../../server/contract/options.ts";
+
+/** Sorted with a limit up to this, only so many rows are remembered. */
+const TOP_ROWS_MAX = 8192;
+
+/** The rows of a range's answer, in its order, a slice at a time. */
+export interface RangeRows {
+  /** Visits the next rows, encoded as KeyValue, until they have `bytesMax` or what a slice may do is done. True when there are no more. Throws CompactedError. */
+  slice(visit: RawVisitor, bytesMax?: number): boolean;
+  /** The same rows from here on, for a second pass. */
+  copy(): RangeRows;
+  /** Keys in the range, whatever the limit and filters; known when the rows are through. */
+  readonly count: number;
+  /** The limit cut rows off; known when the rows are through. */
+  readonly more: boolean;
+}
+
+/** `count`: the keys in the range where that is known already, else undefined. */
+export function rangeRows(
+  store: MvccStore,
+  request: RangeRequest,
+  point: ReadPoint,
+  count: number | undefined,
+  limits: ReadSlice,
+): RangeRows {
+  const isSorted = !request.countOnly && request.sortTarget !== SortTarget.KEY;
+  return new (isSorted ? SortedRows : KeyOrderRows)(store, request, point, count, limits);
+}
+
+/** Rows that have to be remembered to put them into the order that is asked for. */
+export function rowsRemembered(store: MvccStore, request: RangeRequest, count: number | undefined): number {
+  const { limit, sortTarget } = request;
+  if (request.countOnly || sortTarget === SortTarget.KEY || (limit > 0 && limit <= TOP_ROWS_MAX)) return 0;
+  const rows = count ?? store.keyCount;
+  const limitsFirst = limit > 0 && request.sortOrder === SortOrder.NONE && !hasRevisionFilters(request);
+  return limitsFirst ? Math.min(rows, limit + 1) : rows;
+}
+
+/** True for what comes in the order of keys. */
+const isDescending = (request: RangeRequest): boolean =>
+  request.sortTarget === SortTarget.KEY && request.sortOrder === SortOrder.DESCEND;
+
+function openCursor(store: MvccStore, request: RangeRequest, point: ReadPoint): RangeCursor {
+  const { key, rangeEnd } = request;
+  // A single key is a range of one: everything from it up to its successor.
+  const end = rangeEndOf(rangeEnd) ?? Buffer.concat([key, ZERO]);
+  return store.cursor(point, key, end, isDescending(request));
+}
+
+const ZERO = Buffer.from([0]);
+
+class KeyOrderRows implements RangeRows {
+  count: number;
+  more = false;
+  readonly #store: MvccStore;
+  readonly #request: RangeRequest;
+  readonly #limits: ReadSlice;
+  readonly #point: ReadPoint;
+  readonly #countIsKnown: boolean;
+  readonly #filters: boolean;
+  readonly #limit: number;
+  #cursor: RangeCursor;
+  #taken = 0;
+
+  constructor(store: MvccStore, request: RangeRequest, point: ReadPoint, count: number | undefined, limits: ReadSlice) {
+    this.#store = store;
+    this.#request = request;
+    this.#limits = limits;
+    this.#point = point;
+    this.count = count ?? 0;
+    this.#countIsKnown = count !== undefined;
+    this.#filters = hasRevisionFilters(request);
+    this.#limit = request.countOnly ? 0 : request.limit > 0 ? request.limit : Number.POSITIVE_INFINITY;
+    this.#cursor = openCursor(store, request, point);
+  }
+
+  copy(): RangeRows {
+    const count = this.#countIsKnown ? this.count : undefined;
+    const copy = new KeyOrderRows(this.#store, this.#request, this.#point, count, this.#limits);
+    copy.#cursor = this.#cursor.copy();
+    copy.#taken = this.#taken;
+    copy.count = this.count;
+    return copy;
+  }
+
+  slice(visit: RawVisitor, bytesMax = this.#limits.bytes): boolean {
+    if (this.#isComplete()) return true;
+    const { entries, rows: rowsMax } = this.#limits;
+    const request = this.#request;
+    let rows = 0;
+    let bytes = 0;
+    this.#cursor.advance(entries, (key, main, sub, createRevision, version) => {
+      if (!this.#countIsKnown) this.count++;
+      if (this.#filters && !passesFilters(request, main, createRevision)) return true;
+      if (this.#taken === this.#limit) {
+        this.more = !request.countOnly;
+        return !this.#countIsKnown;
+      }
+      this.#taken++;
+      if (request.keysOnly) encodeKey(key, createRevision, main, version, slot);
+      else this.#store.readRow(main, sub, slot);
+      visit(slot.bytes, slot.start, slot.end);
+      bytes += slot.end - slot.start;
+      return ++rows < rowsMax && bytes < bytesMax && !this.#isComplete();
+    });
+    return this.#cursor.done || this.#isComplete();
+  }
+
+  /** No row can follow, and what is said of the rest is known. */
+  #isComplete(): boolean {
+    if (this.#taken < this.#limit || !this.#countIsKnown) return false;
+    if (this.#request.countOnly) return true;
+    if (!this.#filters) this.more = this.count > this.#taken;
+    return this.more || !this.#filters;
+  }
+}
+
+/** A row that a sort remembers: what it is sorted by, and where it is. */
+interface Found {
+  readonly by: number;
+  readonly main: number;
+  readonly sub: number;
+  /** Place in the order of keys. */
+  readonly place: number;
+}
+
+/**
+ * Rows in another order than that of their keys: collected from the index, sorted, then read one by one. With a small limit
+ * only the first of them are remembered; else all, at 20 bytes each.
+ */
+class SortedRows implements RangeRows {
+  count: number;
+  more = false;
+  readonly #store: MvccStore;
+  readonly #request: RangeRequest;
+  readonly #limits: ReadSlice;
+  readonly #countIsKnown: boolean;
+  readonly #filters: boolean;
+  /** Rows of the answer at most. */
+  readonly #limit: number;
+  /** Without an order the limit takes the first keys, and only those (and one more) are sorted. */
+  readonly #collectMax: number;
+  readonly #cursor: RangeCursor;
+  readonly #compare: (a: Found, b: Found) => number;
+  #matches = 0;
+  #isCollected = false;
+  #top: TopRows | null;
+  #all: FoundRows;
+  #sort: SliceSort | null = null;
+  /** Positions in `#all`, in order. */
+  #order: Uint32Array | null = null;
+  #next = 0;
+
+  constructor(store: MvccStore, request: RangeRequest, point: ReadPoint, count: number | undefined, limits: ReadSlice) {
+    this.#store = store;
+    this.#request = request;
+    this.#limits = limits;
+    this.count = count ?? 0;
+    this.#countIsKnown = count !== undefined;
+    this.#filters = hasRevisionFilters(request);
+    this.#limit = request.limit > 0 ? request.limit : Number.POSITIVE_INFINITY;
+    const limitsFirst = request.sortOrder === SortOrder.NONE && !this.#filters;
+    this.#collectMax = limitsFirst ? this.#limit + 1 : Number.POSITIVE_INFINITY;
+    this.#cursor = openCursor(store, request, point);
+    const sign = request.sortOrder === SortOrder.DESCEND ? -1 : 1;
+    const compareTies =
+      request.sortTarget === SortTarget.VALUE ? (a: Found, b: Found) => this.#compareValues(a, b) : none;
+    this.#compare = (a, b) => sign * (a.by - b.by || compareTies(a, b)) || a.place - b.place;
+    this.#all = new FoundRows();
+    this.#top = this.#limit <= TOP_ROWS_MAX ? new TopRows(this.#limit, this.#compare) : null;
+  }
+
+  /** Shares what has been collected. */
+  copy(): RangeRows {
+    return new SortedAgain(this, this.#next);
+  }
+
+  slice(visit: RawVisitor, bytesMax = this.#limits.bytes): boolean {
+    if (!this.#isCollected) this.#collect();
+    else if (this.#order === null) this.#sortSlice();
+    else {
+      this.#next = this.emit(this.#next, visit, bytesMax);
+      return this.#next === this.length;
+    }
+    return false;
+  }
+
+  /** Rows of the answer; known once they are sorted. */
+  get length(): number {
+    return this.#order === null ? Number.POSITIVE_INFINITY : Math.min(this.#order.length, this.#limit);
+  }
+
+  /** Bytes that one slice reads. */
+  get bytesMax(): number {
+    return this.#limits.bytes;
+  }
+
+  /** Visits rows from a place of the answer on, and returns the next place. */
+  emit(from: number, visit: RawVisitor, bytesMax: number): number {
+    const order = this.#order!;
+    const { length } = this;
+    let bytes = 0;
+    let at = from;
+    for (let rows = 0; at < length && rows < this.#limits.rows && bytes < bytesMax; rows++) {
+      const position = order[at++]!;
+      this.#store.readRow(this.#all.mainAt(position), this.#all.subAt(position), slot);
+      if (this.#request.keysOnly) encodeKeyOf(slot, this.#all.mainAt(position), this.#request.sortTarget, slot);
+      visit(slot.bytes, slot.start, slot.end);
+      bytes += slot.end - slot.start;
+    }
+    return at;
+  }
+
+  #collect(): void {
+    const request = this.#request;
+    const { sortTarget } = request;
+    const readsValues = sortTarget === SortTarget.VALUE;
+    const limits = this.#limits;
+    let bytes = 0;
+    let rows = 0;
+    this.#cursor.advance(limits.entries, (_key, main, sub, createRevision, version) => {
+      if (!this.#countIsKnown) this.count++;
+      if (this.#filters && !passesFilters(request, main, createRevision)) return true;
+      if (this.#matches >= this.#collectMax) return !this.#countIsKnown;
+      let by = version;
+      if (sortTarget === SortTarget.CREATE) by = createRevision;
+      else if (sortTarget === SortTarget.MOD) by = main;
+      else if (readsValues) {
+        by = valuePrefix(this.#store, main, sub);
+        bytes += slot.end - slot.start;
+      }
+      const place = this.#matches++;
+      if (this.#top !== null) this.#top.add({ by, main, sub, place });
+      else this.#all.push(by, main, sub);
+      return !readsValues || (++rows < limits.rows && bytes < limits.bytes);
+    });
+    const enough = this.#countIsKnown && this.#matches >= this.#collectMax;
+    if (!this.#cursor.done && !enough) return;
+    this.#isCollected = true;
+    this.more = this.#matches > this.#limit;
+    if (this.#top === null) return;
+    const rowsInOrder = this.#top.sorted();
+    this.#top = null;
+    for (const { by, main, sub } of rowsInOrder) this.#all.push(by, main, sub);
+    this.#order = Uint32Array.from(rowsInOrder, (_, i) => i);
+  }
+
+  #sortSlice(): void {
+    const all = this.#all;
+    this.#sort ??= new SliceSort(all.length, (a, b) => this.#compare(all.at(a), all.at(b)));
+    if (!this.#sort.step()) return;
+    this.#order = this.#sort.order;
+    this.#sort = null;
+  }
+
+  /** Values that begin alike. */
+  #compareValues(a: Found, b: Found): number {
+    this.#store.readRow(a.main, a.sub, slot);
+    const value = Buffer.from(valueIn(slot));
+    this.#store.readRow(b.main, b.sub, slot);
+    return Buffer.compare(value, valueIn(slot));
+  }
+}
+
+/** A second pass over sorted rows. */
+class SortedAgain implements RangeRows {
+  readonly #rows: SortedRows;
+  #next: number;
+
+  constructor(rows: SortedRows, next: number) {
+    this.#rows = rows;
+    this.#next = next;
+  }
+
+  get count(): number {
+    return this.#rows.count;
+  }
+
+  get more(): boolean {
+    return this.#rows.more;
+  }
+
+  copy(): RangeRows {
+    return new SortedAgain(this.#rows, this.#next);
+  }
+
+  slice(visit: RawVisitor, bytesMax = this.#rows.bytesMax): boolean {
+    this.#next = this.#rows.emit(this.#next, visit, bytesMax);
+    return this.#next === this.#rows.length;
+  }
+}
+
+const none = (): number => 0;
+
+/** The first `limit` rows of all that are added: a heap with the last of them at its root. */
+class TopRows {
+  readonly #limit: number;
+  readonly #compare: (a: Found, b: Found) => number;
+  readonly #heap: Found[] = [];
+
+  constructor(limit: number, compare: (a: Found, b: Found) => number) {
+    this.#limit = limit;
+    this.#compare = compare;
+  }
+
+  add(row: Found): void {
+    const heap = this.#heap;
+    if (heap.length < this.#limit) {
+      heap.push(row);
+      this.#up(heap.length - 1);
+    } else if (this.#compare(row, heap[0]!) < 0) {
+      heap[0] = row;
+      this.#down();
+    }
+  }
+
+  sorted(): Found[] {
+    return this.#heap.sort(this.#compare);
+  }
+
+  #up(from: number): void {
+    const heap = this.#heap;
+    const row = heap[from]!;
+    let at = from;
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (this.#compare(heap[parent]!, row) >= 0) break;
+      heap[at] = heap[parent]!;
+      at = parent;
+    }
+    heap[at] = row;
+  }
+
+  #down(): void {
+    const heap = this.#heap;
+    const row = heap[0]!;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && this.#compare(heap[child + 1]!, heap[child]!) > 0) child++;
+      if (this.#compare(row, heap[child]!) >= 0) break;
+      heap[at] = heap[child]!;
+      at = child;
+    }
+    heap[at] = row;
+  }
+}
+
+const CHUNK_ROWS = 8192;
+
+/** Any number of rows, in chunks so that none has to be copied when they grow. */
+class FoundRows {
+  length = 0;
+  readonly #by: Float64Array[] = [];
+  readonly #main: Float64Array[] = [];
+  readonly #sub: Uint32Array[] = [];
+
+  push(by: number, main: number, sub: number): void {
+    const at = this.length % CHUNK_ROWS;
+    if (at === 0) {
+      this.#by.push(new Float64Array(CHUNK_ROWS));
+      this.#main.push(new Float64Array(CHUNK_ROWS));
+      this.#sub.push(new Uint32Array(CHUNK_ROWS));
+    }
+    const chunk = this.#by.length - 1;
+    this.#by[chunk]![at] = by;
+    this.#main[chunk]![at] = main;
+    this.#sub[chunk]![at] = sub;
+    this.length++;
+  }
+
+  mainAt(i: number): number {
+    return this.#main[Math.floor(i / CHUNK_ROWS)]![i % CHUNK_ROWS]!;
+  }
+
+  subAt(i: number): number {
+    return this.#sub[Math.floor(i / CHUNK_ROWS)]![i % CHUNK_ROWS]!;
+  }
+
+  at(i: number): Found {
+    const chunk = Math.floor(i / CHUNK_ROWS);
+    const at = i % CHUNK_ROWS;
+    return { by: this.#by[chunk]![at]!, main: this.#main[chunk]![at]!, sub: this.#sub[chunk]![at]!, place: i };
+  }
+}
+
+// ---- rows as bytes
+
+/** Where the row being visited is. One for all: nothing here is reentrant. */
+const slot: RawSlot = { bytes: Buffer.alloc(0), start: 0, end: 0 };
+let scratch = Buffer.allocUnsafeSlow(4096);
+/** Tags and numbers of a KeyValue beside its key. */
+const KEY_VALUE_FIELDS_MAX = 64;
+
+/** A KeyValue without value and lease, as a keys-only answer has it. */
+function encodeKey(key: ByteString, createRevision: number, modRevision: number, version: number, out: RawSlot): void {
+  if (scratch.length < key.length + KEY_VALUE_FIELDS_MAX) {
+    scratch = Buffer.allocUnsafeSlow(2 * (key.length + KEY_VALUE_FIELDS_MAX));
+  }
+  let pos = 0;
+  if (key.length > 0) {
+    scratch[pos++] = 0x0a;
+    pos = writeVarint(scratch, pos, key.length);
+    pos += scratch.write(key, pos, "latin1");
+  }
+  pos = writeField(0x10, createRevision, pos);
+  pos = writeField(0x18, modRevision, pos);
+  pos = writeField(0x20, version, pos);
+  out.bytes = scratch;
+  out.start = 0;
+  out.end = pos;
+}
+
+function writeField(tag: number, value: number, pos: number): number {
+  if (value === 0) return pos;
+  scratch[pos] = tag;
+  return writeVarint(scratch, pos + 1, value);
+}
+
+const header = kvHeader();
+
+/** The same of a stored row. etcd keeps the lease where it has read the value to sort by it. */
+function encodeKeyOf(row: RawSlot, modRevision: number, sortTarget: SortTarget, out: RawSlot): void {
+  readKvHeader(row.bytes, row.start, row.end, header);
+  const { lease } = header;
+  encodeKey(header.key, header.createRevision, modRevision, header.version, out);
+  if (lease === 0n || sortTarget !== SortTarget.VALUE) return;
+  scratch[out.end++] = 0x30;
+  for (let left = BigInt.asUintN(64, lease); ; left >>= 7n) {
+    const low = Number(left & 127n);
+    scratch[out.end++] = left > 127n ? low | 128 : low;
+    if (left <= 127n) break;
+  }
+}
+
+const NO_VALUE = Buffer.alloc(0);
+
+/** The value of an encoded KeyValue: a view. */
+function valueIn({ bytes, start, end }: RawSlot): Uint8Array {
+  let pos = start;
+  while (pos < end) {
+    const tag = bytes[pos++]!;
+    let field = 0;
+    for (let factor = 1; ; factor *= 128) {
+      const byte = bytes[pos++]!;
+      field += (byte & 127) * factor;
+      if (byte < 128) break;
+    }
+    if (tag === 0x2a) return bytes.subarray(pos, pos + field);
+    if (tag === 0x0a) pos += field;
+  }
+  return NO_VALUE;
+}
+
+/** The first six bytes of a value as a number that orders as they do. Leaves the row in `slot`. */
+function valuePrefix(store: MvccStore, main: number, sub: number): number {
+  store.readRow(main, sub, slot);
+  const value = valueIn(slot);
+  let prefix = 0;
+  for (let i = 0; i < 6; i++) prefix = prefix * 256 + (i < value.length ? value[i]! : 0);
+  return prefix;
+}

@@ -1,0 +1,260 @@
+import type { Clock } from "../../base/clock.ts";
+import { Code } from "../../base/grpc-codes.ts";
+import type { WatchBatch } from "../../mvcc/watch/batch.ts";
+import { type LargeBatch, LargeBatchGoneError } from "../../mvcc/watch/large.ts";
+import type { WatchStream } from "../../mvcc/watch/stream.ts";
+import type { Watch, WatchSink } from "../../mvcc/watch/types.ts";
+import {
+  Compare,
+  Compare_CompareResult as CompareResult,
+  Compare_CompareTarget as CompareTarget,
+  LeaseGrantRequest,
+  type LeaseGrantResponse,
+  PutRequest,
+  RangeRequest,
+  type RangeResponse,
+  RequestOp,
+  RangeRequest_SortOrder as SortOrder,
+  RangeRequest_SortTarget as SortTarget,
+  TxnRequest,
+  type TxnResponse,
+  WatchResponse,
+} from "../../proto/etcdserverpb.ts";
+import { type Event, Event_EventType as EventType } from "../../proto/mvccpb.ts";
+import type { CallInfo } from "../../rpc/server.ts";
+import { Op } from "../../server/apply/apply.ts";
+import { executeRange } from "../../server/apply/range.ts";
+import { EtcdError } from "../../server/contract/errors.ts";
+import type { EtcdServer } from "../../server/server.ts";
+import type { Access } from "../calls/access.ts";
+
+/**
+ * What locks and elections are made of: a queue of keys under one prefix, ordered by their create revisions, each hanging
+ * on its owner's lease. Whoever has the oldest one holds the lock.
+ * Source: etcd `client/v3/concurrency`.
+ */
+
+/** TTL in seconds of a lease that a client leaves to the server. */
+const SESSION_TTL_SECONDS = 60;
+
+/** Ends waiting when the client goes. */
+export interface Cancellation {
+  readonly cancelled: boolean;
+  onCancel: (() => void) | null;
+}
+
+/** The client is gone; nobody hears the answer. */
+export const cancelled = new EtcdError(Code.CANCELED, "context canceled");
+
+/** What a client waits with. */
+export type WaitingCall = CallInfo & Cancellation;
+
+/** One client of these services: what they do, they do in its name, and may only do what it may. All throw EtcdError. */
+export class Caller {
+  readonly server: EtcdServer;
+  readonly call: WaitingCall;
+  readonly #access: Access;
+
+  constructor(server: EtcdServer, access: Access, call: WaitingCall) {
+    this.server = server;
+    this.call = call;
+    this.#access = access;
+  }
+
+  /** The lease to use: the client's, or a new one. */
+  async sessionLease(lease: bigint): Promise<bigint> {
+    if (lease !== 0n) return lease;
+    throwUnknown(this.#access.refuseNobody(this.call));
+    const id = BigInt.asUintN(63, this.server.ids.nextBig());
+    const request = LeaseGrantRequest.create({ id, ttl: SESSION_TTL_SECONDS });
+    const granted = await this.request(Op.LEASE_GRANT, request, LeaseGrantRequest.encode(request));
+    return (granted as LeaseGrantResponse).id;
+  }
+
+  /** Commits a transaction. */
+  async commit(request: TxnRequest): Promise<TxnResponse> {
+    return (await this.request(Op.TXN, request, TxnRequest.encode(request))) as TxnResponse;
+  }
+
+  async request(op: Op, request: object, payload: Uint8Array): Promise<object> {
+    const outcome = await this.#access.request(this.call, op, request, payload);
+    if (outcome instanceof EtcdError) throw unknown(outcome);
+    return outcome;
+  }
+
+  /** Reads the state as it is here. */
+  range(request: RangeRequest): RangeResponse {
+    this.mayWatch(request.key, request.rangeEnd);
+    return executeRange(this.server.store, request);
+  }
+
+  /** Throws when the client may not read these keys. */
+  mayWatch(key: Uint8Array, rangeEnd: Uint8Array): void {
+    const { permissions } = this.#access;
+    throwUnknown(this.#access.checkRead(this.call, (user) => permissions.range(user, { key, rangeEnd })));
+  }
+}
+
+/** The key of a session under a prefix. */
+export function sessionKey(prefix: Uint8Array, lease: bigint): Buffer {
+  return Buffer.concat([prefix, Buffer.from(BigInt.asUintN(64, lease).toString(16))]);
+}
+
+/** A create revision that must be as given; 0 means that the key must not exist. */
+export function createdAt(key: Uint8Array, createRevision: number): Compare {
+  return Compare.create({ key, target: CompareTarget.CREATE, result: CompareResult.EQUAL, createRevision });
+}
+
+export function putOp(key: Uint8Array, value: Uint8Array, lease: bigint): RequestOp {
+  return RequestOp.create({ requestPut: PutRequest.create({ key, value, lease }) });
+}
+
+export function getOp(key: Uint8Array): RequestOp {
+  return RequestOp.create({ requestRange: RangeRequest.create({ key }) });
+}
+
+/** The oldest key under a prefix. */
+export function oldestUnder(prefix: Uint8Array): RangeRequest {
+  return RangeRequest.create({
+    key: prefix,
+    rangeEnd: prefixEnd(prefix),
+    sortTarget: SortTarget.CREATE,
+    sortOrder: SortOrder.ASCEND,
+    limit: 1,
+  });
+}
+
+/** The first key that does not have the prefix; one zero byte when there is none. */
+export function prefixEnd(prefix: Uint8Array): Buffer {
+  const end = Buffer.from(prefix);
+  for (let i = end.length - 1; i >= 0; i--) {
+    if (end[i]! < 0xff) {
+      end[i]!++;
+      return end.subarray(0, i + 1);
+    }
+  }
+  return Buffer.from([0]);
+}
+
+/** Resolves when no key under the prefix is left that was created at `maxCreateRevision` or before. */
+export async function waitForOlder(caller: Caller, prefix: Uint8Array, maxCreateRevision: number): Promise<void> {
+  for (;;) {
+    const { kvs, header } = caller.range(
+      RangeRequest.create({
+        key: prefix,
+        rangeEnd: prefixEnd(prefix),
+        sortTarget: SortTarget.CREATE,
+        sortOrder: SortOrder.DESCEND,
+        limit: 1,
+        maxCreateRevision,
+      }),
+    );
+    const previous = kvs[0];
+    if (previous === undefined) return;
+    await new KeyWatch(caller, previous.key, null, header!.revision, (event) => event.type === EventType.DELETE).done;
+  }
+}
+
+/** Watches a key, or a prefix, until a listener has seen enough. */
+export class KeyWatch implements WatchSink {
+  /** Resolves when the listener returned true. Rejects when the client goes, may not watch, or the history is compacted. */
+  readonly done: Promise<void>;
+  readonly #listener: (event: Event, headerRevision: number) => boolean;
+  readonly #clock: Clock;
+  readonly #stream: WatchStream;
+  /** Events still come until the stream is closed, which the promise is too late for. */
+  #over = false;
+  #resolve: () => void = () => {};
+  #reject: (error: EtcdError) => void = () => {};
+
+  constructor(
+    caller: Caller,
+    key: Uint8Array,
+    rangeEnd: Uint8Array | null,
+    startRevision: number,
+    listener: (event: Event, headerRevision: number) => boolean,
+  ) {
+    caller.mayWatch(key, rangeEnd ?? Buffer.alloc(0));
+    const client: Cancellation = caller.call;
+    this.#listener = listener;
+    this.#clock = caller.server.options.clock;
+    const stream = caller.server.watchHub.newStream(this);
+    this.#stream = stream;
+    this.done = new Promise<void>((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    }).finally(() => {
+      this.#over = true;
+      client.onCancel = null;
+      stream.close();
+    });
+    client.onCancel = () => this.#reject(cancelled);
+    if (client.cancelled) this.#reject(cancelled);
+    stream.watch({
+      key,
+      rangeEnd: rangeEnd ?? Buffer.alloc(0),
+      startRevision,
+      watchId: 0,
+      filters: [],
+      prevKv: false,
+      progressNotify: false,
+      fragment: false,
+    });
+  }
+
+  deliver(_watch: Watch, batch: WatchBatch): boolean {
+    this.#listen(batch.decodedEvents(), batch.revision);
+    return true;
+  }
+
+  deliverLarge(_watch: Watch, batch: LargeBatch): boolean {
+    let next = 0;
+    const goOn = (): void => {
+      if (this.#over) return;
+      try {
+        if (batch.measure()) {
+          if (next === batch.pieceCount) {
+            this.#stream.drained();
+            return;
+          }
+          this.#listen(WatchResponse.decode(batch.piece(next++)).events, batch.revision);
+        }
+      } catch (error) {
+        if (!(error instanceof LargeBatchGoneError)) throw error;
+        this.#reject(new EtcdError(Code.UNAVAILABLE, error.message));
+        return;
+      }
+      this.#clock.defer(goOn);
+    };
+    this.#clock.defer(goOn);
+    return true;
+  }
+
+  #listen(events: readonly Event[], revision: number): void {
+    if (this.#over) return;
+    for (const event of events) {
+      if (!this.#listener(event, revision)) continue;
+      this.#over = true;
+      this.#resolve();
+      return;
+    }
+  }
+
+  deliverCompacted(): boolean {
+    this.#reject(new EtcdError(Code.UNKNOWN, "etcdserver: mvcc: required revision has been compacted"));
+    return true;
+  }
+
+  deliverProgress(): boolean {
+    return true;
+  }
+}
+
+/** Errors of these services have no code of their own: they come through etcd's own client, which drops it. */
+function throwUnknown(error: EtcdError | null): void {
+  if (error !== null) throw unknown(error);
+}
+
+function unknown(error: EtcdError): EtcdError {
+  return new EtcdError(Code.UNKNOWN, error.message);
+}

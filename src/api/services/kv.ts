@@ -1,0 +1,437 @@
+import { Code } from "../../base/grpc-codes.ts";
+import { type Codec, ProtobufError } from "../../base/protobuf.ts";
+import type { StepResult, Work } from "../../base/turns.ts";
+import type { MvccStore } from "../../mvcc/store/store.ts";
+import {
+  CompactionRequest,
+  CompactionResponse,
+  DeleteRangeRequest,
+  DeleteRangeResponse,
+  KVService,
+  PutRequest,
+  PutResponse,
+  RangeRequest,
+  RangeResponse,
+  type ResponseHeader,
+  RangeRequest_SortOrder as SortOrder,
+  TxnRequest,
+  TxnResponse,
+} from "../../proto/etcdserverpb.ts";
+import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../../rpc/server.ts";
+import { Op, type Outcome, opNames, toEtcdError } from "../../server/apply/apply.ts";
+import { comparesRanges, decidePath, type Path } from "../../server/apply/compare.ts";
+import type { PastView } from "../../server/apply/past-view.ts";
+import { costOfPut, costOfTxn } from "../../server/apply/quota.ts";
+import { executeRange, hasRevisionFilters, isDefaultOrder, isPlainRange } from "../../server/apply/range.ts";
+import { DeferredAnswer, ResponseReads } from "../../server/apply/response-reads.ts";
+import { checkPath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../../server/apply/txn.ts";
+import { EtcdError, errors } from "../../server/contract/errors.ts";
+import { READ_SLICE, type ReadSlice } from "../../server/contract/options.ts";
+import { checkDeleteRange, checkPut, checkRange, checkTxn } from "../../server/log/check.ts";
+import { Proposal } from "../../server/log/proposal.ts";
+import type { Read } from "../../server/log/read-queue.ts";
+import { hasTooManyOps } from "../../server/log/txn-size.ts";
+import type { EtcdServer } from "../../server/server.ts";
+import { type Access, refused } from "../calls/access.ts";
+import { decodeRequest, failWith, failWithAny, settle } from "../calls/calls.ts";
+import { HeaderWriter } from "../calls/header.ts";
+import { DecidingWork } from "../range/deciding-work.ts";
+import { LongAnswers, readableRevision } from "../range/long-answers.ts";
+import { RangeReply } from "../range/reply.ts";
+
+/** The service KV. Source: etcd `server/etcdserver/api/v3rpc/key.go`. */
+export class KvApi {
+  readonly server: EtcdServer;
+  readonly header: HeaderWriter;
+  readonly access: Access;
+  /** Answers that may take more than one turn. */
+  readonly long: LongAnswers;
+  readonly #rangeReply: RangeReply;
+  readonly #limits: ReadSlice;
+  readonly #txnReads: ResponseReads;
+  readonly #putReply = Buffer.allocUnsafeSlow(HeaderWriter.BYTES_MAX);
+
+  constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
+    this.server = server;
+    this.header = header;
+    this.access = access;
+    this.#limits = server.options.readSlice ?? READ_SLICE;
+    this.#txnReads = new ResponseReads(true, this.#limits);
+    this.long = new LongAnswers(server, header, access);
+    this.#rangeReply = new RangeReply(server, header);
+  }
+
+  register(rpc: RpcRegistry): void {
+    rpc.unary(KVService.Range.path, (call) => this.#range(call));
+    rpc.unary(KVService.Put.path, (call) => this.#put(call));
+    rpc.unary(KVService.DeleteRange.path, (call) => this.#deleteRange(call));
+    rpc.unary(KVService.Txn.path, (call) => this.#txn(call));
+    rpc.unary(
+      KVService.Compact.path,
+      this.access.forRoot((call) => this.#compact(call)),
+    );
+    rpc.stream(KVService.RangeStream.path, (call) => this.#rangeStream(call));
+  }
+
+  #range(call: UnaryCall): void {
+    const request = decodeRequest(call, RangeRequest);
+    if (request === undefined) return;
+    const error = checkRange(request);
+    if (error !== null) failWith(call, error);
+    else if (request.serializable || this.server.canReadNow) this.serveRange(call, request);
+    else this.server.read(new PendingRange(this, call, request));
+  }
+
+  serveRange(call: UnaryCall, request: RangeRequest): void {
+    if (this.access.enabled && refused(call, this.refusalOfRange(call, request))) return;
+    this.server.metrics.ranges++;
+    try {
+      const isPlain = isPlainRange(request) && !request.keysOnly;
+      if (request.rangeEnd.length > 0) {
+        if (!isPlain || !this.#fitsOneTurn(request)) this.long.range(call, request);
+        else if (this.server.turns.hasTimeNow) this.serveShort(call, request);
+        else this.long.start(call, new ShortRangeWork(this, call, request));
+      } else if (isPlain) {
+        const reply = this.#rangeReply;
+        reply.begin();
+        if (request.countOnly)
+          reply.respond(call, false, this.server.store.range(request.key, null, request, ignore).count);
+        else reply.respond(call, false, reply.addOne(request.key, request.revision));
+      } else {
+        const response = executeRange(this.server.store, request);
+        this.header.fill(response.header);
+        call.respond(RangeResponse.encode(response));
+      }
+    } catch (error) {
+      failWith(call, toEtcdError(error));
+    }
+  }
+
+  refusalOfRange(call: CallInfo, request: RangeRequest): EtcdError | null {
+    return this.access.checkRead(call, (user) => this.access.permissions.range(user, request));
+  }
+
+  /** True when one turn has time for it, as far as the index can tell. */
+  #fitsOneTurn(request: RangeRequest): boolean {
+    const { store } = this.server;
+    const { rowsAtOnce } = this.#limits;
+    const isCurrent = readableRevision(store, request.revision) === store.currentRevision;
+    if (request.countOnly) return isCurrent;
+    if (request.limit > 0 && request.limit <= rowsAtOnce) return true;
+    // At an older revision every key has to be looked at to count them.
+    return isCurrent && store.countLive(request.key, request.rangeEnd) <= rowsAtOnce;
+  }
+
+  /** Answers a range of several keys in this turn, or as a long one when it turns out to be. */
+  serveShort(call: UnaryCall, request: RangeRequest): void {
+    const { store, turns, options } = this.server;
+    const revision = readableRevision(store, request.revision);
+    const isCurrent = revision === store.currentRevision;
+    const limit = request.limit > 0 ? request.limit : Number.POSITIVE_INFINITY;
+    const count = isCurrent ? store.countLive(request.key, request.rangeEnd) : -1;
+    const reply = this.#rangeReply;
+    reply.begin();
+    if (isCurrent && request.countOnly) {
+      reply.respond(call, false, count);
+      return;
+    }
+    const startMs = options.clock.nowMs();
+    const cursor = store.cursor({ main: revision, sub: ALL }, request.key, request.rangeEnd, false);
+    const isComplete = reply.addRows(cursor, isCurrent ? Math.min(limit, count) : limit);
+    turns.spend(options.clock.nowMs() - startMs);
+    const total = isCurrent ? count : reply.rows;
+    if (isComplete && (isCurrent || cursor.done)) reply.respond(call, total > reply.rows, total);
+    else this.long.range(call, request);
+  }
+
+  #put(call: UnaryCall): void {
+    const request = decodeRequest(call, PutRequest);
+    if (request === undefined) return;
+    const error = checkPut(request);
+    if (error !== null) failWith(call, error);
+    else if (!this.server.quota.admits(costOfPut(request))) this.#refuseForSpace(call);
+    else this.access.propose(call, new PutProposal(this, call, request));
+  }
+
+  /** The answer to a put that nobody asked the old value of is a header and nothing else. */
+  respondToPut(call: UnaryCall, response: PutResponse): void {
+    if (response.prevKv === undefined) {
+      const end = this.header.write(this.#putReply, 0, response.header!.revision);
+      call.respondSlice(this.#putReply, 0, end);
+    } else {
+      this.header.fill(response.header);
+      call.respond(PutResponse.encode(response));
+    }
+  }
+
+  #deleteRange(call: UnaryCall): void {
+    const request = decodeRequest(call, DeleteRangeRequest);
+    if (request === undefined) return;
+    const error = checkDeleteRange(request);
+    if (error !== null) failWith(call, error);
+    else this.access.propose(call, new UnaryProposal(this, call, Op.DELETE_RANGE, request, DeleteRangeResponse));
+  }
+
+  #txn(call: UnaryCall): void {
+    if (hasTooManyOps(call.message, this.server.options.maxTxnOps)) return failWith(call, errors.tooManyOps);
+    const request = decodeRequest(call, TxnRequest);
+    if (request === undefined) return;
+    const error = checkTxn(request, this.server.options.maxTxnOps);
+    if (error !== null) failWith(call, error);
+    else if (!this.server.quota.admits(costOfTxn(request))) this.#refuseForSpace(call);
+    else if (!isReadOnly(request)) {
+      this.access.propose(call, new UnaryProposal(this, call, Op.TXN, request, TxnResponse));
+    } else if (isSerializable(request) || this.server.canReadNow) this.serveTxn(call, request);
+    else this.server.read(new PendingTxn(this, call, request));
+  }
+
+  serveTxn(call: UnaryCall, request: TxnRequest): void {
+    if (this.access.enabled && refused(call, this.#refusalOfTxn(call, request))) return;
+    const { store, turns } = this.server;
+    if (comparesRanges(request)) {
+      const work = new DecidingWork(call, store, request, this.#limits, (view, path) => {
+        // Users may have lost their rights meanwhile.
+        if (!this.access.enabled || !refused(call, this.#refusalOfTxn(call, request))) {
+          this.#readTxn(call, request, view, path);
+        }
+      });
+      if (turns.begin(this.long.ownerOf(call), work) === undefined) work.fail(errors.tooManyLongRequests);
+    } else {
+      try {
+        this.#readTxn(call, request, store, decidePath(store, request));
+      } catch (error) {
+        failWith(call, toEtcdError(error));
+      }
+    }
+  }
+
+  #refusalOfTxn(call: UnaryCall, request: TxnRequest): EtcdError | null {
+    return this.access.checkRead(call, (user) => this.access.permissions.txn(user, request));
+  }
+
+  /** Runs a transaction that only reads, once it is decided. Throws as reads do. */
+  #readTxn(call: UnaryCall, request: TxnRequest, view: MvccStore | PastView, path: Path): void {
+    const error = checkPath(view, this.server.lessor, request, path);
+    if (error !== null) {
+      failWith(call, error);
+      return;
+    }
+    const reads = this.#txnReads.begin();
+    const outcome = reads.complete(executeReadOnlyTxn(view, request, path, reads));
+    if (outcome instanceof DeferredAnswer) {
+      this.long.deferred(call, opNames[Op.TXN], outcome, false);
+      return;
+    }
+    this.header.fill(outcome.header);
+    call.respond(TxnResponse.encode(outcome));
+  }
+
+  #compact(call: UnaryCall): void {
+    const request = decodeRequest(call, CompactionRequest);
+    if (request === undefined) return;
+    const user = this.access.userOf(call);
+    if (user instanceof EtcdError) {
+      failWith(call, user);
+      return;
+    }
+    const answered = this.server.compact(request, call.message, user).then((outcome) => {
+      if (outcome instanceof EtcdError) failWith(call, outcome);
+      else {
+        const response = outcome as CompactionResponse;
+        response.header = this.header.create();
+        call.respond(CompactionResponse.encode(response));
+      }
+    });
+    settle(call, answered);
+  }
+
+  #refuseForSpace(call: UnaryCall): void {
+    settle(
+      call,
+      this.server.raiseNoSpace().then(() => failWith(call, errors.noSpace)),
+    );
+  }
+
+  /** RangeStream: the same reply in pieces near the size of the largest request, all of one revision. */
+  #rangeStream(call: StreamCall): void {
+    call.onMessage = (message) => {
+      let request: RangeRequest;
+      try {
+        request = RangeRequest.decode(message);
+      } catch (error) {
+        if (!(error instanceof ProtobufError)) throw error;
+        call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
+        return;
+      }
+      const error = checkRange(request);
+      if (error !== null) call.fail(error.code, error.message);
+      else if (request.sortOrder !== SortOrder.NONE && !isDefaultOrder(request)) {
+        call.fail(Code.UNIMPLEMENTED, "RangeStream does not support custom sort orders");
+      } else if (hasRevisionFilters(request)) {
+        call.fail(Code.UNIMPLEMENTED, "RangeStream does not support revision filters");
+      } else {
+        const read = new RangeStreamRead(this, call, request);
+        if (request.serializable) read.serve(null);
+        else this.server.read(read);
+      }
+    };
+  }
+}
+
+/** A put on its way through the log. */
+class PutProposal extends Proposal {
+  readonly #api: KvApi;
+  readonly #call: UnaryCall;
+
+  constructor(api: KvApi, call: UnaryCall, request: PutRequest) {
+    super(Op.PUT, request, call.message);
+    this.#api = api;
+    this.#call = call;
+  }
+
+  override get defersReads(): boolean {
+    return true;
+  }
+
+  protected override answerFailed(error: unknown): void {
+    this.#call.crashed(error);
+  }
+
+  protected override answer(outcome: Outcome): void {
+    if (outcome instanceof EtcdError) failWith(this.#call, outcome);
+    else if (outcome instanceof DeferredAnswer) this.#api.long.deferred(this.#call, "Put", outcome, true);
+    else this.#api.respondToPut(this.#call, outcome as PutResponse);
+  }
+}
+
+/** Any other unary request whose response has a header. */
+class UnaryProposal<T extends { header: ResponseHeader | undefined }> extends Proposal {
+  readonly #api: KvApi;
+  readonly #call: UnaryCall;
+  readonly #codec: Codec<T>;
+
+  constructor(api: KvApi, call: UnaryCall, op: Op, request: object, codec: Codec<T>) {
+    super(op, request, call.message);
+    this.#api = api;
+    this.#call = call;
+    this.#codec = codec;
+  }
+
+  override get defersReads(): boolean {
+    return true;
+  }
+
+  protected override answerFailed(error: unknown): void {
+    this.#call.crashed(error);
+  }
+
+  protected override answer(outcome: Outcome): void {
+    if (outcome instanceof EtcdError) {
+      failWith(this.#call, outcome);
+      return;
+    }
+    if (outcome instanceof DeferredAnswer) {
+      this.#api.long.deferred(this.#call, opNames[this.op], outcome, true);
+      return;
+    }
+    const response = outcome as T;
+    response.header = this.#api.header.fill(response.header);
+    this.#call.respond(this.#codec.encode(response));
+  }
+}
+
+class PendingRange implements Read {
+  readonly #api: KvApi;
+  readonly #call: UnaryCall;
+  readonly #request: RangeRequest;
+
+  constructor(api: KvApi, call: UnaryCall, request: RangeRequest) {
+    this.#api = api;
+    this.#call = call;
+    this.#request = request;
+  }
+
+  failed(error: unknown): void {
+    this.#call.crashed(error);
+  }
+
+  serve(error: EtcdError | null): void {
+    if (error !== null) failWith(this.#call, error);
+    else this.#api.serveRange(this.#call, this.#request);
+  }
+}
+
+class PendingTxn implements Read {
+  readonly #api: KvApi;
+  readonly #call: UnaryCall;
+  readonly #request: TxnRequest;
+
+  constructor(api: KvApi, call: UnaryCall, request: TxnRequest) {
+    this.#api = api;
+    this.#call = call;
+    this.#request = request;
+  }
+
+  failed(error: unknown): void {
+    this.#call.crashed(error);
+  }
+
+  serve(error: EtcdError | null): void {
+    if (error !== null) failWith(this.#call, error);
+    else this.#api.serveTxn(this.#call, this.#request);
+  }
+}
+
+/** A range that a turn has time for, but not the one in which it came. */
+class ShortRangeWork implements Work {
+  readonly name = "Range";
+  readonly #api: KvApi;
+  readonly #call: UnaryCall;
+  readonly #request: RangeRequest;
+
+  constructor(api: KvApi, call: UnaryCall, request: RangeRequest) {
+    this.#api = api;
+    this.#call = call;
+    this.#request = request;
+  }
+
+  step(): StepResult {
+    const call = this.#call;
+    if (call.cancelled) return "done";
+    // Users and their rights may have changed meanwhile.
+    const api = this.#api;
+    if (!refused(call, api.refusalOfRange(call, this.#request))) api.serveShort(call, this.#request);
+    return "done";
+  }
+
+  fail(error: unknown): void {
+    failWithAny(this.#call, error);
+  }
+}
+
+class RangeStreamRead implements Read {
+  readonly #api: KvApi;
+  readonly #call: StreamCall;
+  readonly #request: RangeRequest;
+
+  constructor(api: KvApi, call: StreamCall, request: RangeRequest) {
+    this.#api = api;
+    this.#call = call;
+    this.#request = request;
+  }
+
+  failed(error: unknown): void {
+    this.#call.crashed(error);
+  }
+
+  serve(error: EtcdError | null): void {
+    const api = this.#api;
+    if (error !== null) failWith(this.#call, error);
+    else if (!refused(this.#call, api.refusalOfRange(this.#call, this.#request))) {
+      api.long.rangeStream(this.#call, this.#request);
+    }
+  }
+}
+
+const ALL = Number.POSITIVE_INFINITY;
+const ignore = (): void => {};

@@ -1,0 +1,83 @@
+import { Code } from "../../base/grpc-codes.ts";
+import {
+  DeleteRangeRequest,
+  type DeleteRangeResponse,
+  RangeRequest,
+  RequestOp,
+  TxnRequest,
+} from "../../proto/etcdserverpb.ts";
+import { LockRequest, LockResponse, LockService, UnlockRequest, UnlockResponse } from "../../proto/v3lockpb.ts";
+import type { RpcRegistry, UnaryCall } from "../../rpc/server.ts";
+import { Op } from "../../server/apply/apply.ts";
+import { EtcdError } from "../../server/contract/errors.ts";
+import type { EtcdServer } from "../../server/server.ts";
+import type { Access } from "../calls/access.ts";
+import { decodeRequest, settle } from "../calls/calls.ts";
+import type { HeaderWriter } from "../calls/header.ts";
+import { Caller, createdAt, getOp, oldestUnder, putOp, sessionKey, waitForOlder } from "./concurrency.ts";
+
+/** The service Lock. Source: etcd `server/etcdserver/api/v3lock`. */
+export class LockApi {
+  readonly #server: EtcdServer;
+  readonly #header: HeaderWriter;
+  readonly #access: Access;
+
+  constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
+    this.#server = server;
+    this.#header = header;
+    this.#access = access;
+  }
+
+  register(rpc: RpcRegistry): void {
+    rpc.unary(LockService.Lock.path, (call) => settle(call, this.#lock(call)));
+    rpc.unary(LockService.Unlock.path, (call) => settle(call, this.#unlock(call)));
+  }
+
+  async #lock(call: UnaryCall): Promise<void> {
+    const request = decodeRequest(call, LockRequest);
+    if (request === undefined) return;
+    const caller = new Caller(this.#server, this.#access, call);
+    const lease = await caller.sessionLease(request.lease);
+    const prefix = Buffer.concat([request.name, SLASH]);
+    const key = sessionKey(prefix, lease);
+    const owner = RequestOp.create({ requestRange: oldestUnder(prefix) });
+    const response = await caller.commit(
+      TxnRequest.create({
+        compare: [createdAt(key, 0)],
+        success: [putOp(key, Buffer.alloc(0), lease), owner],
+        failure: [getOp(key), owner],
+      }),
+    );
+    const mine = response.succeeded
+      ? response.header!.revision
+      : response.responses[0]!.responseRange!.kvs[0]!.createRevision;
+    const first = response.responses[1]!.responseRange!.kvs[0];
+    if (first !== undefined && first.createRevision !== mine) {
+      try {
+        await waitForOlder(caller, prefix, mine - 1);
+      } catch (error) {
+        await this.#delete(caller, key);
+        throw error;
+      }
+      if (caller.range(RangeRequest.create({ key })).kvs.length === 0)
+        throw new EtcdError(Code.UNKNOWN, "mutex: session is expired");
+    }
+    call.respond(LockResponse.encode(LockResponse.create({ header: this.#header.create(), key })));
+  }
+
+  async #unlock(call: UnaryCall): Promise<void> {
+    const request = decodeRequest(call, UnlockRequest);
+    if (request === undefined) return;
+    if (request.key.length === 0) throw new EtcdError(Code.UNKNOWN, "etcdserver: key is not provided");
+    const caller = new Caller(this.#server, this.#access, call);
+    const { header } = await this.#delete(caller, request.key);
+    call.respond(UnlockResponse.encode(UnlockResponse.create({ header: this.#header.fill(header) })));
+  }
+
+  async #delete(caller: Caller, key: Uint8Array): Promise<DeleteRangeResponse> {
+    const request = DeleteRangeRequest.create({ key });
+    return (await caller.request(Op.DELETE_RANGE, request, DeleteRangeRequest.encode(request))) as DeleteRangeResponse;
+  }
+}
+
+const SLASH = Buffer.from("/");

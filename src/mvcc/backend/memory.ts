@@ -1,0 +1,381 @@
+import type { Clock } from "../../base/clock.ts";
+import { revisionBytes } from "../model/revision.ts";
+import { type ByteString, fromByteString, type RevisionVisitor, toByteString } from "../model/types.ts";
+import {
+  type Backend,
+  BackendError,
+  type BackendSnapshot,
+  BUCKETS,
+  type BucketName,
+  KEY_LENGTH_MAX,
+  type RawSlot,
+  type SmallBucket,
+  type SnapshotEntry,
+} from "./backend.ts";
+import { Batch } from "./batch.ts";
+import { LongWrite } from "./long-write.ts";
+import { RevisionRows } from "./revision-rows.ts";
+
+/** What survives a crash of a MemoryBackend: the committed batches. Give it to the next MemoryBackend. */
+export class MemoryBackendFile {
+  readonly state = new State();
+}
+
+/**
+ * The backend of the simulator: a file in memory with explicit commit points. A write is visible at once and durable when
+ * its batch is committed, `commitDelayMs` after it was sealed; `crash` forgets everything else.
+ */
+export class MemoryBackend implements Backend {
+  readonly #file: MemoryBackendFile;
+  readonly #clock: Clock;
+  readonly #batchIntervalMs: number;
+  readonly #batchLimit: number;
+  readonly #commitDelayMs: () => number;
+  /** What reads see: the file plus all batches. */
+  #visible: State;
+  #batch = new Batch();
+  #hook: () => void = () => {};
+  #last: Promise<void> = Promise.resolve();
+  #timerIsSet = false;
+  /** While the hook runs, its writes do not count towards the next commit. */
+  #sealing = false;
+  readonly #longWrite = new LongWrite();
+  readonly #snapshots = new Set<MemorySnapshot>();
+  readonly #roomDelayMs: (() => number) | undefined;
+  /** A long write has written, and waits for what that takes. */
+  #isFull = false;
+  #roomLeft: (() => void)[] = [];
+  readonly #onMove: (path: string) => void;
+  #closed = false;
+
+  constructor(options: {
+    clock: Clock;
+    file?: MemoryBackendFile;
+    batchIntervalMs?: number;
+    batchLimit?: number;
+    /** How long a commit takes; asked for each. */
+    commitDelayMs?: () => number;
+    /** How long a long write has to wait after each of its turns; no time when absent. */
+    roomDelayMs?: () => number;
+    /** Whoever keeps the files by name learns of a new one. */
+    onMove?: (path: string) => void;
+  }) {
+    this.#file = options.file ?? new MemoryBackendFile();
+    this.#clock = options.clock;
+    this.#batchIntervalMs = options.batchIntervalMs ?? 100;
+    this.#batchLimit = options.batchLimit ?? 10000;
+    this.#commitDelayMs = options.commitDelayMs ?? (() => 0);
+    this.#roomDelayMs = options.roomDelayMs;
+    this.#onMove = options.onMove ?? (() => {});
+    this.#visible = this.#file.state.copy();
+  }
+
+  moveTo(path: string): void {
+    this.#check();
+    this.#onMove(path);
+  }
+
+  /** Forgets what is not committed and closes. Returns what is left, for the next backend. */
+  crash(): MemoryBackendFile {
+    this.#closed = true;
+    return this.#file;
+  }
+
+  get(bucket: SmallBucket, key: Uint8Array): Uint8Array | undefined {
+    this.#check();
+    return this.#visible.small(bucket).get(toByteString(key))?.slice();
+  }
+
+  put(bucket: SmallBucket, key: Uint8Array, value: Uint8Array): void {
+    this.#check();
+    if (key.length === 0 || key.length > KEY_LENGTH_MAX) {
+      throw new BackendError("ERR_BACKEND_KEY_LENGTH", `a key of bucket ${bucket} has ${key.length} bytes`);
+    }
+    this.#batch.put(bucket, key, value);
+    this.#visible.put(bucket, toByteString(key), Uint8Array.prototype.slice.call(value));
+    this.#written();
+  }
+
+  delete(bucket: SmallBucket, key: Uint8Array): void {
+    this.#check();
+    this.#batch.delete(bucket, key);
+    this.#visible.delete(bucket, toByteString(key));
+    this.#written();
+  }
+
+  forEach(bucket: SmallBucket, visit: (key: Uint8Array, value: Uint8Array) => void): void {
+    this.#check();
+    for (const [key, value] of sortedEntries(this.#visible.small(bucket))) visit(fromByteString(key), value.slice());
+  }
+
+  putRevision(main: number, sub: number, tombstone: boolean, bytes: Uint8Array, start: number, end: number): void {
+    this.#check();
+    this.#batch.putRevision(main, sub, tombstone, bytes, start, end);
+    this.#visible.rows.append(main, sub, tombstone, bytes, start, end);
+    this.#written();
+    if (this.#longWrite.isOpen) this.#fill();
+  }
+
+  getRevision(main: number, sub: number, out: RawSlot): boolean {
+    this.#check();
+    return this.#visible.rows.find(main, sub, out);
+  }
+
+  deleteRevision(main: number, sub: number, tombstone: boolean): void {
+    this.#check();
+    this.#batch.deleteRevision(main, sub, tombstone);
+    this.#visible.rows.delete(main, sub, tombstone);
+    this.#written();
+  }
+
+  forEachRevision(fromMain: number, fromSub: number, toMain: number, visit: RevisionVisitor): void {
+    this.#check();
+    this.#visible.rows.forEach(fromMain, fromSub, toMain, visit);
+  }
+
+  setPreCommitHook(hook: () => void): void {
+    this.#hook = hook;
+  }
+
+  async commit(): Promise<void> {
+    this.#check();
+    this.#sealing = true;
+    this.#hook();
+    this.#longWrite.seal((bucket, key, value) => this.put(bucket, key, value));
+    this.#sealing = false;
+    const batch = this.#batch;
+    if (batch.isEmpty) return this.#last;
+    this.#batch = new Batch();
+    const before = this.#last;
+    const delayMs = this.#commitDelayMs();
+    const done = new Promise<void>((resolve) => {
+      this.#clock.after(delayMs, () => {
+        // A crash leaves the promise open, as it leaves its caller.
+        if (this.#closed) return;
+        void before.then(() => {
+          if (this.#closed) return;
+          this.#file.state.apply(batch);
+          resolve();
+        });
+      });
+    });
+    this.#last = done;
+    return done;
+  }
+
+  get overloaded(): boolean {
+    return false;
+  }
+
+  drained(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  beginLongWrite(main: number): void {
+    this.#longWrite.begin(main);
+  }
+
+  endLongWrite(): void {
+    this.#longWrite.end((bucket, key) => this.delete(bucket, key));
+  }
+
+  get hasRoom(): boolean {
+    return !this.#isFull;
+  }
+
+  roomLeft(): Promise<void> {
+    if (!this.#isFull) return Promise.resolve();
+    return new Promise((resolve) => this.#roomLeft.push(resolve));
+  }
+
+  #fill(): void {
+    if (this.#roomDelayMs === undefined || this.#isFull) return;
+    this.#isFull = true;
+    this.#clock.after(this.#roomDelayMs(), () => {
+      this.#isFull = false;
+      const waiting = this.#roomLeft;
+      this.#roomLeft = [];
+      for (const resolve of waiting) resolve();
+    });
+  }
+
+  sizeBytes(): number {
+    return this.#visible.sizeBytes();
+  }
+
+  sizeInUseBytes(): number {
+    return this.#visible.sizeBytes();
+  }
+
+  openReadCount(): number {
+    return this.#snapshots.size;
+  }
+
+  async snapshot(): Promise<BackendSnapshot> {
+    while (this.#longWrite.isOpen && !this.#closed) await this.#longWrite.whenEnded();
+    // The hook's index must be in the view: it says which entries of the log the view holds.
+    const committed = this.commit();
+    const state = this.#visible.copy();
+    await committed;
+    const snapshot = new MemorySnapshot(state, () => this.#snapshots.delete(snapshot));
+    this.#snapshots.add(snapshot);
+    return snapshot;
+  }
+
+  defragment(): Promise<void> {
+    return this.commit();
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.commit();
+    this.#closed = true;
+    this.#longWrite.release();
+    for (const snapshot of this.#snapshots) snapshot.close();
+  }
+
+  #check(): void {
+    if (this.#closed) throw closedError();
+  }
+
+  #written(): void {
+    if (this.#sealing) return;
+    const isFull = this.#batch.opCount === this.#batchLimit;
+    if (this.#timerIsSet && !isFull) return;
+    this.#timerIsSet = true;
+    // Never at once: the caller may be in the middle of a write transaction.
+    this.#clock.after(isFull ? 0 : this.#batchIntervalMs, () => {
+      this.#timerIsSet = false;
+      if (!this.#closed) void this.commit();
+    });
+  }
+}
+
+function closedError(): BackendError {
+  return new BackendError("ERR_BACKEND_CLOSED", "the backend in memory is closed");
+}
+
+class MemorySnapshot implements BackendSnapshot {
+  readonly sizeBytes: number;
+  readonly #state: State;
+  readonly #onClose: () => void;
+  #isClosed = false;
+
+  constructor(state: State, onClose: () => void) {
+    this.#state = state;
+    this.sizeBytes = state.sizeBytes();
+    this.#onClose = onClose;
+  }
+
+  buckets(): readonly BucketName[] {
+    return BUCKETS;
+  }
+
+  forEachRevision(fromMain: number, fromSub: number, visit: RevisionVisitor): void {
+    this.#checkOpen();
+    this.#state.rows.forEach(fromMain, fromSub, Number.POSITIVE_INFINITY, visit);
+  }
+
+  *entries(bucket: BucketName, chunkBytes = 1024 * 1024): IterableIterator<readonly SnapshotEntry[]> {
+    this.#checkOpen();
+    for (const chunk of this.#state.entries(bucket, chunkBytes)) {
+      yield chunk;
+      this.#checkOpen();
+    }
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#onClose();
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) throw closedError();
+  }
+}
+
+class State {
+  rows = new RevisionRows();
+  readonly #small = new Map<SmallBucket, Map<ByteString, Uint8Array>>();
+  #smallBytes = 0;
+
+  put(bucket: SmallBucket, key: ByteString, value: Uint8Array): void {
+    this.delete(bucket, key);
+    this.small(bucket).set(key, value);
+    this.#smallBytes += key.length + value.length;
+  }
+
+  delete(bucket: SmallBucket, key: ByteString): void {
+    const old = this.small(bucket).get(key);
+    if (old === undefined) return;
+    this.small(bucket).delete(key);
+    this.#smallBytes -= key.length + old.length;
+  }
+
+  small(bucket: SmallBucket): Map<ByteString, Uint8Array> {
+    let entries = this.#small.get(bucket);
+    if (entries === undefined) this.#small.set(bucket, (entries = new Map()));
+    return entries;
+  }
+
+  apply(batch: Batch): void {
+    for (const { main, sub, tombstone } of batch.deletedRows) this.rows.delete(main, sub, tombstone);
+    batch.rows.forEach(0, 0, Number.POSITIVE_INFINITY, (...row) => {
+      this.rows.append(...row);
+      return true;
+    });
+    for (const [bucket, entries] of batch.smallBuckets) {
+      for (const [key, value] of entries) {
+        if (value === null) this.delete(bucket, key);
+        else this.put(bucket, key, value);
+      }
+    }
+  }
+
+  copy(): State {
+    const other = new State();
+    this.rows.forEach(0, 0, Number.POSITIVE_INFINITY, (...row) => {
+      other.rows.append(...row);
+      return true;
+    });
+    for (const [bucket, entries] of this.#small) for (const [key, value] of entries) other.put(bucket, key, value);
+    return other;
+  }
+
+  sizeBytes(): number {
+    return this.rows.byteCount + this.#smallBytes;
+  }
+
+  *entries(bucket: BucketName, chunkBytes: number): IterableIterator<readonly SnapshotEntry[]> {
+    let chunk: SnapshotEntry[] = [];
+    let size = 0;
+    for (const entry of this.#allEntries(bucket)) {
+      chunk.push(entry);
+      size += entry.key.length + entry.value.length;
+      if (size >= chunkBytes) {
+        yield chunk;
+        chunk = [];
+        size = 0;
+      }
+    }
+    if (chunk.length > 0) yield chunk;
+  }
+
+  #allEntries(bucket: BucketName): SnapshotEntry[] {
+    const all: SnapshotEntry[] = [];
+    if (bucket !== "key") {
+      for (const [key, value] of sortedEntries(this.small(bucket))) all.push({ key: fromByteString(key), value });
+      return all;
+    }
+    this.rows.forEach(0, 0, Number.POSITIVE_INFINITY, (main, sub, tombstone, bytes, start, end) => {
+      all.push({ key: revisionBytes(main, sub, tombstone), value: bytes.slice(start, end) });
+      return true;
+    });
+    return all;
+  }
+}
+
+function sortedEntries(entries: ReadonlyMap<ByteString, Uint8Array>): [ByteString, Uint8Array][] {
+  return [...entries].sort(([a], [b]) => (a < b ? -1 : 1));
+}

@@ -1,0 +1,137 @@
+import { KeyValue } from "../../proto/mvccpb.ts";
+import type { RawSlot } from "../backend/backend.ts";
+import { type KeyEntry, revisionInfo } from "../index/key-entry.ts";
+import {
+  CompactedError,
+  copyOf,
+  type DecodedRangeResult,
+  FutureRevisionError,
+  type KeyVisitor,
+  MvccInvariantError,
+  type RangeOptions,
+  type RangeResult,
+  type RawVisitor,
+  toByteString,
+} from "../model/types.ts";
+import type { StoreCore } from "./core.ts";
+
+/**
+ * Reads of the key space at a revision: the index finds the revisions, the backend gives their bytes.
+ * `latest` is the newest revision that the reader may see: the current one or, inside a write transaction that has
+ * written, the one after it.
+ */
+export function rangeAt(
+  core: StoreCore,
+  latest: number,
+  key: Uint8Array,
+  rangeEnd: Uint8Array | null,
+  options: RangeOptions,
+  visit: RawVisitor,
+): RangeResult {
+  if (rangeEnd !== null) return walk(core, latest, key, rangeEnd, options, (entry) => emitRow(core, entry, visit));
+  const entry = findOne(core, latest, key, options);
+  if (entry === undefined) return { count: 0, visited: 0, revision: latest };
+  if (options.countOnly) return { count: 1, visited: 0, revision: latest };
+  emitRow(core, entry, visit);
+  return { count: 1, visited: 1, revision: latest };
+}
+
+/** Like rangeAt, but from the index alone: no value, no lease, no backend. */
+export function rangeKeysAt(
+  core: StoreCore,
+  latest: number,
+  key: Uint8Array,
+  rangeEnd: Uint8Array | null,
+  options: RangeOptions,
+  visit: KeyVisitor,
+): RangeResult {
+  const emit = (entry: KeyEntry): void => visit(entry.key, found.main, found.created, found.version);
+  if (rangeEnd !== null) return walk(core, latest, key, rangeEnd, options, emit);
+  const entry = findOne(core, latest, key, options);
+  if (entry === undefined) return { count: 0, visited: 0, revision: latest };
+  if (options.countOnly) return { count: 1, visited: 0, revision: latest };
+  emit(entry);
+  return { count: 1, visited: 1, revision: latest };
+}
+
+export function rangeDecodedAt(
+  core: StoreCore,
+  latest: number,
+  key: Uint8Array,
+  rangeEnd: Uint8Array | null,
+  options: RangeOptions,
+): DecodedRangeResult {
+  const kvs: KeyValue[] = [];
+  const { count, visited, revision } = rangeAt(core, latest, key, rangeEnd, options, (bytes, start, end) => {
+    // The bytes belong to the store, and the message gets views into what it is decoded from.
+    kvs.push(KeyValue.decode(copyOf(bytes, start, end)));
+  });
+  return { kvs, count, visited, revision };
+}
+
+const slot: RawSlot = { bytes: Buffer.alloc(0), start: 0, end: 0 };
+/** The revision that `walk` or `findOne` found, for whoever emits it right after. */
+const found = revisionInfo();
+
+function emitRow(core: StoreCore, entry: KeyEntry, visit: RawVisitor): void {
+  if (!core.backend.getRevision(found.main, found.sub, slot)) {
+    throw new MvccInvariantError(
+      `the backend lacks revision ${found.main}.${found.sub} of key ${JSON.stringify(entry.key)}`,
+    );
+  }
+  visit(slot.bytes, slot.start, slot.end);
+}
+
+/** The revision to read at. Throws when it cannot be read. */
+function checkedRevision(core: StoreCore, latest: number, options: RangeOptions): number {
+  const at = options.revision <= 0 ? latest : options.revision;
+  if (at > latest) throw new FutureRevisionError(latest);
+  if (at < core.compactRevision) throw new CompactedError(core.compactRevision);
+  return at;
+}
+
+function findOne(core: StoreCore, latest: number, key: Uint8Array, options: RangeOptions): KeyEntry | undefined {
+  const at = checkedRevision(core, latest, options);
+  const entry = core.index.find(key);
+  return entry?.readAt(at, found) ? entry : undefined;
+}
+
+/** Finds what the range has at the revision and calls `emit` for each, up to the limit, with `found` filled in. */
+function walk(
+  core: StoreCore,
+  latest: number,
+  key: Uint8Array,
+  rangeEnd: Uint8Array,
+  options: RangeOptions,
+  emit: (entry: KeyEntry) => void,
+): RangeResult {
+  const at = checkedRevision(core, latest, options);
+  const start = toByteString(key);
+  const end = rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : toByteString(rangeEnd);
+  const limit = options.countOnly ? 0 : options.limit > 0 ? options.limit : Number.POSITIVE_INFINITY;
+  // The index counts what is live now; at an older revision every key has to be asked.
+  const countsLive = at === latest;
+  const stopsAtLimit = countsLive || options.withoutCount === true;
+  let count = 0;
+  let visited = 0;
+  if (!countsLive || limit > 0) {
+    const visitor = (entry: KeyEntry): boolean => {
+      if (!entry.readAt(at, found)) return true;
+      count++;
+      if (visited < limit) {
+        visited++;
+        emit(entry);
+      }
+      return visited < limit || !stopsAtLimit;
+    };
+    // What the newest read sees is what is live, unless a transaction that has not ended has changed that already.
+    if (countsLive && (!core.hasOpenChanges || latest > core.currentRevision)) {
+      core.index.visitLive(start, end, visitor);
+    } else core.index.visit(start, end, visitor);
+  }
+  if (countsLive && visited === limit && options.withoutCount !== true) {
+    const { index, currentRevision } = core;
+    count = latest > currentRevision ? index.countLiveInside(start, end) : index.countLive(start, end);
+  }
+  return { count, visited, revision: latest };
+}

@@ -1,0 +1,220 @@
+import { SliceBudget } from "../../base/slice-budget.ts";
+import type { KeyEntry } from "../index/key-entry.ts";
+import { KeyEntry as Entry } from "../index/key-entry.ts";
+import { LongChanges } from "../index/long-changes.ts";
+import type { KvEncoder } from "../model/kv-encoder.ts";
+import {
+  type ByteString,
+  type Change,
+  type ChangeList,
+  type DecodedRangeResult,
+  type KeyVisitor,
+  MvccInvariantError,
+  type RangeOptions,
+  type RangeResult,
+  type RawVisitor,
+  type ReadView,
+  toByteString,
+} from "../model/types.ts";
+import type { StoreCore } from "./core.ts";
+import type { ReadPoint } from "./range-cursor.ts";
+import { rangeAt, rangeDecodedAt, rangeKeysAt } from "./read.ts";
+
+/**
+ * One write transaction: all its changes get the same main revision, and no reader sees them before `end`. There is one
+ * at a time. It begins and ends in one turn of the event loop, unless it says that it is long: then it may take many, and
+ * everybody else goes on with the revision before.
+ *
+ * Changes go into the index and the backend's batch at once and cannot be taken back: check everything that may fail
+ * before the first one.
+ * Source: etcd `server/storage/mvcc/kvstore_txn.go`.
+ */
+export class WriteTxn implements ReadView {
+  /** What it changed, in order, while it is not long. */
+  readonly #changes: Change[] = [];
+  #long: LongChanges | null = null;
+  #changeCount = 0;
+  readonly #core: StoreCore;
+  readonly #encoder: KvEncoder;
+  readonly #onEnd: (changes: ChangeList) => void;
+  readonly #base: number;
+  #ended = false;
+
+  constructor(core: StoreCore, encoder: KvEncoder, onEnd: (changes: ChangeList) => void) {
+    this.#core = core;
+    this.#encoder = encoder;
+    this.#onEnd = onEnd;
+    this.#base = core.currentRevision;
+  }
+
+  /** The revision that its changes get, once it has made one; until then the current one. */
+  get revision(): number {
+    return this.#changeCount > 0 ? this.#base + 1 : this.#base;
+  }
+
+  /** Changes that it has made so far. */
+  get changeCount(): number {
+    return this.#changeCount;
+  }
+
+  /**
+   * From now on it may take many turns. The caller sees to it that meanwhile nothing else is written, and ends it in the turn
+   * in which the log's position moves on.
+   */
+  becomeLong(): void {
+    this.#checkOpen();
+    if (this.#long !== null) return;
+    const { index, backend } = this.#core;
+    const long = new LongChanges(this.#base + 1);
+    for (const change of this.#changes) {
+      if (change.tombstone) long.addTombstone(index.findString(change.key)!);
+      else long.addPut(change, change.version === 1);
+    }
+    this.#long = long;
+    index.pending = long;
+    backend.beginLongWrite(long.main);
+  }
+
+  /** What a read of it sees now: all before it, and what it has changed so far. */
+  get point(): ReadPoint {
+    const sub = this.#changeCount;
+    return sub > 0 ? { main: this.#base + 1, sub } : { main: this.#base, sub: Number.POSITIVE_INFINITY };
+  }
+
+  /** Writes a key. `lease` (0n for none) must exist. The arguments are copied. */
+  put(key: Uint8Array, value: Uint8Array, lease: bigint): void {
+    this.#checkOpen();
+    const { index, leases } = this.#core;
+    const main = this.#base + 1;
+    const sub = this.#changeCount;
+    let entry = index.find(key);
+    let oldLease = 0n;
+    if (entry === undefined) {
+      entry = new Entry(toByteString(key), main, sub, 1, main);
+      index.insert(entry);
+    } else {
+      if (entry.live) oldLease = leases.leaseOf(entry.key);
+      index.put(entry, main, sub);
+    }
+    this.#encoder.put(entry.key, entry.created, main, entry.version, value, lease);
+    this.#record(entry, main, sub, lease);
+    if (oldLease === lease) return;
+    if (oldLease !== 0n) leases.detach(oldLease, entry.key);
+    if (lease !== 0n && !leases.attach(lease, entry.key)) {
+      throw new MvccInvariantError(`put with lease ${lease.toString(16)}, which does not exist`);
+    }
+  }
+
+  /** Deletes the keys of the range that exist, in order. Returns how many. */
+  deleteRange(key: Uint8Array, rangeEnd: Uint8Array | null): number {
+    this.#checkOpen();
+    const { index } = this.#core;
+    if (rangeEnd === null) {
+      const entry = index.find(key);
+      if (entry === undefined || !entry.live) return 0;
+      this.#delete(entry);
+      return 1;
+    }
+    const before = this.#changeCount;
+    this.deleteSlice(toByteString(key), endOf(rangeEnd), UNLIMITED);
+    return this.#changeCount - before;
+  }
+
+  /**
+   * Deletes what exists of [start, end), end null to the last key, in order, until the budget is spent: each key that it looks
+   * at counts. Returns the key to go on from, or null when that was all.
+   */
+  deleteSlice(start: ByteString, end: ByteString | null, budget: SliceBudget): ByteString | null {
+    this.#checkOpen();
+    let next: ByteString | null = null;
+    this.#core.index.visit(start, end, (entry) => {
+      if (budget.isSpent) {
+        next = entry.key;
+        return false;
+      }
+      budget.spend(1, entry.key.length);
+      if (entry.live) this.#delete(entry);
+      return true;
+    });
+    return next;
+  }
+
+  /** Deletes one key; what a lease does with those attached to it. Returns whether it existed. */
+  deleteKey(key: ByteString): boolean {
+    this.#checkOpen();
+    const entry = this.#core.index.findString(key);
+    if (entry === undefined || !entry.live) return false;
+    this.#delete(entry);
+    return true;
+  }
+
+  range(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions, visit: RawVisitor): RangeResult {
+    return rangeAt(this.#core, this.revision, key, rangeEnd, options, visit);
+  }
+
+  rangeKeys(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions, visit: KeyVisitor): RangeResult {
+    return rangeKeysAt(this.#core, this.revision, key, rangeEnd, options, visit);
+  }
+
+  rangeDecoded(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions): DecodedRangeResult {
+    return rangeDecodedAt(this.#core, this.revision, key, rangeEnd, options);
+  }
+
+  /** Publishes the changes, if there are any, under the next revision. */
+  end(): void {
+    this.#checkOpen();
+    this.#ended = true;
+    this.#core.hasOpenChanges = false;
+    if (this.#long !== null) {
+      this.#core.index.pending = null;
+      this.#core.backend.endLongWrite();
+    }
+    this.#onEnd(this.#long ?? this.#changes);
+  }
+
+  #delete(entry: KeyEntry): void {
+    const { index, leases } = this.#core;
+    const main = this.#base + 1;
+    const sub = this.#changeCount;
+    index.tombstone(entry, main, sub);
+    this.#encoder.tombstone(entry.key);
+    this.#record(entry, main, sub, 0n);
+    const lease = leases.leaseOf(entry.key);
+    if (lease !== 0n) leases.detach(lease, entry.key);
+  }
+
+  #record(entry: KeyEntry, main: number, sub: number, lease: bigint): void {
+    const { bytes, start, end } = this.#encoder;
+    const tombstone = entry.version === 0;
+    this.#core.backend.putRevision(main, sub, tombstone, bytes, start, end);
+    this.#changeCount++;
+    this.#core.hasOpenChanges = true;
+    if (tombstone && this.#long !== null) {
+      this.#long.addTombstone(entry);
+      return;
+    }
+    const change = {
+      key: entry.key,
+      main,
+      sub,
+      tombstone,
+      createRevision: tombstone ? 0 : entry.created,
+      version: entry.version,
+      lease,
+      bytes,
+      start,
+      end,
+    };
+    if (this.#long === null) this.#changes.push(change);
+    else this.#long.addPut(change, entry.version === 1);
+  }
+
+  #checkOpen(): void {
+    if (this.#ended) throw new MvccInvariantError("the write transaction has ended");
+  }
+}
+
+const UNLIMITED = new SliceBudget(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
+
+const endOf = (rangeEnd: Uint8Array): ByteString | null =>
+  rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : toByteString(rangeEnd);

@@ -1,0 +1,70 @@
+import type { ChangeSource } from "../model/types.ts";
+import { type PrevKvLookup, WatchBatch, type WatchEvent } from "./batch.ts";
+import { LargeBatch } from "./large.ts";
+import { VARIANT_COUNT } from "./types.ts";
+import type { Watcher, WatcherSet } from "./watcher-group.ts";
+
+/** What large batches are made with. */
+export interface LargeContext {
+  readonly store: ChangeSource;
+  readonly lookup: PrevKvLookup;
+  readonly onDelivered: (eventCount: number) => void;
+}
+
+/**
+ * The events of one set up to a revision, on their way to its watchers over several turns. Watchers that get the same share
+ * one batch.
+ */
+export class Share {
+  readonly set: WatcherSet;
+  /** At least one, ascending. */
+  readonly events: readonly WatchEvent[];
+  readonly revision: number;
+  readonly #batches: (WatchBatch | null | undefined)[] = new Array(VARIANT_COUNT).fill(undefined);
+  /** Bits of the variants whose batches were made. */
+  #made = 0;
+  readonly #larges = new Map<string, LargeBatch>();
+
+  constructor(set: WatcherSet, events: readonly WatchEvent[], revision: number) {
+    this.set = set;
+    this.events = events;
+    this.revision = revision;
+  }
+
+  /** What a watcher of the set has not yet; null is nothing, undefined that its first revision is too large for a batch. */
+  batchFor({ minRevision, variant }: Watcher): WatchBatch | null | undefined {
+    const { events, revision } = this;
+    if (minRevision <= events[0]!.revision) {
+      const bit = 1 << variant;
+      if ((this.#made & bit) === 0) {
+        this.#made |= bit;
+        this.#batches[variant] = WatchBatch.of(revision, events, variant);
+      }
+      return this.#batches[variant];
+    }
+    if (minRevision > events.at(-1)!.revision) return null;
+    return WatchBatch.of(revision, events.slice(firstFrom(events, minRevision)), variant);
+  }
+
+  /** The first revision that `batchFor` found too large, alone. */
+  largeFor(watcher: Watcher, context: LargeContext): LargeBatch {
+    const { events } = this;
+    const { revision } = events[firstFrom(events, watcher.minRevision)]!;
+    const name = `${watcher.variant}@${revision}`;
+    let large = this.#larges.get(name);
+    if (large === undefined) this.#larges.set(name, (large = LargeBatch.of(watcher, revision, context)));
+    return large;
+  }
+}
+
+/** Index of the first event that is not before the revision. */
+function firstFrom(events: readonly WatchEvent[], revision: number): number {
+  let low = 0;
+  let high = events.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (events[middle]!.revision < revision) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

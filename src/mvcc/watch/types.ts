@@ -1,0 +1,80 @@
+import type { WatchBatch } from "./batch.ts";
+import type { LargeBatch } from "./large.ts";
+
+/**
+ * The contract between the watch hub and what carries its responses (a gRPC stream, an in-process listener). See
+ * watch/hub.ts.
+ */
+
+/** What a client asks for: the fields of WatchCreateRequest, in its encoding. */
+export interface WatchRequest {
+  /** Empty means the smallest key, one zero byte. */
+  readonly key: Uint8Array;
+  /** Empty is the single key, one zero byte is every key from `key` on. */
+  readonly rangeEnd: Uint8Array;
+  /** First revision to get; 0 is whatever comes next. */
+  readonly startRevision: number;
+  /** 0 lets the stream choose. */
+  readonly watchId: number;
+  /** WatchCreateRequest.FilterType; others are ignored. */
+  readonly filters: readonly number[];
+  readonly prevKv: boolean;
+  readonly progressNotify: boolean;
+  readonly fragment: boolean;
+}
+
+/** Bits of `Watcher.variant`. Watchers with equal range and variant get equal batches. */
+export const variantBits = { prevKv: 1, noPut: 2, noDelete: 4 } as const;
+export const VARIANT_COUNT = 8;
+
+/** One watcher, as its sink sees it. */
+export interface Watch {
+  readonly id: number;
+  readonly prevKv: boolean;
+  readonly fragment: boolean;
+}
+
+/**
+ * Takes the responses of one stream in the order in which the client must get them.
+ *
+ * Every method returns whether the response was taken. False means that the stream's buffer is full: nothing of it was
+ * taken, and nothing more is offered until the owner calls `WatchStream.drained()`. An empty buffer must take any
+ * response, however large. No method may call back into the hub or throw.
+ */
+export interface WatchSink {
+  /** Events for one watcher. The batch is shared between watchers: never change it. */
+  deliver(watch: Watch, batch: WatchBatch): boolean;
+  /**
+   * The events of one revision, for one watcher, that are too many to be held. Taken, they occupy the sink until the last is
+   * delivered: nothing more is offered before its owner calls `WatchStream.drained()`, even when the stream is closed.
+   */
+  deliverLarge(watch: Watch, batch: LargeBatch): boolean;
+  /** The watcher is cancelled because its next revision is gone. The header of this response has revision 0. */
+  deliverCompacted(watch: Watch, compactRevision: number): boolean;
+  /** All events up to `revision` were delivered; `watchId` is WATCH_ID_ALL when that holds for the whole stream. */
+  deliverProgress(watchId: number, revision: number): boolean;
+}
+
+/** Watch id of a progress notification for all watchers of a stream, and of responses to watches that were never created. */
+export const WATCH_ID_ALL = -1;
+
+export type WatchErrorCode =
+  | "ERR_WATCH_EMPTY_RANGE"
+  | "ERR_WATCH_DUPLICATE_ID"
+  | "ERR_WATCH_NEGATIVE_REVISION"
+  | "ERR_WATCH_TOO_MANY"
+  | "ERR_WATCH_STREAM_CLOSED";
+
+/**
+ * The watch was not created: answer with `created` and `canceled` set, id WATCH_ID_ALL and the message as the reason. The
+ * messages are etcd's where etcd has one.
+ */
+export class WatchError extends Error {
+  override name = "WatchError";
+  readonly code: WatchErrorCode;
+
+  constructor(code: WatchErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}

@@ -1,0 +1,170 @@
+import type { SliceBudget } from "../../base/slice-budget.ts";
+import { SliceSort } from "../../base/slice-sort.ts";
+import type { Lessor } from "../../lease/lessor.ts";
+import { type ByteString, FROM_KEY, toByteString } from "../../mvcc/model/types.ts";
+import type { MvccStore, WriteTxn } from "../../mvcc/store/store.ts";
+import {
+  type DeleteRangeRequest,
+  DeleteRangeResponse,
+  ResponseHeader,
+  ResponseOp,
+  type TxnRequest,
+  TxnResponse,
+} from "../../proto/etcdserverpb.ts";
+import type { Outcome } from "../log/op.ts";
+import type { Path } from "./compare.ts";
+import { rangeEndOf } from "./range.ts";
+import type { ResponseReads } from "./response-reads.ts";
+import { executeDeleteRange, executeOp } from "./txn.ts";
+
+/** The way to a result in slices: each `next` does one, and `yield` is where a turn of the event loop may end. */
+export type Slices<T> = Generator<void, T, void>;
+
+/**
+ * A request that changes too much for one turn, and is applied in many. Whoever holds it applies nothing else meanwhile;
+ * everybody else sees the state before it.
+ */
+export class LongApply {
+  readonly #slices: Slices<Outcome>;
+
+  constructor(slices: Slices<Outcome>) {
+    this.#slices = slices;
+  }
+
+  /** Does one slice. The outcome, once there is one; the state has changed then, all at once. */
+  step(): Outcome | undefined {
+    const { done, value } = this.#slices.next();
+    return done === true ? value : undefined;
+  }
+}
+
+/** Begins what may be long: most of it is over with the first slice. */
+export function begin(slices: Slices<Outcome>): Outcome | LongApply {
+  const { done, value } = slices.next();
+  return done === true ? value : new LongApply(slices);
+}
+
+/** True for what may change or look at any number of keys. */
+export function mayBeLong(request: TxnRequest): boolean {
+  return countOf(request, 0) > OPS_AT_ONCE;
+}
+
+/** Operations that one turn has time for, when each is for one key. */
+const OPS_AT_ONCE = 512;
+
+/** Counts operations, those on ranges as very many. */
+function countOf(request: TxnRequest, before: number): number {
+  let count = before + request.compare.length;
+  for (const { rangeEnd } of request.compare) if (rangeEnd.length > 0) return MANY;
+  for (const ops of [request.success, request.failure]) {
+    count += ops.length;
+    for (const { requestDeleteRange, requestTxn } of ops) {
+      if (requestDeleteRange !== undefined && requestDeleteRange.rangeEnd.length > 0) return MANY;
+      if (requestTxn !== undefined) count = countOf(requestTxn, count);
+    }
+  }
+  return count;
+}
+
+const MANY = Number.POSITIVE_INFINITY;
+
+/** executeTxn in slices. */
+export function* executeTxnInSlices(
+  txn: WriteTxn,
+  request: TxnRequest,
+  path: Path,
+  reads: ResponseReads | null,
+  budget: SliceBudget,
+): Slices<TxnResponse> {
+  path.next = 0;
+  const response = yield* branchInSlices({ txn, path, reads, budget }, request);
+  response.header!.revision = txn.revision;
+  return response;
+}
+
+interface Run {
+  readonly txn: WriteTxn;
+  readonly path: Path;
+  readonly reads: ResponseReads | null;
+  readonly budget: SliceBudget;
+}
+
+function* branchInSlices(run: Run, request: TxnRequest): Slices<TxnResponse> {
+  const succeeded = run.path.taken[run.path.next++]!;
+  const responses: ResponseOp[] = [];
+  for (const op of succeeded ? request.success : request.failure) {
+    if (run.budget.isSpent) yield* nextSlice(run.txn, run.budget);
+    run.budget.spend(1, op.requestPut?.value.length ?? 0);
+    if (op.requestTxn !== undefined) {
+      responses.push(ResponseOp.create({ responseTxn: yield* branchInSlices(run, op.requestTxn) }));
+    } else if (op.requestDeleteRange !== undefined) {
+      const responseDeleteRange = yield* deleteRangeInSlices(run.txn, op.requestDeleteRange, run.reads, run.budget);
+      responses.push(ResponseOp.create({ responseDeleteRange }));
+    } else executeOp(run.txn, run.txn, op, run.reads, responses);
+  }
+  return TxnResponse.create({ header: ResponseHeader.create(), succeeded, responses });
+}
+
+/** executeDeleteRange in slices. */
+export function* deleteRangeInSlices(
+  txn: WriteTxn,
+  request: DeleteRangeRequest,
+  reads: ResponseReads | null,
+  budget: SliceBudget,
+): Slices<DeleteRangeResponse> {
+  const rangeEnd = rangeEndOf(request.rangeEnd);
+  if (rangeEnd === null) return executeDeleteRange(txn, request, reads);
+  const previous = request.prevKv ? reads?.previous(txn, request.key, request.rangeEnd) : undefined;
+  const before = txn.changeCount;
+  const end = rangeEnd === FROM_KEY ? null : toByteString(rangeEnd);
+  let next: ByteString | null = toByteString(request.key);
+  for (;;) {
+    next = txn.deleteSlice(next, end, budget);
+    if (next === null) break;
+    yield* nextSlice(txn, budget);
+  }
+  const header = ResponseHeader.create({ revision: txn.revision });
+  const deleted = txn.changeCount - before;
+  const response = DeleteRangeResponse.create({ header, deleted, prevKvs: previous?.kvs ?? [] });
+  previous?.defer(response);
+  return response;
+}
+
+/**
+ * Revokes a lease with many keys: deletes them in the order that every member has, ascending. Nothing else changes the lease
+ * meanwhile, and it is there, with the keys that are left, until the end.
+ */
+export function* revokeInSlices(store: MvccStore, lessor: Lessor, id: bigint, budget: SliceBudget): Slices<void> {
+  const keys: ByteString[] = [];
+  for (const key of lessor.lookup(id)!.keys()) {
+    keys.push(key);
+    budget.spend(SPENT_FOR_A_COPY, 0);
+    if (budget.isSpent) yield* sliceOf(budget);
+  }
+  const sort = new SliceSort(keys.length, (a, b) => (keys[a]! < keys[b]! ? -1 : 1));
+  while (!sort.step()) yield* sliceOf(budget);
+  const txn = store.begin();
+  for (const position of sort.order) {
+    if (budget.isSpent) yield* nextSlice(txn, budget);
+    const key = keys[position]!;
+    budget.spend(1, key.length);
+    txn.deleteKey(key);
+  }
+  // The record goes with the last keys, so that no batch of the backend has the one without the other.
+  lessor.revoke(id, () => {});
+  txn.end();
+}
+
+/** Of what a deletion costs. */
+const SPENT_FOR_A_COPY = 0.1;
+
+/** Between two slices others have their turn, so what was written so far must be known as a part. */
+function* nextSlice(txn: WriteTxn, budget: SliceBudget): Slices<void> {
+  txn.becomeLong();
+  yield* sliceOf(budget);
+}
+
+function* sliceOf(budget: SliceBudget): Slices<void> {
+  yield;
+  budget.refill();
+}

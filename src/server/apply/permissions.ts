@@ -1,0 +1,93 @@
+import type { AuthInfo } from "../../auth/auth-info.ts";
+import type { AuthProblem } from "../../auth/problems.ts";
+import type { AuthStore } from "../../auth/store.ts";
+import type { Lessor } from "../../lease/lessor.ts";
+import { toByteString } from "../../mvcc/model/types.ts";
+import type {
+  DeleteRangeRequest,
+  LeaseRevokeRequest,
+  PutRequest,
+  RangeRequest,
+  RequestOp,
+  TxnRequest,
+} from "../../proto/etcdserverpb.ts";
+import { LeaseRights } from "./lease-rights.ts";
+
+/**
+ * Whether the user of a request may do what it asks, at the moment at which it is done: the same answer on every member,
+ * since users, leases and requests are the same. For when authentication is on; null means yes.
+ * Source: etcd `server/etcdserver/apply/auth.go`.
+ */
+export class PermissionChecker {
+  readonly #auth: AuthStore;
+  readonly #lessor: Lessor;
+  readonly #leaseRights: LeaseRights;
+
+  constructor(auth: AuthStore, lessor: Lessor) {
+    this.#auth = auth;
+    this.#lessor = lessor;
+    this.#leaseRights = new LeaseRights(auth);
+  }
+
+  range(user: AuthInfo, { key, rangeEnd }: Pick<RangeRequest, "key" | "rangeEnd">): AuthProblem | null {
+    return this.#auth.mayRead(user, toByteString(key), toByteString(rangeEnd));
+  }
+
+  put(user: AuthInfo, request: PutRequest): AuthProblem | null {
+    const key = toByteString(request.key);
+    return (
+      this.#auth.mayWrite(user, key, "") ??
+      // Who may not revoke a lease may not attach a key to it either.
+      this.lease(user, request.lease) ??
+      (request.prevKv ? this.#auth.mayRead(user, key, "") : null)
+    );
+  }
+
+  deleteRange(user: AuthInfo, request: DeleteRangeRequest): AuthProblem | null {
+    const key = toByteString(request.key);
+    const end = toByteString(request.rangeEnd);
+    return this.#auth.mayWrite(user, key, end) ?? (request.prevKv ? this.#auth.mayRead(user, key, end) : null);
+  }
+
+  /** Every comparison and both branches, whichever is taken. */
+  txn(user: AuthInfo, request: TxnRequest): AuthProblem | null {
+    for (const compare of request.compare) {
+      const problem = this.range(user, compare);
+      if (problem !== null) return problem;
+    }
+    return this.#ops(user, request.success) ?? this.#ops(user, request.failure);
+  }
+
+  leaseRevoke(user: AuthInfo, request: LeaseRevokeRequest): AuthProblem | null {
+    return this.lease(user, request.id);
+  }
+
+  /** Changing what a lease does takes the right to write every key on it. */
+  lease(user: AuthInfo, id: bigint): AuthProblem | null {
+    const lease = this.#lessor.lookup(id);
+    if (lease === undefined || this.#auth.mayAdminister(user) === null) return null;
+    return this.#leaseRights.check(user, lease, "write");
+  }
+
+  /** Seeing the keys of a lease takes the right to read them. */
+  leaseKeys(user: AuthInfo, id: bigint): AuthProblem | null {
+    const lease = this.#lessor.lookup(id);
+    if (lease === undefined || this.#auth.mayAdminister(user) === null) return null;
+    return this.#leaseRights.check(user, lease, "read");
+  }
+
+  #ops(user: AuthInfo, ops: readonly RequestOp[]): AuthProblem | null {
+    for (const op of ops) {
+      const problem = this.#op(user, op);
+      if (problem !== null) return problem;
+    }
+    return null;
+  }
+
+  #op(user: AuthInfo, op: RequestOp): AuthProblem | null {
+    if (op.requestRange !== undefined) return this.range(user, op.requestRange);
+    if (op.requestPut !== undefined) return this.put(user, op.requestPut);
+    if (op.requestDeleteRange !== undefined) return this.deleteRange(user, op.requestDeleteRange);
+    return op.requestTxn === undefined ? null : this.txn(user, op.requestTxn);
+  }
+}

@@ -1,0 +1,339 @@
+import type { Clock } from "../../base/clock.ts";
+import { spentOn } from "../../base/doing.ts";
+import { goDuration } from "../../base/duration.ts";
+import type { Logger } from "../../base/log.ts";
+import { loadConfState, saveConfState } from "../../membership/cluster.ts";
+import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
+import type { ConfState, Entry } from "../../proto/raftpb.ts";
+import { EntryType } from "../../proto/raftpb.ts";
+import { errors } from "../contract/errors.ts";
+import type { ServerMetrics } from "../contract/metrics.ts";
+import type { ReadSlice } from "../contract/options.ts";
+import { decodeLogEntry } from "../log/entry.ts";
+import { ownRequestId } from "../log/entry-id.ts";
+import type { Proposal } from "../log/proposal.ts";
+import type { ProposalQueue } from "../log/proposal-queue.ts";
+import { type Applier, type Outcome, opNames } from "./apply.ts";
+import type { ConfChanges } from "./conf-changes.ts";
+import { LongApply } from "./long-apply.ts";
+import { ResponseReads } from "./response-reads.ts";
+
+/** What this member has applied of the log. */
+export interface AppliedPosition {
+  readonly index: number;
+  readonly term: number;
+}
+
+export interface StateMachineOptions {
+  readonly applier: Applier;
+  readonly confChanges: ConfChanges;
+  readonly proposals: ProposalQueue;
+  readonly backend: Backend;
+  /** The upper 16 bits of this member's request ids. */
+  readonly idPrefix: number;
+  readonly applied: AppliedPosition;
+  /** Entries up to this index are in the backend already. */
+  readonly consistentIndex: number;
+  /** Used when the backend has none. */
+  readonly confState: ConfState;
+  readonly metrics: ServerMetrics;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly readSlice: ReadSlice;
+  readonly warningApplyDurationMs: number;
+  readonly warningRequestDurationMs: number;
+  /** The first entry of a leader's term, which is empty, was applied. */
+  readonly onTermStarted: (term: number) => void;
+  /** A request did not fit any more: raises the alarm, and resolves when that is known. */
+  readonly onNoSpace: () => Promise<unknown>;
+  readonly isNoSpace: () => boolean;
+  readonly onConfState: () => void;
+  /** True while the applied state must not grow; `resume` is called when it may. */
+  readonly isBlocked: () => boolean;
+  /** Entries are applied, and more of them follow in another turn. */
+  readonly onProgress: () => void;
+  readonly onFailure: (error: unknown) => void;
+}
+
+/** An entry whose application takes many turns. */
+interface LongEntry {
+  readonly entry: Entry;
+  readonly proposal: Proposal | undefined;
+  readonly apply: LongApply;
+}
+
+const NO_ENTRIES: readonly Entry[] = [];
+/** What an entry costs beside its bytes, and what one turn may: a thousand small ones, or some megabytes. */
+const ENTRY_COST = 2048;
+const TURN_COST_MAX = 2 * 1024 * 1024;
+
+/** An application from here on may be what a long turn is told with. */
+const NAMED_MS = 2;
+
+/**
+ * Applies the committed entries of the log in their order, and answers the proposals that they came from. Owns the
+ * position up to which that was done, and raft's configuration there; both are saved with each batch of the backend.
+ *
+ * One turn applies so much. The rest follows in others, with everything else of the member in between; an entry that is long
+ * by itself counts as applied when all of it is.
+ */
+export class StateMachine {
+  readonly #options: StateMachineOptions;
+  #backend: Backend;
+  #index: number;
+  #term: number;
+  #consistentIndex: number;
+  #confState: ConfState;
+  #startMs = 0;
+  /** Being applied, from `#next` on. */
+  #entries: readonly Entry[] = NO_ENTRIES;
+  #next = 0;
+  #long: LongEntry | null = null;
+  /** Told when all of `#entries` are applied; null when that was in the turn in which they came. */
+  #done: (() => void) | null = null;
+  /** Waits for the backend. */
+  #isHeld = false;
+  #stopped = false;
+  readonly #deferringReads: ResponseReads;
+  readonly #wholeReads: ResponseReads;
+
+  constructor(options: StateMachineOptions) {
+    this.#options = options;
+    this.#deferringReads = new ResponseReads(true, options.readSlice);
+    this.#wholeReads = new ResponseReads(false, options.readSlice);
+    this.#backend = options.backend;
+    this.#index = options.applied.index;
+    this.#term = options.applied.term;
+    this.#consistentIndex = options.consistentIndex;
+    const stored = loadConfState(options.backend);
+    this.#confState = stored ?? options.confState;
+    // A database that came from etcd 3.4 has none; from here on it must, for it may be sent to others.
+    if (stored === undefined && options.applied.index > 0) saveConfState(options.backend, this.#confState);
+    options.backend.setPreCommitHook(() => this.#savePosition());
+  }
+
+  get index(): number {
+    return this.#index;
+  }
+
+  get term(): number {
+    return this.#term;
+  }
+
+  get confState(): ConfState {
+    return this.#confState;
+  }
+
+  /**
+   * Applies entries. False when they take more than this turn: `done` is called when all of them are applied, and until then
+   * this must not be called again.
+   */
+  apply(entries: readonly Entry[], done: () => void): boolean {
+    this.#entries = entries;
+    this.#next = 0;
+    const { logger } = this.#options;
+    if (logger.debugEnabled) logger.debug("Applying entries", { "num-entries": entries.length });
+    if (this.#applyTurn()) return true;
+    this.#done = done;
+    this.#schedule();
+    return false;
+  }
+
+  /** The backend has room again. */
+  resume(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    this.#schedule();
+  }
+
+  /** Leaves what is half applied: the backend knows that it is, and the log has it. */
+  stop(): void {
+    this.#stopped = true;
+    this.#long?.proposal?.finish(errors.stopped);
+  }
+
+  /** Applies what one turn has time for. True when that was all. */
+  #applyTurn(): boolean {
+    const { metrics, clock, logger } = this.#options;
+    const entries = this.#entries;
+    const { debugEnabled } = logger;
+    this.#startMs = clock.nowMs();
+    for (let cost = 0; this.#next < entries.length; ) {
+      if (cost >= TURN_COST_MAX) return false;
+      const entry = entries[this.#next++]!;
+      if (entry.index <= this.#index) continue;
+      if (entry.index !== this.#index + 1) {
+        throw new Error(`entry ${entry.index} was committed, but ${this.#index} is the last one applied`);
+      }
+      if (debugEnabled) logger.debug("Applying entry", { index: entry.index, term: entry.term, type: entry.type });
+      const { term } = this;
+      this.#index = entry.index;
+      this.#term = entry.term;
+      if (entry.type === EntryType.EntryNormal) this.#applyNormal(entry);
+      else this.#applyConfChange(entry);
+      if (this.#long !== null) {
+        // No batch of the backend may claim it before it is whole.
+        this.#index = entry.index - 1;
+        this.#term = term;
+        return false;
+      }
+      cost += ENTRY_COST + entry.data.length;
+    }
+    this.#entries = NO_ENTRIES;
+    metrics.proposalsApplied += entries.length;
+    // What this member did not propose itself is not measured one by one.
+    spentOn("apply of others' requests", clock.nowMs() - this.#startMs);
+    return true;
+  }
+
+  #schedule(): void {
+    this.#options.clock.defer(this.#turn);
+  }
+
+  readonly #turn = (): void => {
+    if (this.#stopped) return;
+    try {
+      if (this.#options.isBlocked()) this.#isHeld = true;
+      else if (this.#long !== null) this.#goOnWith(this.#long);
+      else if (this.#applyTurn()) {
+        const done = this.#done!;
+        this.#done = null;
+        done();
+      } else {
+        this.#options.onProgress();
+        this.#schedule();
+      }
+    } catch (error) {
+      this.#options.onFailure(error);
+    }
+  };
+
+  #goOnWith(long: LongEntry): void {
+    const { clock, onProgress } = this.#options;
+    if (!this.#backend.hasRoom) {
+      void this.#backend.roomLeft().then(() => this.#schedule());
+      return;
+    }
+    const startMs = clock.nowMs();
+    const outcome = long.apply.step();
+    if (outcome !== undefined) {
+      const { entry, proposal } = long;
+      this.#long = null;
+      this.#index = entry.index;
+      this.#term = entry.term;
+      if (proposal !== undefined) this.#observe(proposal);
+      this.#answer(proposal, outcome);
+      onProgress();
+    }
+    spentOn("slices of a long apply", clock.nowMs() - startMs);
+    // The next entry waits for another turn: who wants a view of the backend between two long ones gets it.
+    this.#schedule();
+  }
+
+  /** Goes on from the state of another backend, which a snapshot brought. */
+  restore(backend: Backend, applied: AppliedPosition, confState: ConfState): void {
+    this.#backend.setPreCommitHook(() => {});
+    this.#backend = backend;
+    this.#index = applied.index;
+    this.#term = applied.term;
+    this.#consistentIndex = applied.index;
+    this.#confState = confState;
+    // A database of etcd 3.4 does not hold it.
+    saveConfState(backend, confState);
+    backend.setPreCommitHook(() => this.#savePosition());
+  }
+
+  #applyNormal(entry: Entry): void {
+    const { applier, onTermStarted } = this.#options;
+    const proposal = this.#proposalOf(entry);
+    if (entry.data.length === 0) {
+      proposal?.finish(errors.leaderChanged);
+      onTermStarted(entry.term);
+      return;
+    }
+    // A restart replays what the backend already holds.
+    if (entry.index <= this.#consistentIndex) return;
+    let outcome: Outcome | LongApply;
+    if (proposal !== undefined) {
+      outcome = applier.apply(proposal.op, proposal.request, proposal.user, entry.index, this.#readsFor(proposal));
+      if (!(outcome instanceof LongApply)) this.#observe(proposal);
+    } else {
+      const request = decodeLogEntry(entry.data, (reason) => this.#refused(entry, reason));
+      if (request === undefined) return;
+      outcome = applier.applyInternal(request, entry.index);
+    }
+    if (outcome instanceof LongApply) this.#long = { entry, proposal, apply: outcome };
+    else this.#answer(proposal, outcome);
+  }
+
+  #answer(proposal: Proposal | undefined, outcome: Outcome): void {
+    const { isNoSpace, onNoSpace } = this.#options;
+    if (outcome === errors.noSpace && !isNoSpace()) void onNoSpace().then(() => proposal?.finish(outcome));
+    else proposal?.finish(outcome);
+  }
+
+  #readsFor(proposal: Proposal): ResponseReads | null {
+    if (!proposal.isWanted) return null;
+    return (proposal.defersReads ? this.#deferringReads : this.#wholeReads).begin();
+  }
+
+  /** No version of etcd makes such an entry: every member passes over it alike. */
+  #refused({ index, term, data }: Entry, reason: string): void {
+    this.#options.logger.error("an entry of the log cannot be applied; passing over it", {
+      index,
+      term,
+      "entry-size": data.length,
+      error: reason,
+    });
+  }
+
+  #proposalOf(entry: Entry): Proposal | undefined {
+    const { proposals, idPrefix } = this.#options;
+    const own = proposals.take(entry.index, entry.term, errors.leaderChanged);
+    if (own !== undefined || !proposals.hasForwarded) return own;
+    const id = ownRequestId(entry.data, idPrefix);
+    return id < 0 ? undefined : proposals.takeForwarded(id);
+  }
+
+  #applyConfChange(entry: Entry): void {
+    if (entry.index <= this.#consistentIndex) return;
+    // A proposal whose place it took is lost.
+    this.#options.proposals.take(entry.index, entry.term, errors.leaderChanged);
+    this.#confState = this.#options.confChanges.apply(entry) ?? this.#confState;
+    saveConfState(this.#backend, this.#confState);
+    this.#options.onConfState();
+  }
+
+  /** Requests are applied back to back, so the end of one is the start of the next. */
+  #observe({ op, sinceMs, payload }: Proposal): void {
+    const { clock, metrics, logger, warningApplyDurationMs, warningRequestDurationMs } = this.#options;
+    const nowMs = clock.nowMs();
+    const tookMs = nowMs - this.#startMs;
+    this.#startMs = nowMs;
+    if (tookMs >= NAMED_MS) spentOn(`apply of ${opNames[op]}`, tookMs);
+    metrics.observeApply(opNames[op], tookMs / 1000);
+    if (nowMs - sinceMs >= warningRequestDurationMs) {
+      logger.warn("request stats", {
+        "time spent": goDuration(nowMs - sinceMs),
+        request: opNames[op],
+        "request size": payload.length,
+      });
+    }
+    if (tookMs < warningApplyDurationMs) return;
+    metrics.slowApplies++;
+    logger.warn("apply request took too long", {
+      took: goDuration(tookMs),
+      "expected-duration": goDuration(warningApplyDurationMs),
+      request: opNames[op],
+    });
+  }
+
+  #savePosition(): void {
+    const index = Buffer.alloc(8);
+    index.writeBigUInt64BE(BigInt(Math.max(this.#index, this.#consistentIndex)));
+    const term = Buffer.alloc(8);
+    term.writeBigUInt64BE(BigInt(this.#term));
+    this.#backend.put("meta", metaKeys.consistentIndex, index);
+    this.#backend.put("meta", metaKeys.term, term);
+  }
+}

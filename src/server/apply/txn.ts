@@ -1,0 +1,170 @@
+import { EMPTY_BYTES } from "../../base/protobuf.ts";
+import type { Lessor } from "../../lease/lessor.ts";
+import type { ReadView } from "../../mvcc/model/types.ts";
+import type { WriteTxn } from "../../mvcc/store/store.ts";
+import {
+  type DeleteRangeRequest,
+  DeleteRangeResponse,
+  type PutRequest,
+  PutResponse,
+  type RequestOp,
+  ResponseHeader,
+  ResponseOp,
+  type TxnRequest,
+  TxnResponse,
+} from "../../proto/etcdserverpb.ts";
+import { type EtcdError, errors } from "../contract/errors.ts";
+import type { Path } from "./compare.ts";
+import { rangeEndOf } from "./range.ts";
+import type { PointedView, ResponseReads } from "./response-reads.ts";
+
+/**
+ * The key-value operations inside one transaction of the store. Everything that can fail is checked before the first
+ * write, so a transaction is applied completely or not at all.
+ * Source: etcd `server/etcdserver/txn/`.
+ */
+
+const everything = { revision: 0, limit: 0, countOnly: false };
+
+/** What would make the chosen branches fail, found before anything is written. */
+export function checkPath(
+  view: ReadView & { readonly currentRevision: number; readonly compactRevision: number },
+  lessor: Lessor,
+  request: TxnRequest,
+  path: Path,
+): EtcdError | null {
+  path.next = 0;
+  return checkBranch(view, lessor, request, path);
+}
+
+function checkBranch(
+  view: ReadView & { readonly currentRevision: number; readonly compactRevision: number },
+  lessor: Lessor,
+  request: TxnRequest,
+  path: Path,
+): EtcdError | null {
+  for (const op of path.taken[path.next++] ? request.success : request.failure) {
+    let error: EtcdError | null = null;
+    if (op.requestRange !== undefined) {
+      const { revision } = op.requestRange;
+      if (revision > view.currentRevision) error = errors.futureRevision;
+      else if (revision !== 0 && revision < view.compactRevision) error = errors.compacted;
+    } else if (op.requestPut !== undefined) error = checkPutPossible(view, lessor, op.requestPut);
+    else if (op.requestTxn !== undefined) error = checkBranch(view, lessor, op.requestTxn, path);
+    if (error !== null) return error;
+  }
+  return null;
+}
+
+/** A put needs its lease to exist, and its key when it keeps the old value or lease. */
+export function checkPutPossible(view: ReadView, lessor: Lessor, request: PutRequest): EtcdError | null {
+  if (request.lease !== 0n && lessor.lookup(request.lease) === undefined) return errors.leaseNotFound;
+  if (request.ignoreValue || request.ignoreLease) {
+    if (view.range(request.key, null, { revision: 0, limit: 0, countOnly: true }, () => {}).count === 0) {
+      return errors.keyNotFound;
+    }
+  }
+  return null;
+}
+
+/**
+ * Runs the chosen branches of a checked transaction. The caller ends `txn`. Without `reads` nobody wants the
+ * response: only the writes are made, and what is returned is no answer for a client.
+ */
+export function executeTxn(txn: WriteTxn, request: TxnRequest, path: Path, reads: ResponseReads | null): TxnResponse {
+  path.next = 0;
+  const response = executeBranch(txn, txn, request, path, reads);
+  response.header!.revision = txn.revision;
+  return response;
+}
+
+/** Runs the chosen branches of a transaction that only reads. */
+export function executeReadOnlyTxn(
+  view: PointedView,
+  request: TxnRequest,
+  path: Path,
+  reads: ResponseReads,
+): TxnResponse {
+  path.next = 0;
+  const response = executeBranch(view, null, request, path, reads);
+  response.header!.revision = view.point.main;
+  return response;
+}
+
+function executeBranch(
+  view: PointedView,
+  txn: WriteTxn | null,
+  request: TxnRequest,
+  path: Path,
+  reads: ResponseReads | null,
+): TxnResponse {
+  const succeeded = path.taken[path.next++]!;
+  const responses: ResponseOp[] = [];
+  for (const op of succeeded ? request.success : request.failure) {
+    if (op.requestTxn !== undefined) {
+      responses.push(ResponseOp.create({ responseTxn: executeBranch(view, txn, op.requestTxn, path, reads) }));
+    } else executeOp(view, txn, op, reads, responses);
+  }
+  return TxnResponse.create({ header: ResponseHeader.create(), succeeded, responses });
+}
+
+/** Runs one operation, but for a nested transaction. */
+export function executeOp(
+  view: PointedView,
+  txn: WriteTxn | null,
+  op: RequestOp,
+  reads: ResponseReads | null,
+  responses: ResponseOp[],
+): void {
+  if (op.requestRange !== undefined) {
+    if (reads !== null) responses.push(ResponseOp.create({ responseRange: reads.range(view, op.requestRange) }));
+  } else if (txn !== null && op.requestPut !== undefined) {
+    responses.push(ResponseOp.create({ responsePut: executePut(txn, op.requestPut, reads) }));
+  } else if (txn !== null && op.requestDeleteRange !== undefined) {
+    responses.push(ResponseOp.create({ responseDeleteRange: executeDeleteRange(txn, op.requestDeleteRange, reads) }));
+  } else if (op.requestPut === undefined && op.requestDeleteRange === undefined) {
+    // An operation that asks for nothing: the checks before the log refuse it, and etcd passes over it.
+    responses.push(ResponseOp.create());
+  } else throw new Error("a transaction that writes among those that only read");
+}
+
+export function executePut(txn: WriteTxn, request: PutRequest, reads: ResponseReads | null): PutResponse {
+  let { value, lease } = request;
+  if (request.ignoreValue || request.ignoreLease) {
+    const old = txn.rangeDecoded(request.key, null, everything).kvs[0];
+    // The checks before the log refuse a transaction that deletes the key first; what they let through must end all the same.
+    if (request.ignoreValue) value = old?.value ?? EMPTY_BYTES;
+    if (request.ignoreLease) lease = old?.lease ?? 0n;
+  }
+  const previous = request.prevKv ? reads?.previous(txn, request.key, EMPTY_BYTES) : undefined;
+  txn.put(request.key, value, lease);
+  const header = ResponseHeader.create({ revision: txn.revision });
+  const response = PutResponse.create({ header, prevKv: previous?.kvs[0] });
+  previous?.defer(response);
+  return response;
+}
+
+export function executeDeleteRange(
+  txn: WriteTxn,
+  request: DeleteRangeRequest,
+  reads: ResponseReads | null,
+): DeleteRangeResponse {
+  const previous = request.prevKv ? reads?.previous(txn, request.key, request.rangeEnd) : undefined;
+  const deleted = txn.deleteRange(request.key, rangeEndOf(request.rangeEnd));
+  const header = ResponseHeader.create({ revision: txn.revision });
+  const response = DeleteRangeResponse.create({ header, deleted, prevKvs: previous?.kvs ?? [] });
+  previous?.defer(response);
+  return response;
+}
+
+export function isReadOnly(request: TxnRequest): boolean {
+  return request.success.every(isRange) && request.failure.every(isRange);
+}
+
+/** True when no read in it asks for the newest state. Comparisons alone do not. */
+export function isSerializable(request: TxnRequest): boolean {
+  return request.success.every(isSerializableRange) && request.failure.every(isSerializableRange);
+}
+
+const isRange = (op: RequestOp): boolean => op.requestRange !== undefined;
+const isSerializableRange = (op: RequestOp): boolean => op.requestRange?.serializable === true;

@@ -1,0 +1,54 @@
+import type { Clock, Timer } from "../../base/clock.ts";
+import { goDuration } from "../../base/duration.ts";
+import type { Logger } from "../../base/log.ts";
+import type { CorruptionChecker } from "./corruption.ts";
+
+export interface CorruptionMonitorOptions {
+  readonly checker: CorruptionChecker;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly localId: string;
+  readonly isLeader: () => boolean;
+  /** Between two comparisons of the data; 0 never. */
+  readonly checkMs: number;
+  /** Between two comparisons of compactions; 0 never. */
+  readonly compactHashCheckMs: number;
+}
+
+/** Has the leader check its members from time to time, one check of a kind at a time. */
+export class CorruptionMonitor {
+  readonly #options: CorruptionMonitorOptions;
+  readonly #timers: Timer[] = [];
+
+  constructor(options: CorruptionMonitorOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    const { checker, checkMs, compactHashCheckMs, logger, localId } = this.#options;
+    if (checkMs > 0) {
+      logger.info("enabled corruption checking", { "local-member-id": localId, interval: goDuration(checkMs) });
+      this.#every(checkMs, () => checker.checkPeriodically());
+    }
+    if (compactHashCheckMs > 0) this.#every(compactHashCheckMs, () => checker.checkCompactionHashes());
+  }
+
+  stop(): void {
+    for (const timer of this.#timers) timer.cancel();
+  }
+
+  #every(periodMs: number, check: () => Promise<void>): void {
+    const { clock, isLeader, logger } = this.#options;
+    let checking = false;
+    const timer = clock.every(periodMs, () => {
+      if (checking || !isLeader()) return;
+      checking = true;
+      check()
+        .catch((error: unknown) => logger.warn("failed to check hash KV", { error: `${error}` }))
+        .finally(() => {
+          checking = false;
+        });
+    });
+    this.#timers.push(timer);
+  }
+}

@@ -1,0 +1,128 @@
+import type { Logger } from "../../base/log.ts";
+import type { Lessor } from "../../lease/lessor.ts";
+import { formatId } from "../../membership/member.ts";
+import type { MvccStore } from "../../mvcc/store/store.ts";
+import { CompactionRequest, LeaseCheckpointRequest, LeaseRevokeRequest } from "../../proto/etcdserverpb.ts";
+import { EtcdError, errors } from "../contract/errors.ts";
+import type { ServerMetrics } from "../contract/metrics.ts";
+import type { ServerOptions } from "../contract/options.ts";
+import { Op, type Outcome } from "../log/op.ts";
+import { type AutoCompactor, startPeriodicCompaction, startRevisionCompaction } from "./auto-compaction.ts";
+
+/** Expired leases whose revocation is under way at a time. */
+const REVOKES_MAX = 256;
+
+export interface LeadershipOptions {
+  readonly options: ServerOptions;
+  readonly lessor: Lessor;
+  readonly store: MvccStore;
+  readonly metrics: ServerMetrics;
+  readonly isLeader: () => boolean;
+  /** False after this process has stood still. */
+  readonly isSteady: () => boolean;
+  /** Calls back when this member's state is confirmed to be the newest, or with what prevented that. */
+  readonly confirm: (done: (error: EtcdError | null) => void) => void;
+  /** Proposes a request of the server's own, in the name of root where that is needed. */
+  readonly propose: (op: Op, request: object, payload: Uint8Array, done: (outcome: Outcome) => void) => void;
+  readonly compact: (revision: number) => Promise<Outcome>;
+}
+
+/** What only the leader does: leases expire, their remaining time is recorded, old revisions are compacted. */
+export class Leadership {
+  readonly #o: LeadershipOptions;
+  readonly #logger: Logger;
+  #compactor: AutoCompactor | null = null;
+  #revoking = 0;
+  #stopped = false;
+
+  constructor(options: LeadershipOptions) {
+    this.#o = options;
+    this.#logger = options.options.logger;
+  }
+
+  /** The first entry of this leader's term is applied, and so is everything before it. */
+  begin(): void {
+    const { lessor, options } = this.#o;
+    lessor.promote(options.electionTicks * options.tickMs);
+    if (options.leaseCheckpoint) {
+      lessor.setCheckpointer((checkpoints, done) => {
+        const request = LeaseCheckpointRequest.create({ checkpoints });
+        this.#o.propose(Op.LEASE_CHECKPOINT, request, LeaseCheckpointRequest.encode(request), (outcome) =>
+          done(outcome instanceof EtcdError ? new Error(outcome.message) : null),
+        );
+      });
+    }
+    this.#startCompactor();
+  }
+
+  /** Somebody else leads, or nobody. */
+  end(): void {
+    this.#o.lessor.demote();
+    this.#compactor?.stop();
+    this.#compactor = null;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#compactor?.stop();
+  }
+
+  /** Proposes the revocation of what has expired, a bounded number at a time. */
+  revokeExpired(): void {
+    const { isLeader, isSteady, confirm } = this.#o;
+    if (!isLeader() || this.#stopped) return;
+    // After standing still, this member may believe that it leads when another one does, and extends the leases.
+    if (isSteady()) this.#revoke();
+    else {
+      confirm((error) => {
+        if (error === null && isLeader()) this.#revoke();
+        else if (!this.#stopped) {
+          this.#logger.warn("Ignore the lease revoking request because current member isn't a leader");
+        }
+      });
+    }
+  }
+
+  #revoke(): void {
+    const { lessor, metrics, propose } = this.#o;
+    for (const id of lessor.expired(REVOKES_MAX - this.#revoking)) {
+      this.#revoking++;
+      const request = LeaseRevokeRequest.create({ id });
+      propose(Op.LEASE_REVOKE, request, LeaseRevokeRequest.encode(request), (outcome) => {
+        this.#revoking--;
+        if (outcome instanceof EtcdError && outcome !== errors.leaseNotFound) {
+          this.#logger.warn("failed to revoke lease", {
+            "lease-id": formatId(BigInt.asUintN(64, id)),
+            error: outcome.message,
+          });
+        } else metrics.leasesExpired++;
+        if (this.#revoking === 0) this.revokeExpired();
+      });
+    }
+  }
+
+  #startCompactor(): void {
+    const { options, store } = this.#o;
+    const { autoCompactionMode: mode, autoCompactionRetention: retention, clock } = options;
+    if (retention === 0 || this.#compactor !== null) return;
+    const common = {
+      clock,
+      logger: this.#logger,
+      revision: () => store.currentRevision,
+      compact: async (revision: number): Promise<boolean> => {
+        const outcome = await this.#o.compact(revision);
+        return !(outcome instanceof EtcdError) || outcome === errors.compacted;
+      },
+    };
+    this.#compactor =
+      mode === "periodic"
+        ? startPeriodicCompaction({ ...common, periodMs: retention })
+        : startRevisionCompaction({ ...common, retention });
+  }
+}
+
+/** A compaction as it is proposed. */
+export function compactionOf(revision: number): { request: CompactionRequest; payload: Uint8Array } {
+  const request = CompactionRequest.create({ revision });
+  return { request, payload: CompactionRequest.encode(request) };
+}

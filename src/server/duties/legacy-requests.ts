@@ -1,0 +1,102 @@
+import type { Clock } from "../../base/clock.ts";
+import type { Logger } from "../../base/log.ts";
+import { compareVersions, minorVersion, parseVersion } from "../../base/semver.ts";
+import { varintSize, writeVarint } from "../../base/varint.ts";
+import type { Cluster } from "../../membership/cluster.ts";
+import { formatId, type Member } from "../../membership/member.ts";
+import { InternalRaftRequest } from "../../proto/etcdserverpb.ts";
+import type { ClusterMemberAttrSetRequest, ClusterVersionSetRequest } from "../../proto/membershippb.ts";
+import { errors } from "../contract/errors.ts";
+import type { PeerClient } from "../contract/network.ts";
+import { Op, type Outcome } from "../log/op.ts";
+import { askMemberVersions } from "./member-versions.ts";
+
+export interface LegacyRequestsOptions {
+  readonly cluster: Pick<Cluster, "localId" | "members" | "version">;
+  /** Who the members are while the log has not said so. */
+  readonly initialMembers: readonly Member[];
+  readonly peerClient: Pick<PeerClient, "versions">;
+  readonly serverVersion: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly request: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
+  /** 0n when there is none. */
+  readonly leader: () => bigint;
+  readonly isStopped: () => boolean;
+}
+
+/** Since then members take a version of the cluster and attributes of a member in the form of v3. */
+const FIRST_WITHOUT = minorVersion({ major: 3, minor: 5 });
+const LEADER_POLL_MS = 20;
+
+/**
+ * Puts the two requests into the log that every cluster begins with: its version, and what a member says of itself. A
+ * member of 3.4 dies of the form that they have since 3.5, so while there is one in the cluster they have the form of the
+ * v2 API, as 3.5 gives them; 3.6 still reads it. Source: etcd 3.5 `server/etcdserver/server.go`, publish.
+ */
+export class LegacyRequests {
+  readonly #options: LegacyRequestsOptions;
+
+  constructor(options: LegacyRequestsOptions) {
+    this.#options = options;
+  }
+
+  async setClusterVersion(
+    request: ClusterVersionSetRequest,
+    payload: Uint8Array,
+    isWanted: () => boolean,
+  ): Promise<Outcome> {
+    const hasOldMember = await this.#hasOldMember();
+    if (!isWanted()) return errors.leaderChanged;
+    if (!hasOldMember) return this.#options.request(Op.CLUSTER_VERSION_SET, request, payload);
+    const internal = InternalRaftRequest.create({ clusterVersionSet: request });
+    return this.#options.request(Op.V2, internal, encodeV2Put("/0/version", request.ver));
+  }
+
+  async setAttributes(request: ClusterMemberAttrSetRequest, payload: Uint8Array): Promise<Outcome> {
+    if (!(await this.#hasOldMember())) return this.#options.request(Op.CLUSTER_MEMBER_ATTR_SET, request, payload);
+    const internal = InternalRaftRequest.create({ clusterMemberAttrSet: request });
+    const { name = "", clientUrls = [] } = request.memberAttributes ?? {};
+    const path = `/0/members/${formatId(request.memberId)}/attributes`;
+    const value = JSON.stringify({ name, ...(clientUrls.length > 0 && { clientURLs: clientUrls }) });
+    return this.#options.request(Op.V2, internal, encodeV2Put(path, value));
+  }
+
+  /** Asked once there is a leader: then those who can be in the cluster can be asked. */
+  async #hasOldMember(): Promise<boolean> {
+    const { cluster, clock, leader, isStopped } = this.#options;
+    const agreed = parseVersion(cluster.version ?? "");
+    if (agreed !== undefined && compareVersions(agreed, FIRST_WITHOUT) >= 0) return false;
+    if (this.#members().length < 2) return false;
+    while (leader() === 0n) {
+      if (isStopped()) return false;
+      await new Promise<void>((resolve) => clock.after(LEADER_POLL_MS, resolve));
+    }
+    const versions = await askMemberVersions({
+      ...this.#options,
+      cluster: { localId: cluster.localId, version: cluster.version, members: () => this.#members() },
+    });
+    return [...versions.values()].some((answer) => {
+      const version = answer === undefined ? undefined : parseVersion(answer.server);
+      return version !== undefined && compareVersions(version, FIRST_WITHOUT) < 0;
+    });
+  }
+
+  #members(): Member[] {
+    const known = this.#options.cluster.members();
+    return known.length > 0 ? known : [...this.#options.initialMembers];
+  }
+}
+
+/** An etcdserverpb.Request of the v2 API that puts a value. */
+function encodeV2Put(path: string, value: string): Buffer {
+  return Buffer.concat([encodeText(2, "PUT"), encodeText(3, path), encodeText(4, value)]);
+}
+
+function encodeText(field: number, text: string): Buffer {
+  const bytes = Buffer.from(text);
+  const head = Buffer.alloc(1 + varintSize(bytes.length));
+  head[0] = field * 8 + 2;
+  writeVarint(head, 1, bytes.length);
+  return Buffer.concat([head, bytes]);
+}

@@ -1,0 +1,110 @@
+import type { Logger } from "../../base/log.ts";
+import { compareVersions, formatVersion, minorVersion, parseVersion, type Version } from "../../base/semver.ts";
+import { mustParseVersion } from "../../membership/version-rules.ts";
+import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
+
+/** The stored state cannot be brought to a version; nothing was changed. The message is etcd's. */
+export class StorageVersionError extends Error {
+  override name = "StorageVersionError";
+}
+
+export interface StorageVersionOptions {
+  /** The one in use: a received snapshot brings another. */
+  readonly backend: () => Backend;
+  readonly logger: Logger;
+  /** Term of the last entry that the backend holds; 0 when there is none. Written since 3.5. */
+  readonly term: () => number;
+  /** The lowest version of etcd that can read the log behind the last snapshot; undefined when any can. */
+  readonly logVersion: () => Version | undefined;
+}
+
+/**
+ * The version of etcd that can read the stored state: it follows the cluster's, up and down, so that after a downgrade
+ * a server of the version below can take the data directory over. The one field that came with 3.6 is this version
+ * itself, and 3.7 added none. Source: etcd `server/storage/schema/`.
+ */
+export class StorageVersion {
+  readonly #logger: Logger;
+  readonly #term: () => number;
+  readonly #logVersion: () => Version | undefined;
+  readonly #backend: () => Backend;
+
+  constructor(options: StorageVersionOptions) {
+    this.#backend = options.backend;
+    this.#logger = options.logger;
+    this.#term = options.term;
+    this.#logVersion = options.logVersion;
+  }
+
+  /** What the state says of itself: nothing before 3.6. */
+  get stored(): Version | undefined {
+    const bytes = this.#backend().get("meta", metaKeys.storageVersion);
+    return bytes === undefined ? undefined : parseVersion(Buffer.from(bytes).toString("latin1"));
+  }
+
+  /** The same, and 3.5 of a state that says nothing but was written by 3.5 or later. */
+  get detected(): Version | undefined {
+    const stored = this.stored;
+    if (stored !== undefined) return stored;
+    return this.#term() === 0 ? undefined : V3_5;
+  }
+
+  /** Throws `StorageVersionError` when a server of `serverVersion` cannot read the state. */
+  check(serverVersion: string): void {
+    const current = this.detected;
+    if (current !== undefined) stepsBetween(current, mustParseVersion(serverVersion));
+    else {
+      this.#logger.warn(
+        "Failed to detect storage schema version. Please wait till wal snapshot before upgrading cluster.",
+      );
+    }
+  }
+
+  /** Brings the state to another version, one minor version after the other. Throws `StorageVersionError`. */
+  migrate(target: Version): void {
+    const current = this.detected;
+    if (current === undefined) {
+      throw new StorageVersionError("cannot detect storage schema version: missing term information");
+    }
+    const steps = stepsBetween(current, target, "cannot create migration plan: ");
+    const logVersion = this.#logVersion();
+    if (compareVersions(target, current) < 0 && logVersion !== undefined && compareVersions(target, logVersion) < 0) {
+      throw new StorageVersionError(
+        `cannot downgrade storage, WAL contains newer entries, as the target version (${formatVersion(target)}) is lower ` +
+          `than the version (${formatVersion(logVersion)}) detected from WAL logs`,
+      );
+    }
+    for (const step of steps) this.#write(step);
+  }
+
+  #write(version: Version): void {
+    const text = formatVersion(version);
+    if (compareVersions(version, V3_6) < 0) this.#backend().delete("meta", metaKeys.storageVersion);
+    else this.#backend().put("meta", metaKeys.storageVersion, Buffer.from(text));
+    this.#logger.info("updated storage version", { "new-storage-version": text });
+  }
+}
+
+const V3_5 = minorVersion({ major: 3, minor: 5 });
+const V3_6 = minorVersion({ major: 3, minor: 6 });
+/** Versions whose changes of the stored state are known. */
+const KNOWN_MINORS: ReadonlySet<number> = new Set([6, 7]);
+
+/** The versions on the way, the last one included. Throws when one of them is not known here. */
+function stepsBetween(from: Version, to: Version, prefix = ""): Version[] {
+  if (from.major !== to.major) {
+    throw new StorageVersionError(`${prefix}changing major storage version is not supported`);
+  }
+  const steps: Version[] = [];
+  for (let minor = from.minor; minor !== to.minor; ) {
+    const up = minor < to.minor;
+    const changed = up ? minor + 1 : minor;
+    if (!KNOWN_MINORS.has(changed)) {
+      const unknown = formatVersion(minorVersion({ major: from.major, minor: changed }));
+      throw new StorageVersionError(`${prefix}version "${unknown}" is not supported`);
+    }
+    minor += up ? 1 : -1;
+    steps.push(minorVersion({ major: from.major, minor }));
+  }
+  return steps;
+}

@@ -1,0 +1,97 @@
+import type { MaybeFatal } from "../../base/fatal.ts";
+import { ProtobufError, Reader } from "../../base/protobuf.ts";
+import { parseVersion } from "../../base/semver.ts";
+import { InternalRaftRequest } from "../../proto/etcdserverpb.ts";
+import { Op } from "./op.ts";
+import { convertV2Request, findV2Request } from "./v2-request.ts";
+
+/**
+ * What an entry of the log asks for, whichever version wrote it, and which entries must not get into the log. An entry that
+ * is in the log is met again at every start: so there is an answer to each, and only two kinds end the process, because
+ * going on without them would set this member apart from the others: a request of a newer version, and keys of the v2 API.
+ */
+
+/** The log holds what this version cannot apply. The message says what to do. */
+export class LogEntryError extends Error implements MaybeFatal {
+  override name = "LogEntryError";
+  readonly fatal = true;
+}
+
+/**
+ * The request of an entry; undefined when it has none that changes anything here. `onRefused` is told why, where no version
+ * of etcd makes such an entry. Throws `LogEntryError`.
+ */
+export function decodeLogEntry(data: Uint8Array, onRefused: (reason: string) => void): InternalRaftRequest | undefined {
+  const v2 = findV2Request(data);
+  if (v2 !== undefined) {
+    const converted = convertV2Request(v2);
+    if (converted !== "unknown") return converted;
+    throw new LogEntryError(
+      `the log has a request of the v2 API (${v2.method} ${v2.path}), which this version cannot apply: it was made by a member of ` +
+        "etcd 3.5 or older with --enable-v2. Remove the v2 data before such members and this one share a cluster",
+    );
+  }
+  try {
+    const request = InternalRaftRequest.decode(data);
+    if (hasRequest(data)) return request;
+  } catch (error) {
+    if (!(error instanceof ProtobufError)) throw error;
+    onRefused(error.message);
+    return undefined;
+  }
+  const field = unknownField(data);
+  if (field !== undefined) {
+    throw new LogEntryError(
+      `the log has a request that this version cannot apply (field ${field} of InternalRaftRequest): a newer member made it. ` +
+        "Start a server of the cluster's version on this data directory, or downgrade the cluster first (etcdctl downgrade enable)",
+    );
+  }
+  onRefused("it holds no request");
+  return undefined;
+}
+
+/**
+ * Why a request that another member proposes may not get into this leader's log; undefined for what honest members send. What
+ * is in the log no member can refuse any more, and those of stock etcd end at one that they cannot read.
+ */
+export function objectionToRequest(data: Uint8Array): string | undefined {
+  if (data.length === 0) return "it is empty";
+  try {
+    return objection(data);
+  } catch (error) {
+    if (error instanceof ProtobufError) return error.message;
+    throw error;
+  }
+}
+
+function objection(data: Uint8Array): string | undefined {
+  const v2 = findV2Request(data);
+  if (v2 !== undefined) {
+    return convertV2Request(v2) === "unknown" ? `a request of the v2 API (${v2.method} ${v2.path})` : undefined;
+  }
+  if (!hasRequest(data)) return "it holds no request that this version knows";
+  if (unknownField(data) !== undefined) return `it has a field ${unknownField(data)} that this version does not know`;
+  const { clusterVersionSet } = InternalRaftRequest.decode(data);
+  if (clusterVersionSet === undefined || parseVersion(clusterVersionSet.ver) !== undefined) return undefined;
+  return "it sets a version of the cluster that is none";
+}
+
+const hasRequest = (data: Uint8Array): boolean => anyField(data, (field) => REQUEST_FIELDS.has(field)) !== undefined;
+const unknownField = (data: Uint8Array): number | undefined =>
+  anyField(data, (field) => field !== ID_FIELD && field !== HEADER_FIELD && !REQUEST_FIELDS.has(field));
+
+/** The first of the outermost fields that is of that kind. Throws ProtobufError. */
+function anyField(data: Uint8Array, isOne: (field: number) => boolean): number | undefined {
+  reader.reset(data);
+  while (reader.pos < data.length) {
+    const tag = reader.tag();
+    if (isOne(tag >>> 3)) return tag >>> 3;
+    reader.skip(tag);
+  }
+  return undefined;
+}
+
+const reader = new Reader();
+const ID_FIELD = 1;
+const HEADER_FIELD = 100;
+const REQUEST_FIELDS: ReadonlySet<number> = new Set(Object.values(Op).filter((op) => op !== Op.V2));

@@ -1,0 +1,173 @@
+/**
+ * What raft takes from other members on trust, checked before raft sees it: a message that no member in order could have
+ * sent must not break an invariant, and end the process, or take the place of one that did.
+ *
+ * A sender that is not in the configuration may be a member that this one has not heard of yet, because its log lags
+ * behind: it could not catch up otherwise. So a stranger is heard as a leader or a candidate while this member knows no
+ * other leader, and never in anything else.
+ */
+import { decodeMember } from "../../membership/member.ts";
+import {
+  ConfChange,
+  ConfChangeType,
+  ConfChangeV2,
+  type Entry,
+  EntryType,
+  type Message,
+  MessageType,
+} from "../../proto/raftpb.ts";
+import { ConfChangeError } from "../../raft/confchange/changer.ts";
+import { restoreConfig } from "../../raft/confchange/restore.ts";
+import { isTransfer } from "../../raft/election.ts";
+import { RaftInvariantError } from "../../raft/errors.ts";
+import { NONE } from "../../raft/messages.ts";
+import type { Raft } from "../../raft/raft.ts";
+import { objectionToRequest } from "../log/entry.ts";
+
+/** Terms and indexes above could not be counted on: numbers are exact up to 2^53. Elections alone never get there. */
+const NUMBER_MAX = 2 ** 52;
+
+/** Beyond the log: said by the leader, it means that this member has lost what it had acknowledged. */
+export const BEYOND_LOG =
+  "it says that entries are committed which this member acknowledged and does not have: the data directory was emptied, " +
+  "restored or damaged. Stop this member, remove it from the cluster, and add it again with an empty data directory";
+
+/** Why raft must not see this message in its present state; undefined when it may. */
+export function messageProblem(r: Raft, message: Message): string | undefined {
+  const { type, from, term } = message;
+  if (!TYPES.has(type)) return `type ${type} is not sent between members`;
+  if (from === NONE) return "it names no sender";
+  if (term > NUMBER_MAX || message.index > NUMBER_MAX || message.commit > NUMBER_MAX)
+    return "its numbers are too large";
+  // What is passed on to the leader carries no term, and may come back to where it began.
+  const isPassedOn = type === MessageType.MsgProp || type === MessageType.MsgReadIndex;
+  if (isPassedOn) {
+    if (term !== 0) return "it must not have a term";
+  } else if (term === 0) return "it has no term";
+  else if (from === r.id && type !== MessageType.MsgTransferLeader) return "it names this member as its sender";
+  if (r.tracker.get(from) === undefined) {
+    const problem = strangerProblem(r, message);
+    if (problem !== undefined) return problem;
+  }
+  switch (type) {
+    case MessageType.MsgApp:
+      return appProblem(message);
+    case MessageType.MsgHeartbeat:
+      // Said in an old term it is answered only.
+      return term >= r.term && message.commit > r.log.lastIndex() ? BEYOND_LOG : undefined;
+    case MessageType.MsgSnap:
+      return snapshotProblem(r, message);
+    case MessageType.MsgAppResp: {
+      const isAhead = term === r.term && r.state === "StateLeader" && message.index > r.log.lastIndex();
+      return isAhead && !message.reject ? "it acknowledges entries that were never sent" : undefined;
+    }
+    case MessageType.MsgTimeoutNow:
+      return from === r.lead && term === r.term ? undefined : "only the leader may ask for an election";
+    case MessageType.MsgProp:
+      return proposalProblem(message);
+    default:
+      return undefined;
+  }
+}
+
+const TYPES: ReadonlySet<MessageType> = new Set([
+  MessageType.MsgProp,
+  MessageType.MsgApp,
+  MessageType.MsgAppResp,
+  MessageType.MsgVote,
+  MessageType.MsgVoteResp,
+  MessageType.MsgSnap,
+  MessageType.MsgHeartbeat,
+  MessageType.MsgHeartbeatResp,
+  MessageType.MsgTransferLeader,
+  MessageType.MsgTimeoutNow,
+  MessageType.MsgReadIndex,
+  MessageType.MsgReadIndexResp,
+  MessageType.MsgPreVote,
+  MessageType.MsgPreVoteResp,
+]);
+
+const NOT_A_MEMBER = "its sender is no member of the cluster as far as this member knows";
+
+function strangerProblem(r: Raft, message: Message): string | undefined {
+  // Who joins knows nobody until the log, or a snapshot, names the members.
+  if (r.tracker.ordered.length === 0) return undefined;
+  const { type, from } = message;
+  switch (type) {
+    case MessageType.MsgApp:
+    case MessageType.MsgHeartbeat:
+    case MessageType.MsgSnap:
+      return r.lead === from || !hearsLeader(r) ? undefined : NOT_A_MEMBER;
+    case MessageType.MsgVote:
+    case MessageType.MsgPreVote:
+      return hearsLeader(r) || isTransfer(message) ? NOT_A_MEMBER : undefined;
+    default:
+      return NOT_A_MEMBER;
+  }
+}
+
+/** A leader steps down by itself when it has no quorum, and a follower's leader is silent then. */
+const hearsLeader = (r: Raft): boolean =>
+  r.state === "StateLeader" || (r.lead !== NONE && r.electionElapsed < r.config.electionTicks);
+
+function appProblem({ term, index, logTerm, entries }: Message): string | undefined {
+  let previousTerm = logTerm;
+  for (let i = 0; i < entries.length; i++) {
+    const entry = entries[i]!;
+    if (entry.index !== index + 1 + i || entry.term < previousTerm || entry.term > term) {
+      return "its entries do not follow one on the other";
+    }
+    previousTerm = entry.term;
+    if (entry.type !== EntryType.EntryNormal && !isConfChange(entry)) return UNREADABLE_CHANGE;
+  }
+  return logTerm > term ? "it follows on an entry of a later term" : undefined;
+}
+
+/** What is committed must be applied by every member, so nothing may be proposed that none of them can read. */
+function proposalProblem({ entries }: Message): string | undefined {
+  if (entries.length === 0) return "it proposes nothing";
+  for (const entry of entries) {
+    if (entry.type !== EntryType.EntryNormal) {
+      if (!isConfChange(entry)) return UNREADABLE_CHANGE;
+    } else {
+      const objection = objectionToRequest(entry.data);
+      if (objection !== undefined) return `it proposes a request that cannot be applied: ${objection}`;
+    }
+  }
+  return undefined;
+}
+
+const UNREADABLE_CHANGE = "it has a configuration change that cannot be read";
+
+function isConfChange({ type, data }: Entry): boolean {
+  try {
+    if (type === EntryType.EntryConfChangeV2) {
+      return ConfChangeV2.decode(data).changes.every((change) => KNOWN_CHANGES.has(change.type));
+    }
+    const change = ConfChange.decode(data);
+    if (type !== EntryType.EntryConfChange || !KNOWN_CHANGES.has(change.type)) return false;
+    if (change.type === ConfChangeType.ConfChangeRemoveNode) return true;
+    // The others say who the member is. Throws what is no JSON, or no member.
+    decodeMember(change.nodeId, Buffer.from(change.context).toString("utf8"));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const KNOWN_CHANGES: ReadonlySet<number> = new Set(Object.values(ConfChangeType));
+
+function snapshotProblem(r: Raft, { term, snapshot }: Message): string | undefined {
+  const metadata = snapshot?.metadata;
+  if (metadata?.confState === undefined || metadata.index === 0 || metadata.term === 0) {
+    return "its snapshot has no index, term or configuration";
+  }
+  if (metadata.index > NUMBER_MAX || metadata.term > term) return "its snapshot is of a later term";
+  try {
+    restoreConfig(r.newTracker(), metadata.index, metadata.confState);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof ConfChangeError) && !(error instanceof RaftInvariantError)) throw error;
+    return `its snapshot has a configuration that cannot be: ${error.message}`;
+  }
+}

@@ -1,0 +1,406 @@
+import type { Clock, Timer } from "../../base/clock.ts";
+import { spentOn } from "../../base/doing.ts";
+import { type Entry, type Message, MessageType, type Snapshot } from "../../proto/raftpb.ts";
+import type { MemoryStorage } from "../../raft/memory-storage.ts";
+import { LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD } from "../../raft/messages.ts";
+import type { RawNode, Ready } from "../../raft/rawnode.ts";
+import type { Wal } from "../../wal/wal.ts";
+import { messageProblem } from "./message-check.ts";
+
+/** Batches up to this many entries are synced on the spot when nothing else is to do: the shortest way to an answer. */
+const BLOCKING_SYNC_ENTRIES_MAX = 2;
+/** After a sync that took so long the disk is busy or slow, and nobody shall wait for it who asks for nothing of it. */
+const SLOW_SYNC_MS = 5;
+/** So many quick syncs end that. */
+const QUICK_SYNCS = 20;
+/** Messages that may wait for the loop, and proposals of followers that may wait for the disk. More are lost. */
+const INBOX_MAX = 16_384;
+/** The process stood still when so many ticks did not come. */
+const PAUSE_TICKS = 3;
+
+export interface RaftLoopHooks {
+  /**
+   * Committed entries, in order, once each. All of them are durable here. False when they take more than this turn: `done` is
+   * called when all are applied, and nothing else is given to be applied before.
+   */
+  apply(entries: readonly Entry[], done: () => void): boolean;
+  /** The owner hands in the proposals that have gathered. */
+  propose(): void;
+  /** The owner asks for read indexes. */
+  askReads(): void;
+  /** A linearizable read with this context may be served once `index` is applied. */
+  readState(context: Uint8Array, index: number): void;
+  /** Leader, term or role may have changed. */
+  stateChanged(): void;
+  /** Makes a snapshot that raft received durable, with its mark in the log. */
+  saveSnapshot(snapshot: Snapshot): void;
+  /** Replaces the state by that of a saved snapshot, then calls `done`. Nothing is applied before. */
+  installSnapshot(snapshot: Snapshot, done: () => void): void;
+  /** For other members, in order. */
+  send(messages: Message[]): void;
+  /** A message that came in and that raft does not get to see. */
+  refused(message: Message, problem: string): void;
+  /** True while the applied state must not grow: nothing is applied or proposed until the next `run`. */
+  blocked(): boolean;
+  /** The log could not be written: the process must stop. */
+  fail(error: unknown): void;
+  /** How long one sync of the log took. */
+  observeSync(milliseconds: number): void;
+  /** What one batch took to write, without its sync, and the bytes of records it became. */
+  observeWrite(milliseconds: number, bytes: number): void;
+}
+
+/**
+ * Drives a RawNode with asynchronous storage writes: takes its Readys, writes and syncs the log, hands committed entries
+ * to be applied, and feeds it what arrives.
+ *
+ * Group commit: while one batch is being synced on the thread pool, the proposals that arrive gather for the next, the
+ * entries that are committed meanwhile are applied and answered, and messages are handled, so that acknowledgements of
+ * the batch before need not wait. What a follower appends meanwhile shares the next sync.
+ */
+export class RaftLoop {
+  readonly node: RawNode;
+  readonly storage: MemoryStorage;
+  readonly #wal: Wal;
+  readonly #clock: Clock;
+  readonly #hooks: RaftLoopHooks;
+  #tickTimer: Timer | null = null;
+  #tickMs = 0;
+  /** Clock time of the last tick. */
+  #lastTickMs: number;
+  /** Clock time at which the process went on after it had stood still. */
+  #resumedMs = Number.NEGATIVE_INFINITY;
+  #inbox: Message[] = [];
+  readonly #unreachable = new Set<bigint>();
+  /** Proposals of followers, which like our own wait for the sync under way. */
+  #heldProposals: Message[] = [];
+  /** Committed entries and received snapshots, in order, waiting to be applied. */
+  #toApply: Message[] = [];
+  #installing = false;
+  /** Its entries take many turns to be applied. */
+  #applying: Message | null = null;
+  /** Go out when what was written so far is durable. */
+  #afterSync: Message[] = [];
+  /** Something was written that is not durable and that no sync under way covers. */
+  #needsSync = false;
+  #unsyncedEntries = 0;
+  #lastStable: Message | undefined;
+  #syncing = false;
+  /** Quick syncs still to come before one is made on the spot again. */
+  #quickSyncsToCome = 0;
+  #scheduled = false;
+  #running = false;
+  #stopped = false;
+  #leader = 0n;
+  #term = 0;
+  /** Resolved when the running sync or installation is over and the loop is stopped. */
+  #idle: (() => void) | null = null;
+
+  constructor(options: {
+    node: RawNode;
+    storage: MemoryStorage;
+    wal: Wal;
+    clock: Clock;
+    hooks: RaftLoopHooks;
+  }) {
+    this.node = options.node;
+    this.storage = options.storage;
+    this.#wal = options.wal;
+    this.#clock = options.clock;
+    this.#hooks = options.hooks;
+    this.#lastTickMs = options.clock.nowMs();
+  }
+
+  start(tickMs: number): void {
+    this.#tickMs = tickMs;
+    this.#tickTimer = this.#clock.every(tickMs, () => {
+      const nowMs = this.#clock.nowMs();
+      if (nowMs - this.#lastTickMs >= PAUSE_TICKS * tickMs) this.#resumedMs = nowMs;
+      this.#lastTickMs = nowMs;
+      // What has arrived already must count before an election timeout does.
+      this.#drainInbox();
+      this.node.tick();
+      this.run();
+    });
+    this.run();
+  }
+
+  /**
+   * True when this process has ticked all the time for the last `ms`. Only then does a leader by its own account lead
+   * indeed, for check-quorum counts its ticks: while it stands still it is replaced without knowing it.
+   */
+  hasTickedFor(ms: number): boolean {
+    const nowMs = this.#clock.nowMs();
+    return nowMs - this.#lastTickMs < PAUSE_TICKS * this.#tickMs && nowMs - this.#resumedMs >= ms;
+  }
+
+  /** Lets time pass for raft alone: `count` ticks at once. */
+  advanceTicks(count: number): void {
+    for (let i = 0; i < count; i++) this.node.tick();
+    this.run();
+  }
+
+  /** Takes a message of another member. It is handled together with all that arrive in this turn. */
+  receive(message: Message): void {
+    if (this.#stopped || this.#inbox.length >= INBOX_MAX) return;
+    this.#inbox.push(message);
+    this.schedule();
+  }
+
+  /** The last message to a member was probably lost. */
+  reportUnreachable(id: bigint): void {
+    this.#unreachable.add(id);
+    this.schedule();
+  }
+
+  /** What became of a snapshot that was sent. */
+  reportSnapshot(id: bigint, received: boolean): void {
+    if (this.#stopped) return;
+    this.node.reportSnapshot(id, received);
+    this.schedule();
+  }
+
+  /** Runs the loop after the I/O of this turn, so that what arrives with it shares one batch. */
+  schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.#clock.defer(this.#deferred);
+  }
+
+  readonly #deferred = (): void => {
+    this.#scheduled = false;
+    this.run();
+  };
+
+  /** Takes Readys until there is none. */
+  run(): void {
+    if (this.#running || this.#stopped) return;
+    this.#running = true;
+    try {
+      this.#drainInbox();
+      while (!this.#stopped) {
+        this.#applyWaiting();
+        this.#noticeLeader();
+        // A leader gathers what arrives during a sync; a follower has nothing to gather for.
+        if (!(this.#syncing && this.node.isLeader) && !this.#hooks.blocked()) {
+          this.#proposeHeld();
+          this.#hooks.propose();
+        }
+        this.#hooks.askReads();
+        if (!this.node.hasReady()) {
+          if (!this.#needsSync || this.#syncing) break;
+          this.#sync(false);
+        } else this.#handle(this.node.ready());
+      }
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #drainInbox(): void {
+    if (this.#unreachable.size > 0) {
+      for (const id of this.#unreachable) this.node.reportUnreachable(id);
+      this.#unreachable.clear();
+    }
+    const messages = this.#inbox;
+    if (messages.length === 0) return;
+    this.#inbox = [];
+    for (const message of messages) {
+      // Held against the state that it meets, which those before it have changed.
+      const problem = messageProblem(this.node.raft, message);
+      if (problem !== undefined) this.#hooks.refused(message, problem);
+      else if (message.type !== MessageType.MsgProp) this.node.step(message);
+      else if (this.#heldProposals.length < INBOX_MAX) this.#heldProposals.push(message);
+    }
+  }
+
+  /** While there is no leader, or the leadership is being handed over, raft would drop what is proposed. */
+  get takesProposals(): boolean {
+    const { node } = this;
+    return node.leader !== 0n && node.raft.leadTransferee === 0n;
+  }
+
+  #proposeHeld(): void {
+    if (this.#heldProposals.length === 0 || !this.takesProposals) return;
+    const messages = this.#heldProposals;
+    this.#heldProposals = [];
+    for (const message of messages) this.node.step(message);
+  }
+
+  /**
+   * Messages may have brought another leader. That is told before anything is asked of it: those who hear of it give up
+   * what they asked the one before.
+   */
+  #noticeLeader(): void {
+    const { leader, term } = this.node;
+    if (leader === this.#leader && term === this.#term) return;
+    this.#leader = leader;
+    this.#term = term;
+    this.#hooks.stateChanged();
+  }
+
+  #handle(ready: Ready): void {
+    this.#noticeLeader();
+    if (ready.softState !== undefined) this.#hooks.stateChanged();
+    for (const state of ready.readStates) this.#hooks.readState(state.requestCtx, state.index);
+    const { messages } = ready;
+    // The messages to the local threads come last.
+    const apply = messages.at(-1)?.to === LOCAL_APPLY_THREAD ? messages.pop() : undefined;
+    const append = messages.at(-1)?.to === LOCAL_APPEND_THREAD ? messages.pop() : undefined;
+    const replicates = this.node.isLeader && messages.length > 0;
+    if (messages.length > 0) this.#hooks.send(messages);
+    if (append !== undefined) this.#append(ready, append);
+    if (apply !== undefined) this.#toApply.push(apply);
+    // Something to do meanwhile is worth the hop through the thread pool; so is not to hold up what was just sent.
+    if (this.#needsSync && !this.#syncing) this.#sync(!replicates && !this.#hasToApply);
+    this.#applyWaiting();
+  }
+
+  #append(ready: Ready, append: Message): void {
+    const { hardState, entries, snapshot } = ready;
+    if (snapshot !== undefined) {
+      this.#hooks.saveSnapshot(snapshot);
+      this.storage.applySnapshot(snapshot);
+      this.#overtake(append);
+    }
+    if (entries.length > 0 || hardState !== undefined) {
+      const startMs = this.#clock.nowMs();
+      const startBytes = this.#wal.writtenBytes;
+      this.#wal.append(hardState, entries);
+      const tookMs = this.#clock.nowMs() - startMs;
+      spentOn("write of the log", tookMs);
+      this.#hooks.observeWrite(tookMs, this.#wal.writtenBytes - startBytes);
+    }
+    this.storage.append(entries);
+    this.#unsyncedEntries += entries.length;
+    this.#needsSync ||= ready.mustSync || snapshot !== undefined;
+    if (append.responses.length === 0) return;
+    if (this.#needsSync || this.#syncing) for (const response of append.responses) this.#afterSync.push(response);
+    else this.#respond(append.responses);
+  }
+
+  /** A snapshot takes the place of the entries before it that wait to be applied. */
+  #overtake(append: Message): void {
+    const waiting = this.#toApply;
+    this.#toApply = [append];
+    for (const { type, responses } of waiting) {
+      if (type !== MessageType.MsgStorageApply) continue;
+      for (const response of responses) this.node.step(response);
+    }
+  }
+
+  #sync(mayBlock: boolean): void {
+    const startMs = this.#clock.nowMs();
+    const responses = this.#afterSync;
+    const isSmall = this.#unsyncedEntries <= BLOCKING_SYNC_ENTRIES_MAX;
+    this.#afterSync = [];
+    this.#needsSync = false;
+    this.#unsyncedEntries = 0;
+    if (mayBlock && isSmall && this.#quickSyncsToCome === 0) {
+      this.#wal.sync();
+      const tookMs = this.#clock.nowMs() - startMs;
+      spentOn("sync of the log", tookMs);
+      this.#observeSync(tookMs);
+      this.#respond(responses);
+      return;
+    }
+    this.#syncing = true;
+    this.#wal.syncAsync((error) => {
+      this.#syncing = false;
+      if (error !== null) this.#fail(error);
+      else {
+        this.#observeSync(this.#clock.nowMs() - startMs);
+        try {
+          this.#respond(responses);
+          // What needed no sync of its own only had to keep its place.
+          if (!this.#needsSync && this.#afterSync.length > 0) this.#respond(this.#afterSync.splice(0));
+        } catch (failure) {
+          this.#fail(failure);
+        }
+      }
+      this.#settleIdle();
+      this.run();
+    });
+  }
+
+  #observeSync(tookMs: number): void {
+    if (tookMs >= SLOW_SYNC_MS) this.#quickSyncsToCome = QUICK_SYNCS;
+    else if (this.#quickSyncsToCome > 0) this.#quickSyncsToCome--;
+    this.#hooks.observeSync(tookMs);
+  }
+
+  /** Delivers what promised durability: to this node, or to others. */
+  #respond(responses: readonly Message[]): void {
+    const outgoing: Message[] = [];
+    for (const response of responses) {
+      if (response.to !== this.node.id) outgoing.push(response);
+      else if (!this.#isRepeated(response)) this.node.step(response);
+    }
+    if (outgoing.length > 0 && !this.#stopped) this.#hooks.send(outgoing);
+  }
+
+  /** A write that adds no entry says once more how far the log is stable; raft would log each as a surprise. */
+  #isRepeated(response: Message): boolean {
+    const { type, term, index, logTerm, snapshot } = response;
+    if (type !== MessageType.MsgStorageAppendResp || snapshot !== undefined) return false;
+    const last = this.#lastStable;
+    if (last !== undefined && last.term === term && last.index === index && last.logTerm === logTerm) return true;
+    this.#lastStable = response;
+    return false;
+  }
+
+  get #hasToApply(): boolean {
+    return this.#toApply.length > 0 || this.#applying !== null;
+  }
+
+  #applyWaiting(): void {
+    while (this.#toApply.length > 0 && !this.#installing && this.#applying === null) {
+      if (this.#stopped || this.#hooks.blocked()) return;
+      const message = this.#toApply.shift()!;
+      if (message.snapshot !== undefined) {
+        this.#installing = true;
+        this.#hooks.installSnapshot(message.snapshot, () => {
+          this.#installing = false;
+          this.#settleIdle();
+          this.run();
+        });
+        return;
+      }
+      if (!this.#hooks.apply(message.entries, this.#applied)) {
+        this.#applying = message;
+        return;
+      }
+      for (const response of message.responses) this.node.step(response);
+    }
+  }
+
+  /** What took many turns is applied. */
+  readonly #applied = (): void => {
+    const { responses } = this.#applying!;
+    this.#applying = null;
+    if (this.#stopped) return;
+    for (const response of responses) this.node.step(response);
+    this.run();
+  };
+
+  #fail(error: unknown): void {
+    this.#stopped = true;
+    this.#hooks.fail(error);
+  }
+
+  #settleIdle(): void {
+    if (!this.#syncing && !this.#installing) this.#idle?.();
+  }
+
+  /** Stops after the sync or installation that is under way. */
+  async stop(): Promise<void> {
+    this.#tickTimer?.cancel();
+    this.#stopped = true;
+    if (!this.#syncing && !this.#installing) return;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
+  }
+}

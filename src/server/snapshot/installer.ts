@@ -1,0 +1,119 @@
+import type { AuthStore } from "../../auth/store.ts";
+import type { Clock } from "../../base/clock.ts";
+import type { Disk } from "../../base/disk.ts";
+import type { Logger } from "../../base/log.ts";
+import type { Lessor } from "../../lease/lessor.ts";
+import { type Cluster, saveConfState } from "../../membership/cluster.ts";
+import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
+import type { MvccStore } from "../../mvcc/store/store.ts";
+import { ConfState, type Snapshot } from "../../proto/raftpb.ts";
+import type { Snapshotter } from "../../wal/snapshotter.ts";
+import type { AlarmStore } from "../apply/alarms.ts";
+import type { BackendQuota } from "../apply/quota.ts";
+import type { StateMachine } from "../apply/state-machine.ts";
+import type { Network } from "../contract/network.ts";
+import { importDatabase } from "./database-import.ts";
+
+/** How a backend is opened at a path. */
+export type OpenBackend = (path: string) => Backend;
+
+/** Where an imported database stands until it takes the place of the old one. */
+export const importPathOf = (dbPath: string): string => `${dbPath}.import`;
+
+/**
+ * Brings a received database into the form of our own: a new file beside the one in use, complete and durable. Only the
+ * rename that the caller does with `Backend.moveTo` makes it count, so a crash at any moment before leaves the old one,
+ * and the received file to begin again with.
+ */
+export async function importReceived(options: {
+  snapshotter: Snapshotter;
+  snapshot: Snapshot;
+  dbPath: string;
+  openBackend: OpenBackend;
+  disk: Disk;
+  clock: Clock;
+  logger: Logger;
+}): Promise<Backend> {
+  const { snapshotter, snapshot, dbPath, openBackend, disk, clock, logger } = options;
+  const snapshotIndex = snapshot.metadata?.index ?? 0;
+  const source = snapshotter.existingDbPath(snapshotIndex);
+  const target = importPathOf(dbPath);
+  const startMs = clock.nowMs();
+  removeImport(disk, dbPath);
+  const backend = openBackend(target);
+  try {
+    await importDatabase({ disk, clock, path: source, backend });
+    checkIndex(backend, snapshotIndex, source);
+    completeMeta(backend, snapshot);
+    await backend.commit();
+  } catch (error) {
+    await backend.close();
+    removeImport(disk, dbPath);
+    throw error;
+  }
+  logger.info("imported the database of a snapshot", {
+    path: source,
+    "snapshot-index": snapshotIndex,
+    "took-ms": Math.round(clock.nowMs() - startMs),
+  });
+  return backend;
+}
+
+/** All that stands on the backend. */
+export interface BackendUsers {
+  readonly lessor: Lessor;
+  readonly store: MvccStore;
+  readonly machine: StateMachine;
+  readonly alarms: AlarmStore;
+  readonly quota: BackendQuota;
+  readonly cluster: Cluster;
+  readonly auth: AuthStore;
+  readonly network: Network;
+}
+
+/**
+ * Replaces the state of a member by that of a received snapshot, whose database is open. The lessor comes before the
+ * store, which attaches the keys to the leases.
+ */
+export async function switchBackend(next: Backend, snapshot: Snapshot, users: BackendUsers): Promise<void> {
+  const { lessor, store, machine, alarms, quota, cluster, auth, network } = users;
+  const { index = 0, term = 0, confState = ConfState.create() } = snapshot.metadata ?? {};
+  const peers = cluster.members().filter(({ id }) => id !== cluster.localId);
+  lessor.recover(next);
+  await store.replaceBackend(next);
+  machine.restore(next, { index, term }, confState);
+  alarms.recover(next);
+  quota.use(next);
+  auth.recover(next);
+  cluster.recover(next);
+  for (const { id } of peers) if (cluster.member(id) === undefined) network.removePeer(id);
+  for (const { id, peerUrls } of cluster.members()) {
+    if (id === cluster.localId) continue;
+    network.addPeer({ id, urls: peerUrls });
+    network.updatePeer({ id, urls: peerUrls });
+  }
+}
+
+/** Removes what an interrupted import left. */
+export function removeImport(disk: Disk, dbPath: string): void {
+  const path = importPathOf(dbPath);
+  for (const file of [path, `${path}-lock`, `${path}-owner`]) if (disk.exists(file)) disk.remove(file);
+}
+
+/** What etcd 3.4 does not keep in its database. */
+function completeMeta(backend: Backend, snapshot: Snapshot): void {
+  const { confState, term = 0 } = snapshot.metadata ?? {};
+  if (confState !== undefined) saveConfState(backend, confState);
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt(term));
+  backend.put("meta", metaKeys.term, bytes);
+}
+
+function checkIndex(backend: Backend, snapshotIndex: number, path: string): void {
+  const bytes = backend.get("meta", metaKeys.consistentIndex);
+  const index = bytes === undefined ? 0 : Number(Buffer.from(bytes).readBigUInt64BE(0));
+  if (index === snapshotIndex) return;
+  throw new Error(
+    `${path} holds the state up to log index ${index}, but the snapshot that it came with is of ${snapshotIndex}`,
+  );
+}

@@ -1,0 +1,452 @@
+import type { Clock } from "../../base/clock.ts";
+import { goDuration } from "../../base/duration.ts";
+import type { Logger } from "../../base/log.ts";
+import { loadConfState } from "../../membership/cluster.ts";
+import { byId } from "../../membership/initial.ts";
+import { decodeMember, encodeMember, formatId, type Member } from "../../membership/member.ts";
+import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
+import { LmdbBackend } from "../../mvcc/backend/lmdb.ts";
+import { checkPages } from "../../mvcc/backend/lmdb-check.ts";
+import { otherOwnerOf } from "../../mvcc/backend/lmdb-file.ts";
+import { Metadata } from "../../proto/etcdserverpb.ts";
+import { ConfState, type Entry, type HardState, type Snapshot } from "../../proto/raftpb.ts";
+import type { RaftConfig } from "../../raft/config.ts";
+import type { RaftLogger } from "../../raft/logger.ts";
+import { MemoryStorage } from "../../raft/memory-storage.ts";
+import { RawNode } from "../../raft/rawnode.ts";
+import type { RaftStorage } from "../../raft/storage.ts";
+import { Snapshotter } from "../../wal/snapshotter.ts";
+import { Wal, type WalOptions } from "../../wal/wal.ts";
+import { ServerMetrics } from "../contract/metrics.ts";
+import type { PeerClient } from "../contract/network.ts";
+import type { BootstrapOptions } from "../contract/options.ts";
+import { importReceived, type OpenBackend, removeImport } from "../snapshot/installer.ts";
+import { adoptDatabase } from "./adopt-database.ts";
+import { type DataDir, DataDirError, openDataDir } from "./data-dir.ts";
+import { type ForcedLog, forceNewCluster } from "./force-new-cluster.ts";
+import { checkLearnerCount, foundCluster, joinCluster } from "./initial-cluster.ts";
+
+/** Source of the limits: etcd `server/etcdserver/raft.go`. */
+const MESSAGE_BYTES_MAX = 1024 * 1024;
+const INFLIGHT_MESSAGES_MAX = 4096 / 8;
+
+const OWNER_WAIT_MS = 10_000;
+const OWNER_POLL_MS = 100;
+
+/** A member that is ready to start: its identity and its durable state, brought together and checked. */
+export interface Bootstrapped extends DataDir {
+  readonly metrics: ServerMetrics;
+  /** It has been a member before: there was a log. */
+  readonly restarted: boolean;
+  readonly memberId: bigint;
+  readonly clusterId: bigint;
+  /** The members that this one talks to from the start (and itself), ascending by id: from the flags, or from the backend. */
+  readonly members: readonly Member[];
+  /** For a member that joins: the cluster's own members, which can be answered before the log names them. */
+  readonly remotes: readonly Member[];
+  readonly backend: Backend;
+  /** Opens another one, for a database that is received. */
+  readonly openBackend: OpenBackend;
+  readonly node: RawNode;
+  readonly storage: MemoryStorage;
+  readonly wal: Wal;
+  readonly snapshotter: Snapshotter;
+  /** Raft's configuration as of the snapshot; the backend may know a later one. */
+  readonly confState: ConfState;
+  /** Everything up to here is in the backend already. */
+  readonly consistentIndex: number;
+  readonly appliedIndex: number;
+  readonly appliedTerm: number;
+  readonly snapshotIndex: number;
+}
+
+/**
+ * Opens the data directory: makes a new member in an empty one, or brings log, snapshots and backend of an old one
+ * together. Throws an error that names the file, what is lost if anything, and what to do.
+ */
+export async function bootstrap(options: BootstrapOptions, peerClient: PeerClient): Promise<Bootstrapped> {
+  const { disk, clock, logger } = options;
+  const dir = await openDataDir(options.dataDir, options.walDir, {
+    disk,
+    clock,
+    logger,
+    lockDataDir: options.seams?.lockDataDir,
+  });
+  try {
+    const metrics = new ServerMetrics();
+    const haveWal = Wal.exists(disk, dir.walDir);
+    const open = options.seams?.openBackend ?? ((settings) => new LmdbBackend(settings));
+    const openBackend = (path: string): Backend =>
+      open({
+        path,
+        clock,
+        logger,
+        batchIntervalMs: options.backendBatchIntervalMs,
+        batchLimit: options.backendBatchLimit,
+        onFailure: options.onFailure,
+        onCommit(ms) {
+          metrics.backendCommit.observe(ms / 1000);
+          if (logger.debugEnabled) logger.debug("committed the database", { took: goDuration(ms) });
+        },
+      });
+    if (options.seams?.openBackend === undefined) {
+      await waitForOwner(dir.dbPath, clock, logger);
+      await checkPages(dir.dbPath, clock);
+    }
+    removeImport(disk, dir.dbPath);
+    const adopted = await adoptDatabase({ disk, clock, logger, dbPath: dir.dbPath, openBackend });
+    let backend = adopted ?? openBackend(dir.dbPath);
+    try {
+      if (haveWal) backend = await finishInstallation(options, dir, backend, openBackend);
+      await defragmentIfWorthIt(backend, options);
+      const found = haveWal ? restart(options, dir, backend) : await create(options, dir, backend, peerClient);
+      return { ...found, metrics, openBackend, restarted: haveWal };
+    } catch (error) {
+      await backend.close();
+      throw error;
+    }
+  } catch (error) {
+    dir.unlock();
+    throw error;
+  }
+}
+
+/** The process that had the database may be ending: the lock of the directory goes before the process does. */
+async function waitForOwner(dbPath: string, clock: Clock, logger: Logger): Promise<void> {
+  const startMs = clock.nowMs();
+  for (let pid = otherOwnerOf(dbPath); pid !== undefined; pid = otherOwnerOf(dbPath)) {
+    const waitedMs = clock.nowMs() - startMs;
+    if (waitedMs > OWNER_WAIT_MS) return;
+    if (waitedMs < OWNER_POLL_MS) {
+      logger.warn("the database is in use by another process; waiting for it to end", { path: dbPath, pid });
+    }
+    await new Promise<void>((resolve) => clock.after(OWNER_POLL_MS, resolve));
+  }
+}
+
+async function defragmentIfWorthIt(backend: Backend, options: BootstrapOptions): Promise<void> {
+  const threshold = options.bootstrapDefragThresholdBytes;
+  if (threshold === 0) return;
+  const [size, inUse] = [backend.sizeBytes(), backend.sizeInUseBytes()];
+  if (size - inUse >= threshold) return await backend.defragment();
+  options.logger.info("Skipping defragmentation", {
+    "current-db-size-bytes": size,
+    "current-db-size-in-use-bytes": inUse,
+    "bootstrap-defrag-threshold-bytes": threshold,
+  });
+}
+
+async function create(
+  options: BootstrapOptions,
+  dir: DataDir,
+  backend: Backend,
+  peerClient: PeerClient,
+): Promise<Found> {
+  const { disk, logger, newCluster } = options;
+  const { index } = readConsistentIndex(backend);
+  if (index > 0) {
+    throw new DataDirError(
+      `${dir.dbPath} holds the state up to log index ${index}, but there is no write-ahead log in ${dir.walDir}. ` +
+        "If the log was moved, start with --wal-dir pointing at it. If it is lost, the writes after the last snapshot of the " +
+        "database may be lost with it: restore a backup (etcdutl snapshot restore) into a new data directory",
+    );
+  }
+  const { clusterId, local, members, remotes } = await (newCluster ? foundCluster : joinCluster)(options, peerClient);
+  // Where etcd keeps the revision of its users and roles: 1 while there are none.
+  backend.put("auth", AUTH_REVISION_KEY, AUTH_REVISION_FIRST);
+  const metadata = Metadata.encode(Metadata.create({ nodeId: local.id, clusterId }));
+  const wal = Wal.create({ ...walOptions(options, dir), metadata });
+  const storage = new MemoryStorage();
+  const node = new RawNode(raftConfig(options, local.id, storage, 0));
+  // Who joins learns from the others' log who is in the cluster.
+  if (newCluster) {
+    const failed = node.bootstrap(members.map((member) => ({ id: member.id, context: encodeContext(member) })));
+    if (failed !== undefined) throw failed;
+  }
+  logger.info("starting local member", { "local-member-id": formatId(local.id), "cluster-id": formatId(clusterId) });
+  return {
+    ...dir,
+    memberId: local.id,
+    clusterId,
+    members,
+    remotes,
+    backend,
+    node,
+    storage,
+    wal,
+    snapshotter: new Snapshotter({ disk, dir: dir.snapDir, logger }),
+    confState: ConfState.create({ voters: newCluster ? members.map((member) => member.id) : [] }),
+    consistentIndex: 0,
+    appliedIndex: 0,
+    appliedTerm: 0,
+    snapshotIndex: 0,
+  };
+}
+
+const encodeContext = (member: Member): Uint8Array => Buffer.from(encodeMember(member));
+
+type Found = Omit<Bootstrapped, "metrics" | "openBackend" | "restarted">;
+
+/** A snapshot was received and saved, but the member ended before its database took the place of the old one. */
+async function finishInstallation(
+  options: BootstrapOptions,
+  dir: DataDir,
+  backend: Backend,
+  openBackend: OpenBackend,
+): Promise<Backend> {
+  const { disk, clock, logger } = options;
+  const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
+  const snapshot = snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger));
+  const index = snapshot?.metadata?.index ?? 0;
+  snapshotter.removeOrphans();
+  const isBehind = readConsistentIndex(backend).index < index;
+  if (snapshot === undefined || !isBehind || !disk.exists(snapshotter.dbPath(index))) {
+    // Later ones stay: their snapshot may be saved, and only not be known to be committed yet.
+    snapshotter.releaseSnapDbs(isBehind ? index : index + 1);
+    return backend;
+  }
+  logger.info("the database of a received snapshot is not installed yet; installing it", { "snapshot-index": index });
+  const next = await importReceived({
+    snapshotter,
+    snapshot,
+    dbPath: dir.dbPath,
+    openBackend,
+    disk,
+    clock,
+    logger,
+  });
+  await backend.close();
+  next.moveTo(dir.dbPath);
+  snapshotter.releaseSnapDbs(index + 1);
+  return next;
+}
+
+function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Found {
+  const { disk, logger } = options;
+  const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
+  const snapshot = snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger));
+  const snapshotIndex = snapshot?.metadata?.index ?? 0;
+  const { wal, metadata, ...log } = readLog(options, dir, snapshot);
+  const { nodeId: memberId, clusterId } = Metadata.decode(metadata);
+  const consistent = readConsistentIndex(backend);
+  const members = readMembers(backend);
+  try {
+    checkNotRemoved(backend, memberId, dir);
+    checkTogether({
+      dir,
+      members,
+      memberId,
+      clusterId,
+      entries: log.entries,
+      snapshotIndex,
+      consistentIndex: consistent.index,
+    });
+    checkLearnerCount(members, options.maxLearners);
+  } catch (error) {
+    wal.close();
+    throw error;
+  }
+  if (options.discover !== undefined) {
+    logger.warn("discovery token is ignored since cluster already initialized; valid logs are found", {
+      "wal-dir": dir.walDir,
+    });
+  }
+  const { hardState, entries } = options.forceNewCluster ? force() : log;
+
+  const confState =
+    (consistent.index > snapshotIndex ? loadConfState(backend) : undefined) ??
+    snapshot?.metadata?.confState ??
+    ConfState.create();
+  const storage = new MemoryStorage();
+  if (snapshot !== undefined) storage.applySnapshot(snapshot);
+  // What the backend has applied was committed, even if that did not reach the log before the crash.
+  storage.setHardState({ ...hardState, commit: Math.max(hardState.commit, consistent.index, snapshotIndex) });
+  storage.append(entries);
+  const applied = Math.max(consistent.index, snapshotIndex);
+  const node = new RawNode(raftConfig(options, memberId, withConfState(storage, confState), applied));
+  logger.info(options.forceNewCluster ? "forcing restart member" : "restarting local member", {
+    "cluster-id": formatId(clusterId),
+    "local-member-id": formatId(memberId),
+    "wal-commit-index": log.hardState.commit,
+    "commit-index": hardState.commit,
+    "consistent-index": consistent.index,
+    "snapshot-index": snapshotIndex,
+    "last-index": storage.lastIndex(),
+  });
+  return {
+    ...dir,
+    memberId,
+    clusterId,
+    members,
+    remotes: [],
+    backend,
+    node,
+    storage,
+    wal,
+    snapshotter,
+    confState,
+    consistentIndex: consistent.index,
+    appliedIndex: applied,
+    appliedTerm: applied === consistent.index ? consistent.term : (snapshot?.metadata?.term ?? 0),
+    snapshotIndex,
+  };
+
+  /** The disk knows of the new end of the log before anything else happens. */
+  function force(): ForcedLog {
+    const forced = forceNewCluster({
+      log,
+      confState: snapshot?.metadata?.confState ?? ConfState.create(),
+      consistentIndex: consistent.index,
+      localId: memberId,
+      peerUrls: options.initialCluster.get(options.name) ?? [],
+      logger,
+    });
+    wal.append(forced.hardState, forced.added);
+    wal.sync();
+    return forced;
+  }
+}
+
+interface LogContent {
+  readonly wal: Wal;
+  readonly metadata: Uint8Array;
+  readonly hardState: HardState;
+  readonly entries: Entry[];
+}
+
+/** Opens the log behind the snapshot; a torn end, as a crash leaves it, is repaired once. */
+function readLog(options: BootstrapOptions, dir: DataDir, snapshot: Snapshot | undefined): LogContent {
+  const { disk, logger } = options;
+  const { index, term } = snapshot?.metadata ?? { index: 0, term: 0 };
+  for (let repaired = false; ; repaired = true) {
+    const wal = Wal.open({ ...walOptions(options, dir), snapshot: { index, term } });
+    try {
+      const { metadata, hardState, entries } = wal.readAll();
+      return { wal, metadata, hardState: hardState ?? { term: 0, vote: 0n, commit: 0 }, entries };
+    } catch (error) {
+      wal.close();
+      if (repaired || !isTornTail(error)) throw error;
+      Wal.repair(disk, dir.walDir, logger);
+    }
+  }
+}
+
+function isTornTail(error: unknown): boolean {
+  return (error as { code?: string }).code === "WAL_TORN_TAIL";
+}
+
+/** Log, snapshot and backend must be of one member, and the backend must fit between them. */
+function checkTogether(found: {
+  dir: DataDir;
+  members: readonly Member[];
+  memberId: bigint;
+  clusterId: bigint;
+  entries: readonly Entry[];
+  snapshotIndex: number;
+  consistentIndex: number;
+}): void {
+  const { dir, members, memberId, snapshotIndex, consistentIndex } = found;
+  if (consistentIndex < snapshotIndex) {
+    throw new DataDirError(
+      "failed to find database snapshot file (snap: snapshot file doesn't exist): " +
+        `${dir.dbPath} ends at log index ${consistentIndex}, but the newest snapshot in ${dir.snapDir} is of index ${snapshotIndex}, ` +
+        "and the log before it is gone: the database is missing or older than its log. Nothing was changed. " +
+        "Put the database back that belongs to this log, or restore a backup (etcdutl snapshot restore) into a new data directory",
+    );
+  }
+  const lastIndex = Math.max(found.entries.at(-1)?.index ?? 0, snapshotIndex);
+  if (consistentIndex > lastIndex) {
+    throw new DataDirError(
+      `${dir.dbPath} holds the state up to log index ${consistentIndex}, but the log in ${dir.walDir} ends at ${lastIndex}: ` +
+        "the log is older than the database or belongs to another member. Nothing was changed. Put the log back that belongs " +
+        "to this database (--wal-dir), or restore a backup (etcdutl snapshot restore) into a new data directory",
+    );
+  }
+  if (members.length > 0 && !members.some((member) => member.id === memberId)) {
+    throw new DataDirError(
+      `the log in ${dir.walDir} is of member ${formatId(memberId)} in cluster ${formatId(found.clusterId)}, but ${dir.dbPath} is of a ` +
+        "cluster that this member is not in: the two come from different data directories. Nothing was changed. " +
+        "Put the ones together that belong together (--data-dir, --wal-dir)",
+    );
+  }
+}
+
+/** Removed is for good: the others would refuse to talk to it. */
+function checkNotRemoved(backend: Backend, memberId: bigint, dir: DataDir): void {
+  if (backend.get("members_removed", Buffer.from(formatId(memberId))) === undefined) return;
+  throw new DataDirError(
+    `the member ${formatId(memberId)} has been permanently removed from the cluster. To bring this machine back, move ${dir.dataDir} ` +
+      "away, add a new member (etcdctl member add), and start it with --initial-cluster-state=existing",
+  );
+}
+
+function readMembers(backend: Backend): Member[] {
+  const members: Member[] = [];
+  backend.forEach("members", (key, value) => {
+    const id = BigInt(`0x${Buffer.from(key).toString("latin1")}`);
+    members.push(decodeMember(id, Buffer.from(value).toString("utf8")));
+  });
+  return byId(members);
+}
+
+function readConsistentIndex(backend: Backend): { index: number; term: number } {
+  const index = backend.get("meta", metaKeys.consistentIndex);
+  const term = backend.get("meta", metaKeys.term);
+  return { index: readUint64(index), term: readUint64(term) };
+}
+
+const AUTH_REVISION_KEY = Buffer.from("authRevision");
+const AUTH_REVISION_FIRST = Buffer.from([0, 0, 0, 0, 0, 0, 0, 1]);
+
+function readUint64(bytes: Uint8Array | undefined): number {
+  return bytes === undefined || bytes.length !== 8 ? 0 : Number(Buffer.from(bytes).readBigUInt64BE(0));
+}
+
+function walOptions(options: BootstrapOptions, dir: DataDir): WalOptions {
+  return {
+    disk: options.disk,
+    dir: dir.walDir,
+    logger: options.logger,
+    clock: options.clock,
+    unsafeNoSync: options.unsafeNoFsync,
+    ...(options.walSegmentSizeBytes === undefined ? {} : { segmentSizeBytes: options.walSegmentSizeBytes }),
+  };
+}
+
+function raftConfig(options: BootstrapOptions, id: bigint, storage: RaftStorage, applied: number): RaftConfig {
+  return {
+    id,
+    electionTicks: options.electionTicks,
+    heartbeatTicks: 1,
+    storage,
+    applied,
+    random: options.random,
+    messageBytesMax: MESSAGE_BYTES_MAX,
+    inflightMessagesMax: INFLIGHT_MESSAGES_MAX,
+    checkQuorum: true,
+    preVote: options.preVote,
+    asyncStorageWrites: true,
+    logger: raftLogger(options.raftLogger ?? options.logger),
+  };
+}
+
+/** The storage with the configuration that the backend knows, which may be later than the snapshot's. */
+function withConfState(storage: MemoryStorage, confState: ConfState): RaftStorage {
+  return {
+    initialState: () => ({ hardState: storage.initialState().hardState, confState }),
+    entries: (low, high, bytesMax) => storage.entries(low, high, bytesMax),
+    term: (index) => storage.term(index),
+    lastIndex: () => storage.lastIndex(),
+    firstIndex: () => storage.firstIndex(),
+    snapshot: () => storage.snapshot(),
+  };
+}
+
+function raftLogger(logger: Logger): RaftLogger {
+  return {
+    debug: logger.debugEnabled ? (text) => logger.debug(text) : undefined,
+    info: (text) => logger.info(text),
+    warn: (text) => logger.warn(text),
+    error: (text) => logger.error(text),
+  };
+}

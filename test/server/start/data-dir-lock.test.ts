@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, type TestContext, test } from "node:test";
+import { systemClock } from "../../../src/base/clock.ts";
+import { systemDisk } from "../../../src/base/disk.ts";
+import { otherOwnerOf } from "../../../src/mvcc/backend/lmdb-file.ts";
+import { lockDirectory } from "../../../src/server/start/data-dir-lock.ts";
+import { MemoryLogger, tempDir } from "../../harness/in-process.ts";
+import { repositoryRoot } from "../../harness/programs.ts";
+import { waitFor } from "../../harness/wait.ts";
+
+describe("a data directory that another process has", {
+  skip: process.platform !== "linux" && "no abstract sockets",
+}, () => {
+  let dir: ReturnType<typeof tempDir>;
+  let logger: MemoryLogger;
+
+  beforeEach(() => {
+    dir = tempDir();
+    logger = new MemoryLogger();
+  });
+  afterEach(() => dir.remove());
+
+  const options = () => ({ disk: systemDisk, clock: systemClock, logger });
+
+  async function hold(t: TestContext) {
+    const program = `
+      import { systemClock } from "./src/base/clock.ts";
+      import { systemDisk } from "./src/base/disk.ts";
+      import { nullLogger } from "./src/base/log.ts";
+      import { lockDirectory } from "./src/server/data-dir-lock.ts";
+      await lockDirectory(${JSON.stringify(dir.path)}, { disk: systemDisk, clock: systemClock, logger: nullLogger });
+      console.log("held");
+      setInterval(() => {}, 1000);`;
+    const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "-e", program], {
+      cwd: repositoryRoot,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    t.after(() => child.kill("SIGKILL"));
+    await once(child.stdout, "data");
+    return child;
+  }
+
+  test("is waited for, and taken when that has ended", async (t) => {
+    const child = await hold(t);
+    const taken = lockDirectory(dir.path, options(), 60_000);
+    await waitFor("it says that it waits", () =>
+      logger.lines.some(({ message }) => /waiting for it to end/.test(message)),
+    );
+    child.kill("SIGKILL");
+    const outcome = await taken;
+    assert.ok("unlock" in outcome);
+    outcome.unlock();
+  });
+
+  test("is given up after a while", async (t) => {
+    await hold(t);
+    assert.deepEqual(await lockDirectory(dir.path, options(), 150), { heldBy: "another process" });
+  });
+
+  test("is not waited for when the other is a member of the same process", async () => {
+    const first = await lockDirectory(dir.path, options());
+    assert.deepEqual(await lockDirectory(dir.path, options()), { heldBy: "this process" });
+    assert.ok("unlock" in first);
+    first.unlock();
+    const again = await lockDirectory(dir.path, options());
+    assert.ok("unlock" in again);
+    again.unlock();
+  });
+
+  test("and a database whose owner has ended but is still in the process table is free", async (t) => {
+    const path = join(dir.path, "db");
+    // A shell that becomes a program which never asks what became of its children leaves one there.
+    const child = spawn("sh", ["-c", "sleep 0.1 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "ignore"] });
+    t.after(() => child.kill("SIGKILL"));
+    const [chunk] = await once(child.stdout, "data");
+    const pid = Number(String(chunk));
+    const stat = () => systemDisk.readFile(`/proc/${pid}/stat`).toString("latin1");
+    const fields = stat()
+      .slice(stat().lastIndexOf(")") + 2)
+      .split(" ");
+    const bootId = systemDisk.readFile("/proc/sys/kernel/random/boot_id").toString("latin1").trim();
+    writeFileSync(`${path}-owner`, `${pid} ${bootId} ${fields[19]}`);
+    await waitFor("the process has ended", () => / Z /.test(stat()));
+    assert.equal(otherOwnerOf(path), undefined);
+  });
+});
