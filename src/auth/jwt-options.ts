@@ -1,6 +1,6 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import type { Logger } from "../base/log.ts";
-import { GoValueError, parseGoDuration } from "../config/go-value.ts";
+import { GoValueError, parseGoDuration } from "../config/values/go-value.ts";
 import { AuthOptionsError } from "./problems.ts";
 
 /** The options of `--auth-token=jwt,…`, and the keys they name. Source: etcd `server/auth/options.go`. */

@@ -2,11 +2,11 @@ import type { LogLevel } from "../base/log.ts";
 import type { LogFormat } from "../base/log-encode.ts";
 import type { LogRotation } from "../base/log-rotation.ts";
 import { ConfigError } from "./errors.ts";
-import { FeatureGates } from "./feature-gates.ts";
-import { type GoValueError, parseGoDuration } from "./go-value.ts";
-import { readLogSettings } from "./log-settings.ts";
-import { FILE_ONLY, Settings } from "./settings.ts";
-import { parseUrls, type Url } from "./url.ts";
+import { readLogSettings } from "./settings/log-settings.ts";
+import { FILE_ONLY, Settings } from "./settings/settings.ts";
+import { FeatureGates } from "./values/feature-gates.ts";
+import { type GoValueError, parseGoDuration } from "./values/go-value.ts";
+import { parseUrls, type Url } from "./values/url.ts";
 
 /**
  * Everything that a member is told at its start: typed, complete, frozen. Times end in `Ms` and are milliseconds, sizes

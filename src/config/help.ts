@@ -1,6 +1,6 @@
-import { featureHelp } from "./feature-gates.ts";
-import type { FlagSpec } from "./flag-spec.ts";
-import { flagSpecs } from "./flags.ts";
+import type { FlagSpec } from "./settings/flag-spec.ts";
+import { flagSpecs } from "./settings/flags.ts";
+import { featureHelp } from "./values/feature-gates.ts";
 
 /** What follows a mistake in the flags, and stands first in the help. */
 export const usage = `Usage:

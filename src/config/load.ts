@@ -4,22 +4,22 @@ import type { Logger } from "../base/log.ts";
 import type { StructuredLogger } from "../base/log-logger.ts";
 import { quote } from "../base/quote.ts";
 import type { Environment } from "../base/systemd.ts";
-import { verifyBootstrap } from "./bootstrap.ts";
-import { type CommandLine, readCommandLine } from "./command-line.ts";
+import { verifyBootstrap } from "./checks/bootstrap.ts";
+import { checkListeners } from "./checks/listeners.ts";
+import { checkServerValues } from "./checks/server-values.ts";
+import { refuseUnbuilt } from "./checks/unbuilt.ts";
+import { validateSettings } from "./checks/validate.ts";
 import { type Config, clusterOf, configFromSettings } from "./config.ts";
-import { readConfigFile } from "./config-file.ts";
-import { applyEnvironment } from "./environment.ts";
 import { ConfigError } from "./errors.ts";
-import { flagSpecByName } from "./flags.ts";
-import { checkListeners } from "./listeners.ts";
-import { readLogSettings } from "./log-settings.ts";
-import { openLog } from "./open-log.ts";
-import { checkServerValues } from "./server-values.ts";
-import type { Settings } from "./settings.ts";
-import { findClusterBySrv, type SrvResolver, systemSrvResolver } from "./srv.ts";
-import { refuseUnbuilt } from "./unbuilt.ts";
-import { parseUrls } from "./url.ts";
-import { validateSettings } from "./validate.ts";
+import { openLog } from "./machine/open-log.ts";
+import { findClusterBySrv, type SrvResolver, systemSrvResolver } from "./machine/srv.ts";
+import { flagSpecByName } from "./settings/flags.ts";
+import { readLogSettings } from "./settings/log-settings.ts";
+import type { Settings } from "./settings/settings.ts";
+import { type CommandLine, readCommandLine } from "./sources/command-line.ts";
+import { readConfigFile } from "./sources/config-file.ts";
+import { applyEnvironment } from "./sources/environment.ts";
+import { parseUrls } from "./values/url.ts";
 
 /**
  * From arguments, environment and file to a `Config`, in etcd's order: first the flags are read; then either the

@@ -4,7 +4,7 @@
  * no state beside them. Sources: etcd `server/etcdserver/{cluster_util,corrupt}.go`, `server/lease/leasehttp/http.go`.
  */
 import type { Logger } from "../base/log.ts";
-import { parseUrls } from "../config/url.ts";
+import { parseUrls } from "../config/values/url.ts";
 import { decodeMembers, formatId, type Member } from "../membership/member.ts";
 import { LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest } from "../proto/etcdserverpb.ts";
 import { LeaseInternalRequest, LeaseInternalResponse } from "../proto/leasepb.ts";

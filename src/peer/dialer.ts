@@ -1,7 +1,7 @@
 import * as net from "node:net";
 import * as tls from "node:tls";
 import type { Clock } from "../base/clock.ts";
-import { isTls, isUnixSocket, type Url, unixSocketPath } from "../config/url.ts";
+import { isTls, isUnixSocket, type Url, unixSocketPath } from "../config/values/url.ts";
 import type { TlsClient } from "../rpc/tls/client.ts";
 import { outgoingHandshakeProblem } from "../rpc/tls/handshake-errors.ts";
 

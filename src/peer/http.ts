@@ -1,7 +1,7 @@
 import * as http from "node:http";
 import type * as net from "node:net";
 import type { Clock } from "../base/clock.ts";
-import type { Url } from "../config/url.ts";
+import type { Url } from "../config/values/url.ts";
 import type { PeerDialer } from "./dialer.ts";
 
 /** Members close connections on which nothing comes for five seconds; ours are closed before that. */

@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import type { Url } from "../config/url.ts";
+import type { Url } from "../config/values/url.ts";
 import { formatId } from "../membership/member.ts";
 import { type Message, MessageType } from "../proto/raftpb.ts";
 import type { DatabaseImage } from "../server/contract/network.ts";

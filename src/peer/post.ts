@@ -1,5 +1,5 @@
 import { STATUS_CODES } from "node:http";
-import type { Url } from "../config/url.ts";
+import type { Url } from "../config/values/url.ts";
 import { formatId } from "../membership/member.ts";
 import { MEMBER_REMOVED, type PeerContext } from "./context.ts";
 import { CLUSTER_ID_MISMATCH, INCOMPATIBLE_VERSION } from "./headers.ts";

@@ -1,7 +1,7 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import { goDuration } from "../base/duration.ts";
 import type { Logger } from "../base/log.ts";
-import type { Url } from "../config/url.ts";
+import type { Url } from "../config/values/url.ts";
 import { formatId } from "../membership/member.ts";
 import type { PeerContext } from "./context.ts";
 

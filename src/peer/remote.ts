@@ -1,4 +1,4 @@
-import type { Url } from "../config/url.ts";
+import type { Url } from "../config/values/url.ts";
 import { formatId } from "../membership/member.ts";
 import type { Message } from "../proto/raftpb.ts";
 import { type PeerContext, typeName } from "./context.ts";

@@ -1,7 +1,7 @@
 import type { ClientRequest, IncomingMessage } from "node:http";
 import type { Timer } from "../base/clock.ts";
 import { humanBytes } from "../base/table.ts";
-import type { Url } from "../config/url.ts";
+import type { Url } from "../config/values/url.ts";
 import { formatId } from "../membership/member.ts";
 import { Message } from "../proto/raftpb.ts";
 import type { DatabaseImage } from "../server/contract/network.ts";

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import type { Timer } from "../base/clock.ts";
 import { ProtobufError } from "../base/protobuf.ts";
-import type { Url } from "../config/url.ts";
+import type { Url } from "../config/values/url.ts";
 import { formatId } from "../membership/member.ts";
 import type { Message } from "../proto/raftpb.ts";
 import { MEMBER_REMOVED, type PeerContext } from "./context.ts";

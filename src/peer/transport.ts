@@ -7,7 +7,7 @@
 import type { Clock } from "../base/clock.ts";
 import { Complaints } from "../base/complaints.ts";
 import type { Logger } from "../base/log.ts";
-import { parseUrls, type Url } from "../config/url.ts";
+import { parseUrls, type Url } from "../config/values/url.ts";
 import { formatId } from "../membership/member.ts";
 import { type Message, MessageType } from "../proto/raftpb.ts";
 import type { DatabaseImage, LocalMember, Network, NetworkReceiver, PeerAddress } from "../server/contract/network.ts";

@@ -1,4 +1,4 @@
-import type { Url } from "../config/url.ts";
+import type { Url } from "../config/values/url.ts";
 
 /** Which of a peer's URLs is used: one until it fails, then the next. */
 export class UrlPicker {

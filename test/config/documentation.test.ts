@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { flagSpecs } from "../../src/config/flags.ts";
-import { legacyFlags } from "../../src/config/legacy-flags.ts";
+import { flagSpecs } from "../../src/config/settings/flags.ts";
+import { legacyFlags } from "../../src/config/sources/legacy-flags.ts";
 import { repositoryRoot } from "../harness/programs.ts";
 import { flagRow } from "./documentation.ts";
 

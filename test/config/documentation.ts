@@ -1,5 +1,5 @@
-import { fileSchema, type ObjectSchema } from "../../src/config/file-schema.ts";
-import type { FlagSpec } from "../../src/config/flag-spec.ts";
+import type { FlagSpec } from "../../src/config/settings/flag-spec.ts";
+import { fileSchema, type ObjectSchema } from "../../src/config/sources/file-schema.ts";
 
 /** The row of docs/configuration.md that a flag has to have. */
 export function flagRow(spec: FlagSpec): string {

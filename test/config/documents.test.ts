@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseUrlsByMember } from "../../src/config/url.ts";
+import { parseUrlsByMember } from "../../src/config/values/url.ts";
 import { load, loadFile } from "./harness.ts";
 
 // The ways in which published guides start etcd: unit files of 3.3 and 3.5, an EnvironmentFile repeated by flags, a

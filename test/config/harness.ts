@@ -8,7 +8,7 @@ import { createLogger, type StructuredLogger } from "../../src/base/log-logger.t
 import type { Config } from "../../src/config/config.ts";
 import { ConfigError } from "../../src/config/errors.ts";
 import { finishConfig, loadConfig } from "../../src/config/load.ts";
-import type { SrvResolver } from "../../src/config/srv.ts";
+import type { SrvResolver } from "../../src/config/machine/srv.ts";
 
 export interface Entry {
   readonly level: string;

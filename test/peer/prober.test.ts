@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseUrls } from "../../src/config/url.ts";
+import { parseUrls } from "../../src/config/values/url.ts";
 import { Prober } from "../../src/peer/prober.ts";
 import { UrlPicker } from "../../src/peer/url-picker.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";

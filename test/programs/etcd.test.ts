@@ -16,7 +16,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { flagSpecs } from "../../src/config/flags.ts";
+import { flagSpecs } from "../../src/config/settings/flags.ts";
 import { KVORUM_VERSION } from "../../src/programs/server/version.ts";
 import { ourEtcd, repositoryRoot, requireProgram, run } from "../harness/programs.ts";
 import { waitFor } from "../harness/wait.ts";

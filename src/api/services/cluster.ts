@@ -1,4 +1,4 @@
-import { parseUrls } from "../../config/url.ts";
+import { parseUrls } from "../../config/values/url.ts";
 import { type Member as ClusterMember, memberId } from "../../membership/member.ts";
 import {
   ClusterService,

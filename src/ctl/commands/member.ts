@@ -1,8 +1,8 @@
 /** `etcdctl member` */
 import { ParseError, parseUint64 } from "../../base/number-text.ts";
 import { quote } from "../../base/quote.ts";
-import { GoValueError } from "../../config/go-value.ts";
-import { parseUrls } from "../../config/url.ts";
+import { GoValueError } from "../../config/values/go-value.ts";
+import { parseUrls } from "../../config/values/url.ts";
 import { ClusterService } from "../../proto/etcdserverpb.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
 import { badArgs, EXIT, ExitError } from "../exit.ts";

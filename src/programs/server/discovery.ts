@@ -4,7 +4,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { TlsOptions } from "../../client/raw.ts";
 import type { DiscoveryConfig } from "../../config/config.ts";
-import { parseUrlsByMember, urlTexts } from "../../config/url.ts";
+import { parseUrlsByMember, urlTexts } from "../../config/values/url.ts";
 import { Cluster, type ClusterOptions } from "../../ctl/connection.ts";
 import { describeError } from "../../ctl/exit.ts";
 import { prefixEnd } from "../../ctl/ranges.ts";

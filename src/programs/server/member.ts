@@ -6,8 +6,8 @@ import { systemDisk } from "../../base/disk.ts";
 import type { StructuredLogger } from "../../base/log-logger.ts";
 import { systemRandom } from "../../base/random.ts";
 import type { Config } from "../../config/config.ts";
-import { findLocalAddress } from "../../config/local-address.ts";
-import { isUnixSocket, parseUrlsByMember, type Url, unixSocketPath, urlTexts } from "../../config/url.ts";
+import { findLocalAddress } from "../../config/machine/local-address.ts";
+import { isUnixSocket, parseUrlsByMember, type Url, unixSocketPath, urlTexts } from "../../config/values/url.ts";
 
 /** A member as the program sees it. */
 export interface Member {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { goDuration } from "../../base/duration.ts";
 import type { Logger } from "../../base/log.ts";
 import type { AutoCompaction, Config } from "../../config/config.ts";
-import { formatUrlsByMember, parseUrlsByMember, urlTexts } from "../../config/url.ts";
+import { formatUrlsByMember, parseUrlsByMember, urlTexts } from "../../config/values/url.ts";
 import { ETCD_VERSION } from "../../server/contract/options.ts";
 import { architecture, KVORUM_VERSION, operatingSystem } from "./version.ts";
 

@@ -12,7 +12,7 @@ import type { SecureVersion, TlsOptions as ServerOptions } from "node:tls";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import { quote } from "../../base/quote.ts";
-import { CIPHER_SUITES } from "../../config/cipher-suites.ts";
+import { CIPHER_SUITES } from "../../config/values/cipher-suites.ts";
 import { fileStamp, readTlsFile, TlsError } from "./files.ts";
 
 /** `TLS1.2` or `TLS1.3`; empty for the default. */

@@ -1,5 +1,5 @@
-import { formatUrlsByMember, parseUrls } from "../../config/url.ts";
-import { RESOLVE_GIVE_UP_MS, urlDifference } from "../../config/url-equality.ts";
+import { RESOLVE_GIVE_UP_MS, urlDifference } from "../../config/machine/url-equality.ts";
+import { formatUrlsByMember, parseUrls } from "../../config/values/url.ts";
 import { byId, ClusterConfigError, describeCluster, initialMembers, memberByName } from "../../membership/initial.ts";
 import { clusterId as clusterIdOf, formatId, type Member } from "../../membership/member.ts";
 import type { PeerClient, RemoteCluster } from "../contract/network.ts";

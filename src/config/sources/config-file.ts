@@ -1,0 +1,155 @@
+import { readFile } from "node:fs/promises";
+import type { Logger } from "../../base/log.ts";
+import { ConfigError } from "../errors.ts";
+import { flagSpecByName } from "../settings/flags.ts";
+import { Settings, type SettingValue } from "../settings/settings.ts";
+import { fitsGoInteger, GoValueError } from "../values/go-value.ts";
+import { parseUrls } from "../values/url.ts";
+import { fileSchema, type GoType, type ObjectSchema } from "./file-schema.ts";
+import { type Json, type JsonObject, yamlToJson } from "./yaml.ts";
+
+/**
+ * Reads `--config-file`: YAML with the keys of etcd's `etcd.conf.yml.sample`. The file stands alone: flags and
+ * environment are not looked at. Types are strict and the complaints are etcd's, which are those of Go's encoding/json.
+ * Durations are whole nanoseconds, as in etcd. A key that etcd does not know is passed over, here with a warning.
+ */
+export async function readConfigFile(path: string, log: Logger): Promise<Settings> {
+  const settings = new Settings();
+  const root = await yamlToJson(await readBytes(path));
+  if (root === null) return settings;
+  const reader = new FileReader(settings);
+  reader.read(root);
+  if (reader.unknown.length > 0) {
+    log.warn("the configuration file has keys that etcd does not know; they are ignored", { keys: reader.unknown });
+  }
+  return settings;
+}
+
+async function readBytes(path: string): Promise<Uint8Array> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const why = { ENOENT: "no such file or directory", EACCES: "permission denied", EISDIR: "is a directory" }[
+      code ?? ""
+    ];
+    throw new ConfigError(
+      "verify",
+      `${code === "EISDIR" ? "read" : "open"} ${path}: ${why ?? (error as Error).message}`,
+    );
+  }
+}
+
+class FileReader {
+  readonly unknown: string[] = [];
+  readonly #settings: Settings;
+  /** What the file says, all types checked, not yet read as URLs or gates. */
+  readonly #values: { readonly flag: string; readonly value: Json }[] = [];
+
+  constructor(settings: Settings) {
+    this.#settings = settings;
+  }
+
+  /** First the types of the whole file, then the gates, then the rest: the order in which etcd finds mistakes. */
+  read(root: Json): void {
+    if (!isObject(root)) throw decodeError(`${describe(root)} into Go value of type embed.configYAML`);
+    this.#readObject(root, fileSchema, "");
+    for (const { flag, value } of this.#values) if (flag === "feature-gates") this.#set(flag, value);
+    // etcd looks at this section a second time, and then it has to be one.
+    const peer = Object.keys(root).find((key) => key === "peer-transport-security");
+    if (peer !== undefined && !isObject(root[peer]!))
+      throw new ConfigError("verify", "invalid peer-transport-security");
+    for (const { flag, value } of this.#values) if (flag !== "feature-gates") this.#set(flag, value);
+  }
+
+  /** Keys are taken in the order of their bytes, so that of two mistakes the same one is reported as by etcd. */
+  #readObject(object: JsonObject, schema: ObjectSchema, path: string): void {
+    for (const key of Object.keys(object).sort()) {
+      const value = object[key]!;
+      // Go matches the names of fields without regard to case.
+      const field = schema.fields[key] ?? schema.fields[key.toLowerCase()];
+      if (field === undefined) {
+        this.unknown.push(path + key);
+        continue;
+      }
+      if (value === null) continue;
+      const name = path + (schema.fields[key] === undefined ? key.toLowerCase() : key);
+      if ("fields" in field) {
+        if (!isObject(value)) throw fieldError(value, schema.goName, name, field.goType);
+        this.#readObject(value, field, `${name}.`);
+      } else {
+        const checked = checkType(value, field.type, schema.goName, name);
+        if (field.flag !== undefined) this.#values.push({ flag: field.flag, value: checked });
+      }
+    }
+  }
+
+  #set(flag: string, value: Json): void {
+    // What only the file has is a value as it stands.
+    const kind = flagSpecByName.get(flag)?.kind;
+    try {
+      if (kind === "urls") {
+        if (value !== "") this.#settings.setValue(flag, parseUrls(value as string));
+      } else if (kind === "origins" || flag === "host-whitelist") {
+        if (value !== "") this.#settings.set(flag, value as string);
+      } else if (kind === "features") {
+        if (value !== "") this.#settings.set(flag, value as string);
+      } else if (kind === "duration") this.#settings.setValue(flag, (value as number) / 1e6);
+      else if (flag === "v2-deprecation") this.#settings.set(flag, "write-only");
+      else this.#settings.setValue(flag, value as SettingValue);
+    } catch (error) {
+      if (!(error instanceof GoValueError)) throw error;
+      throw new ConfigError(
+        "verify",
+        kind === "features" ? error.message : `unexpected error setting up ${flag}: ${error.message}`,
+      );
+    }
+  }
+}
+
+const isObject = (value: Json): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+function checkType(value: Json, type: GoType, struct: string, path: string): Json {
+  switch (type) {
+    case "string":
+    case "config.V2DeprecationEnum":
+      if (typeof value !== "string") throw fieldError(value, struct, path, type);
+      return value;
+    case "bool":
+      if (typeof value !== "boolean") throw fieldError(value, struct, path, type);
+      return value;
+    case "[]string":
+      if (!Array.isArray(value)) throw fieldError(value, struct, path, type);
+      return value.map((item) => (item === null ? "" : checkType(item, "string", struct, path)));
+    default: {
+      if (typeof value !== "number") throw fieldError(value, struct, path, type);
+      const integer = type === "time.Duration" ? "int64" : type;
+      if (!Number.isInteger(value) || !fitsFile(value, integer)) {
+        throw decodeError(`number ${goNumber(value)} into Go struct field ${struct}.${path} of type ${type}`);
+      }
+      return value;
+    }
+  }
+}
+
+/** Durations count nanoseconds, which need not be exact. */
+const fitsFile = (value: number, type: "int" | "int64" | "uint" | "uint64" | "uint32"): boolean =>
+  type === "int64" ? Math.abs(value) < 2 ** 63 : fitsGoInteger(BigInt(value), type);
+
+const fieldError = (value: Json, struct: string, path: string, type: string): ConfigError =>
+  decodeError(`${describe(value)} into Go struct field ${struct}.${path} of type ${type}`);
+
+const decodeError = (what: string): ConfigError =>
+  new ConfigError("verify", `error unmarshaling JSON: while decoding JSON: json: cannot unmarshal ${what}`);
+
+function describe(value: Json): string {
+  if (Array.isArray(value)) return "array";
+  if (typeof value === "boolean") return "bool";
+  return typeof value;
+}
+
+/** As Go's encoding/json writes a float. */
+function goNumber(value: number): string {
+  return Math.abs(value) >= 1e21 ? value.toExponential().replace(/e\+(\d)$/, "e+0$1") : String(value);
+}

@@ -1,0 +1,81 @@
+import type { Logger } from "../../base/log.ts";
+import { quote } from "../../base/quote.ts";
+import type { Environment } from "../../base/systemd.ts";
+import { ConfigError } from "../errors.ts";
+import { environmentName, flagSpecs } from "../settings/flags.ts";
+import type { Settings } from "../settings/settings.ts";
+import { GoValueError } from "../values/go-value.ts";
+import { legacyFlags } from "./legacy-flags.ts";
+
+/** Values that must not appear in a log. */
+const SECRET = new Set(["discovery-password"]);
+
+/**
+ * Sets every flag that the command line left alone from its environment variable `ETCD_…`. A flag wins over its variable.
+ *
+ * One difference from etcd 3.4 and later, on purpose: when both are given, those stop with an error; here, as in etcd 3.3,
+ * the variable is ignored with a warning, because unit files with an EnvironmentFile and flags that repeat it are common.
+ */
+export function applyEnvironment(settings: Settings, env: Environment, log: Logger): void {
+  const fromCommandLine = new Set(flagSpecs.filter((spec) => settings.isSet(spec.name)).map((spec) => spec.name));
+  const used = new Set<string>();
+  const failure = setFromEnvironment(settings, env, log, fromCommandLine, used);
+  reportUnused(env, log, fromCommandLine, used);
+  if (failure !== undefined) throw failure;
+}
+
+/** Returns the last variable that could not be read, the one that etcd reports. */
+function setFromEnvironment(
+  settings: Settings,
+  env: Environment,
+  log: Logger,
+  fromCommandLine: ReadonlySet<string>,
+  used: Set<string>,
+): ConfigError | undefined {
+  const version = env["ETCD_VERSION"] ?? "";
+  if (version !== "") {
+    log.warn("cannot set special environment variable", { key: "ETCD_VERSION", value: version });
+    used.add("ETCD_VERSION");
+  }
+  let failure: ConfigError | undefined;
+  for (const flag of variableFlags) {
+    const key = environmentName(flag);
+    const value = env[key] ?? "";
+    if (fromCommandLine.has(flag) || value === "") continue;
+    used.add(key);
+    try {
+      if (!legacyFlags.has(flag)) settings.set(flag, value);
+      const shown = SECRET.has(flag) ? "********" : value;
+      log.info("recognized and used environment variable", { "variable-name": key, "variable-value": shown });
+    } catch (error) {
+      if (!(error instanceof GoValueError)) throw error;
+      failure = new ConfigError("verify", `invalid value ${quote(value)} for ${key}: ${error.message}`);
+    }
+  }
+  return failure;
+}
+
+/** What etcd reads from the environment, in its order: the flags, and those that it ignores. */
+const variableFlags: readonly string[] = [
+  ...flagSpecs.map((spec) => spec.name),
+  ...[...legacyFlags].filter(([, flag]) => flag.state === "ignored").map(([name]) => name),
+].sort();
+
+function reportUnused(
+  env: Environment,
+  log: Logger,
+  fromCommandLine: ReadonlySet<string>,
+  used: ReadonlySet<string>,
+): void {
+  const shadowed = new Set([...fromCommandLine].map(environmentName));
+  for (const [key, value] of Object.entries(env)) {
+    if (used.has(key)) continue;
+    if (shadowed.has(key)) {
+      log.warn(`recognized environment variable ${key}, but unused: shadowed by corresponding flag`, {
+        "environment-variable": key,
+      });
+    } else if (key.startsWith("ETCD_")) {
+      log.warn("unrecognized environment variable", { "environment-variable": `${key}=${value}` });
+    }
+  }
+}
