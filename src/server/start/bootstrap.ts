@@ -9,7 +9,8 @@ import { LmdbBackend } from "../../mvcc/backend/lmdb.ts";
 import { checkPages } from "../../mvcc/backend/lmdb-check.ts";
 import { otherOwnerOf } from "../../mvcc/backend/lmdb-file.ts";
 import { Metadata } from "../../proto/etcdserverpb.ts";
-import { ConfState, type Entry, type HardState, type Snapshot } from "../../proto/raftpb.ts";
+import { ConfChangeType, ConfState, type Entry, type HardState, type Snapshot } from "../../proto/raftpb.ts";
+import { asV2, confChangeOf } from "../../raft/confchange/change.ts";
 import type { RaftConfig } from "../../raft/config.ts";
 import type { RaftLogger } from "../../raft/logger.ts";
 import { MemoryStorage } from "../../raft/memory-storage.ts";
@@ -238,6 +239,7 @@ function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Fou
       memberId,
       clusterId,
       entries: log.entries,
+      confState: snapshot?.metadata?.confState,
       snapshotIndex,
       consistentIndex: consistent.index,
     });
@@ -342,6 +344,8 @@ function checkTogether(found: {
   memberId: bigint;
   clusterId: bigint;
   entries: readonly Entry[];
+  /** Raft's configuration as of the snapshot. */
+  confState: ConfState | undefined;
   snapshotIndex: number;
   consistentIndex: number;
 }): void {
@@ -362,7 +366,9 @@ function checkTogether(found: {
         "to this database (--wal-dir), or restore a backup (etcdutl snapshot restore) into a new data directory",
     );
   }
-  if (members.length > 0 && !members.some((member) => member.id === memberId)) {
+  // A member that joins applies the log from its beginning: until it comes to its own addition it is not among the members.
+  const isMissing = members.length > 0 && !members.some((member) => member.id === memberId);
+  if (isMissing && wasAdded(found)) {
     throw new DataDirError(
       `the log in ${dir.walDir} is of member ${formatId(memberId)} in cluster ${formatId(found.clusterId)}, but ${dir.dbPath} is of a ` +
         "cluster that this member is not in: the two come from different data directories. Nothing was changed. " +
@@ -370,6 +376,21 @@ function checkTogether(found: {
     );
   }
 }
+
+/** By what the database holds, the member had been added. */
+function wasAdded({ memberId, entries, confState, consistentIndex }: Parameters<typeof checkTogether>[0]): boolean {
+  const { voters = [], votersOutgoing = [], learners = [], learnersNext = [] } = confState ?? {};
+  if ([voters, votersOutgoing, learners, learnersNext].some((ids) => ids.includes(memberId))) return true;
+  return entries.some((entry) => {
+    const change = entry.index <= consistentIndex ? confChangeOf(entry) : undefined;
+    return change !== undefined && asV2(change).changes.some(({ type, nodeId }) => ADDS.has(type) && nodeId === memberId);
+  });
+}
+
+const ADDS: ReadonlySet<ConfChangeType> = new Set([
+  ConfChangeType.ConfChangeAddNode,
+  ConfChangeType.ConfChangeAddLearnerNode,
+]);
 
 /** Removed is for good: the others would refuse to talk to it. */
 function checkNotRemoved(backend: Backend, memberId: bigint, dir: DataDir): void {
