@@ -123,7 +123,12 @@ export class EtcdServer {
       logger,
       serverVersion: this.serverVersion,
     });
-    this.watchHub = new WatchHub({ store, clock, logger });
+    this.watchHub = new WatchHub({
+      store,
+      clock,
+      logger,
+      ...(options.watchPage === undefined ? {} : { page: options.watchPage }),
+    });
     this.alarms = new AlarmStore(backend);
     this.quota = new BackendQuota(backend, options.quotaBackendBytes);
     if (options.quotaBackendBytes > QUOTA_SUGGESTED_MAX_BYTES) {

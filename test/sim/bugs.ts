@@ -13,6 +13,8 @@ import type { ChangeList, ChangeListener } from "../../src/mvcc/model/types.ts";
 import { KvHasher } from "../../src/mvcc/store/hash.ts";
 import { MvccStore, type WriteTxn } from "../../src/mvcc/store/store.ts";
 import { WatchHub } from "../../src/mvcc/watch/hub.ts";
+import { RaftLog } from "../../src/raft/log.ts";
+import { LOCAL_APPEND_THREAD } from "../../src/raft/messages.ts";
 import { RawNode } from "../../src/raft/rawnode.ts";
 import { AlarmStore } from "../../src/server/apply/alarms.ts";
 import { Applier, Op } from "../../src/server/apply/apply.ts";
@@ -91,6 +93,41 @@ export const BUGS: readonly Bug[] = [
         (original) =>
           function (this: Wal, state, entries) {
             original.call(this, state === undefined ? undefined : { ...state, term: 1, vote: 0n }, entries);
+          },
+      ),
+  },
+  {
+    name: "acknowledged-during-sync",
+    about:
+      "an acknowledgement that needs no sync of its own does not wait for the one under way, which its entries need",
+    plant(simulation) {
+      simulation.onStarted = ({ running }) => {
+        const { node, wal } = running!.parts;
+        const ready = node.ready.bind(node);
+        node.ready = () => {
+          const next = ready();
+          const append = next.messages.find(({ to }) => to === LOCAL_APPEND_THREAD);
+          if (append === undefined || next.mustSync || !wal.syncing) return next;
+          next.messages.unshift(...append.responses.filter(({ to }) => to !== node.id));
+          append.responses = append.responses.filter(({ to }) => to === node.id);
+          return next;
+        };
+      };
+      return nothingToUndo;
+    },
+  },
+  {
+    name: "old-term-counted",
+    about: "a leader commits entries of earlier terms by counting (figure 8 of the Raft paper)",
+    plant: () =>
+      replace(
+        RaftLog.prototype,
+        "maybeCommit",
+        () =>
+          function (this: RaftLog, index) {
+            if (index <= this.committed || this.term(index) === undefined) return false;
+            this.commitTo(index);
+            return true;
           },
       ),
   },
@@ -275,8 +312,29 @@ export const BUGS: readonly Bug[] = [
       ),
   },
   {
+    name: "skipped-when-full",
+    about: "a watch whose stream is full while it catches up goes on behind the revision that was not taken",
+    settings: { scene: "plain", limits: { watchPage: { entries: 1, revisions: 1 } } },
+    plant: () =>
+      replace(
+        WatchHub.prototype,
+        "newStream",
+        (original) =>
+          function (this: WatchHub, sink) {
+            const stream = original.call(this, sink);
+            const add = stream.blocked.add.bind(stream.blocked);
+            stream.blocked.add = (watcher) => {
+              if (watcher.minRevision < this.revision) watcher.minRevision++;
+              return add(watcher);
+            };
+            return stream;
+          },
+      ),
+  },
+  {
     name: "restore-unnoticed",
     about: "watches do not notice that the store was replaced by a snapshot (15271)",
+    settings: { scene: "plain", only: ["isolate", "split", "pause"], snapshots: { count: 10, catchUp: 5 } },
     plant: () => replace(MvccStore.prototype, "setRestoreListener", () => () => {}),
   },
   {

@@ -523,6 +523,8 @@ const RETRY_MS = 200;
 /** A watch as a good client keeps it: when its stream breaks it goes on at another member from where it was. */
 export class LiveWatch {
   readonly log: WatchLog;
+  /** When it had events last. */
+  eventsMs = 0;
   readonly #world: ClientWorld;
   readonly #settings: WatchSettings;
   #stream: ClientStream<WatchRequest> | undefined;
@@ -653,6 +655,7 @@ export class LiveWatch {
         mod: kv!.modRevision,
         prev: kvOf(prevKv),
       }));
+      this.eventsMs = this.#world.side.scheduler.nowMs;
       steps.push({ kind: "events", revision, events, moment });
       this.#next = Math.max(this.#next, events.at(-1)!.mod + 1);
     }

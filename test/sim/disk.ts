@@ -26,10 +26,14 @@ class Inode {
   durable = Buffer.alloc(0);
   readonly dirty = new Set<number>();
   syncs = 0;
+  /** How often it was changed, and how many of the changes a sync has made durable. */
+  changes = 0;
+  durableChanges = 0;
 
   write(bytes: Uint8Array, position: number): void {
     if (position + bytes.length > this.data.length) this.resize(position + bytes.length);
     this.data.set(bytes, position);
+    this.changes++;
     const last = Math.floor((position + bytes.length - 1) / SECTOR_BYTES);
     for (let sector = Math.floor(position / SECTOR_BYTES); sector <= last; sector++) this.dirty.add(sector);
   }
@@ -38,6 +42,7 @@ class Inode {
     const resized = Buffer.alloc(size);
     this.data.copy(resized, 0, 0, Math.min(size, this.data.length));
     this.data = resized;
+    this.changes++;
     this.dirty.add(Math.floor(Math.max(0, size - 1) / SECTOR_BYTES));
   }
 
@@ -45,6 +50,7 @@ class Inode {
     this.durable = Buffer.from(this.data);
     this.dirty.clear();
     this.syncs++;
+    this.durableChanges = this.changes;
   }
 
   afterCrash(random: SeededRandom): Inode {
@@ -124,6 +130,14 @@ export class SimDisk implements Disk {
     this.#crashed = true;
     this.#queue = [];
     return after;
+  }
+
+  /** Tells whether everything that the files of a directory hold now has become durable since. */
+  durability(dir: string): () => boolean {
+    const pending = [...this.#files]
+      .filter(([path, { changes, durableChanges }]) => path.startsWith(`${dir}/`) && changes > durableChanges)
+      .map(([, inode]) => ({ inode, changes: inode.changes }));
+    return () => pending.every(({ inode, changes }) => inode.durableChanges >= changes);
   }
 
   /** Paths of all files, ascending. */
@@ -284,7 +298,7 @@ export class SimDisk implements Disk {
         // Only what was written before the call is promised; the rest stays dirty.
         const data = Buffer.from(inode.data);
         const covered = [...inode.dirty];
-        const { syncs } = inode;
+        const { syncs, changes } = inode;
         later(
           "sync",
           () => {
@@ -296,6 +310,7 @@ export class SimDisk implements Disk {
               data.copy(durable, sector * SECTOR_BYTES, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES);
             }
             inode.durable = durable;
+            inode.durableChanges = Math.max(inode.durableChanges, changes);
           },
           done,
         );

@@ -55,6 +55,8 @@ export class SimNetwork {
   readonly #underWay = new Map<bigint, number>();
   /** Looks at what is sent; true loses it. A test plants bugs and aimed faults here. */
   intercept: ((message: Message) => boolean) | undefined;
+  /** Told of what a machine sends, whether it arrives or not. */
+  onSent: ((machine: string, message: Message) => void) | undefined;
 
   constructor(scheduler: Scheduler, random: SimRandom, trace: (line: string) => void) {
     this.#scheduler = scheduler;
@@ -110,6 +112,7 @@ export class SimNetwork {
 
   deliver(from: Endpoint, message: Message): void {
     this.counts.sent++;
+    this.onSent?.(from.machine, message);
     const target = this.reach(from, message.to);
     if (target === undefined || this.intercept?.(message)) {
       this.#lose(from, message.to);

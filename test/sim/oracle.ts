@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { FROM_KEY } from "../../src/mvcc/model/types.ts";
 import { WatchResponse } from "../../src/proto/etcdserverpb.ts";
-import { type Event, Event_EventType } from "../../src/proto/mvccpb.ts";
+import { type Event, Event_EventType, KeyValue } from "../../src/proto/mvccpb.ts";
 import type { RawNode } from "../../src/raft/rawnode.ts";
 import { Invariants } from "../raft/harness/invariants.ts";
 import type { Finding, Operation, Revision } from "./checkers/history.ts";
@@ -182,7 +182,23 @@ export class Oracle {
     if (events.length > 0) this.#applied(machine, revision, events);
   }
 
+  /** Watchers are told what the store has: else all members could tell the same wrong story. */
+  #checkRows(machine: SimMachine, revision: number, events: readonly ModelEvent[]): void {
+    const { store } = machine.running!.server;
+    if (revision <= store.compactRevision || this.excused.has(machine.url)) return;
+    const rows: string[] = [];
+    store.forEachRevision(revision, revision + 1, 0, (_main, _sub, tombstone, bytes, start, end) => {
+      rows.push(`${tombstone ? "delete" : "put"} ${text(KeyValue.decode(bytes.subarray(start, end)).key)}`);
+      return true;
+    });
+    const told = events.map(({ key, kv }) => `${kv === undefined ? "delete" : "put"} ${key}`);
+    if (isDeepStrictEqual(rows, told)) return;
+    const message = `${machine.name} tells watchers of [${told.join(", ")}] at revision ${revision}, but has [${rows.join(", ")}]`;
+    this.add("watch", message);
+  }
+
   #applied(machine: SimMachine, revision: number, events: readonly ModelEvent[]): void {
+    this.#checkRows(machine, revision, events);
     const known = this.revisions[revision - 2];
     if (known === undefined) {
       if (revision !== this.space.revision + 1) {

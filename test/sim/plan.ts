@@ -3,6 +3,7 @@
  * one can be cut down to what matters (shrink.ts). Choices that depend on the run (which revision, which leader) are
  * numbers here, and resolved when their time comes.
  */
+import { type Limits, limitsOf } from "./limits.ts";
 import { FAIR, type Weather } from "./network.ts";
 import { SimRandom } from "./random.ts";
 import { type Scene, type SceneSettings, type SceneStep, sceneOf, sceneSettings, sceneSteps } from "./scenes.ts";
@@ -19,6 +20,8 @@ export interface Plan extends SceneSettings {
   readonly healMs: number;
   /** What members do of themselves. */
   readonly upkeep?: Upkeep;
+  /** How much they do at a time. */
+  readonly limits?: Limits;
   readonly steps: readonly Step[];
 }
 
@@ -157,6 +160,10 @@ export interface PlanSettings {
   readonly scene?: Scene;
   /** What the seed says when absent. */
   readonly upkeep?: Upkeep;
+  /** What the seed says when absent. */
+  readonly limits?: Limits;
+  /** What the seed says when absent: entries that a member has applied when it makes a snapshot, and that it keeps of the log. */
+  readonly snapshots?: { readonly count: number; readonly catchUp: number };
   /** More defragmentations than clients usually ask for. */
   readonly defragmentEveryMs?: number;
 }
@@ -222,15 +229,23 @@ export function planOf(seed: number, settings: PlanSettings = {}): Plan {
   return {
     seed,
     members,
-    snapshotCount: random.pick([10, 50, 200, 10_000]),
-    snapshotCatchUpEntries: random.pick([5, 20, 5000]),
+    ...snapshotSettings(random, settings),
     compactionBatchLimit: random.pick([2, 10, 1000]),
     weather: settings.weather ?? (settings.faults === false ? FAIR : weatherOf(random)),
     healMs,
     upkeep: settings.upkeep ?? upkeepOf(seed, members),
+    limits: settings.limits ?? limitsOf(seed),
     ...sceneSettings(seed, scene),
     steps,
   };
+}
+
+function snapshotSettings(
+  random: SimRandom,
+  { snapshots }: PlanSettings,
+): Pick<Plan, "snapshotCount" | "snapshotCatchUpEntries"> {
+  const [count, catchUp] = [random.pick([10, 50, 200, 10_000]), random.pick([5, 20, 5000])];
+  return { snapshotCount: snapshots?.count ?? count, snapshotCatchUpEntries: snapshots?.catchUp ?? catchUp };
 }
 
 function specialSteps(random: SimRandom, members: number, durationMs: number, { only }: PlanSettings): Step[] {

@@ -16,11 +16,13 @@ import { Clients, type ClientWorld } from "./clients.ts";
 import { ClientSide } from "./connection.ts";
 import { Drill } from "./drill.ts";
 import { Faults, type MaintenanceStep } from "./faults.ts";
+import { limitOptions } from "./limits.ts";
 import { type MachineWorld, SimMachine, TOKEN_KEY_FILE } from "./machine.ts";
 import { FAIR, SimNetwork } from "./network.ts";
 import { Operator } from "./operator.ts";
 import { Oracle } from "./oracle.ts";
 import { type ClientStep, type FaultStep, isFault, type Plan, type Target } from "./plan.ts";
+import { Promises } from "./promises.ts";
 import { SimRandom } from "./random.ts";
 import { isQuota, isSession, isUser, type QuotaStep } from "./scenes.ts";
 import { Scheduler, type SimProcess } from "./scheduler.ts";
@@ -67,6 +69,8 @@ const REST_MS = 60_000;
 const ROOMS_MAX = 10;
 /** Pause between two looks at whether it has. */
 const LOOK_MS = 250;
+/** A watch that gets no events for so long has them all, however slow its client is. */
+const QUIET_MS = 1500;
 /** How late a lease may end: an election, its extension, and the pace of revocations. */
 const LEASE_GRACE_MS = 15_000;
 const LONGEST_LEASE_MS = 14_000;
@@ -115,6 +119,7 @@ export class Simulation implements MachineWorld {
   readonly operator: Operator;
   readonly #faults: Faults;
   readonly #drill: Drill;
+  readonly #promises = new Promises((checker, message) => this.oracle.add(checker, message));
   readonly #versions = new Versions((message) => this.oracle.add("version", message));
   #machines: SimMachine[] = [];
   #healed = false;
@@ -126,6 +131,7 @@ export class Simulation implements MachineWorld {
     this.#trace = new Trace(this.scheduler, settings.keepTrace === true);
     this.network = new SimNetwork(this.scheduler, SimRandom.of(plan.seed, "network"), this.#trace.add);
     this.network.weather = plan.weather;
+    this.network.onSent = (machine, message) => this.#promises.sent(machine, message);
     this.oracle = new Oracle(this.scheduler, this.#trace.add);
     const clientRandom = SimRandom.of(plan.seed, "clients");
     this.#side = new ClientSide(this.scheduler, () => 0.2 + clientRandom.below(1000) / 500);
@@ -138,6 +144,7 @@ export class Simulation implements MachineWorld {
       // Of the few keys here, so few that most ranges take several turns, with whatever happens in between.
       readSlice: readSliceOf(plan.seed),
       turns: { slicesMax: 1 + (plan.seed % 2), stepsNowMax: plan.seed % 3 },
+      ...limitOptions(plan.limits),
       ...upkeepOptions(plan.upkeep ?? {}),
       ...(plan.quotaBytes === undefined ? {} : { quotaBackendBytes: plan.quotaBytes }),
       ...(plan.tokens === undefined ? {} : { auth: { ...AUTH_DEFAULTS, token: TOKENS[plan.tokens] } }),
@@ -223,6 +230,7 @@ export class Simulation implements MachineWorld {
 
   started(machine: SimMachine): void {
     this.#faults.started(machine);
+    this.#promises.observe(machine, machine.running!);
     this.oracle.observe(machine, machine.running!);
     this.sideStates.observe(machine, machine.running!);
     this.#versions.observe(machine, machine.running!);
@@ -297,6 +305,9 @@ export class Simulation implements MachineWorld {
       this.oracle.step(this.#machines);
       this.#versions.step(this.#machines);
       this.sideStates.step(this.#machines);
+      for (const { name, running } of this.#machines) {
+        if (running !== undefined) this.#promises.check(name, running.parts.node);
+      }
       return isDone() || !this.#goesOn;
     });
   }
@@ -414,6 +425,7 @@ export class Simulation implements MachineWorld {
   }
 
   async #compareMembers(): Promise<void> {
+    const { scheduler } = this;
     for (const machine of this.#machines) this.oracle.checkState(machine, "at the end");
     for (const watch of this.clients.watches) if (watch.isLive) watch.requestProgress();
     const before = this.clients.hashes.length;
@@ -422,6 +434,10 @@ export class Simulation implements MachineWorld {
       () => this.clients.hashes.length === before + this.#machines.length || this.clients.pending === 0,
     );
     await this.#pass(4 * LOOK_MS);
+    // Slow clients have not had everything yet.
+    const areQuiet = (): boolean =>
+      this.clients.watches.every(({ isLive, eventsMs }) => !isLive || scheduler.nowMs - eventsMs > QUIET_MS);
+    await this.#untilOr(areQuiet, REST_MS);
     for (const watch of this.clients.watches) watch.settled();
   }
 

@@ -6,6 +6,8 @@ import type { Random } from "../../base/random.ts";
 import type { TurnsOptions } from "../../base/turns.ts";
 import type { Backend } from "../../mvcc/backend/backend.ts";
 import type { LmdbBackendOptions } from "../../mvcc/backend/lmdb.ts";
+import type { PageLimits } from "../../mvcc/watch/page.ts";
+import type { RaftConfig } from "../../raft/config.ts";
 import type { LockDataDir } from "../start/data-dir.ts";
 import type { Network, PeerClient } from "./network.ts";
 
@@ -73,6 +75,12 @@ export interface ServerOptions {
 
   /** What one turn applies of a request that changes more than that; `APPLY_SLICE` when absent. */
   readonly applySlice?: ApplySlice;
+
+  /** What one turn reads for watchers that are behind; `PAGE_LIMITS` where absent. */
+  readonly watchPage?: Partial<PageLimits>;
+
+  /** What raft sends at a time; etcd's limits where absent. */
+  readonly raftLimits?: Partial<Pick<RaftConfig, "messageBytesMax" | "inflightMessagesMax">>;
 
   /** Users and their tokens; etcd's defaults when absent. */
   readonly auth?: AuthOptions;

@@ -383,7 +383,9 @@ function wasAdded({ memberId, entries, confState, consistentIndex }: Parameters<
   if ([voters, votersOutgoing, learners, learnersNext].some((ids) => ids.includes(memberId))) return true;
   return entries.some((entry) => {
     const change = entry.index <= consistentIndex ? confChangeOf(entry) : undefined;
-    return change !== undefined && asV2(change).changes.some(({ type, nodeId }) => ADDS.has(type) && nodeId === memberId);
+    return (
+      change !== undefined && asV2(change).changes.some(({ type, nodeId }) => ADDS.has(type) && nodeId === memberId)
+    );
   });
 }
 
@@ -444,6 +446,7 @@ function raftConfig(options: BootstrapOptions, id: bigint, storage: RaftStorage,
     random: options.random,
     messageBytesMax: MESSAGE_BYTES_MAX,
     inflightMessagesMax: INFLIGHT_MESSAGES_MAX,
+    ...options.raftLimits,
     checkQuorum: true,
     preVote: options.preVote,
     asyncStorageWrites: true,

@@ -99,6 +99,9 @@ export class Invariants {
     assert.ok(log.committed >= seen.committed, `node ${id} took back a commit`);
     if (!node.isLeader || !seen.wasLeader || seen.term !== node.term) return;
     assert.ok(log.lastIndex() >= seen.lastIndex, `leader append-only: node ${id} cut its log`);
+    // What a leader commits in its term it commits by counting, and that counts for entries of its own term only.
+    const counts = log.committed === seen.committed || log.term(log.committed) === node.term;
+    assert.ok(counts, `leader ${id} of term ${node.term} committed ${log.committed}, of an earlier term, by counting`);
     const term = log.term(seen.lastIndex);
     assert.ok(term === undefined || term === seen.lastTerm, `leader append-only: node ${id} overwrote its log`);
   }

@@ -1,0 +1,79 @@
+/**
+ * What a member tells others that it has must be on its disk: entries that it acknowledges, the term that it answers in, the
+ * vote that it gives. The log is seen as it is written, the disk says what of it a loss of power would leave. So a promise
+ * that is made too early is found when it is made, and not only if the power fails in the right moment.
+ */
+import { type Message, MessageType } from "../../src/proto/raftpb.ts";
+import type { RawNode } from "../../src/raft/rawnode.ts";
+import type { Running, SimMachine } from "./machine.ts";
+
+/** A write of the log that was not durable when it was last looked at. */
+interface Written {
+  /** Its first entry; infinite without one. */
+  readonly firstIndex: number;
+  /** The term of its hard state, if term or vote were new; else infinite. */
+  readonly term: number;
+  readonly isDurable: () => boolean;
+}
+
+export class Promises {
+  readonly #found: (checker: string, message: string) => void;
+  /** By machine, oldest first. */
+  readonly #written = new Map<string, Written[]>();
+
+  constructor(found: (checker: string, message: string) => void) {
+    this.#found = found;
+  }
+
+  /** Watches the log of a member that starts. What it has read of it is durable. */
+  observe(machine: SimMachine, { parts }: Running): void {
+    const written: Written[] = [];
+    this.#written.set(machine.name, written);
+    const { disk } = machine;
+    const { wal, walDir } = parts;
+    let { term, vote } = parts.storage.initialState().hardState ?? { term: 0, vote: 0n };
+    const append = wal.append.bind(wal);
+    wal.append = (hardState, entries) => {
+      append(hardState, entries);
+      const isNew = hardState !== undefined && (hardState.term !== term || hardState.vote !== vote);
+      if (hardState !== undefined) ({ term, vote } = hardState);
+      if (!isNew && entries.length === 0) return;
+      written.push({
+        firstIndex: entries[0]?.index ?? Number.POSITIVE_INFINITY,
+        term: isNew ? term : Number.POSITIVE_INFINITY,
+        isDurable: disk.durability(walDir),
+      });
+    };
+  }
+
+  /** A member sends a message. */
+  sent(machine: string, { type, reject, term, index, to }: Message): void {
+    if (reject || (type !== MessageType.MsgAppResp && type !== MessageType.MsgVoteResp)) return;
+    for (const write of this.#pending(machine)) {
+      if (write.term <= term) {
+        this.#found("durability", `${machine} answers ${to.toString(16)} in term ${term}, which a crash would undo`);
+      } else if (type === MessageType.MsgAppResp && write.firstIndex <= index) {
+        const what = `acknowledges ${index} to ${to.toString(16)}`;
+        this.#found("durability", `${machine} ${what}, but entry ${write.firstIndex} is not on its disk`);
+      } else continue;
+      return;
+    }
+  }
+
+  /** What raft takes to be stable here counts for commits, and is applied. */
+  check(machine: string, node: RawNode): void {
+    const written = this.#written.get(machine);
+    if (written === undefined || written.length === 0) return;
+    const stable = node.raft.log.unstable.offset - 1;
+    const lost = this.#pending(machine).find(({ firstIndex }) => firstIndex <= stable);
+    if (lost === undefined) return;
+    this.#found("durability", `${machine} counts on ${stable}, but entry ${lost.firstIndex} is not on its disk`);
+    written.length = 0;
+  }
+
+  #pending(machine: string): Written[] {
+    const written = this.#written.get(machine) ?? [];
+    while (written[0]?.isDurable() === true) written.shift();
+    return written;
+  }
+}
