@@ -12,7 +12,9 @@
 import { createServer } from "node:net";
 import { systemClock } from "../src/base/clock.ts";
 import { nullLogger } from "../src/base/log.ts";
-import { RPC_DEFAULTS, RpcServer, type UnaryCall } from "../src/rpc/server.ts";
+import type { UnaryCall } from "../src/rpc/contract.ts";
+import { RPC_DEFAULTS } from "../src/rpc/options.ts";
+import { RpcServer } from "../src/rpc/server.ts";
 
 const rpc = new RpcServer({ ...RPC_DEFAULTS, clock: systemClock, logger: nullLogger });
 rpc.unary("/kvorum.Echo/Unary", (call) => call.respond(call.message));

@@ -1,9 +1,14 @@
-// Imports point downward only: a folder of src/ may import itself and the folders named before it.
+/**
+ * Holds the walls of src/: imports point downward only, and no files import each other in a circle.
+ *
+ * A folder may import itself and the folders above it in `floors`. Where a folder has rooms, the same holds inside it: a
+ * room may import itself and the rooms before it, and the folder's own files may import all of them, or none.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const layers = [
+const floors = [
   ["base"],
   ["config"],
   ["proto"],
@@ -21,32 +26,128 @@ const layers = [
   ["console"],
   ["programs"],
 ];
-// raft/ is pure: no I/O, no clock, no randomness but what is passed in.
+
+/** From the bottom to the top; "." are the files of the folder itself. */
+const rooms = {
+  mvcc: ["model", "backend", "index", "store", "watch"],
+  server: ["contract", "log", "apply", "snapshot", "start", "replication", "duties", "."],
+  api: ["listeners", "calls", "http", "range", "services", "gateway", "."],
+};
+
+/** Pure: no I/O, no clock, no randomness but what is passed in. */
 const pure = { raft: ["base", "proto", "raft"] };
 
-const rank = new Map(layers.flatMap((folders, i) => folders.map((folder) => [folder, i])));
+/** Circles of types that stay, each with its reason. While the program runs, no file needs one that needs it. */
+const explainedCircles = [
+  {
+    why: "the settings of the log are a part of the configuration",
+    files: ["config/config.ts", "config/settings/log-settings.ts"],
+  },
+  {
+    why: "the state of a raft node, and functions over it by theme: one class in several files",
+    files: "describe membership proposal raft ready replication status".split(" ").map((name) => `raft/${name}.ts`),
+  },
+  {
+    why: "a connection of HTTP/2 with its streams and its sender, which hold each other",
+    files: "call connection giving-up intake keepalive packing plain receiving sender stream"
+      .split(" ")
+      .map((name) => `rpc/${name}.ts`),
+  },
+];
+
 const src = join(dirname(fileURLToPath(import.meta.url)), "..", "src");
+const rank = new Map(floors.flatMap((folders, floor) => folders.map((folder) => [folder, floor])));
 const problems = [];
+/** File -> files that it imports, as paths below src/; and those that it needs while it runs, not only their types. */
+const imports = new Map();
+const needs = new Map();
+
+function roomOf(path) {
+  const parts = path.split(sep);
+  return parts.length > 2 ? parts[1] : ".";
+}
+
+function checkRooms(file, target) {
+  const folder = file.split(sep)[0];
+  const order = rooms[folder];
+  if (order === undefined) return;
+  const [from, to] = [roomOf(file), roomOf(target)];
+  for (const room of [from, to]) {
+    if (!order.includes(room))
+      problems.push(`${file}: room ${folder}/${room} has no place in scripts/check-imports.mjs`);
+  }
+  if (order.indexOf(to) > order.indexOf(from)) problems.push(`${file}: ${from}/ may not import ${to}/ (${target})`);
+}
 
 function check(file) {
-  const folder = relative(src, file).split(sep)[0];
-  if (!rank.has(folder)) problems.push(`${file}: folder ${folder} has no layer in scripts/check-imports.mjs`);
-  for (const match of readFileSync(file, "utf8").matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)) {
-    const target = match[1];
-    if (!target.startsWith(".")) {
-      if (pure[folder]) problems.push(`${relative(src, file)}: ${folder}/ is pure and may not import ${target}`);
+  const folder = file.split(sep)[0];
+  const imported = new Set();
+  const needed = new Set();
+  imports.set(file, imported);
+  needs.set(file, needed);
+  if (!rank.has(folder)) problems.push(`${file}: folder ${folder} has no floor in scripts/check-imports.mjs`);
+  const text = readFileSync(join(src, file), "utf8");
+  const types = new Set([...text.matchAll(/^import type [^;]*?from "([^"]+)"/gm)].map((match) => match[1]));
+  for (const [, specifier] of text.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)) {
+    if (!specifier.startsWith(".")) {
+      if (pure[folder]) problems.push(`${file}: ${folder}/ is pure and may not import ${specifier}`);
       continue;
     }
-    const other = relative(src, resolve(dirname(file), target)).split(sep)[0];
-    if (other === folder) continue;
-    if (!rank.has(other) || rank.get(other) >= rank.get(folder) || (pure[folder] && !pure[folder].includes(other))) {
-      problems.push(`${relative(src, file)}: ${folder}/ may not import ${other}/ (${target})`);
+    const target = relative(src, resolve(src, dirname(file), specifier));
+    const other = target.split(sep)[0];
+    imported.add(target);
+    if (!types.has(specifier)) needed.add(target);
+    if (other === folder) checkRooms(file, target);
+    else if (
+      !rank.has(other) ||
+      rank.get(other) >= rank.get(folder) ||
+      (pure[folder] && !pure[folder].includes(other))
+    ) {
+      problems.push(`${file}: ${folder}/ may not import ${other}/ (${specifier})`);
     }
   }
 }
 
-for (const entry of readdirSync(src, { withFileTypes: true, recursive: true })) {
-  if (entry.isFile() && entry.name.endsWith(".ts")) check(join(entry.parentPath ?? entry.path, entry.name));
+/** Tarjan's strongly connected components; those of more than one file are circles. */
+function circlesOf(graph) {
+  const found = [];
+  const order = new Map();
+  const low = new Map();
+  const stack = [];
+  const onStack = new Set();
+  const visit = (file) => {
+    order.set(file, order.size);
+    low.set(file, order.get(file));
+    stack.push(file);
+    onStack.add(file);
+    for (const next of graph.get(file) ?? []) {
+      if (!graph.has(next)) continue;
+      if (!order.has(next)) {
+        visit(next);
+        low.set(file, Math.min(low.get(file), low.get(next)));
+      } else if (onStack.has(next)) low.set(file, Math.min(low.get(file), order.get(next)));
+    }
+    if (low.get(file) !== order.get(file)) return;
+    const component = [];
+    for (let member; member !== file; component.push(member)) {
+      member = stack.pop();
+      onStack.delete(member);
+    }
+    if (component.length > 1) found.push(component.sort());
+  };
+  for (const file of graph.keys()) if (!order.has(file)) visit(file);
+  return found;
 }
+
+for (const entry of readdirSync(src, { withFileTypes: true, recursive: true })) {
+  if (entry.isFile() && entry.name.endsWith(".ts"))
+    check(relative(src, join(entry.parentPath ?? entry.path, entry.name)));
+}
+const explained = new Set(explainedCircles.map(({ files }) => files.join(" ")));
+const found = circlesOf(imports).map((circle) => circle.join(" "));
+for (const circle of found) if (!explained.has(circle)) problems.push(`a circle of imports: ${circle}`);
+for (const circle of explained)
+  if (!found.includes(circle)) problems.push(`a circle is gone, explain it no more: ${circle}`);
+for (const circle of circlesOf(needs)) problems.push(`a circle of what the program runs: ${circle.join(" ")}`);
 for (const problem of problems) console.error(problem);
 process.exit(problems.length === 0 ? 0 : 1);

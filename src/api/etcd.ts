@@ -3,9 +3,11 @@ import { LoopWatch } from "../base/loop-watch.ts";
 import { formatId, type Member } from "../membership/member.ts";
 import { PeerEndpoints } from "../peer/endpoints.ts";
 import { protoSources } from "../proto/sources.ts";
+import type { RpcSocket } from "../rpc/contract.ts";
 import { HealthService } from "../rpc/health.ts";
+import { type KeepaliveOptions, RPC_DEFAULTS } from "../rpc/options.ts";
 import { registerReflection } from "../rpc/reflection.ts";
-import { type KeepaliveOptions, RPC_DEFAULTS, RpcServer, type RpcSocket } from "../rpc/server.ts";
+import { RpcServer } from "../rpc/server.ts";
 import { type BootstrapOptions, ETCD_VERSION } from "../server/contract/options.ts";
 import { EtcdServer } from "../server/server.ts";
 import { bootstrap } from "../server/start/bootstrap.ts";
@@ -17,8 +19,9 @@ import { MemberGate } from "./calls/member-gate.ts";
 import { RpcDurations } from "./calls/rpc-durations.ts";
 import { withTokenGate } from "./calls/token-gate.ts";
 import { gatewayHandler } from "./gateway/gateway.ts";
+import type { HttpHandler } from "./http/contract.ts";
 import { HealthCounts, healthHandler } from "./http/health.ts";
-import { type HttpHandler, HttpSide } from "./http/http.ts";
+import { HttpSide } from "./http/http.ts";
 import { metricsHandler } from "./http/metrics.ts";
 import { type ClientTls, openClientTls } from "./listeners/client-tls.ts";
 import { type ConnectionLimits, connectionLimits } from "./listeners/connection-limit.ts";
@@ -123,7 +126,7 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
       // Who joins knows the members from its flags until the log names them.
       members: () => (started.cluster.members().length > 0 ? started.cluster.members() : members),
       activeSince: (id) => peers.transport.activeSince(id),
-      leader: () => started.leader,
+      leader: () => started.replication.leader,
     });
     await server.ready.finally(() => waiting.cancel());
     logger.info("ready to serve client requests");

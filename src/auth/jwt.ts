@@ -5,7 +5,7 @@ import type { Logger } from "../base/log.ts";
 import { AuthInfo } from "./auth-info.ts";
 import type { JwtOptions } from "./jwt-options.ts";
 import type { AuthProblem } from "./problems.ts";
-import type { TokenProvider } from "./tokens.ts";
+import type { TokenProvider } from "./token-provider.ts";
 
 /** Tokens whose signature was found good, so that a client's next request need not pay for it again. */
 const VERIFIED_MAX = 10_000;

@@ -2,7 +2,7 @@ import type { Clock, Timer } from "../base/clock.ts";
 import type { Random } from "../base/random.ts";
 import { AuthInfo } from "./auth-info.ts";
 import { AuthInvariantError } from "./problems.ts";
-import type { TokenProvider } from "./tokens.ts";
+import type { TokenProvider } from "./token-provider.ts";
 
 const LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const PREFIX_LETTERS = 16;

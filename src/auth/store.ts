@@ -19,7 +19,7 @@ import { AuthInfo } from "./auth-info.ts";
 import type { PasswordHasher } from "./passwords.ts";
 import { hasRootRole, isValidRange, ROOT, UserPermissions } from "./permissions.ts";
 import type { AuthProblem } from "./problems.ts";
-import type { TokenProvider } from "./tokens.ts";
+import type { TokenProvider } from "./token-provider.ts";
 
 export interface AuthStoreOptions {
   readonly backend: Backend;

@@ -9,24 +9,7 @@ import { type Address, EndpointError, hostPort, parseEndpoint } from "./endpoint
 import type { TlsOptions } from "./raw.ts";
 import { systemRoots } from "./roots.ts";
 import { alertTrouble, certificateTrouble } from "./tls-trouble.ts";
-
-export interface Trouble {
-  /** One line. */
-  readonly text: string;
-  /** Waiting does not help: something has to be configured otherwise, here or there. */
-  readonly lasting: boolean;
-  /** What it is about, where there is advice to give. */
-  readonly kind?: TroubleKind | undefined;
-}
-
-export type TroubleKind =
-  | "authority"
-  | "client-certificate"
-  | "client-authority"
-  | "closed-on-certificate"
-  | "closed-without-certificate"
-  | "speaks-tls"
-  | "speaks-plain";
+import type { Trouble } from "./trouble.ts";
 
 /** Undefined when the endpoint speaks HTTP/2 with whoever connects so. */
 export async function findTrouble(

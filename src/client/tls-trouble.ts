@@ -3,7 +3,7 @@
  */
 import { isIP } from "node:net";
 import { checkServerIdentity, type DetailedPeerCertificate, type PeerCertificate, type TLSSocket } from "node:tls";
-import type { Trouble } from "./probe.ts";
+import type { Trouble } from "./trouble.ts";
 
 /** Why the server's certificate is not to be trusted for `host`; undefined if it is. */
 export function certificateTrouble(socket: TLSSocket, host: string, nowMs: number): Trouble | undefined {

@@ -7,8 +7,8 @@
  */
 import type { Clock } from "../base/clock.ts";
 import { parseEndpoint } from "../client/endpoint.ts";
-import type { Trouble } from "../client/probe.ts";
 import type { ConnectOptions, RawClient, RpcError, TlsOptions } from "../client/raw.ts";
+import type { Trouble } from "../client/trouble.ts";
 import { ConnectionError } from "./exit.ts";
 
 export interface DialOptions {

@@ -1,5 +1,6 @@
 import type { Logger } from "../base/log.ts";
 import { compareVersions, shortVersion } from "../base/semver.ts";
+import { Subscribers } from "../base/subscribers.ts";
 import type { Backend } from "../mvcc/backend/backend.ts";
 import { formatId } from "./member.ts";
 import { isValidClusterVersionChange, mustNotBeTooOld, mustParseVersion } from "./version-rules.ts";
@@ -34,8 +35,8 @@ export class ClusterVersion {
   readonly former = new Set<string>();
   /** The version whose capabilities are on. */
   #capable: string | undefined;
-  /** Called when the version was set, to the same or another one. */
-  onSet: (() => void) | null = null;
+  /** The version was set, to the same or another one. */
+  readonly changed = new Subscribers();
 
   /** Reads what the backend holds. Throws `ServerTooOldError` when this server may not be in this cluster. */
   constructor(options: ClusterVersionOptions) {
@@ -89,7 +90,7 @@ export class ClusterVersion {
     mustNotBeTooOld(this.#serverVersion, version);
     this.#backend.put("cluster", keys.version, Buffer.from(version));
     this.#enableCapabilities(version);
-    this.onSet?.();
+    this.changed.tell();
     return before !== undefined && compareVersions(mustParseVersion(version), mustParseVersion(before)) < 0;
   }
 

@@ -1,5 +1,4 @@
 import { ConfChange, ConfChangeType } from "../proto/raftpb.ts";
-import type { Cluster } from "./cluster.ts";
 import { decodeMember, encodeMember, type Member } from "./member.ts";
 
 /**
@@ -18,6 +17,14 @@ export type ConfChangeObjection =
   | "too-many-learners"
   /** It does not say who the member is, or what is to become of it. */
   | "malformed";
+
+/** What a change is held against. */
+export interface KnownMembers {
+  members(): readonly Member[];
+  member(id: bigint): Member | undefined;
+  /** It was a member once, and cannot become one again. */
+  isRemoved(id: bigint): boolean;
+}
 
 export function additionOf(id: bigint, member: Member): ConfChange {
   return ConfChange.create({
@@ -63,7 +70,7 @@ export function isPromotion(change: ConfChange): boolean {
 /** What speaks against the change, now that everything before it is applied; undefined when nothing does. */
 export function objectionTo(
   change: ConfChange,
-  cluster: Cluster,
+  cluster: KnownMembers,
   maxLearners: number,
 ): ConfChangeObjection | undefined {
   const { nodeId: id, type } = change;
@@ -114,7 +121,7 @@ function memberIn(change: ConfChange): Member | undefined {
   }
 }
 
-function hasUrlInUse(member: Member, cluster: Cluster): boolean {
+function hasUrlInUse(member: Member, cluster: KnownMembers): boolean {
   const others = cluster.members().filter((other) => other.id !== member.id);
   return others.some((other) => other.peerUrls.some((url) => member.peerUrls.includes(url)));
 }

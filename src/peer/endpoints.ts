@@ -32,8 +32,8 @@ export interface PeerEndpointsServer {
   readonly storageVersion: string | undefined;
   readonly serverVersion: string;
   readonly store: Pick<MvccStore, "hashKv">;
-  /** Serves a linearizable read. */
-  read(read: Read): void;
+  /** Serves linearizable reads. */
+  readonly replication: { read(read: Read): void };
   readonly duties: { readonly leases: Pick<LeaseForwarding, "renewForPeer" | "timeToLiveHere"> };
   readonly membership: Pick<MembershipRequests, "promote">;
 }
@@ -103,7 +103,7 @@ export class PeerEndpoints {
   #downgradeEnabled(request: http.IncomingMessage, response: http.ServerResponse): void {
     if (!allow("GET", request, response)) return;
     this.#nameCluster(response);
-    this.#server.read({
+    this.#server.replication.read({
       serve: (error) => {
         if (error !== null) fail(response, 500, `failed linearized read: ${error.message}`);
         else send(response, "text/plain", `${this.#downgradeIsAhead()}`);

@@ -6,13 +6,13 @@
  */
 import { Code } from "../base/grpc-codes.ts";
 import { GZIP } from "./compression.ts";
+import type { RpcSocket, StreamCall, UnaryCall } from "./contract.ts";
 import type { Expiring } from "./deadlines.ts";
 import { unimplementedMessage } from "./head.ts";
 import type { HeaderPair } from "./hpack/encoder.ts";
 import { Packing } from "./packing.ts";
 import { H2Error, STREAM_QUEUE_HIGH } from "./protocol.ts";
 import { ReceivingStream } from "./receiving.ts";
-import type { RpcSocket, StreamCall, UnaryCall } from "./server.ts";
 import { encodeStatusMessage } from "./status.ts";
 import type { Trailers } from "./stream.ts";
 
@@ -34,6 +34,10 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
   private inPieces = false;
   /** Messages that must be compressed before they leave. */
   private packing: Packing | null = null;
+
+  get isLocal(): boolean {
+    return false;
+  }
 
   get path(): string {
     return this.head.path;

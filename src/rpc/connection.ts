@@ -9,6 +9,8 @@
 import type { Timer } from "../base/clock.ts";
 import { beginWork } from "../base/doing.ts";
 import { Call } from "./call.ts";
+import type { Route, RpcSocket } from "./contract.ts";
+import type { RpcCore } from "./core.ts";
 import { EarlyClosed } from "./early-closed.ts";
 import { FrameReader, type FrameSink } from "./frame-reader.ts";
 import { giveUpReplies, giveUpRequests } from "./giving-up.ts";
@@ -39,7 +41,6 @@ import {
 } from "./protocol.ts";
 import type { ReceivingStream } from "./receiving.ts";
 import { Sender } from "./sender.ts";
-import type { Route, RpcCore, RpcSocket } from "./server.ts";
 import type { Stream } from "./stream.ts";
 
 /** How long a connection that we end stays open for the peer to read what was sent last. */
@@ -93,9 +94,12 @@ export class Connection implements FrameSink {
   /** Calls whose message is complete but whose END_STREAM was not in the same frame. */
   #eager: ReceivingStream[] = [];
 
-  /** `head` is what was read after the preface. */
-  constructor(core: RpcCore, socket: RpcSocket, head: Buffer) {
+  readonly #onOver: () => void;
+
+  /** `head` is what was read after the preface; `onOver` is called once, when the socket is closed and all calls are ended. */
+  constructor(core: RpcCore, socket: RpcSocket, head: Buffer, onOver: () => void) {
     this.core = core;
+    this.#onOver = onOver;
     this.socket = socket;
     this.remoteAddress = socket.remoteAddress ?? "";
     this.nowMs = core.clock.nowMs();
@@ -136,6 +140,15 @@ export class Connection implements FrameSink {
   /** Queues the flush of what was written outside of reading, once for this turn. */
   touch(): void {
     if (!this.#reading) this.core.flushLater(this);
+  }
+
+  /** Writes what gathered in this turn. */
+  flush(): void {
+    try {
+      this.sender.flush();
+    } catch (error) {
+      this.broken(error);
+    }
   }
 
   /** The stream has ended on both sides, or must be treated so. A client that is not done yet is told to stop. */
@@ -287,7 +300,7 @@ export class Connection implements FrameSink {
     }
     if (!this.closed || this.#isReported) return;
     this.#isReported = true;
-    this.core.connectionClosed(this);
+    this.#onOver();
   }
 
   #drop(stream: Stream): void {

@@ -1,8 +1,8 @@
 /** Tells HTTP/2 and HTTP/1 by a connection's first bytes, so that one port serves both. */
 import { METHODS } from "node:http";
 import type { Clock } from "../base/clock.ts";
+import type { RpcSocket } from "./contract.ts";
 import { PREFACE } from "./protocol.ts";
-import type { RpcSocket } from "./server.ts";
 
 /** A client that has not said so much by then is cut off. */
 const FIRST_BYTES_MS = 10_000;

@@ -4,8 +4,9 @@
  */
 import { Code } from "../base/grpc-codes.ts";
 import { type Reader, Writer } from "../base/protobuf.ts";
+import type { StreamCall } from "./contract.ts";
 import { protobufRequest } from "./decode.ts";
-import type { RpcServer, StreamCall } from "./server.ts";
+import type { RpcServer } from "./server.ts";
 
 export const ServingStatus = { unknown: 0, serving: 1, notServing: 2, serviceUnknown: 3 } as const;
 export type ServingStatus = (typeof ServingStatus)[keyof typeof ServingStatus];

@@ -4,7 +4,7 @@
  */
 import type { Timer } from "../base/clock.ts";
 import type { Connection } from "./connection.ts";
-import type { RpcCore } from "./server.ts";
+import type { RpcCore } from "./core.ts";
 
 const STRIKES_MAX = 2;
 /** Between pings of a client that has no call, when it may not send them. */

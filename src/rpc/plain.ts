@@ -4,10 +4,10 @@
  */
 import { Code } from "../base/grpc-codes.ts";
 import type { Connection } from "./connection.ts";
+import type { PlainRequest, Route, RpcSocket } from "./contract.ts";
 import type { RequestHead } from "./head.ts";
 import type { HeaderPair } from "./hpack/encoder.ts";
 import { H2Error, STREAM_QUEUE_HIGH } from "./protocol.ts";
-import type { PlainRequest, Route, RpcSocket } from "./server.ts";
 import { encodeStatusMessage, quote } from "./status.ts";
 import { Stream } from "./stream.ts";
 

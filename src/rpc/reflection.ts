@@ -6,9 +6,10 @@
  */
 import { Code } from "../base/grpc-codes.ts";
 import { type Reader, Writer } from "../base/protobuf.ts";
+import type { StreamCall } from "./contract.ts";
 import { protobufRequest } from "./decode.ts";
 import type { DescriptorIndex } from "./descriptors.ts";
-import type { RpcServer, StreamCall } from "./server.ts";
+import type { RpcServer } from "./server.ts";
 import { standardProtos } from "./standard-protos.ts";
 
 const VERSIONS = ["v1", "v1alpha"];

@@ -4,10 +4,10 @@
  * only; one object serves a whole request, so that a call costs one allocation.
  */
 import type { Connection } from "./connection.ts";
+import type { Route } from "./contract.ts";
 import type { RequestHead } from "./head.ts";
 import type { HeaderPair } from "./hpack/encoder.ts";
 import { STREAM_WINDOW } from "./protocol.ts";
-import type { Route } from "./server.ts";
 
 /** Trailers of a successful call, which have their own ready-made block, or any others. */
 export type Trailers = "ok" | readonly HeaderPair[];

@@ -3,6 +3,7 @@ import type { AuthStore } from "../auth/store.ts";
 import type { Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import { formatVersion } from "../base/semver.ts";
+import { Subscribers } from "../base/subscribers.ts";
 import type { Turns } from "../base/turns.ts";
 import { Lessor, minimumLeaseTtl } from "../lease/lessor.ts";
 import { Cluster } from "../membership/cluster.ts";
@@ -12,7 +13,6 @@ import { WatchHub } from "../mvcc/watch/hub.ts";
 import { AlarmRequest_AlarmAction as AlarmAction, AlarmRequest, AlarmType } from "../proto/etcdserverpb.ts";
 import type { Entry } from "../proto/raftpb.ts";
 import type { MemoryStorage } from "../raft/memory-storage.ts";
-import type { Status } from "../raft/status.ts";
 import { AlarmStore } from "./apply/alarms.ts";
 import { Applier, Op, type Outcome } from "./apply/apply.ts";
 import { BackendQuota, QUOTA_SUGGESTED_MAX_BYTES } from "./apply/quota.ts";
@@ -24,10 +24,8 @@ import { LeaderTransfer } from "./duties/leader-transfer.ts";
 import { compactionOf, Leadership } from "./duties/leadership.ts";
 import { MembershipRequests } from "./duties/membership-requests.ts";
 import { Publisher } from "./duties/publisher.ts";
-import { InternalProposal, type Proposal } from "./log/proposal.ts";
-import type { Read } from "./log/read-queue.ts";
+import { InternalProposal } from "./log/proposal.ts";
 import { RequestIdGenerator } from "./log/request-id.ts";
-import type { AppliedWaiters } from "./replication/applied-waiters.ts";
 import { Replication } from "./replication/replication.ts";
 import type { Bootstrapped } from "./start/bootstrap.ts";
 import { openAuth } from "./start/open-auth.ts";
@@ -56,18 +54,18 @@ export class EtcdServer {
   readonly ids: RequestIdGenerator;
   /** Long work for clients, in slices. */
   readonly turns: Turns;
+  /** The way of requests through the log, and what this member knows of it: who leads, what is applied. */
+  readonly replication: Replication;
   /** Changes of who belongs to the cluster. */
   readonly membership: MembershipRequests;
   readonly leaderTransfer: LeaderTransfer;
-  /** Called when there has been no leader for three election timeouts, and after each further one. */
-  onLeaderLost: (() => void) | null = null;
   /** What this member does for its cluster beside raft. */
   readonly duties: Duties;
 
   readonly #parts: Bootstrapped;
   readonly #logger: Logger;
   readonly #applier: Applier;
-  readonly #replication: Replication;
+  readonly #leaderLost = new Subscribers();
   readonly #leadership: Leadership;
   readonly #publisher: Publisher;
   #raisingNoSpace: Promise<Outcome> | null = null;
@@ -103,9 +101,8 @@ export class EtcdServer {
   }
 
   private constructor(options: ServerOptions, parts: Bootstrapped, lessor: Lessor, store: MvccStore) {
-    const { clock, logger, network, tickMs, electionTicks } = options;
-    const { node, memberId, backend, metrics } = parts;
-    const timeoutMs = requestTimeoutMs(options);
+    const { clock, logger, tickMs, electionTicks } = options;
+    const { memberId, backend, metrics, node } = parts;
     this.options = options;
     this.serverVersion = options.serverVersion ?? ETCD_VERSION;
     this.lessor = lessor;
@@ -116,13 +113,7 @@ export class EtcdServer {
     this.#logger = logger;
     this.ids = new RequestIdGenerator(memberId, clock.wallMs());
     this.turns = openTurns(options);
-    this.cluster = new Cluster({
-      id: parts.clusterId,
-      localId: memberId,
-      backend,
-      logger,
-      serverVersion: this.serverVersion,
-    });
+    this.cluster = this.#openCluster();
     this.watchHub = new WatchHub({
       store,
       clock,
@@ -130,95 +121,132 @@ export class EtcdServer {
       ...(options.watchPage === undefined ? {} : { page: options.watchPage }),
     });
     this.alarms = new AlarmStore(backend);
-    this.quota = new BackendQuota(backend, options.quotaBackendBytes);
-    if (options.quotaBackendBytes > QUOTA_SUGGESTED_MAX_BYTES) {
-      logger.warn("quota exceeds the maximum value", {
-        "quota-size-bytes": options.quotaBackendBytes,
-        "quota-maximum-size-bytes": QUOTA_SUGGESTED_MAX_BYTES,
-      });
-    }
+    this.quota = openQuota(options, backend);
     this.auth = openAuth(options, backend);
-    const { cluster, alarms, quota, auth } = this;
-    this.#applier = new Applier({
-      auth,
-      metrics,
-      store,
-      lessor,
-      alarms,
-      quota,
-      cluster,
+    this.#applier = this.#openApplier();
+    this.replication = this.#openReplication();
+    this.#leadership = this.#openLeadership();
+    this.membership = new MembershipRequests({
+      network: options.network,
+      peerClient: options.peerClient,
       logger,
+      clock,
+      strictReconfigCheck: options.strictReconfigCheck,
+      tickMs,
+      memberId,
+      cluster: this.cluster,
+      node,
+      ids: this.ids,
+      metrics,
+      appliedIndex: () => this.replication.appliedIndex,
+      propose: (change, done) => this.replication.proposeConfChange(change, done),
+      requestTimeoutMs: requestTimeoutMs(options),
+      electionMs: electionTicks * tickMs,
+    });
+    this.leaderTransfer = this.#openLeaderTransfer();
+    this.duties = this.#openDuties();
+    this.#publisher = this.#openPublisher();
+  }
+
+  #openCluster(): Cluster {
+    const { clusterId: id, memberId: localId, backend } = this.#parts;
+    return new Cluster({ id, localId, backend, logger: this.#logger, serverVersion: this.serverVersion });
+  }
+
+  #openApplier(): Applier {
+    return new Applier({
+      auth: this.auth,
+      metrics: this.metrics,
+      store: this.store,
+      lessor: this.lessor,
+      alarms: this.alarms,
+      quota: this.quota,
+      cluster: this.cluster,
+      logger: this.#logger,
       onVersionLowered: () => {
-        logger.info("Cluster version downgrade detected, forcing snapshot");
-        this.#replication.forceSnapshot();
+        this.#logger.info("Cluster version downgrade detected, forcing snapshot");
+        this.replication.forceSnapshot();
       },
       onLogMarked: (version, index) => this.duties.logVersion.mark(version, index),
-      slice: options.applySlice ?? APPLY_SLICE,
+      slice: this.options.applySlice ?? APPLY_SLICE,
     });
+  }
+
+  #openReplication(): Replication {
+    const { store, lessor, auth, alarms, quota, cluster } = this;
     const state = { applier: this.#applier, store, lessor, auth, alarms, quota, cluster };
-    this.#replication = new Replication(options, parts, this.ids, state, {
+    return new Replication(this.options, this.#parts, this.ids, state, {
       onLeading: () => {
         this.#leadership.begin();
         this.duties.leads();
       },
       onDeposed: () => this.#leadership.end(),
-      onLeaderLost: () => this.onLeaderLost?.(),
+      onLeaderLost: () => this.#leaderLost.tell(),
       onRemoved: () => this.#endRemoved(),
       onNoSpace: () => this.raiseNoSpace(),
     });
-    this.#leadership = new Leadership({
-      options,
-      lessor,
-      store,
-      metrics,
-      isLeader: () => this.isLeader,
-      isSteady: () => this.#replication.isSteady,
-      confirm: (done) => this.read({ serve: done }),
+  }
+
+  #openLeadership(): Leadership {
+    return new Leadership({
+      options: this.options,
+      lessor: this.lessor,
+      store: this.store,
+      metrics: this.metrics,
+      isLeader: () => this.replication.isLeader,
+      isSteady: () => this.replication.isSteady,
+      confirm: (done) => this.replication.read({ serve: done }),
       propose: (op, request, payload, done) => this.#proposeAsLeader(op, request, payload, done),
       compact: (revision) => {
         const { request, payload } = compactionOf(revision);
         return this.compact(request, payload);
       },
     });
-    this.membership = new MembershipRequests({
-      ...options,
-      memberId,
-      cluster,
-      node,
-      ids: this.ids,
-      metrics,
-      appliedIndex: () => this.appliedIndex,
-      propose: (change, done) => this.#replication.proposeConfChange(change, done),
-      requestTimeoutMs: timeoutMs,
-      electionMs: electionTicks * tickMs,
-    });
-    this.leaderTransfer = new LeaderTransfer({
-      cluster,
+  }
+
+  #openLeaderTransfer(): LeaderTransfer {
+    const { network, clock, tickMs, electionTicks } = this.options;
+    return new LeaderTransfer({
+      cluster: this.cluster,
       network,
       clock,
-      logger,
-      leader: () => this.leader,
-      transfer: (target) => this.#replication.transferLeader(target),
+      logger: this.#logger,
+      leader: () => this.replication.leader,
+      transfer: (target) => this.replication.transferLeader(target),
       tickMs,
       electionMs: electionTicks * tickMs,
-      timeoutMs,
+      timeoutMs: requestTimeoutMs(this.options),
     });
-    this.duties = new Duties(this, {
-      restarted: parts.restarted,
-      logEntries: entriesOf(parts.storage),
-      initialMembers: parts.members,
-      snapshotIndex: () => this.#replication.snapshotIndex,
-      isSteady: () => this.#replication.isSteady,
+  }
+
+  #openDuties(): Duties {
+    const { restarted, storage, members } = this.#parts;
+    return new Duties({
+      options: this.options,
+      serverVersion: this.serverVersion,
+      memberId: this.memberId,
+      cluster: this.cluster,
+      store: this.store,
+      lessor: this.lessor,
+      replication: this.replication,
+      request: (op, request, payload) => this.request(op, request, payload),
+      restarted,
+      logEntries: entriesOf(storage),
+      initialMembers: members,
       isStopped: () => this.#stopped,
     });
-    this.#publisher = new Publisher({
-      memberId,
-      clusterId: parts.clusterId,
-      name: options.name,
-      clientUrls: options.advertiseClientUrls,
+  }
+
+  #openPublisher(): Publisher {
+    const { name, advertiseClientUrls, clock } = this.options;
+    return new Publisher({
+      memberId: this.memberId,
+      clusterId: this.#parts.clusterId,
+      name,
+      clientUrls: advertiseClientUrls,
       propose: (request, payload) => this.duties.legacyRequests.setAttributes(request, payload),
       clock,
-      logger,
+      logger: this.#logger,
     });
   }
 
@@ -231,8 +259,13 @@ export class EtcdServer {
     });
   }
 
+  /** Tells when there has been no leader for three election timeouts, and after each further one. Returns what ends that. */
+  onLeaderLost(listener: () => void): () => void {
+    return this.#leaderLost.add(listener);
+  }
+
   start(): void {
-    this.#replication.start();
+    this.replication.start();
     this.duties.start();
     this.#publisher.start();
   }
@@ -242,76 +275,18 @@ export class EtcdServer {
     return this.#publisher.published;
   }
 
-  /** The one in use: a received snapshot brings another. */
-  get backend(): Backend {
-    return this.#replication.backend;
-  }
-
-  get term(): number {
-    return this.#replication.term;
-  }
-
-  /** 0n when there is none. */
-  get leader(): bigint {
-    return this.#replication.leader;
-  }
-
-  get isLeader(): boolean {
-    return this.#replication.isLeader;
-  }
-
-  /** This member leads and has applied everything that was committed before. */
-  get leadsInTerm(): boolean {
-    return this.#replication.leadsInTerm;
-  }
-
-  get isLearner(): boolean {
-    return this.#replication.isLearner;
-  }
-
-  get appliedIndex(): number {
-    return this.#replication.appliedIndex;
-  }
-
-  /** Of the last entry that was applied. */
-  get appliedTerm(): number {
-    return this.#replication.appliedTerm;
-  }
-
-  get committedIndex(): number {
-    return this.#replication.committedIndex;
-  }
-
-  raftStatus(): Status {
-    return this.#replication.raftStatus();
-  }
-
-  get pendingProposals(): number {
-    return this.#replication.pendingProposals;
-  }
-
-  /** Those who wait for an entry to be applied here. */
-  get appliedWaiters(): AppliedWaiters {
-    return this.#replication.appliedWaiters;
-  }
-
   /** Version of etcd that can read the stored state, like "3.7.0". */
   get storageVersion(): string | undefined {
     const { detected } = this.duties.storageVersion;
     return detected === undefined ? undefined : formatVersion(detected);
   }
 
-  /** Puts a request into the log; it is answered when it has been applied, or refused. */
-  propose(proposal: Proposal): void {
-    this.#replication.propose(proposal);
-  }
-
-  /** The same for requests that the server or a slow path makes. */
+  /** Puts a request of the server, or of a path that need not be fast, into the log; resolves when it is applied or refused. */
   request(op: Op, request: object, payload: Uint8Array, user: AuthInfo = NOBODY): Promise<Outcome> {
     return new Promise((resolve) => {
       const proposal = new InternalProposal(op, request, payload, resolve);
       proposal.user = user;
-      this.propose(proposal);
+      this.replication.propose(proposal);
     });
   }
 
@@ -322,18 +297,8 @@ export class EtcdServer {
   #proposeAsLeader(op: Op, request: object, payload: Uint8Array, done: (outcome: Outcome) => void): void {
     const proposal = new InternalProposal(op, request, payload, done);
     if (this.auth.enabled) proposal.user = this.auth.root;
-    proposal.leaderTerm = this.term;
-    this.propose(proposal);
-  }
-
-  /** True when a linearizable read may be served at once: this member alone decides what is committed, and has applied it. */
-  get canReadNow(): boolean {
-    return this.#replication.canReadNow;
-  }
-
-  /** Serves the read as soon as the state is at least as new as now. */
-  read(read: Read): void {
-    this.#replication.read(read);
+    proposal.leaderTerm = this.replication.term;
+    this.replication.propose(proposal);
   }
 
   /** Compacts through the log; with `physical` it resolves when the old revisions are gone from the disk's pages. */
@@ -345,7 +310,7 @@ export class EtcdServer {
     const outcome = await this.request(Op.COMPACTION, request, payload, user);
     if (request.physical && !(outcome instanceof EtcdError)) {
       await this.#applier.compactionDone;
-      await this.backend.commit();
+      await this.replication.backend.commit();
     }
     return outcome;
   }
@@ -385,9 +350,9 @@ export class EtcdServer {
     this.watchHub.close();
     this.lessor.stop();
     this.auth.close();
-    await this.#replication.stop();
+    await this.replication.stop();
     await this.store.close();
-    await this.backend.close();
+    await this.replication.backend.close();
     this.#parts.unlock();
   }
 
@@ -402,6 +367,16 @@ export class EtcdServer {
     this.#logger.warn("data-dir used by this member must be removed", { "data-dir": this.options.dataDir });
     this.options.onRemoved?.();
   }
+}
+
+function openQuota({ quotaBackendBytes, logger }: ServerOptions, backend: Backend): BackendQuota {
+  if (quotaBackendBytes > QUOTA_SUGGESTED_MAX_BYTES) {
+    logger.warn("quota exceeds the maximum value", {
+      "quota-size-bytes": quotaBackendBytes,
+      "quota-maximum-size-bytes": QUOTA_SUGGESTED_MAX_BYTES,
+    });
+  }
+  return new BackendQuota(backend, quotaBackendBytes);
 }
 
 /** What is in the log behind the last snapshot. */

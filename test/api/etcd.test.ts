@@ -143,14 +143,14 @@ describe("the HTTP side", () => {
   test("does not act on a request that its client broke off", async () => {
     const member = await startInProcess();
     const { port } = new URL(member.url);
-    const { committedIndex } = member.etcd.server;
+    const { committedIndex } = member.etcd.server.replication;
     const socket = net.connect(Number(port), "127.0.0.1");
     socket.write("POST /v3/lease/grant HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n");
     socket.write('{"TTL":"10"}');
     await new Promise((resolve) => setTimeout(resolve, 50));
     socket.destroy();
     await new Promise((resolve) => setTimeout(resolve, 50));
-    assert.equal(member.etcd.server.committedIndex, committedIndex);
+    assert.equal(member.etcd.server.replication.committedIndex, committedIndex);
     await member.close();
   });
 });

@@ -3,13 +3,15 @@ import { describe, test } from "node:test";
 import type { Access } from "../../src/api/calls/access.ts";
 import { gatewayHandler } from "../../src/api/gateway/gateway.ts";
 import type { BodyReader } from "../../src/api/http/body.ts";
-import type { HttpRequest, HttpResponse, HttpSink } from "../../src/api/http/http.ts";
+import type { HttpRequest, HttpResponse, HttpSink } from "../../src/api/http/contract.ts";
 import { parseTarget } from "../../src/api/http/paths.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { TURNS_DEFAULTS, Turns } from "../../src/base/turns.ts";
 import { LeaseKeepAliveResponse, PutRequest, RangeResponse } from "../../src/proto/etcdserverpb.ts";
 import { KeyValue } from "../../src/proto/mvccpb.ts";
-import { RPC_DEFAULTS, RpcServer, type RpcSocket, type StreamCall, type UnaryCall } from "../../src/rpc/server.ts";
+import type { RpcSocket, StreamCall, UnaryCall } from "../../src/rpc/contract.ts";
+import { RPC_DEFAULTS } from "../../src/rpc/options.ts";
+import { RpcServer } from "../../src/rpc/server.ts";
 import { MemoryLogger } from "../harness/memory-logger.ts";
 import { waitFor } from "../harness/wait.ts";
 

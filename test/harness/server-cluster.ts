@@ -120,8 +120,8 @@ export class ServerCluster {
     let found: EtcdServer | undefined;
     await waitFor("all follow one leader", () => {
       const servers = this.running.filter(({ memberId }) => !this.hub.isCut(memberId));
-      const ids = new Set(servers.map(({ leader }) => leader));
-      found = servers.find((server) => server.isLeader);
+      const ids = new Set(servers.map(({ replication }) => replication.leader));
+      found = servers.find((server) => server.replication.isLeader);
       return ids.size === 1 && found !== undefined;
     });
     return found!;
@@ -129,7 +129,7 @@ export class ServerCluster {
 
   async follower(): Promise<EtcdServer> {
     const leader = await this.leader();
-    return this.running.find((server) => server !== leader && !server.isLearner)!;
+    return this.running.find((server) => server !== leader && !server.replication.isLearner)!;
   }
 
   nameOf(server: EtcdServer): string {
@@ -153,8 +153,8 @@ export class ServerCluster {
   /** All running members have applied the same, and hold the same. */
   async converged(): Promise<void> {
     await waitFor("all have applied the same", () => {
-      const indexes = new Set(this.running.map(({ appliedIndex }) => appliedIndex));
-      const committed = Math.max(...this.running.map(({ committedIndex }) => committedIndex));
+      const indexes = new Set(this.running.map(({ replication }) => replication.appliedIndex));
+      const committed = Math.max(...this.running.map(({ replication }) => replication.committedIndex));
       return indexes.size === 1 && indexes.has(committed);
     });
   }
@@ -172,7 +172,7 @@ export class ServerCluster {
 
   readonly #peerClient: PeerClient = {
     members: async () => {
-      const [server] = this.running.sort((a, b) => b.appliedIndex - a.appliedIndex);
+      const [server] = this.running.sort((a, b) => b.replication.appliedIndex - a.replication.appliedIndex);
       if (server === undefined) throw new Error("nobody answers");
       return { clusterId: server.cluster.id, members: server.cluster.members() };
     },
@@ -210,6 +210,8 @@ export function serializableGet(server: EtcdServer, key: string): string | undef
 /** A linearizable read. Rejects with the EtcdError. */
 export function get(server: EtcdServer, key: string): Promise<string | undefined> {
   return new Promise((resolve, reject) => {
-    server.read({ serve: (error) => (error === null ? resolve(serializableGet(server, key)) : reject(error)) });
+    server.replication.read({
+      serve: (error) => (error === null ? resolve(serializableGet(server, key)) : reject(error)),
+    });
   });
 }

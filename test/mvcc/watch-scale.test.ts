@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import type { RevisionVisitor } from "../../src/mvcc/model/types.ts";
 import type { MvccStore } from "../../src/mvcc/store/store.ts";
 import type { WatchHub, WatchHubOptions } from "../../src/mvcc/watch/hub.ts";
-import { type LargeBatch, LargeBatchGoneError } from "../../src/mvcc/watch/large.ts";
+import { type LargeBatch, LargeBatchGoneError } from "../../src/mvcc/watch/types.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 import { BufferSink, describeDelivery, openHub, openStore, request, settled, write } from "./watch-harness.ts";
 

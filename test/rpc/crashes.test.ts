@@ -4,10 +4,11 @@ import { after, before, describe, test } from "node:test";
 import { type ServiceError, status } from "@grpc/grpc-js";
 import { InvariantError } from "../../src/base/fatal.ts";
 import { nullLogger } from "../../src/base/log.ts";
+import type { StreamCall } from "../../src/rpc/contract.ts";
 import { HeaderReader } from "../../src/rpc/header-reader.ts";
+import { RPC_DEFAULTS } from "../../src/rpc/options.ts";
 import { H2Error } from "../../src/rpc/protocol.ts";
-import type { StreamCall } from "../../src/rpc/server.ts";
-import { RPC_DEFAULTS, RpcServer } from "../../src/rpc/server.ts";
+import { RpcServer } from "../../src/rpc/server.ts";
 import { eventually, type GrpcClient, ManualClock, TestServer, unaryCall } from "./harness.ts";
 
 describe("a handler that throws", () => {

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import type { StreamCall, UnaryCall } from "../../src/rpc/contract.ts";
 import { Flag, FrameType, Setting } from "../../src/rpc/protocol.ts";
-import type { StreamCall, UnaryCall } from "../../src/rpc/server.ts";
 import { dataFrames, eventually, frame, GrpcClient, grpcHead, message, TestServer, unaryCall } from "./harness.ts";
 
 const RECV_MAX = 2 * 1024 * 1024;

@@ -4,8 +4,8 @@ import { randomBytes } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { status } from "@grpc/grpc-js";
+import type { StreamCall } from "../../src/rpc/contract.ts";
 import { Flag, FrameType, Setting } from "../../src/rpc/protocol.ts";
-import type { StreamCall } from "../../src/rpc/server.ts";
 import {
   dataFrames,
   eventually,

@@ -3,10 +3,12 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { Client, type ClientDuplexStream, credentials, type Metadata, type ServiceError } from "@grpc/grpc-js";
 import { type Clock, systemClock, type Timer } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
+import type { PlainRequest } from "../../src/rpc/contract.ts";
 import { HpackDecoder } from "../../src/rpc/hpack/decoder.ts";
 import type { HeaderField } from "../../src/rpc/hpack/fields.ts";
+import { RPC_DEFAULTS, type RpcServerOptions } from "../../src/rpc/options.ts";
 import { Flag, FrameType, PREFACE } from "../../src/rpc/protocol.ts";
-import { type PlainRequest, RPC_DEFAULTS, RpcServer, type RpcServerOptions } from "../../src/rpc/server.ts";
+import { RpcServer } from "../../src/rpc/server.ts";
 
 /** Calls back with the whole body of a request. */
 export function readAll(request: PlainRequest, done: (body: Buffer) => void): void {

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { status } from "@grpc/grpc-js";
+import type { StreamCall, UnaryCall } from "../../src/rpc/contract.ts";
 import { Flag, FrameType, H2Error, Setting } from "../../src/rpc/protocol.ts";
-import type { StreamCall, UnaryCall } from "../../src/rpc/server.ts";
 import { eventually, frame, grpcHead, message, type RawClient, TestServer, uint32, unaryCall } from "./harness.ts";
 
 const MEGABYTE = 1_000_000;

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { createServer as createHttpServer, get } from "node:http";
 import { connect as connectHttp2 } from "node:http2";
 import { after, before, describe, test } from "node:test";
+import type { PlainRequest, StreamCall, UnaryCall } from "../../src/rpc/contract.ts";
 import { Flag, FrameType, H2Error, HEADER_LIST_BYTES_MAX, PREFACE, Setting } from "../../src/rpc/protocol.ts";
-import type { PlainRequest, StreamCall, UnaryCall } from "../../src/rpc/server.ts";
 import {
   block,
   dataFrames,

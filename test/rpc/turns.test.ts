@@ -1,8 +1,8 @@
 /** No connection, however much it sends or loses at once, has a turn of the event loop for itself. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { StreamCall } from "../../src/rpc/contract.ts";
 import { Flag, FrameType } from "../../src/rpc/protocol.ts";
-import type { StreamCall } from "../../src/rpc/server.ts";
 import { dataFrames, eventually, frame, grpcHead, ManualClock, message, TestServer, unaryCall } from "./harness.ts";
 
 /** Calls of this cost a millisecond of the clock each. */

@@ -81,7 +81,7 @@ describe("three members, of which some fail,", () => {
     const others = cluster.running.filter((server) => server !== leader);
     await put(leader, "a", "1");
     for (const { memberId } of others) cluster.hub.cut(memberId);
-    await waitFor("the leader steps down", () => leader.leader === 0n);
+    await waitFor("the leader steps down", () => leader.replication.leader === 0n);
     let answered = false;
     const write = put(leader, "a", "2").finally(() => (answered = true));
     const read = get(leader, "a").finally(() => (answered = true));
@@ -144,7 +144,7 @@ describe("three members, of which some fail,", () => {
     const started = performance.now();
     await assert.rejects(put(follower, "a", "1"), (error) => error === errors.timeout);
     assert.ok(performance.now() - started > 5000);
-    assert.equal(follower.pendingProposals, 0);
+    assert.equal(follower.replication.pendingProposals, 0);
     assert.ok(follower.metrics.proposalsFailed > 0);
   });
 

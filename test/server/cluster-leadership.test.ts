@@ -102,9 +102,9 @@ describe("the leadership", () => {
     cluster = await ServerCluster.start(3, { electionTicks: 10 });
     const leader = await cluster.leader();
     let lost = 0;
-    leader.onLeaderLost = () => lost++;
+    leader.onLeaderLost(() => lost++);
     for (const server of cluster.running) if (server !== leader) cluster.hub.cut(server.memberId);
-    await waitFor("no leader", () => leader.leader === 0n);
+    await waitFor("no leader", () => leader.replication.leader === 0n);
     await waitFor("streams are ended", () => lost > 0);
     for (const server of cluster.running) cluster.hub.mend(server.memberId);
     await cluster.leader();

@@ -37,7 +37,7 @@ describe("the membership", () => {
     for (const server of cluster.running) {
       assert.deepEqual(namesOf(server), ["m1", "m2", "m3"]);
       assert.equal(serializableGet(server, "a"), "1");
-      assert.equal(server.isLearner, false);
+      assert.equal(server.replication.isLearner, false);
     }
     await cluster.stopNode(cluster.nameOf(await cluster.leader()), "crash");
     await put(await cluster.leader(), "a", "2");
@@ -113,13 +113,13 @@ describe("the membership", () => {
     const urls = new Map(added.map((member) => [member.name || "m3", member.peerUrls] as const));
     const learner = await cluster.startNode("m3", { newCluster: false, initialCluster: urls });
     await learner.ready;
-    assert.equal(learner.isLearner, true);
+    assert.equal(learner.replication.isLearner, true);
     await waitFor("it follows", () => serializableGet(learner, "k49") === "v");
     const follower = cluster.running.find((server) => server !== leader && server !== learner)!;
     const promoted = await follower.membership.promote(id);
     assert.ok(!(promoted instanceof EtcdError), `${promoted}`);
     assert.equal(promoted.find((member) => member.id === id)!.isLearner, false);
-    await waitFor("it knows", () => !learner.isLearner);
+    await waitFor("it knows", () => !learner.replication.isLearner);
     assert.equal(await leader.membership.promote(id), errors.memberNotLearner);
     await cluster.stopNode(cluster.nameOf(leader), "crash");
     await put(await cluster.leader(), "after", "1");

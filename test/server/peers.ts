@@ -75,7 +75,7 @@ export class TestMember {
         store,
         storageVersion: undefined,
         serverVersion: this.serverVersion,
-        read: server.read,
+        replication: server,
         duties: { leases },
         membership: { promote: () => Promise.resolve(errors.notLeader) },
       },

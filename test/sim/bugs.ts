@@ -21,7 +21,7 @@ import { Applier, Op } from "../../src/server/apply/apply.ts";
 import { BackendQuota } from "../../src/server/apply/quota.ts";
 import { errors } from "../../src/server/contract/errors.ts";
 import { StorageVersion } from "../../src/server/duties/storage-version.ts";
-import { EtcdServer } from "../../src/server/server.ts";
+import { Replication } from "../../src/server/replication/replication.ts";
 import { LogReader } from "../../src/wal/log-reader.ts";
 import { Wal } from "../../src/wal/wal.ts";
 import type { PlanSettings } from "./plan.ts";
@@ -151,7 +151,7 @@ export const BUGS: readonly Bug[] = [
     name: "read-local",
     about: "every read is served from what the member has",
     plant: () =>
-      replace(EtcdServer.prototype, "read", () => (read) => {
+      replace(Replication.prototype, "read", () => (read) => {
         read.serve(null);
       }),
   },
@@ -335,7 +335,7 @@ export const BUGS: readonly Bug[] = [
     name: "restore-unnoticed",
     about: "watches do not notice that the store was replaced by a snapshot (15271)",
     settings: { scene: "plain", only: ["isolate", "split", "pause"], snapshots: { count: 10, catchUp: 5 } },
-    plant: () => replace(MvccStore.prototype, "setRestoreListener", () => () => {}),
+    plant: () => replace(MvccStore.prototype, "onRestore", () => () => () => {}),
   },
   {
     name: "compaction-forgets-revision",
@@ -700,10 +700,10 @@ function withoutLast(changes: ChangeList): ChangeList {
 function listening(wrap: (listener: ChangeListener) => ChangeListener): () => void {
   return replace(
     MvccStore.prototype,
-    "setChangeListener",
+    "onChange",
     (original) =>
       function (this: MvccStore, listener) {
-        original.call(this, listener === null ? null : wrap(listener));
+        return original.call(this, wrap(listener));
       },
   );
 }

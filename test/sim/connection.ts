@@ -3,7 +3,8 @@
  * and break when the member's process ends. The member's side is its real API.
  */
 import type { Codec } from "../../src/base/protobuf.ts";
-import type { CallInfo, RpcServer, RpcSocket, StreamCall, UnaryCall } from "../../src/rpc/server.ts";
+import type { CallInfo, RpcSocket, StreamCall, UnaryCall } from "../../src/rpc/contract.ts";
+import type { RpcServer } from "../../src/rpc/server.ts";
 import type { Scheduler, SimProcess } from "./scheduler.ts";
 
 /** A member's process as clients reach it, while it serves. */
@@ -144,6 +145,7 @@ export interface StreamHandlers<R> {
 }
 
 class LocalInfo implements CallInfo {
+  readonly isLocal = false;
   readonly path: string;
   readonly remoteAddress = "client";
   readonly socket = NO_SOCKET;

@@ -117,7 +117,9 @@ export class Maintenance {
     machine.start();
     this.restarted++;
     const { trace } = this.#world;
-    const isWell = await this.#until(() => machine.service !== undefined && machine.service.server.leader !== 0n);
+    const isWell = await this.#until(
+      () => machine.service !== undefined && machine.service.server.replication.leader !== 0n,
+    );
     trace(`operator: ${machine.name} as ${version ?? ETCD_VERSION} is ${isWell ? "healthy" : "not healthy yet"}`);
   }
 

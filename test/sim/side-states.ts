@@ -36,7 +36,7 @@ export class SideStates {
     const { auth, alarms } = server;
     for (const method of AUTH_CHANGES) {
       this.#after(auth, method, () => {
-        const wrong = this.auth.changed(name, server.appliedIndex, authOf(auth), this.#scheduler.moment);
+        const wrong = this.auth.changed(name, server.replication.appliedIndex, authOf(auth), this.#scheduler.moment);
         if (wrong !== undefined) this.#report("auth", wrong);
       });
     }
@@ -44,13 +44,18 @@ export class SideStates {
     server.quota.admits = (costBytes) => {
       const fits = admits(costBytes);
       // What it may not count of a file are 32 KiB.
-      if (!fits && server.backend.sizeBytes() + costBytes >= server.quota.limitBytes)
+      if (!fits && server.replication.backend.sizeBytes() + costBytes >= server.quota.limitBytes)
         this.overQuota.push({ member: name, moment: this.#scheduler.moment });
       return fits;
     };
     for (const method of ["activate", "deactivate"] as const) {
       this.#after(alarms, method, () => {
-        const wrong = this.alarms.changed(name, server.appliedIndex, alarmsOf(server), this.#scheduler.moment);
+        const wrong = this.alarms.changed(
+          name,
+          server.replication.appliedIndex,
+          alarmsOf(server),
+          this.#scheduler.moment,
+        );
         if (wrong !== undefined) this.#report("alarm", wrong);
       });
     }
@@ -62,7 +67,7 @@ export class SideStates {
       const { name, running } = machine;
       if (running === undefined) continue;
       const { server } = running;
-      const index = server.appliedIndex;
+      const index = server.replication.appliedIndex;
       const looked = this.#looked.get(server);
       if (looked?.index === index) continue;
       const auth = `${server.auth.revision}/${server.auth.enabled}`;
@@ -76,7 +81,7 @@ export class SideStates {
 
   #compare(name: string, server: EtcdServer): void {
     const state = authOf(server.auth);
-    const wrong = this.auth.differs(name, server.appliedIndex, state);
+    const wrong = this.auth.differs(name, server.replication.appliedIndex, state);
     if (wrong !== undefined) this.#report("auth", wrong);
     const stored = storedOf(server);
     if (!isDeepStrictEqual(stored, state))
@@ -116,7 +121,7 @@ function authOf(auth: AuthStore): AuthState {
   return { enabled: auth.enabled, revision: auth.revision, users, roles };
 }
 
-function storedOf({ backend }: EtcdServer): AuthState {
+function storedOf({ replication: { backend } }: EtcdServer): AuthState {
   const { enabled, revision, users, roles } = new AuthBucket(backend).load();
   const byName = ([a]: [string, unknown], [b]: [string, unknown]): number => (a < b ? -1 : 1);
   return {

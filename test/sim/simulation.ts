@@ -207,8 +207,11 @@ export class Simulation implements MachineWorld {
 
   machineAt(target: Target): SimMachine | undefined {
     if (target !== "leader") return this.#machines[target % this.#machines.length];
-    const leading = this.#machines.filter(({ running }) => running?.server.isLeader === true);
-    return leading.sort((a, b) => b.running!.server.term - a.running!.server.term)[0] ?? this.#machines[0];
+    const leading = this.#machines.filter(({ running }) => running?.server.replication.isLeader === true);
+    return (
+      leading.sort((a, b) => b.running!.server.replication.term - a.running!.server.replication.term)[0] ??
+      this.#machines[0]
+    );
   }
 
   get isReplacing(): boolean {
@@ -372,10 +375,10 @@ export class Simulation implements MachineWorld {
       servers.every(
         (server) =>
           server !== undefined &&
-          server.leader === first.leader &&
-          server.leader !== 0n &&
-          server.appliedIndex === first.appliedIndex &&
-          server.appliedIndex === server.committedIndex,
+          server.replication.leader === first.replication.leader &&
+          server.replication.leader !== 0n &&
+          server.replication.appliedIndex === first.replication.appliedIndex &&
+          server.replication.appliedIndex === server.replication.committedIndex,
       )
     );
   }
@@ -385,7 +388,7 @@ export class Simulation implements MachineWorld {
       .map(({ name, state, running }) => {
         if (running === undefined) return `${name} ${state}`;
         const { server } = running;
-        return `${name} term ${server.term} leader ${server.leader.toString(16)} applied ${server.appliedIndex}/${server.committedIndex}`;
+        return `${name} term ${server.replication.term} leader ${server.replication.leader.toString(16)} applied ${server.replication.appliedIndex}/${server.replication.committedIndex}`;
       })
       .join("; ");
   }

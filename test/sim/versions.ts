@@ -32,7 +32,8 @@ export class Versions {
   step(machines: readonly SimMachine[]): void {
     for (const { name, running } of machines) {
       if (running === undefined) continue;
-      const { appliedIndex: applied, cluster, serverVersion } = running.server;
+      const { replication, cluster, serverVersion } = running.server;
+      const { appliedIndex: applied } = replication;
       const before = this.#seen.get(running);
       const { version, downgrade } = cluster;
       if (before?.applied === applied && before.version === version) continue;

@@ -3,14 +3,13 @@ import type { TLSSocket } from "node:tls";
 import { AuthInfo, NOBODY } from "../../auth/auth-info.ts";
 import type { AuthProblem } from "../../auth/problems.ts";
 import { Complaints } from "../../base/complaints.ts";
-import type { CallInfo, RpcSocket } from "../../rpc/server.ts";
+import type { CallInfo, RpcSocket } from "../../rpc/contract.ts";
 import { namesOf } from "../../rpc/tls/certificate-names.ts";
 import { PermissionChecker } from "../../server/apply/permissions.ts";
 import { type EtcdError, errors } from "../../server/contract/errors.ts";
 import type { Op, Outcome } from "../../server/log/op.ts";
 import type { Proposal } from "../../server/log/proposal.ts";
 import type { EtcdServer } from "../../server/server.ts";
-import { LocalCall } from "../gateway/call.ts";
 import { failWith } from "./calls.ts";
 import { TokenFailures } from "./token-failures.ts";
 
@@ -67,7 +66,7 @@ export class Access {
       }
       proposal.user = user;
     }
-    this.#server.propose(proposal);
+    this.#server.replication.propose(proposal);
   }
 
   /** The same with a promise. */
@@ -124,7 +123,7 @@ export class Access {
   }
 
   #userOfCertificate(call: CallInfo): AuthInfo | undefined {
-    if (!this.#trustsCertificates || call instanceof LocalCall) return undefined;
+    if (!this.#trustsCertificates || call.isLocal) return undefined;
     const commonName = this.#commonNameOf(call.socket);
     return commonName === null ? undefined : new AuthInfo(commonName, this.#server.auth.revision);
   }

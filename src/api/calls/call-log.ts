@@ -1,7 +1,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { goDuration } from "../../base/duration.ts";
 import type { Logger } from "../../base/log.ts";
-import type { CallInfo } from "../../rpc/server.ts";
+import type { CallInfo } from "../../rpc/contract.ts";
 
 /** Each call in the log at level debug, when it has ended. Costs two clock readings a call, so it is made for that level alone. */
 export class CallLog {

@@ -1,7 +1,7 @@
 import { isFatal } from "../../base/fatal.ts";
 import { Code } from "../../base/grpc-codes.ts";
 import { type Codec, ProtobufError } from "../../base/protobuf.ts";
-import type { StreamCall, UnaryCall } from "../../rpc/server.ts";
+import type { StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { toEtcdError } from "../../server/apply/apply.ts";
 import { EtcdError } from "../../server/contract/errors.ts";
 

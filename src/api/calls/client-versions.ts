@@ -1,4 +1,4 @@
-import type { CallInfo } from "../../rpc/server.ts";
+import type { CallInfo } from "../../rpc/contract.ts";
 
 /** Calls of clients of one version. */
 export interface ClientCalls {

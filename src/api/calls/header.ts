@@ -25,7 +25,7 @@ export class HeaderWriter {
     const filled = header ?? ResponseHeader.create();
     filled.clusterId = this.#server.cluster.id;
     filled.memberId = this.#server.memberId;
-    filled.raftTerm = this.#server.term;
+    filled.raftTerm = this.#server.replication.term;
     if (filled.revision === 0) filled.revision = this.#server.store.currentRevision;
     return filled;
   }
@@ -47,7 +47,7 @@ export class HeaderWriter {
 
   /** Writes `header` as field 1 of a message; returns the offset behind it. */
   write(buffer: Buffer, pos: number, revision: number): number {
-    if (this.#term !== this.#server.term) this.#cacheTerm();
+    if (this.#term !== this.#server.replication.term) this.#cacheTerm();
     buffer[pos++] = 0x0a;
     const lengthAt = pos++;
     buffer.set(this.#ids, pos);
@@ -61,7 +61,7 @@ export class HeaderWriter {
   }
 
   #cacheTerm(): void {
-    this.#term = this.#server.term;
+    this.#term = this.#server.replication.term;
     this.#termBytes = ResponseHeader.encode(ResponseHeader.create({ raftTerm: this.#term }));
   }
 }

@@ -1,6 +1,6 @@
 import { ProtobufError } from "../../base/protobuf.ts";
 import { KVService, MaintenanceService, RangeRequest } from "../../proto/etcdserverpb.ts";
-import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../../rpc/server.ts";
+import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { errors } from "../../server/contract/errors.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import { failWith } from "./calls.ts";
@@ -19,7 +19,7 @@ export class MemberGate {
 
   constructor(server: EtcdServer) {
     this.#server = server;
-    server.onLeaderLost = () => this.#endStreams();
+    server.onLeaderLost(() => this.#endStreams());
   }
 
   /** A registry whose handlers are behind this gate. */
@@ -47,8 +47,8 @@ export class MemberGate {
 
   #admits<C extends UnaryCall | StreamCall>(call: C, isServed: (call: C) => boolean): boolean {
     const server = this.#server;
-    if (server.isLearner && !isServed(call)) failWith(call, errors.notSupportedForLearner);
-    else if (server.leader === 0n && requiresLeader(call)) failWith(call, errors.noLeader);
+    if (server.replication.isLearner && !isServed(call)) failWith(call, errors.notSupportedForLearner);
+    else if (server.replication.leader === 0n && requiresLeader(call)) failWith(call, errors.noLeader);
     else return true;
     return false;
   }

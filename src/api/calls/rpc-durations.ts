@@ -1,8 +1,8 @@
 import type { Clock } from "../../base/clock.ts";
 import { Histogram } from "../../base/histogram.ts";
 import type { Labels } from "../../base/metrics-text.ts";
-import type { CallInfo } from "../../rpc/server.ts";
-import { methodLabels } from "../http/metrics.ts";
+import type { CallInfo } from "../../rpc/contract.ts";
+import { methodLabels } from "./method-labels.ts";
 
 /** Seconds that calls took, by method: `--metrics=extensive`. Costs two clock readings a call, so it is off by default. */
 export class RpcDurations {

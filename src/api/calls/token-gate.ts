@@ -1,4 +1,4 @@
-import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/server.ts";
+import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import { tokenOf } from "./access.ts";
 
@@ -31,19 +31,19 @@ function indexToWaitFor(call: UnaryCall | StreamCall, server: EtcdServer): numbe
   const token = tokenOf(call);
   if (token === undefined) return 0;
   const index = server.auth.tokens.indexOf(token);
-  return index > server.appliedIndex ? index : 0;
+  return index > server.replication.appliedIndex ? index : 0;
 }
 
 /** Should the entry not come, the call goes on all the same: its token is then an unknown one. */
 function holdUnary(call: UnaryCall, server: EtcdServer, index: number, proceed: () => void): void {
-  server.appliedWaiters.add(index, server.options.clock.nowMs(), () => {
+  server.replication.appliedWaiters.add(index, server.options.clock.nowMs(), () => {
     if (!call.cancelled) proceed();
   });
 }
 
 function holdStream(call: StreamCall, server: EtcdServer, index: number, proceed: () => void): void {
   call.pauseReading();
-  server.appliedWaiters.add(index, server.options.clock.nowMs(), () => {
+  server.replication.appliedWaiters.add(index, server.options.clock.nowMs(), () => {
     if (call.cancelled) return;
     proceed();
     call.resumeReading();

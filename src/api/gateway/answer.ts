@@ -2,7 +2,7 @@ import { Code } from "../../base/grpc-codes.ts";
 import type { Logger } from "../../base/log.ts";
 import type { MethodType } from "../../base/protobuf.ts";
 import type { Owner, StepResult, Ticket, Turns, Work } from "../../base/turns.ts";
-import type { HttpRequest, HttpResponse, HttpSink } from "../http/http.ts";
+import type { HttpRequest, HttpResponse, HttpSink } from "../http/contract.ts";
 import type { LocalCall, LocalCallSink } from "./call.ts";
 import type { JsonCodec } from "./codec.ts";
 import { encodeString, type StringStyle } from "./encode.ts";

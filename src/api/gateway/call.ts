@@ -1,7 +1,8 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import { Code } from "../../base/grpc-codes.ts";
-import type { Route, RpcServer, RpcSocket, StreamCall, UnaryCall } from "../../rpc/server.ts";
-import type { HttpRequest } from "../http/http.ts";
+import type { Route, RpcSocket, StreamCall, UnaryCall } from "../../rpc/contract.ts";
+import type { RpcServer } from "../../rpc/server.ts";
+import type { HttpRequest } from "../http/contract.ts";
 
 /** What becomes of a call, told to who made it. */
 export interface LocalCallSink {
@@ -24,6 +25,7 @@ export interface LocalCallSink {
  */
 export class LocalCall implements UnaryCall, StreamCall {
   readonly path: string;
+  readonly isLocal = true;
   readonly deadlineMs: number;
   cancelled = false;
   message: Uint8Array = NO_MESSAGE;

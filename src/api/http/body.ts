@@ -4,7 +4,7 @@
  */
 import type * as http from "node:http";
 import type { Clock, Timer } from "../../base/clock.ts";
-import type { PlainRequest } from "../../rpc/server.ts";
+import type { PlainRequest } from "../../rpc/contract.ts";
 
 /** What a body is handed to. Nothing is called any more once the client has gone. */
 export interface BodyReader {

@@ -2,7 +2,7 @@ import { AlarmType } from "../../proto/etcdserverpb.ts";
 import { alarmName } from "../../server/apply/apply.ts";
 import { ETCD_VERSION } from "../../server/contract/options.ts";
 import type { EtcdServer } from "../../server/server.ts";
-import type { HttpHandler, HttpRequest, HttpResponse } from "./http.ts";
+import type { HttpHandler, HttpRequest, HttpResponse } from "./contract.ts";
 
 /** A check gives the reason why it failed, or null. */
 type Check = () => Promise<string | null>;
@@ -36,7 +36,7 @@ export function healthHandler(server: EtcdServer, counts: HealthCounts): HttpHan
     readyz: {
       data_corruption: async () => (server.alarms.corrupt ? `alarm activated: ${alarmName(AlarmType.CORRUPT)}` : null),
       linearizable_read: read(false),
-      non_learner: async () => (server.isLearner ? "local node is a learner" : null),
+      non_learner: async () => (server.replication.isLearner ? "local node is a learner" : null),
       serializable_read: read(true),
     },
   };
@@ -64,7 +64,7 @@ export function healthHandler(server: EtcdServer, counts: HealthCounts): HttpHan
 /** Null when the state could be brought up to date. */
 function linearizableRead(server: EtcdServer): Promise<string | null> {
   return new Promise((resolve) => {
-    server.read({ serve: (error) => resolve(error === null ? null : error.message) });
+    server.replication.read({ serve: (error) => resolve(error === null ? null : error.message) });
   });
 }
 
@@ -87,7 +87,7 @@ async function unhealthyReason(server: EtcdServer, excluded: Set<string>, serial
     if (!excluded.has(alarmName(alarm))) return `ALARM ${alarmName(alarm)}`;
   }
   if (serializable) return "";
-  if (server.leader === 0n) return "RAFT NO LEADER";
+  if (server.replication.leader === 0n) return "RAFT NO LEADER";
   const failed = await linearizableRead(server);
   return failed === null ? "" : `RANGE ERROR:${failed}`;
 }

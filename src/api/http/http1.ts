@@ -6,9 +6,9 @@ import * as http from "node:http";
 import { inBackground } from "../../base/background.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
-import type { RpcSocket } from "../../rpc/server.ts";
+import type { RpcSocket } from "../../rpc/contract.ts";
 import { RequestBody, type SlowBodies } from "./body.ts";
-import type { HttpRequest, HttpResponse, HttpSink } from "./http.ts";
+import type { HttpRequest, HttpResponse, HttpSink } from "./contract.ts";
 import { parseTarget, type Target } from "./paths.ts";
 
 /** A request header may be so large, as over HTTP/2. */

@@ -15,10 +15,11 @@ import { QUOTA_DEFAULT_BYTES } from "../../server/apply/quota.ts";
 import { ETCD_VERSION } from "../../server/contract/options.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { ClientVersions } from "../calls/client-versions.ts";
+import { methodLabels } from "../calls/method-labels.ts";
 import type { RpcDurations } from "../calls/rpc-durations.ts";
 import type { ConnectionLimit, ConnectionLimits } from "../listeners/connection-limit.ts";
+import type { HttpHandler } from "./contract.ts";
 import type { HealthCounts } from "./health.ts";
-import type { HttpHandler } from "./http.ts";
 
 /** Where the numbers of the metrics page come from. */
 export interface MetricsSources {
@@ -115,17 +116,17 @@ function writeServer(text: MetricsText, { server, health, features }: MetricsSou
     .gauge(
       "etcd_server_has_leader",
       "Whether or not a leader exists. 1 is existence, 0 is not.",
-      bool(server.leader !== 0n),
+      bool(server.replication.leader !== 0n),
     )
     .gauge(
       "etcd_server_is_leader",
       "Whether or not this member is a leader. 1 if is, 0 otherwise.",
-      bool(server.isLeader),
+      bool(server.replication.isLeader),
     )
     .gauge(
       "etcd_server_is_learner",
       "Whether or not this member is a learner. 1 if is, 0 otherwise.",
-      bool(server.isLearner),
+      bool(server.replication.isLearner),
     )
     .counter("etcd_server_leader_changes_seen_total", "The number of leader changes seen.", metrics.leaderChanges)
     .counter(
@@ -148,17 +149,17 @@ function writeServer(text: MetricsText, { server, health, features }: MetricsSou
     .gauge(
       "etcd_server_proposals_applied_total",
       "The total number of consensus proposals applied.",
-      server.appliedIndex,
+      server.replication.appliedIndex,
     )
     .gauge(
       "etcd_server_proposals_committed_total",
       "The total number of consensus proposals committed.",
-      server.committedIndex,
+      server.replication.committedIndex,
     )
     .gauge(
       "etcd_server_proposals_pending",
       "The current number of pending proposals to commit.",
-      server.pendingProposals,
+      server.replication.pendingProposals,
     )
     .counter(
       "etcd_server_proposals_failed_total",
@@ -293,7 +294,8 @@ function writeCompactions(text: MetricsText, { index, batch, total, ...counted }
 }
 
 function writeDisk(text: MetricsText, server: EtcdServer): void {
-  const { backend, metrics } = server;
+  const { metrics } = server;
+  const { backend } = server.replication;
   text
     .histogram("etcd_disk_wal_fsync_duration_seconds", "The latency distributions of fsync called by WAL.", [
       [{}, metrics.walSync],
@@ -503,19 +505,6 @@ function writeConnections(text: MetricsText, { clients, peers }: ConnectionLimit
     );
 }
 
-const STREAM_TYPES: Readonly<Record<string, string>> = {
-  "/etcdserverpb.KV/RangeStream": "server_stream",
-  "/etcdserverpb.Maintenance/Snapshot": "server_stream",
-  "/v3electionpb.Election/Observe": "server_stream",
-  "/grpc.health.v1.Health/Watch": "server_stream",
-};
-
-export function methodLabels(path: string, streaming: boolean): Labels {
-  const [, service = "", method = ""] = path.split("/");
-  const type = streaming ? (STREAM_TYPES[path] ?? "bidi_stream") : "unary";
-  return { grpc_method: method, grpc_service: service, grpc_type: type };
-}
-
 function writeLoop(text: MetricsText, loop: LoopWatch): void {
   text
     .histogram(
@@ -603,6 +592,6 @@ function debugVars(server: EtcdServer): string {
     cmdline: process.argv,
     file_descriptor_limit: Number(/Max open files\s+(\d+)/.exec(readProc("/proc/self/limits"))?.[1] ?? 0),
     memstats: { Alloc: memory.heapUsed, Sys: memory.rss, HeapAlloc: memory.heapUsed, HeapSys: memory.heapTotal },
-    "raft.status": statusFields(server.raftStatus()),
+    "raft.status": statusFields(server.replication.raftStatus()),
   });
 }

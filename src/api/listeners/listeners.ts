@@ -9,7 +9,7 @@ import * as net from "node:net";
 import type { Clock } from "../../base/clock.ts";
 import { Complaints } from "../../base/complaints.ts";
 import type { Logger } from "../../base/log.ts";
-import type { RpcSocket } from "../../rpc/server.ts";
+import type { RpcSocket } from "../../rpc/contract.ts";
 import { TlsAcceptor } from "../../rpc/tls/acceptor.ts";
 import type { TlsContext } from "../../rpc/tls/context.ts";
 import type { ConnectionLimit } from "./connection-limit.ts";

@@ -2,7 +2,7 @@ import type { Allowance, Claim } from "../../base/allowance.ts";
 import type { StepResult, Ticket, Work } from "../../base/turns.ts";
 import { CompactedError } from "../../mvcc/model/types.ts";
 import type { Pin } from "../../mvcc/store/pins.ts";
-import type { UnaryCall } from "../../rpc/server.ts";
+import type { UnaryCall } from "../../rpc/contract.ts";
 import { type EtcdError, errors } from "../../server/contract/errors.ts";
 import type { ReadSlice } from "../../server/contract/options.ts";
 import { failWith, failWithAny } from "../calls/calls.ts";

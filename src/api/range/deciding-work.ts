@@ -4,7 +4,7 @@ import { CompactedError } from "../../mvcc/model/types.ts";
 import type { Pin } from "../../mvcc/store/pins.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
 import type { TxnRequest } from "../../proto/etcdserverpb.ts";
-import type { UnaryCall } from "../../rpc/server.ts";
+import type { UnaryCall } from "../../rpc/contract.ts";
 import { decideInSlices, type Path } from "../../server/apply/compare.ts";
 import type { Slices } from "../../server/apply/long-apply.ts";
 import { PastView } from "../../server/apply/past-view.ts";

@@ -5,7 +5,7 @@ import { CompactedError, FutureRevisionError } from "../../mvcc/model/types.ts";
 import type { ReadPoint } from "../../mvcc/store/range-cursor.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
 import type { DeleteRangeResponse, PutResponse, RangeRequest, TxnResponse } from "../../proto/etcdserverpb.ts";
-import type { CallInfo, RpcSocket, StreamCall, UnaryCall } from "../../rpc/server.ts";
+import type { CallInfo, RpcSocket, StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { DeferredAnswer } from "../../server/apply/response-reads.ts";
 import { type EtcdError, errors } from "../../server/contract/errors.ts";
 import { READ_SLICE, type ReadSlice } from "../../server/contract/options.ts";

@@ -1,7 +1,7 @@
 import { writeVarint } from "../../base/varint.ts";
 import type { RawSlot } from "../../mvcc/backend/backend.ts";
 import type { RangeCursor } from "../../mvcc/store/range-cursor.ts";
-import type { UnaryCall } from "../../rpc/server.ts";
+import type { UnaryCall } from "../../rpc/contract.ts";
 import { READ_SLICE, type ReadSlice } from "../../server/contract/options.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { HeaderWriter } from "../calls/header.ts";

@@ -5,7 +5,7 @@ import { CompactedError } from "../../mvcc/model/types.ts";
 import type { Pin } from "../../mvcc/store/pins.ts";
 import type { ReadPoint } from "../../mvcc/store/range-cursor.ts";
 import type { RangeRequest } from "../../proto/etcdserverpb.ts";
-import type { StreamCall } from "../../rpc/server.ts";
+import type { StreamCall } from "../../rpc/contract.ts";
 import { errors } from "../../server/contract/errors.ts";
 import { READ_SLICE, type ReadSlice } from "../../server/contract/options.ts";
 import type { EtcdServer } from "../../server/server.ts";

@@ -40,7 +40,7 @@ import {
   InternalAuthenticateRequest,
   type ResponseHeader,
 } from "../../proto/etcdserverpb.ts";
-import type { RpcRegistry, UnaryCall } from "../../rpc/server.ts";
+import type { RpcRegistry, UnaryCall } from "../../rpc/contract.ts";
 import { EtcdError, errors } from "../../server/contract/errors.ts";
 import { Op } from "../../server/log/op.ts";
 import type { EtcdServer } from "../../server/server.ts";
@@ -155,7 +155,7 @@ export class AuthApi {
 
   /** Answers from a state that is up to date. */
   #ask(call: UnaryCall, answer: () => Uint8Array | EtcdError): void {
-    this.#server.read({
+    this.#server.replication.read({
       serve: (error) => {
         const user = this.#access.userOf(call);
         const found = error ?? (user instanceof EtcdError ? user : answer());
@@ -311,7 +311,7 @@ export class AuthApi {
 
   #upToDate(): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#server.read({ serve: (error) => (error === null ? resolve() : reject(error)) });
+      this.#server.replication.read({ serve: (error) => (error === null ? resolve() : reject(error)) });
     });
   }
 }

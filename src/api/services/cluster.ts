@@ -14,7 +14,7 @@ import {
   MemberUpdateRequest,
   MemberUpdateResponse,
 } from "../../proto/etcdserverpb.ts";
-import type { RpcRegistry, UnaryCall } from "../../rpc/server.ts";
+import type { RpcRegistry, UnaryCall } from "../../rpc/contract.ts";
 import type { ConfChangeOutcome } from "../../server/apply/conf-changes.ts";
 import { EtcdError, errors } from "../../server/contract/errors.ts";
 import type { EtcdServer } from "../../server/server.ts";
@@ -67,7 +67,7 @@ export class ClusterApi {
     };
     if (!request.linearizable) respond();
     else {
-      this.#server.read({
+      this.#server.replication.read({
         serve: (error) => (error === null ? respond() : failWith(call, error)),
         failed: (error) => call.crashed(error),
       });

@@ -1,9 +1,9 @@
 import type { Clock } from "../../base/clock.ts";
 import { Code } from "../../base/grpc-codes.ts";
 import type { WatchBatch } from "../../mvcc/watch/batch.ts";
-import { type LargeBatch, LargeBatchGoneError } from "../../mvcc/watch/large.ts";
 import type { WatchStream } from "../../mvcc/watch/stream.ts";
 import type { Watch, WatchSink } from "../../mvcc/watch/types.ts";
+import { type LargeBatch, LargeBatchGoneError } from "../../mvcc/watch/types.ts";
 import {
   Compare,
   Compare_CompareResult as CompareResult,
@@ -21,7 +21,7 @@ import {
   WatchResponse,
 } from "../../proto/etcdserverpb.ts";
 import { type Event, Event_EventType as EventType } from "../../proto/mvccpb.ts";
-import type { CallInfo } from "../../rpc/server.ts";
+import type { CallInfo } from "../../rpc/contract.ts";
 import { Op } from "../../server/apply/apply.ts";
 import { executeRange } from "../../server/apply/range.ts";
 import { EtcdError } from "../../server/contract/errors.ts";

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import type { Clock } from "../../base/clock.ts";
 import type { Backend } from "../../mvcc/backend/backend.ts";
 import { SnapshotResponse } from "../../proto/etcdserverpb.ts";
-import type { StreamCall } from "../../rpc/server.ts";
+import type { StreamCall } from "../../rpc/contract.ts";
 import { BackendImage } from "../../server/snapshot/database-image.ts";
 
 /** Bytes of the database in one response, as etcd sends it. */

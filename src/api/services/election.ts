@@ -14,7 +14,7 @@ import {
   ResignRequest,
   ResignResponse,
 } from "../../proto/v3electionpb.ts";
-import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/server.ts";
+import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { EtcdError } from "../../server/contract/errors.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { Access } from "../calls/access.ts";
@@ -192,7 +192,7 @@ export class ElectionApi {
 
   #upToDate(): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#server.read({
+      this.#server.replication.read({
         serve: (error) => (error === null ? resolve() : reject(new EtcdError(Code.UNKNOWN, error.message))),
       });
     });

@@ -17,7 +17,7 @@ import {
   TxnRequest,
   TxnResponse,
 } from "../../proto/etcdserverpb.ts";
-import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../../rpc/server.ts";
+import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { Op, type Outcome, opNames, toEtcdError } from "../../server/apply/apply.ts";
 import { comparesRanges, decidePath, type Path } from "../../server/apply/compare.ts";
 import type { PastView } from "../../server/apply/past-view.ts";
@@ -78,8 +78,8 @@ export class KvApi {
     if (request === undefined) return;
     const error = checkRange(request);
     if (error !== null) failWith(call, error);
-    else if (request.serializable || this.server.canReadNow) this.serveRange(call, request);
-    else this.server.read(new PendingRange(this, call, request));
+    else if (request.serializable || this.server.replication.canReadNow) this.serveRange(call, request);
+    else this.server.replication.read(new PendingRange(this, call, request));
   }
 
   serveRange(call: UnaryCall, request: RangeRequest): void {
@@ -181,8 +181,8 @@ export class KvApi {
     else if (!this.server.quota.admits(costOfTxn(request))) this.#refuseForSpace(call);
     else if (!isReadOnly(request)) {
       this.access.propose(call, new UnaryProposal(this, call, Op.TXN, request, TxnResponse));
-    } else if (isSerializable(request) || this.server.canReadNow) this.serveTxn(call, request);
-    else this.server.read(new PendingTxn(this, call, request));
+    } else if (isSerializable(request) || this.server.replication.canReadNow) this.serveTxn(call, request);
+    else this.server.replication.read(new PendingTxn(this, call, request));
   }
 
   serveTxn(call: UnaryCall, request: TxnRequest): void {
@@ -272,7 +272,7 @@ export class KvApi {
       } else {
         const read = new RangeStreamRead(this, call, request);
         if (request.serializable) read.serve(null);
-        else this.server.read(read);
+        else this.server.replication.read(read);
       }
     };
   }

@@ -1,8 +1,8 @@
 import type { Clock } from "../../base/clock.ts";
 import { spentOn } from "../../base/doing.ts";
 import type { WatchResponseEncoder } from "../../mvcc/watch/encoding.ts";
-import type { LargeBatch } from "../../mvcc/watch/large.ts";
-import type { StreamCall } from "../../rpc/server.ts";
+import type { LargeBatch } from "../../mvcc/watch/types.ts";
+import type { StreamCall } from "../../rpc/contract.ts";
 
 /**
  * Writes the events of one large revision to one client, as that takes them: in one response, or, for a watcher with

@@ -16,7 +16,7 @@ import {
   LeaseTimeToLiveResponse,
   type ResponseHeader,
 } from "../../proto/etcdserverpb.ts";
-import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/server.ts";
+import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { Op } from "../../server/apply/apply.ts";
 import { LEASE_OVERHEAD_BYTES } from "../../server/apply/quota.ts";
 import { EtcdError, errors } from "../../server/contract/errors.ts";

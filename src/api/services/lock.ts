@@ -7,7 +7,7 @@ import {
   TxnRequest,
 } from "../../proto/etcdserverpb.ts";
 import { LockRequest, LockResponse, LockService, UnlockRequest, UnlockResponse } from "../../proto/v3lockpb.ts";
-import type { RpcRegistry, UnaryCall } from "../../rpc/server.ts";
+import type { RpcRegistry, UnaryCall } from "../../rpc/contract.ts";
 import { Op } from "../../server/apply/apply.ts";
 import { EtcdError } from "../../server/contract/errors.ts";
 import type { EtcdServer } from "../../server/server.ts";

@@ -23,7 +23,7 @@ import {
   StatusRequest,
   StatusResponse,
 } from "../../proto/etcdserverpb.ts";
-import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/server.ts";
+import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { alarmName, Op } from "../../server/apply/apply.ts";
 import { QUOTA_DEFAULT_BYTES } from "../../server/apply/quota.ts";
 import { EtcdError, errors } from "../../server/contract/errors.ts";
@@ -99,18 +99,18 @@ export class MaintenanceApi {
     const alarms = server.alarms.get(AlarmType.NONE);
     // With the spaces that Go's text format put there in the build of etcd 3.7.1; it varies them from build to build.
     const problems = alarms.map((alarm) => `memberID:${alarm.memberId}  alarm:${alarmName(alarm.alarm)}`);
-    if (server.leader === 0n) problems.unshift(errors.noLeader.message);
+    if (server.replication.leader === 0n) problems.unshift(errors.noLeader.message);
     const response = StatusResponse.create({
       header: this.#header.create(),
       version: server.serverVersion,
-      dbSize: server.backend.sizeBytes(),
-      dbSizeInUse: server.backend.sizeInUseBytes(),
-      leader: server.leader,
-      raftIndex: server.committedIndex,
-      raftTerm: server.term,
-      raftAppliedIndex: server.appliedIndex,
+      dbSize: server.replication.backend.sizeBytes(),
+      dbSizeInUse: server.replication.backend.sizeInUseBytes(),
+      leader: server.replication.leader,
+      raftIndex: server.replication.committedIndex,
+      raftTerm: server.replication.term,
+      raftAppliedIndex: server.replication.appliedIndex,
       errors: problems,
-      isLearner: server.isLearner,
+      isLearner: server.replication.isLearner,
       storageVersion: server.storageVersion ?? "",
       dbSizeQuota: server.options.quotaBackendBytes || QUOTA_DEFAULT_BYTES,
       downgradeInfo: DowngradeInfo.create(server.cluster.downgrade),
@@ -121,7 +121,8 @@ export class MaintenanceApi {
   async #defragment(call: UnaryCall): Promise<void> {
     if (decodeRequest(call, DefragmentRequest) === undefined) return;
     const { logger } = this.#server.options;
-    const { metrics, options, backend } = this.#server;
+    const { metrics, options, replication } = this.#server;
+    const { backend } = replication;
     const turn = this.#defragmenting.then(async () => {
       logger.info("starting defragment");
       metrics.defragmenting = 1;
@@ -171,7 +172,8 @@ export class MaintenanceApi {
         call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
         return;
       }
-      const { backend, metrics, options, duties } = this.#server;
+      const { metrics, options, duties, replication } = this.#server;
+      const { backend } = replication;
       const { stored } = duties.storageVersion;
       const storageVersion = stored === undefined ? "" : formatVersion(stored);
       const startMs = options.clock.nowMs();
@@ -194,7 +196,7 @@ export class MaintenanceApi {
   async #moveLeader(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, MoveLeaderRequest);
     if (request === undefined) return;
-    if (!this.#server.isLeader) return failWith(call, errors.notLeader);
+    if (!this.#server.replication.isLeader) return failWith(call, errors.notLeader);
     const error = await this.#server.leaderTransfer.moveTo(request.targetId, () => call.cancelled);
     if (error !== undefined) return failWith(call, error);
     call.respond(MoveLeaderResponse.encode(MoveLeaderResponse.create()));

@@ -3,11 +3,17 @@ import { Code } from "../../base/grpc-codes.ts";
 import { ProtobufError } from "../../base/protobuf.ts";
 import type { WatchBatch } from "../../mvcc/watch/batch.ts";
 import { WatchResponseEncoder } from "../../mvcc/watch/encoding.ts";
-import { type LargeBatch, LargeBatchGoneError } from "../../mvcc/watch/large.ts";
 import type { WatchStream } from "../../mvcc/watch/stream.ts";
-import { WATCH_ID_ALL, type Watch, WatchError, type WatchSink } from "../../mvcc/watch/types.ts";
+import {
+  type LargeBatch,
+  LargeBatchGoneError,
+  WATCH_ID_ALL,
+  type Watch,
+  WatchError,
+  type WatchSink,
+} from "../../mvcc/watch/types.ts";
 import { type WatchCreateRequest, WatchRequest, WatchService } from "../../proto/etcdserverpb.ts";
-import type { RpcRegistry, StreamCall } from "../../rpc/server.ts";
+import type { RpcRegistry, StreamCall } from "../../rpc/contract.ts";
 import type { EtcdError } from "../../server/contract/errors.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { Access } from "../calls/access.ts";
@@ -82,11 +88,16 @@ class ServerWatchStream implements WatchSink, IntakeStream {
     if (this.#full || this.#large !== undefined) return false;
     const { encoder, server, fragmentBytesMax } = this.#api;
     if (watch.fragment) {
-      encoder.forEachFragment(batch, watch.id, server.term, fragmentBytesMax, (prefix, events) =>
+      encoder.forEachFragment(batch, watch.id, server.replication.term, fragmentBytesMax, (prefix, events) =>
         this.#sendParts(prefix, events),
       );
-    } else if (batch.byteCount < SHARED_BYTES_MIN) this.#send(encoder.encodeEvents(batch, watch.id, server.term));
-    else this.#sendParts(encoder.encodePrefix(batch.revision, watch.id, server.term, false), batch.encodedEvents());
+    } else if (batch.byteCount < SHARED_BYTES_MIN)
+      this.#send(encoder.encodeEvents(batch, watch.id, server.replication.term));
+    else
+      this.#sendParts(
+        encoder.encodePrefix(batch.revision, watch.id, server.replication.term, false),
+        batch.encodedEvents(),
+      );
     return true;
   }
 
@@ -94,7 +105,7 @@ class ServerWatchStream implements WatchSink, IntakeStream {
     if (this.#full || this.#large !== undefined) return false;
     const { encoder, server } = this.#api;
     const fragmentBytesMax = watch.fragment ? this.#api.fragmentBytesMax : Number.POSITIVE_INFINITY;
-    const options = { encoder, watchId: watch.id, term: server.term, fragmentBytesMax };
+    const options = { encoder, watchId: watch.id, term: server.replication.term, fragmentBytesMax };
     this.#large = new LargeResponse(this.#call, batch, options);
     this.#call.pauseReading();
     this.#api.slices.add(this.#goOnWithLarge);
@@ -103,13 +114,13 @@ class ServerWatchStream implements WatchSink, IntakeStream {
 
   deliverCompacted(watch: Watch, compactRevision: number): boolean {
     if (this.#full || this.#large !== undefined) return false;
-    this.#send(this.#api.encoder.encodeCompacted(watch.id, compactRevision, this.#api.server.term));
+    this.#send(this.#api.encoder.encodeCompacted(watch.id, compactRevision, this.#api.server.replication.term));
     return true;
   }
 
   deliverProgress(watchId: number, revision: number): boolean {
     if (this.#full || this.#large !== undefined) return false;
-    this.#send(this.#api.encoder.encodeProgress(watchId, revision, this.#api.server.term));
+    this.#send(this.#api.encoder.encodeProgress(watchId, revision, this.#api.server.replication.term));
     return true;
   }
 
@@ -148,7 +159,7 @@ class ServerWatchStream implements WatchSink, IntakeStream {
       if (!(error instanceof WatchError)) throw error;
       return this.#refuse(revision, error.message);
     }
-    this.#send(encoder.encodeCreated(watchId, revision, server.term));
+    this.#send(encoder.encodeCreated(watchId, revision, server.replication.term));
     if (request.progressNotify && this.#progressTimer === null) {
       this.#progressTimer = server.options.clock.every(this.#api.progressIntervalMs(), () =>
         this.#stream.progressTick(),
@@ -158,7 +169,7 @@ class ServerWatchStream implements WatchSink, IntakeStream {
 
   #refuse(revision: number, cancelReason: string): void {
     const fields = { watchId: WATCH_ID_ALL, created: true, canceled: true, cancelReason };
-    this.#send(this.#api.encoder.encodeControl(revision, this.#api.server.term, fields));
+    this.#send(this.#api.encoder.encodeControl(revision, this.#api.server.replication.term, fields));
   }
 
   /** Whether the caller may watch this is decided once, now. A negative revision is refused as such, whoever asks. */
@@ -172,7 +183,7 @@ class ServerWatchStream implements WatchSink, IntakeStream {
   #cancel(watchId: number): void {
     if (!this.#stream.cancel(watchId)) return;
     const { encoder, server } = this.#api;
-    this.#send(encoder.encodeCanceled(watchId, this.#stream.revision, server.term));
+    this.#send(encoder.encodeCanceled(watchId, this.#stream.revision, server.replication.term));
   }
 
   #send(response: Uint8Array): void {

@@ -154,10 +154,10 @@ export interface ChangeSource extends ReadView {
   readonly currentRevision: number;
   /** -1 before the first compaction. Reads and watches below it fail. */
   readonly compactRevision: number;
-  /** One listener; `currentRevision` is already the new revision while it runs. Null takes it away. */
-  setChangeListener(listener: ChangeListener | null): void;
-  /** Called after the content was replaced by a snapshot: everything known about revisions is void. */
-  setRestoreListener(listener: (() => void) | null): void;
+  /** Subscribes; `currentRevision` is already the new revision when it is told. Returns what ends that. */
+  onChange(listener: ChangeListener): () => void;
+  /** Subscribes to what happens after the content was replaced by a snapshot: everything known about revisions is void. */
+  onRestore(listener: () => void): () => void;
   /**
    * Visits what is stored of the revisions `fromMain`, of that from `fromSub` on, to, but without, `toMain`, ascending: the
    * catching up of watchers.

@@ -2,6 +2,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import { othersTurn } from "../../base/others-turn.ts";
 import { type Random, systemRandom } from "../../base/random.ts";
+import { Subscribers } from "../../base/subscribers.ts";
 import { type Backend, metaKeys, type RawSlot } from "../backend/backend.ts";
 import { dropUnfinished } from "../backend/long-write.ts";
 import { SerialQueue } from "../backend/serial-queue.ts";
@@ -79,8 +80,8 @@ export class MvccStore implements ChangeSource {
   readonly #pins: Pins;
   /** A walk over the index that must not see another compaction halfway. */
   readonly #indexWalks = new SerialQueue();
-  #changeListener: ChangeListener | null = null;
-  #restoreListener: (() => void) | null = null;
+  readonly #changed = new Subscribers<[revision: number, changes: ChangeList]>();
+  readonly #restored = new Subscribers();
   #txnIsOpen = false;
   #closed = false;
 
@@ -126,12 +127,12 @@ export class MvccStore implements ChangeSource {
     return this.#core.index.liveCount;
   }
 
-  setChangeListener(listener: ChangeListener | null): void {
-    this.#changeListener = listener;
+  onChange(listener: ChangeListener): () => void {
+    return this.#changed.add(listener);
   }
 
-  setRestoreListener(listener: (() => void) | null): void {
-    this.#restoreListener = listener;
+  onRestore(listener: () => void): () => void {
+    return this.#restored.add(listener);
   }
 
   /**
@@ -191,7 +192,7 @@ export class MvccStore implements ChangeSource {
     this.#txnIsOpen = false;
     if (changes.length === 0) return;
     const revision = ++this.#core.currentRevision;
-    this.#changeListener?.(revision, changes);
+    this.#changed.tell(revision, changes);
   };
 
   /**
@@ -315,7 +316,7 @@ export class MvccStore implements ChangeSource {
     if (this.#txnIsOpen) throw new MvccInvariantError("a backend cannot be replaced inside a write transaction");
     await this.#restore(backend);
     this.#compaction.pause.cutShort();
-    this.#restoreListener?.();
+    this.#restored.tell();
   }
 
   /** Stops the work in the background. The backend stays open: it is the caller's. */

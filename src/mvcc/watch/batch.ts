@@ -1,7 +1,7 @@
 import { varintSize, writeVarint } from "../../base/varint.ts";
 import { Event, KeyValue } from "../../proto/mvccpb.ts";
 import type { ByteString, Change } from "../model/types.ts";
-import { variantBits } from "./types.ts";
+import { variantBits } from "./variants.ts";
 
 /**
  * Events on their way to watchers. Both classes are shared by all watchers that get the same, and cache their encoding: an

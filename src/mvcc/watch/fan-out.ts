@@ -2,7 +2,7 @@ import type { ChangeList } from "../model/types.ts";
 import { type PrevKvLookup, WatchBatch, WatchEvent } from "./batch.ts";
 import { put } from "./page.ts";
 import { Share } from "./share.ts";
-import { VARIANT_COUNT } from "./types.ts";
+import { VARIANT_COUNT } from "./variants.ts";
 import { type Watcher, WatcherGroup, type WatcherSet } from "./watcher-group.ts";
 
 /** What the hub does with a watcher that is offered something. */

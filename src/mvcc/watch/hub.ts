@@ -13,10 +13,9 @@ import {
 import type { PrevKvLookup, WatchBatch } from "./batch.ts";
 import { CatchUp } from "./catch-up.ts";
 import { FAN_OUT_LIMITS, FanOut, type FanOutLimits } from "./fan-out.ts";
-import type { LargeBatch } from "./large.ts";
 import { PAGE_LIMITS, type PageLimits } from "./page.ts";
 import { WatchStream } from "./stream.ts";
-import type { WatchSink } from "./types.ts";
+import type { LargeBatch, WatchSink } from "./types.ts";
 import { type Watcher, type WatcherOutlet, watcherStates } from "./watcher-group.ts";
 
 /**
@@ -59,7 +58,8 @@ export class WatchHub {
   /** Streams that tell progress to many watchers. */
   readonly #telling = new Set<WatchStream>();
 
-  /** Becomes the store's change and restore listener. */
+  readonly #unsubscribe: readonly (() => void)[];
+
   constructor(options: WatchHubOptions) {
     this.#store = options.store;
     this.#clock = options.clock;
@@ -85,8 +85,10 @@ export class WatchHub {
     };
     const large = { store, lookup, onDelivered };
     this.#catchUp = new CatchUp(this.#clock, { store, limits, lookup, outcomes, large }, onWork);
-    store.setChangeListener((revision, changes) => this.#onChanges(revision, changes));
-    store.setRestoreListener(() => this.#onRestore());
+    this.#unsubscribe = [
+      store.onChange((revision, changes) => this.#onChanges(revision, changes)),
+      store.onRestore(() => this.#onRestore()),
+    ];
   }
 
   newStream(sink: WatchSink): WatchStream {
@@ -98,8 +100,7 @@ export class WatchHub {
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
-    this.#store.setChangeListener(null);
-    this.#store.setRestoreListener(null);
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
   }
 
   get revision(): number {

@@ -1,9 +1,16 @@
 import { type ByteString, type ChangeSource, copyOf } from "../model/types.ts";
-import { WatchEvent } from "./batch.ts";
+import { type PrevKvLookup, WatchEvent } from "./batch.ts";
 import { keyOf } from "./page.ts";
-import type { LargeContext } from "./share.ts";
-import { variantBits } from "./types.ts";
+import { type LargeBatch, LargeBatchGoneError } from "./types.ts";
+import { variantBits } from "./variants.ts";
 import type { Watcher } from "./watcher-group.ts";
+
+/** What large batches are made with. */
+export interface LargeContext {
+  readonly store: ChangeSource;
+  readonly lookup: PrevKvLookup;
+  readonly onDelivered: (eventCount: number) => void;
+}
 
 /**
  * The events of one revision for watchers of one range, when they are too many to be held: a deletion of everything, say. A
@@ -11,7 +18,7 @@ import type { Watcher } from "./watcher-group.ts";
  * piece by piece, as the client takes them. Nothing but the places of the pieces is kept, and the last few pieces, for others
  * who read the same.
  */
-export class LargeBatch {
+export class StoredBatch implements LargeBatch {
   readonly revision: number;
   /** Known once it is measured: 0 when the filters leave nothing. */
   eventCount = 0;
@@ -28,8 +35,8 @@ export class LargeBatch {
   #nextSub = 0;
   #measured = false;
 
-  static of({ key, end, variant }: Watcher, revision: number, context: LargeContext): LargeBatch {
-    return new LargeBatch(key, end, variant, revision, context);
+  static of({ key, end, variant }: Watcher, revision: number, context: LargeContext): StoredBatch {
+    return new StoredBatch(key, end, variant, revision, context);
   }
 
   private constructor(
@@ -146,15 +153,6 @@ export class LargeBatch {
     if (compactRevision !== this.#compactRevision && compactRevision >= this.revision) {
       throw new LargeBatchGoneError(this.revision);
     }
-  }
-}
-
-/** The revision was compacted while it was delivered. Who gets this ends the stream: its client goes on with a new one. */
-export class LargeBatchGoneError extends Error {
-  override name = "LargeBatchGoneError";
-
-  constructor(revision: number) {
-    super(`revision ${revision} was compacted while a watcher received it: watch again`);
   }
 }
 

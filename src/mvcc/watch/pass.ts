@@ -1,10 +1,11 @@
 import type { ChangeSource } from "../model/types.ts";
 import type { PrevKvLookup, WatchBatch } from "./batch.ts";
 import { unitsOf } from "./fan-out.ts";
-import { LargeBatch } from "./large.ts";
+import { type LargeContext, StoredBatch } from "./large.ts";
 import { type PageLimits, readPage } from "./page.ts";
 import { RevisionScan } from "./scan.ts";
-import { type LargeContext, Share } from "./share.ts";
+import { Share } from "./share.ts";
+import type { LargeBatch } from "./types.ts";
 import { type Watcher, WatcherGroup, type WatcherSet } from "./watcher-group.ts";
 
 /** What becomes of the watchers of a pass. They are in no group then. */
@@ -294,7 +295,7 @@ class Handing {
   /** Watchers of the set before this one have not been offered it. */
   index = Number.POSITIVE_INFINITY;
   #set: WatcherSet | undefined = undefined;
-  readonly #larges = new Map<number, LargeBatch>();
+  readonly #larges = new Map<number, StoredBatch>();
 
   constructor(kept: WatcherSet[], large: WatcherSet[], revision: number) {
     this.revision = revision;
@@ -328,7 +329,7 @@ class Handing {
   largeFor(watcher: Watcher, context: LargeContext): LargeBatch {
     let large = this.#larges.get(watcher.variant);
     if (large === undefined) {
-      large = LargeBatch.of(watcher, this.revision, context);
+      large = StoredBatch.of(watcher, this.revision, context);
       this.#larges.set(watcher.variant, large);
     }
     return large;

@@ -1,15 +1,8 @@
-import type { ChangeSource } from "../model/types.ts";
-import { type PrevKvLookup, WatchBatch, type WatchEvent } from "./batch.ts";
-import { LargeBatch } from "./large.ts";
-import { VARIANT_COUNT } from "./types.ts";
+import { WatchBatch, type WatchEvent } from "./batch.ts";
+import { type LargeContext, StoredBatch } from "./large.ts";
+import type { LargeBatch } from "./types.ts";
+import { VARIANT_COUNT } from "./variants.ts";
 import type { Watcher, WatcherSet } from "./watcher-group.ts";
-
-/** What large batches are made with. */
-export interface LargeContext {
-  readonly store: ChangeSource;
-  readonly lookup: PrevKvLookup;
-  readonly onDelivered: (eventCount: number) => void;
-}
 
 /**
  * The events of one set up to a revision, on their way to its watchers over several turns. Watchers that get the same share
@@ -23,7 +16,7 @@ export class Share {
   readonly #batches: (WatchBatch | null | undefined)[] = new Array(VARIANT_COUNT).fill(undefined);
   /** Bits of the variants whose batches were made. */
   #made = 0;
-  readonly #larges = new Map<string, LargeBatch>();
+  readonly #larges = new Map<string, StoredBatch>();
 
   constructor(set: WatcherSet, events: readonly WatchEvent[], revision: number) {
     this.set = set;
@@ -52,7 +45,7 @@ export class Share {
     const { revision } = events[firstFrom(events, watcher.minRevision)]!;
     const name = `${watcher.variant}@${revision}`;
     let large = this.#larges.get(name);
-    if (large === undefined) this.#larges.set(name, (large = LargeBatch.of(watcher, revision, context)));
+    if (large === undefined) this.#larges.set(name, (large = StoredBatch.of(watcher, revision, context)));
     return large;
   }
 }

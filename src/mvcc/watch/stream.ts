@@ -1,7 +1,21 @@
 import { toByteString } from "../model/types.ts";
-import type { WatchHub } from "./hub.ts";
-import { variantBits, WATCH_ID_ALL, WatchError, type WatchRequest, type WatchSink } from "./types.ts";
+import { WATCH_ID_ALL, WatchError, type WatchRequest, type WatchSink } from "./types.ts";
+import { variantBits } from "./variants.ts";
 import { Watcher, type WatcherOutlet, watcherStates } from "./watcher-group.ts";
+
+/** What a stream needs of its hub. */
+export interface StreamOwner {
+  readonly revision: number;
+  add(watcher: Watcher): void;
+  remove(watcher: Watcher): void;
+  /** Up to which revision the watcher has got everything; undefined while that is not known. */
+  progressOf(watcher: Watcher): number;
+  /** Goes on with the notifications of progress that a full stream, or the end of a turn, has interrupted. */
+  tellProgress(stream: WatchStream): void;
+  /** The stream's sink has room again. */
+  resume(stream: WatchStream): void;
+  streamClosed(stream: WatchStream): void;
+}
 
 /**
  * The watchers of one client stream: their ids, and the one sink that all their responses go to, in order. Made by
@@ -11,7 +25,7 @@ export class WatchStream implements WatcherOutlet {
   readonly sink: WatchSink;
   full = false;
   readonly blocked = new Set<Watcher>();
-  readonly #hub: WatchHub;
+  readonly #hub: StreamOwner;
   readonly #watchersMax: number;
   readonly #watchers = new Map<number, Watcher>();
   /** First id to try for a watcher that has none. */
@@ -24,7 +38,7 @@ export class WatchStream implements WatcherOutlet {
   /** Those that remain of a closed stream. */
   #leaving: Iterator<Watcher, undefined> | undefined = undefined;
 
-  constructor(hub: WatchHub, sink: WatchSink, watchersMax: number) {
+  constructor(hub: StreamOwner, sink: WatchSink, watchersMax: number) {
     this.#hub = hub;
     this.sink = sink;
     this.#watchersMax = watchersMax;

@@ -1,5 +1,4 @@
 import type { WatchBatch } from "./batch.ts";
-import type { LargeBatch } from "./large.ts";
 
 /**
  * The contract between the watch hub and what carries its responses (a gRPC stream, an in-process listener). See
@@ -23,15 +22,37 @@ export interface WatchRequest {
   readonly fragment: boolean;
 }
 
-/** Bits of `Watcher.variant`. Watchers with equal range and variant get equal batches. */
-export const variantBits = { prevKv: 1, noPut: 2, noDelete: 4 } as const;
-export const VARIANT_COUNT = 8;
-
 /** One watcher, as its sink sees it. */
 export interface Watch {
   readonly id: number;
   readonly prevKv: boolean;
   readonly fragment: boolean;
+}
+
+/** The events of one revision that are too many to be held: they are read piece by piece, as the client takes them. */
+export interface LargeBatch {
+  readonly revision: number;
+  /** Known once it is measured: 0 when the filters leave nothing. */
+  readonly eventCount: number;
+  /** Bytes of all events as fields of WatchResponse. */
+  readonly byteCount: number;
+  readonly pieceCount: number;
+  pieceBytes(index: number): number;
+  /** Looks at some more of the rows. Call it until it returns true. Throws LargeBatchGoneError. */
+  measure(): boolean;
+  /** Encoded events, whole ones. Never change them. Throws LargeBatchGoneError. */
+  piece(index: number): Buffer;
+  /** A client has got all of it. */
+  delivered(): void;
+}
+
+/** The revision was compacted while it was delivered. Who gets this ends the stream: its client goes on with a new one. */
+export class LargeBatchGoneError extends Error {
+  override name = "LargeBatchGoneError";
+
+  constructor(revision: number) {
+    super(`revision ${revision} was compacted while a watcher received it: watch again`);
+  }
 }
 
 /**

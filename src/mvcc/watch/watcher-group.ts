@@ -1,7 +1,8 @@
 import { type ByteString, MvccInvariantError } from "../model/types.ts";
 import type { WatchEvent } from "./batch.ts";
 import { IntervalTree } from "./interval-tree.ts";
-import { variantBits, type Watch, type WatchSink } from "./types.ts";
+import type { Watch, WatchSink } from "./types.ts";
+import { variantBits } from "./variants.ts";
 
 export const watcherStates = {
   /** In a group: that of the synced ones, which is told of every change, or one that catches up together. */

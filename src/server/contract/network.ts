@@ -128,3 +128,11 @@ export interface PeerLease {
   readonly grantedTtl: number;
   readonly keys: readonly Uint8Array[];
 }
+
+export const quorumOf = (count: number): number => Math.floor(count / 2) + 1;
+
+/** Whether the connection to the member has been active since before that time. */
+export function isActiveSince(network: Network, id: bigint, beforeMs: number): boolean {
+  const sinceMs = network.activeSince(id);
+  return sinceMs !== undefined && sinceMs < beforeMs;
+}

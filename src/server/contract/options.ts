@@ -8,8 +8,10 @@ import type { Backend } from "../../mvcc/backend/backend.ts";
 import type { LmdbBackendOptions } from "../../mvcc/backend/lmdb.ts";
 import type { PageLimits } from "../../mvcc/watch/page.ts";
 import type { RaftConfig } from "../../raft/config.ts";
-import type { LockDataDir } from "../start/data-dir.ts";
 import type { Network, PeerClient } from "./network.ts";
+
+/** Keeps others out of a data directory until the function that it resolves to is called. Rejects while another has it. */
+export type LockDataDir = (dataDir: string, disk: Disk) => Promise<() => void>;
 
 /** What one member needs to know. Durations in milliseconds, sizes in bytes, paths absolute. */
 export interface ServerOptions {

@@ -1,11 +1,14 @@
 import { inBackground } from "../../base/background.ts";
+import type { Lessor } from "../../lease/lessor.ts";
+import type { Cluster } from "../../membership/cluster.ts";
 import { formatId, type Member } from "../../membership/member.ts";
+import type { MvccStore } from "../../mvcc/store/store.ts";
 import { AlarmRequest_AlarmAction as AlarmAction, AlarmRequest, AlarmType } from "../../proto/etcdserverpb.ts";
 import type { Entry } from "../../proto/raftpb.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
-import { CHECK_DEFAULTS, requestTimeoutMs } from "../contract/options.ts";
+import { CHECK_DEFAULTS, requestTimeoutMs, type ServerOptions } from "../contract/options.ts";
 import { Op, type Outcome } from "../log/op.ts";
-import type { EtcdServer } from "../server.ts";
+import type { Replication } from "../replication/replication.ts";
 import { CorruptionChecker } from "./corruption.ts";
 import { CorruptionMonitor } from "./corruption-monitor.ts";
 import { Downgrades } from "./downgrade.ts";
@@ -15,16 +18,21 @@ import { LogVersion } from "./log-version.ts";
 import { StorageVersion } from "./storage-version.ts";
 import { VersionMonitor } from "./version-monitor.ts";
 
-/** What only the server itself can tell. */
-export interface DutiesState {
+export interface DutiesOptions {
+  readonly options: ServerOptions;
+  readonly serverVersion: string;
+  readonly memberId: bigint;
+  readonly cluster: Cluster;
+  readonly store: MvccStore;
+  readonly lessor: Lessor;
+  readonly replication: Replication;
+  /** Puts a request of the member's own into the log. */
+  readonly request: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
   readonly restarted: boolean;
   /** What a restart found in the log. */
   readonly logEntries: readonly Entry[];
   /** Who the members are while the log has not said so. */
   readonly initialMembers: readonly Member[];
-  readonly snapshotIndex: () => number;
-  /** False after this process has stood still. */
-  readonly isSteady: () => boolean;
   readonly isStopped: () => boolean;
 }
 
@@ -33,7 +41,7 @@ const APPLY_TIMEOUT_MS = 1000;
 
 /**
  * What a member does for its cluster beside raft: it keeps versions in step, runs downgrades, looks for corruption and
- * serves leases, whoever leads. Each has a class of its own; this one makes them from a server and starts and stops them.
+ * serves leases, whoever leads. Each has a class of its own; this one makes them, and starts and stops them.
  */
 export class Duties {
   readonly storageVersion: StorageVersion;
@@ -42,40 +50,35 @@ export class Duties {
   readonly corruption: CorruptionChecker;
   readonly leases: LeaseForwarding;
   readonly legacyRequests: LegacyRequests;
-  readonly #server: EtcdServer;
-  readonly #state: DutiesState;
+  readonly #o: DutiesOptions;
   readonly #versions: VersionMonitor;
   readonly #corruptionMonitor: CorruptionMonitor;
 
-  constructor(server: EtcdServer, state: DutiesState) {
-    const { options, cluster, store, lessor, serverVersion } = server;
+  constructor(duties: DutiesOptions) {
+    const { options, cluster, store, lessor, serverVersion, memberId, replication, request, isStopped } = duties;
     const { clock, logger, peerClient } = options;
     const checks = options.checks ?? CHECK_DEFAULTS;
     const timeoutMs = requestTimeoutMs(options);
-    const isLeader = (): boolean => server.isLeader;
-    const propose = (op: Op, request: object, payload: Uint8Array): Promise<Outcome> =>
-      server.request(op, request, payload);
     const readIndex = (): Promise<void> => this.#readIndex();
-    this.#server = server;
-    this.#state = state;
-    this.logVersion = new LogVersion(state.logEntries);
+    this.#o = duties;
+    this.logVersion = new LogVersion(duties.logEntries);
     this.storageVersion = new StorageVersion({
-      backend: () => server.backend,
+      backend: () => replication.backend,
       logger,
-      term: () => server.appliedTerm,
-      logVersion: () => this.logVersion.since(state.snapshotIndex()),
+      term: () => replication.appliedTerm,
+      logVersion: () => this.logVersion.since(replication.snapshotIndex),
     });
-    if (state.restarted) this.storageVersion.check(serverVersion);
+    if (duties.restarted) this.storageVersion.check(serverVersion);
     this.legacyRequests = new LegacyRequests({
       cluster,
-      initialMembers: state.initialMembers,
+      initialMembers: duties.initialMembers,
       peerClient,
       serverVersion,
       clock,
       logger,
-      request: propose,
-      leader: () => server.leader,
-      isStopped: state.isStopped,
+      request,
+      leader: () => replication.leader,
+      isStopped,
     });
     this.#versions = new VersionMonitor({
       clock,
@@ -85,13 +88,13 @@ export class Duties {
       storageVersion: this.storageVersion,
       serverVersion,
       // A new leader may not know yet that its predecessor has set the version, and would set a lower one.
-      isLeader: () => server.leadsInTerm,
-      propose,
+      isLeader: () => replication.leadsInTerm,
+      propose: request,
       setClusterVersion: (request, payload, isWanted) =>
         this.legacyRequests.setClusterVersion(request, payload, isWanted),
       downgradeCheckMs: checks.downgradeCheckMs,
     });
-    this.downgrades = new Downgrades({ logger, cluster, readIndex, propose });
+    this.downgrades = new Downgrades({ logger, cluster, readIndex, propose: request });
     this.corruption = new CorruptionChecker({
       logger,
       cluster,
@@ -105,8 +108,8 @@ export class Duties {
       checker: this.corruption,
       clock,
       logger,
-      localId: formatId(server.memberId),
-      isLeader,
+      localId: formatId(memberId),
+      isLeader: () => replication.isLeader,
       checkMs: checks.corruptCheckMs,
       compactHashCheckMs: checks.compactHashCheckMs,
     });
@@ -115,9 +118,9 @@ export class Duties {
       lessor,
       cluster,
       peerClient,
-      server,
-      isStopped: state.isStopped,
-      isSteady: state.isSteady,
+      server: replication,
+      isStopped,
+      isSteady: () => replication.isSteady,
       whenApplied: (done) => this.whenApplied(done),
       timeoutMs,
       fastKeepAlive: options.fastLeaseKeepAlive ?? true,
@@ -141,7 +144,8 @@ export class Duties {
 
   /** Calls back when everything is applied that is committed now, or with an error after a second. */
   whenApplied(done: (error: EtcdError | null) => void): void {
-    const { committedIndex, appliedIndex, appliedWaiters, options } = this.#server;
+    const { replication, options } = this.#o;
+    const { committedIndex, appliedIndex, appliedWaiters } = replication;
     if (committedIndex <= appliedIndex) {
       done(null);
       return;
@@ -161,14 +165,14 @@ export class Duties {
 
   #readIndex(): Promise<void> {
     return new Promise((resolve, reject) =>
-      this.#server.read({ serve: (error) => (error === null ? resolve() : reject(error)) }),
+      this.#o.replication.read({ serve: (error) => (error === null ? resolve() : reject(error)) }),
     );
   }
 
   #raiseCorrupt(memberId: bigint): void {
-    if (this.#state.isStopped()) return;
+    if (this.#o.isStopped()) return;
     const request = AlarmRequest.create({ action: AlarmAction.ACTIVATE, memberId, alarm: AlarmType.CORRUPT });
-    const raised = this.#server.request(Op.ALARM, request, AlarmRequest.encode(request));
-    inBackground(raised, "raise the alarm CORRUPT", this.#server.options.logger);
+    const raised = this.#o.request(Op.ALARM, request, AlarmRequest.encode(request));
+    inBackground(raised, "raise the alarm CORRUPT", this.#o.options.logger);
   }
 }

@@ -8,7 +8,7 @@ import type { RawNode } from "../../raft/rawnode.ts";
 import { type ConfChangeOutcome, nameOf } from "../apply/conf-changes.ts";
 import { EtcdError, errors } from "../contract/errors.ts";
 import type { ServerMetrics } from "../contract/metrics.ts";
-import type { Network, PeerClient } from "../contract/network.ts";
+import { isActiveSince, type Network, type PeerClient, quorumOf } from "../contract/network.ts";
 import type { ServerOptions } from "../contract/options.ts";
 import type { RequestIdGenerator } from "../log/request-id.ts";
 
@@ -216,14 +216,6 @@ export interface MembershipRequestsOptions
   readonly propose: (change: ConfChange, done: (outcome: ConfChangeOutcome) => void) => void;
   readonly requestTimeoutMs: number;
   readonly electionMs: number;
-}
-
-export const quorumOf = (count: number): number => Math.floor(count / 2) + 1;
-
-/** Whether the connection to the member has been active since before that time. */
-export function isActiveSince(network: Network, id: bigint, beforeMs: number): boolean {
-  const sinceMs = network.activeSince(id);
-  return sinceMs !== undefined && sinceMs < beforeMs;
 }
 
 /** A member has started when it has published its name. */

@@ -59,6 +59,7 @@ export class VersionMonitor {
   #looking = false;
   #again = false;
   #stopped = false;
+  #unsubscribe: () => void = () => {};
 
   constructor(options: VersionMonitorOptions) {
     this.#options = options;
@@ -67,7 +68,7 @@ export class VersionMonitor {
 
   start(): void {
     const { clock, cluster, downgradeCheckMs } = this.#options;
-    cluster.agreed.onSet = () => this.updateStorageVersion();
+    this.#unsubscribe = cluster.agreed.changed.add(() => this.updateStorageVersion());
     this.#timers.push(
       clock.every(INTERVAL_MS, () => {
         this.updateStorageVersion();
@@ -85,7 +86,7 @@ export class VersionMonitor {
 
   stop(): void {
     this.#stopped = true;
-    this.#options.cluster.agreed.onSet = null;
+    this.#unsubscribe();
     for (const timer of this.#timers) timer.cancel();
   }
 

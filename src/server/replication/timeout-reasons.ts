@@ -1,7 +1,7 @@
 import type { Cluster } from "../../membership/cluster.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
 import type { Network } from "../contract/network.ts";
-import { isActiveSince, quorumOf } from "../duties/membership-requests.ts";
+import { isActiveSince, quorumOf } from "../contract/network.ts";
 
 /** Finds the likely reason of a time-out. Source: etcd `server/etcdserver/server.go`, `parseProposeCtxErr`. */
 export class TimeoutReasons {

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import type { Logger } from "../../base/log.ts";
+import type { LockDataDir } from "../contract/options.ts";
 import { lockDirectory } from "./data-dir-lock.ts";
 
 /** Only the owner may read what clients store. */
@@ -16,9 +17,6 @@ export interface DataDir {
   readonly dbPath: string;
   unlock(): void;
 }
-
-/** Keeps others out of a data directory until the function that it resolves to is called. Rejects while another has it. */
-export type LockDataDir = (dataDir: string, disk: Disk) => Promise<() => void>;
 
 /** The data directory cannot be used. The message names it and says what to do. */
 export class DataDirError extends Error {

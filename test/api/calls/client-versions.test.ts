@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ClientVersions } from "../../../src/api/calls/client-versions.ts";
-import type { CallInfo } from "../../../src/rpc/server.ts";
+import type { CallInfo } from "../../../src/rpc/contract.ts";
 
 const call = (version?: string): CallInfo =>
   ({ header: (name: string) => (name === "client-api-version" ? version : undefined) }) as CallInfo;

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
-import { type HttpRequest, type HttpResponse, HttpSide, type HttpSink } from "../../../src/api/http/http.ts";
+import type { HttpRequest, HttpResponse, HttpSink } from "../../../src/api/http/contract.ts";
+import { HttpSide } from "../../../src/api/http/http.ts";
 import { MemoryLogger } from "../../harness/memory-logger.ts";
 import { VirtualClock } from "../../harness/virtual-clock.ts";
 import { waitFor } from "../../harness/wait.ts";

@@ -305,7 +305,7 @@ describe("a token", () => {
 
   test("is waited for at a member that has not applied its entry, and unknown when it does not come", async (t) => {
     const { member, root } = await start(t, { server: { tickMs: 1, electionTicks: 10 } });
-    const token = `abcdefghijklmnop.${member.etcd.server.appliedIndex + 2}`;
+    const token = `abcdefghijklmnop.${member.etcd.server.replication.appliedIndex + 2}`;
     const early = connect(member.url, { metadata: { token } });
     t.after(() => early.close());
     const answered = assert.rejects(early.unary(KVService.Range, range("b")), badToken);

@@ -61,12 +61,12 @@ describe("three members over sockets", () => {
   }
 
   async function leader(): Promise<InProcess> {
-    return waitFor("a leader", () => [...members.values()].find(({ etcd }) => etcd.server.isLeader));
+    return waitFor("a leader", () => [...members.values()].find(({ etcd }) => etcd.server.replication.isLeader));
   }
 
   async function follower(): Promise<InProcess> {
     await leader();
-    return [...members.values()].find(({ etcd }) => !etcd.server.isLeader)!;
+    return [...members.values()].find(({ etcd }) => !etcd.server.replication.isLeader)!;
   }
 
   before(async () => {
@@ -147,7 +147,7 @@ describe("three members over sockets", () => {
     } satisfies Member);
     const initialCluster = new Map(NAMES.map((name) => [name, [urlOf(name)]] as const));
     const learner = await start("m4", { newCluster: false, initialCluster });
-    assert.equal(learner.etcd.server.isLearner, true);
+    assert.equal(learner.etcd.server.replication.isLearner, true);
     const { isLearner } = await learner.client.unary(MaintenanceService.Status, {});
     assert.equal(isLearner, true);
     await learner.client.unary(KVService.Range, { key: bytes("a"), serializable: true });
@@ -170,7 +170,7 @@ describe("three members over sockets", () => {
       }
     });
     assert.equal(promoted.members.find((member) => member.id === id)!.isLearner, false);
-    await waitFor("it knows", () => !learner.etcd.server.isLearner);
+    await waitFor("it knows", () => !learner.etcd.server.replication.isLearner);
     await put(learner, "a", "promoted");
     const removed = await asked.client.unary(ClusterService.MemberRemove, { id });
     assert.equal(removed.members.length, 3);

@@ -39,7 +39,7 @@ describe("the service KV", () => {
       clusterId: member.cluster.id,
       memberId: member.memberId,
       revision: member.store.currentRevision,
-      raftTerm: member.term,
+      raftTerm: member.replication.term,
     });
   });
 
@@ -61,9 +61,9 @@ describe("the service KV", () => {
   });
 
   test("refuses a request larger than the limit, before it reaches the log", async () => {
-    const { committedIndex } = server.etcd.server;
+    const { committedIndex } = server.etcd.server.replication;
     await fails(put("large", Buffer.alloc(64 * 1024)), 3, "etcdserver: request is too large");
-    assert.equal(server.etcd.server.committedIndex, committedIndex);
+    assert.equal(server.etcd.server.replication.committedIndex, committedIndex);
     await put("fits", Buffer.alloc(63 * 1024));
   });
 
@@ -79,12 +79,12 @@ describe("the service KV", () => {
 
   test("serves a read-only transaction without a log entry", async () => {
     await put("read", "only");
-    const { committedIndex } = server.etcd.server;
+    const { committedIndex } = server.etcd.server.replication;
     const response = await server.client.unary(KVService.Txn, txn([rangeOp("read")]));
     assert.equal(text(response.responses[0]!.responseRange!.kvs[0]!.value), "only");
-    assert.equal(server.etcd.server.committedIndex, committedIndex);
+    assert.equal(server.etcd.server.replication.committedIndex, committedIndex);
     await server.client.unary(KVService.Txn, txn([rangeOp("read"), putOp("read", "written")]));
-    assert.equal(server.etcd.server.committedIndex, committedIndex + 1);
+    assert.equal(server.etcd.server.replication.committedIndex, committedIndex + 1);
   });
 
   test("compacts with and without waiting, and refuses what is compacted already or not yet there", async () => {

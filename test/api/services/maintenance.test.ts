@@ -17,15 +17,15 @@ describe("the services Maintenance and Cluster", () => {
 
   test("status tells versions, sizes, leader, and raft's term and indexes", async () => {
     await server.client.unary(KVService.Put, { key: bytes("a"), value: Buffer.alloc(100_000) });
-    await server.etcd.server.backend.commit();
+    await server.etcd.server.replication.backend.commit();
     const { header, ...status } = await server.client.unary(MaintenanceService.Status, {});
     const { server: member } = server.etcd;
     assert.equal(header!.revision, 2);
     assert.equal(status.version, "3.7.1");
     assert.equal(status.storageVersion, "3.7.0");
     assert.equal(status.leader, member.memberId);
-    assert.equal(status.raftTerm, member.term);
-    assert.equal(status.raftIndex, member.committedIndex);
+    assert.equal(status.raftTerm, member.replication.term);
+    assert.equal(status.raftIndex, member.replication.committedIndex);
     assert.equal(status.raftAppliedIndex, status.raftIndex);
     assert.ok(status.dbSize >= status.dbSizeInUse && status.dbSizeInUse > 100_000);
     assert.equal(status.dbSizeQuota, 2 * 1024 ** 3);

@@ -97,9 +97,7 @@ test("a second transaction, or one used after its end, breaks an invariant", asy
 test("the change listener gets each transaction's changes in order, with the bytes the backend stores", async () => {
   const { store, backend } = await openStore();
   const heard: [number, number, readonly Change[]][] = [];
-  store.setChangeListener((revision, changes) =>
-    heard.push([revision, store.currentRevision, changes as readonly Change[]]),
-  );
+  store.onChange((revision, changes) => heard.push([revision, store.currentRevision, changes as readonly Change[]]));
   put(store, "a", "1");
   const txn = store.begin();
   txn.put(key("a"), key("2"), 0n);
@@ -272,7 +270,7 @@ test("a replaced backend replaces everything: keys, revisions, hashes and runnin
   for (let i = 0; i < 100; i++) put(store, `old${i % 10}`);
   const interrupted = store.compact(90);
   let restored = 0;
-  store.setRestoreListener(() => restored++);
+  store.onRestore(() => restored++);
   await store.replaceBackend(new MemoryBackend({ clock: systemClock, file: source.backend.crash() }));
   assert.equal(restored, 1);
   await interrupted;

@@ -86,7 +86,7 @@ test("the log alone brings back the same state, whatever part of it the database
     // How much a turn applies changes nothing of what is applied.
     const member = await startInProcess({ dataDir, server: { applySlice: { rows: seed, bytes: 1000 } } });
     await act(member, seed);
-    await member.etcd.server.backend.commit();
+    await member.etcd.server.replication.backend.commit();
     fs.cpSync(dbPath, join(dir.path, "half"), { recursive: true });
     await act(member, seed + 100);
     const expected = await stateOf(member);
@@ -109,7 +109,7 @@ test("a restart does not read again what a transaction was asked to read, and co
   const dbPath = join(dataDir, "member", "snap", "db");
   const member = await startInProcess({ dataDir });
   for (const key of ["a", "b", "c"]) await member.client.unary(KVService.Put, { key: bytes(key) });
-  await member.etcd.server.backend.commit();
+  await member.etcd.server.replication.backend.commit();
   fs.cpSync(dbPath, join(dir.path, "before"), { recursive: true });
   const asked = txn([putOp("a", "1", { prevKv: true }), rangeOp("a", "z"), removeOp("b", "", { prevKv: true })]);
   const answer = await member.client.unary(KVService.Txn, asked);

@@ -35,9 +35,12 @@ async function fill({ client }: InProcess, count = KEYS): Promise<void> {
 
 /** Resolves when a long transaction is under way, and says how it stands. */
 async function halfway(server: EtcdServer): Promise<void> {
-  await waitForTurn("something is applied in slices", () => server.committedIndex > server.appliedIndex);
+  await waitForTurn(
+    "something is applied in slices",
+    () => server.replication.committedIndex > server.replication.appliedIndex,
+  );
   for (let i = 0; i < 5; i++) await turn();
-  assert.ok(server.committedIndex > server.appliedIndex, "it is not over yet");
+  assert.ok(server.replication.committedIndex > server.replication.appliedIndex, "it is not over yet");
 }
 
 async function waitForTurn(what: string, condition: () => boolean): Promise<void> {
@@ -48,7 +51,7 @@ async function waitForTurn(what: string, condition: () => boolean): Promise<void
 }
 
 /** Lets what is being applied stand where it is, as if the disk took no more, until the returned function is called. */
-function hold({ backend }: EtcdServer): () => void {
+function hold({ replication: { backend } }: EtcdServer): () => void {
   let release = (): void => {};
   const released = new Promise<void>((resolve) => {
     release = resolve;
@@ -133,7 +136,10 @@ describe("a deletion of more keys than one turn has time for", () => {
       client.unary(KVService.Txn, txn([rangeOp("k/0199")])),
     ]);
     const [counted, listed, first, read] = answers;
-    assert.ok(etcd.server.committedIndex > etcd.server.appliedIndex, "all that was answered meanwhile");
+    assert.ok(
+      etcd.server.replication.committedIndex > etcd.server.replication.appliedIndex,
+      "all that was answered meanwhile",
+    );
     assert.deepEqual([counted.count, listed.kvs.length, first.count], [KEYS, KEYS, 1]);
     assert.equal(read.responses[0]!.responseRange!.kvs.length, 1);
     assert.equal(counted.header!.revision, revision);
@@ -196,7 +202,7 @@ describe("a deletion of more keys than one turn has time for", () => {
     const deletion = client.unary(KVService.DeleteRange, remove("k/", "k0"));
     await halfway(etcd.server);
     const [view, hash] = await Promise.all([
-      etcd.server.backend.snapshot(),
+      etcd.server.replication.backend.snapshot(),
       client.unary(MaintenanceService.HashKV, {}),
     ]);
     let rows = 0;
@@ -245,7 +251,7 @@ test("a crash in the middle of a deletion leaves all or nothing of it, and the l
   await halfway(member.etcd.server);
   const release = hold(member.etcd.server);
   // What a crash would leave: the log, and a database that holds a part.
-  await member.etcd.server.backend.commit();
+  await member.etcd.server.replication.backend.commit();
   const crashed = join(dir.path, "crashed");
   fs.cpSync(dataDir, crashed, { recursive: true });
   release();
@@ -272,7 +278,7 @@ test("a member that stops in the middle of a deletion does not wait for it, and 
   const deletion = member.client.unary(KVService.DeleteRange, remove("k/", "k0")).catch(() => undefined);
   await halfway(member.etcd.server);
   hold(member.etcd.server);
-  const view = member.etcd.server.backend.snapshot();
+  const view = member.etcd.server.replication.backend.snapshot();
   view.catch(() => {});
   await member.close();
   await deletion;
@@ -288,7 +294,7 @@ test("three members keep their leader through a long deletion, and end up the sa
   const cluster = await ServerCluster.start(3, { applySlice: { rows: ROWS, bytes: 10_000 } });
   try {
     const leader = await cluster.leader();
-    const { term } = leader;
+    const { term } = leader.replication;
     await Promise.all(Array.from({ length: 3000 }, (_, i) => putInto(leader, `k/${i}`, "v")));
     const request = remove("k/", "k0");
     const follower = await cluster.follower();
@@ -296,7 +302,7 @@ test("three members keep their leader through a long deletion, and end up the sa
     assert.equal((outcome as { deleted: number }).deleted, 3000);
     await putInto(follower, "after", "1");
     assert.equal(new Set(await cluster.hashes()).size, 1);
-    assert.equal((await cluster.leader()).term, term);
+    assert.equal((await cluster.leader()).replication.term, term);
   } finally {
     await cluster.close();
   }

@@ -127,7 +127,7 @@ describe("a member's start", () => {
 
   test("the database is rewritten at the start when that frees enough", async () => {
     const first = await startInProcess({ dataDir });
-    const { backend } = first.etcd.server;
+    const { backend } = first.etcd.server.replication;
     const value = Buffer.alloc(100_000, 1);
     for (let i = 0; i < 50; i++) backend.put("auth", Buffer.from(`filler${i}`), value);
     await backend.commit();

@@ -31,7 +31,7 @@ describe("a data directory that another process has", {
       import { systemClock } from "./src/base/clock.ts";
       import { systemDisk } from "./src/base/disk.ts";
       import { nullLogger } from "./src/base/log.ts";
-      import { lockDirectory } from "./src/server/data-dir-lock.ts";
+      import { lockDirectory } from "./src/server/start/data-dir-lock.ts";
       await lockDirectory(${JSON.stringify(dir.path)}, { disk: systemDisk, clock: systemClock, logger: nullLogger });
       console.log("held");
       setInterval(() => {}, 1000);`;

@@ -98,7 +98,7 @@ describe("a data directory", () => {
   test("brings back what the log alone has when the database did not get it in time", async () => {
     const member = await start();
     await member.client.unary(KVService.Put, { key: bytes("k0"), value: bytes("committed") });
-    await member.etcd.server.backend.commit();
+    await member.etcd.server.replication.backend.commit();
     fs.cpSync(dbPath, join(dir.path, "old-db"), { recursive: true });
     for (let i = 1; i < 20; i++) await member.client.unary(KVService.Put, { key: bytes(`k${i}`) });
     await member.close();

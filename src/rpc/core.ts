@@ -1,0 +1,50 @@
+/** What the RPC server gives to all of its connections. */
+import type { Complaints } from "../base/complaints.ts";
+import type { Compression } from "./compression.ts";
+import type { Route } from "./contract.ts";
+import type { DeadlineWheel } from "./deadlines.ts";
+import type { Abuse } from "./guard.ts";
+import type { Refusal } from "./head.ts";
+import type { HeldBytes } from "./held-bytes.ts";
+import type { RpcServerOptions } from "./options.ts";
+import type { ChunkPool } from "./output.ts";
+import type { ReadTurns } from "./read-turns.ts";
+
+/** A connection with something to write when this turn is over. */
+export interface Flushable {
+  flushQueued: boolean;
+  flush(): void;
+}
+
+export interface RpcStats {
+  connections: number;
+  connectionsAccepted: number;
+  /** Connections that broke the protocol or flooded. */
+  connectionErrors: number;
+  /** Connections closed because the peer flooded, by reason. */
+  readonly abuses: { [abuse in Abuse]?: number };
+  /** Streams opened so far. */
+  streams: number;
+  bytesReceived: number;
+  bytesSent: number;
+  /** Exceptions of handlers, each of which failed its call. */
+  crashes: number;
+}
+
+/** What connections share. */
+export interface RpcCore extends Omit<RpcServerOptions, "http1"> {
+  readonly routes: ReadonlyMap<string, Route>;
+  readonly services: ReadonlySet<string>;
+  readonly deadlines: DeadlineWheel;
+  readonly chunks: ChunkPool;
+  readonly compression: Compression;
+  readonly heldRequests: HeldBytes;
+  readonly heldReplies: HeldBytes;
+  readonly readTurns: ReadTurns;
+  readonly stats: RpcStats;
+  readonly complaints: Complaints;
+  readonly headersTooLarge: Refusal;
+  flushLater(connection: Flushable): void;
+  /** A handler has thrown: tells the operator, and throws on what is fatal. */
+  crashed(path: string, error: unknown): void;
+}
