@@ -19,6 +19,8 @@ export class RopeLimit {
 
 const CHUNK_BYTES_MIN = 64;
 const CHUNK_BYTES_MAX = 64 * 1024;
+/** What is not longer is copied by hand. */
+const SHORT_BYTES = 32;
 /** Shorter bytes are copied when one rope goes into another. */
 const ADOPTED_BYTES_MIN = 1024;
 
@@ -41,7 +43,10 @@ export class Rope {
 
   bytes(buf: Uint8Array, start: number, end: number): void {
     const at = this.#room(end - start);
-    if (at >= 0) this.#last.set(start === 0 && end === buf.length ? buf : buf.subarray(start, end), at);
+    if (at < 0) return;
+    const last = this.#last;
+    if (end - start > SHORT_BYTES) last.set(start === 0 && end === buf.length ? buf : buf.subarray(start, end), at);
+    else for (let from = start, to = at; from < end; from++, to++) last[to] = buf[from]!;
   }
 
   /** A varint of up to 53 bits. */
@@ -64,20 +69,26 @@ export class Rope {
     this.byte(Number(rest));
   }
 
-  /** Takes over what another rope of the same whole holds, which may not be written again. */
-  adopt(other: Rope): void {
-    if (other.length < ADOPTED_BYTES_MIN) {
+  /**
+   * Takes over what another rope of the same whole holds. True when that was copied: the other is empty then, and may be filled
+   * anew. Otherwise it may not be written again.
+   */
+  adopt(other: Rope): boolean {
+    if (other.length < ADOPTED_BYTES_MIN && other.#chunks === null) {
       // They have been counted when they were written.
       this.#limit.bytes -= other.length;
-      if (other.length > 0) this.bytes(other.finish(), 0, other.length);
-      return;
+      if (other.length > 0) this.bytes(other.#last, 0, other.length);
+      other.length = 0;
+      other.#used = 0;
+      return true;
     }
     this.length += other.length;
-    if (this.#limit.isExceeded) return;
+    if (this.#limit.isExceeded) return false;
     this.#seal();
     other.#seal();
     const chunks = (this.#chunks ??= []);
     for (const chunk of other.#chunks ?? []) chunks.push(chunk);
+    return false;
   }
 
   /** All of it. Nothing is written to its bytes again. */

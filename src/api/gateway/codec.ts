@@ -3,7 +3,7 @@ import { encodeJson, type StringStyle } from "./encode.ts";
 import { JsonPieces } from "./pieces.ts";
 import { Schema } from "./schema.ts";
 
-/** JSON to messages and back, for any message of etcd's API, by its full name. Loaded with the first gateway request. */
+/** JSON to messages and back, for any message of etcd's API, by its full name. */
 export class JsonCodec {
   readonly #schema = new Schema();
 

@@ -13,6 +13,8 @@ import type { FieldShape, MessageShape } from "./schema.ts";
 
 /** Of names, and of strings that stand for something else: longer ones are none that we know. */
 const TEXT_BYTES_MAX = 64 * 1024;
+/** Shorter texts are copied by hand. */
+const SHORT_BYTES = 32;
 
 /** A message that has begun. */
 interface MessageFrame {
@@ -23,6 +25,8 @@ interface MessageFrame {
   oneofs: Set<string> | null;
   /** The member whose value comes next; null when it is not known. */
   field: FieldShape | null;
+  /** The list that is open in it. Messages in the list suspend it. */
+  list: ListFrame | null;
 }
 
 /** A list that has begun. */
@@ -45,9 +49,11 @@ export class MessageDecoder implements JsonSink {
   readonly #lexer = new JsonLexer(this);
   readonly #shape: MessageShape;
   readonly #limit: RopeLimit;
-  readonly #frames: MessageFrame[] = [];
-  /** The list that is open in the innermost message. Messages in it suspend it. */
-  readonly #lists: (ListFrame | null)[] = [];
+  /** Around the innermost message, which is apart; undefined: none has begun. */
+  readonly #outer: (MessageFrame | undefined)[] = [];
+  #frame: MessageFrame | undefined = undefined;
+  /** Ropes whose bytes were copied into others, to be filled again. */
+  readonly #spare: Rope[] = [];
   /** Containers that are open inside of a value that is skipped, itself included. */
   #skipped = 0;
   #root: Rope | null = null;
@@ -104,77 +110,65 @@ export class MessageDecoder implements JsonSink {
   objectStart(): void {
     if (this.#skipped > 0) this.#skipped++;
     if (!this.#begins()) return;
-    const { frame, list, field } = this.#place();
+    const frame = this.#frame;
+    const field = frame === undefined ? null : frame.field;
     if (frame !== undefined && field === null) return this.#skip();
-    if (field?.repeated && list === null) return this.#unexpected();
+    if (field?.repeated && frame!.list === null) return this.#unexpected();
     if (field !== null && field.message === undefined) return this.#invalid(field);
-    if (this.#frames.length >= NESTING_DEPTH_MAX) return this.#fail("proto: exceeded max recursion depth");
-    this.#frames.push({
-      shape: field === null ? this.#shape : field.message!,
-      rope: new Rope(this.#limit),
-      seen: 0,
-      oneofs: null,
-      field: null,
-    });
-    this.#lists.push(null);
+    if (this.#outer.length >= NESTING_DEPTH_MAX) return this.#fail("proto: exceeded max recursion depth");
+    this.#outer.push(frame);
+    const shape = field === null ? this.#shape : field.message!;
+    this.#frame = { shape, rope: this.#newRope(), seen: 0, oneofs: null, field: null, list: null };
   }
 
   objectEnd(): void {
     if (this.#error !== null) return;
     if (this.#skipped > 0) return this.#unskip();
-    const { rope } = this.#frames.pop()!;
-    this.#lists.pop();
-    const { frame, list, field } = this.#place();
-    if (frame === undefined) {
-      this.#root = rope;
-      return;
-    }
-    this.#delimited((list ?? frame).rope, field!, rope);
+    const { rope } = this.#frame!;
+    const frame = this.#outer.pop();
+    this.#frame = frame;
+    if (frame === undefined) this.#root = rope;
+    else this.#delimited((frame.list ?? frame).rope, frame.field!, rope);
   }
 
   arrayStart(): void {
     if (this.#skipped > 0) this.#skipped++;
     if (!this.#begins()) return;
-    const { frame, list, field } = this.#place();
+    const frame = this.#frame;
     if (frame === undefined) return this.#unexpected();
+    const { field } = frame;
     if (field === null) return this.#skip();
-    if (!field.repeated || list !== null) {
+    if (!field.repeated || frame.list !== null) {
       return field.message === undefined ? this.#invalid(field) : this.#unexpected();
     }
-    const rope = isPacked(field) ? new Rope(this.#limit) : frame.rope;
-    this.#lists[this.#lists.length - 1] = { field, rope };
+    frame.list = { field, rope: isPacked(field) ? this.#newRope() : frame.rope };
   }
 
   arrayEnd(): void {
     if (this.#error !== null) return;
     if (this.#skipped > 0) return this.#unskip();
-    const { frame, list } = this.#place();
-    this.#lists[this.#lists.length - 1] = null;
-    const { field, rope } = list!;
-    if (isPacked(field) && rope.length > 0) this.#delimited(frame!.rope, field, rope);
+    const frame = this.#frame!;
+    const { field, rope } = frame.list!;
+    frame.list = null;
+    if (isPacked(field) && rope.length > 0) this.#delimited(frame.rope, field, rope);
   }
 
   // ---- values
 
   literal(word: "true" | "false" | "null"): void {
-    const isNull = word === "null" && this.#lists.at(-1) === null;
+    const isNull = word === "null" && this.#frame?.list === null;
     if (isNull) this.#oneofName = null;
     if (isNull || !this.#begins()) return;
-    const { frame, list, field } = this.#place();
-    if (frame === undefined) return this.#unexpected();
+    const field = this.#single();
     if (field === null) return;
-    if (field.message !== undefined || (field.repeated && list === null)) return this.#unexpected();
     if (field.kind !== "bool" || word === "null") return this.#invalid(field);
     this.#scalar(field, word === "true" ? 1 : 0);
   }
 
-  number(text: string | undefined): void {
+  number(): void {
     if (!this.#begins()) return;
-    const { frame, list, field } = this.#place();
-    if (frame === undefined) return this.#unexpected();
-    if (field === null) return;
-    if (field.message !== undefined || (field.repeated && list === null)) return this.#unexpected();
-    this.#number(field, text);
+    const field = this.#single();
+    if (field !== null) this.#number(field, this.#lexer.numberText);
   }
 
   stringStart(isName: boolean): StringUse {
@@ -186,8 +180,10 @@ export class MessageDecoder implements JsonSink {
   #useOf(isName: boolean): "name" | "bytes" | "content" | "text" | "nothing" {
     if (isName) return this.#error !== null || this.#skipped > 0 ? "nothing" : "name";
     if (!this.#begins()) return "nothing";
-    const { frame, list, field } = this.#place();
-    if (frame === undefined || field === null || (field.repeated && list === null)) return "nothing";
+    const frame = this.#frame;
+    if (frame === undefined) return "nothing";
+    const { field } = frame;
+    if (field === null || (field.repeated && frame.list === null)) return "nothing";
     if (field.kind === "bytes") {
       this.#base64 ??= new Base64Reader();
       this.#base64.reset();
@@ -211,16 +207,15 @@ export class MessageDecoder implements JsonSink {
     if (this.#error !== null) return;
     if (this.#use === "name") return this.#member();
     if (this.#skipped > 0) return;
-    const { frame, list, field } = this.#place();
-    if (frame === undefined) return this.#unexpected();
+    const field = this.#single();
     if (field === null) return;
-    if (field.message !== undefined || (field.repeated && list === null)) return this.#unexpected();
     if (this.#use === "bytes" && !this.#base64!.finish(this.#content)) return this.#invalid(field);
     if (this.#use === "bytes" || this.#use === "content") {
       const content = this.#content;
       if (content.length === 0 && !isKept(field)) return;
-      this.#content = new Rope(this.#limit);
-      return this.#delimited((list ?? frame).rope, field, content);
+      this.#content = this.#newRope();
+      const frame = this.#frame!;
+      return this.#delimited((frame.list ?? frame).rope, field, content);
     }
     const text = this.#textBytes <= TEXT_BYTES_MAX ? this.#text.toString("utf8", 0, this.#textBytes) : undefined;
     if (field.kind === "bool") return this.#invalid(field);
@@ -241,11 +236,22 @@ export class MessageDecoder implements JsonSink {
 
   // ---- inside
 
-  /** Where the next value goes. */
-  #place(): { frame: MessageFrame | undefined; list: ListFrame | null; field: FieldShape | null } {
-    const frame = this.#frames.at(-1);
-    if (frame === undefined) return { frame, list: null, field: null };
-    return { frame, list: this.#lists.at(-1)!, field: frame.field };
+  /** What a value other than a message or list is for; null: nothing, or it may not stand here. */
+  #single(): FieldShape | null {
+    const frame = this.#frame;
+    if (frame === undefined) {
+      this.#unexpected();
+      return null;
+    }
+    const { field } = frame;
+    if (field === null) return null;
+    if (field.message === undefined && (!field.repeated || frame.list !== null)) return field;
+    this.#unexpected();
+    return null;
+  }
+
+  #newRope(): Rope {
+    return this.#spare.pop() ?? new Rope(this.#limit);
   }
 
   #skip(): void {
@@ -257,9 +263,8 @@ export class MessageDecoder implements JsonSink {
   }
 
   #member(): void {
-    const frame = this.#frames.at(-1)!;
-    const isShort = this.#textBytes <= TEXT_BYTES_MAX;
-    const field = isShort ? frame.shape.byName.get(this.#text.toString("utf8", 0, this.#textBytes)) : undefined;
+    const frame = this.#frame!;
+    const field = this.#textBytes <= TEXT_BYTES_MAX ? frame.shape.find(this.#text, this.#textBytes) : undefined;
     frame.field = field ?? null;
     if (field === undefined) return;
     const bit = 1 << field.order;
@@ -274,7 +279,7 @@ export class MessageDecoder implements JsonSink {
     const name = this.#oneofName;
     if (name === null) return true;
     this.#oneofName = null;
-    const frame = this.#frames.at(-1)!;
+    const frame = this.#frame!;
     const oneof = frame.field!.oneof!;
     const oneofs = (frame.oneofs ??= new Set());
     if (oneofs.has(oneof)) {
@@ -293,7 +298,9 @@ export class MessageDecoder implements JsonSink {
         this.#text.copy(grown, 0, 0, this.#textBytes);
         this.#text = grown;
       }
-      this.#text.set(buf.subarray(start, end), this.#textBytes);
+      const text = this.#text;
+      if (end - start > SHORT_BYTES) text.set(buf.subarray(start, end), this.#textBytes);
+      else for (let from = start, to = this.#textBytes; from < end; from++, to++) text[to] = buf[from]!;
     }
     this.#textBytes = bytes;
   }
@@ -309,8 +316,8 @@ export class MessageDecoder implements JsonSink {
   }
 
   #scalar(field: FieldShape, value: number | bigint): void {
-    const frame = this.#frames.at(-1)!;
-    const list = this.#lists.at(-1)!;
+    const frame = this.#frame!;
+    const { list } = frame;
     if (list === null) {
       if (Number(value) === 0 && !isKept(field)) return;
       frame.rope.varint(field.number * 8);
@@ -323,7 +330,7 @@ export class MessageDecoder implements JsonSink {
   #delimited(into: Rope, field: FieldShape, content: Rope): void {
     into.varint(field.number * 8 + 2);
     into.varint(content.length);
-    into.adopt(content);
+    if (into.adopt(content)) this.#spare.push(content);
   }
 
   #invalid(field: FieldShape): void {
@@ -337,8 +344,8 @@ export class MessageDecoder implements JsonSink {
 
   #fail(error: string | (() => string)): void {
     this.#error ??= error;
-    this.#frames.length = 0;
-    this.#lists.length = 0;
+    this.#frame = undefined;
+    this.#outer.length = 0;
   }
 }
 

@@ -13,7 +13,7 @@ import type { HttpHandler, HttpRequest, HttpResponse } from "../http/contract.ts
 import { isBelow } from "../http/paths.ts";
 import { failure, GatewayAnswer } from "./answer.ts";
 import { LocalCall } from "./call.ts";
-import type { JsonCodec } from "./codec.ts";
+import { JsonCodec } from "./codec.ts";
 import { Intake, IntakeBudget, type IntakeSink } from "./intake.ts";
 
 export interface GatewayOptions {
@@ -62,7 +62,7 @@ class Gateway {
   readonly #methods = new Map<string, MethodType>();
   readonly #budget: IntakeBudget;
   readonly #owners = new WeakMap<RpcSocket, Owner>();
-  #loading: Promise<JsonCodec> | undefined;
+  readonly #codec = new JsonCodec();
   #calls = 0;
 
   constructor(options: GatewayOptions) {
@@ -89,20 +89,17 @@ class Gateway {
     }
     this.#calls++;
     try {
-      this.#loading ??= import("./codec.ts").then(({ JsonCodec }) => new JsonCodec());
-      const codec = await this.#loading;
-      if (!request.cancelled) return this.#call(codec, method, request, timeoutMs);
+      return this.#call(method, request, timeoutMs);
     } catch (error) {
       this.#calls--;
       this.#options.rpc.crashed(method.path, error);
       return failure(Code.INTERNAL, "the server failed to serve this call; its log has the reason");
     }
-    this.#calls--;
-    return failure(Code.CANCELED, "context canceled");
   }
 
-  #call(codec: JsonCodec, method: MethodType, request: HttpRequest, timeoutMs: number): Promise<HttpResponse> {
+  #call(method: MethodType, request: HttpRequest, timeoutMs: number): Promise<HttpResponse> {
     const { rpc, clock, turns, logger, maxMessageBytes } = this.#options;
+    const codec = this.#codec;
     const owner = this.#ownerOf(request.socket);
     const closed = (): void => {
       this.#calls--;
@@ -116,6 +113,7 @@ class Gateway {
         decoder: () => codec.decoder(method.request.typeName, maxMessageBytes),
         isStream: method.requestStream,
         textBytesMax: maxMessageBytes * TEXT_BYTES_FACTOR + TEXT_BYTES_MORE,
+        clock,
         turns,
         owner,
         budget: this.#budget,

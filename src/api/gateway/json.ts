@@ -16,8 +16,8 @@ export interface JsonSink {
   arrayStart(): void;
   arrayEnd(): void;
   literal(word: "true" | "false" | "null"): void;
-  /** `text`: as it was written, or undefined when it is longer than anybody needs. */
-  number(text: string | undefined): void;
+  /** How it was written is asked of the lexer. */
+  number(): void;
   /** A string begins: the name of a member, or a value. */
   stringStart(isName: boolean): StringUse;
   /** The next bytes of its content, in UTF-8. */
@@ -52,28 +52,28 @@ const RUN_BYTES_MIN = 256;
 const OBJECT = 1;
 const ARRAY = 2;
 
-type State =
-  | "value"
-  | "value or end of array"
-  | "name"
-  | "name or end of object"
-  | "colon"
-  | "after member"
-  | "after element"
-  | "string"
-  | "escape"
-  | "hex"
-  | "literal"
-  | NumberState;
-type NumberState =
-  | "minus"
-  | "zero"
-  | "integer"
-  | "point"
-  | "fraction"
-  | "exponent"
-  | "exponent sign"
-  | "exponent digits";
+/** States are numbers in this order, so that one comparison tells their kind. First those between tokens, where space may be. */
+const VALUE = 0;
+const VALUE_OR_END = 1;
+const NAME = 2;
+const NAME_OR_END = 3;
+const COLON = 4;
+const AFTER_MEMBER = 5;
+const AFTER_ELEMENT = 6;
+/** Inside of a string or a word. */
+const STRING = 7;
+const ESCAPE = 8;
+const HEX = 9;
+const LITERAL = 10;
+/** Inside of a number. */
+const MINUS = 11;
+const ZERO = 12;
+const INTEGER = 13;
+const POINT = 14;
+const FRACTION = 15;
+const EXPONENT = 16;
+const EXPONENT_SIGN = 17;
+const EXPONENT_DIGITS = 18;
 
 /** Reads one value. A new one is needed for the next. */
 export class JsonLexer {
@@ -81,7 +81,7 @@ export class JsonLexer {
   done = false;
 
   readonly #sink: JsonSink;
-  #state: State = "value";
+  #state = VALUE;
   #containers = new Uint8Array(64);
   #depth = 0;
 
@@ -140,6 +140,12 @@ export class JsonLexer {
     return length === 0 ? here.toString() : Buffer.concat([this.#rawHead, here]).toString();
   }
 
+  /** The number that was read last, as it was written, or undefined when it is longer than anybody needs. */
+  get numberText(): string | undefined {
+    const length = this.#rawHead.length + Math.max(0, this.#tokenEnd - Math.max(0, this.#tokenStart));
+    return length < RAW_BYTES_MAX ? this.raw : undefined;
+  }
+
   /** Bytes of the value so far. */
   get length(): number {
     return this.#consumed;
@@ -153,7 +159,10 @@ export class JsonLexer {
     let pos = start;
     if (this.#collecting !== null) this.#collect(pos);
     while (pos < end && !this.done) {
-      if (this.#state === "string") pos = this.#string(pos);
+      const state = this.#state;
+      if (state < STRING) pos = this.#structure(pos);
+      else if (state === STRING) pos = this.#string(pos);
+      else if (state >= MINUS) pos = this.#number(pos);
       else pos = this.#byte(buf[pos]!, pos);
     }
     this.#consumed = this.#offset + pos;
@@ -172,60 +181,50 @@ export class JsonLexer {
 
   // ---- structure
 
-  #byte(byte: number, pos: number): number {
-    switch (this.#state) {
-      case "escape":
-        return this.#escape(byte, pos);
-      case "hex":
-        return this.#hex(byte, pos);
-      case "literal":
-        return this.#literalByte(byte, pos);
-      case "value":
-      case "value or end of array":
-      case "name":
-      case "name or end of object":
-      case "colon":
-      case "after member":
-      case "after element":
-        return isSpace(byte) ? this.#space(byte, pos) : this.#structural(byte, pos);
-      default:
-        return this.#number(byte, pos);
+  /** Passes over space, and takes what stands behind it. */
+  #structure(start: number): number {
+    const buf = this.#buf;
+    const end = this.#end;
+    for (let pos = start; pos < end; pos++) {
+      const byte = buf[pos]!;
+      if (!isSpace(byte)) return this.#structural(byte, pos);
+      this.#space(byte, pos);
     }
+    return end;
   }
 
-  #space(byte: number, pos: number): number {
+  #space(byte: number, pos: number): void {
     if (!this.#isBegun) this.#offset--;
     else if (byte === 0x0a) {
       this.#line++;
       this.#lineStart = this.#offset + pos + 1;
     }
-    return pos + 1;
   }
 
   #structural(byte: number, pos: number): number {
     this.#isBegun = true;
     switch (this.#state) {
-      case "value or end of array":
+      case VALUE_OR_END:
         if (byte === 0x5d) return this.#close(pos);
         return this.#value(byte, pos);
-      case "name or end of object":
+      case NAME_OR_END:
         if (byte === 0x7d) return this.#close(pos);
         return this.#name(byte, pos);
-      case "name":
+      case NAME:
         return this.#name(byte, pos);
-      case "colon":
+      case COLON:
         if (byte !== 0x3a) unexpected(byte, "after object key");
-        this.#state = "value";
+        this.#state = VALUE;
         return pos + 1;
-      case "after member":
+      case AFTER_MEMBER:
         if (byte === 0x7d) return this.#close(pos);
         if (byte !== 0x2c) unexpected(byte, "after object key:value pair");
-        this.#state = "name";
+        this.#state = NAME;
         return pos + 1;
-      case "after element":
+      case AFTER_ELEMENT:
         if (byte === 0x5d) return this.#close(pos);
         if (byte !== 0x2c) unexpected(byte, "after array element");
-        this.#state = "value";
+        this.#state = VALUE;
         return pos + 1;
       default:
         return this.#value(byte, pos);
@@ -248,11 +247,11 @@ export class JsonLexer {
       case 0x6e:
         return this.#literalStart("null", pos);
       default:
-        if (byte === 0x2d) this.#state = "minus";
-        else if (byte === 0x30) this.#state = "zero";
-        else if (isDigit(byte)) this.#state = "integer";
+        if (byte === 0x2d) this.#state = MINUS;
+        else if (byte === 0x30) this.#state = ZERO;
+        else if (isDigit(byte)) this.#state = INTEGER;
         else unexpected(byte, "looking for beginning of value");
-        return pos + 1;
+        return this.#number(pos + 1);
     }
   }
 
@@ -267,10 +266,10 @@ export class JsonLexer {
     this.#containers[this.#depth++] = container;
     this.#endToken(pos + 1);
     if (container === OBJECT) {
-      this.#state = "name or end of object";
+      this.#state = NAME_OR_END;
       this.#sink.objectStart();
     } else {
-      this.#state = "value or end of array";
+      this.#state = VALUE_OR_END;
       this.#sink.arrayStart();
     }
     return pos + 1;
@@ -293,7 +292,7 @@ export class JsonLexer {
 
   #valueEnded(): void {
     if (this.#depth === 0) this.done = true;
-    else this.#state = this.#containers[this.#depth - 1] === OBJECT ? "after member" : "after element";
+    else this.#state = this.#containers[this.#depth - 1] === OBJECT ? AFTER_MEMBER : AFTER_ELEMENT;
   }
 
   // ---- tokens
@@ -320,10 +319,16 @@ export class JsonLexer {
   }
 
   #literalStart(word: "true" | "false" | "null", pos: number): number {
-    this.#state = "literal";
+    this.#state = LITERAL;
     this.#literal = word;
     this.#literalAt = 1;
     return pos + 1;
+  }
+
+  /** Inside of an escape or a word. */
+  #byte(byte: number, pos: number): number {
+    if (this.#state === LITERAL) return this.#literalByte(byte, pos);
+    return this.#state === HEX ? this.#hex(byte, pos) : this.#escape(byte, pos);
   }
 
   #literalByte(byte: number, pos: number): number {
@@ -338,62 +343,40 @@ export class JsonLexer {
     return pos + 1;
   }
 
-  #number(byte: number, pos: number): number {
-    switch (this.#state) {
-      case "minus":
-        if (byte === 0x30) this.#state = "zero";
-        else if (isDigit(byte)) this.#state = "integer";
-        else unexpected(byte, "in numeric literal");
-        return pos + 1;
-      case "zero":
-      case "integer":
-        if (this.#state === "integer" && isDigit(byte)) return pos + 1;
-        if (byte === 0x2e) this.#state = "point";
-        else if (isExponent(byte)) this.#state = "exponent";
-        else return this.#numberEnd(pos);
-        return pos + 1;
-      case "point":
-        if (!isDigit(byte)) unexpected(byte, "after decimal point in numeric literal");
-        this.#state = "fraction";
-        return pos + 1;
-      case "fraction":
-        if (isDigit(byte)) return pos + 1;
-        if (!isExponent(byte)) return this.#numberEnd(pos);
-        this.#state = "exponent";
-        return pos + 1;
-      case "exponent":
-        this.#state = "exponent sign";
-        if (byte === 0x2b || byte === 0x2d) return pos + 1;
-        return this.#number(byte, pos);
-      case "exponent sign":
-        if (!isDigit(byte)) unexpected(byte, "in exponent of numeric literal");
-        this.#state = "exponent digits";
-        return pos + 1;
-      default:
-        return isDigit(byte) ? pos + 1 : this.#numberEnd(pos);
+  #number(start: number): number {
+    const buf = this.#buf;
+    const end = this.#end;
+    let state = this.#state;
+    let pos = start;
+    for (; pos < end; pos++) {
+      const next = numberState(state, buf[pos]!);
+      if (next === VALUE) break;
+      state = next;
     }
+    this.#state = state;
+    if (pos === end) return end;
+    this.#numberEnd(pos);
+    return pos;
   }
 
   /** The number has ended before `pos`, or with the text. */
-  #numberEnd(pos: number): number {
+  #numberEnd(pos: number): void {
     this.#endToken(Math.max(0, pos));
-    const length = this.#rawHead.length + Math.max(0, this.#tokenEnd - Math.max(0, this.#tokenStart));
-    this.#sink.number(length < RAW_BYTES_MAX ? this.raw : undefined);
+    this.#sink.number();
     this.#valueEnded();
-    return pos;
   }
 
   // ---- strings
 
   #stringStart(isName: boolean, pos: number): number {
     this.#isName = isName;
-    this.#state = "string";
+    this.#state = STRING;
     this.#isBad = false;
     this.#utf8.reset();
     this.#high = -1;
     this.#wanted = this.#sink.stringStart(isName) === "content";
     this.#hasRuns = this.#wanted && !isName;
-    return pos + 1;
+    return this.#string(pos + 1);
   }
 
   /** Takes what needs no look of its own: everything up to the next quote, escape or end of the piece. */
@@ -405,12 +388,14 @@ export class JsonLexer {
     let pos = from;
     while (pos < end) {
       const byte = buf[pos]!;
+      if (PLAIN[byte] === 1 && utf8.needs === 0) {
+        pos++;
+        continue;
+      }
       if (byte === 0x22 || byte === 0x5c) break;
       if (byte < 0x20) unexpected(byte, "in string literal");
-      if (byte >= 0x80 || utf8.needs > 0) {
-        if (!utf8.take(byte)) this.#badUtf8();
-        else if ((byte & 0xc0) === 0x80) this.#lineStart++;
-      }
+      if (!utf8.take(byte)) this.#badUtf8();
+      else if ((byte & 0xc0) === 0x80) this.#lineStart++;
       pos++;
     }
     if (pos > from) {
@@ -420,24 +405,27 @@ export class JsonLexer {
     if (pos === end) return pos;
     if (utf8.needs > 0) this.#badUtf8();
     if (buf[pos] === 0x5c) {
-      this.#state = "escape";
+      this.#state = ESCAPE;
       return pos + 1;
     }
     if (this.#high >= 0) this.#badEscape([], pos);
     this.#endToken(pos + 1);
     this.#sink.stringEnd();
-    if (this.#isName) this.#state = "colon";
+    if (this.#isName) this.#state = COLON;
     else this.#valueEnded();
     return pos + 1;
   }
 
   #runs(start: number): number {
-    if (this.#high >= 0 || this.#utf8.needs > 0) return start;
-    const length = this.#buf.subarray(start, this.#end).indexOf(0x22);
-    const end = length < 0 ? this.#end : start + length;
+    const buf = this.#buf;
+    const near = start + RUN_BYTES_MIN;
+    if (near > this.#end || this.#high >= 0 || this.#utf8.needs > 0) return start;
+    for (let pos = start; pos < near; pos++) if (buf[pos] === 0x22) return start;
+    const length = buf.subarray(near, this.#end).indexOf(0x22);
+    const end = length < 0 ? this.#end : near + length;
     let pos = start;
     while (end - pos >= RUN_BYTES_MIN) {
-      const taken = this.#sink.stringRun(this.#buf, pos, end);
+      const taken = this.#sink.stringRun(buf, pos, end);
       if (taken < 0) this.#hasRuns = false;
       if (taken <= 0) break;
       pos += taken;
@@ -455,7 +443,7 @@ export class JsonLexer {
 
   #escape(byte: number, pos: number): number {
     if (byte === 0x75) {
-      this.#state = "hex";
+      this.#state = HEX;
       this.#hexDigits = 0;
       this.#hexValue = 0;
       this.#hexText.length = 0;
@@ -463,7 +451,7 @@ export class JsonLexer {
     }
     const character = ESCAPES[byte];
     if (character === undefined) unexpected(byte, "in string escape code");
-    this.#state = "string";
+    this.#state = STRING;
     if (this.#high >= 0) this.#badEscape([0x5c, byte], pos + 1);
     this.#character(character);
     return pos + 1;
@@ -475,7 +463,7 @@ export class JsonLexer {
     this.#hexValue = this.#hexValue * 16 + digit;
     this.#hexText.push(byte);
     if (++this.#hexDigits < 4) return pos + 1;
-    this.#state = "string";
+    this.#state = STRING;
     const unit = this.#hexValue;
     const isLow = unit >= 0xdc00 && unit < 0xe000;
     if (this.#high >= 0) {
@@ -521,17 +509,52 @@ const NOTHING = Buffer.alloc(0);
 /** No second half goes with it. */
 const NO_FIRST_HALF = 0x110000;
 
-const isNumberEnd = (state: State): boolean =>
-  state === "zero" || state === "integer" || state === "fraction" || state === "exponent digits";
+const isNumberEnd = (state: number): boolean =>
+  state === ZERO || state === INTEGER || state === FRACTION || state === EXPONENT_DIGITS;
 const isDigit = (byte: number): boolean => byte >= 0x30 && byte <= 0x39;
 const isExponent = (byte: number): boolean => byte === 0x65 || byte === 0x45;
 const isSpace = (byte: number): boolean => byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d;
+
+/** What a number comes to with one more byte; VALUE: it has ended before it. */
+function numberState(state: number, byte: number): number {
+  switch (state) {
+    case MINUS:
+      if (byte === 0x30) return ZERO;
+      if (!isDigit(byte)) unexpected(byte, "in numeric literal");
+      return INTEGER;
+    case ZERO:
+    case INTEGER:
+      if (state === INTEGER && isDigit(byte)) return INTEGER;
+      if (byte === 0x2e) return POINT;
+      return isExponent(byte) ? EXPONENT : VALUE;
+    case POINT:
+      if (!isDigit(byte)) unexpected(byte, "after decimal point in numeric literal");
+      return FRACTION;
+    case FRACTION:
+      if (isDigit(byte)) return FRACTION;
+      return isExponent(byte) ? EXPONENT : VALUE;
+    case EXPONENT:
+      if (byte === 0x2b || byte === 0x2d) return EXPONENT_SIGN;
+      if (!isDigit(byte)) unexpected(byte, "in exponent of numeric literal");
+      return EXPONENT_DIGITS;
+    case EXPONENT_SIGN:
+      if (!isDigit(byte)) unexpected(byte, "in exponent of numeric literal");
+      return EXPONENT_DIGITS;
+    default:
+      return isDigit(byte) ? EXPONENT_DIGITS : VALUE;
+  }
+}
 
 function hexDigit(byte: number): number {
   if (isDigit(byte)) return byte - 0x30;
   const lower = byte | 0x20;
   return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1;
 }
+
+/** 1 for the characters of ASCII that stand for themselves in a string. */
+const PLAIN = new Uint8Array(256).fill(1, 0x20, 0x80);
+PLAIN[0x22] = 0;
+PLAIN[0x5c] = 0;
 
 /** The characters that one letter behind a backslash stands for. */
 const ESCAPES: Readonly<Record<number, number>> = {

@@ -1,9 +1,5 @@
-/**
- * The messages of the JSON gateway as their .proto files describe them: names, numbers and kinds of their fields.
- * Loading this file loads protobufjs, so the gateway does it at its first request and not at the start of the server.
- */
-import protobuf from "protobufjs";
-import { protoSources } from "../../proto/sources.ts";
+/** The messages of the JSON gateway as their .proto files describe them: names, numbers and kinds of their fields. */
+import { enumShapes, type FieldRow, messageShapes } from "../../proto/shapes.ts";
 
 export type FieldKind = "bool" | "int32" | "uint32" | "int64" | "uint64" | "string" | "bytes" | "enum" | "message";
 
@@ -33,8 +29,8 @@ export interface MessageShape {
   readonly name: string;
   /** In the order of the .proto file, which is the order in answers. */
   readonly fields: readonly FieldShape[];
-  /** By either name. */
-  readonly byName: ReadonlyMap<string, FieldShape>;
+  /** The field with this name, of either kind, at the start of `text`. */
+  find(text: Uint8Array, length: number): FieldShape | undefined;
   readonly byNumber: ReadonlyMap<number, FieldShape>;
 }
 
@@ -43,56 +39,71 @@ const FIELDS_MAX = 31;
 
 /** Finds messages by their full names. Throws when there is none: the caller has the name from the same source. */
 export class Schema {
-  readonly #root: protobuf.Root;
   readonly #shapes = new Map<string, MessageShape>();
 
-  constructor() {
-    this.#root = new protobuf.Root();
-    for (const text of Object.values(protoSources)) protobuf.parse(text, this.#root, { keepCase: true });
-    this.#root.resolveAll();
-  }
-
   message(fullName: string): MessageShape {
-    return this.#shapeOf(this.#root.lookupType(fullName));
-  }
-
-  #shapeOf(type: protobuf.Type): MessageShape {
-    const name = type.fullName.slice(1);
-    const known = this.#shapes.get(name);
+    const known = this.#shapes.get(fullName);
     if (known !== undefined) return known;
+    const rows = messageShapes[fullName];
+    if (rows === undefined) throw new Error(`no message ${fullName}`);
+    if (rows.length > FIELDS_MAX) throw new Error(`message ${fullName}: more than ${FIELDS_MAX} fields`);
     const fields: FieldShape[] = [];
-    const byName = new Map<string, FieldShape>();
     const byNumber = new Map<number, FieldShape>();
-    const shape: MessageShape = { name, fields, byName, byNumber };
+    const names = new FieldNames();
+    const find = (text: Uint8Array, length: number): FieldShape | undefined => names.find(text, length);
+    const shape: MessageShape = { name: fullName, fields, find, byNumber };
     // Known before its fields are: a transaction holds transactions.
-    this.#shapes.set(name, shape);
-    for (const field of type.fieldsArray) fields.push(this.#fieldOf(field, fields.length));
-    if (fields.length > FIELDS_MAX) throw new Error(`message ${name}: more than ${FIELDS_MAX} fields`);
-    for (const field of fields) {
-      byName.set(field.name, field);
+    this.#shapes.set(fullName, shape);
+    for (const row of rows) {
+      const field = this.#fieldOf(row, fields.length);
+      fields.push(field);
       byNumber.set(field.number, field);
+      names.add(field.name, field);
+      if (field.jsonName !== field.name) names.add(field.jsonName, field);
     }
-    for (const field of fields) byName.set(field.jsonName, field);
     return shape;
   }
 
-  #fieldOf(field: protobuf.Field, order: number): FieldShape {
-    if (field instanceof protobuf.MapField) throw new Error(`map field ${field.fullName}: the gateway has no maps yet`);
-    const { resolvedType, partOf } = field.resolve();
-    const values = resolvedType instanceof protobuf.Enum ? new Map(Object.entries(resolvedType.values)) : undefined;
+  #fieldOf([name, number, type, repeated, oneof]: FieldRow, order: number): FieldShape {
+    const numbers = enumShapes[type];
+    const values = numbers === undefined ? undefined : new Map(Object.entries(numbers));
+    const message = type in messageShapes ? this.message(type) : undefined;
     return {
-      name: field.name,
-      jsonName: lowerCamel(field.name),
-      number: field.id,
+      name,
+      jsonName: lowerCamel(name),
+      number,
       order,
-      label: `"${field.name}":`,
-      kind: resolvedType === null ? (field.type as FieldKind) : values === undefined ? "message" : "enum",
-      repeated: field.repeated,
-      oneof: partOf?.fullName.slice(1),
-      message: resolvedType instanceof protobuf.Type ? this.#shapeOf(resolvedType) : undefined,
+      label: `"${name}":`,
+      kind: message !== undefined ? "message" : values !== undefined ? "enum" : (type as FieldKind),
+      repeated,
+      oneof: oneof === "" ? undefined : oneof,
+      message,
       values,
-      names: values === undefined ? undefined : new Map([...values].map(([name, number]) => [number, name])),
+      names: values === undefined ? undefined : new Map([...values].map(([each, value]) => [value, each])),
     };
+  }
+}
+
+/** Fields by their names, found without making a string of what may be no name at all. */
+class FieldNames {
+  /** By the length of the name. */
+  readonly #entries: { readonly bytes: Uint8Array; readonly field: FieldShape }[][] = [];
+
+  add(name: string, field: FieldShape): void {
+    const bytes = Buffer.from(name);
+    while (this.#entries.length <= bytes.length) this.#entries.push([]);
+    this.#entries[bytes.length]!.push({ bytes, field });
+  }
+
+  find(text: Uint8Array, length: number): FieldShape | undefined {
+    const entries = this.#entries[length];
+    if (entries === undefined) return undefined;
+    for (const { bytes, field } of entries) {
+      let at = 0;
+      while (at < length && bytes[at] === text[at]) at++;
+      if (at === length) return field;
+    }
+    return undefined;
   }
 }
 
