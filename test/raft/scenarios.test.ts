@@ -4,7 +4,9 @@ import { newInteraction } from "./harness/interaction.ts";
 import { runQuorumCommand } from "./harness/quorum.ts";
 import { ownScenarios, sharedScenarios, testScenarios } from "./harness/scenario.ts";
 
-testScenarios(ownScenarios, () => newInteraction());
+testScenarios(join(ownScenarios, "group"), () => newInteraction());
+testScenarios(join(ownScenarios, "confchange"), newChangerScenario);
+testScenarios(join(ownScenarios, "quorum"), () => runQuorumCommand);
 testScenarios(join(sharedScenarios, "interaction"), () => newInteraction());
 testScenarios(join(sharedScenarios, "confchange"), newChangerScenario);
 testScenarios(join(sharedScenarios, "quorum"), () => runQuorumCommand);

@@ -101,9 +101,9 @@ test("each lie finds a trace to be told in, and changes it", () => {
 
 test("a trace ends where the specification cannot follow, and says why", () => {
   const ends = new Map([...scenarioTraces()].map(({ name, tracer }) => [name, tracer.endedBy]));
-  assert.equal(ends.get("scenarios/confchange_demote_through_joint.txt"), "a change by joint consensus");
-  assert.equal(ends.get("scenarios/confchange_learner_becomes_voter.txt"), "a group that begins with learners");
-  assert.equal(ends.get("scenarios/replication_divergent_tail.txt"), undefined);
+  assert.equal(ends.get("group/confchange_demote_through_joint.txt"), "a change by joint consensus");
+  assert.equal(ends.get("group/confchange_learner_becomes_voter.txt"), "a group that begins with learners");
+  assert.equal(ends.get("group/replication_divergent_tail.txt"), undefined);
 });
 
 test("the same seed records the same trace", () => {

@@ -53,6 +53,9 @@ export interface GroupObserver {
   persisted(node: RawNode): void;
 }
 
+/** More than any group needs to come to rest. */
+const ROUNDS_MAX = 200;
+
 export type MemberOptions = Partial<Omit<RaftConfig, "id" | "storage" | "random" | "logger">>;
 
 export class Group {
@@ -186,7 +189,9 @@ export class Group {
   /** Does all work of some nodes until there is none left. */
   stabilize(ids: readonly bigint[]): void {
     const { output } = this;
+    let rounds = 0;
     for (let done = false; !done; ) {
+      if (++rounds > ROUNDS_MAX) throw new Error(`no rest after ${ROUNDS_MAX} rounds`);
       done = true;
       const each = (title: string, isDue: (id: bigint) => boolean, run: (id: bigint) => void): void => {
         for (const id of ids) {

@@ -37,19 +37,40 @@ export interface Command {
 /** Output of one command. Errors that a command reports are part of it; what it throws fails the test. */
 export type Handler = (command: Command) => string;
 
-/** Scenarios of etcd's own raft, beside the repository where they are not part of it. */
-export const sharedScenarios = fileURLToPath(new URL("../../../../shared/raft-scenarios/", import.meta.url));
+/**
+ * Scenarios of etcd's own raft (github.com/etcd-io/raft), which are not part of this repository: in the folder that
+ * KVORUM_RAFT_SCENARIOS names, or beside the repository. test/raft/coverage.ts says which of ours covers which of theirs.
+ */
+export const sharedScenarios =
+  process.env["KVORUM_RAFT_SCENARIOS"] ?? fileURLToPath(new URL("../../../../shared/raft-scenarios/", import.meta.url));
 export const ownScenarios = fileURLToPath(new URL("../scenarios/", import.meta.url));
 
-/** One test for each file of a folder, each with a fresh handler. A missing folder is one skipped test that names it. */
-export function testScenarios(folder: string, newHandler: () => Handler): void {
+/**
+ * One test for each file of a folder, each with a fresh handler. A folder that is missing is one skipped test that names it;
+ * where nothing may be missing (KVORUM_REQUIRE_ALL=1), a test that fails, unless KVORUM_WITHOUT_RAFT_SCENARIOS=1 says that
+ * it is known.
+ */
+export function testScenarios(folder: string, newHandler: () => Handler, env = process.env): void {
   if (!existsSync(folder)) {
-    test(`scenarios of ${folder}`, { skip: `the folder ${folder} is missing` }, () => {});
+    const missing = missingScenarios(folder, env);
+    test(`scenarios of ${folder}`, missing.isFault ? {} : { skip: missing.message }, () =>
+      assert.fail(missing.message),
+    );
     return;
   }
   for (const file of readdirSync(folder).sort()) {
     if (file.endsWith(".txt")) test(`${basename(folder)}/${file}`, () => runScenario(join(folder, file), newHandler()));
   }
+}
+
+export function missingScenarios(folder: string, env: NodeJS.ProcessEnv): { isFault: boolean; message: string } {
+  const isFault = env["KVORUM_REQUIRE_ALL"] === "1" && env["KVORUM_WITHOUT_RAFT_SCENARIOS"] !== "1";
+  if (!isFault) return { isFault, message: `the folder ${folder} is missing` };
+  const message =
+    `the folder ${folder} is missing, and KVORUM_REQUIRE_ALL=1 asks for it. It holds the scenarios of github.com/etcd-io/raft: ` +
+    "its folder testdata as interaction/, quorum/testdata as quorum/ and confchange/testdata as confchange/. Put them there, " +
+    "or name their folder in KVORUM_RAFT_SCENARIOS; KVORUM_WITHOUT_RAFT_SCENARIOS=1 does without them";
+  return { isFault, message };
 }
 
 export function runScenario(path: string, handle: Handler): void {

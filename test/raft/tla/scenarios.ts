@@ -12,7 +12,7 @@ export interface ScenarioTrace {
 
 /** Those of a folder that is missing are left out. */
 export function* scenarioTraces(): Iterable<ScenarioTrace> {
-  for (const folder of [ownScenarios, join(sharedScenarios, "interaction")]) {
+  for (const folder of [join(ownScenarios, "group"), join(sharedScenarios, "interaction")]) {
     if (!existsSync(folder)) continue;
     for (const file of readdirSync(folder).sort()) {
       if (!file.endsWith(".txt")) continue;
