@@ -10,11 +10,16 @@ import { Cluster } from "../membership/cluster.ts";
 import type { Backend } from "../mvcc/backend/backend.ts";
 import { MvccStore } from "../mvcc/store/store.ts";
 import { WatchHub } from "../mvcc/watch/hub.ts";
-import { AlarmRequest_AlarmAction as AlarmAction, AlarmRequest, AlarmType } from "../proto/etcdserverpb.ts";
+import {
+  AlarmRequest_AlarmAction as AlarmAction,
+  AlarmRequest,
+  AlarmType,
+  type CompactionRequest,
+} from "../proto/etcdserverpb.ts";
 import type { Entry } from "../proto/raftpb.ts";
 import type { MemoryStorage } from "../raft/memory-storage.ts";
 import { AlarmStore } from "./apply/alarms.ts";
-import { Applier, Op, type Outcome } from "./apply/apply.ts";
+import { Applier } from "./apply/apply.ts";
 import { BackendQuota, QUOTA_SUGGESTED_MAX_BYTES } from "./apply/quota.ts";
 import { EtcdError } from "./contract/errors.ts";
 import type { ServerMetrics } from "./contract/metrics.ts";
@@ -24,6 +29,9 @@ import { LeaderTransfer } from "./duties/leader-transfer.ts";
 import { compactionOf, Leadership } from "./duties/leadership.ts";
 import { MembershipRequests } from "./duties/membership-requests.ts";
 import { Publisher } from "./duties/publisher.ts";
+import { Op } from "./log/op.ts";
+import type { RequestOf } from "./log/operations.ts";
+import type { Outcome } from "./log/outcome.ts";
 import { InternalProposal } from "./log/proposal.ts";
 import { RequestIdGenerator } from "./log/request-id.ts";
 import { Replication } from "./replication/replication.ts";
@@ -68,7 +76,7 @@ export class EtcdServer {
   readonly #leaderLost = new Subscribers();
   readonly #leadership: Leadership;
   readonly #publisher: Publisher;
-  #raisingNoSpace: Promise<Outcome> | null = null;
+  #raisingNoSpace: Promise<Outcome<typeof Op.ALARM>> | null = null;
   #removed: Timer | undefined;
   #stopping: Promise<void> | undefined;
   #stopped = false;
@@ -282,7 +290,12 @@ export class EtcdServer {
   }
 
   /** Puts a request of the server, or of a path that need not be fast, into the log; resolves when it is applied or refused. */
-  request(op: Op, request: object, payload: Uint8Array, user: AuthInfo = NOBODY): Promise<Outcome> {
+  request<O extends Op>(
+    op: O,
+    request: RequestOf<O>,
+    payload: Uint8Array,
+    user: AuthInfo = NOBODY,
+  ): Promise<Outcome<O>> {
     return new Promise((resolve) => {
       const proposal = new InternalProposal(op, request, payload, resolve);
       proposal.user = user;
@@ -294,7 +307,12 @@ export class EtcdServer {
    * What only the leader may ask for. It is bound to this term: one that was replaced without knowing it has outdated times
    * of leases, and what it proposes must not reach its successor.
    */
-  #proposeAsLeader(op: Op, request: object, payload: Uint8Array, done: (outcome: Outcome) => void): void {
+  #proposeAsLeader<O extends Op>(
+    op: O,
+    request: RequestOf<O>,
+    payload: Uint8Array,
+    done: (outcome: Outcome<O>) => void,
+  ): void {
     const proposal = new InternalProposal(op, request, payload, done);
     if (this.auth.enabled) proposal.user = this.auth.root;
     proposal.leaderTerm = this.replication.term;
@@ -303,10 +321,10 @@ export class EtcdServer {
 
   /** Compacts through the log; with `physical` it resolves when the old revisions are gone from the disk's pages. */
   async compact(
-    request: { revision: number; physical: boolean },
+    request: CompactionRequest,
     payload: Uint8Array,
     user?: AuthInfo,
-  ): Promise<Outcome> {
+  ): Promise<Outcome<typeof Op.COMPACTION>> {
     const outcome = await this.request(Op.COMPACTION, request, payload, user);
     if (request.physical && !(outcome instanceof EtcdError)) {
       await this.#applier.compactionDone;
@@ -316,14 +334,14 @@ export class EtcdServer {
   }
 
   /** Raises NOSPACE for this member: writes are refused until an operator made room and lifted it. */
-  raiseNoSpace(): Promise<Outcome> {
+  raiseNoSpace(): Promise<Outcome<typeof Op.ALARM>> {
     this.#raisingNoSpace ??= this.#raiseNoSpace().finally(() => {
       this.#raisingNoSpace = null;
     });
     return this.#raisingNoSpace;
   }
 
-  #raiseNoSpace(): Promise<Outcome> {
+  #raiseNoSpace(): Promise<Outcome<typeof Op.ALARM>> {
     const { limitBytes } = this.quota;
     this.#logger.warn("message exceeded backend quota; raising alarm", { "quota-size-bytes": limitBytes });
     const request = AlarmRequest.create({

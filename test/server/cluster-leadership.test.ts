@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 import { LeaseGrantRequest } from "../../src/proto/etcdserverpb.ts";
-import { Op } from "../../src/server/apply/apply.ts";
 import { EtcdError, errors } from "../../src/server/contract/errors.ts";
+import { Op } from "../../src/server/log/op.ts";
 import type { EtcdServer } from "../../src/server/server.ts";
 import { get, put, ServerCluster } from "../harness/server-cluster.ts";
 import { waitFor } from "../harness/wait.ts";

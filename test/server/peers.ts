@@ -15,10 +15,10 @@ import { PeerEndpoints } from "../../src/peer/endpoints.ts";
 import { PeerHttp } from "../../src/peer/http.ts";
 import type { ClusterVersionSetRequest, DowngradeInfoSetRequest } from "../../src/proto/membershippb.ts";
 import { TlsClient } from "../../src/rpc/tls/client.ts";
-import { Op, type Outcome } from "../../src/server/apply/apply.ts";
 import { errors } from "../../src/server/contract/errors.ts";
 import { ETCD_VERSION } from "../../src/server/contract/options.ts";
 import { LeaseForwarding } from "../../src/server/duties/lease-forwarding.ts";
+import type { Empty } from "../../src/server/log/operations.ts";
 import type { Read } from "../../src/server/log/read-queue.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
 import { NO_TLS } from "../peer/loopback.ts";
@@ -99,13 +99,15 @@ export class TestMember {
     return new Cluster({ id: CLUSTER_ID, localId: id, backend, logger, serverVersion: ETCD_VERSION });
   }
 
-  /** Applies what it proposes, as a cluster of one would. */
-  propose(op: Op, request: object): Promise<Outcome> {
-    if (op === Op.CLUSTER_VERSION_SET) this.cluster.agreed.set((request as ClusterVersionSetRequest).ver);
-    else {
-      const { enabled, ver } = request as DowngradeInfoSetRequest;
-      this.cluster.agreed.setDowngrade({ enabled, targetVersion: ver });
-    }
+  /** As a cluster of one would apply it. */
+  setVersion({ ver }: ClusterVersionSetRequest): Promise<Empty> {
+    this.cluster.agreed.set(ver);
+    return Promise.resolve({});
+  }
+
+  /** The same. */
+  setDowngrade({ enabled, ver }: DowngradeInfoSetRequest): Promise<Empty> {
+    this.cluster.agreed.setDowngrade({ enabled, targetVersion: ver });
     return Promise.resolve({});
   }
 

@@ -7,8 +7,10 @@ import type { CallInfo, RpcSocket } from "../../rpc/contract.ts";
 import { namesOf } from "../../rpc/tls/certificate-names.ts";
 import { PermissionChecker } from "../../server/apply/permissions.ts";
 import { type EtcdError, errors } from "../../server/contract/errors.ts";
-import type { Op, Outcome } from "../../server/log/op.ts";
-import type { Proposal } from "../../server/log/proposal.ts";
+import type { Op } from "../../server/log/op.ts";
+import type { RequestOf } from "../../server/log/operations.ts";
+import type { Outcome } from "../../server/log/outcome.ts";
+import type { QueuedProposal } from "../../server/log/proposal.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import { failWith } from "./calls.ts";
 import { TokenFailures } from "./token-failures.ts";
@@ -57,11 +59,11 @@ export class Access {
   }
 
   /** Puts a request into the log in the name of who makes the call; what he may do is decided when it is applied. */
-  propose(call: CallInfo, proposal: Proposal): void {
+  propose(call: CallInfo, proposal: QueuedProposal): void {
     if (this.#server.auth.enabled) {
       const user = this.userOf(call);
       if (!(user instanceof AuthInfo)) {
-        proposal.finish(user);
+        proposal.refuse(user);
         return;
       }
       proposal.user = user;
@@ -70,7 +72,7 @@ export class Access {
   }
 
   /** The same with a promise. */
-  request(call: CallInfo, op: Op, request: object, payload: Uint8Array): Promise<Outcome> {
+  request<O extends Op>(call: CallInfo, op: O, request: RequestOf<O>, payload: Uint8Array): Promise<Outcome<O>> {
     const user = this.userOf(call);
     return user instanceof AuthInfo ? this.#server.request(op, request, payload, user) : Promise.resolve(user);
   }

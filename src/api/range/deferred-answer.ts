@@ -9,8 +9,8 @@ import {
   ResponseOp,
   TxnResponse,
 } from "../../proto/etcdserverpb.ts";
-import type { DeferredAnswer, DeferredRead, ReadingResponse } from "../../server/apply/response-reads.ts";
 import type { ReadSlice } from "../../server/contract/options.ts";
+import type { DeferredAnswer, DeferredRead, ReadingResponse } from "../../server/log/outcome.ts";
 import { PREV_KVS_TAG, RangeAnswer, RowsAnswer } from "./answer.ts";
 import type { MeasuredPart } from "./answer-work.ts";
 import { rangeRows, rowsRemembered } from "./rows.ts";
@@ -23,7 +23,7 @@ export class AnswerTree {
   /** The earliest point that any of them reads at. */
   readonly point: ReadPoint;
   readonly #response: TxnResponse | DeleteRangeResponse | PutResponse;
-  readonly #reads: DeferredAnswer["reads"];
+  readonly #reads: ReadonlyMap<ReadingResponse, DeferredRead>;
   readonly #partOf = new Map<ReadingResponse, MeasuredPart>();
 
   constructor(

@@ -6,9 +6,9 @@ import type { ReadPoint } from "../../mvcc/store/range-cursor.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
 import type { DeleteRangeResponse, PutResponse, RangeRequest, TxnResponse } from "../../proto/etcdserverpb.ts";
 import type { CallInfo, RpcSocket, StreamCall, UnaryCall } from "../../rpc/contract.ts";
-import { DeferredAnswer } from "../../server/apply/response-reads.ts";
 import { type EtcdError, errors } from "../../server/contract/errors.ts";
 import { READ_SLICE, type ReadSlice } from "../../server/contract/options.ts";
+import type { DeferredAnswer } from "../../server/log/outcome.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { Access } from "../calls/access.ts";
 import { failWithAny } from "../calls/calls.ts";
@@ -65,11 +65,16 @@ export class LongAnswers {
    * Completes a response that was left without its reads, and answers with it. `isApplied`: it is of a request that has
    * passed the log, so that nothing may refuse it any more.
    */
-  deferred(call: UnaryCall, name: string, answer: DeferredAnswer, isApplied: boolean): void {
-    const { response, reads } = answer as DeferredAnswer<TxnResponse | DeleteRangeResponse | PutResponse>;
+  deferred(
+    call: UnaryCall,
+    name: string,
+    answer: DeferredAnswer<TxnResponse | DeleteRangeResponse | PutResponse>,
+    isApplied: boolean,
+  ): void {
+    const { response } = answer;
     response.header = this.#header.fill(response.header);
     try {
-      const tree = new AnswerTree(this.#server.store, new DeferredAnswer(response, reads), this.#limits);
+      const tree = new AnswerTree(this.#server.store, answer, this.#limits);
       this.#begin(call, name, tree.point, tree.parts, () => tree.assemble(), tree.rowsRemembered, isApplied);
     } catch (error) {
       failWithAny(call, isApplied && error instanceof CompactedError ? errors.appliedUnanswered : error);

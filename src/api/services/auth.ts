@@ -38,11 +38,11 @@ import {
   AuthUserRevokeRoleRequest,
   AuthUserRevokeRoleResponse,
   InternalAuthenticateRequest,
-  type ResponseHeader,
 } from "../../proto/etcdserverpb.ts";
 import type { RpcRegistry, UnaryCall } from "../../rpc/contract.ts";
 import { EtcdError, errors } from "../../server/contract/errors.ts";
 import { Op } from "../../server/log/op.ts";
+import type { RequestOf, ResponseOf } from "../../server/log/operations.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import { type Access, refused } from "../calls/access.ts";
 import { decodeRequest, failWith, settle } from "../calls/calls.ts";
@@ -51,10 +51,19 @@ import type { HeaderWriter } from "../calls/header.ts";
 /** Characters of a name that nobody has, in the log. */
 const NAME_LOGGED_MAX = 256;
 
-/** What every response of the service has. */
-interface Headed {
-  header: ResponseHeader | undefined;
-}
+/** The operations that change users and roles: their responses are a header. */
+type AuthChange =
+  | typeof Op.AUTH_ENABLE
+  | typeof Op.AUTH_DISABLE
+  | typeof Op.AUTH_USER_ADD
+  | typeof Op.AUTH_USER_DELETE
+  | typeof Op.AUTH_USER_CHANGE_PASSWORD
+  | typeof Op.AUTH_USER_GRANT_ROLE
+  | typeof Op.AUTH_USER_REVOKE_ROLE
+  | typeof Op.AUTH_ROLE_ADD
+  | typeof Op.AUTH_ROLE_DELETE
+  | typeof Op.AUTH_ROLE_GRANT_PERMISSION
+  | typeof Op.AUTH_ROLE_REVOKE_PERMISSION;
 
 /**
  * The service Auth. Changes go through the log and are decided when they are applied; what only asks is answered from a
@@ -128,12 +137,12 @@ export class AuthApi {
   }
 
   /** A request that goes into the log as it is. */
-  #change<Q extends object, R extends Headed>(
+  #change<O extends AuthChange>(
     rpc: RpcRegistry,
     path: string,
-    op: Op,
-    requestCodec: Codec<Q>,
-    responseCodec: Codec<R>,
+    op: O,
+    requestCodec: Codec<RequestOf<O>>,
+    responseCodec: Codec<ResponseOf<O>>,
   ): void {
     rpc.unary(path, (call) => {
       const request = decodeRequest(call, requestCodec);
@@ -141,16 +150,19 @@ export class AuthApi {
     });
   }
 
-  async #propose<R extends Headed>(
+  async #propose<O extends AuthChange>(
     call: UnaryCall,
-    op: Op,
-    request: object,
+    op: O,
+    request: RequestOf<O>,
     payload: Uint8Array,
-    codec: Codec<R>,
+    codec: Codec<ResponseOf<O>>,
   ): Promise<void> {
     const outcome = await this.#access.request(call, op, request, payload);
     if (outcome instanceof EtcdError) failWith(call, outcome);
-    else call.respond(codec.encode(codec.create({ header: this.#header.create() } as Partial<R>)));
+    else {
+      outcome.header = this.#header.create();
+      call.respond(codec.encode(outcome));
+    }
   }
 
   /** Answers from a state that is up to date. */
@@ -200,10 +212,8 @@ export class AuthApi {
         return;
       }
       if (checked === auth.revision) {
-        const { token } = outcome as AuthenticateResponse;
-        call.respond(
-          AuthenticateResponse.encode(AuthenticateResponse.create({ header: this.#header.create(), token })),
-        );
+        outcome.header = this.#header.create();
+        call.respond(AuthenticateResponse.encode(outcome));
         return;
       }
       server.options.logger.info("revision when password checked became stale; retrying");

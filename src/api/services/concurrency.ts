@@ -9,7 +9,6 @@ import {
   Compare_CompareResult as CompareResult,
   Compare_CompareTarget as CompareTarget,
   LeaseGrantRequest,
-  type LeaseGrantResponse,
   PutRequest,
   RangeRequest,
   type RangeResponse,
@@ -22,9 +21,10 @@ import {
 } from "../../proto/etcdserverpb.ts";
 import { type Event, Event_EventType as EventType } from "../../proto/mvccpb.ts";
 import type { CallInfo } from "../../rpc/contract.ts";
-import { Op } from "../../server/apply/apply.ts";
 import { executeRange } from "../../server/apply/range.ts";
 import { EtcdError } from "../../server/contract/errors.ts";
+import { Op } from "../../server/log/op.ts";
+import type { RequestOf, ResponseOf } from "../../server/log/operations.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { Access } from "../calls/access.ts";
 
@@ -68,15 +68,15 @@ export class Caller {
     const id = BigInt.asUintN(63, this.server.ids.nextBig());
     const request = LeaseGrantRequest.create({ id, ttl: SESSION_TTL_SECONDS });
     const granted = await this.request(Op.LEASE_GRANT, request, LeaseGrantRequest.encode(request));
-    return (granted as LeaseGrantResponse).id;
+    return granted.id;
   }
 
   /** Commits a transaction. */
-  async commit(request: TxnRequest): Promise<TxnResponse> {
-    return (await this.request(Op.TXN, request, TxnRequest.encode(request))) as TxnResponse;
+  commit(request: TxnRequest): Promise<TxnResponse> {
+    return this.request(Op.TXN, request, TxnRequest.encode(request));
   }
 
-  async request(op: Op, request: object, payload: Uint8Array): Promise<object> {
+  async request<O extends Op>(op: O, request: RequestOf<O>, payload: Uint8Array): Promise<ResponseOf<O>> {
     const outcome = await this.#access.request(this.call, op, request, payload);
     if (outcome instanceof EtcdError) throw unknown(outcome);
     return outcome;

@@ -12,22 +12,24 @@ import {
   PutResponse,
   RangeRequest,
   RangeResponse,
-  type ResponseHeader,
   RangeRequest_SortOrder as SortOrder,
   TxnRequest,
   TxnResponse,
 } from "../../proto/etcdserverpb.ts";
 import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
-import { Op, type Outcome, opNames, toEtcdError } from "../../server/apply/apply.ts";
+import { toEtcdError } from "../../server/apply/apply.ts";
 import { comparesRanges, decidePath, type Path } from "../../server/apply/compare.ts";
 import type { PastView } from "../../server/apply/past-view.ts";
 import { costOfPut, costOfTxn } from "../../server/apply/quota.ts";
 import { executeRange, hasRevisionFilters, isDefaultOrder, isPlainRange } from "../../server/apply/range.ts";
-import { DeferredAnswer, ResponseReads } from "../../server/apply/response-reads.ts";
+import { ResponseReads } from "../../server/apply/response-reads.ts";
 import { checkPath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../../server/apply/txn.ts";
 import { EtcdError, errors } from "../../server/contract/errors.ts";
 import { READ_SLICE, type ReadSlice } from "../../server/contract/options.ts";
 import { checkDeleteRange, checkPut, checkRange, checkTxn } from "../../server/log/check.ts";
+import { Op, opNames } from "../../server/log/op.ts";
+import type { RequestOf, ResponseOf } from "../../server/log/operations.ts";
+import { DeferredAnswer, type Outcome } from "../../server/log/outcome.ts";
 import { Proposal } from "../../server/log/proposal.ts";
 import type { Read } from "../../server/log/read-queue.ts";
 import { hasTooManyOps } from "../../server/log/txn-size.ts";
@@ -169,7 +171,7 @@ export class KvApi {
     if (request === undefined) return;
     const error = checkDeleteRange(request);
     if (error !== null) failWith(call, error);
-    else this.access.propose(call, new UnaryProposal(this, call, Op.DELETE_RANGE, request, DeleteRangeResponse));
+    else this.access.propose(call, new WriteProposal(this, call, Op.DELETE_RANGE, request, DeleteRangeResponse));
   }
 
   #txn(call: UnaryCall): void {
@@ -180,7 +182,7 @@ export class KvApi {
     if (error !== null) failWith(call, error);
     else if (!this.server.quota.admits(costOfTxn(request))) this.#refuseForSpace(call);
     else if (!isReadOnly(request)) {
-      this.access.propose(call, new UnaryProposal(this, call, Op.TXN, request, TxnResponse));
+      this.access.propose(call, new WriteProposal(this, call, Op.TXN, request, TxnResponse));
     } else if (isSerializable(request) || this.server.replication.canReadNow) this.serveTxn(call, request);
     else this.server.replication.read(new PendingTxn(this, call, request));
   }
@@ -237,9 +239,8 @@ export class KvApi {
     const answered = this.server.compact(request, call.message, user).then((outcome) => {
       if (outcome instanceof EtcdError) failWith(call, outcome);
       else {
-        const response = outcome as CompactionResponse;
-        response.header = this.header.create();
-        call.respond(CompactionResponse.encode(response));
+        outcome.header = this.header.create();
+        call.respond(CompactionResponse.encode(outcome));
       }
     });
     settle(call, answered);
@@ -279,7 +280,7 @@ export class KvApi {
 }
 
 /** A put on its way through the log. */
-class PutProposal extends Proposal {
+class PutProposal extends Proposal<typeof Op.PUT> {
   readonly #api: KvApi;
   readonly #call: UnaryCall;
 
@@ -297,20 +298,23 @@ class PutProposal extends Proposal {
     this.#call.crashed(error);
   }
 
-  protected override answer(outcome: Outcome): void {
+  protected override answer(outcome: Outcome<typeof Op.PUT>): void {
     if (outcome instanceof EtcdError) failWith(this.#call, outcome);
-    else if (outcome instanceof DeferredAnswer) this.#api.long.deferred(this.#call, "Put", outcome, true);
-    else this.#api.respondToPut(this.#call, outcome as PutResponse);
+    else this.#api.respondToPut(this.#call, outcome);
+  }
+
+  protected override answerDeferred(answer: DeferredAnswer<PutResponse>): void {
+    this.#api.long.deferred(this.#call, "Put", answer, true);
   }
 }
 
-/** Any other unary request whose response has a header. */
-class UnaryProposal<T extends { header: ResponseHeader | undefined }> extends Proposal {
+/** Any other write. */
+class WriteProposal<O extends typeof Op.TXN | typeof Op.DELETE_RANGE> extends Proposal<O> {
   readonly #api: KvApi;
   readonly #call: UnaryCall;
-  readonly #codec: Codec<T>;
+  readonly #codec: Codec<ResponseOf<O>>;
 
-  constructor(api: KvApi, call: UnaryCall, op: Op, request: object, codec: Codec<T>) {
+  constructor(api: KvApi, call: UnaryCall, op: O, request: RequestOf<O>, codec: Codec<ResponseOf<O>>) {
     super(op, request, call.message);
     this.#api = api;
     this.#call = call;
@@ -325,18 +329,17 @@ class UnaryProposal<T extends { header: ResponseHeader | undefined }> extends Pr
     this.#call.crashed(error);
   }
 
-  protected override answer(outcome: Outcome): void {
+  protected override answer(outcome: Outcome<O>): void {
     if (outcome instanceof EtcdError) {
       failWith(this.#call, outcome);
       return;
     }
-    if (outcome instanceof DeferredAnswer) {
-      this.#api.long.deferred(this.#call, opNames[this.op], outcome, true);
-      return;
-    }
-    const response = outcome as T;
-    response.header = this.#api.header.fill(response.header);
-    this.#call.respond(this.#codec.encode(response));
+    outcome.header = this.#api.header.fill(outcome.header);
+    this.#call.respond(this.#codec.encode(outcome));
+  }
+
+  protected override answerDeferred(answer: DeferredAnswer<ResponseOf<O>>): void {
+    this.#api.long.deferred(this.#call, opNames[this.op], answer, true);
   }
 }
 

@@ -17,9 +17,9 @@ import {
   type ResponseHeader,
 } from "../../proto/etcdserverpb.ts";
 import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
-import { Op } from "../../server/apply/apply.ts";
 import { LEASE_OVERHEAD_BYTES } from "../../server/apply/quota.ts";
 import { EtcdError, errors } from "../../server/contract/errors.ts";
+import { Op } from "../../server/log/op.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import { type Access, refused } from "../calls/access.ts";
 import { decodeRequest, failWith, failWithAny, settle } from "../calls/calls.ts";
@@ -74,9 +74,8 @@ export class LeaseApi {
     const outcome = await this.#access.request(call, Op.LEASE_GRANT, request, LeaseGrantRequest.encode(request));
     if (outcome instanceof EtcdError) failWith(call, outcome);
     else {
-      const response = outcome as LeaseGrantResponse;
-      this.#header.fill(response.header);
-      call.respond(LeaseGrantResponse.encode(response));
+      this.#header.fill(outcome.header);
+      call.respond(LeaseGrantResponse.encode(outcome));
     }
   }
 
@@ -87,9 +86,8 @@ export class LeaseApi {
     const outcome = await this.#access.request(call, Op.LEASE_REVOKE, request, call.message);
     if (outcome instanceof EtcdError) failWith(call, outcome);
     else {
-      const response = outcome as LeaseRevokeResponse;
-      this.#header.fill(response.header);
-      call.respond(LeaseRevokeResponse.encode(response));
+      this.#header.fill(outcome.header);
+      call.respond(LeaseRevokeResponse.encode(outcome));
     }
   }
 

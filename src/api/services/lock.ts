@@ -8,8 +8,8 @@ import {
 } from "../../proto/etcdserverpb.ts";
 import { LockRequest, LockResponse, LockService, UnlockRequest, UnlockResponse } from "../../proto/v3lockpb.ts";
 import type { RpcRegistry, UnaryCall } from "../../rpc/contract.ts";
-import { Op } from "../../server/apply/apply.ts";
 import { EtcdError } from "../../server/contract/errors.ts";
+import { Op } from "../../server/log/op.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { Access } from "../calls/access.ts";
 import { decodeRequest, settle } from "../calls/calls.ts";
@@ -74,9 +74,9 @@ export class LockApi {
     call.respond(UnlockResponse.encode(UnlockResponse.create({ header: this.#header.fill(header) })));
   }
 
-  async #delete(caller: Caller, key: Uint8Array): Promise<DeleteRangeResponse> {
+  #delete(caller: Caller, key: Uint8Array): Promise<DeleteRangeResponse> {
     const request = DeleteRangeRequest.create({ key });
-    return (await caller.request(Op.DELETE_RANGE, request, DeleteRangeRequest.encode(request))) as DeleteRangeResponse;
+    return caller.request(Op.DELETE_RANGE, request, DeleteRangeRequest.encode(request));
   }
 }
 

@@ -24,9 +24,10 @@ import {
   StatusResponse,
 } from "../../proto/etcdserverpb.ts";
 import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
-import { alarmName, Op } from "../../server/apply/apply.ts";
+import { alarmName } from "../../server/apply/apply.ts";
 import { QUOTA_DEFAULT_BYTES } from "../../server/apply/quota.ts";
 import { EtcdError, errors } from "../../server/contract/errors.ts";
+import { Op } from "../../server/log/op.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import { type Access, refused } from "../calls/access.ts";
 import { decodeRequest, failWith, settle } from "../calls/calls.ts";
@@ -86,9 +87,8 @@ export class MaintenanceApi {
     const outcome = await access.request(call, Op.ALARM, request, call.message);
     if (outcome instanceof EtcdError) failWith(call, outcome);
     else {
-      const response = outcome as AlarmResponse;
-      response.header = this.#header.fill(response.header);
-      call.respond(AlarmResponse.encode(response));
+      outcome.header = this.#header.fill(outcome.header);
+      call.respond(AlarmResponse.encode(outcome));
     }
   }
 

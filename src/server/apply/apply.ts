@@ -16,7 +16,6 @@ import {
   type CompactionRequest,
   CompactionResponse,
   type DeleteRangeRequest,
-  type DowngradeVersionTestRequest,
   type InternalRaftRequest,
   type LeaseCheckpointRequest,
   LeaseCheckpointResponse,
@@ -25,20 +24,19 @@ import {
   type LeaseRevokeRequest,
   LeaseRevokeResponse,
   type PutRequest,
-  type RangeRequest,
   ResponseHeader,
   type TxnRequest,
 } from "../../proto/etcdserverpb.ts";
-import type {
-  ClusterMemberAttrSetRequest,
-  ClusterVersionSetRequest,
-  DowngradeInfoSetRequest,
-} from "../../proto/membershippb.ts";
+import type { ClusterVersionSetRequest } from "../../proto/membershippb.ts";
 import { EtcdError, errors } from "../contract/errors.ts";
 import type { ServerMetrics } from "../contract/metrics.ts";
 import type { ApplySlice } from "../contract/options.ts";
-import { Op, type Outcome, opOf } from "../log/op.ts";
+import { LogEntryError } from "../log/entry.ts";
+import { Op } from "../log/op.ts";
+import { EMPTY, type Empty, operationOf, type RequestOf } from "../log/operations.ts";
+import type { Applied, Outcome } from "../log/outcome.ts";
 import type { AlarmStore } from "./alarms.ts";
+import type { Appliers, Progress } from "./appliers.ts";
 import { AuthApplier } from "./auth-applier.ts";
 import { decideInSlices, decidePath } from "./compare.ts";
 import {
@@ -53,8 +51,6 @@ import {
 import { type BackendQuota, costOfPut, costOfTxn, LEASE_OVERHEAD_BYTES } from "./quota.ts";
 import type { ResponseReads } from "./response-reads.ts";
 import { checkPath, checkPutPossible, executeDeleteRange, executePut, executeTxn } from "./txn.ts";
-
-export { Op, type Outcome, opNames } from "../log/op.ts";
 
 /**
  * The replicated state machine: applies committed requests, one after the other, in the order of the log. The same
@@ -75,6 +71,7 @@ export class Applier {
   readonly #onLogMarked: (version: string, index: number) => void;
   readonly #auth: AuthStore;
   readonly #authApplier: AuthApplier;
+  readonly #appliers: Appliers;
   /** Of the long request that is being applied, if any. */
   readonly #budget: SliceBudget;
   /** Resolves when the compaction that was applied last is physically done. */
@@ -108,82 +105,85 @@ export class Applier {
     this.#quota = options.quota;
     this.#cluster = options.cluster;
     this.#logger = options.logger;
+    this.#appliers = this.#makeAppliers();
   }
 
   /**
    * Applies a request that is known in its decoded form: `user` makes it, the entry at `index` of the log holds it. When
    * its response is not wanted, nothing is read that is only for it: every member applies what others were asked, and
-   * again after a restart, and what is read changes nothing.
+   * again after a restart, and what is read changes nothing. An error of the request is a value; what is thrown is a fault.
    */
-  apply(op: Op, request: unknown, user: AuthInfo, index: number, reads: ResponseReads | null): Outcome | LongApply {
-    if (op === Op.V2) return this.applyInternal(request as InternalRaftRequest, index);
-    if (this.#alarms.corrupt && op <= Op.LEASE_REVOKE) return errors.corrupt;
+  apply<O extends Op>(
+    op: O,
+    request: RequestOf<O>,
+    user: AuthInfo,
+    index: number,
+    reads: ResponseReads | null,
+  ): Progress<O> {
+    if (this.#alarms.corrupt && isRefusedWhenCorrupt(op)) return errors.corrupt;
     if (this.#auth.enabled) {
       const refusal = this.#authApplier.refusal(op, request, user);
       // A full cluster says so first, whoever asks.
       if (refusal !== null) return this.#alarms.noSpace && takesSpace(op, request) ? errors.noSpace : refusal;
     }
     try {
-      switch (op) {
-        case Op.PUT:
-          return this.#put(request as PutRequest, reads);
-        case Op.TXN:
-          return this.#txn(request as TxnRequest, reads);
-        case Op.RANGE:
-          return reads === null ? NOT_WANTED : reads.complete(reads.range(this.#store, request as RangeRequest));
-        case Op.DELETE_RANGE:
-          return this.#deleteRange(request as DeleteRangeRequest, reads);
-        case Op.COMPACTION:
-          return this.#compact(request as CompactionRequest);
-        case Op.LEASE_GRANT:
-          return this.#leaseGrant(request as LeaseGrantRequest);
-        case Op.LEASE_REVOKE:
-          return this.#leaseRevoke(request as LeaseRevokeRequest);
-        case Op.LEASE_CHECKPOINT:
-          return this.#leaseCheckpoint(request as LeaseCheckpointRequest);
-        case Op.ALARM:
-          return this.#alarm(request as AlarmRequest);
-        case Op.CLUSTER_VERSION_SET:
-          return this.#setClusterVersion(request as ClusterVersionSetRequest);
-        case Op.CLUSTER_MEMBER_ATTR_SET: {
-          const { memberId, memberAttributes } = request as ClusterMemberAttrSetRequest;
-          this.#cluster.applyAttributes(memberId, memberAttributes?.name ?? "", memberAttributes?.clientUrls ?? []);
-          return {};
-        }
-        case Op.DOWNGRADE_INFO_SET: {
-          const { enabled, ver } = request as DowngradeInfoSetRequest;
-          this.#cluster.agreed.setDowngrade({ enabled, targetVersion: ver });
-          return {};
-        }
-        case Op.DOWNGRADE_VERSION_TEST:
-          // Only marks the log as one that older versions cannot read.
-          this.#onLogMarked((request as DowngradeVersionTestRequest).ver, index);
-          return {};
-        default:
-          return this.#authApplier.apply(op, request, index);
-      }
+      return this.#appliers[op](request, reads, index);
     } catch (error) {
       return toEtcdError(error);
     }
   }
 
   /** Applies a request as it was found in the log: nobody here waits for it. */
-  applyInternal(internal: InternalRaftRequest, index: number): Outcome | LongApply {
-    const found = opOf(internal);
-    if (found === undefined) throw new Error("the log has a request that this version cannot apply: it is newer");
+  applyInternal(internal: InternalRaftRequest, index: number): Progress<Op> {
+    const found = operationOf(internal);
+    if (found === undefined)
+      throw new LogEntryError("the log has a request that this version cannot apply: it is newer");
     const { username, authRevision } = internal.header ?? {};
     const user = authRevision ? new AuthInfo(username ?? "", authRevision) : NOBODY;
-    return this.apply(found[0], found[1], user, index, null);
+    return this.apply(found.op, found.request, user, index, null);
   }
 
-  #setClusterVersion({ ver }: ClusterVersionSetRequest): Outcome {
+  /** An applier for each operation: the one place where all are listed. */
+  #makeAppliers(): Appliers {
+    const appliers: Appliers = {
+      ...this.#authApplier.appliers,
+      [Op.V2]: ({ op, request }, reads, index) => this.apply(op, request, NOBODY, index, reads),
+      [Op.RANGE]: (request, reads) => reads?.complete(reads.range(this.#store, request)) ?? null,
+      [Op.PUT]: (request, reads) => this.#put(request, reads),
+      [Op.DELETE_RANGE]: (request, reads) => this.#deleteRange(request, reads),
+      [Op.TXN]: (request, reads) => this.#txn(request, reads),
+      [Op.COMPACTION]: (request) => this.#compact(request),
+      [Op.LEASE_GRANT]: (request) => this.#leaseGrant(request),
+      [Op.LEASE_REVOKE]: (request) => this.#leaseRevoke(request),
+      [Op.LEASE_CHECKPOINT]: (request) => this.#leaseCheckpoint(request),
+      [Op.ALARM]: (request) => this.#alarm(request),
+      [Op.CLUSTER_VERSION_SET]: (request) => this.#setClusterVersion(request),
+      [Op.CLUSTER_MEMBER_ATTR_SET]: ({ memberId, memberAttributes }) => {
+        this.#cluster.applyAttributes(memberId, memberAttributes?.name ?? "", memberAttributes?.clientUrls ?? []);
+        return EMPTY;
+      },
+      [Op.DOWNGRADE_INFO_SET]: ({ enabled, ver }) => {
+        this.#cluster.agreed.setDowngrade({ enabled, targetVersion: ver });
+        return EMPTY;
+      },
+      [Op.DOWNGRADE_VERSION_TEST]: ({ ver }, _reads, index) => {
+        // Only marks the log as one that older versions cannot read.
+        this.#onLogMarked(ver, index);
+        return EMPTY;
+      },
+    };
+    // Numbers this far apart make an object a hash table, and every request looks here.
+    return Object.assign(new Array(OP_MAX + 1), appliers);
+  }
+
+  #setClusterVersion({ ver }: ClusterVersionSetRequest): Empty {
     if (parseVersion(ver) === undefined) {
       this.#logger.error("the log sets a version of the cluster that is none; passing over it", { version: ver });
     } else if (this.#cluster.agreed.set(ver)) this.#onVersionLowered();
-    return {};
+    return EMPTY;
   }
 
-  #put(request: PutRequest, reads: ResponseReads | null): Outcome {
+  #put(request: PutRequest, reads: ResponseReads | null): Applied<typeof Op.PUT> {
     if (this.#alarms.noSpace) return errors.noSpace;
     const fits = this.#quota.admits(costOfPut(request));
     if (request.lease !== 0n || request.ignoreValue || request.ignoreLease) {
@@ -195,26 +195,29 @@ export class Applier {
     const txn = this.#store.begin();
     const response = executePut(txn, request, reads);
     txn.end();
-    return fits ? (reads?.complete(response) ?? NOT_WANTED) : errors.noSpace;
+    return fits ? (reads?.complete(response) ?? null) : errors.noSpace;
   }
 
-  #deleteRange(request: DeleteRangeRequest, reads: ResponseReads | null): Outcome | LongApply {
+  #deleteRange(request: DeleteRangeRequest, reads: ResponseReads | null): Progress<typeof Op.DELETE_RANGE> {
     this.#metrics.deletes++;
     if (request.rangeEnd.length > 0) return this.#begin(this.#deleteRangeInSlices(request, reads));
     const txn = this.#store.begin();
     const response = executeDeleteRange(txn, request, reads);
     txn.end();
-    return reads?.complete(response) ?? NOT_WANTED;
+    return reads?.complete(response) ?? null;
   }
 
-  *#deleteRangeInSlices(request: DeleteRangeRequest, reads: ResponseReads | null): Slices<Outcome> {
+  *#deleteRangeInSlices(
+    request: DeleteRangeRequest,
+    reads: ResponseReads | null,
+  ): Slices<Applied<typeof Op.DELETE_RANGE>> {
     const txn = this.#store.begin();
     const response = yield* deleteRangeInSlices(txn, request, reads, this.#budget);
     txn.end();
-    return reads?.complete(response) ?? NOT_WANTED;
+    return reads?.complete(response) ?? null;
   }
 
-  #txn(request: TxnRequest, reads: ResponseReads | null): Outcome | LongApply {
+  #txn(request: TxnRequest, reads: ResponseReads | null): Progress<typeof Op.TXN> {
     const cost = costOfTxn(request);
     if (this.#alarms.noSpace && cost > 0) return errors.noSpace;
     const fits = this.#quota.admits(cost);
@@ -226,10 +229,10 @@ export class Applier {
     const txn = this.#store.begin();
     const response = executeTxn(txn, request, path, reads);
     txn.end();
-    return fits ? (reads?.complete(response) ?? NOT_WANTED) : errors.noSpace;
+    return fits ? (reads?.complete(response) ?? null) : errors.noSpace;
   }
 
-  *#txnInSlices(request: TxnRequest, fits: boolean, reads: ResponseReads | null): Slices<Outcome> {
+  *#txnInSlices(request: TxnRequest, fits: boolean, reads: ResponseReads | null): Slices<Applied<typeof Op.TXN>> {
     const path = yield* decideInSlices(this.#store, request, this.#budget, this.#store);
     const error = checkPath(this.#store, this.#lessor, request, path);
     if (error !== null) return error;
@@ -237,22 +240,22 @@ export class Applier {
     const txn = this.#store.begin();
     const response = yield* executeTxnInSlices(txn, request, path, reads, this.#budget);
     txn.end();
-    return fits ? (reads?.complete(response) ?? NOT_WANTED) : errors.noSpace;
+    return fits ? (reads?.complete(response) ?? null) : errors.noSpace;
   }
 
-  #begin(slices: Slices<Outcome>): Outcome | LongApply {
+  #begin<T>(slices: Slices<T>): T | LongApply<T> {
     this.#budget.refill();
     return begin(slices);
   }
 
-  #compact(request: CompactionRequest): Outcome {
+  #compact(request: CompactionRequest): Outcome<typeof Op.COMPACTION> {
     this.compactionDone = this.#store.compact(request.revision);
     // Whoever waits gets the error too; this keeps it from being nobody's.
     this.compactionDone.catch((error: unknown) => this.#logger.error("compaction failed", { error: `${error}` }));
     return CompactionResponse.create({ header: this.#header() });
   }
 
-  #leaseGrant(request: LeaseGrantRequest): Outcome {
+  #leaseGrant(request: LeaseGrantRequest): Outcome<typeof Op.LEASE_GRANT> {
     if (this.#alarms.noSpace) return errors.noSpace;
     const fits = this.#quota.admits(LEASE_OVERHEAD_BYTES);
     const lease = this.#lessor.grant(request.id, request.ttl);
@@ -262,7 +265,7 @@ export class Applier {
     return LeaseGrantResponse.create({ header: this.#header(), id: lease.id, ttl: lease.ttl });
   }
 
-  #leaseRevoke(request: LeaseRevokeRequest): Outcome | LongApply {
+  #leaseRevoke(request: LeaseRevokeRequest): Progress<typeof Op.LEASE_REVOKE> {
     const lease = this.#lessor.lookup(request.id);
     if (lease !== undefined && lease.keyCount > KEYS_AT_ONCE) return this.#begin(this.#leaseRevokeInSlices(request));
     this.#lessor.revoke(request.id, (keys) => {
@@ -274,18 +277,18 @@ export class Applier {
     return LeaseRevokeResponse.create({ header: this.#header() });
   }
 
-  *#leaseRevokeInSlices(request: LeaseRevokeRequest): Slices<Outcome> {
+  *#leaseRevokeInSlices(request: LeaseRevokeRequest): Slices<Outcome<typeof Op.LEASE_REVOKE>> {
     yield* revokeInSlices(this.#store, this.#lessor, request.id, this.#budget);
     this.#metrics.leasesRevoked++;
     return LeaseRevokeResponse.create({ header: this.#header() });
   }
 
-  #leaseCheckpoint(request: LeaseCheckpointRequest): Outcome {
+  #leaseCheckpoint(request: LeaseCheckpointRequest): LeaseCheckpointResponse {
     for (const { id, remainingTtl } of request.checkpoints) this.#lessor.checkpoint(id, remainingTtl);
     return LeaseCheckpointResponse.create({ header: this.#header() });
   }
 
-  #alarm(request: AlarmRequest): Outcome {
+  #alarm(request: AlarmRequest): AlarmResponse {
     const response = AlarmResponse.create();
     switch (request.action) {
       case AlarmAction.GET:
@@ -314,16 +317,24 @@ export class Applier {
   }
 }
 
+const OP_MAX = Math.max(...Object.values(Op));
+
 /** A lease with more is revoked in slices, if they do not fit into one. */
 const KEYS_AT_ONCE = 1;
 
-/** The outcome of a read that nobody waits for. */
-const NOT_WANTED: Outcome = {};
+/** What is refused while a member is known to be corrupt: requests of clients for keys and leases. */
+const isRefusedWhenCorrupt = (op: Op): boolean => op !== Op.V2 && op <= Op.LEASE_REVOKE;
 
 /** What is refused while there is no space. */
-function takesSpace(op: Op, request: unknown): boolean {
-  return op === Op.PUT || op === Op.LEASE_GRANT || (op === Op.TXN && costOfTxn(request as TxnRequest) > 0);
+function takesSpace<O extends Op>(op: O, request: RequestOf<O>): boolean {
+  return SPACE_TAKERS[op]?.(request) === true;
 }
+
+const SPACE_TAKERS: { readonly [O in Op]?: (request: RequestOf<O>) => boolean } = {
+  [Op.PUT]: () => true,
+  [Op.LEASE_GRANT]: () => true,
+  [Op.TXN]: (request) => costOfTxn(request) > 0,
+};
 
 export function alarmName(type: AlarmType): string {
   return Object.entries(AlarmType).find(([, value]) => value === type)?.[0] ?? `${type}`;

@@ -3,27 +3,11 @@ import type { AuthProblem } from "../../auth/problems.ts";
 import type { AuthStore } from "../../auth/store.ts";
 import type { Lessor } from "../../lease/lessor.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
-import {
-  AuthenticateResponse,
-  type AuthRoleAddRequest,
-  type AuthRoleDeleteRequest,
-  type AuthRoleGrantPermissionRequest,
-  type AuthRoleRevokePermissionRequest,
-  type AuthUserAddRequest,
-  type AuthUserChangePasswordRequest,
-  type AuthUserDeleteRequest,
-  type AuthUserGrantRoleRequest,
-  type AuthUserRevokeRoleRequest,
-  type DeleteRangeRequest,
-  type InternalAuthenticateRequest,
-  type LeaseRevokeRequest,
-  type PutRequest,
-  type RangeRequest,
-  ResponseHeader,
-  type TxnRequest,
-} from "../../proto/etcdserverpb.ts";
+import { AuthenticateResponse, ResponseHeader } from "../../proto/etcdserverpb.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
-import { Op, type Outcome } from "../log/op.ts";
+import { Op } from "../log/op.ts";
+import type { HeaderOnly, RequestOf } from "../log/operations.ts";
+import type { Appliers } from "./appliers.ts";
 import { PermissionChecker } from "./permissions.ts";
 
 /**
@@ -31,90 +15,100 @@ import { PermissionChecker } from "./permissions.ts";
  * change users and roles. Source: etcd `server/etcdserver/apply/auth.go`.
  */
 export class AuthApplier {
-  readonly #auth: AuthStore;
-  readonly #permissions: PermissionChecker;
+  readonly appliers: Pick<Appliers, AuthOp>;
+  readonly #permitted: Permitted;
   readonly #store: MvccStore;
 
   constructor(auth: AuthStore, lessor: Lessor, store: MvccStore) {
-    this.#auth = auth;
-    this.#permissions = new PermissionChecker(auth, lessor);
+    this.#permitted = permittedBy(new PermissionChecker(auth, lessor), auth);
     this.#store = store;
+    this.appliers = this.#makeAppliers(auth);
   }
 
   /** Why the user may not do this; null when he may. For when authentication is on. */
-  refusal(op: Op, request: unknown, user: AuthInfo): EtcdError | null {
-    const problem = this.#problem(op, request, user);
+  refusal<O extends Op>(op: O, request: RequestOf<O>, user: AuthInfo): EtcdError | null {
+    const problem = this.#permitted[op](user, request);
     return problem === null ? null : errors[problem];
   }
 
-  #problem(op: Op, request: unknown, user: AuthInfo): AuthProblem | null {
-    switch (op) {
-      case Op.PUT:
-        return this.#permissions.put(user, request as PutRequest);
-      case Op.TXN:
-        return this.#permissions.txn(user, request as TxnRequest);
-      case Op.RANGE:
-        return this.#permissions.range(user, request as RangeRequest);
-      case Op.DELETE_RANGE:
-        return this.#permissions.deleteRange(user, request as DeleteRangeRequest);
-      case Op.LEASE_REVOKE:
-        return this.#permissions.leaseRevoke(user, request as LeaseRevokeRequest);
-      case Op.AUTH_ENABLE:
-      case Op.AUTH_DISABLE:
-      case Op.AUTH_USER_ADD:
-      case Op.AUTH_USER_DELETE:
-      case Op.AUTH_USER_CHANGE_PASSWORD:
-      case Op.AUTH_USER_GRANT_ROLE:
-      case Op.AUTH_USER_REVOKE_ROLE:
-      case Op.AUTH_ROLE_ADD:
-      case Op.AUTH_ROLE_DELETE:
-      case Op.AUTH_ROLE_GRANT_PERMISSION:
-      case Op.AUTH_ROLE_REVOKE_PERMISSION:
-        return this.#auth.mayAdminister(user);
-      default:
-        return null;
-    }
-  }
-
   /** The response of a change is its header; what only asks changes nothing, and who asked is answered elsewhere. */
-  apply(op: Op, request: unknown, index: number): Outcome {
-    const done = this.#change(op, request, index);
-    if (typeof done === "string") return errors[done];
-    const header = ResponseHeader.create({ revision: this.#store.currentRevision });
-    return done === null ? { header } : AuthenticateResponse.create({ header, token: done.token });
+  #makeAppliers(auth: AuthStore): Pick<Appliers, AuthOp> {
+    const changed = (problem: AuthProblem | null): HeaderOnly | EtcdError =>
+      problem === null ? { header: this.#header() } : errors[problem];
+    const asked = (): HeaderOnly => ({ header: this.#header() });
+    return {
+      [Op.AUTH_ENABLE]: () => changed(auth.authEnable()),
+      [Op.AUTH_DISABLE]: () => changed(auth.authDisable()),
+      [Op.AUTHENTICATE]: ({ name, simpleToken }, _reads, index) => {
+        const done = auth.authenticate(name, simpleToken, index);
+        if (typeof done === "string") return errors[done];
+        return AuthenticateResponse.create({ header: this.#header(), token: done.token });
+      },
+      [Op.AUTH_STATUS]: asked,
+      [Op.AUTH_USER_ADD]: (request) => changed(auth.userAdd(request)),
+      [Op.AUTH_USER_DELETE]: (request) => changed(auth.userDelete(request)),
+      [Op.AUTH_USER_GET]: asked,
+      [Op.AUTH_USER_LIST]: asked,
+      [Op.AUTH_USER_CHANGE_PASSWORD]: (request) => changed(auth.userChangePassword(request)),
+      [Op.AUTH_USER_GRANT_ROLE]: (request) => changed(auth.userGrantRole(request)),
+      [Op.AUTH_USER_REVOKE_ROLE]: (request) => changed(auth.userRevokeRole(request)),
+      [Op.AUTH_ROLE_ADD]: (request) => changed(auth.roleAdd(request)),
+      [Op.AUTH_ROLE_DELETE]: (request) => changed(auth.roleDelete(request)),
+      [Op.AUTH_ROLE_GET]: asked,
+      [Op.AUTH_ROLE_LIST]: asked,
+      [Op.AUTH_ROLE_GRANT_PERMISSION]: (request) => changed(auth.roleGrantPermission(request)),
+      [Op.AUTH_ROLE_REVOKE_PERMISSION]: (request) => changed(auth.roleRevokePermission(request)),
+    };
   }
 
-  #change(op: Op, request: unknown, index: number): { readonly token: string } | AuthProblem | null {
-    const auth = this.#auth;
-    switch (op) {
-      case Op.AUTH_ENABLE:
-        return auth.authEnable();
-      case Op.AUTH_DISABLE:
-        return auth.authDisable();
-      case Op.AUTHENTICATE: {
-        const { name, simpleToken } = request as InternalAuthenticateRequest;
-        return auth.authenticate(name, simpleToken, index);
-      }
-      case Op.AUTH_USER_ADD:
-        return auth.userAdd(request as AuthUserAddRequest);
-      case Op.AUTH_USER_DELETE:
-        return auth.userDelete(request as AuthUserDeleteRequest);
-      case Op.AUTH_USER_CHANGE_PASSWORD:
-        return auth.userChangePassword(request as AuthUserChangePasswordRequest);
-      case Op.AUTH_USER_GRANT_ROLE:
-        return auth.userGrantRole(request as AuthUserGrantRoleRequest);
-      case Op.AUTH_USER_REVOKE_ROLE:
-        return auth.userRevokeRole(request as AuthUserRevokeRoleRequest);
-      case Op.AUTH_ROLE_ADD:
-        return auth.roleAdd(request as AuthRoleAddRequest);
-      case Op.AUTH_ROLE_DELETE:
-        return auth.roleDelete(request as AuthRoleDeleteRequest);
-      case Op.AUTH_ROLE_GRANT_PERMISSION:
-        return auth.roleGrantPermission(request as AuthRoleGrantPermissionRequest);
-      case Op.AUTH_ROLE_REVOKE_PERMISSION:
-        return auth.roleRevokePermission(request as AuthRoleRevokePermissionRequest);
-      default:
-        return null;
-    }
+  #header(): ResponseHeader {
+    return ResponseHeader.create({ revision: this.#store.currentRevision });
   }
+}
+
+/** The operations that are about users and roles. */
+type AuthOp = {
+  [Name in keyof typeof Op]: Name extends `AUTH${string}` ? (typeof Op)[Name] : never;
+}[keyof typeof Op];
+
+/** Why a user may not do what he asks for; null when he may. Each operation says it, so that a new one cannot forget to. */
+type Permitted = { readonly [O in Op]: (user: AuthInfo, request: RequestOf<O>) => AuthProblem | null };
+
+function permittedBy(permissions: PermissionChecker, auth: AuthStore): Permitted {
+  /** Decided where it is asked for, or a request of the server itself. */
+  const anybody = (): null => null;
+  const administrators = (user: AuthInfo): AuthProblem | null => auth.mayAdminister(user);
+  return {
+    [Op.V2]: anybody,
+    [Op.RANGE]: (user, request) => permissions.range(user, request),
+    [Op.PUT]: (user, request) => permissions.put(user, request),
+    [Op.DELETE_RANGE]: (user, request) => permissions.deleteRange(user, request),
+    [Op.TXN]: (user, request) => permissions.txn(user, request),
+    [Op.COMPACTION]: anybody,
+    [Op.LEASE_GRANT]: anybody,
+    [Op.LEASE_REVOKE]: (user, request) => permissions.leaseRevoke(user, request),
+    [Op.LEASE_CHECKPOINT]: anybody,
+    [Op.ALARM]: anybody,
+    [Op.AUTH_ENABLE]: administrators,
+    [Op.AUTH_DISABLE]: administrators,
+    [Op.AUTHENTICATE]: anybody,
+    [Op.AUTH_STATUS]: anybody,
+    [Op.AUTH_USER_ADD]: administrators,
+    [Op.AUTH_USER_DELETE]: administrators,
+    [Op.AUTH_USER_GET]: anybody,
+    [Op.AUTH_USER_LIST]: anybody,
+    [Op.AUTH_USER_CHANGE_PASSWORD]: administrators,
+    [Op.AUTH_USER_GRANT_ROLE]: administrators,
+    [Op.AUTH_USER_REVOKE_ROLE]: administrators,
+    [Op.AUTH_ROLE_ADD]: administrators,
+    [Op.AUTH_ROLE_DELETE]: administrators,
+    [Op.AUTH_ROLE_GET]: anybody,
+    [Op.AUTH_ROLE_LIST]: anybody,
+    [Op.AUTH_ROLE_GRANT_PERMISSION]: administrators,
+    [Op.AUTH_ROLE_REVOKE_PERMISSION]: administrators,
+    [Op.CLUSTER_VERSION_SET]: anybody,
+    [Op.CLUSTER_MEMBER_ATTR_SET]: anybody,
+    [Op.DOWNGRADE_INFO_SET]: anybody,
+    [Op.DOWNGRADE_VERSION_TEST]: anybody,
+  };
 }

@@ -11,7 +11,6 @@ import {
   type TxnRequest,
   TxnResponse,
 } from "../../proto/etcdserverpb.ts";
-import type { Outcome } from "../log/op.ts";
 import type { Path } from "./compare.ts";
 import { rangeEndOf } from "./range.ts";
 import type { ResponseReads } from "./response-reads.ts";
@@ -24,22 +23,22 @@ export type Slices<T> = Generator<void, T, void>;
  * A request that changes too much for one turn, and is applied in many. Whoever holds it applies nothing else meanwhile;
  * everybody else sees the state before it.
  */
-export class LongApply {
-  readonly #slices: Slices<Outcome>;
+export class LongApply<T> {
+  readonly #slices: Slices<T>;
 
-  constructor(slices: Slices<Outcome>) {
+  constructor(slices: Slices<T>) {
     this.#slices = slices;
   }
 
-  /** Does one slice. The outcome, once there is one; the state has changed then, all at once. */
-  step(): Outcome | undefined {
+  /** Does one slice. What came of it, once there is something; the state has changed then, all at once. */
+  step(): T | undefined {
     const { done, value } = this.#slices.next();
     return done === true ? value : undefined;
   }
 }
 
 /** Begins what may be long: most of it is over with the first slice. */
-export function begin(slices: Slices<Outcome>): Outcome | LongApply {
+export function begin<T>(slices: Slices<T>): T | LongApply<T> {
   const { done, value } = slices.next();
   return done === true ? value : new LongApply(slices);
 }

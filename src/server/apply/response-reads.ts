@@ -1,14 +1,9 @@
 import type { ReadView } from "../../mvcc/model/types.ts";
 import type { ReadPoint } from "../../mvcc/store/range-cursor.ts";
-import {
-  type DeleteRangeResponse,
-  type PutResponse,
-  RangeRequest,
-  RangeResponse,
-  ResponseHeader,
-} from "../../proto/etcdserverpb.ts";
+import { RangeRequest, RangeResponse, ResponseHeader } from "../../proto/etcdserverpb.ts";
 import type { KeyValue } from "../../proto/mvccpb.ts";
 import type { ReadSlice } from "../contract/options.ts";
+import { DeferredAnswer, type DeferredRead, type ReadingResponse } from "../log/outcome.ts";
 import { executeRange, isPlainRange, rangeEndOf } from "./range.ts";
 
 /**
@@ -22,28 +17,6 @@ export interface PointedView extends ReadView {
   readonly point: ReadPoint;
   /** It is older than the newest state: counting takes a look at every key. */
   readonly isPast?: boolean;
-}
-
-/** A response, or a part of one, that reads go into. */
-export type ReadingResponse = RangeResponse | DeleteRangeResponse | PutResponse;
-
-/** A read to be made for a response. */
-export interface DeferredRead {
-  readonly request: RangeRequest;
-  readonly point: ReadPoint;
-  /** Keys in the range, where that is known. */
-  readonly count: number | undefined;
-}
-
-/** A response that lacks what is still to be read for its parts. */
-export class DeferredAnswer<T = object> {
-  readonly response: T;
-  readonly reads: ReadonlyMap<ReadingResponse, DeferredRead>;
-
-  constructor(response: T, reads: ReadonlyMap<ReadingResponse, DeferredRead>) {
-    this.response = response;
-    this.reads = reads;
-  }
 }
 
 /** The reads of a request that somebody waits for. One object serves many requests, one after the other. */
@@ -105,7 +78,7 @@ export class ResponseReads {
   }
 
   /** The response, with what is still to be read for it. */
-  complete<T extends object>(response: T): T | DeferredAnswer<T> {
+  complete<T>(response: T): T | DeferredAnswer<T> {
     return this.#deferred === null ? response : new DeferredAnswer(response, this.#deferred);
   }
 

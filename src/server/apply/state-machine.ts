@@ -11,9 +11,11 @@ import type { ServerMetrics } from "../contract/metrics.ts";
 import type { ReadSlice } from "../contract/options.ts";
 import { decodeLogEntry } from "../log/entry.ts";
 import { ownRequestId } from "../log/entry-id.ts";
-import type { Proposal } from "../log/proposal.ts";
+import { type Op, opNames } from "../log/op.ts";
+import type { Applied } from "../log/outcome.ts";
+import type { Proposal, ProposalApplier, QueuedProposal } from "../log/proposal.ts";
 import type { ProposalQueue } from "../log/proposal-queue.ts";
-import { type Applier, type Outcome, opNames } from "./apply.ts";
+import type { Applier } from "./apply.ts";
 import type { ConfChanges } from "./conf-changes.ts";
 import { LongApply } from "./long-apply.ts";
 import { ResponseReads } from "./response-reads.ts";
@@ -58,8 +60,9 @@ export interface StateMachineOptions {
 /** An entry whose application takes many turns. */
 interface LongEntry {
   readonly entry: Entry;
-  readonly proposal: Proposal | undefined;
-  readonly apply: LongApply;
+  readonly proposal: QueuedProposal | undefined;
+  /** Does one slice. What there is to do when that was the last one; undefined while there are more. */
+  readonly step: () => (() => void) | undefined;
 }
 
 const NO_ENTRIES: readonly Entry[] = [];
@@ -77,7 +80,7 @@ const NAMED_MS = 2;
  * One turn applies so much. The rest follows in others, with everything else of the member in between; an entry that is long
  * by itself counts as applied when all of it is.
  */
-export class StateMachine {
+export class StateMachine implements ProposalApplier {
   readonly #options: StateMachineOptions;
   #backend: Backend;
   #index: number;
@@ -149,7 +152,7 @@ export class StateMachine {
   /** Leaves what is half applied: the backend knows that it is, and the log has it. */
   stop(): void {
     this.#stopped = true;
-    this.#long?.proposal?.finish(errors.stopped);
+    this.#long?.proposal?.refuse(errors.stopped);
   }
 
   /** Applies what one turn has time for. True when that was all. */
@@ -215,14 +218,14 @@ export class StateMachine {
       return;
     }
     const startMs = clock.nowMs();
-    const outcome = long.apply.step();
-    if (outcome !== undefined) {
+    const answer = long.step();
+    if (answer !== undefined) {
       const { entry, proposal } = long;
       this.#long = null;
       this.#index = entry.index;
       this.#term = entry.term;
       if (proposal !== undefined) this.#observe(proposal);
-      this.#answer(proposal, outcome);
+      answer();
       onProgress();
     }
     spentOn("slices of a long apply", clock.nowMs() - startMs);
@@ -244,35 +247,63 @@ export class StateMachine {
   }
 
   #applyNormal(entry: Entry): void {
-    const { applier, onTermStarted } = this.#options;
+    const { onTermStarted } = this.#options;
     const proposal = this.#proposalOf(entry);
     if (entry.data.length === 0) {
-      proposal?.finish(errors.leaderChanged);
+      proposal?.refuse(errors.leaderChanged);
       onTermStarted(entry.term);
       return;
     }
     // A restart replays what the backend already holds.
     if (entry.index <= this.#consistentIndex) return;
-    let outcome: Outcome | LongApply;
-    if (proposal !== undefined) {
-      outcome = applier.apply(proposal.op, proposal.request, proposal.user, entry.index, this.#readsFor(proposal));
-      if (!(outcome instanceof LongApply)) this.#observe(proposal);
+    if (proposal !== undefined) proposal.applyBy(this, entry);
+    else this.#applyFound(entry);
+  }
+
+  applyProposal<O extends Op>(proposal: Proposal<O>, entry: Entry): void {
+    const { op, request, user } = proposal;
+    const applied = this.#options.applier.apply(op, request, user, entry.index, this.#readsFor(proposal));
+    if (applied instanceof LongApply) {
+      const step = (): (() => void) | undefined => {
+        const whole = applied.step();
+        return whole === undefined ? undefined : () => this.#answer(proposal, whole);
+      };
+      this.#long = { entry, proposal, step };
     } else {
-      const request = decodeLogEntry(entry.data, (reason) => this.#refused(entry, reason));
-      if (request === undefined) return;
-      outcome = applier.applyInternal(request, entry.index);
+      this.#observe(proposal);
+      this.#answer(proposal, applied);
     }
-    if (outcome instanceof LongApply) this.#long = { entry, proposal, apply: outcome };
-    else this.#answer(proposal, outcome);
   }
 
-  #answer(proposal: Proposal | undefined, outcome: Outcome): void {
-    const { isNoSpace, onNoSpace } = this.#options;
-    if (outcome === errors.noSpace && !isNoSpace()) void onNoSpace().then(() => proposal?.finish(outcome));
-    else proposal?.finish(outcome);
+  /** Applies an entry that nobody here waits for. */
+  #applyFound(entry: Entry): void {
+    const request = decodeLogEntry(entry.data, (reason) => this.#refused(entry, reason));
+    if (request === undefined) return;
+    const applied = this.#options.applier.applyInternal(request, entry.index);
+    if (applied instanceof LongApply) {
+      const step = (): (() => void) | undefined => {
+        const whole = applied.step();
+        return whole === undefined ? undefined : () => this.#noteSpace(whole);
+      };
+      this.#long = { entry, proposal: undefined, step };
+    } else this.#noteSpace(applied);
   }
 
-  #readsFor(proposal: Proposal): ResponseReads | null {
+  #answer<O extends Op>(proposal: Proposal<O>, applied: Applied<O>): void {
+    if (this.#isOutOfSpace(applied)) void this.#options.onNoSpace().then(() => proposal.refuse(errors.noSpace));
+    else if (applied !== null) proposal.finish(applied);
+  }
+
+  #noteSpace(applied: Applied<Op>): void {
+    if (this.#isOutOfSpace(applied)) void this.#options.onNoSpace();
+  }
+
+  /** It is the first that did not fit: the alarm is to be raised. */
+  #isOutOfSpace(applied: Applied<Op>): boolean {
+    return applied === errors.noSpace && !this.#options.isNoSpace();
+  }
+
+  #readsFor<O extends Op>(proposal: Proposal<O>): ResponseReads | null {
     if (!proposal.isWanted) return null;
     return (proposal.defersReads ? this.#deferringReads : this.#wholeReads).begin();
   }
@@ -287,7 +318,7 @@ export class StateMachine {
     });
   }
 
-  #proposalOf(entry: Entry): Proposal | undefined {
+  #proposalOf(entry: Entry): QueuedProposal | undefined {
     const { proposals, idPrefix } = this.#options;
     const own = proposals.take(entry.index, entry.term, errors.leaderChanged);
     if (own !== undefined || !proposals.hasForwarded) return own;
@@ -305,7 +336,7 @@ export class StateMachine {
   }
 
   /** Requests are applied back to back, so the end of one is the start of the next. */
-  #observe({ op, sinceMs, payload }: Proposal): void {
+  #observe({ op, sinceMs, payload }: QueuedProposal): void {
     const { clock, metrics, logger, warningApplyDurationMs, warningRequestDurationMs } = this.#options;
     const nowMs = clock.nowMs();
     const tookMs = nowMs - this.#startMs;

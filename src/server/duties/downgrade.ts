@@ -11,14 +11,15 @@ import type { Cluster } from "../../membership/cluster.ts";
 import { allowedDowngradeVersion, mustParseVersion } from "../../membership/version-rules.ts";
 import { DowngradeInfoSetRequest } from "../../proto/membershippb.ts";
 import { EtcdError, errors } from "../contract/errors.ts";
-import { Op, type Outcome } from "../log/op.ts";
+import type { Empty } from "../log/operations.ts";
 
 export interface DowngradesOptions {
   readonly logger: Logger;
   readonly cluster: Pick<Cluster, "version" | "downgrade">;
   /** Resolves when the state is as new as the leader's was at the call. Rejects with an EtcdError. */
   readonly readIndex: () => Promise<void>;
-  readonly propose: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
+  /** Puts it into the log; resolves when it is applied. */
+  readonly setDowngrade: (request: DowngradeInfoSetRequest) => Promise<Empty | EtcdError>;
 }
 
 /**
@@ -77,8 +78,7 @@ export class Downgrades {
   }
 
   async #set(request: DowngradeInfoSetRequest): Promise<void> {
-    const payload = DowngradeInfoSetRequest.encode(request);
-    const outcome = await this.#options.propose(Op.DOWNGRADE_INFO_SET, request, payload);
+    const outcome = await this.#options.setDowngrade(request);
     if (outcome instanceof EtcdError) throw outcome;
   }
 

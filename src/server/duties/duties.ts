@@ -4,10 +4,13 @@ import type { Cluster } from "../../membership/cluster.ts";
 import { formatId, type Member } from "../../membership/member.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
 import { AlarmRequest_AlarmAction as AlarmAction, AlarmRequest, AlarmType } from "../../proto/etcdserverpb.ts";
+import { DowngradeInfoSetRequest } from "../../proto/membershippb.ts";
 import type { Entry } from "../../proto/raftpb.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
 import { CHECK_DEFAULTS, requestTimeoutMs, type ServerOptions } from "../contract/options.ts";
-import { Op, type Outcome } from "../log/op.ts";
+import { Op } from "../log/op.ts";
+import type { Empty } from "../log/operations.ts";
+import type { Propose } from "../log/proposal.ts";
 import type { Replication } from "../replication/replication.ts";
 import { CorruptionChecker } from "./corruption.ts";
 import { CorruptionMonitor } from "./corruption-monitor.ts";
@@ -27,7 +30,7 @@ export interface DutiesOptions {
   readonly lessor: Lessor;
   readonly replication: Replication;
   /** Puts a request of the member's own into the log. */
-  readonly request: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
+  readonly request: Propose;
   readonly restarted: boolean;
   /** What a restart found in the log. */
   readonly logEntries: readonly Entry[];
@@ -59,6 +62,8 @@ export class Duties {
     const { clock, logger, peerClient } = options;
     const checks = options.checks ?? CHECK_DEFAULTS;
     const timeoutMs = requestTimeoutMs(options);
+    const setDowngrade = (downgrade: DowngradeInfoSetRequest): Promise<Empty | EtcdError> =>
+      request(Op.DOWNGRADE_INFO_SET, downgrade, DowngradeInfoSetRequest.encode(downgrade));
     const readIndex = (): Promise<void> => this.#readIndex();
     this.#o = duties;
     this.logVersion = new LogVersion(duties.logEntries);
@@ -89,12 +94,12 @@ export class Duties {
       serverVersion,
       // A new leader may not know yet that its predecessor has set the version, and would set a lower one.
       isLeader: () => replication.leadsInTerm,
-      propose: request,
+      setDowngrade,
       setClusterVersion: (request, payload, isWanted) =>
         this.legacyRequests.setClusterVersion(request, payload, isWanted),
       downgradeCheckMs: checks.downgradeCheckMs,
     });
-    this.downgrades = new Downgrades({ logger, cluster, readIndex, propose: request });
+    this.downgrades = new Downgrades({ logger, cluster, readIndex, setDowngrade });
     this.corruption = new CorruptionChecker({
       logger,
       cluster,

@@ -6,7 +6,9 @@ import { CompactionRequest, LeaseCheckpointRequest, LeaseRevokeRequest } from ".
 import { EtcdError, errors } from "../contract/errors.ts";
 import type { ServerMetrics } from "../contract/metrics.ts";
 import type { ServerOptions } from "../contract/options.ts";
-import { Op, type Outcome } from "../log/op.ts";
+import { Op } from "../log/op.ts";
+import type { RequestOf } from "../log/operations.ts";
+import type { Outcome } from "../log/outcome.ts";
 import { type AutoCompactor, startPeriodicCompaction, startRevisionCompaction } from "./auto-compaction.ts";
 
 /** Expired leases whose revocation is under way at a time. */
@@ -23,8 +25,13 @@ export interface LeadershipOptions {
   /** Calls back when this member's state is confirmed to be the newest, or with what prevented that. */
   readonly confirm: (done: (error: EtcdError | null) => void) => void;
   /** Proposes a request of the server's own, in the name of root where that is needed. */
-  readonly propose: (op: Op, request: object, payload: Uint8Array, done: (outcome: Outcome) => void) => void;
-  readonly compact: (revision: number) => Promise<Outcome>;
+  readonly propose: <O extends Op>(
+    op: O,
+    request: RequestOf<O>,
+    payload: Uint8Array,
+    done: (outcome: Outcome<O>) => void,
+  ) => void;
+  readonly compact: (revision: number) => Promise<Outcome<typeof Op.COMPACTION>>;
 }
 
 /** What only the leader does: leases expire, their remaining time is recorded, old revisions are compacted. */

@@ -4,11 +4,12 @@ import { compareVersions, minorVersion, parseVersion } from "../../base/semver.t
 import { varintSize, writeVarint } from "../../base/varint.ts";
 import type { Cluster } from "../../membership/cluster.ts";
 import { formatId, type Member } from "../../membership/member.ts";
-import { InternalRaftRequest } from "../../proto/etcdserverpb.ts";
 import type { ClusterMemberAttrSetRequest, ClusterVersionSetRequest } from "../../proto/membershippb.ts";
-import { errors } from "../contract/errors.ts";
+import { type EtcdError, errors } from "../contract/errors.ts";
 import type { PeerClient } from "../contract/network.ts";
-import { Op, type Outcome } from "../log/op.ts";
+import { Op } from "../log/op.ts";
+import type { Empty } from "../log/operations.ts";
+import type { Propose } from "../log/proposal.ts";
 import { askMemberVersions } from "./member-versions.ts";
 
 export interface LegacyRequestsOptions {
@@ -19,7 +20,7 @@ export interface LegacyRequestsOptions {
   readonly serverVersion: string;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly request: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
+  readonly request: Propose;
   /** 0n when there is none. */
   readonly leader: () => bigint;
   readonly isStopped: () => boolean;
@@ -45,21 +46,20 @@ export class LegacyRequests {
     request: ClusterVersionSetRequest,
     payload: Uint8Array,
     isWanted: () => boolean,
-  ): Promise<Outcome> {
+  ): Promise<Empty | EtcdError> {
     const hasOldMember = await this.#hasOldMember();
     if (!isWanted()) return errors.leaderChanged;
     if (!hasOldMember) return this.#options.request(Op.CLUSTER_VERSION_SET, request, payload);
-    const internal = InternalRaftRequest.create({ clusterVersionSet: request });
-    return this.#options.request(Op.V2, internal, encodeV2Put("/0/version", request.ver));
+    const operation = { op: Op.CLUSTER_VERSION_SET, request };
+    return this.#options.request(Op.V2, operation, encodeV2Put("/0/version", request.ver));
   }
 
-  async setAttributes(request: ClusterMemberAttrSetRequest, payload: Uint8Array): Promise<Outcome> {
+  async setAttributes(request: ClusterMemberAttrSetRequest, payload: Uint8Array): Promise<Empty | EtcdError> {
     if (!(await this.#hasOldMember())) return this.#options.request(Op.CLUSTER_MEMBER_ATTR_SET, request, payload);
-    const internal = InternalRaftRequest.create({ clusterMemberAttrSet: request });
     const { name = "", clientUrls = [] } = request.memberAttributes ?? {};
     const path = `/0/members/${formatId(request.memberId)}/attributes`;
     const value = JSON.stringify({ name, ...(clientUrls.length > 0 && { clientURLs: clientUrls }) });
-    return this.#options.request(Op.V2, internal, encodeV2Put(path, value));
+    return this.#options.request(Op.V2, { op: Op.CLUSTER_MEMBER_ATTR_SET, request }, encodeV2Put(path, value));
   }
 
   /** Asked once there is a leader: then those who can be in the cluster can be asked. */

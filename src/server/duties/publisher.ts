@@ -4,7 +4,7 @@ import type { Logger } from "../../base/log.ts";
 import { formatId } from "../../membership/member.ts";
 import { Attributes, ClusterMemberAttrSetRequest } from "../../proto/membershippb.ts";
 import { EtcdError } from "../contract/errors.ts";
-import type { Outcome } from "../log/op.ts";
+import type { Empty } from "../log/operations.ts";
 
 const RETRY_MS = 500;
 
@@ -15,7 +15,7 @@ export class Publisher {
   readonly #memberId: bigint;
   readonly #clusterId: bigint;
   readonly #attributes: Attributes;
-  readonly #propose: (request: ClusterMemberAttrSetRequest, payload: Uint8Array) => Promise<Outcome>;
+  readonly #propose: (request: ClusterMemberAttrSetRequest, payload: Uint8Array) => Promise<Empty | EtcdError>;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #resolve: () => void;
@@ -28,7 +28,7 @@ export class Publisher {
     name: string;
     clientUrls: readonly string[];
     /** Puts the request into the log; resolves when it was applied. */
-    propose: (request: ClusterMemberAttrSetRequest, payload: Uint8Array) => Promise<Outcome>;
+    propose: (request: ClusterMemberAttrSetRequest, payload: Uint8Array) => Promise<Empty | EtcdError>;
     clock: Clock;
     logger: Logger;
   }) {

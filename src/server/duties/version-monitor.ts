@@ -20,7 +20,7 @@ import {
 import { ClusterVersionSetRequest, DowngradeInfoSetRequest } from "../../proto/membershippb.ts";
 import { EtcdError, errors } from "../contract/errors.ts";
 import type { PeerClient } from "../contract/network.ts";
-import { Op, type Outcome } from "../log/op.ts";
+import type { Empty } from "../log/operations.ts";
 import { askMemberVersions, type MemberVersions } from "./member-versions.ts";
 import type { StorageVersion } from "./storage-version.ts";
 
@@ -32,13 +32,14 @@ export interface VersionMonitorOptions {
   readonly storageVersion: StorageVersion;
   readonly serverVersion: string;
   readonly isLeader: () => boolean;
-  readonly propose: (op: Op, request: object, payload: Uint8Array) => Promise<Outcome>;
+  /** Puts it into the log; resolves when it is applied. */
+  readonly setDowngrade: (request: DowngradeInfoSetRequest) => Promise<Empty | EtcdError>;
   /** Proposes the version, if `isWanted` still says so when everything it takes is known. */
   readonly setClusterVersion: (
     request: ClusterVersionSetRequest,
     payload: Uint8Array,
     isWanted: () => boolean,
-  ) => Promise<Outcome>;
+  ) => Promise<Empty | EtcdError>;
   /** Between two looks at a downgrade that goes on; 0 never. */
   readonly downgradeCheckMs: number;
 }
@@ -139,14 +140,13 @@ export class VersionMonitor {
 
   /** On the leader: ends the downgrade when all members run the version that it aims at. */
   async endDowngradeIfDone(): Promise<void> {
-    const { cluster, isLeader, propose } = this.#options;
+    const { cluster, isLeader, setDowngrade } = this.#options;
     const { enabled, targetVersion } = cluster.downgrade;
     if (!enabled || !isLeader()) return;
     if (!this.#allRun(mustParseVersion(targetVersion), await this.#askVersions())) return;
     if (this.#stopped || !isLeader()) return;
     this.#logger.info("the cluster has been downgraded", { "cluster-version": targetVersion });
-    const request = DowngradeInfoSetRequest.create({ enabled: false });
-    const outcome = await propose(Op.DOWNGRADE_INFO_SET, request, DowngradeInfoSetRequest.encode(request));
+    const outcome = await setDowngrade(DowngradeInfoSetRequest.create({ enabled: false }));
     if (outcome instanceof EtcdError) this.#logger.warn("failed to cancel downgrade", { error: outcome.message });
   }
 
@@ -173,13 +173,10 @@ export class VersionMonitor {
     }
     const target = mustParseVersion(downgrade.targetVersion);
     if (compareVersions(target, version) === 0) return undefined;
-    const wrong = !isValidDowngrade(version, target)
-      ? ["cluster-version", version]
-      : !isValidDowngrade(lowest, target)
-        ? ["minimal-server-version", lowest]
-        : undefined;
-    if (wrong === undefined) return target;
-    const [what, from] = wrong as [string, Version];
+    const isFromCluster = !isValidDowngrade(version, target);
+    if (!isFromCluster && isValidDowngrade(lowest, target)) return target;
+    const what = isFromCluster ? "cluster-version" : "minimal-server-version";
+    const from = isFromCluster ? version : lowest;
     this.#logger.error(`Cannot downgrade from ${what} to downgrade-target`, {
       "downgrade-target": downgrade.targetVersion,
       [what]: formatVersion(from),

@@ -1,6 +1,3 @@
-import type { InternalRaftRequest } from "../../proto/etcdserverpb.ts";
-import type { EtcdError } from "../contract/errors.ts";
-
 /** The field of InternalRaftRequest that a request travels in, which is also its kind. */
 export const Op = {
   /** A request of the v2 API, with which members of 3.4 tell of themselves. */
@@ -72,49 +69,3 @@ export const opNames: Readonly<Record<Op, string>> = {
   [Op.DOWNGRADE_INFO_SET]: "DowngradeInfoSet",
   [Op.DOWNGRADE_VERSION_TEST]: "DowngradeVersionTest",
 };
-
-/** What a committed request did: its response, or the error that the client gets. */
-export type Outcome = object | EtcdError;
-
-/** The request in a log entry and its kind; undefined when there is none that this version knows. */
-export function opOf(internal: InternalRaftRequest): [Op, object] | undefined {
-  for (const [op, field] of FIELDS) {
-    const request = internal[field];
-    if (request !== undefined) return [op, request as object];
-  }
-  return undefined;
-}
-
-/** The most frequent first. */
-const FIELDS: readonly (readonly [Op, keyof InternalRaftRequest])[] = [
-  [Op.PUT, "put"],
-  [Op.TXN, "txn"],
-  [Op.DELETE_RANGE, "deleteRange"],
-  [Op.RANGE, "range"],
-  [Op.COMPACTION, "compaction"],
-  [Op.LEASE_GRANT, "leaseGrant"],
-  [Op.LEASE_REVOKE, "leaseRevoke"],
-  [Op.LEASE_CHECKPOINT, "leaseCheckpoint"],
-  [Op.ALARM, "alarm"],
-  [Op.AUTHENTICATE, "authenticate"],
-  [Op.AUTH_ENABLE, "authEnable"],
-  [Op.AUTH_DISABLE, "authDisable"],
-  [Op.AUTH_STATUS, "authStatus"],
-  [Op.AUTH_USER_ADD, "authUserAdd"],
-  [Op.AUTH_USER_DELETE, "authUserDelete"],
-  [Op.AUTH_USER_GET, "authUserGet"],
-  [Op.AUTH_USER_CHANGE_PASSWORD, "authUserChangePassword"],
-  [Op.AUTH_USER_GRANT_ROLE, "authUserGrantRole"],
-  [Op.AUTH_USER_REVOKE_ROLE, "authUserRevokeRole"],
-  [Op.AUTH_USER_LIST, "authUserList"],
-  [Op.AUTH_ROLE_LIST, "authRoleList"],
-  [Op.AUTH_ROLE_ADD, "authRoleAdd"],
-  [Op.AUTH_ROLE_DELETE, "authRoleDelete"],
-  [Op.AUTH_ROLE_GET, "authRoleGet"],
-  [Op.AUTH_ROLE_GRANT_PERMISSION, "authRoleGrantPermission"],
-  [Op.AUTH_ROLE_REVOKE_PERMISSION, "authRoleRevokePermission"],
-  [Op.CLUSTER_VERSION_SET, "clusterVersionSet"],
-  [Op.CLUSTER_MEMBER_ATTR_SET, "clusterMemberAttrSet"],
-  [Op.DOWNGRADE_INFO_SET, "downgradeInfoSet"],
-  [Op.DOWNGRADE_VERSION_TEST, "downgradeVersionTest"],
-];

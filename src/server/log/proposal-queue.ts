@@ -1,7 +1,7 @@
 import { NOBODY } from "../../auth/auth-info.ts";
 import { varintSize, writeVarint } from "../../base/varint.ts";
 import type { EtcdError } from "../contract/errors.ts";
-import type { Proposal } from "./proposal.ts";
+import type { QueuedProposal } from "./proposal.ts";
 import type { RequestIdGenerator } from "./request-id.ts";
 
 /** Bytes that may wait to be proposed, and requests without an answer: beyond, clients are told to slow down. */
@@ -26,17 +26,17 @@ export type ExpiryError = (sinceMs: number) => EtcdError;
  * into its log as the leader are known by their place there; those that it forwarded, by their request id.
  */
 export class ProposalQueue {
-  #waiting: Proposal[] = [];
+  #waiting: QueuedProposal[] = [];
   #waitingBytes = 0;
   /** Those at the front of what waits that `encodeWaiting` has encoded. */
   #batchCount = 0;
   /** Some that wait may be bound to a term. */
   #hasBound = false;
   /** In the log, ascending by index; those before `#head` are done. */
-  #inLog: Proposal[] = [];
+  #inLog: QueuedProposal[] = [];
   #head = 0;
   /** Sent to the leader, by the lower 48 bits of the request id, oldest first. */
-  readonly #forwarded = new Map<number, Proposal>();
+  readonly #forwarded = new Map<number, QueuedProposal>();
   readonly #ids: RequestIdGenerator;
   readonly #headerSize: number;
 
@@ -51,7 +51,7 @@ export class ProposalQueue {
   }
 
   /** Exact size of the log entry that a request becomes. */
-  sizeOf(proposal: Proposal): number {
+  sizeOf(proposal: QueuedProposal): number {
     const { length } = proposal.payload;
     const userSize = proposal.user === NOBODY ? 0 : userSizeOf(proposal, this.#headerSize);
     return varintSize(proposal.op * 8) + varintSize(length) + length + this.#headerSize + userSize;
@@ -66,7 +66,7 @@ export class ProposalQueue {
     return this.pendingCount >= PENDING_MAX || this.#waitingBytes >= WAITING_BYTES_MAX;
   }
 
-  add(proposal: Proposal): void {
+  add(proposal: QueuedProposal): void {
     this.#waiting.push(proposal);
     this.#waitingBytes += bytesOf(proposal);
     if (proposal.leaderTerm !== 0) this.#hasBound = true;
@@ -75,13 +75,13 @@ export class ProposalQueue {
   /** Refuses those that wait and are bound to another term than that in which this member leads, 0 for none. */
   refuseOutdated(leadTerm: number, error: EtcdError): void {
     if (!this.#hasBound) return;
-    const isOutdated = ({ leaderTerm }: Proposal): boolean => leaderTerm !== 0 && leaderTerm !== leadTerm;
+    const isOutdated = ({ leaderTerm }: QueuedProposal): boolean => leaderTerm !== 0 && leaderTerm !== leadTerm;
     const outdated = this.#waiting.filter(isOutdated);
     if (outdated.length === 0) return;
     this.#waiting = this.#waiting.filter((proposal) => !isOutdated(proposal));
     for (const proposal of outdated) {
       this.#waitingBytes -= bytesOf(proposal);
-      proposal.finish(error);
+      proposal.refuse(error);
     }
   }
 
@@ -105,7 +105,7 @@ export class ProposalQueue {
   }
 
   /** InternalRaftRequest with the request first and the header last, which is the order of their field numbers. */
-  #encode(proposal: Proposal, buffer: Buffer, pos: number): number {
+  #encode(proposal: QueuedProposal, buffer: Buffer, pos: number): number {
     const { op, payload } = proposal;
     const afterHeader = op > 100;
     proposal.id = this.#ids.next();
@@ -139,7 +139,7 @@ export class ProposalQueue {
     for (const proposal of this.#takeBatch()) if (!proposal.answered) this.#forwarded.set(proposal.id, proposal);
   }
 
-  #takeBatch(): Proposal[] {
+  #takeBatch(): QueuedProposal[] {
     const waiting = this.#waiting;
     if (this.#batchCount === waiting.length) {
       this.#waiting = [];
@@ -158,7 +158,7 @@ export class ProposalQueue {
   }
 
   /** The proposal that was forwarded under this id. */
-  takeForwarded(id: number): Proposal | undefined {
+  takeForwarded(id: number): QueuedProposal | undefined {
     const proposal = this.#forwarded.get(id);
     if (proposal !== undefined) this.#forwarded.delete(id);
     return proposal;
@@ -168,7 +168,7 @@ export class ProposalQueue {
   overtaken(index: number, errorOf: ExpiryError): void {
     while (this.#head < this.#inLog.length && this.#inLog[this.#head]!.index <= index) {
       const proposal = this.#inLog[this.#head++]!;
-      proposal.finish(errorOf(proposal.sinceMs));
+      proposal.refuse(errorOf(proposal.sinceMs));
     }
   }
 
@@ -176,13 +176,13 @@ export class ProposalQueue {
    * The proposal that made this entry; undefined when it is not from here. Proposals whose place in the log went to an
    * entry of another leader are refused with `replaced`.
    */
-  take(index: number, term: number, replaced: EtcdError): Proposal | undefined {
+  take(index: number, term: number, replaced: EtcdError): QueuedProposal | undefined {
     while (this.#head < this.#inLog.length) {
       const first = this.#inLog[this.#head]!;
       if (first.index > index) return undefined;
       this.#head++;
       if (first.index === index && first.term === term) return first;
-      first.finish(replaced);
+      first.refuse(replaced);
     }
     return undefined;
   }
@@ -191,18 +191,18 @@ export class ProposalQueue {
   expire(beforeMs: number, errorOf: ExpiryError): void {
     for (let i = this.#head; i < this.#inLog.length && this.#inLog[i]!.sinceMs < beforeMs; i++) {
       const proposal = this.#inLog[i]!;
-      proposal.finish(errorOf(proposal.sinceMs));
+      proposal.refuse(errorOf(proposal.sinceMs));
     }
     for (const [id, proposal] of this.#forwarded) {
       if (proposal.sinceMs >= beforeMs) break;
       this.#forwarded.delete(id);
-      proposal.finish(errorOf(proposal.sinceMs));
+      proposal.refuse(errorOf(proposal.sinceMs));
     }
     let count = 0;
     while (count < this.#waiting.length && this.#waiting[count]!.sinceMs < beforeMs) {
       const proposal = this.#waiting[count++]!;
       this.#waitingBytes -= bytesOf(proposal);
-      proposal.finish(errorOf(proposal.sinceMs));
+      proposal.refuse(errorOf(proposal.sinceMs));
     }
     if (count > 0) this.#waiting = this.#waiting.slice(count);
   }
@@ -216,17 +216,17 @@ export class ProposalQueue {
 }
 
 /** Bytes of a proposal that are its own; the rest of its entry has a limit of its own. */
-function bytesOf({ payload, user }: Proposal): number {
+function bytesOf({ payload, user }: QueuedProposal): number {
   return user === NOBODY ? payload.length : payload.length + user.headerFields.length;
 }
 
 /** What the user adds to the header of an entry, its longer length included. */
-function userSizeOf({ user }: Proposal, headerSize: number): number {
+function userSizeOf({ user }: QueuedProposal, headerSize: number): number {
   const { length } = user.headerFields;
   return length + varintSize(headerSize - HEADER_TAG.length - 1 + length) - 1;
 }
 
-function encodeHeader(buffer: Buffer, pos: number, prefix: number, proposal: Proposal): number {
+function encodeHeader(buffer: Buffer, pos: number, prefix: number, proposal: QueuedProposal): number {
   const { id: suffix, user } = proposal;
   buffer[pos++] = HEADER_TAG[0];
   buffer[pos++] = HEADER_TAG[1];

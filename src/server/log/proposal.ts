@@ -1,14 +1,25 @@
 import { type AuthInfo, NOBODY } from "../../auth/auth-info.ts";
-import type { Op, Outcome } from "./op.ts";
+import { InvariantError } from "../../base/fatal.ts";
+import type { Entry } from "../../proto/raftpb.ts";
+import type { EtcdError } from "../contract/errors.ts";
+import type { Op } from "./op.ts";
+import type { RequestOf, ResponseOf } from "./operations.ts";
+import { type Answer, DeferredAnswer, type Outcome } from "./outcome.ts";
+
+/** Puts a request of the server itself into the log; resolves when it has been applied, or refused. */
+export type Propose = <O extends Op>(op: O, request: RequestOf<O>, payload: Uint8Array) => Promise<Outcome<O>>;
+
+/** Applies proposals, whatever they ask for: the operation is known again here. */
+export interface ProposalApplier {
+  applyProposal<O extends Op>(proposal: Proposal<O>, entry: Entry): void;
+}
 
 /**
- * One request on its way through the log. The api makes a subclass per kind of request, with all it needs to answer, so
- * that no promise and no closure is needed on the way.
+ * A request on its way through the log, as those know it who only put it there and tell what went wrong. What it asks for
+ * is known to `Proposal`, and to who applies it.
  */
-export abstract class Proposal {
-  readonly op: Op;
-  /** Decoded, as the applier takes it: the log entry is not decoded again. */
-  readonly request: object;
+export abstract class QueuedProposal {
+  abstract readonly op: Op;
   /** Encoded; becomes part of the log entry. */
   readonly payload: Uint8Array;
   /** In whose name it is made. Set before it is proposed. */
@@ -22,26 +33,59 @@ export abstract class Proposal {
   term = 0;
   /** Clock time of its arrival. */
   sinceMs = 0;
-  #answered = false;
 
-  constructor(op: Op, request: object, payload: Uint8Array) {
-    this.op = op;
-    this.request = request;
+  constructor(payload: Uint8Array) {
     this.payload = payload;
   }
 
+  abstract get answered(): boolean;
+
+  /** Answers with an error. */
+  abstract refuse(error: EtcdError): void;
+
+  /** Has `applier` apply it as what it is. */
+  abstract applyBy(applier: ProposalApplier, entry: Entry): void;
+}
+
+/**
+ * One request on its way through the log, with all it takes to answer it: the api makes a subclass per kind of request, so
+ * that no promise and no closure is needed on the way.
+ */
+export abstract class Proposal<O extends Op> extends QueuedProposal {
+  readonly op: O;
+  /** Decoded, as the applier takes it: the log entry is not decoded again. */
+  readonly request: RequestOf<O>;
+  /** For the compiler alone: a proposal of one operation is none of any, so that only who knows which can answer it. */
+  declare protected readonly invariant: (op: O) => O;
+  #answered = false;
+
+  constructor(op: O, request: RequestOf<O>, payload: Uint8Array) {
+    super(payload);
+    this.op = op;
+    this.request = request;
+  }
+
   /** Answers once; later outcomes (an entry applied after its request timed out) are dropped. */
-  finish(outcome: Outcome): void {
+  finish(answer: Answer<O>): void {
     if (this.#answered) return;
     this.#answered = true;
     try {
-      this.answer(outcome);
+      if (answer instanceof DeferredAnswer) this.answerDeferred(answer);
+      else this.answer(answer);
     } catch (error) {
       this.answerFailed(error);
     }
   }
 
-  get answered(): boolean {
+  override refuse(error: EtcdError): void {
+    this.finish(error);
+  }
+
+  override applyBy(applier: ProposalApplier, entry: Entry): void {
+    applier.applyProposal(this, entry);
+  }
+
+  override get answered(): boolean {
     return this.#answered;
   }
 
@@ -50,12 +94,17 @@ export abstract class Proposal {
     return !this.#answered;
   }
 
-  /** Whoever gets the outcome can complete a DeferredAnswer. */
+  /** It can complete a DeferredAnswer. */
   get defersReads(): boolean {
     return false;
   }
 
-  protected abstract answer(outcome: Outcome): void;
+  protected abstract answer(outcome: Outcome<O>): void;
+
+  /** For those who `defersReads`. */
+  protected answerDeferred(_answer: DeferredAnswer<ResponseOf<O>>): void {
+    throw new InvariantError(`operation ${this.op} was left without the reads of its response`);
+  }
 
   /** Answering threw: what was applied stays so. Whoever has somebody to tell does so; else it ends the process. */
   protected answerFailed(error: unknown): void {
@@ -64,15 +113,15 @@ export abstract class Proposal {
 }
 
 /** A request of the server itself, answered to a callback. */
-export class InternalProposal extends Proposal {
-  readonly #done: (outcome: Outcome) => void;
+export class InternalProposal<O extends Op> extends Proposal<O> {
+  readonly #done: (outcome: Outcome<O>) => void;
 
-  constructor(op: Op, request: object, payload: Uint8Array, done: (outcome: Outcome) => void) {
+  constructor(op: O, request: RequestOf<O>, payload: Uint8Array, done: (outcome: Outcome<O>) => void) {
     super(op, request, payload);
     this.#done = done;
   }
 
-  protected override answer(outcome: Outcome): void {
+  protected override answer(outcome: Outcome<O>): void {
     this.#done(outcome);
   }
 }

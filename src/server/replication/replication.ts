@@ -13,7 +13,7 @@ import type { BackendQuota } from "../apply/quota.ts";
 import { StateMachine } from "../apply/state-machine.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
 import { READ_SLICE, requestTimeoutMs, type ServerOptions } from "../contract/options.ts";
-import type { Proposal } from "../log/proposal.ts";
+import type { QueuedProposal } from "../log/proposal.ts";
 import { ProposalQueue } from "../log/proposal-queue.ts";
 import { type Read, ReadQueue } from "../log/read-queue.ts";
 import type { RequestIdGenerator } from "../log/request-id.ts";
@@ -300,12 +300,12 @@ export class Replication {
   }
 
   /** Puts a request into the log; it is answered when it has been applied, or refused. */
-  propose(proposal: Proposal): void {
-    if (this.#stopped) proposal.finish(errors.stopped);
-    else if (this.#proposals.sizeOf(proposal) > this.#options.maxRequestBytes) proposal.finish(errors.requestTooLarge);
+  propose(proposal: QueuedProposal): void {
+    if (this.#stopped) proposal.refuse(errors.stopped);
+    else if (this.#proposals.sizeOf(proposal) > this.#options.maxRequestBytes) proposal.refuse(errors.requestTooLarge);
     else if (this.#proposals.full || this.committedIndex - this.#machine.index > APPLY_GAP_MAX) {
       this.#parts.metrics.proposalsFailed++;
-      proposal.finish(errors.tooManyRequests);
+      proposal.refuse(errors.tooManyRequests);
     } else {
       proposal.sinceMs = this.#options.clock.nowMs();
       this.#proposals.add(proposal);

@@ -16,7 +16,7 @@ describe("a request for a downgrade", () => {
       cluster,
       logger,
       readIndex: () => (readError === undefined ? Promise.resolve() : Promise.reject(readError)),
-      propose: (op, request) => member.propose(op, request),
+      setDowngrade: (request) => member.setDowngrade(request),
     });
   });
   afterEach(() => member.close());

@@ -4,7 +4,6 @@ import { formatVersion } from "../../../src/base/semver.ts";
 import { ETCD_VERSION } from "../../../src/server/contract/options.ts";
 import { StorageVersion } from "../../../src/server/duties/storage-version.ts";
 import { VersionMonitor } from "../../../src/server/duties/version-monitor.ts";
-import { Op } from "../../../src/server/log/op.ts";
 import { VirtualClock } from "../../harness/virtual-clock.ts";
 import { waitFor } from "../../harness/wait.ts";
 import { startMembers, type TestMember } from "../peers.ts";
@@ -35,8 +34,8 @@ async function lead(others: readonly string[]): Promise<{ leader: TestMember; cl
     }),
     serverVersion: ETCD_VERSION,
     isLeader: () => leads[0]!,
-    propose: (op, request) => leader.propose(op, request),
-    setClusterVersion: (request) => leader.propose(Op.CLUSTER_VERSION_SET, request),
+    setDowngrade: (request) => leader.setDowngrade(request),
+    setClusterVersion: (request) => leader.setVersion(request),
     downgradeCheckMs: 1000,
   });
   monitor.start();

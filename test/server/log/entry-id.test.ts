@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { InternalRaftRequest, PutRequest, RequestHeader } from "../../../src/proto/etcdserverpb.ts";
 import { ClusterVersionSetRequest } from "../../../src/proto/membershippb.ts";
-import { Op } from "../../../src/server/apply/apply.ts";
 import { ownRequestId } from "../../../src/server/log/entry-id.ts";
+import { Op } from "../../../src/server/log/op.ts";
 import { InternalProposal } from "../../../src/server/log/proposal.ts";
 import { ProposalQueue } from "../../../src/server/log/proposal-queue.ts";
 import { RequestIdGenerator } from "../../../src/server/log/request-id.ts";
@@ -40,9 +40,10 @@ test("the ids of other members are none of ours, however alike", () => {
 
 test("what the queue encodes is found again", () => {
   const queue = new ProposalQueue(new RequestIdGenerator(BigInt(PREFIX), 1_700_000_000_000));
-  const proposals = [Op.PUT, Op.CLUSTER_VERSION_SET].map(
-    (op) => new InternalProposal(op, {}, Buffer.alloc(10), () => {}),
-  );
+  const proposals = [
+    new InternalProposal(Op.PUT, PutRequest.create(), Buffer.alloc(10), () => {}),
+    new InternalProposal(Op.CLUSTER_VERSION_SET, ClusterVersionSetRequest.create(), Buffer.alloc(10), () => {}),
+  ];
   for (const proposal of proposals) queue.add(proposal);
   const ids = queue.encodeWaiting().map((data) => ownRequestId(data, PREFIX));
   assert.deepEqual(

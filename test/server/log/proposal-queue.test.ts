@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { AuthInfo } from "../../../src/auth/auth-info.ts";
+import { Code } from "../../../src/base/grpc-codes.ts";
 import {
   CompactionRequest,
   InternalRaftRequest,
@@ -8,9 +9,9 @@ import {
   PutRequest,
 } from "../../../src/proto/etcdserverpb.ts";
 import { ClusterVersionSetRequest } from "../../../src/proto/membershippb.ts";
-import { Op, type Outcome } from "../../../src/server/apply/apply.ts";
-import { errors } from "../../../src/server/contract/errors.ts";
-import { InternalProposal, type Proposal } from "../../../src/server/log/proposal.ts";
+import { EtcdError, errors } from "../../../src/server/contract/errors.ts";
+import { Op } from "../../../src/server/log/op.ts";
+import { InternalProposal, type QueuedProposal } from "../../../src/server/log/proposal.ts";
 import { ProposalQueue } from "../../../src/server/log/proposal-queue.ts";
 import { RequestIdGenerator } from "../../../src/server/log/request-id.ts";
 import { put } from "../requests.ts";
@@ -22,7 +23,7 @@ function queueOf(memberId = MEMBER_ID, wallMs = WALL_MS): ProposalQueue {
   return new ProposalQueue(new RequestIdGenerator(memberId, wallMs));
 }
 
-function proposalOf(name: string, log: string[] = [], sinceMs = 0): Proposal {
+function proposalOf(name: string, log: string[] = [], sinceMs = 0): QueuedProposal {
   const request = put(name, "v");
   const proposal = new InternalProposal(Op.PUT, request, PutRequest.encode(request), (outcome) =>
     log.push(`${name}: ${outcome}`),
@@ -31,7 +32,8 @@ function proposalOf(name: string, log: string[] = [], sinceMs = 0): Proposal {
   return proposal;
 }
 
-const done: Outcome = { toString: () => "done" };
+/** What stands for an outcome here. */
+const done = new EtcdError(Code.UNKNOWN, "done");
 
 test("what is proposed decodes to the request with its header, and has the size that was told", () => {
   for (const [memberId, wallMs] of [
@@ -121,9 +123,9 @@ test("a proposal is found by its place in the log", () => {
   queue.proposed(12, 3);
   assert.deepEqual([queue.waitingCount, queue.pendingCount], [0, 3]);
   assert.equal(queue.take(9, 3, errors.leaderChanged), undefined, "an entry of someone else before ours");
-  queue.take(10, 3, errors.leaderChanged)!.finish(done);
-  queue.take(11, 3, errors.leaderChanged)!.finish(done);
-  queue.take(12, 3, errors.leaderChanged)!.finish(done);
+  queue.take(10, 3, errors.leaderChanged)!.refuse(done);
+  queue.take(11, 3, errors.leaderChanged)!.refuse(done);
+  queue.take(12, 3, errors.leaderChanged)!.refuse(done);
   assert.deepEqual(log, ["a: done", "b: done", "c: done"]);
   assert.equal(queue.pendingCount, 0);
   assert.equal(queue.take(13, 3, errors.leaderChanged), undefined);
@@ -135,7 +137,7 @@ test("a proposal whose place went to another leader's entry is refused, those be
   for (const name of ["a", "b", "c"]) queue.add(proposalOf(name, log));
   queue.encodeWaiting();
   queue.proposed(12, 3);
-  queue.take(10, 3, errors.leaderChanged)!.finish(done);
+  queue.take(10, 3, errors.leaderChanged)!.refuse(done);
   assert.equal(queue.take(11, 4, errors.leaderChanged), undefined);
   assert.equal(queue.take(13, 4, errors.leaderChanged), undefined);
   assert.deepEqual(log, ["a: done", "b: etcdserver: leader changed", "c: etcdserver: leader changed"]);
@@ -148,12 +150,12 @@ test("batches that are proposed while earlier ones are in the log keep their ord
   queue.add(proposalOf("b", log));
   queue.encodeWaiting();
   queue.proposed(2, 1);
-  queue.take(1, 1, errors.leaderChanged)!.finish(done);
+  queue.take(1, 1, errors.leaderChanged)!.refuse(done);
   queue.add(proposalOf("c", log));
   queue.encodeWaiting();
   queue.proposed(3, 1);
   assert.equal(queue.pendingCount, 2);
-  for (const index of [2, 3]) queue.take(index, 1, errors.leaderChanged)!.finish(done);
+  for (const index of [2, 3]) queue.take(index, 1, errors.leaderChanged)!.refuse(done);
   assert.deepEqual(log, ["a: done", "b: done", "c: done"]);
 });
 
@@ -180,8 +182,8 @@ test("one in the log that took too long is answered once, but keeps its place", 
   queue.expire(15, () => errors.timeout);
   const late = queue.take(1, 1, errors.leaderChanged)!;
   assert.equal(late.answered, true);
-  late.finish(done);
-  queue.take(2, 1, errors.leaderChanged)!.finish(done);
+  late.refuse(done);
+  queue.take(2, 1, errors.leaderChanged)!.refuse(done);
   assert.deepEqual(log, ["a: etcdserver: request timed out", "b: done"]);
 });
 
@@ -257,7 +259,7 @@ test("very many proposals go into the log in batches, in their order, and none i
     queue.proposed(lastIndex, 1);
   }
   assert.deepEqual(sizes, [1024, 1024, 452]);
-  for (let index = 1; index <= lastIndex; index++) queue.take(index, 1, errors.leaderChanged)!.finish(done);
+  for (let index = 1; index <= lastIndex; index++) queue.take(index, 1, errors.leaderChanged)!.refuse(done);
   assert.deepEqual(
     log,
     names.map((name) => `${name}: done`),

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { PutRequest, PutResponse } from "../../../src/proto/etcdserverpb.ts";
 import { Op } from "../../../src/server/log/op.ts";
 import { InternalProposal, Proposal } from "../../../src/server/log/proposal.ts";
 
 const NOTHING = new Uint8Array(0);
 
-class Broken extends Proposal {
+class Broken extends Proposal<typeof Op.PUT> {
   error: unknown;
 
   protected override answer(): void {
@@ -18,15 +19,15 @@ class Broken extends Proposal {
 }
 
 test("a mistake in an answer is told to its maker, not to whoever applies", () => {
-  const proposal = new Broken(Op.PUT, {}, NOTHING);
-  proposal.finish(null as never);
+  const proposal = new Broken(Op.PUT, PutRequest.create(), NOTHING);
+  proposal.finish(PutResponse.create());
   assert.match(String(proposal.error), /no good/);
   assert.ok(proposal.answered);
 });
 
 test("a mistake of the server's own requests is nobody's to hide", () => {
-  const proposal = new InternalProposal(Op.PUT, {}, NOTHING, () => {
+  const proposal = new InternalProposal(Op.PUT, PutRequest.create(), NOTHING, () => {
     throw new TypeError("no good");
   });
-  assert.throws(() => proposal.finish(null as never), /no good/);
+  assert.throws(() => proposal.finish(PutResponse.create()), /no good/);
 });
