@@ -1,5 +1,6 @@
 import { systemLoop } from "../base/loop-probe.ts";
 import { LoopWatch } from "../base/loop-watch.ts";
+import { ETCD_VERSION } from "../base/versions.ts";
 import { formatId, type Member } from "../membership/member.ts";
 import { PeerEndpoints } from "../peer/endpoints.ts";
 import { protoSources } from "../proto/sources.ts";
@@ -8,7 +9,7 @@ import { HealthService } from "../rpc/health.ts";
 import { type KeepaliveOptions, RPC_DEFAULTS } from "../rpc/options.ts";
 import { registerReflection } from "../rpc/reflection.ts";
 import { RpcServer } from "../rpc/server.ts";
-import { type BootstrapOptions, ETCD_VERSION } from "../server/contract/options.ts";
+import type { BootstrapOptions } from "../server/contract/options.ts";
 import { EtcdServer } from "../server/server.ts";
 import { bootstrap } from "../server/start/bootstrap.ts";
 import { reportWaiting } from "../server/start/report.ts";

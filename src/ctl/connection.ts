@@ -8,9 +8,9 @@
 import type { Clock } from "../base/clock.ts";
 import { isText } from "../base/lossless-text.ts";
 import type { MethodType } from "../base/protobuf.ts";
+import { API_VERSION } from "../base/versions.ts";
 import type { RawClient, RawStream, RpcError, TlsOptions } from "../client/raw.ts";
 import { AuthService } from "../proto/etcdserverpb.ts";
-import { API_VERSION } from "../server/contract/options.ts";
 import { Members } from "./dial.ts";
 import { describeError, EXIT, ExitError, isFailure, isRpcError, UNAVAILABLE } from "./exit.ts";
 

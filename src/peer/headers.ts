@@ -2,9 +2,10 @@
  * What members tell of themselves with each request, and whether the one who asks fits here.
  * Source: etcd's rafthttp/util.go and http.go.
  */
+
+import { ETCD_VERSION } from "../base/versions.ts";
 import { formatId } from "../membership/member.ts";
 import type { LocalMember } from "../server/contract/network.ts";
-import { ETCD_VERSION } from "../server/contract/options.ts";
 
 /** The oldest cluster that a member of this version can be in. */
 export const MIN_CLUSTER_VERSION = "3.0.0";

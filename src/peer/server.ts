@@ -8,9 +8,9 @@
 import * as http from "node:http";
 import type { Socket } from "node:net";
 import { attempt, inBackground } from "../base/background.ts";
+import { ETCD_VERSION } from "../base/versions.ts";
 import { formatId } from "../membership/member.ts";
 import { Message } from "../proto/raftpb.ts";
-import { ETCD_VERSION } from "../server/contract/options.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { type HeaderReader, incompatibility, parseId } from "./headers.ts";
 import { PieceReader } from "./piece-reader.ts";

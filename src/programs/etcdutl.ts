@@ -1,4 +1,4 @@
-import { ETCD_VERSION } from "../server/contract/options.ts";
+import { ETCD_VERSION } from "../base/versions.ts";
 
 /** The offline tool. Its commands come with the recovery work; until then it says so for each by name. */
 export async function main(argv: readonly string[]): Promise<number> {

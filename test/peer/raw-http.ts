@@ -1,6 +1,6 @@
 /** A peer made by hand: HTTP/1.1 over a socket, for what no member of good manners sends. */
 import * as net from "node:net";
-import { ETCD_VERSION } from "../../src/server/contract/options.ts";
+import { ETCD_VERSION } from "../../src/base/versions.ts";
 import { CLUSTER_ID } from "./loopback.ts";
 
 /** Headers of a member with id 2 that talks to member 1. */

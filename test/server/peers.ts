@@ -4,6 +4,7 @@
  */
 import http from "node:http";
 import { systemClock } from "../../src/base/clock.ts";
+import { ETCD_VERSION } from "../../src/base/versions.ts";
 import { Lessor } from "../../src/lease/lessor.ts";
 import { Cluster } from "../../src/membership/cluster.ts";
 import { encodeMember, formatId, type Member } from "../../src/membership/member.ts";
@@ -16,7 +17,6 @@ import { PeerHttp } from "../../src/peer/http.ts";
 import type { ClusterVersionSetRequest, DowngradeInfoSetRequest } from "../../src/proto/membershippb.ts";
 import { TlsClient } from "../../src/rpc/tls/client.ts";
 import { errors } from "../../src/server/contract/errors.ts";
-import { ETCD_VERSION } from "../../src/server/contract/options.ts";
 import { LeaseForwarding } from "../../src/server/duties/lease-forwarding.ts";
 import type { Empty } from "../../src/server/log/operations.ts";
 import type { Read } from "../../src/server/log/read-queue.ts";

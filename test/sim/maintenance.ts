@@ -4,12 +4,13 @@
  * or the downgrade is given up halfway. As etcd's guides say: validate, enable, replace the servers one by one, and upgrade
  * in the same way.
  */
+
+import { ETCD_VERSION } from "../../src/base/versions.ts";
 import {
   DowngradeRequest_DowngradeAction as Action,
   DowngradeRequest,
   MaintenanceService,
 } from "../../src/proto/etcdserverpb.ts";
-import { ETCD_VERSION } from "../../src/server/contract/options.ts";
 import type { ClientSide, Reply } from "./connection.ts";
 import type { SimMachine } from "./machine.ts";
 import type { SimRandom } from "./random.ts";

@@ -1,6 +1,6 @@
+import { ETCD_VERSION } from "../../base/versions.ts";
 import { AlarmType } from "../../proto/etcdserverpb.ts";
 import { alarmName } from "../../server/apply/apply.ts";
-import { ETCD_VERSION } from "../../server/contract/options.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { HttpHandler, HttpRequest, HttpResponse } from "./contract.ts";
 

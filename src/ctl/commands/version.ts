@@ -1,5 +1,5 @@
 /** `etcdctl version` */
-import { API_VERSION, ETCD_VERSION } from "../../server/contract/options.ts";
+import { API_VERSION, ETCD_VERSION } from "../../base/versions.ts";
 import type { CtlCommand } from "../ctl.ts";
 
 export const version: CtlCommand = {

@@ -2,9 +2,9 @@ import { availableParallelism, cpus } from "node:os";
 import { join } from "node:path";
 import { goDuration } from "../../base/duration.ts";
 import type { Logger } from "../../base/log.ts";
+import { ETCD_VERSION } from "../../base/versions.ts";
 import type { AutoCompaction, Config } from "../../config/config.ts";
 import { formatUrlsByMember, parseUrlsByMember, urlTexts } from "../../config/values/url.ts";
-import { ETCD_VERSION } from "../../server/contract/options.ts";
 import { architecture, KVORUM_VERSION, operatingSystem } from "./version.ts";
 
 /** etcd's long line with which a member starts: everything it was told, for whoever reads the log later. */

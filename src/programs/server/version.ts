@@ -1,4 +1,4 @@
-import { ETCD_VERSION } from "../../server/contract/options.ts";
+import { ETCD_VERSION } from "../../base/versions.ts";
 
 /** The version of this package; a test holds it equal to package.json. */
 export const KVORUM_VERSION = "0.1.0";

@@ -204,11 +204,6 @@ export const AUTH_DEFAULTS: AuthOptions = {
 /** What is needed before the member knows who it is, and so who the others are. */
 export type BootstrapOptions = Omit<ServerOptions, "network" | "peerClient">;
 
-/** Version of etcd that this server is: what it tells clients and peers. */
-export const ETCD_VERSION = "3.7.1";
-/** The version of the API that clients name with each call. */
-export const API_VERSION = "3.7";
-
 /** etcd's time limit of a request: five seconds for the disk and the network, and two elections. */
 export function requestTimeoutMs(options: Pick<ServerOptions, "electionTicks" | "tickMs">): number {
   return 5000 + 2 * options.electionTicks * options.tickMs;

@@ -1,9 +1,10 @@
+import { ETCD_VERSION } from "../../base/versions.ts";
 import { RESOLVE_GIVE_UP_MS, urlDifference } from "../../config/machine/url-equality.ts";
 import { formatUrlsByMember, parseUrls } from "../../config/values/url.ts";
 import { byId, ClusterConfigError, describeCluster, initialMembers, memberByName } from "../../membership/initial.ts";
 import { clusterId as clusterIdOf, formatId, type Member } from "../../membership/member.ts";
 import type { PeerClient, RemoteCluster } from "../contract/network.ts";
-import { type BootstrapOptions, ETCD_VERSION } from "../contract/options.ts";
+import type { BootstrapOptions } from "../contract/options.ts";
 import { isCompatibleWithCluster } from "./compatibility.ts";
 import { adviceToBeginAnew } from "./lost-log.ts";
 

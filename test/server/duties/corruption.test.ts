@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
-import { ETCD_VERSION } from "../../../src/server/contract/options.ts";
+import { ETCD_VERSION } from "../../../src/base/versions.ts";
 import { CorruptionChecker } from "../../../src/server/duties/corruption.ts";
 import { startMembers, type TestMember } from "../peers.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 import { formatVersion } from "../../../src/base/semver.ts";
-import { ETCD_VERSION } from "../../../src/server/contract/options.ts";
+import { ETCD_VERSION } from "../../../src/base/versions.ts";
 import { StorageVersion } from "../../../src/server/duties/storage-version.ts";
 import { VersionMonitor } from "../../../src/server/duties/version-monitor.ts";
 import { VirtualClock } from "../../harness/virtual-clock.ts";
