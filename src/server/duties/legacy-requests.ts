@@ -64,7 +64,7 @@ export class LegacyRequests {
 
   /** Asked once there is a leader: then those who can be in the cluster can be asked. */
   async #hasOldMember(): Promise<boolean> {
-    const { cluster, clock, leader, isStopped } = this.#options;
+    const { cluster, clock, leader, isStopped, peerClient, serverVersion, logger } = this.#options;
     const agreed = parseVersion(cluster.version ?? "");
     if (agreed !== undefined && compareVersions(agreed, FIRST_WITHOUT) >= 0) return false;
     if (this.#members().length < 2) return false;
@@ -73,7 +73,9 @@ export class LegacyRequests {
       await new Promise<void>((resolve) => clock.after(LEADER_POLL_MS, resolve));
     }
     const versions = await askMemberVersions({
-      ...this.#options,
+      peerClient,
+      serverVersion,
+      logger,
       cluster: { localId: cluster.localId, version: cluster.version, members: () => this.#members() },
     });
     return [...versions.values()].some((answer) => {

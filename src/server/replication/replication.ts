@@ -29,7 +29,9 @@ import { startElectionTicks } from "./election-ticks.ts";
 import { BEYOND_LOG } from "./message-check.ts";
 import { Outbox } from "./outbox.ts";
 import { PeerReceiver } from "./peer-receiver.ts";
+import { ProposalFeed } from "./proposal-feed.ts";
 import { RaftLoop, type RaftLoopHooks } from "./raft-loop.ts";
+import { Role } from "./role.ts";
 import { TimeoutReasons } from "./timeout-reasons.ts";
 
 /** Entries that may be committed but not applied before requests are refused. Source: etcd `v3_server.go`. */
@@ -37,8 +39,6 @@ const APPLY_GAP_MAX = 5000;
 const SWEEP_MS = 500;
 const READ_RETRY_MS = 500;
 const PURGE_INTERVAL_MS = 30_000;
-/** Bytes of proposals that a follower sends to the leader in one message. */
-const FORWARD_BYTES_MAX = 1024 * 1024;
 /** Source: etcd `server/etcdserver/api/v3rpc/grpc.go`, maxNoLeaderCnt. */
 const LEADERLESS_MAX = 3;
 
@@ -78,9 +78,11 @@ export class Replication {
   readonly #state: ReplicatedState;
   readonly #events: ReplicationEvents;
   readonly #machine: StateMachine;
+  readonly #role: Role;
   readonly #loop: RaftLoop;
   readonly #outbox: Outbox;
   readonly #proposals: ProposalQueue;
+  readonly #feed: ProposalFeed;
   readonly #reads: ReadQueue;
   readonly #confChanges: ConfChanges;
   readonly #snapshots: Snapshots;
@@ -91,21 +93,10 @@ export class Replication {
   readonly #timers: Timer[] = [];
   #backend: Backend;
 
-  #term = 0;
-  #leader = 0n;
-  #isLearner = false;
   /** Looks for a leader, an election timeout apart, that found none. */
   #leaderless = 0;
-  /** This member leads and has applied an entry of its term: its state is at least as new as any earlier leader's. */
-  #leadsInTerm = false;
-  /** It is also the only voter: its committed index is the cluster's. */
-  #solo = false;
-  /** The last entry in the log when that began. */
-  #soloFrom = 0;
   /** The backend lags. */
   #paused = false;
-  /** A full batch of proposals was handed in in this turn. */
-  #handedIn = false;
   #stopped = false;
 
   constructor(
@@ -115,10 +106,9 @@ export class Replication {
     state: ReplicatedState,
     events: ReplicationEvents,
   ) {
-    const { clock, logger, network, tickMs, electionTicks, maxLearners } = options;
-    const { node, storage, wal, metrics, memberId, backend } = parts;
-    const { cluster, applier, alarms, quota } = state;
-    const getBackend = (): Backend => this.#backend;
+    const { clock, network, tickMs, electionTicks } = options;
+    const { node, storage, wal, memberId, backend } = parts;
+    const { cluster } = state;
     this.#options = options;
     this.#parts = parts;
     this.#state = state;
@@ -126,74 +116,118 @@ export class Replication {
     this.#backend = backend;
     this.#timeoutMs = requestTimeoutMs(options);
     this.#proposals = new ProposalQueue(ids);
-    this.#reads = new ReadQueue(ids, (callback) => options.clock.defer(callback));
+    this.#reads = new ReadQueue(ids, (callback) => clock.defer(callback));
     this.#timeouts = new TimeoutReasons({ cluster, network, electionMs: electionTicks * tickMs });
-    this.#snapshots = new Snapshots({ ...parts, options, cluster, backend: getBackend, logger });
-    this.#confChanges = new ConfChanges({
-      node,
-      cluster,
+    this.#snapshots = this.#openSnapshots();
+    this.#confChanges = this.#openConfChanges();
+    this.#machine = this.#openStateMachine(ids.prefix);
+    this.#role = new Role(node, memberId, this.#isLearnerNow());
+    this.#loop = new RaftLoop({ node, storage, wal, clock, hooks: this.#hooks() });
+    this.#feed = new ProposalFeed({ node, clock, proposals: this.#proposals, onTurn: () => this.#loop.run() });
+    this.#snapshotSender = this.#openSnapshotSender();
+    this.#outbox = this.#openOutbox();
+    this.#receiver = this.#openReceiver();
+  }
+
+  #openSnapshots(): Snapshots {
+    const { memberId, snapshotter, storage, wal, walDir, snapDir, snapshotIndex } = this.#parts;
+    return new Snapshots({
+      options: this.#options,
+      memberId,
+      snapshotter,
+      storage,
+      wal,
+      walDir,
+      snapDir,
+      snapshotIndex,
+      cluster: this.#state.cluster,
+      backend: () => this.#backend,
+      logger: this.#options.logger,
+    });
+  }
+
+  #openConfChanges(): ConfChanges {
+    const { network, logger, clock, maxLearners } = this.#options;
+    return new ConfChanges({
+      node: this.#parts.node,
+      cluster: this.#state.cluster,
       network,
       logger,
       clock,
       maxLearners,
-      onRemoved: () => events.onRemoved(),
+      onRemoved: () => this.#events.onRemoved(),
     });
-    this.#machine = new StateMachine({
-      applier,
+  }
+
+  #openStateMachine(idPrefix: number): StateMachine {
+    const { logger, clock, readSlice, warningApplyDurationMs, warningUnaryRequestDurationMs } = this.#options;
+    const { appliedIndex: index, appliedTerm: term, consistentIndex, confState, metrics } = this.#parts;
+    return new StateMachine({
+      applier: this.#state.applier,
       confChanges: this.#confChanges,
       proposals: this.#proposals,
-      backend,
-      idPrefix: ids.prefix,
-      applied: { index: parts.appliedIndex, term: parts.appliedTerm },
-      consistentIndex: parts.consistentIndex,
-      confState: parts.confState,
+      backend: this.#backend,
+      idPrefix,
+      applied: { index, term },
+      consistentIndex,
+      confState,
       metrics,
       logger,
       clock,
-      readSlice: options.readSlice ?? READ_SLICE,
-      warningApplyDurationMs: options.warningApplyDurationMs,
-      warningRequestDurationMs: options.warningUnaryRequestDurationMs,
-      onTermStarted: (term) => this.#startLeading(term),
-      isNoSpace: () => alarms.noSpace,
-      onNoSpace: () => events.onNoSpace(),
+      readSlice: readSlice ?? READ_SLICE,
+      warningApplyDurationMs,
+      warningRequestDurationMs: warningUnaryRequestDurationMs,
+      onTermStarted: (started) => this.#startLeading(started),
+      isNoSpace: () => this.#state.alarms.noSpace,
+      onNoSpace: () => this.#events.onNoSpace(),
       onConfState: () => this.#stateChanged(),
       isBlocked: () => this.#isBlocked(),
       onProgress: () => this.#tellApplied(),
-      onFailure: options.onFailure,
+      onFailure: this.#options.onFailure,
     });
-    this.#isLearner = cluster.member(memberId)?.isLearner ?? false;
-    this.#loop = new RaftLoop({ node, storage, wal, clock, hooks: this.#hooks() });
-    this.#snapshotSender = new SnapshotSender({
-      backend: getBackend,
+  }
+
+  #openSnapshotSender(): SnapshotSender {
+    const { network, clock, logger } = this.#options;
+    return new SnapshotSender({
+      backend: () => this.#backend,
       network,
       clock,
       logger,
-      localId: memberId,
+      localId: this.#parts.memberId,
       onFailed: (to) => this.#loop.reportSnapshot(to, false),
     });
-    this.#outbox = new Outbox({
+  }
+
+  #openOutbox(): Outbox {
+    const { network, logger, clock, tickMs } = this.#options;
+    return new Outbox({
       network,
-      isRemoved: (id) => cluster.isRemoved(id),
+      isRemoved: (id) => this.#state.cluster.isRemoved(id),
       sendSnapshot: (message) => this.#snapshotSender.send(message),
-      metrics,
+      metrics: this.#parts.metrics,
       logger,
       clock,
       heartbeatMs: tickMs,
     });
-    this.#receiver = new PeerReceiver({
-      cluster,
+  }
+
+  #openReceiver(): PeerReceiver {
+    const { logger, clock, disk } = this.#options;
+    return new PeerReceiver({
+      cluster: this.#state.cluster,
       loop: this.#loop,
       snapshots: new SnapshotReceiver({
-        snapshotter: parts.snapshotter,
-        bytesMax: quota.snapshotBytesMax,
-        check: (path) => checkDatabase({ disk: options.disk, clock, path }),
+        snapshotter: this.#parts.snapshotter,
+        bytesMax: this.#state.quota.snapshotBytesMax,
+        check: (path) => checkDatabase({ disk, clock, path }),
         logger,
         onReceived: (message) => this.#loop.receive(message),
       }),
       sender: this.#snapshotSender,
       clock,
       logger,
-      onRemoved: () => events.onRemoved(),
+      onRemoved: () => this.#events.onRemoved(),
     });
   }
 
@@ -243,25 +277,25 @@ export class Replication {
   }
 
   get term(): number {
-    return this.#term;
+    return this.#role.term;
   }
 
   /** 0n when there is none. */
   get leader(): bigint {
-    return this.#leader;
+    return this.#role.leader;
   }
 
   get isLeader(): boolean {
-    return this.#leader === this.#parts.memberId;
+    return this.#role.isLeader;
   }
 
   /** This member leads and has applied everything that was committed before. */
   get leadsInTerm(): boolean {
-    return this.#leadsInTerm && this.isLeader;
+    return this.#role.leadsInTerm;
   }
 
   get isLearner(): boolean {
-    return this.#isLearner;
+    return this.#role.isLearner;
   }
 
   get appliedIndex(): number {
@@ -320,15 +354,9 @@ export class Replication {
     this.#loop.schedule();
   }
 
-  /**
-   * True when a linearizable read may be served at once: this member alone decides what is committed, and has applied it. What it
-   * has not applied yet nobody knows of either, unless it is from a time when there were other voters.
-   */
+  /** A linearizable read may be served at once. */
   get canReadNow(): boolean {
-    const { index } = this.#machine;
-    return (
-      this.#solo && this.#leadsInTerm && !this.#stopped && (index >= this.#soloFrom || index === this.committedIndex)
-    );
+    return !this.#stopped && this.#role.canReadNow(this.#machine.index);
   }
 
   /** Serves the read as soon as the state is at least as new as now. */
@@ -358,7 +386,11 @@ export class Replication {
     const { metrics } = this.#parts;
     return {
       apply: (entries, done) => this.#apply(entries, done),
-      propose: () => this.#handIn(),
+      propose: () => {
+        if (!this.#loop.takesProposals) return;
+        this.#confChanges.handIn();
+        this.#feed.propose();
+      },
       askReads: () => this.#askReads(),
       readState: (context, index) => {
         if (!this.#reads.confirmed(context, index)) metrics.slowReadIndexes++;
@@ -394,7 +426,8 @@ export class Replication {
   }
 
   #lostLog({ from, commit }: Message): LostLogError {
-    return new LostLogError({ ...this.#parts, leader: from, commit, lastIndex: this.#parts.node.raft.log.lastIndex() });
+    const { memberId, dataDir, walDir, node } = this.#parts;
+    return new LostLogError({ leader: from, commit, lastIndex: node.raft.log.lastIndex(), memberId, dataDir, walDir });
   }
 
   /** While the disk under the backend lags, the loop waits: what was applied must not pile up in memory. */
@@ -414,72 +447,25 @@ export class Replication {
   }
 
   #askReads(): void {
-    if (this.#leader === 0n) return;
+    if (this.leader === 0n) return;
     const context = this.#reads.startRound(this.#options.clock.nowMs(), READ_RETRY_MS);
     if (context !== undefined) this.#parts.node.readIndex(context);
   }
 
-  #handIn(): void {
-    const { node } = this.#parts;
-    if (!this.#loop.takesProposals) return;
-    this.#confChanges.handIn();
-    this.#proposals.refuseOutdated(node.isLeader ? node.term : 0, errors.leaderChanged);
-    if (this.#proposals.waitingCount === 0 || this.#handedIn) return;
-    const datas = this.#proposals.encodeWaiting();
-    if (node.isLeader) {
-      if (node.proposeBatch(datas) !== undefined) return;
-      this.#proposals.proposed(node.raft.log.lastIndex(), node.term);
-    } else {
-      if (!this.#forward(datas)) return;
-      this.#proposals.forwarded();
-    }
-    if (this.#proposals.waitingCount > 0) this.#goOnLater();
-  }
-
-  /** One batch a turn: the next waits until everybody else has had theirs. */
-  #goOnLater(): void {
-    this.#handedIn = true;
-    this.#options.clock.defer(() => {
-      this.#handedIn = false;
-      this.#loop.run();
-    });
-  }
-
-  /** Sends proposals to the leader. False when it is not known; the state does not change in between, so it is all or none. */
-  #forward(datas: readonly Uint8Array[]): boolean {
-    const { node } = this.#parts;
-    let start = 0;
-    let bytes = 0;
-    for (let i = 0; i < datas.length; i++) {
-      bytes += datas[i]!.length;
-      if (bytes < FORWARD_BYTES_MAX && i < datas.length - 1) continue;
-      if (node.proposeBatch(datas.slice(start, i + 1)) !== undefined) return false;
-      start = i + 1;
-      bytes = 0;
-    }
-    return true;
-  }
-
   #stateChanged(): void {
-    const { node, memberId, metrics } = this.#parts;
-    const { leader, term } = node;
-    const { voters } = this.#machine.confState;
-    const led = this.isLeader;
-    if (leader !== this.#leader || term !== this.#term) this.#leadsInTerm = false;
-    const isNewLeader = leader !== 0n && leader !== this.#leader;
-    this.#leader = leader;
-    this.#term = term;
-    const solo = voters.length === 1 && voters[0] === memberId;
-    if (solo && !this.#solo) this.#soloFrom = node.raft.log.lastIndex();
-    this.#solo = solo;
-    this.#isLearner = this.#state.cluster.member(memberId)?.isLearner ?? false;
-    if (led && !this.isLeader) this.#events.onDeposed();
-    if (!isNewLeader) return;
+    const { metrics } = this.#parts;
+    const { isDeposed, hasNewLeader } = this.#role.update(this.#machine.confState.voters, this.#isLearnerNow());
+    if (isDeposed) this.#events.onDeposed();
+    if (!hasNewLeader) return;
     metrics.leaderChanges++;
     this.#timeouts.leaderElected(this.#options.clock.nowMs());
     this.#outbox.reset();
     this.#confChanges.leaderChanged();
     metrics.readIndexesFailed += this.#reads.leaderChanged(errors.leaderChanged);
+  }
+
+  #isLearnerNow(): boolean {
+    return this.#state.cluster.member(this.#parts.memberId)?.isLearner ?? false;
   }
 
   #apply(entries: readonly Entry[], done: () => void): boolean {
@@ -500,7 +486,7 @@ export class Replication {
   #noteApplied(entries: readonly Entry[]): void {
     const machine = this.#machine;
     this.#tellApplied();
-    this.#snapshots.applied(machine, entries, machine.confState, this.#solo, this.#snapshotSender.isActive);
+    this.#snapshots.applied(machine, entries, machine.confState, this.#role.isSolo, this.#snapshotSender.isActive);
   }
 
   /** Replaces the state by that of a received snapshot. The old backend serves reads until the new one is complete. */
@@ -517,7 +503,9 @@ export class Replication {
     metrics.applyingSnapshot = 1;
     const next = await importReceived({ snapshotter, snapshot, dbPath, openBackend, disk, clock, logger });
     const old = this.#backend;
-    await switchBackend(next, snapshot, { ...this.#state, machine: this.#machine, network });
+    const { lessor, store, alarms, quota, cluster, auth } = this.#state;
+    const users = { lessor, store, machine: this.#machine, alarms, quota, cluster, auth, network };
+    await switchBackend(next, snapshot, users);
     this.#backend = next;
     await old.close();
     next.moveTo(dbPath);
@@ -532,14 +520,12 @@ export class Replication {
 
   /** The first entry of a leader's term is empty: once it is applied, so is everything of earlier terms. */
   #startLeading(term: number): void {
-    if (!this.isLeader || term !== this.#term) return;
-    this.#leadsInTerm = true;
-    this.#events.onLeading();
+    if (this.#role.termStarted(term)) this.#events.onLeading();
   }
 
   /** Ending streams makes clients connect anew, so it waits longer than refusing requests does. */
   #lookForLeader(): void {
-    this.#leaderless = this.#leader === 0n ? this.#leaderless + 1 : 0;
+    this.#leaderless = this.leader === 0n ? this.#leaderless + 1 : 0;
     if (this.#leaderless >= LEADERLESS_MAX) this.#events.onLeaderLost();
   }
 
@@ -562,6 +548,6 @@ export class Replication {
 
   #expiryError(sinceMs: number): EtcdError {
     this.#parts.metrics.proposalsFailed++;
-    return this.#timeouts.errorFor(sinceMs, this.#leader);
+    return this.#timeouts.errorFor(sinceMs, this.leader);
   }
 }
