@@ -6,6 +6,8 @@ export class SliceSort {
   /** Positions in order, once `step` has said true. */
   order: Uint32Array;
   readonly #compare: (a: number, b: number) => number;
+  readonly #runLength: number;
+  readonly #pieceLength: number;
   #other: Uint32Array;
   /** Length of the runs that are sorted in themselves; 0 while the first are being made. */
   #run = 0;
@@ -15,11 +17,13 @@ export class SliceSort {
   #left = 0;
   #right = 0;
 
-  /** `compare` gets two positions, and may be 0 for equal ones: the earlier comes first. */
-  constructor(length: number, compare: (a: number, b: number) => number) {
+  /** `compare` gets two positions, and may be 0 for equal ones: the earlier comes first. It is costly when it reads something. */
+  constructor(length: number, compare: (a: number, b: number) => number, isCostly = false) {
+    this.#runLength = isCostly ? COSTLY_RUN_LENGTH : RUN_LENGTH;
+    this.#pieceLength = isCostly ? COSTLY_PIECE : MERGE_PIECE;
     this.order = new Uint32Array(length);
     for (let i = 0; i < length; i++) this.order[i] = i;
-    this.#other = new Uint32Array(length > RUN_LENGTH ? length : 0);
+    this.#other = new Uint32Array(length > this.#runLength ? length : 0);
     this.#compare = (a, b) => compare(a, b) || a - b;
   }
 
@@ -30,10 +34,11 @@ export class SliceSort {
 
   #sortRun(): boolean {
     const { order } = this;
-    order.subarray(this.#at, this.#at + RUN_LENGTH).sort(this.#compare);
-    this.#at += RUN_LENGTH;
+    const run = this.#runLength;
+    order.subarray(this.#at, this.#at + run).sort(this.#compare);
+    this.#at += run;
     if (this.#at < order.length) return false;
-    return this.#nextRound(RUN_LENGTH);
+    return this.#nextRound(run);
   }
 
   #nextRound(run: number): boolean {
@@ -53,7 +58,7 @@ export class SliceSort {
     const to = this.#other;
     const compare = this.#compare;
     const { length } = from;
-    const pieceEnd = Math.min(this.#at + MERGE_PIECE, length);
+    const pieceEnd = Math.min(this.#at + this.#pieceLength, length);
     let at = this.#at;
     let left = this.#left;
     let right = this.#right;
@@ -83,3 +88,5 @@ export class SliceSort {
 
 const RUN_LENGTH = 1024;
 const MERGE_PIECE = 8192;
+const COSTLY_RUN_LENGTH = 8;
+const COSTLY_PIECE = 16;

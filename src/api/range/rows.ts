@@ -1,3 +1,4 @@
+import { SliceBudget } from "../../base/slice-budget.ts";
 import { SliceSort } from "../../base/slice-sort.ts";
 import { writeVarint } from "../../base/varint.ts";
 import type { RawSlot } from "../../mvcc/backend/backend.ts";
@@ -12,6 +13,7 @@ import {
 } from "../../proto/etcdserverpb.ts";
 import { hasRevisionFilters, passesFilters, rangeEndOf } from "../../server/apply/range.ts";
 import type { ReadSlice } from "../../server/contract/options.ts";
+import { digitsOf, sortByValue, type ValueRows } from "./value-sort.ts";
 
 /** Sorted with a limit up to this, only so many rows are remembered. */
 const TOP_ROWS_MAX = 8192;
@@ -154,12 +156,14 @@ class SortedRows implements RangeRows {
   /** Without an order the limit takes the first keys, and only those (and one more) are sorted. */
   readonly #collectMax: number;
   readonly #cursor: RangeCursor;
+  readonly #sign: 1 | -1;
+  /** For the first rows only. */
   readonly #compare: (a: Found, b: Found) => number;
   #matches = 0;
   #isCollected = false;
   #top: TopRows | null;
   #all: FoundRows;
-  #sort: SliceSort | null = null;
+  #sort: Generator<void, Uint32Array, void> | null = null;
   /** Positions in `#all`, in order. */
   #order: Uint32Array | null = null;
   #next = 0;
@@ -176,6 +180,7 @@ class SortedRows implements RangeRows {
     this.#collectMax = limitsFirst ? this.#limit + 1 : Number.POSITIVE_INFINITY;
     this.#cursor = openCursor(store, request, point);
     const sign = request.sortOrder === SortOrder.DESCEND ? -1 : 1;
+    this.#sign = sign;
     const compareTies =
       request.sortTarget === SortTarget.VALUE ? (a: Found, b: Found) => this.#compareValues(a, b) : none;
     this.#compare = (a, b) => sign * (a.by - b.by || compareTies(a, b)) || a.place - b.place;
@@ -239,7 +244,8 @@ class SortedRows implements RangeRows {
       if (sortTarget === SortTarget.CREATE) by = createRevision;
       else if (sortTarget === SortTarget.MOD) by = main;
       else if (readsValues) {
-        by = valuePrefix(this.#store, main, sub);
+        this.#store.readRow(main, sub, slot);
+        by = digitsOf(valueIn(slot), 0);
         bytes += slot.end - slot.start;
       }
       const place = this.#matches++;
@@ -259,11 +265,28 @@ class SortedRows implements RangeRows {
   }
 
   #sortSlice(): void {
-    const all = this.#all;
-    this.#sort ??= new SliceSort(all.length, (a, b) => this.#compare(all.at(a), all.at(b)));
-    if (!this.#sort.step()) return;
-    this.#order = this.#sort.order;
+    this.#sort ??= this.#sortAll();
+    const { done, value } = this.#sort.next();
+    if (done !== true) return;
+    this.#order = value;
     this.#sort = null;
+  }
+
+  *#sortAll(): Generator<void, Uint32Array, void> {
+    const all = this.#all;
+    const by = yield* all.takeBy();
+    const sign = this.#sign;
+    if (this.#request.sortTarget === SortTarget.VALUE) {
+      const value = (row: number): Uint8Array => {
+        this.#store.readRow(all.mainAt(row), all.subAt(row), slot);
+        return valueIn(slot);
+      };
+      const rows: ValueRows = { length: all.length, by, value };
+      return yield* sortByValue(rows, sign, new SliceBudget(this.#limits.rows, this.#limits.bytes));
+    }
+    const sort = new SliceSort(all.length, (a, b) => sign * (by[a]! - by[b]!));
+    while (!sort.step()) yield;
+    return sort.order;
   }
 
   /** Values that begin alike. */
@@ -391,10 +414,14 @@ class FoundRows {
     return this.#sub[Math.floor(i / CHUNK_ROWS)]![i % CHUNK_ROWS]!;
   }
 
-  at(i: number): Found {
-    const chunk = Math.floor(i / CHUNK_ROWS);
-    const at = i % CHUNK_ROWS;
-    return { by: this.#by[chunk]![at]!, main: this.#main[chunk]![at]!, sub: this.#sub[chunk]![at]!, place: i };
+  /** What the rows are sorted by, in one piece, which is not kept here any more. */
+  *takeBy(): Generator<void, Float64Array, void> {
+    const by = new Float64Array(this.length);
+    for (let at = 0; this.#by.length > 0; at += CHUNK_ROWS) {
+      by.set(this.#by.shift()!.subarray(0, this.length - at), at);
+      if (at % (32 * CHUNK_ROWS) === 0) yield;
+    }
+    return by;
   }
 }
 
@@ -464,13 +491,4 @@ function valueIn({ bytes, start, end }: RawSlot): Uint8Array {
     if (tag === 0x0a) pos += field;
   }
   return NO_VALUE;
-}
-
-/** The first six bytes of a value as a number that orders as they do. Leaves the row in `slot`. */
-function valuePrefix(store: MvccStore, main: number, sub: number): number {
-  store.readRow(main, sub, slot);
-  const value = valueIn(slot);
-  let prefix = 0;
-  for (let i = 0; i < 6; i++) prefix = prefix * 256 + (i < value.length ? value[i]! : 0);
-  return prefix;
 }
