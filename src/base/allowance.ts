@@ -1,6 +1,6 @@
 /**
- * So much of something for all together, given out in the order of asking. Who asks for more than there is at all gets it
- * when nobody else has any.
+ * A shared amount of something, granted in the order of the claims. A claim larger than the whole amount is granted
+ * when no other is held.
  */
 export class Allowance {
   readonly #total: number;
@@ -15,7 +15,7 @@ export class Allowance {
     return this.#taken;
   }
 
-  /** Asks for `amount`; `onGranted` is called when it has to be waited for and has come. Release it in any case. */
+  /** Asks for `amount`; `onGranted` is called once it is granted, if the claim has to wait. Always release it. */
   claim(amount: number, onGranted: () => void): Claim {
     const claim = new Claim(this, amount, onGranted);
     if (this.#waiting.length === 0 && this.#fits(amount)) this.#grant(claim);

@@ -2,14 +2,14 @@ import { isFatal } from "./fatal.ts";
 import type { Logger } from "./log.ts";
 
 /**
- * Lets something run that nobody waits for. What it fails with is logged and fails this attempt alone; what must end the process
- * (see fatal.ts) is thrown on, to whoever ends it.
+ * Runs work that no caller awaits. An ordinary error is logged and fails this attempt only; a fatal one (see fatal.ts)
+ * is rethrown, to end the process.
  */
 export function inBackground(work: Promise<unknown>, what: string, logger: Logger): void {
   work.catch((error: unknown) => failedAlone(error, what, logger));
 }
 
-/** The same for what is done at once: true when it was done. */
+/** The same for synchronous work. Returns true if it succeeded. */
 export function attempt(work: () => void, what: string, logger: Logger): boolean {
   try {
     work();

@@ -11,7 +11,7 @@ export interface Clock {
   after(delayMs: number, callback: () => void): Timer;
   /** Calls `callback` every `periodMs` until cancelled. */
   every(periodMs: number, callback: () => void): Timer;
-  /** Calls `callback` after the I/O events of this turn: the place where a batch that gathered during it is processed. */
+  /** Calls `callback` after the I/O events of this turn: use it to process the batch that this turn collected. */
   defer(callback: () => void): void;
 }
 

@@ -1,36 +1,36 @@
 /**
- * Programs made of commands within commands, in the style of etcdctl and etcdutl: finds the command that a command line
- * names, parses its flags, prints help. Error texts are those of spf13/cobra.
+ * Programs with nested commands, in the style of etcdctl and etcdutl: finds the command that a command line names,
+ * parses its flags, prints help. Error texts are those of spf13/cobra.
  */
 import { describeFlags, type Flag, FlagError, FlagSet } from "./flags.ts";
 import { quote } from "./quote.ts";
 
 export interface Command<Context> {
-  /** The command's own word. */
+  /** The command's name. */
   readonly name: string;
-  /** What follows the word in a usage line: `[options] <key> [range_end]`. */
+  /** What follows the name in a usage line: `[options] <key> [range_end]`. */
   readonly usage?: string;
   /** One line. */
   readonly short: string;
   readonly long?: string;
   readonly example?: string;
-  /** Heading that it is listed under. */
+  /** Heading under which help lists it. */
   readonly group?: string;
   readonly flags?: readonly Flag[];
   /** Flags that its subcommands have too. */
   readonly sharedFlags?: readonly Flag[];
   readonly commands?: readonly Command<Context>[];
-  /** Does the work; a command without it prints help. */
+  /** Does the work. A command without it prints help. */
   run?(context: Context, invocation: Invocation<Context>): Promise<void> | void;
 }
 
-/** A command line that was understood. */
+/** A parsed command line. */
 export interface Invocation<Context> {
   /** The program first. */
   readonly path: readonly Command<Context>[];
   readonly command: Command<Context>;
   readonly flags: FlagSet;
-  /** Names of the flags that come from the commands above it. */
+  /** Names of the flags that its parent commands define. */
   readonly inherited: readonly string[];
   readonly args: readonly string[];
   /** How many of `args` came before `--`; undefined without it. */
@@ -40,7 +40,7 @@ export interface Invocation<Context> {
   readonly wantsHelp: boolean;
 }
 
-/** A command line that was not. */
+/** A command line that cannot be parsed. */
 export class UsageError extends Error {
   override name = "UsageError";
   /** What to print after the error. */
@@ -79,8 +79,8 @@ export function understand<Context>(program: Command<Context>, raw: readonly str
 }
 
 /**
- * Where the first word stands that is neither a flag nor a flag's value, as far as the last command of `path` knows its
- * flags. One that it does not know may belong to the command that follows, and is taken for one with a value.
+ * Position of the first word that is neither a flag nor a flag's value, as far as the last command of `path` knows its
+ * flags. An unknown flag may belong to the command that follows, and is assumed to take a value.
  */
 function firstWord<Context>(path: readonly Command<Context>[], args: readonly string[]): number | undefined {
   const flags = new FlagSet(flagsOf(path));
@@ -99,7 +99,7 @@ function unknownCommand<Context>(program: Command<Context>, word: string): Usage
   return new UsageError(`unknown command ${quote(word)} for "${program.name}"${suggestion(program, word)}`, hint);
 }
 
-/** The subcommand of that name, or the only one whose name starts so. */
+/** The subcommand of that name, or the only one whose name starts with it. */
 export function findCommand<Context>(command: Command<Context>, word: string): Command<Context> | undefined {
   const commands = command.commands ?? [];
   const exact = commands.find(({ name }) => name === word);
@@ -159,7 +159,7 @@ function suggestion<Context>(program: Command<Context>, word: string): string {
   return `\n\nDid you mean this?\n${near.map(({ name }) => `\t${name}\n`).join("")}`;
 }
 
-/** Levenshtein's. */
+/** Levenshtein distance. */
 function distance(a: string, b: string): number {
   let previous = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {

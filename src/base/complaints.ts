@@ -1,23 +1,23 @@
 /**
- * For complaints that somebody else can provoke as often as they like: each is logged at once, and again no sooner than a
- * minute later, then with the number of times it was not (`times-suppressed`). Two are the same when message and fields are.
- * Whoever varies them, as by coming from many addresses, gains no more than a fixed number of lines a minute altogether;
- * what was kept back of all kinds is told with the next line.
+ * Rate limit for warnings that a client or peer can provoke at will. Each is logged at once, then at most once a
+ * minute, with the number of suppressed repeats (`times-suppressed`). Two are the same when message and fields are.
+ * Varying them, for example by connecting from many addresses, gains no more than a fixed number of lines a minute in
+ * total; the next line reports what was suppressed of all kinds.
  */
 import type { Clock } from "./clock.ts";
 import type { LogFields, Logger } from "./log.ts";
 
 const PERIOD_MS = 60_000;
-/** Different complaints remembered, and logged, in one period. */
+/** Different warnings remembered, and logged, in one period. */
 const DIFFERENT_MAX = 256;
 
 export class Complaints {
   readonly #logger: Logger;
   readonly #clock: Clock;
   readonly #differentMax: number;
-  /** By message and fields; in the order in which they were last logged. */
+  /** By message and fields, in the order in which they were last logged. */
   readonly #said = new Map<string, { atMs: number; suppressed: number }>();
-  /** Complaints that were one kind too many for their period. */
+  /** Warnings suppressed because their period had too many kinds. */
   #othersSuppressed = 0;
 
   constructor(logger: Logger, clock: Clock, differentMax = DIFFERENT_MAX) {
@@ -27,8 +27,8 @@ export class Complaints {
   }
 
   /**
-   * `details` differ from time to time; those of the time that is logged are shown. `about` tells complaints apart without
-   * being shown.
+   * `details` vary between repeats; the line shows those of the repeat that is logged. `about` distinguishes warnings
+   * without being logged.
    */
   warn(message: string, fields: LogFields, details: LogFields = {}, about = ""): void {
     this.#complain("warn", message, fields, details, about);
@@ -61,7 +61,7 @@ export class Complaints {
     this.#othersSuppressed = 0;
   }
 
-  /** Forgets the oldest, if its period is over. */
+  /** Drops the oldest, if its period is over. */
   #hasRoom(nowMs: number): boolean {
     if (this.#said.size < this.#differentMax) return true;
     for (const [key, { atMs }] of this.#said) {

@@ -1,12 +1,12 @@
 /**
- * CRC-32C (Castagnoli), the checksum of etcd's log, snapshot files and KV hashes: reflected polynomial 0x82f63b78, initial
- * value and final xor 0xffffffff, as Go's `crc32.Update` computes it.
+ * CRC-32C (Castagnoli), the checksum of etcd's log, snapshot files and KV hashes: reflected polynomial 0x82f63b78,
+ * initial value and final xor 0xffffffff, as Go's `crc32.Update` computes it.
  *
  * Promises that checksums chain: `crc32c(b, crc32c(a))` equals the checksum of a followed by b.
  *
- * A call into native code costs about 200 ns before the first byte (plus 100 ns when it needs a view of a part), a table
- * costs about 1 ns a byte. So short inputs use the table and long ones the native code, which takes 0.2 ns a byte. Where there
- * is no native code for the platform, the table does all.
+ * A call into native code costs about 200 ns before the first byte (plus 100 ns when it needs a view of a part), a
+ * table costs about 1 ns a byte. So short inputs use the table and long ones the native code, which takes 0.2 ns a
+ * byte. Without native code for the platform, the table does everything.
  */
 import { createRequire } from "node:module";
 

@@ -1,39 +1,39 @@
 /**
- * What the one thread is at, so that a turn of the loop that took long can be told with what took it.
+ * What the event loop is working on, so that a report of a long turn can name the work that caused it.
  *
- * It costs a few stores: an event says `beginWork` with the time it has read anyway, what it then turns out to be says
- * `nameWork`, and who measures its own pieces says `spentOn`. The longest of a turn is remembered until
- * `base/loop-watch.ts` looks, once a turn. Process-wide, like the loop.
+ * It costs a few stores: an event calls `beginWork` with the time it has read anyway, calls `nameWork` once it knows
+ * what it is, and code that measures its own pieces calls `spentOn`. The longest piece of a turn is kept until
+ * `base/loop-watch.ts` reads it, once a turn. Process-wide, like the loop.
  */
 const doing = { what: "", sinceMs: 0, longestWhat: "", longestMs: 0 };
 
-/** Of a turn: its longest piece of work. */
+/** The longest piece of work of a turn. */
 export interface Piece {
-  /** Empty: nobody said. */
+  /** Empty when no name was given. */
   readonly what: string;
   readonly tookMs: number;
 }
 
-/** An event of the loop begins with this work, and what an event before it began is over. */
+/** An event begins with this work. The work of the event before it is over. */
 export function beginWork(what: string, nowMs: number): void {
   closeWork(nowMs);
   doing.what = what;
   doing.sinceMs = nowMs;
 }
 
-/** A better name for what has begun. */
+/** A more precise name for the current work. */
 export function nameWork(what: string): void {
   doing.what = what;
 }
 
-/** A piece of work took so long. */
+/** A piece of work took this long. */
 export function spentOn(what: string, tookMs: number): void {
   if (tookMs <= doing.longestMs) return;
   doing.longestMs = tookMs;
   doing.longestWhat = what;
 }
 
-/** For the watch of the loop: the turn is over. Its longest piece. */
+/** For the loop watch: ends the turn and returns its longest piece. */
 export function endOfTurn(nowMs: number): Piece {
   closeWork(nowMs);
   const piece = { what: doing.longestWhat, tookMs: doing.longestMs };
@@ -41,7 +41,7 @@ export function endOfTurn(nowMs: number): Piece {
   return piece;
 }
 
-/** The same, when the turn was short and nobody asks. */
+/** The same, for a short turn that needs no report. */
 export function forgetTurn(): void {
   doing.what = "";
   doing.longestWhat = "";

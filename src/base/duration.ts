@@ -22,7 +22,7 @@ export function goDuration(ms: number): string {
   return `${sign}${text}${decimal(seconds % 60, nanoseconds, 9)}s`;
 }
 
-/** A whole number and nanoseconds of which the last `digits` digits are its decimals, without zeros at the end. */
+/** A whole number and nanoseconds, whose last `digits` digits are the decimals, without trailing zeros. */
 function decimal(whole: number, nanoseconds: number, digits: number): string {
   const unit = 10 ** digits;
   const decimals = `${nanoseconds % unit}`.padStart(digits, "0").replace(/0+$/, "");

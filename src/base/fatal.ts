@@ -1,7 +1,7 @@
 /**
- * Which errors end the process wherever they are thrown, and which only fail what they were thrown in. Fatal is what says so
- * itself, by `fatal: true`: a broken invariant, a log that cannot be written, a backend that is damaged. Whoever serves a
- * call catches everything else, so that a mistake in one handler costs one call.
+ * Which errors end the process wherever they are thrown, and which fail only the operation that threw them. An error is
+ * fatal if it says so itself, by `fatal: true`: a broken invariant, a log that cannot be written, a damaged backend.
+ * Code that serves a call catches everything else, so that a bug in one handler costs one call.
  */
 
 /** An error that knows whether the member may go on after it. */
@@ -15,7 +15,7 @@ export class InvariantError extends Error implements MaybeFatal {
   readonly fatal = true;
 }
 
-/** True when the process must end; also when the error was caused by such a one. */
+/** True when the process must end, also when a fatal error is among the causes. */
 export function isFatal(error: unknown): boolean {
   for (let depth = 0; depth < CAUSES_MAX && error instanceof Error; depth++) {
     if ((error as Partial<MaybeFatal>).fatal === true) return true;
@@ -24,5 +24,5 @@ export function isFatal(error: unknown): boolean {
   return false;
 }
 
-/** A chain of causes may be a circle. */
+/** A chain of causes may be circular. */
 const CAUSES_MAX = 8;

@@ -1,8 +1,8 @@
 import * as fs from "node:fs";
 
 /**
- * The process that holds a lock of `flock` on a file, as stock etcd does on its database; undefined when none does, or when
- * the system does not tell. Node itself cannot take such a lock. Source: proc_locks(5).
+ * The process that holds a lock of `flock` on a file, as stock etcd does on its database; undefined when none does, or
+ * where the system does not report it. Node itself cannot take such a lock. Source: proc_locks(5).
  */
 export function lockHolderOf(path: string): number | undefined {
   let locks: string;
@@ -13,7 +13,7 @@ export function lockHolderOf(path: string): number | undefined {
   }
   const { ino } = fs.statSync(path);
   for (const line of locks.split("\n")) {
-    // "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF". The device is not that of stat() on every file system.
+    // "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF". The device differs from stat()'s on some file systems.
     const [, kind, , , pid, file] = line.trim().split(/\s+/);
     if (kind === "FLOCK" && file?.split(":")[2] === `${ino}`) return Number(pid);
   }

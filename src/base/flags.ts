@@ -25,7 +25,7 @@ export type Flag =
   /** Milliseconds. */
   | (FlagBase & { readonly kind: "duration"; readonly value: number });
 
-/** The command line is wrong; the text says how. */
+/** The command line is wrong; the text says what is wrong. */
 export class FlagError extends Error {
   override name = "FlagError";
 }
@@ -40,7 +40,10 @@ export class FlagSet {
     for (const flag of flags) this.#values.set(flag.name, flag.value);
   }
 
-  /** Takes the flags out of `args` and returns the rest. `dash` is how many of it came before `--`. Throws FlagError. */
+  /**
+   * Removes the flags from `args` and returns the rest. `dash` is how many of the rest came before `--`. Throws
+   * FlagError.
+   */
   parse(args: readonly string[]): { readonly args: readonly string[]; readonly dash: number | undefined } {
     const rest: string[] = [];
     for (let i = 0; i < args.length; i++) {
@@ -53,7 +56,7 @@ export class FlagSet {
     return { args: rest, dash: undefined };
   }
 
-  /** Whether a token that starts with a dash takes no token after it as its value. A flag that is not known may. */
+  /** Whether a token that starts with a dash takes no following token as its value. An unknown flag may take one. */
   standsAlone(token: string): boolean {
     if (token.includes("=")) return true;
     if (token.startsWith("--")) return this.flags.some(({ name, kind }) => `--${name}` === token && kind === "bool");
@@ -99,7 +102,7 @@ export class FlagSet {
     return result;
   }
 
-  /** Sets a flag that exists from text. Throws ParseError. */
+  /** Sets an existing flag from text. Throws ParseError. */
   assign(name: string, text: string): void {
     const flag = this.#flag(name);
     let value: Flag["value"];
@@ -164,7 +167,7 @@ const KIND_WORDS = {
   duration: " duration",
 };
 
-/** One line for each flag, in order of their names. */
+/** One line for each flag, sorted by name. */
 export function describeFlags(flags: readonly Flag[]): string {
   const listed = flags.filter((flag) => !flag.hidden).sort((a, b) => (a.name < b.name ? -1 : 1));
   const lines = listed.map((flag) => {

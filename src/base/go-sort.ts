@@ -1,24 +1,24 @@
 /**
- * Sorts as Go's `sort.Sort` does, down to the order in which equal elements come out: where members of a cluster keep what
- * such a sort left, all must be left with the same. Pattern-defeating quicksort (https://arxiv.org/abs/2106.05123) with the
- * choices of Go 1.19 and later.
+ * Sorts as Go's `sort.Sort` does, including the order of equal elements: members that store the result of such a sort
+ * must all store the same. Pattern-defeating quicksort (https://arxiv.org/abs/2106.05123) with the choices of Go 1.19
+ * and later.
  */
 export function goSort<T>(items: T[], isLess: (a: T, b: T) => boolean): void {
   if (items.length > 1) new PatternSort(items, isLess).sort(0, items.length, bitLength(items.length));
 }
 
 const INSERTION_MAX = 12;
-/** From this length on a pivot is the median of medians, and single elements out of place are moved. */
+/** From this length on, the pivot is the median of medians, and single misplaced elements are moved. */
 const LONG = 50;
 const MEDIAN_MIN = 8;
 const SHIFTS_MAX = 5;
-/** Swaps of a pivot's search that mean: the elements descend. */
+/** So many swaps during the pivot search mean that the elements descend. */
 const SWAPS_MAX = 12;
 
 class PatternSort<T> {
   readonly #items: T[];
   readonly #isLess: (a: T, b: T) => boolean;
-  /** Exchanges that the search for a pivot would need. */
+  /** Exchanges that the search for a pivot needed. */
   #swaps = 0;
 
   constructor(items: T[], isLess: (a: T, b: T) => boolean) {
@@ -26,7 +26,7 @@ class PatternSort<T> {
     this.#isLess = isLess;
   }
 
-  /** Sorts `[start .. end)`; after `patience` bad pivots by a heap. */
+  /** Sorts `[start .. end)`. After `patience` bad pivots it uses a heap. */
   sort(start: number, end: number, patience: number): void {
     let wasBalanced = true;
     let wasPartitioned = true;
@@ -100,7 +100,7 @@ class PatternSort<T> {
     }
   }
 
-  /** Smaller ones before the pivot, the others behind it. `untouched`: that was so already. */
+  /** Smaller elements before the pivot, the others after it. `untouched`: they were already in that order. */
   #partition(start: number, end: number, pivot: number): { middle: number; untouched: boolean } {
     this.#swap(start, pivot);
     let i = start + 1;
@@ -116,7 +116,7 @@ class PatternSort<T> {
     }
   }
 
-  /** Nothing is smaller than the pivot: those equal to it first. Returns where the greater ones begin. */
+  /** For when nothing is smaller than the pivot: elements equal to it first. Returns where the greater ones begin. */
   #partitionEqual(start: number, end: number, pivot: number): number {
     this.#swap(start, pivot);
     let i = start + 1;
@@ -143,7 +143,7 @@ class PatternSort<T> {
     return false;
   }
 
-  /** Breaks what makes pivots bad, by the numbers of a generator that the length seeds. */
+  /** Breaks patterns that cause bad pivots, with numbers from a generator seeded by the length. */
   #scatter(start: number, end: number): void {
     const length = end - start;
     let random = BigInt(length);

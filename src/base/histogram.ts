@@ -1,8 +1,8 @@
-/** A cumulative histogram: cheap to feed on a hot path, read when the metrics are asked for. */
+/** A cumulative histogram: cheap to update on a hot path, read when metrics are scraped. */
 export class Histogram {
   /** Upper bounds, ascending. */
   readonly bounds: readonly number[];
-  /** Observations at or below each bound but above the one before; the last is everything above. */
+  /** Observations at or below each bound and above the one before; the last counts everything above. */
   readonly counts: number[];
   sum = 0;
   count = 0;

@@ -1,6 +1,6 @@
 /**
- * Where a line of the log comes from: the class and method or the function that logged it, as zap tells the file and line.
- * Names survive the bundling of the programs, lines of files do not. Costs some microseconds a call.
+ * Where a line of the log comes from: the class and method or the function that logged it, as zap names the file and
+ * line. Names survive bundling, line numbers do not. Costs some microseconds a call.
  */
 export function callerOf(logFunction: (...args: never[]) => unknown): string {
   const { prepareStackTrace, stackTraceLimit } = Error;
@@ -19,9 +19,9 @@ export function callerOf(logFunction: (...args: never[]) => unknown): string {
   return "callback";
 }
 
-/** A function without a name goes by the one that called it. */
+/** A function without a name is reported as its caller. */
 const FRAMES_MAX = 4;
-/** What only passes on to the logger says nothing about who logs. */
+/** These only forward to the logger and say nothing about the caller. */
 const FORWARDERS = new Set(["debug", "info", "warn", "error", "#warn"]);
 
 function nameOf(site: NodeJS.CallSite): string | null {
@@ -31,12 +31,12 @@ function nameOf(site: NodeJS.CallSite): string | null {
   const type = site.getTypeName();
   if (name === null || name === "" || FORWARDERS.has(name)) return null;
   if (name.includes(".") || type === null || !isClass(type)) return name;
-  // The bundler renames a class that names itself: `_Store`.
+  // The bundler renames a class that refers to itself: `_Store`.
   const owner = type.replace(/^_/, "");
   return site.isConstructor() ? `new ${owner}` : `${owner}.${name}`;
 }
 
-/** Types of `this` that say nothing about a function: plain objects, and Node's timers, which call what they were given. */
+/** Types of `this` that say nothing about a function: plain objects, and Node's timers, which call their callbacks. */
 const NOT_CLASSES = new Set(["Object", "Function", "Timeout", "Immediate"]);
 
 function isClass(type: string): boolean {

@@ -2,10 +2,10 @@ import type { LogFields, LogLevel } from "./log.ts";
 
 /**
  * Turns one log record into one line, in the two shapes of `--log-format` that etcd's zap prints: `json` and `console`.
- * Pure text work: no clock, no file. What reads etcd's logs (jq filters, log shippers) reads these.
+ * Pure text work: no clock, no file. Tools that read etcd's logs (jq filters, log shippers) read these.
  *
  * Field values: strings, numbers, booleans, bigints (as numbers), errors (their message), bytes (base64), arrays, plain
- * objects and null; `undefined` leaves the field out, as zap leaves out a nil error. Durations go in as Go texts.
+ * objects and null; `undefined` leaves the field out, as zap leaves out a nil error. Pass durations as Go texts.
  */
 export interface LogRecord {
   readonly level: LogLevel;
@@ -25,7 +25,7 @@ export function encodeRecord(record: LogRecord, format: LogFormat): string {
   return format === "json" ? encodeJson(record) : encodeConsole(record);
 }
 
-/** Deepest nesting printed; below it a value is cut to its type, so that a cycle cannot hang the logger. */
+/** Deepest nesting printed; a deeper value is cut to its type, so that a cycle cannot hang the logger. */
 const FIELD_DEPTH_MAX = 8;
 
 function encodeJson(record: LogRecord): string {
@@ -96,8 +96,8 @@ let cachedPrefix = "";
 let cachedZone = "";
 
 /**
- * Local time as `2006-01-02T15:04:05.000000Z0700`: six decimals, then `Z` for UTC or an offset such as `+0800`.
- * The part that changes once a second is kept from the line before.
+ * Local time as `2006-01-02T15:04:05.000000Z0700`: six decimals, then `Z` for UTC or an offset such as `+0800`. The
+ * part that changes once a second is cached between lines.
  */
 export function timestamp(wallMs: number): string {
   const second = Math.floor(wallMs / 1000);

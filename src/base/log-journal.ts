@@ -4,9 +4,9 @@ import { DescriptorSink, type LogSink } from "./log-sink.ts";
 import { openUnixDatagram, type UnixDatagramSender } from "./unix-datagram.ts";
 
 /**
- * `--log-outputs=systemd/journal`: each line becomes one journal entry with its priority, as etcd writes it. A line that
- * the journal does not take (it is down, the line is too long for a datagram) goes to stderr instead.
- * Source: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
+ * `--log-outputs=systemd/journal`: each line becomes one journal entry with its priority, as etcd writes it. A line
+ * that the journal does not accept (it is down, the line is too long for a datagram) goes to stderr instead. Source:
+ * https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
  */
 export const JOURNAL_SOCKET = "/run/systemd/journal/socket";
 
@@ -59,7 +59,7 @@ class JournalSink implements LogSink {
   }
 }
 
-/** The message goes in the form with a length, because it ends in a newline. */
+/** The message uses the field form with a length, because it ends in a newline. */
 export function journalEntry(line: string, level: LogLevel, identifier: string): Buffer {
   const message = Buffer.from(line);
   const length = Buffer.alloc(8);

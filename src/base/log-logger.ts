@@ -5,20 +5,20 @@ import { encodeRecord, type LogFormat } from "./log-encode.ts";
 import type { LogSink } from "./log-sink.ts";
 
 /**
- * The logger of the programs: filters by level, encodes, and hands each line to its sinks before the call returns.
- * A call below the level costs one comparison. Repeats are thinned as etcd's zap thins them: of the same message at the
- * same level, the first hundred of a second are written and then every hundredth, so that a storm cannot fill the disk.
+ * The logger of the programs: filters by level, encodes, and hands each line to its sinks before the call returns. A
+ * call below the level costs one comparison. Repeats are sampled as etcd's zap samples them: of the same message at the
+ * same level, the first hundred in a second are written, then every hundredth, so that a storm cannot fill the disk.
  */
 export interface StructuredLogger extends Logger {
   readonly level: LogLevel;
-  /** Takes effect at once, for this logger and all named from it. */
+  /** Takes effect at once, for this logger and all loggers named from it. */
   setLevel(level: LogLevel): void;
   log(level: LogLevel, message: string, fields?: LogFields): void;
   /** Writes and syncs. The caller ends the process. */
   fatal(message: string, fields?: LogFields): void;
-  /** The same output under a logger name ("raft") or with a caller ("etcdmain/etcd") in each line. */
+  /** The same output under a logger name ("raft") or caller ("etcdmain/etcd") on each line. */
   named(labels: LogLabels): StructuredLogger;
-  /** Makes the lines so far durable. */
+  /** Makes the lines written so far durable. */
   sync(): void;
   close(): void;
 }
@@ -34,9 +34,9 @@ export interface LoggerOptions {
   readonly sinks: readonly LogSink[];
   readonly clock: Clock;
   readonly labels?: LogLabels;
-  /** Puts the name of the calling function as the caller into lines that are not labelled with one; off by default. */
+  /** Puts the name of the calling function as the caller into lines without one; off by default. */
   readonly callers?: boolean;
-  /** Thins repeats; on by default. */
+  /** Samples repeats; on by default. */
   readonly sampling?: boolean;
 }
 
@@ -54,7 +54,7 @@ export function createLogger(options: LoggerOptions): StructuredLogger {
   return new SinkLogger(new Output(options), options.labels ?? {});
 }
 
-/** What the loggers named from one another share. */
+/** State shared by the loggers named from one another. */
 class Output {
   level: LogLevel;
   rank: number;

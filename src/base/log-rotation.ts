@@ -7,16 +7,16 @@ import { type LogSink, reportWriteError, writeAll } from "./log-sink.ts";
 import { makeDirs } from "./make-dir.ts";
 
 /**
- * `--enable-log-rotation`: a log file that is set aside when it would grow beyond its size, with the names and the
- * rules of lumberjack, which etcd uses: `etcd.log` becomes `etcd-2026-01-02T15-04-05.000.log` (and `.gz` when
- * compressed); old ones go by count and by age.
+ * `--enable-log-rotation`: a log file that is renamed when it would exceed its size, with the names and the rules of
+ * lumberjack, which etcd uses: `etcd.log` becomes `etcd-2026-01-02T15-04-05.000.log` (and `.gz` when compressed); old
+ * files are removed by count and by age.
  */
 export interface LogRotation {
-  /** Megabytes (2^20 bytes) at which the file is set aside; 0 means 100. */
+  /** Megabytes (2^20 bytes) at which the file is rotated; 0 means 100. */
   readonly maxSizeMb: number;
-  /** Days that an old file is kept; 0 keeps it whatever its age. */
+  /** Days to keep an old file; 0 keeps it whatever its age. */
   readonly maxAgeDays: number;
-  /** How many old files are kept; 0 keeps all that are young enough. */
+  /** How many old files to keep; 0 keeps all that are young enough. */
   readonly maxBackups: number;
   /** Names old files by local time instead of UTC. */
   readonly localTime: boolean;
@@ -36,7 +36,7 @@ export class RotatingFileSink implements LogSink {
   #fd = -1;
   #size = 0;
   #failed = false;
-  /** Housekeeping of old files runs one at a time, off the path of the line being written. */
+  /** Cleanup of old files runs one at a time, off the path of the line being written. */
   #cleaning: Promise<void> | undefined;
   #cleanAgain = false;
 
@@ -91,7 +91,7 @@ export class RotatingFileSink implements LogSink {
     this.#clean();
   }
 
-  /** A name that is free: two rotations within a millisecond take the next one. */
+  /** A free name: a second rotation within a millisecond takes the next one. */
   #backupPath(): string {
     const extension = extname(this.path);
     const stem = join(dirname(this.path), basename(this.path, extension));
@@ -131,7 +131,7 @@ export class RotatingFileSink implements LogSink {
     for (const name of keep) if (!name.endsWith(".gz")) await compressFile(join(dirname(this.path), name));
   }
 
-  /** Old files of this log, the youngest first. */
+  /** Old files of this log, newest first. */
   async #backups(): Promise<{ name: string; wallMs: number }[]> {
     const extension = extname(this.path);
     const prefix = `${basename(this.path, extension)}-`;
@@ -146,7 +146,7 @@ export class RotatingFileSink implements LogSink {
   }
 }
 
-/** Compresses beside the original and removes it last: a crash between leaves the original. */
+/** Compresses beside the original and removes it last: a crash in between leaves the original. */
 async function compressFile(path: string): Promise<void> {
   const { mode } = await fs.promises.stat(path);
   const target = `${path}.gz`;

@@ -2,9 +2,9 @@ import * as fs from "node:fs";
 import type { LogLevel } from "./log.ts";
 
 /**
- * Where finished log lines go: a file descriptor (stderr, stdout) or a file that grows. A line is with the kernel when
- * `write` returns, so the last words of a dying process are read. A sink never throws after it was opened: a log that
- * cannot be written must not stop a store that can serve.
+ * Where finished log lines go: a file descriptor (stderr, stdout) or a file that grows. The kernel has the line when
+ * `write` returns, so the last lines of a dying process are not lost. A sink never throws once opened: a log that
+ * cannot be written must not stop a working store.
  */
 export interface LogSink {
   /** `line` ends in a newline. */
@@ -18,13 +18,13 @@ export interface LogSink {
 const SYNC_WAIT_MS = 1000;
 const SYNC_STEP_MS = 5;
 
-/** Bytes kept while a pipe whose reader is slow takes no more; what comes after them is counted and dropped. */
+/** Bytes buffered while a slow reader's pipe is full; what comes after them is counted and dropped. */
 const PENDING_BYTES_MAX = 1024 * 1024;
 
-/** Writes to a descriptor that somebody else owns (1 or 2). */
+/** Writes to a descriptor that it does not own (1 or 2). */
 export class DescriptorSink implements LogSink {
   readonly #fd: number;
-  /** Lines that a non-blocking pipe refused, in order. */
+  /** Lines that a non-blocking pipe did not take, in order. */
   #pending: Buffer[] = [];
   #pendingBytes = 0;
   #linesLost = 0;
@@ -42,7 +42,7 @@ export class DescriptorSink implements LogSink {
     if (rest !== undefined && rest.length > 0) this.#keep(rest);
   }
 
-  /** Waits a while for a slow reader: the next thing may be the end of the process. */
+  /** Waits a while for a slow reader: the process may be about to end. */
   sync(): void {
     this.#drain();
     const cell = new Int32Array(new SharedArrayBuffer(4));
@@ -82,8 +82,8 @@ export class DescriptorSink implements LogSink {
 }
 
 /**
- * Appends to a file, created with mode 0666 less the umask when absent, as zap does. The directory has to exist.
- * When the disk is full the lines are lost and the first failure is told on stderr.
+ * Appends to a file, created with mode 0666 less the umask when absent, as zap does. The directory has to exist. When
+ * the disk is full the lines are lost and the first failure is reported on stderr.
  */
 export class FileSink implements LogSink {
   readonly path: string;
@@ -118,7 +118,7 @@ export class FileSink implements LogSink {
   }
 }
 
-/** Tells on stderr that a log could not be written: the only place left to say it. */
+/** Reports on stderr that a log could not be written: the only place left. */
 export function reportWriteError(path: string, error: unknown): void {
   writeSome(2, Buffer.from(`write error: cannot write the log ${path}: ${(error as Error).message}\n`));
 }
@@ -127,7 +127,7 @@ export function writeAll(fd: number, bytes: Buffer): void {
   for (let done = 0; done < bytes.length; ) done += fs.writeSync(fd, bytes, done);
 }
 
-/** Writes what the descriptor takes now. Returns what is left, or undefined when it can take nothing any more. */
+/** Writes what the descriptor takes now. Returns the rest, or undefined when the descriptor is unusable. */
 function writeSome(fd: number, bytes: Buffer): Buffer | undefined {
   let done = 0;
   while (done < bytes.length) {

@@ -3,7 +3,7 @@ export type LogLevel = "debug" | "info" | "warn" | "error" | "dpanic" | "panic" 
 
 export type LogFields = Readonly<Record<string, unknown>>;
 
-/** What the rest of the code logs through. Messages are constant texts; what varies goes into `fields` (kebab-case names). */
+/** The logger interface. Messages are constant texts; variable data goes into `fields` (kebab-case names). */
 export interface Logger {
   /** False when a debug line would be dropped: lets hot paths skip building its fields. */
   readonly debugEnabled: boolean;

@@ -1,21 +1,24 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { PerformanceObserver } from "node:perf_hooks";
 
-/** What can be known of the event loop from inside. Production uses `systemLoop`; tests pass their own. */
+/** What a process can observe of its own event loop. Production uses `systemLoop`; tests pass their own. */
 export interface LoopProbe {
-  /** Calls `callback` once in every turn, until the returned function is called. Wakes nothing up. */
+  /** Calls `callback` once in every turn, until the returned function is called. Does not wake the loop. */
   everyTurn(callback: () => void): () => void;
-  /** Milliseconds that the loop has waited for events, all in all. */
+  /** Milliseconds that the loop has waited for events, in total. */
   idleMs(): number;
-  /** Milliseconds that its thread has waited for a processor, all in all; 0 where the system does not tell. */
+  /** Milliseconds that its thread has waited for a processor, in total; 0 where the system does not report it. */
   queuedMs(): number;
-  /** Calls `callback` for each collection of garbage, some turns after it, with its start as `Clock.nowMs` and its length. */
+  /**
+   * Calls `callback` for each garbage collection, some turns after it, with its start (as `Clock.nowMs`) and its
+   * duration.
+   */
   everyCollection(callback: (startMs: number, tookMs: number) => void): () => void;
 }
 
 export const systemLoop: LoopProbe = {
   everyTurn(callback) {
-    // An immediate that is not referenced runs in each turn, but lets the loop sleep before it.
+    // An unreferenced immediate runs in each turn, but lets the loop sleep first.
     let next = setImmediate(run).unref();
     function run(): void {
       next = setImmediate(run).unref();
@@ -38,7 +41,10 @@ export const systemLoop: LoopProbe = {
   },
 };
 
-/** Nanoseconds on a processor, nanoseconds of waiting for one, times on one: of the first thread, which runs the loop. */
+/**
+ * Nanoseconds on a processor, nanoseconds waiting for one, number of time slices: of the first thread, which runs the
+ * loop.
+ */
 const SCHEDULER_FILE = "/proc/self/schedstat";
 const buffer = Buffer.alloc(128);
 let file: number | undefined;

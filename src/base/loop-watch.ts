@@ -1,10 +1,10 @@
 /**
- * Watches how long the turns of the event loop take, since during one nothing else is served: counts them all, remembers the
+ * Measures the turns of the event loop, because nothing else is served during one. It counts all turns, remembers the
  * long ones with what they did, and warns of those that are too long.
  *
- * A turn is what lies between two visits of the loop to the system's events: the handlers of one visit and what they
- * deferred. Time in which the loop waited for events does not count. Time in which its thread waited for a processor does,
- * but is told apart, for it is not this process that takes it.
+ * A turn is the time between two polls for system events: the handlers of one poll and what they deferred. Time in
+ * which the loop waits for events does not count. Time in which its thread waits for a processor counts, but is
+ * reported separately, because this process does not cause it.
  */
 import type { Clock } from "./clock.ts";
 import { endOfTurn, forgetTurn } from "./doing.ts";
@@ -15,36 +15,36 @@ import type { LoopProbe } from "./loop-probe.ts";
 
 /** A turn that took long. */
 export interface LongTurn {
-  /** By the clock. */
+  /** By the monotonic clock. */
   readonly endMs: number;
   /** Wall clock at its end, in milliseconds since the Unix epoch. */
   readonly endedAtMs: number;
   readonly tookMs: number;
-  /** Of these, at most so many in which the thread waited for a processor that others had. */
+  /** Part of the turn, at most, in which the thread waited for a processor. */
   readonly queuedMs: number;
-  /** Of these, so many in which V8 collected garbage; known some turns later. */
+  /** Part of the turn in which V8 collected garbage; known some turns later. */
   collectingMs: number;
   /** The longest piece of work in it; empty when unknown. */
   readonly what: string;
   readonly whatMs: number;
 }
 
-/** Turns from here on are remembered one by one. */
+/** Turns of at least this length are remembered individually. */
 const REMEMBER_MS = 20;
 const REMEMBERED_MAX = 512;
-/** A turn from here on is warned of. */
+/** Turns of at least this length cause a warning. */
 const WARN_MS = 100;
-/** A warning waits so long, until it is known what the collector did. */
+/** A warning waits this long, until the time of the garbage collector is known. */
 const WARN_DELAY_MS = 50;
-/** Warnings come no closer than this; the next one counts what was left out. */
+/** Minimum time between warnings; the next one counts those left out. */
 const WARN_PERIOD_MS = 10_000;
-/** `longestMs` is of this period and the part of the next that has passed. */
+/** `longestMs` covers this period and the part of the next that has passed. */
 const PERIOD_MS = 60_000;
-/** So often at most, the time spent waiting for a processor is read when nothing is wrong. */
+/** While nothing is wrong, the time spent waiting for a processor is read at most this often. */
 const QUEUED_PERIOD_MS = 50;
 
 export class LoopWatch {
-  /** Seconds of all turns. */
+  /** Durations of all turns, in seconds. */
   readonly turns = new Histogram([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]);
   readonly #clock: Clock;
   readonly #probe: LoopProbe;
@@ -59,7 +59,7 @@ export class LoopWatch {
   #longestBeforeMs = 0;
   #periodStartMs: number;
   #isWarning = false;
-  /** To be warned of. */
+  /** The warning to be logged. */
   #pending: LongTurn | undefined;
   #warnedAtMs = Number.NEGATIVE_INFINITY;
   #unsaid = 0;
@@ -77,18 +77,18 @@ export class LoopWatch {
     ];
   }
 
-  /** The longest turn, in milliseconds, of the last minute at least and of two at most. */
+  /** The longest turn, in milliseconds, of at least the last minute and at most the last two. */
   get longestMs(): number {
     this.#startPeriod(this.#clock.nowMs());
     return Math.max(this.#longestMs, this.#longestBeforeMs);
   }
 
-  /** The latest of those that took long, oldest first. */
+  /** The most recent long turns, oldest first. */
   get longTurns(): readonly LongTurn[] {
     return this.#remembered;
   }
 
-  /** From now on turns that are too long are warned of: during a start there is nobody to hold up. */
+  /** Enables warnings about long turns. During startup there is no client to delay. */
   startWarning(): void {
     this.#isWarning = true;
   }

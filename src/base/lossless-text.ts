@@ -1,7 +1,7 @@
 /**
- * Bytes as strings and back without loss: what is UTF-8 becomes its characters, any other byte a lone surrogate
- * (U+DC80 to U+DCFF), which no UTF-8 decodes to. Command-line programs handle keys and values with it, which are bytes.
- * Source: Python's PEP 383 ("surrogateescape").
+ * Bytes as strings and back without loss: UTF-8 becomes its characters, any other byte a lone surrogate (U+DC80 to
+ * U+DCFF), which no UTF-8 decodes to. The command-line programs use it for keys and values, which are bytes. Source:
+ * Python's PEP 383 ("surrogateescape").
  */
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -19,7 +19,7 @@ export function decodeLossless(bytes: Uint8Array): string {
 export function encodeLossless(text: string): Buffer {
   if (!LONE_SURROGATE.test(text)) return Buffer.from(text);
   const parts: Buffer[] = [];
-  // Going by characters leaves only the surrogates that stand alone.
+  // Iterating by characters leaves only lone surrogates.
   for (const char of text) {
     const lone = char.length === 1 && ESCAPED.test(char);
     parts.push(lone ? Buffer.of(char.charCodeAt(0) & 0xff) : Buffer.from(char));
@@ -27,7 +27,7 @@ export function encodeLossless(text: string): Buffer {
   return Buffer.concat(parts);
 }
 
-/** Whether the text is text alone, with no byte that is no UTF-8. */
+/** Whether the text holds no byte that is not UTF-8. */
 export const isText = (text: string): boolean => !LONE_SURROGATE.test(text);
 
 function decodeDamaged(bytes: Uint8Array): string {

@@ -2,9 +2,9 @@ import * as fs from "node:fs";
 import { dirname } from "node:path";
 
 /**
- * Creates the directory and its missing parents; `mode` applies to each that is new. Nothing happens when it is there. In place
- * of Node's own recursive call, which never returns where the system answers ENOENT (such as in /proc) and says ENOENT for
- * what is a read-only file system. Throws node's errors; that of a link to nowhere has the code ELINKGONE.
+ * Creates the directory and its missing parents; `mode` applies to each that is new. An existing directory is left as
+ * it is. Replaces Node's recursive call, which never returns where the system answers ENOENT (such as in /proc) and
+ * reports ENOENT for a read-only file system. Throws node's errors; for a dangling link the code is ELINKGONE.
  */
 export function makeDirs(path: string, mode: number): void {
   const missing: string[] = [];
@@ -30,7 +30,7 @@ function make(path: string, mode: number): void {
     fs.mkdirSync(path, { mode });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    // Somebody else has made it in between, or it is a link.
+    // Another process has created it meanwhile, or it is a link.
     if (isDirectory(path)) return;
     const target = fs.readlinkSync(path);
     throw Object.assign(new Error(`it is a link to ${target}, which does not exist`), { code: "ELINKGONE", path });

@@ -3,8 +3,8 @@ import type { Histogram } from "./histogram.ts";
 export type Labels = Readonly<Record<string, string>>;
 
 /**
- * Writes the Prometheus text format. Values are read when the page is asked for, so counting costs nothing but the
- * increment of a number. Source: https://prometheus.io/docs/instrumenting/exposition_formats/
+ * Writes the Prometheus text format. Values are read when metrics are scraped, so counting costs only an increment.
+ * Source: https://prometheus.io/docs/instrumenting/exposition_formats/
  */
 export class MetricsText {
   #out = "";

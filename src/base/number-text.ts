@@ -1,10 +1,10 @@
 /**
- * Numbers and durations as Go reads them, with the texts of its errors, which etcd's tools print.
- * Source: Go's strconv.ParseInt, strconv.ParseBool and time.ParseDuration.
+ * Numbers and durations as Go parses them, with its error texts, which etcd's tools print. Source: Go's
+ * strconv.ParseInt, strconv.ParseBool and time.ParseDuration.
  */
 import { quote } from "./quote.ts";
 
-/** The text is not a value of its kind. */
+/** The text is not a value of the expected kind. */
 export class ParseError extends Error {
   override name = "ParseError";
 }
@@ -22,7 +22,7 @@ export function parseUint64(text: string, base: 0 | 10 | 16): bigint {
   return parseInteger("ParseUint", text, base, 0n, UINT64_MAX);
 }
 
-/** A 64-bit integer as a number: exact below 2^53, and otherwise the nearest that still is exact. */
+/** A 64-bit integer as a number: exact below 2^53, otherwise the nearest number that is still exact. */
 export function clampToSafe(value: bigint): number {
   if (value > BigInt(Number.MAX_SAFE_INTEGER)) return Number.MAX_SAFE_INTEGER;
   if (value < BigInt(Number.MIN_SAFE_INTEGER)) return Number.MIN_SAFE_INTEGER;

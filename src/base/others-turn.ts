@@ -1,11 +1,13 @@
 import type { Clock } from "./clock.ts";
 
-/** More would be kinder to requests, which take some four turns each, and make a backup of a busy member last for minutes. */
+/**
+ * More would delay requests less (each takes about four turns), but would make a backup of a busy member take minutes.
+ */
 const TURNS_BETWEEN = 2;
 
 /**
- * For long work of the member's own, such as a hash, a backup or a compaction, which is done in slices of about a millisecond:
- * resolves when others have had two turns of the loop. When they have nothing to do, these are over at once.
+ * Yields between slices of the member's own long work, such as a hash, a backup or a compaction: resolves after two
+ * turns of the event loop for other work. An idle loop finishes them at once.
  */
 export function othersTurn(clock: Clock): Promise<void> {
   return new Promise((resolve) => {

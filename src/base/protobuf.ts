@@ -1,13 +1,12 @@
 /**
- * The run time of the generated messages in proto/: a reader and a writer of the protobuf wire format.
+ * The runtime of the generated messages in proto/: a reader and a writer of the protobuf wire format.
  *
  * The writer fills its buffer from the back to the front, so the length of a nested message is known when its prefix is
  * written and no size has to be computed first. 64-bit integers are `number` (exact below 2^53, rounded above, which
- * keeps their order) or, for ids, `bigint`.
- * Source: https://protobuf.dev/programming-guides/encoding/
+ * keeps their order) or, for ids, `bigint`. Source: https://protobuf.dev/programming-guides/encoding/
  */
 
-/** The bytes are not a well-formed message. Its text says what was wrong and at which offset. */
+/** The bytes are not a well-formed message. The text says what is wrong and at which offset. */
 export class ProtobufError extends Error {
   override name = "ProtobufError";
 }
@@ -21,15 +20,15 @@ const TWO_32 = 2 ** 32;
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
- * Refuses what Go's decoder refuses, because a member of stock etcd stops at a log entry that it cannot decode: a request
- * that is accepted here travels in the log as the client sent it.
+ * Rejects what Go's decoder rejects, because a stock etcd member stops at a log entry that it cannot decode, and the
+ * log carries a request as the client sent it.
  */
 export class Reader {
   buf: Uint8Array = EMPTY_BYTES;
   pos = 0;
   end = 0;
   depth = 0;
-  /** Upper half of the varint that `#low` read last, as a signed number. */
+  /** Signed upper half of the varint that `#low` read last. */
   #high = 0;
 
   reset(buf: Uint8Array, start = 0, end = buf.length): this {
@@ -78,7 +77,7 @@ export class Reader {
     return this.#lowOfLong(low, pos);
   }
 
-  /** Goes on after the first four bytes. */
+  /** Continues after the first four bytes. */
   #lowOfLong(first: number, start: number): number {
     const { buf, end } = this;
     let pos = start;
@@ -132,7 +131,7 @@ export class Reader {
     return start === this.pos ? EMPTY_BYTES : this.buf.subarray(start, this.pos);
   }
 
-  /** Steps over a length and the bytes it announces, and returns where those start; they end at `pos`. */
+  /** Skips a length and the bytes it covers, and returns where those start; they end at `pos`. */
   span(): number {
     return this.#take(this.#length());
   }
@@ -152,7 +151,7 @@ export class Reader {
     return this.#high === 0 ? length : this.#truncated();
   }
 
-  /** Steps over `length` bytes and returns where they start. */
+  /** Skips `length` bytes and returns where they start. */
   #take(length: number): number {
     const start = this.pos;
     if (length > this.end - start) this.#truncated();
@@ -181,7 +180,7 @@ export class Reader {
     this.depth--;
   }
 
-  /** Steps over the field of this tag, which the reader of a message does not know. */
+  /** Skips the field of this tag, which the message's reader does not know. */
   skip(tag: number): void {
     if (tag >>> 3 === 0) throw new ProtobufError(`illegal field number 0 at offset ${this.pos}`);
     switch (tag & 7) {
@@ -207,7 +206,7 @@ export class Reader {
 
   #skipGroup(startTag: number): void {
     this.#descend();
-    // The wire type of the end is the next one after that of the start.
+    // The end's wire type is the start's plus one.
     for (let tag = this.tag(); tag !== startTag + 1; tag = this.tag()) this.skip(tag);
     this.depth--;
   }
@@ -221,14 +220,14 @@ export class Reader {
   }
 }
 
-/** Messages are written into chunks of this size, back to front and each byte once, so that none has to be copied. */
+/** Messages are written into chunks of this size, back to front, each byte once, so that none is copied. */
 const CHUNK_BYTES = 64 * 1024;
 
 export class Writer {
   buf: Buffer = EMPTY_BYTES;
   /** Offset of the first written byte; the message is `buf[pos .. end)`. */
   pos = 0;
-  /** Behind it are the messages that were finished before. */
+  /** Finished messages follow it. */
   #end = 0;
 
   reset(): this {
@@ -240,10 +239,10 @@ export class Writer {
     return this.#end - this.pos;
   }
 
-  /** The message. Nothing is written to its bytes again. */
+  /** Returns the message. Its bytes are not written to again. */
   finish(): Buffer {
     const out = this.buf.subarray(this.pos, this.#end);
-    // A message larger than a chunk keeps the memory that it needed for itself.
+    // A message larger than a chunk keeps the memory it needed.
     if (this.buf.length > CHUNK_BYTES) {
       this.buf = EMPTY_BYTES;
       this.pos = 0;
@@ -257,7 +256,7 @@ export class Writer {
     return (this.pos -= size);
   }
 
-  /** Goes on in a new chunk with what is written of this message. */
+  /** Continues in a new chunk, with what is already written of this message. */
   #grow(size: number): void {
     const used = this.#end - this.pos;
     const needed = used + size;
@@ -302,7 +301,7 @@ export class Writer {
     this.buf[pos] = value ? 1 : 0;
   }
 
-  /** Reading rounds the largest values up to 2^63, which has to stay positive. */
+  /** Reading rounds the largest values up to 2^63, which must stay positive. */
   int64(value: number): void {
     if (value >= 0 && value < TWO_32) this.uint32(value);
     else if (value >= 2 ** 63) this.#split(0xffffffff, 0x7fffffff);
@@ -371,24 +370,24 @@ export class Writer {
   }
 }
 
-/** One codec of one message type, as the generator makes them. */
+/** The codec of one message type, as the generator emits it. */
 export interface Codec<T> {
   readonly typeName: string;
-  /** A message with every field at its default but those given. */
+  /** A message with defaults in every field that is not given. */
   create(fields?: Partial<T>): T;
   /** Decodes `buf[start .. end)`. Byte fields are views into `buf`. Throws ProtobufError. */
   decode(buf: Uint8Array, start?: number, end?: number): T;
   encode(message: T): Buffer;
   /** Writes the fields in front of what the writer already holds. */
   write(writer: Writer, message: T): void;
-  /** Reads up to `end`, into a message that was begun before or a new one. */
+  /** Reads up to `end`, into a partly read message or a new one. */
   read(reader: Reader, end: number, into?: T): T;
 }
 
 const sharedReader = new Reader();
 const sharedWriter = new Writer();
 
-/** Ties the generated read and write functions of one message to the shared reader and writer. */
+/** Combines the generated read and write functions of one message with the shared reader and writer. */
 export function codec<T>(
   typeName: string,
   create: (fields?: Partial<T>) => T,

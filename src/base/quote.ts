@@ -1,6 +1,6 @@
 /**
- * Quoted strings as Go writes and reads them: `%q`, as etcd's tools print keys and as their users type them.
- * Source: Go's strconv.Quote and strconv.Unquote.
+ * Quoted strings as Go writes and reads them: `%q`, as etcd's tools print keys and users type them. Source: Go's
+ * strconv.Quote and strconv.Unquote.
  */
 import { encodeLossless, sequenceLength } from "./lossless-text.ts";
 
@@ -23,7 +23,7 @@ export function quote(value: Uint8Array | string): string {
   const bytes = typeof value === "string" ? encodeLossless(value) : bufferOf(value);
   const parts = ['"'];
   for (let at = 0; at < bytes.length; ) {
-    // Runs of what stands for itself are taken at once: values may be megabytes long.
+    // Runs without escapes are taken at once: values may be megabytes long.
     const end = endOfPlain(bytes, at);
     if (end > at) parts.push(bytes.toString("latin1", at, end));
     at = end;
@@ -38,7 +38,7 @@ export function quote(value: Uint8Array | string): string {
 
 const bufferOf = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 
-/** Where the ASCII characters end that need no escape. */
+/** Where the run of ASCII characters that need no escape ends. */
 function endOfPlain(bytes: Uint8Array, from: number): number {
   let at = from;
   for (; at < bytes.length; at++) {

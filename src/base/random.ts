@@ -1,6 +1,6 @@
 import { randomBytes, randomInt } from "node:crypto";
 
-/** Randomness, as everything sees it. Production uses `systemRandom`; the simulator passes a seeded generator. */
+/** The source of randomness. Production uses `systemRandom`; the simulator passes a seeded generator. */
 export interface Random {
   /** A whole number in [0, bound); bound at most 2^48. */
   below(bound: number): number;

@@ -1,6 +1,6 @@
 /**
- * Bytes that are written piece by piece and put together once, at the end: what is long is kept as it came and not copied
- * until then. All ropes of one whole share a limit: above it nothing is kept any more, only counted.
+ * Bytes written piece by piece and joined once, at the end: long pieces are kept by reference and not copied until
+ * then. All ropes of one message share a limit. Beyond it, bytes are only counted, not kept.
  */
 
 export class RopeLimit {
@@ -19,9 +19,9 @@ export class RopeLimit {
 
 const CHUNK_BYTES_MIN = 64;
 const CHUNK_BYTES_MAX = 64 * 1024;
-/** What is not longer is copied by hand. */
+/** Up to this length, bytes are copied in a loop. */
 const SHORT_BYTES = 32;
-/** Shorter bytes are copied when one rope goes into another. */
+/** Shorter bytes are copied when one rope is added to another. */
 const ADOPTED_BYTES_MIN = 1024;
 
 export class Rope {
@@ -59,7 +59,7 @@ export class Rope {
     this.byte(rest);
   }
 
-  /** A varint of 64 bits; what is negative in two's complement. */
+  /** A 64-bit varint; negative values in two's complement. */
   varintBig(value: bigint): void {
     let rest = BigInt.asUintN(64, value);
     while (rest >= 128n) {
@@ -70,12 +70,12 @@ export class Rope {
   }
 
   /**
-   * Takes over what another rope of the same whole holds. True when that was copied: the other is empty then, and may be filled
-   * anew. Otherwise it may not be written again.
+   * Takes over the content of another rope of the same message. True when it was copied: the other rope is then empty
+   * and may be reused. Otherwise it must not be written again.
    */
   adopt(other: Rope): boolean {
     if (other.length < ADOPTED_BYTES_MIN && other.#chunks === null) {
-      // They have been counted when they were written.
+      // They were counted when they were written.
       this.#limit.bytes -= other.length;
       if (other.length > 0) this.bytes(other.#last, 0, other.length);
       other.length = 0;
@@ -91,7 +91,7 @@ export class Rope {
     return false;
   }
 
-  /** All of it. Nothing is written to its bytes again. */
+  /** All bytes. They are not written to again. */
   finish(): Buffer {
     if (this.#chunks === null) return this.#last.subarray(0, this.#used);
     this.#seal();
@@ -99,14 +99,14 @@ export class Rope {
     return this.#chunks[0]!;
   }
 
-  /** Forgets the bytes, not how many they are. */
+  /** Drops the bytes but keeps their count. */
   drop(): void {
     this.#chunks = null;
     this.#last = NOTHING;
     this.#used = 0;
   }
 
-  /** Where `size` bytes go in the last chunk; -1 when they are only counted. */
+  /** Offset for `size` bytes in the last chunk; -1 when they are only counted. */
   #room(size: number): number {
     this.length += size;
     this.#limit.bytes += size;

@@ -3,7 +3,7 @@ export interface Version {
   readonly major: number;
   readonly minor: number;
   readonly patch: number;
-  /** `rc.1`; empty for a release, which is higher than all its pre-releases. */
+  /** `rc.1`; empty for a release, which ranks above all its pre-releases. */
   readonly preRelease: string;
 }
 
@@ -21,7 +21,7 @@ export function compareVersions(a: Version, b: Version): number {
   return a.major - b.major || a.minor - b.minor || a.patch - b.patch || comparePreReleases(a.preRelease, b.preRelease);
 }
 
-/** The first release of the same minor version: what members of a cluster agree on. */
+/** The first release of the same minor version; members of a cluster agree on it. */
 export function minorVersion({ major, minor }: Pick<Version, "major" | "minor">): Version {
   return { major, minor, patch: 0, preRelease: "" };
 }
@@ -30,7 +30,7 @@ export function formatVersion({ major, minor, patch, preRelease }: Version): str
   return `${major}.${minor}.${patch}${preRelease === "" ? "" : `-${preRelease}`}`;
 }
 
-/** `3.7` of `3.7.1`, as logs and metrics show versions of clusters. */
+/** `3.7` of `3.7.1`, as logs and metrics show cluster versions. */
 export function shortVersion(text: string): string {
   return text.split(".").slice(0, 2).join(".");
 }
@@ -47,7 +47,7 @@ function comparePreReleases(a: string, b: string): number {
   return 0;
 }
 
-/** Numbers by their size and below words; words by their bytes; the shorter list below its continuation. */
+/** Numbers by value and below words; words by their bytes; a shorter list below its continuation. */
 function compareIdentifiers(a: string | undefined, b: string | undefined): number {
   if (a === undefined || b === undefined) return a === undefined ? -1 : 1;
   const isNumber = [/^\d+$/.test(a), /^\d+$/.test(b)] as const;

@@ -1,6 +1,6 @@
 /**
- * How much one slice of long work may still do: so many rows and so many bytes. A count, not a time: what is cut in slices on
- * one member is cut alike on all, and in simulation, where no time passes during a turn.
+ * How much one slice of long work may still do, in rows and bytes. A count, not a time, so that every member, and the
+ * simulation (where no time passes during a turn), cuts the same slices.
  */
 export class SliceBudget {
   rows: number;
@@ -24,7 +24,7 @@ export class SliceBudget {
     this.bytes -= bytes;
   }
 
-  /** For the next slice. */
+  /** Restores the budget for the next slice. */
   refill(): void {
     this.rows = this.#rowsMax;
     this.bytes = this.#bytesMax;

@@ -1,19 +1,19 @@
 /**
- * A stable sort in slices, for lists so long that sorting them at once would hold everybody up: runs are sorted one a step,
- * then merged a piece a step. Sorts positions, not elements: `order` at the end says which element comes first, second, …
+ * A stable sort in slices, for lists too long to sort in one turn: each step sorts one run, then merges one piece.
+ * Sorts positions, not elements: at the end `order` says which element comes first, second, …
  */
 export class SliceSort {
-  /** Positions in order, once `step` has said true. */
+  /** Positions in order, once `step` has returned true. */
   order: Uint32Array;
   readonly #compare: (a: number, b: number) => number;
   readonly #runLength: number;
   readonly #pieceLength: number;
   #other: Uint32Array;
-  /** Length of the runs that are sorted in themselves; 0 while the first are being made. */
+  /** Length of the sorted runs; 0 while the first runs are being sorted. */
   #run = 0;
-  /** Where the next step goes on. */
+  /** Where the next step continues. */
   #at = 0;
-  /** The two runs being merged: where each stands. */
+  /** Positions in the two runs being merged. */
   #left = 0;
   #right = 0;
 
@@ -27,7 +27,7 @@ export class SliceSort {
     this.#compare = (a, b) => compare(a, b) || a - b;
   }
 
-  /** Goes on for about a millisecond. True when `order` is in order. */
+  /** Works for about a millisecond. True when `order` is complete. */
   step(): boolean {
     return this.#run === 0 ? this.#sortRun() : this.#mergePiece();
   }

@@ -1,13 +1,10 @@
-/**
- * Those who want to be told of one kind of event, in the order in which they asked. Telling costs nothing but the calls: it
- * makes no object.
- */
+/** The subscribers to one kind of event, called in order of subscription. Notifying allocates nothing. */
 export class Subscribers<Event extends readonly unknown[] = []> {
   #listeners: readonly ((...event: Event) => void)[] = [];
 
-  /** Calls the listener from now on, until the function that this returns is called. */
+  /** Calls the listener from now on, until the returned function is called. */
   add(listener: (...event: Event) => void): () => void {
-    // A new list each time, so that telling goes on undisturbed when a listener comes or goes meanwhile.
+    // A new list each time, so that a running notification is not disturbed when a listener is added or removed.
     this.#listeners = [...this.#listeners, listener];
     return () => {
       this.#listeners = this.#listeners.filter((each) => each !== listener);

@@ -3,13 +3,12 @@ import { openUnixDatagram } from "./unix-datagram.ts";
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Tells systemd how the service is doing (`Type=notify`), over the socket that it names in NOTIFY_SOCKET.
- * The datagram comes from this process, so the default NotifyAccess=main is enough. Where the native call is not to be
- * had, the program `systemd-notify` is tried, which systemd believes from root or with NotifyAccess=all.
- * Source: sd_notify(3).
+ * Notifies systemd of the service's state (`Type=notify`), over the socket named in NOTIFY_SOCKET. This process sends
+ * the datagram itself, so the default NotifyAccess=main is enough. Without the native call, the program
+ * `systemd-notify` is tried; systemd accepts it from root or with NotifyAccess=all. Source: sd_notify(3).
  */
 export interface SystemdNotifier {
-  /** Sends a state such as "READY=1". Resolves to false when there is no systemd to tell; rejects when telling failed. */
+  /** Sends a state such as "READY=1". Resolves to false when there is no systemd; rejects when sending failed. */
   notify(state: string): Promise<boolean>;
 }
 

@@ -1,4 +1,4 @@
-/** Tables for terminals, drawn as etcd's tools draw them: headings centred in upper case, cells to the right. */
+/** Tables for terminals, drawn as etcd's tools draw them: headings centred in upper case, cells right-aligned. */
 
 /** Headings are given as column names (`is_leader`); underscores become spaces. */
 export function renderTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -21,7 +21,7 @@ function centre(text: string, columns: number): string {
   return " ".repeat(left) + text + " ".repeat(room - left);
 }
 
-/** Columns that a text takes; wide characters take two. */
+/** Terminal columns of a text; wide characters take two. */
 function width(text: string): number {
   let columns = 0;
   for (const char of text) {
@@ -44,7 +44,7 @@ export function humanBytes(bytes: number): string {
   return `${value < 10 ? value.toFixed(1) : roundToEven(value)} ${SIZE_UNITS[exponent]}`;
 }
 
-/** As Go's `%.0f` rounds: halves go to the even neighbour. */
+/** Rounds as Go's `%.0f`: halves to even. */
 function roundToEven(value: number): number {
   const whole = Math.floor(value);
   if (value - whole !== 0.5) return Math.round(value);

@@ -1,39 +1,40 @@
 /**
- * Long work on the one thread, cut into slices: who runs next, for how long, and how much may be under way.
+ * The scheduler of long work on the event loop, cut into slices: which work runs next, for how long, and how much may
+ * be in progress.
  *
- * A piece of work does about a millisecond at each `step` and says whether there is more. All that is under way shares the
- * turns of the event loop: after the I/O of a turn, slices run until the turn's budget is spent, and the rest waits for the
- * next turn, so that small requests are never behind a large one but behind one slice of it.
+ * Each `step` of a piece of work takes about a millisecond and reports whether there is more. All work in progress
+ * shares the turns of the event loop: after a turn's I/O, slices run until the turn's budget is spent, and the rest
+ * waits for the next turn. So a small request waits for at most one slice of a large one.
  *
- * Fair by owner: the next slice is of the owner that has had the least time. An owner is whoever must not gain by asking for
- * more at once: a user, a connection, or the member itself. Within an owner, work runs in turn.
+ * Fair by owner: the next slice goes to the owner that has had the least time. An owner is anything that must not gain
+ * by asking for more at once: a user, a connection, or the member itself. Within an owner, work runs in turn.
  *
- * Bounded: at most `activeMax` pieces of work hold memory at one time, and `activePerOwnerMax` of one owner; others wait in
- * the order of their arrival, and beyond `waitingMax` they are refused.
+ * Bounded: at most `activeMax` pieces of work hold memory at a time, and at most `activePerOwnerMax` per owner. Others
+ * wait in order of arrival; beyond `waitingMax` they are refused.
  */
 import type { Clock } from "./clock.ts";
 import { spentOn } from "./doing.ts";
 
-/** What a step says: there is more to do, nothing for now (call `Ticket.resume`), or it is over. */
+/** Result of a step: there is more to do, there is nothing to do until `Ticket.resume`, or the work is over. */
 export type StepResult = "more" | "wait" | "done";
 
 export interface Work {
-  /** What it does, for logs: a request's name. */
+  /** Name for logs: the request's. */
   readonly name: string;
-  /** Told once, before the first step, how it is resumed and given up. */
+  /** Called once, before the first step, with the ticket to resume or cancel it. */
   attach?(ticket: Ticket): void;
-  /** Does a bounded piece, about a millisecond. Not called again once it has said "done" or thrown. */
+  /** Does a bounded piece, about a millisecond. Not called again after it returned "done" or threw. */
   step(): StepResult;
-  /** A step threw, and the work is over: tells who asked for it. */
+  /** A step threw and the work is over: reports the error to the requester. */
   fail(error: unknown): void;
 }
 
-/** Who the time of a piece of work is counted for. Compared by identity. */
+/** The unit of fairness that a piece of work is charged to. Compared by identity. */
 export class Owner {
   readonly name: string;
-  /** Time it has had, in milliseconds, never behind the owners that are served now. */
+  /** Time it has used, in milliseconds, never behind the owners being served. */
   spentMs = 0;
-  /** Work of it that is under way, whether it can run or waits for something. */
+  /** Its work in progress, runnable or waiting. */
   active = 0;
   readonly runnable: Ticket[] = [];
   readonly waiting: Ticket[] = [];
@@ -45,17 +46,17 @@ export class Owner {
 
 export interface TurnsOptions {
   readonly clock: Clock;
-  /** Time that slices may take of one turn. */
+  /** Time for slices in one turn. */
   readonly budgetMs: number;
-  /** Pieces of work under way at one time. */
+  /** Pieces of work in progress at a time. */
   readonly activeMax: number;
   readonly activePerOwnerMax: number;
-  /** Pieces of work that may wait for their start. */
+  /** Pieces of work that may wait to start. */
   readonly waitingMax: number;
-  /** Where the clock stands still during a turn, as in simulation: slices of one turn, and steps that are done at once. */
+  /** For clocks that stand still during a turn, as in simulation: slices in one turn, and steps run at once. */
   readonly slicesMax: number;
   readonly stepsNowMax: number;
-  /** One slice took longer than `longSliceMs`: it held everybody up. */
+  /** A slice took longer than `longSliceMs` and delayed everything else. */
   readonly onLongSlice?: ((work: Work, tookMs: number) => void) | undefined;
   readonly longSliceMs: number;
 }
@@ -73,22 +74,24 @@ export const TURNS_DEFAULTS = {
 export class Turns {
   readonly #clock: Clock;
   readonly #options: TurnsOptions;
-  /** Owners with work that can run. */
+  /** Owners with runnable work. */
   readonly #runnable = new Set<Owner>();
-  /** Owners with work that waits for its start, in the order of arrival of their first. */
+  /** Owners with work waiting to start, ordered by the arrival of their first. */
   readonly #waiting = new Set<Owner>();
   #active = 0;
   #waitingCount = 0;
   #scheduled = false;
-  /** What was done at once in this turn, beside the turn's own slices. */
+  /** Time used in this turn by work run at once, outside the turn's own slices. */
   #nowMs = 0;
   #nowSteps = 0;
   #resetScheduled = false;
-  /** What the owner served last had spent: who comes anew starts here, and gains nothing by having been away. */
+  /**
+   * `spentMs` of the owner served last. A newly active owner starts here, so that it gains nothing by having been idle.
+   */
   #floorMs = 0;
   /** Slices run so far. */
   slices = 0;
-  /** Pieces of work refused so far, because too many waited. */
+  /** Pieces of work refused so far because too many waited. */
   refused = 0;
 
   constructor(options: TurnsOptions) {
@@ -96,17 +99,17 @@ export class Turns {
     this.#options = options;
   }
 
-  /** Pieces of work under way. */
+  /** Pieces of work in progress. */
   get active(): number {
     return this.#active;
   }
 
-  /** Pieces of work that wait for their start. */
+  /** Pieces of work waiting to start. */
   get waiting(): number {
     return this.#waitingCount;
   }
 
-  /** Takes work on, to be begun when its turn comes. Undefined when too much waits already: refuse the request. */
+  /** Queues work, to start when its turn comes. Undefined when too much waits already: refuse the request. */
   add(owner: Owner, work: Work): Ticket | undefined {
     if (this.#waitingCount < this.#options.waitingMax) return this.#take(owner, work);
     this.refused++;
@@ -124,8 +127,8 @@ export class Turns {
   }
 
   /**
-   * Takes work on, and begins it at once where that fits into this turn: what is short is over before this returns. Undefined as
-   * for `add`.
+   * Queues work, and starts it at once if this turn has time: short work is over before this returns. Undefined as for
+   * `add`.
    */
   begin(owner: Owner, work: Work): Ticket | undefined {
     const ticket = this.add(owner, work);
@@ -133,7 +136,10 @@ export class Turns {
     return ticket;
   }
 
-  /** The same for what cannot be refused any more, because what was asked for is done; something else bounds how many there are. */
+  /**
+   * The same for work that can no longer be refused, because the request is already carried out; something else bounds
+   * it.
+   */
   mustBegin(owner: Owner, work: Work): void {
     this.#runNow(this.#take(owner, work));
   }
@@ -149,12 +155,12 @@ export class Turns {
     }
   }
 
-  /** True while there is time left in this turn for what is done at once. */
+  /** True while this turn has time for work run at once. */
   get hasTimeNow(): boolean {
     return this.#mayRunNow();
   }
 
-  /** For what was done at once without being work: it took so long. */
+  /** Charges time that was used outside of any piece of work. */
   spend(tookMs: number): void {
     this.#nowMs += tookMs;
     this.#scheduleReset();
@@ -189,7 +195,7 @@ export class Turns {
     this.#schedule();
   }
 
-  /** For a Ticket that is given up: whatever it held is free. */
+  /** For a Ticket that ended: frees what it held. */
   ended(ticket: Ticket, wasStarted: boolean): void {
     const { owner } = ticket;
     if (wasStarted) {
@@ -239,7 +245,7 @@ export class Turns {
     this.#schedule();
   };
 
-  /** Runs one slice, and counts its time. Returns when it ended. */
+  /** Runs one slice and charges its time. Returns when it ended. */
   #step(ticket: Ticket, startMs: number): number {
     this.slices++;
     ticket.step();
@@ -251,7 +257,7 @@ export class Turns {
     return endMs;
   }
 
-  /** The owner with the least time. There are few: an owner is here only while it has work that can run. */
+  /** The owner with the least time. There are few: an owner is listed only while it has runnable work. */
   #next(): Owner {
     let best: Owner | undefined;
     for (const owner of this.#runnable) if (best === undefined || owner.spentMs < best.spentMs) best = owner;
@@ -260,16 +266,16 @@ export class Turns {
   }
 }
 
-/** A slice that the clock sees no time pass in costs something all the same. */
+/** Charged at least for each slice, also when the clock did not move. */
 const SLICE_MS_MIN = 0.01;
 
-/** One piece of work on its way. */
+/** One piece of work in the scheduler. */
 export class Ticket {
   readonly owner: Owner;
   readonly work: Work;
   readonly #turns: Turns;
   #state: "waiting" | "ready" | "parked" | "over" = "waiting";
-  /** `resume` came while the step ran that is going to say "wait". */
+  /** `resume` came during a step that is about to return "wait". */
   #resumed = false;
 
   constructor(turns: Turns, owner: Owner, work: Work) {
@@ -278,12 +284,12 @@ export class Ticket {
     this.work = work;
   }
 
-  /** It can run, and waits for its turn. */
+  /** Runnable, and waiting for its turn. */
   get isReady(): boolean {
     return this.#state === "ready";
   }
 
-  /** What the work waited for has come. Harmless when it did not wait. */
+  /** Makes waiting work runnable. No effect when it does not wait. */
   resume(): void {
     if (this.#state === "parked") {
       this.#state = "ready";
@@ -291,7 +297,7 @@ export class Ticket {
     } else this.#resumed = true;
   }
 
-  /** Gives the work up; it is not stepped again. Harmless when it is over. */
+  /** Cancels the work; it is not stepped again. No effect when it is over. */
   cancel(): void {
     if (this.#state === "over") return;
     const wasStarted = this.#state !== "waiting";
@@ -299,13 +305,13 @@ export class Ticket {
     this.#turns.ended(this, wasStarted);
   }
 
-  /** For Turns: its turn has come to be under way. */
+  /** For Turns: starts the work. */
   start(): void {
     this.#state = "ready";
     this.#turns.ready(this);
   }
 
-  /** For Turns: its turn has come for a slice. */
+  /** For Turns: runs one slice. */
   step(): void {
     this.#resumed = false;
     let result: StepResult;

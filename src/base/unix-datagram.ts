@@ -1,7 +1,7 @@
 /**
- * Sends datagrams over a Unix socket, which Node's own modules cannot: systemd's notify socket and the journal take
- * nothing else. The calls go to libc through `koffi`, which brings prebuilt binaries; it is loaded when the first sender
- * is opened and never in a process that needs none.
+ * Sends datagrams over a Unix socket, which Node's modules cannot do: systemd's notify socket and the journal accept
+ * nothing else. The calls go to libc through `koffi`, which brings prebuilt binaries; it is loaded when the first
+ * sender is opened and never in a process that needs none.
  *
  * The kernel stamps each datagram with the process that sent it, so systemd sees the server itself (NotifyAccess=main)
  * and not a helper. Source: unix(7), sendto(2).
@@ -47,7 +47,10 @@ export async function openUnixDatagram(): Promise<UnixDatagramSender> {
   };
 }
 
-/** `sockaddr_un`: the family in the machine's order, then the path; an abstract one starts with a zero and ends without. */
+/**
+ * `sockaddr_un`: the family in the machine's order, then the path; an abstract one starts with a zero and has no
+ * closing one.
+ */
 function socketAddress(path: string): Buffer {
   const abstract = path.startsWith("@");
   const name = Buffer.from(abstract ? `\0${path.slice(1)}` : `${path}\0`);
