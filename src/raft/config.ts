@@ -1,4 +1,4 @@
-/** How a RawNode is set up, with the rules that its settings obey. */
+/** The settings of a RawNode and the rules for them. */
 import type { Random } from "../base/random.ts";
 import { NO_LIMIT } from "./entry-size.ts";
 import { RaftConfigError } from "./errors.ts";
@@ -8,7 +8,7 @@ import type { ReadOnlyOption } from "./read-only.ts";
 import type { RaftStorage } from "./storage.ts";
 
 export interface RaftConfig {
-  /** Identity of this node, for all time: not 0, and never given to another one. */
+  /** Permanent identity of this node: not 0, never given to another node. */
   readonly id: bigint;
   /** Ticks without a leader before an election; the real timeout is drawn from [electionTicks, 2 * electionTicks). */
   readonly electionTicks: number;
@@ -17,23 +17,23 @@ export interface RaftConfig {
   readonly storage: RaftStorage;
   /** Draws the election timeouts. */
   readonly random: Pick<Random, "below">;
-  /** Highest index already applied, on a restart; entries up to it are not handed out again. Default 0. */
+  /** Highest index already applied, on a restart; entries up to it are not delivered again. Default 0. */
   readonly applied?: number;
   /** Storage writes by messages instead of Ready and advance(); see rawnode.ts. Default false. */
   readonly asyncStorageWrites?: boolean;
   /** Wire bytes of the entries in one MsgApp; 0 for one entry a message. Default: no limit. */
   readonly messageBytesMax?: number;
-  /** Wire bytes of entries out for applying at a time. Default: messageBytesMax. */
+  /** Wire bytes of entries being applied at a time. Default: messageBytesMax. */
   readonly committedBytesMax?: number;
   /** Payload bytes of uncommitted entries at a leader; more proposals are dropped. Default: no limit. */
   readonly uncommittedBytesMax?: number;
-  /** MsgApp on their way to one follower. */
+  /** MsgApp in flight to one follower. */
   readonly inflightMessagesMax: number;
-  /** Payload bytes on their way to one follower; at least messageBytesMax. Default: no limit. */
+  /** Payload bytes in flight to one follower; at least messageBytesMax. Default: no limit. */
   readonly inflightBytesMax?: number;
   /** A leader that hears from no quorum for an election timeout steps down, and votes wait for its lease. Default false. */
   readonly checkQuorum?: boolean;
-  /** Ask whether an election can be won before starting one (Raft thesis, section 9.6). Default false. */
+  /** Ask whether an election can be won before starting it (Raft thesis, section 9.6). Default false. */
   readonly preVote?: boolean;
   /** `lease-based` needs checkQuorum. Default `safe`. */
   readonly readOnlyOption?: ReadOnlyOption;
@@ -49,7 +49,7 @@ export interface RaftConfig {
   readonly logger?: RaftLogger;
 }
 
-/** Every setting with its default in place. */
+/** The settings with defaults filled in. */
 export type ResolvedRaftConfig = Required<RaftConfig>;
 
 /** Throws RaftConfigError. */

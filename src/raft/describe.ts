@@ -1,6 +1,6 @@
 /**
  * Text forms of messages, entries and states, as etcd prints them: for logs, for people, and for the scenarios, which
- * compare them to the letter.
+ * compare them literally.
  */
 import { ProtobufError } from "../base/protobuf.ts";
 import { ConfState, type Entry, EntryType, type HardState, type Message, type Snapshot } from "../proto/raftpb.ts";

@@ -39,7 +39,7 @@ export function campaign(r: Raft, kind: CampaignKind): void {
   if (kind === "pre-election") {
     r.becomePreCandidate();
     type = MessageType.MsgPreVote;
-    // The term it would have: its own has not changed.
+    // The term it would get: its own has not changed.
     term = r.term + 1;
   } else {
     r.becomeCandidate();
@@ -75,7 +75,7 @@ export function poll(r: Raft, id: bigint, type: MessageType, granted: boolean): 
   return r.tracker.tallyVotes();
 }
 
-/** Whether the request must be ignored because the leader's lease, as this node knows it, has not run out. */
+/** Whether the request must be ignored because the leader's lease has, as far as this node knows, not expired. */
 export function ignoredForLease(r: Raft, request: Message): boolean {
   const inLease = r.config.checkQuorum && r.lead !== NONE && r.electionElapsed < r.config.electionTicks;
   if (!inLease || isTransfer(request)) return false;
@@ -91,13 +91,13 @@ export function handleVoteRequest(r: Raft, request: Message): void {
   const { type, from, term } = request;
   const mayVote =
     r.vote === from || (r.vote === NONE && r.lead === NONE) || (type === MessageType.MsgPreVote && term > r.term);
-  // Learners answer too: one that was promoted may not know of it yet, and its vote may be needed.
+  // Learners answer too: a promoted learner may not know of its promotion yet, and its vote may be needed.
   if (!mayVote || !r.log.isUpToDate(request.index, request.logTerm)) {
     rejectVote(r, request);
     return;
   }
   r.logger.info?.(`${describeVoter(r)} cast ${describeRequest(request, "for")} at term ${r.term}`);
-  // In the request's term: a pre-vote asks about a later one, and the candidate ignores answers of an old one.
+  // In the request's term: a pre-vote asks about a later term, and the candidate ignores answers of an older one.
   r.send(newMessage(voteResponseType(type), from, NONE, term));
   if (type === MessageType.MsgVote) {
     r.electionElapsed = 0;
@@ -105,7 +105,7 @@ export function handleVoteRequest(r: Raft, request: Message): void {
   }
 }
 
-/** In the voter's own term, so that a candidate that is behind learns of it. */
+/** In the voter's own term, so that a stale candidate learns of it. */
 export function rejectVote(r: Raft, request: Message): void {
   r.logger.info?.(`${describeVoter(r)} rejected ${describeRequest(request)} at term ${r.term}`);
   const response = newMessage(voteResponseType(request.type), request.from, NONE, r.term);

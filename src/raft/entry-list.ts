@@ -1,11 +1,11 @@
 /**
- * A run of consecutive entries that grows at its end and is trimmed at its start: what the unstable log and the memory
- * storage hold. Trimming costs O(1) per dropped entry, amortised; at most half of the array is dead.
+ * A run of consecutive entries that grows at its end and is trimmed at its start; used by the unstable log and the
+ * memory storage. Trimming costs O(1) per dropped entry, amortised; at most half of the array is dead.
  */
 import type { Entry } from "../proto/raftpb.ts";
 import { entrySize, NO_LIMIT } from "./entry-size.ts";
 
-/** Below this many dead slots it is not worth moving the rest. */
+/** With fewer dead slots, moving the rest is not worth it. */
 const DEAD_MIN = 64;
 
 export class EntryList {

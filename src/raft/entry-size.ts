@@ -1,4 +1,4 @@
-/** Sizes of entries: what limits on messages, on applying and on the uncommitted tail count. Units are bytes. */
+/** Sizes of entries, in bytes, for the limits on messages, on applying and on the uncommitted tail. */
 import type { Entry } from "../proto/raftpb.ts";
 
 /** No limit. */
@@ -19,7 +19,7 @@ export function entriesSize(entries: readonly Entry[]): number {
   return size;
 }
 
-/** Payload bytes only: an empty entry, as a new leader appends, counts nothing and so is never refused for its size. */
+/** Payload bytes only: an empty entry, as a new leader appends, counts 0 and so is never refused for its size. */
 export function payloadsSize(entries: readonly Entry[]): number {
   let size = 0;
   for (let i = 0; i < entries.length; i++) size += entries[i]!.data.length;

@@ -55,7 +55,7 @@ export const ErrBootstrapWithoutPeers = new RaftError(
 );
 export const ErrBootstrapNotEmpty = new RaftError("bootstrap-not-empty", "can't bootstrap a nonempty Storage");
 
-/** The caller, the storage or this code broke a rule that safety depends on. Never caught inside the core. */
+/** The caller, the storage or this code broke a rule that safety depends on. The core never catches it. */
 export class RaftInvariantError extends InvariantError {
   override name = "RaftInvariantError";
 }

@@ -16,7 +16,7 @@ export function handleAppendEntries(r: Raft, message: Message): void {
   }
   const response = newMessage(MessageType.MsgAppResp, from);
   if (index < log.committed) {
-    // Old news; where this log really stands lets the leader go on.
+    // Stale; the response gives the commit index, so that the leader can continue.
     response.index = log.committed;
     r.send(response);
     return;
@@ -73,13 +73,13 @@ export function handleSnapshot(r: Raft, message: Message): void {
   r.send(response);
 }
 
-/** Starts the log and the configuration anew from a snapshot. False if it brings nothing new. */
+/** Replaces the log and the configuration by a snapshot. False if it brings nothing new. */
 function restore(r: Raft, snapshot: Snapshot): boolean {
   const { log, logger } = r;
   const { index, term, confState } = snapshot.metadata ?? { index: 0, term: 0, confState: undefined };
   if (index <= log.committed) return false;
   if (r.state !== "StateFollower") {
-    // Unreachable by the rules of the roles; a new term does no harm where restoring would.
+    // The roles make this unreachable. Taking a new term is harmless; restoring would not be.
     logger.warn?.(`${hex(r.id)} attempted to restore snapshot as leader; should never happen`);
     r.becomeFollower(r.term + 1, NONE);
     return false;

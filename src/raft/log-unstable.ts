@@ -1,6 +1,6 @@
 /**
  * The end of the log that is not known to be stable: entries, and a snapshot that came from the leader, which the owner
- * has been or will be told to write. The part already handed out is "in progress".
+ * is writing or will write. The part given to the owner is "in progress".
  *
  * Invariant: offset <= offsetInProgress <= offset + entries.length. All indexes below `offset` are in the storage, or
  * in the snapshot.
@@ -42,13 +42,13 @@ export class UnstableLog {
     return this.#snapshot;
   }
 
-  /** First index of the log, if a snapshot decides it. */
+  /** First index of the log, if set by a snapshot. */
   firstIndex(): number | undefined {
     const index = this.#snapshotIndex();
     return index === undefined ? undefined : index + 1;
   }
 
-  /** Last index of the log, if it is decided here. */
+  /** Last index of the log, if known here. */
   lastIndex(): number | undefined {
     const { length } = this.#entries;
     return length > 0 ? this.#offset + length - 1 : this.#snapshotIndex();
@@ -84,7 +84,7 @@ export class UnstableLog {
     if (this.#snapshot !== undefined) this.#snapshotInProgress = true;
   }
 
-  /** Drops the entries up to `index`, now stable, unless they were replaced by ones of another term meanwhile. */
+  /** Drops the entries up to `index`, now stable, unless entries of another term have replaced them. */
   stableTo(index: number, term: number): void {
     const held = this.term(index);
     if (held === undefined) {
@@ -113,7 +113,7 @@ export class UnstableLog {
     this.#snapshotInProgress = false;
   }
 
-  /** Starts anew from a snapshot. */
+  /** Restarts from a snapshot. */
   restore(snapshot: Snapshot): void {
     this.#offset = (snapshot.metadata?.index ?? 0) + 1;
     this.#offsetInProgress = this.#offset;
@@ -122,7 +122,7 @@ export class UnstableLog {
     this.#snapshotInProgress = false;
   }
 
-  /** Appends entries[from ..], dropping whatever was held from the first one's index on. */
+  /** Appends entries[from ..], dropping everything held from the first one's index on. */
   truncateAndAppend(entries: readonly Entry[], from: number): void {
     const index = entries[from]!.index;
     if (index < this.#offset + this.#entries.length) {
@@ -134,7 +134,7 @@ export class UnstableLog {
       } else {
         this.#logger.info?.(`truncate the unstable entries before index ${index}`);
         this.#entries.truncate(index - this.#offset);
-        // What is being written past here will be overwritten by what is handed out next.
+        // Writes in progress past this index will be overwritten by the next ones.
         if (this.#offsetInProgress > index) this.#offsetInProgress = index;
       }
     } else if (index > this.#offset + this.#entries.length) {

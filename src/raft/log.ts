@@ -1,6 +1,6 @@
 /**
  * The raft log: the stable part behind a RaftStorage and the unstable end, as one sequence; and how far it is
- * committed, handed out for applying, and applied.
+ * committed, being applied, and applied.
  *
  * Invariants: applied <= applying <= committed <= lastIndex.
  */
@@ -18,12 +18,12 @@ export class RaftLog {
   /** Highest index known to be on a quorum. */
   committed: number;
   readonly #logger: RaftLogger;
-  /** Bytes of entries that may be out for applying at a time. */
+  /** Bytes of entries that may be in application at a time. */
   readonly #applyingBytesMax: number;
   #applying: number;
   #applied: number;
   #applyingBytes = 0;
-  /** No more entries for applying until some of those out are applied. */
+  /** No more entries are delivered until some of those in application are applied. */
   #applyingPaused = false;
 
   constructor(storage: RaftStorage, logger: RaftLogger, applyingBytesMax: number) {
@@ -36,7 +36,7 @@ export class RaftLog {
     this.#applyingBytesMax = applyingBytesMax;
   }
 
-  /** Highest index handed out for applying. */
+  /** Highest index delivered for applying. */
   get applying(): number {
     return this.#applying;
   }
@@ -59,7 +59,7 @@ export class RaftLog {
     return this.term(index) ?? broken(`the term of the last entry, at ${index}, is not available`);
   }
 
-  /** Term of the entry at an index; undefined when it is compacted away or not there yet. */
+  /** Term of the entry at an index; undefined when it is compacted or not there yet. */
   term(index: number): number | undefined {
     const term = this.unstable.term(index);
     if (term !== undefined) return term;
@@ -72,7 +72,7 @@ export class RaftLog {
     return this.term(index) === term;
   }
 
-  /** Whether a log that ends so is at least as far as this one: the condition for voting. */
+  /** Whether a log that ends there is at least as up to date as this one: the condition for voting. */
   isUpToDate(index: number, term: number): boolean {
     const ours = this.lastTerm();
     return term > ours || (term === ours && index >= this.lastIndex());
@@ -105,7 +105,7 @@ export class RaftLog {
     this.unstable.truncateAndAppend(entries, from);
   }
 
-  /** Position of the first entry that this log has otherwise or not at all; entries.length if there is none. */
+  /** Position of the first entry that is missing here or differs; entries.length if there is none. */
   #findConflict(entries: readonly Entry[]): number {
     for (let i = 0; i < entries.length; i++) {
       const { index, term } = entries[i]!;
@@ -122,8 +122,8 @@ export class RaftLog {
   }
 
   /**
-   * The highest index <= `index` whose term is <= `term`: the best guess where a log that has `term` at `index` may
-   * match this one. An unknown term (compacted, or past the end) counts as a possible match.
+   * The highest index <= `index` whose term is <= `term`: the best guess where a log that has `term` at `index` matches
+   * this one. An unknown term (compacted, or past the end) counts as a possible match.
    */
   findConflictByTerm(index: number, term: number): number {
     for (let at = index; at > 0; at--) {
@@ -151,7 +151,10 @@ export class RaftLog {
     return true;
   }
 
-  /** Committed entries to apply next, within the limit on bytes out. `allowUnstable`: even before they are stable here. */
+  /**
+   * Next committed entries to apply, within the limit on bytes in application. `allowUnstable`: also those not yet
+   * stable here.
+   */
   nextCommittedEntries(allowUnstable: boolean): Entry[] {
     if (!this.hasNextCommittedEntries(allowUnstable)) return [];
     const bytesMax = this.#applyingBytesMax - this.#applyingBytes;
@@ -160,7 +163,7 @@ export class RaftLog {
   }
 
   hasNextCommittedEntries(allowUnstable: boolean): boolean {
-    // A snapshot is applied before anything that follows it.
+    // A snapshot is applied before the entries that follow it.
     if (this.#applyingPaused || this.unstable.snapshot !== undefined) return false;
     return this.#applying < this.#maxAppliable(allowUnstable);
   }
@@ -169,14 +172,14 @@ export class RaftLog {
     return allowUnstable ? this.committed : Math.min(this.committed, this.unstable.offset - 1);
   }
 
-  /** Notes that entries up to `index`, of `bytes` wire bytes, are out for applying. */
+  /** Notes that entries up to `index`, of `bytes` wire bytes, are being applied. */
   acceptApplying(index: number, bytes: number, allowUnstable: boolean): void {
     if (index > this.committed) {
       broken(`applying(${index}) is out of range [prevApplying(${this.#applying}), committed(${this.committed})]`);
     }
     this.#applying = index;
     this.#applyingBytes += bytes;
-    // Fewer than could have been handed out means that the next one would cross the limit.
+    // Fewer delivered than available means that the next one would cross the limit.
     this.#applyingPaused = this.#applyingBytes >= this.#applyingBytesMax || index < this.#maxAppliable(allowUnstable);
   }
 
@@ -190,7 +193,7 @@ export class RaftLog {
     this.#applyingPaused = this.#applyingBytes >= this.#applyingBytesMax;
   }
 
-  /** Whether a committed entry that is not applied yet changes the configuration. */
+  /** Whether a committed but unapplied entry changes the configuration. */
   hasUnappliedConfChange(): boolean {
     let low = this.#applied + 1;
     while (low <= this.committed) {
@@ -239,7 +242,7 @@ export class RaftLog {
     const bytes = entriesSize(stable);
     if (bytes >= bytesMax) return stable;
     const rest = this.unstable.slice(offset, high, bytesMax - bytes);
-    // A slice is never empty, so its first entry may be too much.
+    // A slice is never empty, so its first entry alone may exceed the limit.
     if (rest.length === 1 && bytes + entriesSize(rest) > bytesMax) return stable;
     return stable.concat(rest);
   }

@@ -1,7 +1,7 @@
 /**
- * Where the core says what it decides. A method that is missing is a level that is off: calls read
- * `logger.debug?.(text)`, so the text of a disabled level is never built. Lines are etcd's own, to the letter, because
- * operators search for them and the scenarios compare them.
+ * The log of the core's decisions. A missing method is a disabled level: calls read `logger.debug?.(text)`, so the text
+ * of a disabled level is never built. Lines are etcd's own, literally, because operators search for them and the
+ * scenarios compare them.
  */
 export interface RaftLogger {
   readonly debug?: ((text: string) => void) | undefined;

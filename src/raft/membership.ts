@@ -1,4 +1,4 @@
-/** Configuration changes as they are applied, and what becomes of a node that they concern. Thesis, chapter 4. */
+/** Applies configuration changes, and handles their effect on this node. Thesis, chapter 4. */
 import type { ConfChangeV2, ConfState, Snapshot } from "../proto/raftpb.ts";
 import { confChangeEntry, entersJoint, leavesJoint } from "./confchange/change.ts";
 import { Changer } from "./confchange/changer.ts";
@@ -11,8 +11,8 @@ import { broadcastAppend, maybeCommit, maybeSendAppend } from "./replication.ts"
 /** Throws ConfChangeError if the change does not fit the configuration in force. */
 export function applyConfChange(r: Raft, change: ConfChangeV2): ConfState {
   if (r.log.unstable.snapshot !== undefined) {
-    // The configuration in force is that of a snapshot not yet loaded, and nothing behind it is out for applying: the
-    // change comes from an entry before it, which was on its way when the snapshot arrived.
+    // The configuration in force comes from a snapshot that is not loaded yet, and nothing after it is being applied:
+    // the change comes from an entry before it, which was in progress when the snapshot arrived.
     r.logger.debug?.(`${hex(r.id)} ignored a conf change that the snapshot being restored covers`);
     return r.tracker.config.confState();
   }
@@ -27,7 +27,7 @@ export function applyConfChange(r: Raft, change: ConfChangeV2): ConfState {
   return configSwitched(r);
 }
 
-/** Acts on the configuration that the tracker was just given. */
+/** Acts on the tracker's new configuration. */
 export function configSwitched(r: Raft): ConfState {
   const { config } = r.tracker;
   r.logger.info?.(`${hex(r.id)} switched to configuration ${config}`);
@@ -40,7 +40,7 @@ export function configSwitched(r: Raft): ConfState {
     return state;
   }
   if (state.voters.length === 0) return state;
-  // A smaller quorum may commit more. Otherwise new members still need not wait for the next heartbeat.
+  // A smaller quorum may commit more. Otherwise new members need not wait for the next heartbeat.
   if (maybeCommit(r)) broadcastAppend(r);
   else for (const pr of r.tracker.ordered) if (pr.id !== r.id) maybeSendAppend(r, pr, false);
   if (r.leadTransferee !== NONE && !config.voters.has(r.leadTransferee)) r.leadTransferee = NONE;
@@ -53,7 +53,7 @@ export function appliedTo(r: Raft, index: number, bytes: number): void {
   r.log.appliedTo(applied, bytes);
   const { config } = r.tracker;
   if (!config.autoLeave || applied < r.pendingConfIndex || r.state !== "StateLeader") return;
-  // Empty, so no limit refuses it. During a leadership transfer it is dropped, and tried again at the next apply.
+  // Empty, so no limit refuses it. During a leadership transfer it is dropped, and retried at the next apply.
   const error = proposeAsLeader(r, [confChangeEntry(undefined)]);
   if (error === undefined) r.logger.info?.(`initiating automatic transition out of joint configuration ${config}`);
   else {

@@ -1,6 +1,6 @@
 /**
- * A RaftStorage in memory. Production uses it as the readable side of the write-ahead log: what a Ready hands out is
- * first made durable there and then appended here; a restart fills it from there again.
+ * A RaftStorage in memory. Production uses it as the readable side of the write-ahead log: a Ready's contents are made
+ * durable there first and then appended here. A restart fills it from the log.
  */
 import { EMPTY_BYTES } from "../base/protobuf.ts";
 import { ConfState, type Entry, type HardState, type Snapshot } from "../proto/raftpb.ts";
@@ -14,7 +14,7 @@ export class MemoryStorage implements RaftStorage {
     data: EMPTY_BYTES,
     metadata: { confState: ConfState.create(), index: 0, term: 0 },
   };
-  /** The entry before the first one held: compacted away but for its index and term. */
+  /** The entry before the first one held: compacted, except for its index and term. */
   #compactedIndex = 0;
   #compactedTerm = 0;
   readonly #entries = new EntryList();
@@ -55,7 +55,7 @@ export class MemoryStorage implements RaftStorage {
     return this.#snapshot;
   }
 
-  /** Replaces the log by a snapshot. Throws ErrSnapOutOfDate if the one held is as new. */
+  /** Replaces the log by a snapshot. Throws ErrSnapOutOfDate if the current one is at least as new. */
   applySnapshot(snapshot: Snapshot): void {
     const index = snapshot.metadata?.index ?? 0;
     const held = this.#snapshot.metadata?.index ?? 0;
@@ -82,7 +82,10 @@ export class MemoryStorage implements RaftStorage {
     return this.#snapshot;
   }
 
-  /** Drops the entries up to and including `index`, which must be applied. Throws ErrCompacted if they are gone. */
+  /**
+   * Drops the entries up to and including `index`, which must be applied. Throws ErrCompacted if they are compacted
+   * already.
+   */
   compact(index: number): void {
     if (index <= this.#compactedIndex) throw ErrCompacted;
     if (index > this.lastIndex()) broken(`compact ${index} is out of bound lastindex(${this.lastIndex()})`);

@@ -1,16 +1,16 @@
-/** Making and telling apart raft messages. Fields and their meaning: proto/raft.proto and the notes in rawnode.ts. */
+/** Creates and classifies raft messages. Fields and their meaning: proto/raft.proto and the notes in rawnode.ts. */
 import { EMPTY_BYTES } from "../base/protobuf.ts";
 import { type Entry, type Message, MessageType } from "../proto/raftpb.ts";
 import { broken } from "./errors.ts";
 
 /** No node: an absent leader, an uncast vote. */
 export const NONE = 0n;
-/** Addressee of MsgStorageAppend: whoever writes entries, hard state and snapshots to disk. */
+/** Addressee of MsgStorageAppend: the thread that writes entries, hard state and snapshots to disk. */
 export const LOCAL_APPEND_THREAD = 0xffff_ffff_ffff_ffffn;
-/** Addressee of MsgStorageApply: whoever applies committed entries. */
+/** Addressee of MsgStorageApply: the thread that applies committed entries. */
 export const LOCAL_APPLY_THREAD = 0xffff_ffff_ffff_fffen;
 
-/** One object shape for all messages that the core makes. `from` and `term` of 0 are filled in when it is sent. */
+/** One object shape for all messages of the core. `from` and `term` of 0 are filled in on sending. */
 export function newMessage(type: MessageType, to: bigint, from: bigint = NONE, term = 0): Message {
   return {
     type,
@@ -30,7 +30,7 @@ export function newMessage(type: MessageType, to: bigint, from: bigint = NONE, t
   };
 }
 
-/** A copy for someone else, of no term, so that sending fills in its own; messages given to step() stay as they are. */
+/** A copy for another node, with term 0 so that sending fills in its own; messages given to step() stay unchanged. */
 export function forwarded(message: Message, to: bigint): Message {
   const copy = newMessage(message.type, to, message.from);
   copy.entries = message.entries;
@@ -46,7 +46,7 @@ export function isLocalMsgTarget(id: bigint): boolean {
   return id === LOCAL_APPEND_THREAD || id === LOCAL_APPLY_THREAD;
 }
 
-/** Messages that a node only ever makes for itself. */
+/** Messages that a node only makes for itself. */
 export function isLocalMsg(type: MessageType): boolean {
   switch (type) {
     case MessageType.MsgHup:

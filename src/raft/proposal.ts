@@ -1,4 +1,4 @@
-/** Proposals at the leader: checked, appended, sent on. */
+/** Proposals at the leader: checked, appended, replicated. */
 import { EMPTY_BYTES, ProtobufError } from "../base/protobuf.ts";
 import type { Entry } from "../proto/raftpb.ts";
 import { EntryType } from "../proto/raftpb.ts";
@@ -10,7 +10,7 @@ import { NONE, newEntry } from "./messages.ts";
 import type { Raft } from "./raft.ts";
 import { appendEntries, broadcastAppend } from "./replication.ts";
 
-/** Appends entries as the leader, which takes them over. Undefined, or ErrProposalDropped with nothing done. */
+/** Appends entries as the leader and takes ownership of them. Undefined, or ErrProposalDropped with nothing done. */
 export function proposeAsLeader(r: Raft, entries: Entry[]): RaftError | undefined {
   if (entries.length === 0) {
     r.logger.error?.(`${hex(r.id)} stepped empty MsgProp`);
@@ -37,7 +37,7 @@ export function proposeAsLeader(r: Raft, entries: Entry[]): RaftError | undefine
   return undefined;
 }
 
-/** A refused change leaves an empty entry in its place, so that its proposer sees it commit without effect. */
+/** A rejected change is replaced by an empty entry, so that its proposer sees it commit without effect. */
 function checkConfChange(r: Raft, entry: Entry): "accepted" | "refused" | "malformed" {
   const { logger, tracker } = r;
   try {

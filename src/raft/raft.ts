@@ -1,6 +1,6 @@
 /**
- * The state of one raft node and the transitions between its roles. What a message does to it is in step.ts and the
- * step-*.ts files, one per role; RawNode is the way in from outside.
+ * The state of one raft node and the transitions between its roles. The handling of messages is in step.ts and the
+ * step-*.ts files, one per role; RawNode is the public interface.
  *
  * Pure and deterministic: same messages, ticks and random numbers, same state. Source: "Consensus: Bridging Theory and
  * Practice" (Ongaro, the Raft thesis).
@@ -34,14 +34,14 @@ export class Raft {
   /** Candidate that got this node's vote in `term`. */
   vote = NONE;
   state: StateType = "StateFollower";
-  /** Leader of `term` as far as known. */
+  /** Leader of `term`, as far as known. */
   lead = NONE;
   isLearner = false;
 
-  /** To other nodes, at once. */
+  /** To other nodes, sent at once. */
   messages: Message[] = [];
   /**
-   * Votes and acknowledgements, to other nodes or to this one: they promise what only counts when it is stable, so they
+   * Votes and acknowledgements, to other nodes or to this one. They promise what only holds once it is stable, so they
    * wait until everything unstable at their time is written. Thesis, section 3.8.
    */
   messagesAfterAppend: Message[] = [];
@@ -50,17 +50,17 @@ export class Raft {
   /** Target of the leadership transfer in progress. Thesis, section 3.10. */
   leadTransferee = NONE;
   /**
-   * At or above the index of the last configuration change in the log that may not be applied yet. A leader proposes no
-   * other until it is applied, because only one may be pending.
+   * At or above the index of the last configuration change in the log that may not be applied yet. The leader proposes
+   * no other until it is applied: only one may be pending.
    */
   pendingConfIndex = 0;
   /** Estimate, never too high, of the payload bytes of a leader's uncommitted entries. */
   uncommittedBytes = 0;
   readOnly: ReadOnly;
-  /** Requests that came before the leader committed anything in its term. */
+  /** Requests that arrived before the leader committed an entry of its term. */
   pendingReadIndexMessages: Message[] = [];
 
-  /** Ticks since a valid message of the leader, or since the last election or check of the quorum. */
+  /** Ticks since a valid message from the leader, or since the last election or quorum check. */
   electionElapsed = 0;
   heartbeatElapsed = 0;
   /** Drawn from [electionTicks, 2 * electionTicks) at each change of role. */
@@ -127,14 +127,14 @@ export class Raft {
     const own = this.tracker.get(this.id) ?? broken("a leader must be in its configuration");
     own.becomeReplicate();
     own.recentActive = true;
-    // There may be a change among the entries not yet applied. To wait for all of them is cheaper than to look.
+    // An unapplied entry may be a change. Waiting for all of them is cheaper than looking.
     this.pendingConfIndex = this.log.lastIndex();
     // Entries of earlier terms commit only together with one of this term.
     if (!appendEntries(this, [newEntry(EMPTY_BYTES)])) broken("empty entry was dropped");
     this.logger.info?.(`${hex(this.id)} became leader at term ${this.term}`);
   }
 
-  /** Queues a message for the next Ready, completing sender and term. */
+  /** Queues a message for the next Ready, filling in sender and term. */
   send(message: Message): void {
     if (message.from === NONE) message.from = this.id;
     const { type } = message;
@@ -148,7 +148,7 @@ export class Raft {
         break;
       case MessageType.MsgProp:
       case MessageType.MsgReadIndex:
-        // Forwarded to the leader as if made there: of no term.
+        // Forwarded to the leader as if proposed there: with term 0.
         break;
       default:
         if (message.term !== 0) {

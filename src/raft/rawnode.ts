@@ -1,5 +1,5 @@
 /**
- * RawNode: one member of a raft group, as its owner drives it.
+ * RawNode: one member of a raft group, driven by its owner.
  *
  * The node decides; it touches neither disk nor network nor clock. Its owner has these duties:
  *
@@ -11,25 +11,25 @@
  *       its messages promise nothing about its own disk. A MsgSnap needs a reportSnapshot() when its fate is known,
  *       and a peer that cannot be reached a reportUnreachable().
  *    c. Apply its snapshot, then its committed entries. For each one that carries a configuration change, call
- *       applyConfChange(), or refuse the change by giving it node id 0; that decision must follow from the replicated
+ *       applyConfChange(), or reject the change by giving it node id 0; that decision must follow from the replicated
  *       state alone, so that all members decide the same.
  *    d. Call advance(), once for each Ready. Another Ready may only be taken after that.
- * 3. After a restart, fill the storage with the last snapshot, hard state and entries first, and pass the applied index.
- *    That may not be above the hard state's commit: where entries are applied before the hard state that commits them is
- *    written, as is allowed, a snapshot of the state machine must wait for it, or raise the commit itself.
+ * 3. After a restart, fill the storage with the last snapshot, hard state and entries first, and pass the applied
+ *    index. It may not be above the hard state's commit. Entries may be applied before the hard state that commits them
+ *    is written; then a snapshot of the state machine must wait for it, or raise the commit itself.
  *
- * With `asyncStorageWrites` 2 is different, and more can be under way at a time: of a Ready only `messages`, `mustSync`,
- * `softState` and `readStates` count, and there is no advance(). A message to LOCAL_APPEND_THREAD (MsgStorageAppend:
- * entries, snapshot, and the hard state as term, vote and commit unless all are 0) is to be written, one to
- * LOCAL_APPLY_THREAD (MsgStorageApply) is to be applied; each thread works in order and loses nothing. When one is done,
- * each of its `responses` goes to its addressee: step() if that is this node, else the network. For an append, done means
- * durable: synced if the Ready that brought it says `mustSync` or it has a snapshot; a commit index alone needs no sync,
- * only its place in the order. All other messages go out at once. A snapshot in a MsgStorageAppend can overtake entries
- * that wait to be applied: once it is loaded, the apply thread skips those that it covers, configuration changes
- * included, and responds.
+ * With `asyncStorageWrites` step 2 differs, and more can be in progress at a time: of a Ready only `messages`,
+ * `mustSync`, `softState` and `readStates` count, and there is no advance(). A message to LOCAL_APPEND_THREAD
+ * (MsgStorageAppend: entries, snapshot, and the hard state as term, vote and commit unless all are 0) is to be written,
+ * a message to LOCAL_APPLY_THREAD (MsgStorageApply) is to be applied; each thread works in order and loses nothing.
+ * When a message is done, each of its `responses` goes to its addressee: step() if that is this node, else the network.
+ * For an append, done means durable: synced if the Ready that brought it says `mustSync` or it has a snapshot; a commit
+ * index alone needs no sync, only its place in the order. All other messages go out at once. A snapshot in a
+ * MsgStorageAppend can overtake entries that wait to be applied: once it is loaded, the apply thread skips those that
+ * it covers, configuration changes included, and responds.
  *
  * Messages from the network must not claim to come from one of the two local threads; refuse those before step().
- * Messages, entries and snapshots given to the node or taken from it must not be changed afterwards.
+ * Messages, entries and snapshots passed to or taken from the node must not be changed afterwards.
  */
 import {
   ConfChange,
@@ -68,17 +68,17 @@ import { step, tick } from "./step.ts";
 
 export type { Ready, SoftState } from "./ready.ts";
 
-/** A first member, and what the change that adds it carries for the application. */
+/** A first member, and the data for the application in the change that adds it. */
 export interface Peer {
   readonly id: bigint;
   readonly context: Uint8Array;
 }
 
 export class RawNode {
-  /** The state machine itself, open to inspection by tests and simulation. */
+  /** The state machine itself, for tests and simulation to inspect. */
   readonly raft: Raft;
   readonly #async: boolean;
-  /** What the last Ready said. */
+  /** The soft state of the last Ready. */
   #previousSoft: SoftState;
   #previousHard: HardState;
   /** Acknowledgements to this node itself that advance() delivers. */
@@ -97,7 +97,7 @@ export class RawNode {
     return this.raft.id;
   }
 
-  /** The leader of the current term as far as known; 0 without one. */
+  /** The leader of the current term, as far as known; 0 without one. */
   get leader(): bigint {
     return this.raft.lead;
   }
@@ -120,14 +120,14 @@ export class RawNode {
   }
 
   /**
-   * Starts a new group: puts one change for each first member into the empty log, committed, as all of its members must
-   * do alike. Returns ErrBootstrapWithoutPeers or ErrBootstrapNotEmpty.
+   * Starts a new group: puts one committed change for each first member into the empty log. All first members must do
+   * the same. Returns ErrBootstrapWithoutPeers or ErrBootstrapNotEmpty.
    */
   bootstrap(peers: readonly Peer[]): RaftError | undefined {
     const { raft } = this;
     if (peers.length === 0) return ErrBootstrapWithoutPeers;
     if (raft.log.storage.lastIndex() !== 0) return ErrBootstrapNotEmpty;
-    // The first Ready shall carry the hard state.
+    // The first Ready must carry the hard state.
     this.#previousHard = { term: 0, vote: NONE, commit: 0 };
     raft.becomeFollower(1, NONE);
     const changes = peers.map(({ id, context }) => ConfChange.create({ nodeId: id, context }));
@@ -136,7 +136,7 @@ export class RawNode {
     });
     raft.log.append(entries);
     raft.log.committed = entries.length;
-    // Applied now so that the node can campaign at once, and again, without effect, when the entries come out to apply.
+    // Applied now so that the node can campaign at once; applied again, without effect, when the entries are delivered.
     for (const change of changes) this.applyConfChange(change);
     return undefined;
   }
@@ -157,8 +157,8 @@ export class RawNode {
 
   /**
    * Proposes normal entries, in order, all or none. Undefined when they are in this leader's log or on their way to the
-   * leader, which is no promise that they commit. ErrProposalDropped: nothing happened; there is no leader, it may not
-   * be told, a transfer is in progress, or too much is uncommitted.
+   * leader; they may still not commit. ErrProposalDropped: nothing was done, because there is no leader, forwarding is
+   * disabled, a transfer is in progress, or too much is uncommitted.
    */
   proposeBatch(datas: readonly Uint8Array[]): RaftError | undefined {
     const entries = new Array<Entry>(datas.length);
@@ -167,16 +167,16 @@ export class RawNode {
   }
 
   /**
-   * Proposes a change of configuration; the empty version-2 change leaves a joint one. A leader that finds it
-   * impossible or untimely puts an empty entry in its place. Errors as for proposeBatch().
+   * Proposes a configuration change; the empty version-2 change leaves a joint one. A leader that finds it impossible
+   * or untimely appends an empty entry instead. Errors as for proposeBatch().
    */
   proposeConfChange(change: AnyConfChange): RaftError | undefined {
     return this.#propose([confChangeEntry(change)]);
   }
 
   /**
-   * Puts a committed change in force and returns the configuration. Throws ConfChangeError if it does not fit. While a
-   * snapshot waits to be loaded it does nothing, as the snapshot's configuration, which is returned, is already in force.
+   * Applies a committed change and returns the configuration. Throws ConfChangeError if it does not fit. While a
+   * snapshot waits to be loaded it does nothing and returns the snapshot's configuration, which is already in force.
    */
   applyConfChange(change: AnyConfChange): ConfState {
     return applyConfChange(this.raft, asV2(change));
@@ -184,7 +184,7 @@ export class RawNode {
 
   /**
    * Handles a message from another node or from a local storage thread. Returns ErrStepLocalMsg or ErrStepPeerNotFound
-   * for messages that have no business here, ErrProposalDropped for a MsgProp that found no taker.
+   * for messages that are not allowed here, ErrProposalDropped for a MsgProp that was dropped.
    */
   step(message: Message): RaftError | undefined {
     const { type, from } = message;
@@ -193,7 +193,7 @@ export class RawNode {
       if (isResponseMsg(type) && this.raft.tracker.get(from) === undefined) return ErrStepPeerNotFound;
     }
     if (type === MessageType.MsgProp) {
-      // The log takes over what is proposed, and the sender may still hold these.
+      // The log takes over proposed entries, and the sender may still use these.
       const copy = newMessage(type, message.to, from, message.term);
       copy.entries = message.entries.map((entry) => ({ ...entry }));
       return step(this.raft, copy);
@@ -213,7 +213,7 @@ export class RawNode {
     step(this.raft, newMessage(MessageType.MsgTransferLeader, NONE, target));
   }
 
-  /** Makes a follower forget its leader, so that it grants a vote without waiting for its election timeout. */
+  /** Makes a follower forget its leader, so that it can vote before its election timeout. */
   forgetLeader(): void {
     step(this.raft, newMessage(MessageType.MsgForgetLeader, NONE));
   }
@@ -223,7 +223,7 @@ export class RawNode {
     step(this.raft, newMessage(MessageType.MsgUnreachable, NONE, id));
   }
 
-  /** What became of a snapshot that was sent to a node. */
+  /** The outcome of a snapshot sent to a node. */
   reportSnapshot(id: bigint, received: boolean): void {
     const message = newMessage(MessageType.MsgSnapStatus, NONE, id);
     message.reject = !received;
@@ -253,7 +253,7 @@ export class RawNode {
     );
   }
 
-  /** Takes the work due. The owner must handle it; see the head of this file. */
+  /** Returns the work that is due. The owner must handle it; see the head of this file. */
   ready(): Ready {
     if (this.#advanceDue) broken("two accepted Ready structs without call to Advance");
     const { raft } = this;
@@ -276,7 +276,7 @@ export class RawNode {
     return ready;
   }
 
-  /** The last Ready is handled. Only without asyncStorageWrites. */
+  /** Reports that the last Ready is handled. Only without asyncStorageWrites. */
   advance(): void {
     if (this.#async) broken("Advance must not be called when using AsyncStorageWrites");
     const steps = this.#stepsOnAdvance;
@@ -305,7 +305,7 @@ export class RawNode {
     if (ready.committedEntries.length > 0) ready.messages.push(newStorageApply(raft, ready.committedEntries));
   }
 
-  /** Adds the acknowledgements for others, which go out after the writes anyway, and keeps this node's own. */
+  /** Adds the acknowledgements for other nodes, which go out after the writes anyway, and keeps this node's own. */
   #deferOwnAcks(ready: Ready): void {
     const { raft } = this;
     const steps = this.#stepsOnAdvance;

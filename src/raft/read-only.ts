@@ -1,17 +1,16 @@
 /**
- * Linearizable reads without a log entry: the leader notes its commit index for each request and confirms, by a round
- * of heartbeats, that it still was the leader afterwards.
+ * Linearizable reads without a log entry: the leader notes its commit index for each request and then confirms, by a
+ * round of heartbeats, that it is still the leader.
  *
- * Requests are numbered in the order of arrival. A heartbeat carries the number of the last one; its echo from a quorum
- * confirms that request and all before it, so one round serves any number of reads.
- * Source: Raft thesis, section 6.4.
+ * Requests are numbered in order of arrival. A heartbeat carries the number of the last one; an echo from a quorum
+ * confirms that request and all before it, so one round serves any number of reads. Source: Raft thesis, section 6.4.
  */
 import { EMPTY_BYTES } from "../base/protobuf.ts";
 import type { Message } from "../proto/raftpb.ts";
 import type { JointConfig } from "./quorum/joint.ts";
 import type { AckedIndexer } from "./quorum/majority.ts";
 
-/** Reads waiting for confirmation; more are dropped and asked again by their clients. */
+/** Reads waiting for confirmation; beyond it they are dropped, and clients retry. */
 export const UNCONFIRMED_READS_MAX = 16_384;
 
 /** `lease-based` skips the round of heartbeats and trusts the leader's lease: clocks must not drift. */
@@ -35,7 +34,7 @@ export class ReadOnly implements AckedIndexer {
   readonly option: ReadOnlyOption;
   #unconfirmed: ReadIndexRequest[] = [];
   #confirmedCount = 0;
-  /** Number of the last request that each node has echoed. */
+  /** Number of the last request that each node echoed. */
   readonly #acks = new Map<bigint, number>();
 
   constructor(option: ReadOnlyOption) {
@@ -70,10 +69,10 @@ export class ReadOnly implements AckedIndexer {
     return this.#acks.get(id);
   }
 
-  /** Takes out the requests that a quorum has confirmed by now. */
+  /** Removes and returns the requests that a quorum has confirmed by now. */
   advance(voters: JointConfig): ReadIndexRequest[] {
     const confirmed = voters.committedIndex(this);
-    // Without voters nobody confirms anything.
+    // Without voters nothing is confirmed.
     if (confirmed <= this.#confirmedCount || confirmed === Number.POSITIVE_INFINITY) return [];
     const released = this.#unconfirmed.splice(0, confirmed - this.#confirmedCount);
     this.#confirmedCount = confirmed;

@@ -1,4 +1,4 @@
-/** Read-index requests at the leader, from when they arrive until their index is confirmed. Thesis, section 6.4. */
+/** Read-index requests at the leader, from arrival until their index is confirmed. Thesis, section 6.4. */
 import type { Message } from "../proto/raftpb.ts";
 import { MessageType } from "../proto/raftpb.ts";
 import { hex } from "./logger.ts";
@@ -19,7 +19,7 @@ export function readIndexAsLeader(r: Raft, request: Message): void {
     return;
   }
   // Before the first commit of its term a leader does not know the commit index: after a restart the stored one may lag
-  // behind what was acknowledged, even with a single voter.
+  // behind acknowledged entries, even with a single voter.
   if (!r.committedInCurrentTerm) {
     r.pendingReadIndexMessages.push(request);
     return;
@@ -27,7 +27,7 @@ export function readIndexAsLeader(r: Raft, request: Message): void {
   startRead(r, request);
 }
 
-/** Called when the commit index moved: the requests that waited for it may start. */
+/** Starts the waiting requests after the commit index moved. */
 export function releasePendingReads(r: Raft): void {
   if (r.pendingReadIndexMessages.length === 0) return;
   if (!r.committedInCurrentTerm) {
@@ -39,7 +39,7 @@ export function releasePendingReads(r: Raft): void {
   for (const request of requests) startRead(r, request);
 }
 
-/** Takes a heartbeat response's echo; answers the reads that a quorum has now confirmed. */
+/** Handles the echo in a heartbeat response: answers the reads that a quorum has now confirmed. */
 export function confirmReads(r: Raft, from: bigint, context: Uint8Array): void {
   if (r.readOnly.option !== "safe" || context.length === 0) return;
   r.readOnly.receiveAck(from, context);
@@ -47,7 +47,7 @@ export function confirmReads(r: Raft, from: bigint, context: Uint8Array): void {
 }
 
 function startRead(r: Raft, request: Message): void {
-  // A leader that was removed may still lead, while the one voter left commits without it: it has to ask like any other.
+  // A removed leader may still lead while the one remaining voter commits without it, so it must ask too.
   if (r.tracker.isOnlyVoter(r.id) || r.readOnly.option === "lease-based") {
     respond(r, request, r.log.committed);
     return;

@@ -11,12 +11,12 @@ import type { Progress } from "./tracker/progress.ts";
 const NO_ENTRIES: Entry[] = [];
 
 /**
- * Appends new entries to the leader's log, setting their term and index; it takes them over. False, with nothing done,
- * if they would exceed the limit on uncommitted bytes.
+ * Appends new entries to the leader's log, setting their term and index; takes ownership of them. False, with nothing
+ * done, if they would exceed the limit on uncommitted bytes.
  */
 export function appendEntries(r: Raft, entries: Entry[]): boolean {
   const bytes = payloadsSize(entries);
-  // Anything goes when nothing is uncommitted, and empty entries always do.
+  // Everything is allowed when nothing is uncommitted, and empty entries always are.
   if (r.uncommittedBytes > 0 && bytes > 0 && r.uncommittedBytes + bytes > r.config.uncommittedBytesMax) {
     r.logger.warn?.(
       `${hex(r.id)} appending new entries to log would exceed uncommitted entry size limit; dropping proposal`,
@@ -32,7 +32,7 @@ export function appendEntries(r: Raft, entries: Entry[]): boolean {
     entry.index = ++index;
   }
   r.log.append(entries);
-  // The leader acknowledges to itself, like any follower, when the entries are stable.
+  // The leader acknowledges to itself, like any follower, once the entries are stable.
   const ack = newMessage(MessageType.MsgAppResp, r.id);
   ack.index = index;
   r.send(ack);
@@ -43,7 +43,7 @@ export function reduceUncommitted(r: Raft, bytes: number): void {
   r.uncommittedBytes = Math.max(0, r.uncommittedBytes - bytes);
 }
 
-/** Commits what a quorum has, in this term. True if the commit index moved; the caller then tells everyone. */
+/** Commits what a quorum has, in this term. True if the commit index moved; the caller then broadcasts it. */
 export function maybeCommit(r: Raft): boolean {
   return r.log.maybeCommit(r.tracker.committed(), r.term);
 }
@@ -61,7 +61,7 @@ export function broadcastHeartbeat(r: Raft): void {
   for (const pr of r.tracker.ordered) {
     if (pr.id === r.id) continue;
     const message = newMessage(MessageType.MsgHeartbeat, pr.id);
-    // A follower may lack entries, or hold others, past its match: it must not commit them.
+    // A follower may lack entries, or have different ones, past its match: it must not commit them.
     message.commit = Math.min(pr.match, r.log.committed);
     message.context = context;
     r.send(message);
@@ -70,8 +70,8 @@ export function broadcastHeartbeat(r: Raft): void {
 }
 
 /**
- * Sends what follows pr.next, or a snapshot where that is compacted away, unless the flow is paused. An empty message,
- * which carries the commit index, only goes out if `sendIfEmpty`. True if something was sent.
+ * Sends what follows pr.next, or a snapshot where that is compacted, unless the flow is paused. An empty message, which
+ * carries the commit index, is only sent if `sendIfEmpty`. True if something was sent.
  */
 export function maybeSendAppend(r: Raft, pr: Progress, sendIfEmpty: boolean): boolean {
   if (pr.isPaused) return false;
@@ -81,7 +81,7 @@ export function maybeSendAppend(r: Raft, pr: Progress, sendIfEmpty: boolean): bo
   if (previousTerm === undefined) return maybeSendSnapshot(r, pr);
 
   let entries: Entry[] = NO_ENTRIES;
-  // With a full window only an empty message goes out: if everything in the window was lost, its answer restarts the flow.
+  // With a full window only an empty message is sent: if the whole window was lost, its answer restarts the flow.
   if (pr.state !== "StateReplicate" || !pr.inflights.full) {
     const found = log.entriesFrom(pr.next, r.config.messageBytesMax);
     if (found === undefined) return sendIfEmpty && maybeSendSnapshot(r, pr);

@@ -1,4 +1,4 @@
-/** What an observer may know of a node at one moment. */
+/** A node's observable state at one moment. */
 import type { Raft, StateType } from "./raft.ts";
 import type { TrackerConfig } from "./tracker/config.ts";
 import type { ProgressStatus } from "./tracker/progress.ts";
@@ -18,7 +18,7 @@ export interface BasicStatus {
 
 export interface Status extends BasicStatus {
   readonly config: TrackerConfig;
-  /** By id, in rising order; empty unless this node leads. */
+  /** By id, in rising order; empty unless this node is leader. */
   readonly progress: ReadonlyMap<bigint, ProgressStatus>;
 }
 

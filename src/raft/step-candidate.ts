@@ -1,4 +1,4 @@
-/** What a message does to a candidate or a pre-candidate. */
+/** Messages handled as a candidate or pre-candidate. */
 import { type Message, MessageType } from "../proto/raftpb.ts";
 import { campaign, poll } from "./election.ts";
 import { ErrProposalDropped, type RaftError } from "./errors.ts";
@@ -14,7 +14,7 @@ export function stepCandidate(r: Raft, message: Message): RaftError | undefined 
     case MessageType.MsgProp:
       r.logger.info?.(`${hex(r.id)} no leader at term ${r.term}; dropping proposal`);
       return ErrProposalDropped;
-    // Someone else leads this term.
+    // Another node leads this term.
     case MessageType.MsgApp:
       r.becomeFollower(message.term, from);
       handleAppendEntries(r, message);
@@ -28,7 +28,7 @@ export function stepCandidate(r: Raft, message: Message): RaftError | undefined 
       handleSnapshot(r, message);
       return undefined;
     case MessageType.MsgPreVoteResp:
-      // Late answers to the pre-vote reach the candidate that it became.
+      // Late pre-vote answers may reach the node as a candidate.
       if (r.state === "StatePreCandidate") countVote(r, message);
       return undefined;
     case MessageType.MsgVoteResp:

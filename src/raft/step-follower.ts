@@ -1,4 +1,4 @@
-/** What a message does to a follower. */
+/** Messages handled as a follower. */
 import { type Message, MessageType } from "../proto/raftpb.ts";
 import { hup } from "./election.ts";
 import { ErrProposalDropped, type RaftError } from "./errors.ts";
@@ -77,7 +77,7 @@ function forwardProposal(r: Raft, message: Message): RaftError | undefined {
   return undefined;
 }
 
-/** Lets this node grant a vote or a pre-vote before its election timeout. A lease must not be forgotten. */
+/** Lets this node grant a vote or pre-vote before its election timeout. A lease must not be forgotten. */
 function forgetLeader(r: Raft): void {
   if (r.readOnly.option === "lease-based") {
     r.logger.error?.("ignoring MsgForgetLeader due to ReadOnlyLeaseBased");

@@ -1,4 +1,4 @@
-/** What a message does to a leader. */
+/** Messages handled as a leader. */
 import { type Message, MessageType } from "../proto/raftpb.ts";
 import type { RaftError } from "./errors.ts";
 import { hex } from "./logger.ts";
@@ -30,7 +30,7 @@ export function stepLeader(r: Raft, message: Message): RaftError | undefined {
   }
 }
 
-/** Steps down without a quorum that was heard from lately; else starts to listen anew. Thesis, section 6.2. */
+/** Steps down if no quorum was active since the last check; otherwise starts the next one. Thesis, section 6.2. */
 export function checkQuorum(r: Raft): void {
   if (!r.tracker.quorumActive()) {
     r.logger.warn?.(`${hex(r.id)} stepped down to follower since quorum is not active`);
@@ -55,7 +55,7 @@ function stepFromMember(r: Raft, message: Message): void {
     case MessageType.MsgHeartbeatResp:
       pr.recentActive = true;
       pr.msgAppFlowPaused = false;
-      // Also when it has everything but is being probed: its answer ends the probing.
+      // Also when the follower has everything but is being probed: its answer ends the probing.
       if (pr.match < r.log.lastIndex() || pr.state === "StateProbe") maybeSendAppend(r, pr, true);
       confirmReads(r, message.from, message.context);
       break;
@@ -63,7 +63,7 @@ function stepFromMember(r: Raft, message: Message): void {
       handleSnapshotStatus(r, pr, message.reject);
       break;
     case MessageType.MsgUnreachable:
-      // What was sent ahead of its answers is probably lost.
+      // What was sent without waiting for answers is probably lost.
       if (pr.state === "StateReplicate") pr.becomeProbe();
       r.logger.debug?.(`${hex(r.id)} failed to send message to ${hex(pr.id)} because it is unreachable [${pr}]`);
       break;
@@ -81,8 +81,8 @@ function handleRejection(r: Raft, pr: Progress, message: Message): void {
     `${hex(r.id)} received MsgAppResp(rejected, hint: (index ${rejectHint}, term ${logTerm})) from ${hex(pr.id)} ` +
       `for index ${index}`,
   );
-  // The follower has `logTerm` at the hint, and its terms only fall before that: entries here of later terms cannot
-  // match, so the next probe skips them. With the follower doing the same, one probe per term is the most it takes.
+  // The follower has `logTerm` at the hint, and its terms before that are no higher: entries here of later terms cannot
+  // match, so the next probe skips them. As the follower does the same, it takes at most one probe per term.
   const next = logTerm > 0 ? log.findConflictByTerm(rejectHint, logTerm) : rejectHint;
   if (!pr.maybeDecrTo(index, next)) return;
   logger.debug?.(`${hex(r.id)} decreased progress of ${hex(pr.id)} to [${pr}]`);
@@ -92,14 +92,14 @@ function handleRejection(r: Raft, pr: Progress, message: Message): void {
 
 /** The follower, or this node's own disk, has everything up to `index`. */
 function handleAck(r: Raft, pr: Progress, index: number): void {
-  // An acknowledgement that moves nothing still ends probing.
+  // An acknowledgement that advances nothing still ends probing.
   if (!pr.maybeUpdate(index) && !(pr.match === index && pr.state === "StateProbe")) return;
   switch (pr.state) {
     case "StateProbe":
       pr.becomeReplicate();
       break;
     case "StateSnapshot":
-      // Whatever snapshot it got, from here or elsewhere, it does as soon as it connects to this log.
+      // Any snapshot it received, from here or elsewhere, is enough once it connects to this log.
       if (pr.match + 1 >= r.log.firstIndex()) {
         r.logger.debug?.(
           `${hex(r.id)} recovered from needing snapshot, resumed sending replication messages to ${hex(pr.id)} [${pr}]`,
@@ -128,14 +128,14 @@ function handleAck(r: Raft, pr: Progress, index: number): void {
 
 function handleSnapshotStatus(r: Raft, pr: Progress, failed: boolean): void {
   if (pr.state !== "StateSnapshot") return;
-  // Else probing would start behind a snapshot that never arrived.
+  // Otherwise probing would start after a snapshot that never arrived.
   if (failed) pr.pendingSnapshot = 0;
   pr.becomeProbe();
   r.logger.debug?.(
     `${hex(r.id)} snapshot ${failed ? "failed" : "succeeded"}, resumed sending replication messages to ` +
       `${hex(pr.id)} [${pr}]`,
   );
-  // After success its acknowledgement comes next; after failure a heartbeat's time may heal what failed.
+  // After success its acknowledgement comes next; after failure, wait for a heartbeat before retrying.
   pr.msgAppFlowPaused = true;
 }
 

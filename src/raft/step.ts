@@ -1,4 +1,4 @@
-/** Where every message and every tick enters: first the rules that hold for all roles, then the role's own. */
+/** The entry point of every message and tick: first the rules for all roles, then the role's own. */
 import { type Message, MessageType } from "../proto/raftpb.ts";
 import { handleVoteRequest, hup, ignoredForLease, rejectVote } from "./election.ts";
 import { entriesSize, payloadsSize } from "./entry-size.ts";
@@ -12,10 +12,10 @@ import { stepCandidate } from "./step-candidate.ts";
 import { stepFollower } from "./step-follower.ts";
 import { checkQuorum, stepLeader } from "./step-leader.ts";
 
-/** Handles one message. Entries of a MsgProp are taken over; everything else in the message stays as it is. */
+/** Handles one message. Takes ownership of a MsgProp's entries; everything else in the message stays unchanged. */
 export function step(r: Raft, message: Message): RaftError | undefined {
   const { type, term } = message;
-  // Messages of no term are local, or as good as local.
+  // Messages with term 0 are local, or treated as local.
   if (term > r.term) {
     if (!enterTerm(r, message)) return undefined;
   } else if (term !== 0 && term < r.term) {
@@ -53,12 +53,12 @@ function stepRole(r: Raft, message: Message): RaftError | undefined {
   }
 }
 
-/** Meets a later term. False if the message must go no further. */
+/** Handles a later term. False if the message must not be processed further. */
 function enterTerm(r: Raft, message: Message): boolean {
   const { type, term, from } = message;
   const asksVote = type === MessageType.MsgVote || type === MessageType.MsgPreVote;
   if (asksVote && ignoredForLease(r, message)) return false;
-  // A pre-vote only asks about the term. Granted, it comes back in it, and the vote proper will raise it.
+  // A pre-vote only asks about the term. When granted, it returns with that term, and the real vote will raise it.
   if (type === MessageType.MsgPreVote) return true;
   if (type === MessageType.MsgPreVoteResp && !message.reject) return true;
   r.logger.info?.(
@@ -74,8 +74,8 @@ function answerOldTerm(r: Raft, message: Message): void {
   const { type, from, term } = message;
   const fromLeader = type === MessageType.MsgHeartbeat || type === MessageType.MsgApp;
   if (fromLeader && (r.config.checkQuorum || r.config.preVote)) {
-    // A node whose term ran ahead while it was cut off cannot get votes, as the lease or the pre-vote protect the
-    // leader. Its answer makes the leader step down, so that an election brings everyone to one term.
+    // A node whose term rose while it was partitioned cannot get votes, because the lease or the pre-vote protects the
+    // leader. Its answer makes the leader step down, so that an election brings all nodes to one term.
     r.send(newMessage(MessageType.MsgAppResp, from));
     return;
   }
@@ -109,7 +109,7 @@ function storageApplied(r: Raft, message: Message): void {
   reduceUncommitted(r, payloadsSize(entries));
 }
 
-/** Time moves on by one tick. */
+/** Advances time by one tick. */
 export function tick(r: Raft): void {
   if (r.state === "StateLeader") tickHeartbeat(r);
   else tickElection(r);
@@ -128,7 +128,7 @@ function tickHeartbeat(r: Raft): void {
   if (r.electionElapsed >= r.config.electionTicks) {
     r.electionElapsed = 0;
     if (r.config.checkQuorum) checkQuorum(r);
-    // A transfer that did not succeed by now never will: take proposals again.
+    // A transfer that has not succeeded by now is given up: accept proposals again.
     r.leadTransferee = NONE;
   }
   if (r.state === "StateLeader" && r.heartbeatElapsed >= r.config.heartbeatTicks) {

@@ -23,8 +23,8 @@ export function asV2(change: AnyConfChange): ConfChangeV2 {
 }
 
 /**
- * Whether the change goes through joint consensus, and if so, how it is left; undefined for the simple protocol.
- * More than one change, or an explicit wish, makes it joint.
+ * Whether the change goes through joint consensus, and if so, how it is left; undefined for the simple protocol. More
+ * than one change, or an explicit transition, makes it joint.
  */
 export function entersJoint(change: ConfChangeV2): { readonly autoLeave: boolean } | undefined {
   switch (change.transition) {
@@ -44,7 +44,7 @@ export function leavesJoint(change: ConfChangeV2): boolean {
   return change.transition === ConfChangeTransition.ConfChangeTransitionAuto && change.changes.length === 0;
 }
 
-/** The change as an entry to propose. `undefined` is the empty change, with no payload that a size limit could refuse. */
+/** The change as an entry to propose. `undefined` is the empty change, whose empty payload no size limit refuses. */
 export function confChangeEntry(change: AnyConfChange | undefined): Entry {
   if (change === undefined) return { type: EntryType.EntryConfChangeV2, term: 0, index: 0, data: EMPTY_BYTES };
   return "changes" in change

@@ -1,5 +1,5 @@
 /**
- * Changes of configuration, checked before they touch the one in force.
+ * Configuration changes, checked before they take effect.
  *
  * Each method takes a tracker as it is and returns a new configuration with new progress, or throws ConfChangeError and
  * leaves everything as it was. Source: Raft thesis, chapter 4; joint consensus is its section 4.3.
@@ -11,7 +11,7 @@ import type { TrackerConfig } from "../tracker/config.ts";
 import { Progress } from "../tracker/progress.ts";
 import type { ProgressMap, ProgressTracker } from "../tracker/tracker.ts";
 
-/** The change does not fit the configuration that it was applied to. */
+/** The change does not fit the configuration it was applied to. */
 export class ConfChangeError extends Error {
   override name = "ConfChangeError";
 }
@@ -25,7 +25,7 @@ export class Changer {
   readonly #tracker: ProgressTracker;
   readonly #lastIndex: number;
 
-  /** `lastIndex`: the last of the log, where probing of new members starts. */
+  /** `lastIndex` is the last index of the log, where probing of new members starts. */
   constructor(tracker: ProgressTracker, lastIndex: number) {
     this.#tracker = tracker;
     this.#lastIndex = lastIndex;
@@ -43,7 +43,7 @@ export class Changer {
     return checked(config, progress);
   }
 
-  /** The incoming voters decide alone from here; the staged learners become learners. */
+  /** From here on the incoming voters decide alone; staged learners become learners. */
   leaveJoint(): ChangedConfig {
     const { config, progress } = this.#copy();
     const { incoming, outgoing, isJoint } = config.voters;
@@ -59,7 +59,7 @@ export class Changer {
     return checked(config, progress);
   }
 
-  /** Changes that together alter at most one voter, so that old and new majorities overlap. */
+  /** The simple protocol: changes that together alter at most one voter, so that old and new majorities overlap. */
   simple(changes: readonly ConfChangeSingle[]): ChangedConfig {
     const { config, progress } = this.#copy();
     if (config.voters.isJoint) throw new ConfChangeError("can't apply simple config change in joint config");
@@ -76,10 +76,10 @@ export class Changer {
     return checked(this.#tracker.config.clone(), progress);
   }
 
-  /** Voters change in the incoming half only; the outgoing one keeps what was. */
+  /** Voters change in the incoming half only; the outgoing half stays as it was. */
   #apply(config: TrackerConfig, progress: ProgressMap, changes: readonly ConfChangeSingle[]): void {
     for (const { type, nodeId } of changes) {
-      // The application zeroes the id of a change that it decided, while applying, to refuse.
+      // The application zeroes the id of a change that it decided, while applying, to reject.
       if (nodeId === 0n) continue;
       switch (type) {
         case ConfChangeType.ConfChangeAddNode:
@@ -131,7 +131,7 @@ export class Changer {
 
   #newProgress(id: bigint, isLearner: boolean): Progress {
     const pr = new Progress(id, 0, Math.max(this.#lastIndex, 1), isLearner, this.#tracker.newInflights());
-    // Counts as heard from, or a check of the quorum could depose the leader before the new member says a word.
+    // Counts as active; otherwise a quorum check could depose the leader before the new member has sent anything.
     pr.recentActive = true;
     return pr;
   }
@@ -151,7 +151,7 @@ function differences(a: MajorityConfig, b: MajorityConfig): number {
   return a.size + b.size - 2 * common;
 }
 
-/** Returns its arguments if they fit each other. */
+/** Returns its arguments if they are consistent. */
 function checked(config: TrackerConfig, progress: ProgressMap): ChangedConfig {
   for (const ids of [config.voters.ids(), config.learners, config.learnersNext]) {
     for (const id of ids) if (!progress.has(id)) throw new ConfChangeError(`no progress for ${id}`);

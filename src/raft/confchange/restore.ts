@@ -1,4 +1,4 @@
-/** From a stored ConfState back to a configuration in force, by the changes that lead to it from nothing. */
+/** Rebuilds a configuration from a stored ConfState, by the changes that lead to it from an empty one. */
 import { type ConfChangeSingle, ConfChangeType, type ConfState } from "../../proto/raftpb.ts";
 import { broken } from "../errors.ts";
 import type { ProgressTracker } from "../tracker/tracker.ts";
@@ -6,8 +6,8 @@ import { Changer } from "./changer.ts";
 
 /**
  * Brings an empty tracker to the configuration. A joint one is reached by adding the outgoing voters one by one, and
- * then entering the joint state with all of them removed and everyone of the incoming half added.
- * Throws ConfChangeError if no changes lead to such a configuration, RaftInvariantError if they led elsewhere.
+ * then entering the joint state with all of them removed and all incoming voters added. Throws ConfChangeError if no
+ * changes lead to such a configuration, RaftInvariantError if they led elsewhere.
  */
 export function restoreConfig(tracker: ProgressTracker, lastIndex: number, state: ConfState): void {
   const incoming: ConfChangeSingle[] = [
@@ -34,7 +34,7 @@ export function restoreConfig(tracker: ProgressTracker, lastIndex: number, state
   if (restored !== wanted) broken(`ConfStates not equivalent after sorting: ${restored} and ${wanted}`);
 }
 
-/** Equal for configurations that are equal but for the order of their ids. */
+/** Equal for configurations that differ only in the order of their ids. */
 export function confStateKey(state: ConfState): string {
   const { voters, votersOutgoing, learners, learnersNext, autoLeave } = state;
   const lists = [voters, votersOutgoing, learners, learnersNext].map((ids) => ids.map(String).sort().join(" "));

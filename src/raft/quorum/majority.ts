@@ -1,13 +1,13 @@
 /** A set of voters that decides by majority. */
 
-/** How far each voter has acknowledged; undefined when it has not reported. */
+/** The index each voter has acknowledged; undefined when it has not reported. */
 export interface AckedIndexer {
   ackedIndex(id: bigint): number | undefined;
 }
 
 export type VoteResult = "VotePending" | "VoteLost" | "VoteWon";
 
-/** Above every index: what an empty configuration has committed, so that it never holds a joint one back. */
+/** Above every index: the committed index of an empty configuration, so that it never holds a joint one back. */
 export const INDEX_MAX = Number.POSITIVE_INFINITY;
 
 /** Reused between calls, which never nest, so that finding the committed index allocates nothing. */
@@ -83,7 +83,7 @@ export function idsToString(ids: Iterable<bigint>): string {
     .join(" ")})`;
 }
 
-/** A drawing of how far each voter is, one line each, with a bar as long as its rank. */
+/** A drawing of each voter's acknowledged index, one line each, with a bar as long as its rank. */
 export function describeAcked(ids: Iterable<bigint>, acked: AckedIndexer): string {
   const voters = sortedIds(ids).map((id) => ({ id, index: acked.ackedIndex(id), bar: 0 }));
   const width = voters.length;

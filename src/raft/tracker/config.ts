@@ -1,13 +1,13 @@
-/** The configuration in force: who votes and who only learns. Source: Raft thesis, chapter 4. */
+/** The active configuration: voters and learners. Source: Raft thesis, chapter 4. */
 import { ConfState } from "../../proto/raftpb.ts";
 import { JointConfig } from "../quorum/joint.ts";
 import { idsToString, MajorityConfig, sortedIds } from "../quorum/majority.ts";
 
 export class TrackerConfig {
   voters = new JointConfig();
-  /** Leave the joint configuration as soon as it is applied, without the application asking. */
+  /** Leave the joint configuration as soon as it is applied, without a request from the application. */
   autoLeave = false;
-  /** Never intersects the voters of either half. */
+  /** Disjoint from the voters of both halves. */
   learners = new Set<bigint>();
   /** Voters of the outgoing half that become learners when the joint configuration is left; they vote until then. */
   learnersNext = new Set<bigint>();

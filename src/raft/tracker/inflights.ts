@@ -1,13 +1,13 @@
 /**
- * The window of MsgApp on their way to one follower: a ring of (last index, bytes), limited by count and by bytes.
- * The byte limit is soft: one message may cross it.
+ * The window of MsgApp in flight to one follower: a ring of (last index, bytes), limited by count and by bytes. The
+ * byte limit is soft: one message may cross it.
  */
 import { broken } from "../errors.ts";
 
 export class Inflights {
   readonly countMax: number;
   readonly bytesMax: number;
-  /** Rings of equal, growing length. */
+  /** Rings of equal length, grown together. */
   #indexes: number[] = [];
   #bytes: number[] = [];
   #start = 0;
@@ -59,7 +59,7 @@ export class Inflights {
     this.#bytesTotal = 0;
   }
 
-  /** Doubles the rings, unrolled to start at 0. Grown on need: most followers never fill their window. */
+  /** Doubles the rings, unrolled to start at 0. Grown on demand: most followers never fill their window. */
   #grow(): void {
     const length = this.#indexes.length;
     const grown = Math.min(Math.max(4, length * 2), this.countMax);

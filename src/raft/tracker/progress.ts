@@ -1,9 +1,9 @@
 /**
- * A follower as its leader sees it: how much of the log it has, and how it may be sent more.
+ * The leader's view of a follower: how much of the log it has, and how it may be sent more.
  *
  * - StateProbe: its last index is a guess; one message at a time until it answers.
- * - StateReplicate: it follows; entries are sent ahead of its answers, as far as the inflight window lets them.
- * - StateSnapshot: it needs entries that are compacted away; nothing is sent until the snapshot's fate is known.
+ * - StateReplicate: it follows; entries are sent without waiting for answers, within the inflight window.
+ * - StateSnapshot: it needs compacted entries; nothing is sent until the outcome of the snapshot is known.
  *
  * Invariant: 0 <= match < next. Source: Raft thesis, sections 3.5 and 10.2.
  */
@@ -16,18 +16,18 @@ export class Progress {
   readonly id: bigint;
   /** Its log matches the leader's up to here. */
   match: number;
-  /** Index of the next entry to send; those in (match, next) are under way. In StateSnapshot: pendingSnapshot + 1. */
+  /** Index of the next entry to send; those in (match, next) are in flight. In StateSnapshot: pendingSnapshot + 1. */
   next: number;
   state: ProgressState = "StateProbe";
   /** Index of the snapshot being sent, in StateSnapshot. */
   pendingSnapshot = 0;
-  /** Heard from since the last check of the quorum. Always true for the leader itself. */
+  /** Active since the last quorum check. Always true for the leader itself. */
   recentActive = false;
-  /** No MsgApp until the next heartbeat response: a probe is out, or the window is full. */
+  /** No MsgApp until the next heartbeat response: a probe is in flight, or the window is full. */
   msgAppFlowPaused = false;
   isLearner: boolean;
   inflights: Inflights;
-  /** Highest commit index under way to it. Falls back with `next`. In StateSnapshot: pendingSnapshot. */
+  /** Highest commit index sent to it. Falls back with `next`. In StateSnapshot: pendingSnapshot. */
   #sentCommit = 0;
 
   constructor(id: bigint, match: number, next: number, isLearner: boolean, inflights: Inflights) {
@@ -38,7 +38,7 @@ export class Progress {
     this.inflights = inflights;
   }
 
-  /** A new object with this one's values. The inflight window stays shared, as the original is then thrown away. */
+  /** A copy with the same values. The inflight window stays shared, because the original is then discarded. */
   copy(): Progress {
     const copy = new Progress(this.id, this.match, this.next, this.isLearner, this.inflights);
     copy.state = this.state;
@@ -49,7 +49,7 @@ export class Progress {
     return copy;
   }
 
-  /** Forgets everything but the role, for a new term whose first entry to send is `next`. */
+  /** Resets everything but the role, for a new term whose first entry to send is `next`. */
   restart(match: number, next: number): void {
     this.match = match;
     this.next = next;
@@ -59,7 +59,7 @@ export class Progress {
   }
 
   becomeProbe(): void {
-    // After a snapshot that arrived, probing goes on from behind it.
+    // After a received snapshot, probing continues after it.
     const received = this.state === "StateSnapshot" ? this.pendingSnapshot : 0;
     this.#enter("StateProbe");
     this.next = Math.max(this.match, received) + 1;
@@ -78,7 +78,7 @@ export class Progress {
     this.#sentCommit = index;
   }
 
-  /** Notes that a MsgApp went out with `count` entries from `next` on, of `bytes` payload bytes. */
+  /** Notes that a MsgApp was sent with `count` entries from `next` on, of `bytes` payload bytes. */
   sentEntries(count: number, bytes: number): void {
     if (this.state === "StateReplicate") {
       if (count > 0) {
@@ -101,7 +101,7 @@ export class Progress {
     return commit > this.#sentCommit && this.#sentCommit < this.next - 1;
   }
 
-  /** Takes an acknowledgement up to `index`; false if it is old news. */
+  /** Handles an acknowledgement up to `index`; false if it is stale. */
   maybeUpdate(index: number): boolean {
     if (index <= this.match) return false;
     this.match = index;
@@ -111,8 +111,8 @@ export class Progress {
   }
 
   /**
-   * Takes the rejection of the MsgApp that followed index `rejected`, with the follower's hint where logs may match.
-   * False if it is stale: reordered or duplicated messages reject what was acknowledged since.
+   * Handles the rejection of the MsgApp that followed index `rejected`, with the follower's hint where logs may match.
+   * False if it is stale: a reordered or duplicated message may reject what was acknowledged since.
    */
   maybeDecrTo(rejected: number, matchHint: number): boolean {
     if (this.state === "StateReplicate") {
@@ -121,7 +121,7 @@ export class Progress {
       this.#limitSentCommit();
       return true;
     }
-    // One probe is out at a time, so a genuine rejection names the index before `next`.
+    // One probe is in flight at a time, so a genuine rejection names the index before `next`.
     if (this.next - 1 !== rejected) return false;
     this.next = Math.max(Math.min(rejected, matchHint + 1), this.match + 1);
     this.#limitSentCommit();
@@ -133,7 +133,7 @@ export class Progress {
     return this.msgAppFlowPaused || this.state === "StateSnapshot";
   }
 
-  /** What an observer may know; later changes do not show in it. */
+  /** A copy for observers; later changes do not show in it. */
   status(): ProgressStatus {
     return {
       match: this.match,
@@ -164,7 +164,7 @@ export class Progress {
   }
 }
 
-/** What a progress was at one moment. */
+/** A progress at one moment. */
 export interface ProgressStatus {
   readonly match: number;
   readonly next: number;

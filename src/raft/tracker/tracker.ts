@@ -1,4 +1,4 @@
-/** The configuration together with what is known of each of its members: their progress and their votes. */
+/** The configuration, with the progress and votes of its members. */
 import type { AckedIndexer, VoteResult } from "../quorum/majority.ts";
 import { sortedIds } from "../quorum/majority.ts";
 import { TrackerConfig } from "./config.ts";
@@ -18,7 +18,7 @@ export class ProgressTracker implements AckedIndexer {
   readonly inflightBytesMax: number;
   config = new TrackerConfig();
   #progress: ProgressMap = new Map();
-  /** All progress in rising order of ids: the order in which messages go out. */
+  /** All progress in rising order of ids: the order in which messages are sent. */
   #ordered: readonly Progress[] = [];
   #votes = new Map<bigint, boolean>();
 
@@ -39,7 +39,7 @@ export class ProgressTracker implements AckedIndexer {
     return this.#progress.get(id);
   }
 
-  /** Puts a configuration made by confchange/ in force. */
+  /** Activates a configuration made by confchange/. */
   use(config: TrackerConfig, progress: ProgressMap): void {
     this.config = config;
     this.#progress = progress;
@@ -50,7 +50,7 @@ export class ProgressTracker implements AckedIndexer {
     return new Inflights(this.inflightCountMax, this.inflightBytesMax);
   }
 
-  /** Whether a node is the one voter there is: it is its own quorum. */
+  /** Whether a node is the only voter: it is its own quorum. */
   isOnlyVoter(id: bigint): boolean {
     const { voters } = this.config;
     return voters.incoming.size === 1 && !voters.isJoint && voters.incoming.has(id);
@@ -65,7 +65,7 @@ export class ProgressTracker implements AckedIndexer {
     return this.config.voters.committedIndex(this);
   }
 
-  /** Whether a quorum was heard from since the last check. */
+  /** Whether a quorum was active since the last check. */
   quorumActive(): boolean {
     const active = new Map<bigint, boolean>();
     for (const pr of this.#ordered) if (!pr.isLearner) active.set(pr.id, pr.recentActive);
@@ -76,7 +76,7 @@ export class ProgressTracker implements AckedIndexer {
     this.#votes = new Map();
   }
 
-  /** The first vote of a node counts; it may not change its mind within a term. */
+  /** A node's first vote counts; it may not change within a term. */
   recordVote(id: bigint, granted: boolean): void {
     if (!this.#votes.has(id)) this.#votes.set(id, granted);
   }
