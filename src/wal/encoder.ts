@@ -1,6 +1,6 @@
 /**
- * Encodes records into one reused buffer and keeps the rolling checksum: every record carries the CRC-32C of all record data
- * since the log began, so a lost or altered record shows in each that follows.
+ * Encodes records into one reused buffer and keeps the rolling checksum: every record carries the CRC-32C of all record
+ * data since the log began, so a lost or altered record shows in every later one.
  *
  * Promises no allocation per entry. May not touch files: the owner writes `bytes()` and calls `clear()`.
  */
@@ -10,7 +10,7 @@ import { Snapshot } from "../proto/walpb.ts";
 import { FRAME_BYTES, padBytesOf, RecordType } from "./record.ts";
 
 const CAPACITY_MIN = 256 * 1024;
-/** A buffer that one huge entry made larger than this is dropped afterwards. */
+/** A buffer grown beyond this by a huge entry is dropped afterwards. */
 const CAPACITY_KEPT_MAX = 4 * 1024 * 1024;
 /** Frame, record type, checksum, data length; rounded up. */
 const RECORD_HEADER_BYTES_MAX = 40;
@@ -21,7 +21,7 @@ export class Encoder {
   crc: number;
   #buffer = Buffer.allocUnsafeSlow(CAPACITY_MIN);
   #length = 0;
-  /** The fields of the entry in hand that precede its data. */
+  /** The fields of the current entry that precede its data. */
   readonly #prefix = Buffer.alloc(40);
 
   constructor(crc: number) {
@@ -32,7 +32,7 @@ export class Encoder {
     return this.#length;
   }
 
-  /** What has been encoded since `clear`, as a view that the next call invalidates. */
+  /** The bytes encoded since `clear`, as a view that the next call invalidates. */
   bytes(): Buffer {
     return this.#buffer.subarray(0, this.#length);
   }
@@ -75,7 +75,7 @@ export class Encoder {
     this.#record(RecordType.snapshot, Snapshot.encode(snapshot));
   }
 
-  /** What every segment begins with: the checksum so far, and whose log this is. */
+  /** The beginning of every segment: the checksum so far, and the log's owner. */
   segmentHeader(metadata: Uint8Array): void {
     this.#finish(this.#begin(RecordType.crc, 0));
     this.#record(RecordType.metadata, metadata);
@@ -110,7 +110,7 @@ export class Encoder {
     return at;
   }
 
-  /** Pads the record that ends at `end`. Buffer and frames begin aligned, so the offset tells the padding. */
+  /** Pads the record that ends at `end`. Buffer and frames begin aligned, so the offset determines the padding. */
   #finish(end: number): void {
     const padded = end + padBytesOf(end);
     const buffer = this.#buffer;

@@ -1,6 +1,7 @@
 /**
- * The errors of the log and of the snapshot files. Each has a code to decide on, names the file and, where it matters, the
- * byte offset, says what is lost (if anything is) and what to do. What node's file calls throw becomes one of these.
+ * The errors of the log and of the snapshot files. Each has a code to decide on, names the file and, where it matters,
+ * the byte offset, and says what is lost (if anything) and what to do. Errors of node's file calls are converted to
+ * these.
  */
 
 export type WalErrorCode =
@@ -8,7 +9,10 @@ export type WalErrorCode =
   | "WAL_NOT_FOUND"
   /** A log (or something else) is already where a new one should be created. */
   | "WAL_EXISTS"
-  /** The last segment ends in a record that was being written when the process or the machine stopped. `Wal.repair` cuts it. */
+  /**
+   * The last segment ends in a record that was incomplete when the process or the machine stopped. `Wal.repair` cuts
+   * it.
+   */
   | "WAL_TORN_TAIL"
   /** A record, or the chain from one segment to the next, has the wrong checksum. */
   | "WAL_CRC_MISMATCH"
@@ -28,7 +32,7 @@ export type WalErrorCode =
   | "WAL_ENTRY_GAP"
   /** An earlier write or sync failed; this log object accepts nothing more. */
   | "WAL_FAILED"
-  /** fdatasync failed: what the kernel still had to write may be gone, and asking again would hide that. */
+  /** fdatasync failed: data the kernel had not written may be lost, and a retry would hide that. */
   | "WAL_SYNC_FAILED"
   | FileErrorCode;
 
@@ -63,12 +67,12 @@ class FileError<Code extends string> extends Error {
   }
 }
 
-/** What went wrong with the log, in `code`. */
+/** An error of the log, described by `code`. */
 export class WalError extends FileError<WalErrorCode> {
   override name = "WalError";
 }
 
-/** What went wrong with a snapshot file, in `code`. */
+/** An error of a snapshot file, described by `code`. */
 export class SnapError extends FileError<SnapErrorCode> {
   override name = "SnapError";
 }
@@ -78,19 +82,19 @@ export class WalUsageError extends Error {
   override name = "WalUsageError";
 }
 
-/** How to get a member back whose log cannot be used: the one text for every kind of damage. */
+/** How to recover a member whose log is unusable: one text for every kind of damage. */
 export const RECOVER_MEMBER =
   "If the rest of the cluster has a quorum, remove this member, delete its data directory and add it again as a new member; " +
   "it then copies everything from the leader. Without a quorum, restore the cluster from a backup. Keep a copy of the directory.";
 
-/** Turns what a file call threw while doing `action` into a WalError; a WalError passes. */
+/** Converts an error of a file call during `action` to a WalError; a WalError passes unchanged. */
 export function walFileError(action: string, file: string, cause: unknown): WalError {
   if (cause instanceof WalError) return cause;
   const { code, advice } = classify(cause);
   return new WalError(code, `wal: cannot ${action} ${file}: ${describe(cause)}. ${advice}`, { file, cause });
 }
 
-/** Turns what a file call threw while doing `action` into a SnapError; a SnapError passes. */
+/** Converts an error of a file call during `action` to a SnapError; a SnapError passes unchanged. */
 export function snapFileError(action: string, file: string, cause: unknown): SnapError {
   if (cause instanceof SnapError) return cause;
   const { code, advice } = classify(cause);

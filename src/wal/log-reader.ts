@@ -1,12 +1,12 @@
 /**
- * Reads the records of consecutive segments in order, checking frames, checksums, the chain between segments and that all
- * segments belong to one member.
+ * Reads the records of consecutive segments in order, checking frames, checksums, the chain between segments and that
+ * all segments belong to one member.
  *
- * Promises: it ends, or throws a WalError that names file and offset; it never hands out a record whose checksum is wrong,
- * and never allocates for a length that the file does not back. A tail that a crash tore (WAL_TORN_TAIL) is told apart from
- * damage: only in the last segment, only past its header, only if a sector of the record was never written or the file
- * ends inside it, and only if what is there of the record's beginning agrees with its length field. A sector that reads as
- * zeros, though it was written, cannot be told from one that was not.
+ * Promises: it ends, or throws a WalError that names file and offset; it never returns a record with a wrong checksum,
+ * and never allocates for a length that the file does not hold. A tail torn by a crash (WAL_TORN_TAIL) is distinguished
+ * from damage: only in the last segment, only past its header, only if a sector of the record was never written or the
+ * file ends inside it, and only if the record's beginning, as far as it is there, agrees with its length field. A
+ * written sector that reads as zeros cannot be distinguished from an unwritten one.
  */
 import { crc32c } from "../base/crc32c.ts";
 import type { Disk, DiskFile } from "../base/disk.ts";
@@ -17,12 +17,12 @@ import type { SegmentName } from "./names.ts";
 import { FRAME_BYTES, padBytesOf, RecordType, SECTOR_BYTES } from "./record.ts";
 
 const WINDOW_BYTES = 1024 * 1024;
-/** No entry comes near this; larger is damage even if the file is that large. */
+/** No entry comes near this size; a larger record is damage, even if the file is that large. */
 const RECORD_BYTES_MAX = 1024 * 1024 * 1024;
 const TWO_32 = 4294967296;
 
 export class LogReader {
-  /** Type of the record that `next` read. */
+  /** Type of the last record read. */
   type = 0;
   /** Its data: a view that the next call of `next` invalidates. */
   data: Uint8Array = Buffer.alloc(0);
@@ -30,7 +30,7 @@ export class LogReader {
   recordOffset = 0;
   /** Rolling checksum after it. */
   crc = 0;
-  /** Whose log this is: the metadata record, which every segment repeats. */
+  /** The log's owner: the metadata record, which every segment repeats. */
   metadata: Uint8Array | undefined;
   /** Offset in the current segment after the last valid record. */
   validEnd = 0;
@@ -75,7 +75,7 @@ export class LogReader {
     this.#next = this.#segments.length;
   }
 
-  /** An error about the record in hand, for readers of its data. */
+  /** An error about the current record, for readers of its data. */
   damaged(code: WalErrorCode, what: string, cause?: unknown): WalError {
     return new WalError(
       code,
@@ -105,7 +105,7 @@ export class LogReader {
     return true;
   }
 
-  /** False at the end of the segment: the file's end, or the zeros that space for it was reserved with. */
+  /** False at the end of the segment: the file's end, or the zeros of its reserved space. */
   #readRecord(): boolean {
     const start = this.validEnd;
     this.recordOffset = start;
@@ -126,7 +126,8 @@ export class LogReader {
     }
     const wanted = recordBytes + padBytes;
     if (wanted > left - FRAME_BYTES) {
-      // A file that was being extended may end inside its last record. Then the part that is there still agrees on the length.
+      // A file that was being extended may end inside its last record. The part that is there still agrees on the
+      // length.
       const present = Math.min(left - FRAME_BYTES, 2 * SECTOR_BYTES);
       at = this.#load(start + FRAME_BYTES, present);
       const what = `record of ${recordBytes} bytes, but only ${left - FRAME_BYTES} are left of the file`;
@@ -153,7 +154,7 @@ export class LogReader {
       throw this.damaged("WAL_CORRUPT", `undecodable record (${cause.message})`, cause);
     }
     if (record.type === RecordType.crc) {
-      // What precedes the first segment that is read is not known, so its chain value has to be taken as it is.
+      // The data before the first segment read is unknown, so its chain value is taken as given.
       if (this.#started && record.crc !== this.crc) {
         throw this.damaged(
           "WAL_CRC_MISMATCH",
@@ -214,7 +215,7 @@ export class LogReader {
     return 0;
   }
 
-  /** What follows the end in its sector was never written either: otherwise a length field that is zero is damage. */
+  /** The rest of the end's sector must be unwritten too: otherwise a zero length field is damage. */
   #checkEnd(start: number, left: number): void {
     const rest = Math.min(left, SECTOR_BYTES - (start % SECTOR_BYTES));
     const at = this.#load(start, rest);
@@ -223,8 +224,8 @@ export class LogReader {
   }
 
   /**
-   * True if a crash explains the record: a sector was never written, neither with this record nor with later ones, and the
-   * others agree on how long it is.
+   * True if a crash explains the record: a sector was never written, neither with this record nor with later ones, and
+   * the others agree on its length.
    */
   #isPartlyWritten(at: number, bytes: number, reach: number): boolean {
     for (let piece = at; piece < at + bytes; piece = this.#sectorEnd(piece)) {
@@ -234,7 +235,7 @@ export class LogReader {
     return false;
   }
 
-  /** True when what was written of the record's first bytes is how a record of `recordBytes` begins. */
+  /** True when the written part of the record's beginning matches a record of `recordBytes`. */
   #beginsAsLongAs(at: number, presentBytes: number, recordBytes: number): boolean {
     const end = at + presentBytes;
     const first = Math.min(end, this.#sectorEnd(at));
@@ -244,7 +245,7 @@ export class LogReader {
     return agreesOnLength(this.#window, at, isSecondWritten ? second : first, recordBytes);
   }
 
-  /** Where the disk sector ends that the byte at this place of the window is in. */
+  /** Where the disk sector of the byte at this window position ends. */
   #sectorEnd(at: number): number {
     return at + SECTOR_BYTES - ((at + this.#windowStart) % SECTOR_BYTES);
   }

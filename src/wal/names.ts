@@ -65,7 +65,7 @@ export function listSegments(disk: Disk, dir: string, logger: Logger): SegmentNa
   return segments;
 }
 
-/** The segments needed to continue from the entry after `index`. Throws WAL_SEGMENT_MISSING when they are not all there. */
+/** The segments needed to continue from the entry after `index`. Throws WAL_SEGMENT_MISSING when one is missing. */
 export function selectSegments(dir: string, segments: readonly SegmentName[], index: number): SegmentName[] {
   let first = segments.length - 1;
   while (first >= 0 && segments[first]!.index > index) first--;

@@ -1,8 +1,8 @@
 /**
  * Removes the oldest files of one kind, as `--max-wals` and `--max-snapshots` ask for.
  *
- * Promises: never removes a file that is still needed, nor any newer than it, whatever the limit says.
- * Source: etcd client/pkg/fileutil/purge.go
+ * Promises: never removes a file that is still needed, nor a newer one, whatever the limit. Source: etcd
+ * client/pkg/fileutil/purge.go
  */
 import type { Disk } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
@@ -13,10 +13,12 @@ export interface PurgeOptions {
   readonly dir: string;
   /** `.wal`, `.snap` or `.snap.db`. */
   readonly suffix: string;
-  /** How many files stay; 0 keeps all. */
+  /** How many files to keep; 0 keeps all. */
   readonly max: number;
   readonly logger: Logger;
-  /** How many files go at most; all when absent. To remove one of 64 MiB takes the file system some milliseconds. */
+  /**
+   * How many files to remove at most; all when absent. Removing one of 64 MiB takes the file system some milliseconds.
+   */
   readonly atOnce?: number;
   /** True for a file that must stay, such as `(name) => wal.isHeld(name)`. */
   readonly isNeeded?: ((name: string) => boolean) | undefined;

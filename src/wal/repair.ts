@@ -1,8 +1,8 @@
 /**
  * Cuts a torn tail off the last segment.
  *
- * Promises: the segment as it was stays beside it as `.broken`; only bytes after the last valid record go, which no sync ever
- * covered, so nothing acknowledged is lost; anything but a torn tail is left untouched and thrown.
+ * Promises: a copy of the original segment is kept as `.broken`; only bytes after the last valid record are cut, which
+ * no sync ever covered, so nothing acknowledged is lost; any other damage is left untouched and thrown.
  */
 import type { Disk, DiskFile } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
@@ -11,15 +11,15 @@ import { LogReader } from "./log-reader.ts";
 import { listSegments } from "./names.ts";
 
 export interface RepairReport {
-  /** False when the last segment was whole already. */
+  /** False when the last segment was already intact. */
   readonly repaired: boolean;
   /** The segment. */
   readonly file: string;
   /** Where it was cut: the offset after its last valid record. */
   readonly offset: number;
-  /** How many bytes were cut, without the zeros that space had been reserved with. */
+  /** How many bytes were cut, without the zeros of reserved space. */
   readonly bytesCut: number;
-  /** The copy from before. */
+  /** The copy of the original. */
   readonly brokenFile: string | undefined;
   /** One line for the operator. */
   readonly summary: string;

@@ -1,8 +1,6 @@
 /**
- * What the records of a log say: hard state, entries, snapshots. Three ways of reading it, for a member that starts, for
- * choosing the snapshot that it starts from, and for checking a log without opening it.
- *
- * Promises what LogReader promises, and that entries are consecutive. Never writes.
+ * Interprets the records of a log: hard state, entries, snapshots. Three ways of reading: for a member that starts, for
+ * choosing the snapshot to start from, and for checking a log without opening it.
  */
 import type { Disk } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
@@ -22,18 +20,20 @@ export interface WalPosition {
 
 export interface Replayed {
   metadata: Uint8Array;
-  /** Undefined when none was ever written. */
+  /** Undefined if never written. */
   hardState: HardState | undefined;
   /** All entries after the snapshot; the last written wins where indexes repeat. Those after `hardState.commit` may still change. */
   entries: Entry[];
 }
 
 export interface ReplayResult extends Replayed {
-  /** Index that the log has reached: of the last entry written or of a later snapshot. */
+  /** Last index in the log: of the last entry written or of a later snapshot. */
   lastIndex: number;
 }
 
-/** Reads all records after `snapshot`. The caller owns the reader and finds in it where the log ends. Throws WalError. */
+/**
+ * Reads all records after `snapshot`. The caller owns the reader, which then knows where the log ends. Throws WalError.
+ */
 export function replay(reader: LogReader, dir: string, snapshot: WalPosition, tolerateTornTail: boolean): ReplayResult {
   const entries: Entry[] = [];
   let hardState: HardState | undefined;
@@ -78,8 +78,8 @@ export function replay(reader: LogReader, dir: string, snapshot: WalPosition, to
 }
 
 /**
- * The snapshot records that the log's commit index covers, oldest first: a snapshot file that none of them names must not be
- * loaded, for the member may have stopped before the log knew of it. Tolerates a torn tail. Throws WalError.
+ * The snapshot records that the log's commit index covers, oldest first: a snapshot file that none of them names must
+ * not be loaded, because the member may have stopped before it was logged. Tolerates a torn tail. Throws WalError.
  */
 export function validSnapshotEntries(disk: Disk, dir: string, logger: Logger): Snapshot[] {
   const segments = listSegments(disk, dir, logger);
@@ -131,7 +131,7 @@ function nextRecord(reader: LogReader, tolerateTornTail: boolean): boolean {
   }
 }
 
-/** Decodes the record in hand and refuses numbers that cannot be told apart from their neighbours. */
+/** Decodes the current record and rejects numbers that are not exact. */
 function decode<T extends Entry | HardState | Snapshot>(reader: LogReader, codec: Codec<T>): T {
   let message: T;
   try {
@@ -148,8 +148,8 @@ function decode<T extends Entry | HardState | Snapshot>(reader: LogReader, codec
 }
 
 /*
- * The checksum of a record does not cover its type, so that a flipped bit there turns an entry into a hard state, or the
- * other way round, and their fields have the same numbers. What that makes of them is impossible in other ways.
+ * A record's checksum does not cover its type, so a flipped bit there turns an entry into a hard state, or the reverse,
+ * and their fields have the same numbers. The result is impossible in other ways.
  */
 
 function decodeState(reader: LogReader): HardState {

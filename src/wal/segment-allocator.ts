@@ -1,10 +1,10 @@
 /**
- * Prepares the file of the next segment while the current one fills: written with zeros to its full size and synced, so that
- * the log never grows a file under load (a sync that also has to record a new file size takes twice as long) and a full disk
- * shows before anything depends on the space.
+ * Prepares the file of the next segment while the current one fills: written with zeros to its full size and synced, so
+ * that the log never grows a file under load (a sync that also has to record a new file size takes twice as long) and a
+ * full disk shows before anything depends on the space.
  *
- * Files alternate between `0.tmp` and `1.tmp`, so the one being published never collides with the one being prepared. Work in
- * the background goes through the thread pool, one short write or sync at a time. May not rename: the log does.
+ * Files alternate between `0.tmp` and `1.tmp`, so the one being published never collides with the one being prepared.
+ * Background work uses the thread pool, one short write or sync at a time. Does not rename: the log does.
  */
 import type { Disk, DiskFile } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
@@ -28,9 +28,9 @@ export class SegmentAllocator {
     this.#logger = logger;
   }
 
-  /** Begins preparing the next file unless that has begun (or has failed, which `take` then retries). */
+  /** Starts preparing the next file, unless it has started (or has failed, which `take` then retries). */
   start(): void {
-    // A file of one chunk is written faster than scheduled.
+    // Writing a file of one chunk is faster than scheduling it.
     if (this.#pending !== undefined || this.#sizeBytes <= CHUNK_BYTES) return;
     const preparation: Preparation = {
       path: this.#path(this.#count++),
@@ -54,7 +54,9 @@ export class SegmentAllocator {
     return this.#pending === undefined || !this.#pending.busy;
   }
 
-  /** The prepared file; writes it now, blocking, if it is not ready. Throws WalError, having changed nothing that counts. */
+  /**
+   * The prepared file; writes it now, blocking, if it is not ready. Throws WalError, with nothing significant changed.
+   */
   take(): DiskFile {
     const pending = this.#pending;
     this.#pending = undefined;
@@ -89,7 +91,7 @@ export class SegmentAllocator {
     return ZEROS.subarray(0, Math.min(CHUNK_BYTES, this.#sizeBytes - at));
   }
 
-  /** Writes one chunk and syncs it, so that no sync of the log has to wait behind more than that. */
+  /** Writes one chunk and syncs it, so that a sync of the log waits for no more than that. */
   #step(preparation: Preparation): void {
     const file = preparation.file!;
     const zeros = this.#zeros(preparation.written);
@@ -110,7 +112,7 @@ export class SegmentAllocator {
     });
   }
 
-  /** A file in use by the thread pool may not be closed until the pool is done with it; here it is. */
+  /** A file must not be closed while the thread pool uses it; here it is no longer used. */
   #stop(preparation: Preparation, error: Error | null): void {
     if (error !== null && this.#pending === preparation) {
       this.#fail(preparation, error);
@@ -124,7 +126,7 @@ export class SegmentAllocator {
     preparation.failed = true;
     preparation.file?.close();
     preparation.file = undefined;
-    // What space there is belongs to the current segment.
+    // The remaining space is for the current segment.
     this.#discard(preparation.path);
     const error = walFileError(`reserve ${this.#sizeBytes} bytes for the next segment in`, preparation.path, cause);
     this.#logger.warn("failed to preallocate space for the next WAL segment; will retry when it is due", {
@@ -153,7 +155,7 @@ interface Preparation {
   readonly path: string;
   file: DiskFile | undefined;
   written: number;
-  /** A call is on the thread pool. */
+  /** A call is running on the thread pool. */
   busy: boolean;
   failed: boolean;
 }

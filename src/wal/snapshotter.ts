@@ -1,11 +1,10 @@
 /**
- * The snapshot files of raft: `<term>-<index>.snap`, a checksum around a raftpb.Snapshot, and `<index>.snap.db`, a whole
- * database received from the leader.
+ * The snapshot files of raft: `<term>-<index>.snap`, a checksum around a raftpb.Snapshot, and `<index>.snap.db`, a
+ * whole database received from the leader.
  *
- * Promises: a file has its final name only when its content is durable; a snapshot that fails its checksum is never returned
- * but set aside as `.broken`, and the one before it is tried. A file that cannot be read at all (no permission, disk error)
- * is an error and stays where it is: it may be whole.
- * Source: etcd server/etcdserver/api/snap
+ * Promises: a file has its final name only when its content is durable; a snapshot that fails its checksum is never
+ * returned but renamed to `.broken`, and the one before it is tried. A file that cannot be read at all (no permission,
+ * disk error) is an error and stays in place: it may be intact. Source: etcd server/etcdserver/api/snap
  */
 import { crc32c } from "../base/crc32c.ts";
 import type { Disk, DiskFile } from "../base/disk.ts";
@@ -38,7 +37,10 @@ export class Snapshotter {
     this.#logger = options.logger;
   }
 
-  /** Writes the snapshot durably; an empty one (index 0) is ignored. Save it before its mark in the log. Throws SnapError. */
+  /**
+   * Writes the snapshot durably; an empty one (index 0) is ignored. Save it before its record in the log. Throws
+   * SnapError.
+   */
   save(snapshot: Snapshot): void {
     const { metadata } = snapshot;
     if (metadata === undefined || metadata.index === 0) return;
@@ -62,19 +64,21 @@ export class Snapshotter {
     }
   }
 
-  /** The newest snapshot that is whole; undefined when there is none. Throws SnapError when files cannot be read. */
+  /** The newest intact snapshot; undefined when there is none. Throws SnapError when files cannot be read. */
   load(): Snapshot | undefined {
     return this.#loadMatching(() => true);
   }
 
-  /** The newest whole snapshot among those that the log names (`Wal.validSnapshotEntries`); undefined when there is none. */
+  /**
+   * The newest intact snapshot among those named in the log (`Wal.validSnapshotEntries`); undefined when there is none.
+   */
   loadNewestAvailable(walSnapshots: readonly WalPosition[]): Snapshot | undefined {
     return this.#loadMatching(({ metadata }) =>
       walSnapshots.some(({ index, term }) => index === (metadata?.index ?? 0) && term === (metadata?.term ?? 0)),
     );
   }
 
-  /** Removes received databases older than the snapshot at `index`; they were installed or overtaken. */
+  /** Removes received databases older than the snapshot at `index`; they are installed or superseded. */
   releaseSnapDbs(index: number): void {
     for (const name of this.#names()) {
       const dbIndex = parseSnapDbName(name);
@@ -84,7 +88,7 @@ export class Snapshotter {
     }
   }
 
-  /** Removes what interrupted writes, transfers and defragmentations left. Call before any transfer begins. */
+  /** Removes leftovers of interrupted writes, transfers and defragmentations. Call before any transfer begins. */
   removeOrphans(): void {
     for (const name of this.#names()) {
       if (!name.startsWith("db.tmp") && !name.endsWith(".snap.tmp") && !/^tmp[0-9]+$/.test(name)) continue;
@@ -93,12 +97,12 @@ export class Snapshotter {
     }
   }
 
-  /** Where the database received with the snapshot at `index` is or goes. */
+  /** Path of the database received with the snapshot at `index`, present or not. */
   dbPath(index: number): string {
     return `${this.#dir}/${hex16(index)}.snap.db`;
   }
 
-  /** The same, if it is there. Throws SNAP_DB_NOT_FOUND. */
+  /** The same, if the file exists. Throws SNAP_DB_NOT_FOUND. */
   existingDbPath(index: number): string {
     const path = this.dbPath(index);
     if (this.#disk.exists(path)) return path;
@@ -110,7 +114,7 @@ export class Snapshotter {
     );
   }
 
-  /** Begins to store a database received for the snapshot at `index`. Throws SnapError. */
+  /** Starts storing a database received for the snapshot at `index`. Throws SnapError. */
   receiveDb(index: number): SnapDbWriter {
     return new SnapDbWriter(this.#disk, this.#dir, this.dbPath(index), this.#logger);
   }
@@ -162,7 +166,10 @@ export class Snapshotter {
   }
 }
 
-/** Reads one `.snap` file. Throws SNAP_EMPTY, SNAP_CRC_MISMATCH or SNAP_CORRUPT, or what kept the file from being read. */
+/**
+ * Reads one `.snap` file. Throws SNAP_EMPTY, SNAP_CRC_MISMATCH or SNAP_CORRUPT, or the error that prevented reading the
+ * file.
+ */
 export function readSnapshotFile(disk: Disk, path: string): Snapshot {
   const bytes = readWhole(disk, path);
   const damaged = (code: "SNAP_EMPTY" | "SNAP_CRC_MISMATCH" | "SNAP_CORRUPT", what: string, cause?: unknown) =>
@@ -195,7 +202,7 @@ export function readSnapshotFile(disk: Disk, path: string): Snapshot {
   }
 }
 
-/** A database on its way from the leader to its `.snap.db` file. Use: `write` each part, then `commit`, or `abort`. */
+/** Writes a database from the leader to its `.snap.db` file. Use: `write` each part, then `commit`, or `abort`. */
 export class SnapDbWriter {
   readonly #disk: Disk;
   readonly #dir: string;
@@ -227,12 +234,12 @@ export class SnapDbWriter {
     return this.#bytes;
   }
 
-  /** Where it is until it is committed. */
+  /** Path of the file until it is committed. */
   get temporaryPath(): string {
     return this.#temporary;
   }
 
-  /** Throws SnapError, after which what was written has been removed. */
+  /** Throws SnapError, after removing what was written. */
   write(part: Uint8Array): void {
     if (this.#file === undefined || this.#committing)
       throw new WalUsageError(`${this.#path} is no longer being written`);
@@ -247,7 +254,8 @@ export class SnapDbWriter {
 
   /**
    * Makes the file durable under its final name and calls `done` with null, or with the error after removing what was
-   * written. Databases are large, so the sync runs on the thread pool. If another transfer was faster, that file stays.
+   * written. Databases are large, so the sync runs on the thread pool. If another transfer finished first, its file
+   * stays.
    */
   commit(done: (error: SnapError | null) => void): void {
     const file = this.#file;
@@ -271,7 +279,7 @@ export class SnapDbWriter {
     });
   }
 
-  /** Removes what was written and not committed. A commit in flight is carried out. */
+  /** Removes what was written and not committed. A commit in flight completes. */
   abort(): void {
     if (this.#file === undefined || this.#committing) return;
     this.#file.close();

@@ -1,13 +1,13 @@
 /**
- * The write-ahead log of one member: hard states, entries and snapshot marks, in etcd's on-disk format.
+ * The write-ahead log of one member: hard states, entries and snapshot records, in etcd's on-disk format.
  *
- * Promises: what `sync`, a `syncAsync` that began after the append, or `saveSnapshot` reported as done survives a crash; a
- * failed write or sync stops the log for good (a second fdatasync would report success for data that is lost); a full disk
- * shows when the next segment is reserved, before the log depends on it. A log is either being read or being appended to:
- * `open`, then `readAll` once, then `append`.
+ * Promises: data that `sync`, a `syncAsync` started after the append, or `saveSnapshot` reported as done survives a
+ * crash; a failed write or sync stops the log for good (a second fdatasync would report success for data that is lost);
+ * a full disk shows when the next segment is reserved, before the log depends on it. A log is either being read or
+ * being appended to: `open`, then `readAll` once, then `append`.
  *
- * May not decide what is written or when it is synced, and reads no clock but the one given, for warnings about slow syncs.
- * Source: etcd server/storage/wal
+ * May not decide what is written or when it is synced, and reads no clock but the one given, for warnings about slow
+ * syncs. Source: etcd server/storage/wal
  */
 import type { Clock } from "../base/clock.ts";
 import type { Disk, DiskFile } from "../base/disk.ts";
@@ -39,7 +39,7 @@ export interface WalOptions {
 }
 
 export interface WalCreateOptions extends WalOptions {
-  /** Encoded etcdserverpb.Metadata: whose log this is. */
+  /** Encoded etcdserverpb.Metadata: the log's owner. */
   readonly metadata: Uint8Array;
   /** The snapshot that the log begins after. Default index 0, term 0. */
   readonly firstSnapshot?: Snapshot | undefined;
@@ -51,7 +51,7 @@ export interface WalOpenOptions extends WalOptions {
 }
 
 export interface WalContent extends Replayed {
-  /** What lay after the end of the log and was overwritten with zeros: parts of a write that a crash tore. */
+  /** Bytes after the end of the log that were overwritten with zeros: parts of a write torn by a crash. */
   readonly cleared: { readonly file: string; readonly offset: number; readonly bytes: number } | undefined;
 }
 
@@ -64,7 +64,7 @@ export class Wal {
   readonly #segmentSizeBytes: number;
   readonly #allocator: SegmentAllocator;
   readonly #encoder = new Encoder(0);
-  /** What `open` selected and `readAll` has not read yet. */
+  /** Selected by `open`, not yet read by `readAll`. */
   #unread:
     | { readonly segments: readonly SegmentName[]; readonly snapshot: WalPosition; readonly writable: boolean }
     | undefined;
@@ -122,14 +122,14 @@ export class Wal {
   }
 
   /**
-   * Opens the log for `readAll` and then `append`. Throws WAL_NOT_FOUND or WAL_SEGMENT_MISSING if the segments that continue
-   * from the snapshot are not there.
+   * Opens the log for `readAll` and then `append`. Throws WAL_NOT_FOUND or WAL_SEGMENT_MISSING if segments that
+   * continue from the snapshot are missing.
    */
   static open(options: WalOpenOptions): Wal {
     return Wal.#select(options, true);
   }
 
-  /** Opens the log for `readAll` only: nothing is changed, and a torn tail ends it like its end. */
+  /** Opens the log for `readAll` only: nothing is changed, and a torn tail counts as the end. */
   static openForRead(options: WalOpenOptions): Wal {
     return Wal.#select(options, false);
   }
@@ -143,12 +143,12 @@ export class Wal {
     return wal;
   }
 
-  /** Cuts a tail that a crash tore, keeping a copy. Throws the WalError that describes any other damage. */
+  /** Cuts a tail torn by a crash, keeping a copy. Throws the WalError that describes any other damage. */
   static repair(disk: Disk, dir: string, logger: Logger): RepairReport {
     return repair(disk, dir, logger);
   }
 
-  /** Snapshots that may be loaded: those that the log names and its commit index covers, oldest first. */
+  /** Snapshots that may be loaded: named in the log and covered by its commit index, oldest first. */
   static validSnapshotEntries(disk: Disk, dir: string, logger: Logger): Snapshot[] {
     return validSnapshotEntries(disk, dir, logger);
   }
@@ -159,7 +159,7 @@ export class Wal {
   }
 
   /**
-   * Reads everything after the snapshot; once. After `open` the log is then ready for `append`. Throws WalError;
+   * Reads everything after the snapshot; call once. After `open` the log is then ready for `append`. Throws WalError;
    * WAL_TORN_TAIL (never after `openForRead`) means: `Wal.repair`, then open again.
    */
   readAll(): WalContent {
@@ -210,7 +210,7 @@ export class Wal {
     if (this.#tail!.offset * 2 > this.#segmentSizeBytes) this.#allocator.start();
   }
 
-  /** Makes everything appended durable, blocking. Throws WAL_SYNC_FAILED, after which the log accepts nothing more. */
+  /** Makes everything appended durable, blocking. Throws WAL_SYNC_FAILED; after that the log accepts nothing more. */
   sync(): void {
     this.#syncFile(this.#writable().file);
   }
@@ -231,8 +231,8 @@ export class Wal {
       else this.#failSync(tail.syncFile.path, error);
       done(this.#failure ?? null);
     };
-    // This file has a descriptor of its own: the kernel reports a lost write once per descriptor, and a blocking sync that
-    // overtakes this one has to learn of it too.
+    // This file has its own descriptor: the kernel reports a lost write once per descriptor, and a blocking sync that
+    // overtakes this one must see the error too.
     if (this.#options.unsafeNoSync === true) queueMicrotask(() => finish(null));
     else tail.syncFile.dataSyncAsync(finish);
   }
@@ -242,7 +242,10 @@ export class Wal {
     return this.#syncing !== undefined;
   }
 
-  /** Records that the snapshot file exists, synced. The file must be durable by now. A snapshot above index 0 needs its ConfState. */
+  /**
+   * Records that the snapshot file exists, synced. The file must already be durable. A snapshot above index 0 needs its
+   * ConfState.
+   */
   saveSnapshot(snapshot: Snapshot): void {
     const tail = this.#writable();
     checkSnapshot(snapshot);
@@ -252,7 +255,10 @@ export class Wal {
     this.#syncFile(tail.file);
   }
 
-  /** Gives up the segments that are not needed to continue from a snapshot at `index`, so that `purgeFiles` may remove them. */
+  /**
+   * Releases the segments that are not needed to continue from a snapshot at `index`, so that `purgeFiles` may remove
+   * them.
+   */
   releaseTo(index: number): void {
     let keep = this.#segments.length - 1;
     while (keep > 0 && this.#segments[keep]!.index >= index) keep--;
@@ -284,7 +290,7 @@ export class Wal {
     return this.#writtenBytes;
   }
 
-  /** Syncs and closes. A log that has failed is only closed. Throws WAL_SYNC_FAILED. */
+  /** Syncs and closes. A failed log is only closed. Throws WAL_SYNC_FAILED. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -299,7 +305,7 @@ export class Wal {
     }
   }
 
-  /** The tail, if the log may be written to. */
+  /** The tail, if the log is writable. */
   #writable(): Tail {
     if (this.#failure !== undefined) {
       throw new WalError("WAL_FAILED", `wal: the log stopped after an earlier failure: ${this.#failure.message}`, {
@@ -367,12 +373,14 @@ export class Wal {
     return error;
   }
 
-  /** Closes the tail and begins the next segment, unless its file is still being prepared and waiting for it costs little. */
+  /**
+   * Closes the tail and begins the next segment, unless its file is still being prepared and waiting for it is cheap.
+   */
   #rotate(tail: Tail): void {
     if (!this.#allocator.ready && tail.offset < 2 * this.#segmentSizeBytes) return;
     const file = this.#allocator.take();
     try {
-      // Readers take zeros for the end of the log, and what was reserved and not used is wasted.
+      // Readers take zeros for the end of the log, and unused reserved space is wasted.
       tail.file.truncate(tail.offset);
     } catch (cause) {
       throw this.#fail(walFileError("truncate", tail.file.path, cause));
@@ -387,7 +395,7 @@ export class Wal {
     this.#retire(tail);
   }
 
-  /** Writes what is encoded as the beginning of a new segment and gives it its name only when that is durable. */
+  /** Writes the encoded bytes as the beginning of a new segment and gives it its name only when they are durable. */
   #publish(file: DiskFile, seq: number, index: number): void {
     const { disk, dir, logger } = this.#options;
     const name = walName(seq, index);
@@ -412,7 +420,7 @@ export class Wal {
     const { disk, dir, logger } = this.#options;
     const path = `${dir}/${segments[segments.length - 1]!.name}`;
     try {
-      // What a stopped process was preparing.
+      // Left by a stopped process.
       for (const name of disk.readDir(dir)) if (/^[01]\.tmp$/.test(name)) disk.remove(`${dir}/${name}`);
       for (const segment of this.#segments.slice(0, -1)) {
         const file = disk.open(`${dir}/${segment.name}`, "r");
@@ -421,12 +429,12 @@ export class Wal {
       }
       const tail = openTail(disk, path, offset);
       this.#tail = tail;
-      // A torn write may have left later sectors behind an unwritten first one. New records over some of them but not all
-      // would make the rest look like damage.
+      // A torn write may have left later sectors after an unwritten first one. New records over only some of them would
+      // make the rest look like damage.
       const end = lastNonZero(tail.file, offset);
       if (end > offset) writeZeros(tail.file, offset, end);
-      // What a killed process wrote without syncing was read from the kernel's memory. It is built upon from now on, so a
-      // loss of power must not take it back.
+      // What a killed process wrote without syncing was read from the page cache. New records build on it, so a power
+      // loss must not take it back.
       if (this.#options.unsafeNoSync !== true || end > offset) {
         tail.file.dataSync();
         disk.syncDir(dir);
@@ -458,7 +466,7 @@ interface Tail {
   readonly syncFile: DiskFile;
   /** Where the next record goes. */
   offset: number;
-  /** Closed, but for `syncFile` if a sync is in flight. */
+  /** Closed, except for `syncFile` if a sync is in flight. */
   retired: boolean;
 }
 
