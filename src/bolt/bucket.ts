@@ -9,7 +9,7 @@ import { TreePage } from "./page.ts";
 /** Branch levels that a walk follows. A tree of the largest file that could exist needs fewer than 20. */
 const DEPTH_MAX = 64;
 
-/** What a bucket needs of its file. */
+/** The file access that a bucket needs. */
 export interface PageSource {
   readonly path: string;
   readonly pageCount: number;
@@ -37,13 +37,16 @@ export class BoltBucket {
     this.#inline = inline;
   }
 
-  /** The value of a key; undefined when the key is absent or names a bucket. A view that stays valid. Throws BoltError. */
+  /**
+   * The value of a key; undefined when the key is absent or names a bucket. The value is a view that stays valid.
+   * Throws BoltError.
+   */
   get(key: Uint8Array): Buffer | undefined {
     const found = this.#find(key);
     return found && !found.page.isBucket(found.index) ? found.page.value(found.index) : undefined;
   }
 
-  /** The bucket of that name inside this one. Throws BoltError. */
+  /** The nested bucket of that name. Throws BoltError. */
   bucket(name: Uint8Array): BoltBucket | undefined {
     const found = this.#find(name);
     return found?.page.isBucket(found.index) ? this.#open(found) : undefined;
@@ -56,7 +59,7 @@ export class BoltBucket {
     }
   }
 
-  /** The buckets inside this one, by name. Throws BoltError. */
+  /** The nested buckets, by name. Throws BoltError. */
   *buckets(): Generator<{ readonly name: Uint8Array; readonly bucket: BoltBucket }, void, void> {
     for (const position of this.#walk(undefined)) {
       const { page, index } = position;
@@ -75,7 +78,7 @@ export class BoltBucket {
     return index >= 0 && !page.isBucket(index) ? { key: page.key(index), value: page.value(index) } : undefined;
   }
 
-  /** The page at the top of the tree. Throws BoltError. */
+  /** The root page of the tree. Throws BoltError. */
   rootTreePage(): TreePage {
     return this.#inline ?? this.#source.page(this.rootPage);
   }
@@ -105,7 +108,7 @@ export class BoltBucket {
     return new BoltBucket(this.#source, 0, sequence, inline);
   }
 
-  /** Every element from `from` on. The position is reused: take what is needed before going on. */
+  /** Every element from `from` on. The position is reused: take what is needed before the next step. */
   *#walk(from: Uint8Array | undefined): Generator<Position, void, void> {
     const stack: Position[] = [];
     let pagesLeft = this.#source.pageCount;
@@ -124,7 +127,7 @@ export class BoltBucket {
     let leaf = descend(this.rootTreePage(), from);
     for (;;) {
       const { page } = leaf;
-      // Within a page the keys ascend; from page to page it is checked here.
+      // Keys ascend within a page; this checks it between pages.
       if (previous !== undefined && page.count > 0 && previous.compare(page.key(0)) >= 0) {
         this.#source.damaged(page.id, "its first key is not above the last of the leaf before it");
       }

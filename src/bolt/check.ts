@@ -1,13 +1,13 @@
 /**
- * Checks a bbolt file as `bbolt check` does: each page belongs to exactly one place, keys are in order, and the freelist
- * names what is left over.
+ * Checks a bbolt file as `bbolt check` does: each page belongs to exactly one place, keys are in order, and the
+ * freelist names the rest.
  */
 import type { BoltBucket } from "./bucket.ts";
 import { BoltError } from "./format.ts";
 import type { TreePage } from "./page.ts";
 import type { BoltReader } from "./reader.ts";
 
-/** Buckets within buckets, and branch levels, that the check follows. */
+/** Nested buckets, and branch levels, that the check follows. */
 const DEPTH_MAX = 64;
 
 /** Yields every problem, as one line of text each. Memory: one byte for each page of the file. */
@@ -33,7 +33,7 @@ class Check {
     this.#attempt(() => this.#freelist());
     yield* this.#drain();
     yield* this.#bucket(this.#reader.root, 0);
-    // Without a freelist, whatever is not reached is free.
+    // Without a freelist, every unreachable page is free.
     if (this.#reader.meta.freelistPage === undefined) return;
     for (let id = 0; id < this.#state.length; id++) {
       if (this.#state[id] === 0) yield `page ${id}: unreachable unfreed`;
@@ -84,7 +84,7 @@ class Check {
   }
 
   /**
-   * Checks the pages under `id`, whose keys must lie in [low, high) and above `highest`, which it moves on.
+   * Checks the pages under `id`, whose keys must lie in [low, high) and above `highest`, which it advances.
    * @returns false when the tree is not safe to walk
    */
   *#tree(
@@ -124,7 +124,7 @@ class Check {
     return sound;
   }
 
-  /** Marks the page's place as taken; false when it was. */
+  /** Marks the page as claimed; false when it already was. */
   #claim(page: TreePage): boolean {
     let free = true;
     for (let id = page.id; id < page.id + page.span; id++) {

@@ -1,11 +1,10 @@
 /**
  * The shape of a bbolt file: sizes, flags, the meta page and its checksum, and the error that reports damage.
  *
- * A file is a row of pages. Pages 0 and 1 are metas, of which the one with the higher transaction id counts. Every page
- * starts with a header of 16 bytes: page id (u64), flags (u16), element count (u16), overflow (u32, how many further
- * pages this one spans). Branch and leaf pages then hold one element of 16 bytes for each entry, and the keys and values
- * behind them. All integers are little-endian.
- * Source: go.etcd.io/bbolt v1.5.0, internal/common.
+ * A file is a row of pages. Pages 0 and 1 are metas, of which the one with the higher transaction id is valid. Every
+ * page starts with a header of 16 bytes: page id (u64), flags (u16), element count (u16), overflow (u32, how many
+ * further pages this one spans). Branch and leaf pages then hold one element of 16 bytes for each entry, and the keys
+ * and values after them. All integers are little-endian. Source: go.etcd.io/bbolt v1.5.0, internal/common.
  */
 
 export const PAGE_SIZE = 4096;
@@ -29,7 +28,7 @@ const VERSION = 2;
 const NO_FREELIST = 0xffffffffffffffffn;
 const TWO_32 = 2 ** 32;
 
-/** One key and its value. What a reader hands out are views that stay valid. */
+/** One key and its value. A reader returns views that stay valid. */
 export interface BoltEntry {
   readonly key: Uint8Array;
   readonly value: Uint8Array;
@@ -39,7 +38,7 @@ export interface BoltMeta {
   readonly pageSize: number;
   /** Page of the root bucket, whose entries are the buckets. */
   readonly rootPage: number;
-  /** Absent when the file keeps no list of its free pages. */
+  /** Absent when the file has no freelist. */
   readonly freelistPage: number | undefined;
   /** The high water mark: pages that the file has. */
   readonly pageCount: number;
@@ -48,14 +47,14 @@ export interface BoltMeta {
 
 /**
  * - `not-bolt`: neither meta page is one of a bbolt file
- * - `version`: a bbolt file of a version that this reader does not know
+ * - `version`: a bbolt file of an unknown version
  * - `damaged`: the bytes contradict the format
- * - `limit`: well-formed, but larger than the reader was told to accept
- * - `hash-missing`, `hash-mismatch`: the sha256 behind a snapshot file
+ * - `limit`: well-formed, but larger than the reader's limit
+ * - `hash-missing`, `hash-mismatch`: the sha256 at the end of a snapshot file
  */
 export type BoltErrorCode = "not-bolt" | "version" | "damaged" | "limit" | "hash-missing" | "hash-mismatch";
 
-/** A bbolt file that cannot be used. `page` is where, when one page is to blame. */
+/** A bbolt file that cannot be used. `page` is set when one page is damaged. */
 export class BoltError extends Error {
   override name = "BoltError";
   readonly code: BoltErrorCode;
@@ -85,7 +84,7 @@ export function writePageHeader(
   out.writeUInt32LE(overflow, at + 12);
 }
 
-/** Writes meta page `id` (0 or 1) at `at`; the page's other bytes are the caller's to clear. */
+/** Writes meta page `id` (0 or 1) at `at`; the caller clears the page's other bytes. */
 export function writeMetaPage(out: Buffer, at: number, id: 0 | 1, meta: BoltMeta): void {
   writePageHeader(out, at, id, META_PAGE, 0, 0);
   const body = at + PAGE_HEADER_BYTES;
@@ -104,7 +103,7 @@ export function writeMetaPage(out: Buffer, at: number, id: 0 | 1, meta: BoltMeta
 
 export type MetaProblem = "not-bolt" | "version" | "checksum" | "values";
 
-/** Reads the meta in `page`, which holds at least header and meta. Returns what is wrong with it if anything is. */
+/** Reads the meta in `page`, which holds at least header and meta. Returns what is wrong with it, if anything. */
 export function readMetaPage(page: Buffer): BoltMeta | MetaProblem {
   const body = page.subarray(PAGE_HEADER_BYTES, PAGE_HEADER_BYTES + META_BYTES);
   if (body.length < META_BYTES || body.readUInt32LE(0) !== MAGIC) return "not-bolt";
@@ -128,7 +127,7 @@ export function writeUint64(out: Buffer, at: number, value: number): void {
   out.writeUInt32LE(high, at + 4);
 }
 
-/** Exact below 2^53; above, only good for being refused. */
+/** Exact below 2^53; a larger value is only good for being rejected. */
 export function readUint64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at + 4) * TWO_32 + bytes.readUInt32LE(at);
 }

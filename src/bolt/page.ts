@@ -25,7 +25,7 @@ export class TreePage {
 
   /**
    * @param id page that damage is reported against
-   * @param bytes the page with everything it spans; of an inline bucket, the page within the value
+   * @param bytes the page with its overflow; for an inline bucket, the page within the value
    */
   constructor(file: string, id: number, bytes: Buffer, span: number) {
     const damaged = (problem: string): never => {
@@ -70,19 +70,19 @@ export class TreePage {
     return this.#bytes.subarray(this.#keyStarts[index], this.#keyEnds[index]);
   }
 
-  /** Of a leaf. */
+  /** For a leaf. */
   value(index: number): Buffer {
     const start = this.#keyEnds[index]!;
     const length = this.#bytes.readUInt32LE(PAGE_HEADER_BYTES + index * ELEMENT_BYTES + 12);
     return this.#bytes.subarray(start, start + length);
   }
 
-  /** Of a leaf: whether the value is a bucket. */
+  /** For a leaf: whether the value is a bucket. */
   isBucket(index: number): boolean {
     return (this.#bytes.readUInt32LE(PAGE_HEADER_BYTES + index * ELEMENT_BYTES) & BUCKET_ELEMENT) !== 0;
   }
 
-  /** Of a branch. */
+  /** For a branch. */
   child(index: number): number {
     return readUint64(this.#bytes, PAGE_HEADER_BYTES + index * ELEMENT_BYTES + 8);
   }
@@ -99,7 +99,7 @@ export class TreePage {
     return low;
   }
 
-  /** Of a branch: index of the child that `key` belongs to. */
+  /** For a branch: index of the child that `key` belongs to. */
   childFor(key: Uint8Array): number {
     const bound = this.lowerBound(key);
     if (bound < this.count && this.#compare(bound, key) === 0) return bound;

@@ -1,8 +1,8 @@
 /**
  * Reads bbolt files page by page, however large, and trusts nothing in them.
  *
- * Promises: memory is the page cache and the page in use; every walk ends, whatever the pages point at; damage is a
- * BoltError that names file and page. A file whose tail is missing is refused when it is opened. Does not write.
+ * Promises: it uses memory only for the page cache and the current page; every walk ends, whatever the pages point at;
+ * damage is a BoltError that names file and page. Opening a truncated file fails. Does not write.
  */
 import type { Disk, DiskFile } from "../base/disk.ts";
 import { BoltBucket, type PageSource } from "./bucket.ts";
@@ -23,7 +23,7 @@ export interface OpenBoltOptions {
   readonly path: string;
   /** Pages kept in memory; 4 MiB when absent. */
   readonly cacheBytesMax?: number;
-  /** A page with everything it spans, so also an entry, may not be larger; 1 GiB when absent. */
+  /** Largest page with its overflow, and so largest entry; 1 GiB when absent. */
   readonly pageBytesMax?: number;
 }
 
@@ -57,7 +57,7 @@ export class BoltReader implements PageSource {
     return this.meta.pageCount;
   }
 
-  /** Bytes of the database itself: the file may be longer, by a checksum or by room to grow. */
+  /** Bytes of the database itself: the file may be longer, by a checksum or by reserved space. */
   get sizeBytes(): number {
     return this.meta.pageCount * this.meta.pageSize;
   }
@@ -86,7 +86,7 @@ export class BoltReader implements PageSource {
     return page;
   }
 
-  /** Ids of the free pages as the freelist page gives them; undefined when the file keeps none. Throws BoltError. */
+  /** Ids of the free pages as listed in the freelist page; undefined without a freelist. Throws BoltError. */
   freelist(): { readonly ids: readonly number[]; readonly span: number } | undefined {
     const id = this.meta.freelistPage;
     if (id === undefined) return undefined;
@@ -154,7 +154,7 @@ export class BoltReader implements PageSource {
   }
 }
 
-/** The meta that counts: the valid one with the higher transaction id. */
+/** The current meta: the valid one with the higher transaction id. */
 function findMeta(file: DiskFile): BoltMeta {
   const size = file.size();
   const read = (at: number): BoltMeta | MetaProblem => {
@@ -164,7 +164,7 @@ function findMeta(file: DiskFile): BoltMeta {
   const first = read(0);
   let second: BoltMeta | MetaProblem = "not-bolt";
   if (typeof first === "object") second = read(first.pageSize);
-  // With the first meta gone, the page size is not known: try each that bbolt could have used.
+  // If the first meta is damaged, the page size is not known: try each that bbolt could have used.
   else for (let at = 1024; at <= 2 ** 24 && typeof second === "string" && at < size; at *= 2) second = read(at);
   const valid = [first, second].filter((meta) => typeof meta === "object").sort((a, b) => b.txid - a.txid);
   const meta = valid[0];

@@ -1,7 +1,7 @@
 /**
- * The snapshot file that `etcdctl snapshot save` writes and Maintenance.Snapshot streams: a bbolt file and behind it the
- * 32 bytes of its sha256. Pages are multiples of 512 bytes, so a length of 32 above one shows that the checksum is there.
- * Source: etcd v3.7, server/etcdserver/api/v3rpc/maintenance.go and etcdutl/snapshot.
+ * The snapshot file that `etcdctl snapshot save` writes and Maintenance.Snapshot streams: a bbolt file followed by the
+ * 32 bytes of its sha256. Page sizes are multiples of 512 bytes, so a length 32 above such a multiple shows that the
+ * checksum is there. Source: etcd v3.7, server/etcdserver/api/v3rpc/maintenance.go and etcdutl/snapshot.
  */
 import { createHash } from "node:crypto";
 import type { Disk, DiskFile } from "../base/disk.ts";
@@ -11,7 +11,7 @@ export const SHA256_BYTES = 32;
 const SECTOR_BYTES = 512;
 const READ_BYTES = 256 * 1024;
 
-/** Passes the database on and then yields its sha256. */
+/** Passes the database through and then yields its sha256. */
 export function* withSha256Trailer(chunks: Iterable<Uint8Array>): Generator<Uint8Array, void, void> {
   const hash = createHash("sha256");
   for (const chunk of chunks) {
@@ -31,13 +31,13 @@ export function appendSha256Trailer(disk: Disk, path: string): void {
   });
 }
 
-/** Whether the length of a file says that it ends with a checksum. */
+/** Whether a file's length shows that it ends with a checksum. */
 export function hasTrailer(fileBytes: number): boolean {
   return fileBytes % SECTOR_BYTES === SHA256_BYTES;
 }
 
 /**
- * Checks the sha256 behind a snapshot file.
+ * Checks the sha256 at the end of a snapshot file.
  * @returns bytes of the database, without the checksum
  * @throws BoltError `hash-missing` or `hash-mismatch`, whose text after the file's name is etcdutl's; node's errors
  */

@@ -1,9 +1,9 @@
 /**
- * Builds one B+tree from entries that come in ascending order, and gives its pages out as soon as each is full.
+ * Builds one B+tree from entries that come in ascending order, and emits each page as soon as it is full.
  *
- * Promises: pages are filled to the end; memory is one page (or one oversized entry) per level of the tree; every branch
- * page has at least two children, without which bbolt stops when it later deletes beneath it. A tree without entries
- * is one empty leaf. Entries are copied, so that the caller may reuse its buffers.
+ * Promises: pages are filled to the end; memory is one page (or one oversized entry) per level of the tree; every
+ * branch page has at least two children, because bbolt fails when it later deletes under one with fewer. A tree without
+ * entries is one empty leaf. Entries are copied, so the caller may reuse its buffers.
  */
 import {
   BRANCH_PAGE,
@@ -18,15 +18,15 @@ import {
   writeUint64,
 } from "./format.ts";
 
-/** Where finished pages go, in the order of their ids. */
+/** Receives finished pages, in the order of their ids. */
 export interface PageOutput {
   /** Takes the next `pages` ids and returns the first. */
   allocate(pages: number): number;
-  /** The zeroed bytes of the pages that `allocate` gave last; undefined when only the layout is wanted. */
+  /** The zeroed bytes of the pages last allocated; undefined when only the layout is wanted. */
   readonly target: { readonly buffer: Buffer; readonly at: number } | undefined;
 }
 
-/** The entries are not what a bbolt file can hold, or not in order. */
+/** The entries are out of order, or a bbolt file cannot hold them. */
 export class BoltInputError extends Error {
   override name = "BoltInputError";
 }
@@ -46,8 +46,8 @@ export class TreeWriter {
   }
 
   /**
-   * Adds an entry whose key is above all before it and whose value is `bytes[start .. end)`. Throws BoltInputError, but not
-   * where only the layout is wanted: what is written is checked then.
+   * Adds an entry whose key is above all before it and whose value is `bytes[start .. end)`. Throws BoltInputError,
+   * except when only the layout is wanted: the writing pass checks.
    */
   add(key: Uint8Array, bytes: Uint8Array, start = 0, end = bytes.length, flags = 0): void {
     if (this.#keepsData) this.#check(key, end - start);
@@ -56,7 +56,7 @@ export class TreeWriter {
     leaf.addLeaf(key, bytes, start, end, flags);
   }
 
-  /** Writes what is left; returns the page id of the tree's root. */
+  /** Writes the rest; returns the page id of the tree's root. */
   finish(): number {
     if (this.#branches.length === 0) return this.#leaf.write(this.#output, this.#leaf.count);
     this.#emit(this.#leaf, this.#leaf.count, 0);
@@ -80,19 +80,19 @@ export class TreeWriter {
       const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
       throw new BoltInputError(`key ${hex(key)} comes after ${hex(last)}: entries must be in strictly ascending order`);
     }
-    // Keeps the buffer while it fits, since this runs once for each entry.
+    // Reuses the buffer if it fits, because this runs once for each entry.
     if (last.length === key.length) last.set(key);
     else this.#last = Buffer.from(key);
   }
 
-  /** Writes the first `count` entries of a page and hands its first key to branch level `parent`. */
+  /** Writes the first `count` entries of a page and adds its first key to branch level `parent`. */
   #emit(page: PendingPage, count: number, parent: number): void {
     const firstKey = page.key(0);
     const id = page.write(this.#output, count);
     page.drop(count);
     const branch = (this.#branches[parent] ??= new PendingPage(BRANCH_PAGE, true));
     if (branch.count >= 3 && branch.sizeWith(firstKey.length) > PAGE_SIZE) {
-      // The last child stays, so that whatever comes the next page will not have a single one.
+      // The last child stays, so that the next page never has only one.
       this.#emit(branch, branch.count - 1, parent + 1);
     }
     branch.addBranch(firstKey, id);
@@ -102,10 +102,10 @@ export class TreeWriter {
 /** The entries of a page that is not yet written. */
 class PendingPage {
   readonly #flags: number;
-  /** False for leaves when only the layout is wanted: all but the first key is forgotten. */
+  /** False for leaves when only the layout is wanted: all keys but the first are dropped. */
   readonly #keepsData: boolean;
   count = 0;
-  /** Elements as they will be in the page, save `pos`, which holds the offset in `#data`. */
+  /** Elements in their final form, except that `pos` holds the offset in `#data`. */
   #elements = Buffer.alloc(PAGE_SIZE);
   #data = Buffer.alloc(PAGE_SIZE);
   #dataBytes = 0;
@@ -144,7 +144,7 @@ class PendingPage {
     writeUint64(this.#elements, at + 8, id);
   }
 
-  /** Takes the key; returns where its element goes. */
+  /** Stores the key; returns where its element goes. */
   #append(key: Uint8Array): number {
     if (this.count === 0) this.#firstKey = Buffer.from(key);
     const at = this.count++ * ELEMENT_BYTES;
@@ -167,7 +167,7 @@ class PendingPage {
     this.#data = grown;
   }
 
-  /** A copy of the key of entry `index`; of index 0 only when the page keeps no data. */
+  /** A copy of the key of entry `index`; only of index 0 when the page keeps no data. */
   key(index: number): Buffer {
     if (index === 0) return this.#firstKey;
     const start = this.#start(index);
@@ -194,14 +194,14 @@ class PendingPage {
     this.#data.copy(buffer, elements + count * ELEMENT_BYTES, 0, dataBytes);
     const positionAt = this.#flags === LEAF_PAGE ? 4 : 0;
     for (let i = 0; i < count; i++) {
-      // The format counts a position from its element.
+      // The format counts a position relative to its element.
       const position = (count - i) * ELEMENT_BYTES + this.#start(i);
       buffer.writeUInt32LE(position, elements + i * ELEMENT_BYTES + positionAt);
     }
     return id;
   }
 
-  /** Forgets the first `count` entries, which are all or, of a branch, all but one. */
+  /** Drops the first `count` entries: all, or for a branch all but one. */
   drop(count: number): void {
     const keeps = count < this.count;
     const key = keeps ? this.key(count) : undefined;

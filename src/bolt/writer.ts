@@ -1,9 +1,9 @@
 /**
- * Writes bbolt files: whole, valid, compact databases out of buckets whose entries come in order.
+ * Writes bbolt files: complete, valid, compact databases from buckets with ordered entries.
  *
- * Two ways. `measureBolt` reads the input once and says what the file will be; `boltChunks` reads it again and gives the
- * file out from its first byte to its last, so that it can be sent without being stored. `writeBoltFile` reads the input
- * once and writes a file, the meta pages last. Neither holds more than a page for each level of the tree.
+ * Two ways. `measureBolt` reads the input once and computes the layout; `boltChunks` reads it again and yields the file
+ * from its first byte to its last, so that it can be sent without being stored. `writeBoltFile` reads the input once
+ * and writes a file, the meta pages last. Neither holds more than a page for each level of the tree.
  *
  * The file has no free pages, an empty freelist at page 2, no inline buckets and every bucket's sequence at 0.
  */
@@ -27,11 +27,11 @@ export { BoltInputError } from "./tree-writer.ts";
 /** One bucket to write. Names, and keys within a bucket, come in strictly ascending byte order. */
 export interface BoltBucketSource {
   readonly name: Uint8Array;
-  /** The entries; called once for each pass. An entry's buffers may be reused for the next. */
+  /** The entries; called once per pass. Buffers of an entry may be reused for the next. */
   entries(): Iterable<BoltEntry>;
 }
 
-/** What a pass over the input found. */
+/** The result of a pass over the input. */
 export interface BoltLayout {
   readonly rootPage: number;
   readonly pageCount: number;
@@ -39,13 +39,13 @@ export interface BoltLayout {
   readonly sizeBytes: number;
 }
 
-/** Bytes of a chunk, except where one entry alone is larger. */
+/** Bytes of a chunk, except when a single entry is larger. */
 const CHUNK_BYTES = 256 * 1024;
 const FREELIST_PAGE_ID = 2;
-/** Even, so it belongs to meta page 0; the other meta carries the one before. */
+/** Even, so it belongs to meta page 0; the other meta carries the previous id. */
 const TXID = 2;
 
-/** Reads the input once and says how large its file is. Throws BoltInputError. */
+/** Reads the input once and computes the file's layout. Throws BoltInputError. */
 export function measureBolt(buckets: Iterable<BoltBucketSource>): BoltLayout {
   const stream = new BoltStream(false);
   for (const _ of addAll(stream, buckets));
@@ -53,8 +53,8 @@ export function measureBolt(buckets: Iterable<BoltBucketSource>): BoltLayout {
 }
 
 /**
- * Yields the bytes of the file that `layout` describes. Chunks are the consumer's to keep. Throws BoltInputError, also
- * when the input is not what was measured.
+ * Yields the bytes of the file that `layout` describes. The consumer may keep the chunks. Throws BoltInputError, also
+ * when the input differs from what was measured.
  */
 export function* boltChunks(buckets: Iterable<BoltBucketSource>, layout: BoltLayout): Generator<Buffer, void, void> {
   yield metaPages(layout);
@@ -65,8 +65,8 @@ export function* boltChunks(buckets: Iterable<BoltBucketSource>, layout: BoltLay
 }
 
 /**
- * The same for input that comes row by row and at its own pace: everything behind the meta pages, or its layout alone. Keys
- * and values may be in memory that is reused.
+ * The same for input that arrives row by row: everything after the meta pages, or only its layout. Keys and values may
+ * be in memory that is reused.
  */
 export class BoltStream {
   readonly #pages: ChunkedPages;
@@ -74,14 +74,14 @@ export class BoltStream {
   #name: Uint8Array = EMPTY;
   #tree: TreeWriter | undefined;
 
-  /** Without data it measures only. */
+  /** Without data it only measures. */
   constructor(keepsData: boolean) {
     this.#pages = new ChunkedPages(keepsData);
     this.#pages.writeFreelist();
     this.#root = new TreeWriter(this.#pages, true);
   }
 
-  /** Ends the bucket before, if any, and begins the next. */
+  /** Ends the previous bucket, if any, and begins the next. */
   startBucket(name: Uint8Array): void {
     this.#endBucket();
     this.#name = name;
@@ -93,14 +93,14 @@ export class BoltStream {
     this.#tree!.add(key, bytes, start, end);
   }
 
-  /** Chunks that are complete and were not taken yet. */
+  /** Complete chunks that were not taken yet. */
   take(): readonly Buffer[] {
     return this.#pages.full();
   }
 
   /**
-   * Ends the last bucket and the file. `take` then gives the rest of it. Throws BoltInputError when the file is not the one
-   * that was measured.
+   * Ends the last bucket and the file. `take` then returns the rest. Throws BoltInputError when the file differs from
+   * the measured one.
    */
   finish(measured?: BoltLayout): BoltLayout {
     this.#endBucket();
@@ -138,7 +138,7 @@ function* addAll(stream: BoltStream, buckets: Iterable<BoltBucketSource>): Gener
 
 export interface WriteBoltFileOptions {
   readonly disk: Disk;
-  /** Absolute; replaced if it exists, and only by a complete file. */
+  /** Absolute path; an existing file is replaced, only by a complete one. */
   readonly path: string;
   readonly buckets: Iterable<BoltBucketSource>;
   /** Permissions of the file; 0o600 when absent. */
@@ -173,7 +173,7 @@ export function writeBoltFile({ disk, path, buckets, mode = 0o600 }: WriteBoltFi
   }
 }
 
-/** The two pages at the beginning of the file. */
+/** The two meta pages at the beginning of the file. */
 export function metaPages(layout: BoltLayout): Buffer {
   const out = Buffer.alloc(2 * PAGE_SIZE);
   const meta: BoltMeta = {
@@ -191,7 +191,7 @@ export function metaPages(layout: BoltLayout): Buffer {
 const NONE: readonly Buffer[] = [];
 const EMPTY = Buffer.alloc(0);
 
-/** Numbers pages and gathers them into chunks. */
+/** Numbers pages and collects them into chunks. */
 class ChunkedPages implements PageOutput {
   readonly keepsData: boolean;
   target: { readonly buffer: Buffer; readonly at: number } | undefined;
@@ -228,7 +228,7 @@ class ChunkedPages implements PageOutput {
     if (this.target) writePageHeader(this.target.buffer, this.target.at, id, FREELIST_PAGE, 0, 0);
   }
 
-  /** The chunks that are complete. */
+  /** The complete chunks. */
   full(): readonly Buffer[] {
     if (this.#full.length === 0) return NONE;
     const full = this.#full;
@@ -236,7 +236,7 @@ class ChunkedPages implements PageOutput {
     return full;
   }
 
-  /** Completes the chunk that is being filled. */
+  /** Completes the current chunk. */
   retire(): void {
     if (this.#chunk !== undefined && this.#used > 0) this.#full.push(this.#chunk.subarray(0, this.#used));
     this.#chunk = undefined;
