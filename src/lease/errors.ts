@@ -1,13 +1,13 @@
 import { InvariantError } from "../base/fatal.ts";
 
-/** Why the lessor refused. The texts are etcd's (server/lease/lessor.go); api/ maps the codes to gRPC errors. */
+/** Errors of the lessor. The texts are etcd's (server/lease/lessor.go); api/ maps the codes to gRPC errors. */
 export type LessorErrorCode =
   | "ERR_LEASE_NOT_FOUND"
   | "ERR_LEASE_EXISTS"
   | "ERR_LEASE_TTL_TOO_LARGE"
   /** Only the leader's lessor renews; ask it. */
   | "ERR_LESSOR_NOT_PRIMARY"
-  /** Too many keep-alives wait for the outcome of a revocation; ask again later. */
+  /** Too many keep-alives wait for the outcome of a revocation; retry later. */
   | "ERR_LESSOR_BUSY";
 
 const texts: Readonly<Record<LessorErrorCode, string>> = {
@@ -28,7 +28,7 @@ export class LessorError extends Error {
   }
 }
 
-/** Stored leases that cannot be understood: the process must stop before it writes. */
+/** Stored leases that cannot be decoded: the process must stop before it writes. */
 export class LeaseInvariantError extends InvariantError {
   override name = "LeaseInvariantError";
 }

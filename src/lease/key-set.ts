@@ -1,17 +1,17 @@
 import type { ByteString } from "../mvcc/model/types.ts";
 
 /**
- * The keys of a lease that has, or had, more than one. It also tells what was added of late, so that whoever has looked at all
- * keys once (is this user allowed to write them?) need not look at a hundred thousand again for each that comes.
+ * The keys of a lease that has, or had, more than one. It also reports recent additions: a caller that has checked all
+ * keys once (may this user write them?) need not check a hundred thousand again for each new one.
  */
 export class KeySet {
   readonly keys: Set<ByteString>;
-  /** No key was ever below, or above. */
+  /** No key was ever below `low` or above `high`. */
   low: ByteString;
   high: ByteString;
   /** Keys that were ever added: the version of this set. */
   added = 0;
-  /** The last of them. */
+  /** The most recent additions. */
   #recent: ByteString[] = [];
 
   constructor(first: ByteString, second: ByteString) {
@@ -31,7 +31,7 @@ export class KeySet {
     if (this.#recent.length >= 2 * RECENT_MAX) this.#recent = this.#recent.slice(-RECENT_MAX);
   }
 
-  /** What was added since the set had this version; undefined when that is too long ago. */
+  /** Keys added since this version of the set; undefined when that is too long ago. */
   addedSince(version: number): readonly ByteString[] | undefined {
     const count = this.added - version;
     if (count === 0) return [];

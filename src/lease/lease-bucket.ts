@@ -3,8 +3,8 @@ import { Lease as LeaseRecord } from "../proto/leasepb.ts";
 import { LeaseInvariantError } from "./errors.ts";
 
 /**
- * The bucket `lease`, as etcd lays it out (server/storage/schema/lease.go): the id as 8 bytes big-endian, and under it an encoded
- * leasepb.Lease. Which keys hang on a lease is not stored here: it is part of each key's KeyValue.
+ * The bucket `lease`, as etcd lays it out (server/storage/schema/lease.go): the id as 8 bytes big-endian, and under it
+ * an encoded leasepb.Lease. The attached keys are not stored here: each key's KeyValue names its lease.
  */
 export type LeaseBackend = Pick<Backend, "put" | "delete" | "forEach">;
 
@@ -16,7 +16,7 @@ export function deleteLease(backend: LeaseBackend, id: bigint): void {
   backend.delete("lease", leaseKey(id));
 }
 
-/** Visits ascending by key. Throws LeaseInvariantError when a record cannot be decoded. */
+/** Visits all leases, ascending by key. Throws LeaseInvariantError when a record cannot be decoded. */
 export function forEachLease(backend: LeaseBackend, visit: (record: LeaseRecord) => void): void {
   backend.forEach("lease", (key, value) => {
     let record: LeaseRecord;

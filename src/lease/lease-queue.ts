@@ -3,9 +3,9 @@ import type { Lease } from "./lease.ts";
 /**
  * Leases by time: a binary heap over two parallel arrays, the times unboxed.
  *
- * A time in the queue may be earlier than when the lease is really due, never later. So a renewal costs nothing here: whoever
- * finds a lease on top before its time puts it back with the right one. Leases that are gone stay until their time
- * comes or `discard` sweeps them.
+ * A time in the queue may be earlier than the lease's real time, never later. So a renewal costs nothing here: a caller
+ * that finds a lease on top too early puts it back with the right time. Revoked leases stay until their time comes or
+ * `discard` removes them.
  */
 export class LeaseQueue {
   #times: number[] = [];
@@ -20,7 +20,7 @@ export class LeaseQueue {
     return this.#times.length === 0 ? Number.POSITIVE_INFINITY : this.#times[0]!;
   }
 
-  /** Only when not empty. */
+  /** Only valid when not empty. */
   get top(): Lease {
     return this.#leases[0]!;
   }
@@ -37,7 +37,7 @@ export class LeaseQueue {
     if (this.#leases.length > 0) this.#down(0, time, lease);
   }
 
-  /** Gives the lease on top another, later time. */
+  /** Gives the top lease a later time. */
   postponeTop(timeMs: number): void {
     this.#down(0, timeMs, this.#leases[0]!);
   }
@@ -47,7 +47,7 @@ export class LeaseQueue {
     this.#leases = [];
   }
 
-  /** Drops the leases that are gone; linear. */
+  /** Drops revoked leases; linear. */
   discard(isGone: (lease: Lease) => boolean): void {
     const times = this.#times;
     const leases = this.#leases;

@@ -1,29 +1,30 @@
 import type { ByteString } from "../mvcc/model/types.ts";
 import { KeySet } from "./key-set.ts";
 
-/** Gets the outcome of a renewal: null and the granted TTL in seconds, or why not. */
+/** Receives the outcome of a renewal: null and the granted TTL in seconds, or the error. */
 export type RenewCallback = (error: Error | null, ttl: number) => void;
 
-/**
- * One lease, as the lessor keeps it: kept small, because a cluster may have hundreds of thousands. Others only read it.
- */
+/** One lease of the lessor: small, because a cluster may have hundreds of thousands. Only the lessor changes it. */
 export class Lease {
   /** Not 0n. */
   readonly id: bigint;
   /** Granted time to live in seconds. */
   readonly ttl: number;
-  /** Seconds that were left at the last checkpoint; 0 when there was none since the last renewal. */
+  /** Seconds left at the last checkpoint; 0 if there was none since the last renewal. */
   remainingTtl: number;
-  /** On the lessor's clock; Infinity while the lessor is not the primary one. */
+  /** On the lessor's clock; Infinity while the lessor is not primary. */
   expiryMs = Number.POSITIVE_INFINITY;
-  /** When the next checkpoint is due; Infinity when none is. The checkpoint queue holds the lease exactly when finite. */
+  /**
+   * When the next checkpoint is due; Infinity for none. The checkpoint queue holds the lease exactly when this is
+   * finite.
+   */
   checkpointMs = Number.POSITIVE_INFINITY;
   revoked = false;
   /** In the list of expired leases that the server has not taken yet. */
   reported = false;
-  /** Renewals that came after the expiry and wait for the revocation. */
+  /** Renewals that arrived after the expiry and wait for the revocation. */
   waiting: RenewCallback[] | undefined = undefined;
-  /** The one key, or the keys if there were ever more than one. */
+  /** The only key, or the set if there was ever more than one. */
   #keys: ByteString | KeySet | undefined = undefined;
 
   constructor(id: bigint, ttl: number, remainingTtl: number) {
@@ -32,7 +33,7 @@ export class Lease {
     this.remainingTtl = remainingTtl;
   }
 
-  /** Seconds to live from now on if it were refreshed now. */
+  /** Seconds to live if it were renewed now. */
   get secondsLeft(): number {
     return this.remainingTtl > 0 ? this.remainingTtl : this.ttl;
   }
@@ -48,7 +49,7 @@ export class Lease {
     return typeof keys === "string" ? undefined : keys;
   }
 
-  /** The attached keys, in no order that means anything. */
+  /** The attached keys, in arbitrary order. */
   keys(): Iterable<ByteString> {
     const keys = this.#keys;
     if (keys === undefined) return [];

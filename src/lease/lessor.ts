@@ -9,15 +9,16 @@ import { LeaseQueue } from "./lease-queue.ts";
 import { PileUp } from "./pile-up.ts";
 
 /**
- * Owns the leases of a member: which exist, which keys hang on each, and, while this member is the leader (the lessor is
+ * Owns the leases of a member: which exist, which keys are attached to each, and, while this member is the leader (the
+ * lessor is
  * *primary*), when each expires.
  *
- * Grant, revoke, checkpoint, attach and detach are called by the apply loop only, so all members agree about them. Time
- * is the primary's alone: it reports what expired (`expired()`), the server proposes the revocations, and a lease ends
- * when its revocation is applied. A lease never expires early; a new primary starts every lease again, extended by one
- * election timeout, because it does not know when the old one renewed it last.
+ * Only the apply loop calls grant, revoke, checkpoint, attach and detach, so all members agree about them. Only the
+ * primary keeps time: it reports expired leases (`expired()`), the server proposes the revocations, and a lease ends
+ * when its revocation is applied. A lease never expires early; a new primary restarts every lease, extended by one
+ * election timeout, because it does not know when the old one last renewed it.
  *
- * May not propose or send anything itself. Semantics: etcd v3.7, server/lease/lessor.go.
+ * Does not propose or send anything itself. Semantics: etcd v3.7, server/lease/lessor.go.
  */
 export class Lessor implements LeaseAttachments {
   readonly #clock: Clock;
@@ -36,7 +37,7 @@ export class Lessor implements LeaseAttachments {
   #checkpointer: Checkpointer | null = null;
 
   #primary = false;
-  /** Going on. */
+  /** The promotion in progress. */
   #promotion: Promotion | null = null;
   #byExpiry = new LeaseQueue();
   #byCheckpoint = new LeaseQueue();
@@ -58,7 +59,7 @@ export class Lessor implements LeaseAttachments {
   revokedTotal = 0;
   renewedTotal = 0;
 
-  /** Loads the leases that the backend holds. Throws LeaseInvariantError when one cannot be decoded. */
+  /** Loads the leases stored in the backend. Throws LeaseInvariantError when one cannot be decoded. */
   constructor(options: LessorOptions) {
     this.#clock = options.clock;
     this.#logger = options.logger;
@@ -81,14 +82,14 @@ export class Lessor implements LeaseAttachments {
     return this.#leases.size;
   }
 
-  /** Turns checkpoints of long leases on (or, with null, off). */
+  /** Enables checkpoints of long leases (with null, disables them). */
   setCheckpointer(checkpointer: Checkpointer | null): void {
     this.#checkpointer = checkpointer;
   }
 
   /**
-   * Applies a LeaseGrant. `ttl` in seconds is raised to the smallest allowed one. Throws LessorError: ERR_LEASE_NOT_FOUND
-   * for id 0n, ERR_LEASE_TTL_TOO_LARGE, ERR_LEASE_EXISTS.
+   * Applies a LeaseGrant. `ttl` in seconds is raised to the minimum. Throws LessorError: ERR_LEASE_NOT_FOUND for id 0n,
+   * ERR_LEASE_TTL_TOO_LARGE, ERR_LEASE_EXISTS.
    */
   grant(id: bigint, ttl: number): Lease {
     if (id === 0n) throw new LessorError("ERR_LEASE_NOT_FOUND");
@@ -109,13 +110,13 @@ export class Lessor implements LeaseAttachments {
 
   /**
    * Applies a LeaseRevoke. `deleteKeys` gets the attached keys in the order in which every member must delete them, all
-   * in one write transaction; it is not called when there are none, and then no revision is made. Throws LessorError
+   * in one write transaction; without keys it is not called, and no revision is made. Throws LessorError
    * ERR_LEASE_NOT_FOUND.
    */
   revoke(id: bigint, deleteKeys: (keys: readonly ByteString[]) => void): void {
     const lease = this.#leases.get(id);
     if (lease === undefined) throw new LessorError("ERR_LEASE_NOT_FOUND");
-    // The record goes before the transaction ends, so that no backend batch can have the one without the other.
+    // The record is deleted before the transaction ends, so that no backend batch has only one of the two.
     deleteLease(this.#backend, id);
     const keys = lease.sortedKeys();
     if (keys.length > 0) deleteKeys(keys);
@@ -127,7 +128,7 @@ export class Lessor implements LeaseAttachments {
     this.#wake(lease, "ERR_LEASE_NOT_FOUND");
   }
 
-  /** Applies one checkpoint: the seconds the lease has left, 0 to forget an earlier one. Unknown leases are passed over. */
+  /** Applies one checkpoint: the seconds the lease has left, 0 to clear an earlier one. Unknown leases are ignored. */
   checkpoint(id: bigint, remainingTtl: number): void {
     const lease = this.#leases.get(id);
     if (lease === undefined) return;
@@ -140,9 +141,9 @@ export class Lessor implements LeaseAttachments {
   }
 
   /**
-   * Starts the time of a lease again. `done` is called once, before `renew` returns unless the lease has expired (then
-   * when its revocation is applied or this lessor is demoted) or has a checkpoint to be forgotten (then when that is
-   * applied). Errors: LessorError ERR_LESSOR_NOT_PRIMARY, ERR_LEASE_NOT_FOUND, ERR_LESSOR_BUSY, or the checkpointer's.
+   * Restarts the time of a lease. `done` is called once, before `renew` returns unless the lease has expired (then when
+   * its revocation is applied or this lessor is demoted) or has a checkpoint to clear (then when that is applied).
+   * Errors: LessorError ERR_LESSOR_NOT_PRIMARY, ERR_LEASE_NOT_FOUND, ERR_LESSOR_BUSY, or the checkpointer's.
    */
   renew(id: bigint, done: RenewCallback): void {
     const lease = this.#leases.get(id);
@@ -161,19 +162,19 @@ export class Lessor implements LeaseAttachments {
     return this.#leases.get(id);
   }
 
-  /** All leases there are now, in an array of its own. Read only. */
+  /** All current leases, in a new array. Read only. */
   all(): Lease[] {
     return [...this.#leases.values()];
   }
 
-  /** Ids by rising remaining time, as LeaseLeases lists them. */
+  /** Ids by ascending remaining time, as LeaseLeases lists them. */
   leases(): bigint[] {
     const all = [...this.#leases.values()];
     if (this.#primary) all.sort(byExpiry);
     return all.map((lease) => lease.id);
   }
 
-  /** What LeaseTimeToLive answers, or undefined when there is no such lease. */
+  /** The answer to LeaseTimeToLive; undefined when there is no such lease. */
   timeToLive(id: bigint): TimeToLive | undefined {
     const lease = this.#leases.get(id);
     if (lease === undefined) return undefined;
@@ -182,13 +183,13 @@ export class Lessor implements LeaseAttachments {
     return { demoted, ttl: ttl === 0 ? 0 : ttl, grantedTtl: lease.ttl };
   }
 
-  /** The keys that hang on the lease, ascending; none when there is no such lease. */
+  /** The keys attached to the lease, ascending; empty when there is no such lease. */
   keysOf(id: bigint): ByteString[] {
     return this.#leases.get(id)?.sortedKeys() ?? [];
   }
 
   leaseOf(key: ByteString): bigint {
-    // Most stores have no leased key at all, and every put asks.
+    // Most stores have no leased keys, and every put checks this.
     if (this.#owners.size === 0) return 0n;
     return this.#owners.get(key)?.id ?? 0n;
   }
@@ -212,8 +213,8 @@ export class Lessor implements LeaseAttachments {
   }
 
   /**
-   * This member leads: from now on time runs. Every lease gets its full (or checkpointed) time, and `extendMs` (the election
-   * timeout) on top. Where so many would expire together that they could not be revoked in time, they are spread.
+   * Makes this lessor primary and starts the time. Every lease gets its full (or checkpointed) time plus `extendMs`
+   * (the election timeout). If too many would expire together to be revoked in time, their expiries are spread.
    */
   promote(extendMs: number): void {
     if (this.#primary) this.demote();
@@ -222,7 +223,7 @@ export class Lessor implements LeaseAttachments {
     this.#goOnPromoting(this.#promotion);
   }
 
-  /** Few leases are through at once; many take several turns, in which those that wait do not expire. */
+  /** A few leases are done at once; many take several turns, during which the remaining ones do not expire. */
   #goOnPromoting(promotion: Promotion): void {
     if (this.#promotion !== promotion) return;
     if (promotion.steps.next().done === true) {
@@ -233,7 +234,7 @@ export class Lessor implements LeaseAttachments {
 
   *#startAgain(): Generator<void, void, void> {
     const leases = this.all();
-    // They have whole seconds left, so nothing has to be compared to bring them into order.
+    // Their remaining times are whole seconds, so they are sorted without comparisons.
     const bySeconds = new Map<number, Lease[]>();
     let count = 0;
     for (const lease of leases) {
@@ -254,7 +255,7 @@ export class Lessor implements LeaseAttachments {
     }
   }
 
-  /** Lets the time of a lease run, which may have been revoked or renewed since the promotion began. */
+  /** Starts the time of a lease, unless it was revoked or renewed since the promotion began. */
   #start(lease: Lease, expiryMs: number): void {
     if (lease.revoked) return;
     const isRenewed = lease.expiryMs !== Number.POSITIVE_INFINITY;
@@ -263,7 +264,7 @@ export class Lessor implements LeaseAttachments {
     if (lease.checkpointMs === Number.POSITIVE_INFINITY) this.#scheduleCheckpoint(lease, this.#promotion!.nowMs);
   }
 
-  /** This member does not lead any more: time stands still, and renewals that wait must go to the new leader. */
+  /** Ends the time: this member is no longer leader, and waiting renewals must go to the new leader. */
   demote(): void {
     this.#primary = false;
     this.#promotion = null;
@@ -282,8 +283,8 @@ export class Lessor implements LeaseAttachments {
   }
 
   /**
-   * Takes up to `max` leases that have expired and whose revocation should be proposed. One that is not revoked within
-   * the retry interval is reported again.
+   * Takes up to `max` expired leases whose revocation should be proposed. A lease not revoked within the retry interval
+   * is reported again.
    */
   expired(max = 500): bigint[] {
     const ids: bigint[] = [];
@@ -298,7 +299,10 @@ export class Lessor implements LeaseAttachments {
     return ids;
   }
 
-  /** Forgets everything and loads the leases of another backend (a snapshot was installed); the store attaches the keys anew. */
+  /**
+   * Drops everything and loads the leases of another backend (a snapshot was installed); the store attaches the keys
+   * again.
+   */
   recover(backend: LeaseBackend): void {
     const { primary } = this;
     this.demote();
@@ -309,13 +313,13 @@ export class Lessor implements LeaseAttachments {
     if (primary) this.promote(0);
   }
 
-  /** Ends all timers and refuses the renewals that wait. */
+  /** Stops all timers and fails the waiting renewals. */
   stop(): void {
     this.demote();
     this.#stopped = true;
   }
 
-  /** When a lease expires; of one that a promotion has not come to yet, at the earliest. */
+  /** When a lease expires; for a lease that a promotion has not reached yet, the earliest time. */
   #expiryOf({ expiryMs, secondsLeft }: Lease): number {
     if (expiryMs !== Number.POSITIVE_INFINITY || this.#promotion === null) return expiryMs;
     return this.#promotion.nowMs + this.#promotion.extendMs + secondsLeft * 1000;
@@ -346,13 +350,13 @@ export class Lessor implements LeaseAttachments {
       this.#wait(lease, done);
       return;
     }
-    // Its place in the queue may stay: earlier than needed does no harm.
+    // Its queue position may stay: too early does no harm.
     lease.expiryMs = now + lease.secondsLeft * 1000;
     this.renewedTotal++;
     done(null, lease.ttl);
   }
 
-  /** An expired lease may be on its way to be revoked: only the outcome tells whether the client may believe in it. */
+  /** The revocation of an expired lease may be in progress: only its outcome tells whether the renewal succeeds. */
   #wait(lease: Lease, done: RenewCallback): void {
     if (this.#waitingCount >= this.#waitingMax) {
       done(new LessorError("ERR_LESSOR_BUSY"), -1);
@@ -387,7 +391,7 @@ export class Lessor implements LeaseAttachments {
     if (!queued) this.#byCheckpoint.push(lease.checkpointMs, lease);
   }
 
-  /** Keeps revoked leases from filling the queues, where they would stay until the time they would have expired. */
+  /** Removes revoked leases, which would otherwise stay in the queues until their old expiry. */
   #sweep(): void {
     if (++this.#goneCount < GONE_MIN || this.#goneCount * 2 < this.#byExpiry.size) return;
     this.#goneCount = 0;
@@ -395,7 +399,7 @@ export class Lessor implements LeaseAttachments {
     this.#byCheckpoint.discard(isRevoked);
   }
 
-  /** Sets the timer for whatever is due next, unless it rings early enough. */
+  /** Sets the timer for the next due event, unless it fires early enough. */
   #arm(): void {
     if (!this.#primary || this.#stopped) return;
     let next = Number.POSITIVE_INFINITY;
@@ -403,7 +407,7 @@ export class Lessor implements LeaseAttachments {
     if (this.#windowCount >= this.#revokeRate / 2) next = Math.max(next, this.#windowStartMs + WINDOW_MS);
     if (!this.#checkpointInFlight) next = Math.min(next, this.#byCheckpoint.topTimeMs);
     if (next === Number.POSITIVE_INFINITY) return;
-    // Leases that expire one after the other are gathered a little: their revocations then share log entries' syncs.
+    // Leases that expire shortly after each other are batched a little: their revocations then share log syncs.
     next = Math.max(next, this.#lastRunMs + GATHER_MS);
     if (this.#timer !== undefined && this.#timerAtMs <= next) return;
     this.#timer?.cancel();
@@ -480,16 +484,16 @@ export class Lessor implements LeaseAttachments {
 /** Largest TTL in seconds that can be granted. */
 export const LEASE_TTL_MAX = 9_000_000_000;
 
-/** How often expired leases are counted against the revoke rate, and so how long a full window holds up the next. */
+/** How often expired leases are counted against the revoke rate, and so how long a full window delays the next. */
 const WINDOW_MS = 500;
 const GATHER_MS = 50;
-/** Expired leases that wait for the server to take them; more stay in the queue. */
+/** Expired leases waiting for the server to take them; more stay in the queue. */
 const REPORTED_MAX = 8_000;
 const CHECKPOINT_BATCH_MAX = 1_000;
-/** Timers of the platform overflow after 24 days. */
+/** Node's timers overflow after 24 days. */
 const DELAY_MAX_MS = 60 * 60_000;
 const GONE_MIN = 1_000;
-/** Leases that one turn brings into order, or lets the time of run. */
+/** Leases that one turn sorts or starts. */
 const PROMOTED_AT_ONCE = 5_000;
 
 interface Promotion {
@@ -506,26 +510,30 @@ export interface LessorOptions {
   readonly minTtl: number;
   /** Default 5 minutes. */
   readonly checkpointIntervalMs?: number;
-  /** After which an expired lease that still exists is reported again; etcd gives the request timeout. Default 3 s. */
+  /**
+   * Interval after which an expired lease that still exists is reported again; etcd uses the request timeout. Default 3
+   * s.
+   */
   readonly expiredRetryIntervalMs?: number;
   /** Whether checkpoints are written to the backend: from cluster version 3.6 on, or as the feature gate says. Default true. */
   readonly persistCheckpoints?: () => boolean;
   /**
-   * Expired leases reported per second at most. Default 10,000: etcd's 1000 takes 97 s for 100,000 leases that end together.
-   * What keeps others from waiting is that few revocations are under way at a time (server/duties/leadership.ts).
+   * Expired leases reported per second at most. Default 10,000: etcd's 1000 takes 97 s for 100,000 leases that end
+   * together. Other requests do not wait, because few revocations are in progress at a time
+   * (server/duties/leadership.ts).
    */
   readonly revokeRate?: number;
-  /** Renewals of expired leases that may wait together. Default 100,000. */
+  /** Renewals of expired leases that may wait at a time. Default 100,000. */
   readonly waitingRenewalsMax?: number;
-  /** Called from a timer when `expired()` has something new. What the server does not take then stays until it asks again. */
+  /** Called from a timer when `expired()` has new leases. Leases the server does not take stay until it asks again. */
   readonly onExpired?: () => void;
 }
 
-/** Proposes a LeaseCheckpoint with at most 1000 entries; `done` once it is applied, or with what failed. */
+/** Proposes a LeaseCheckpoint with at most 1000 entries; `done` is called once it is applied, or with the error. */
 export type Checkpointer = (checkpoints: LeaseCheckpoint[], done: (error: Error | null) => void) => void;
 
 export interface TimeToLive {
-  /** True when this lessor is not the primary (any more): only the leader knows the time left; ask again. */
+  /** True when this lessor is not (or no longer) primary: only the leader knows the time left; ask again. */
   readonly demoted: boolean;
   /** Whole seconds left; negative when the revocation is late. */
   readonly ttl: number;
@@ -533,7 +541,7 @@ export interface TimeToLive {
 }
 
 /**
- * Seconds: a lease must outlive one and a half election timeouts, or the first election would end it. Source: etcd's
+ * Seconds: a lease must outlive one and a half election timeouts, or the first election would expire it. Source: etcd's
  * server/etcdserver/server.go.
  */
 export function minimumLeaseTtl(electionTicks: number, tickMs: number): number {

@@ -1,6 +1,7 @@
 /**
- * After an election every lease starts again, so thousands granted at different times may now expire within one second,
- * more than can be revoked in it. Moves the later of such leases back so that about three quarters of `revokeRate` expire per second.
+ * An election restarts every lease, so thousands granted at different times may now expire within one second, more than
+ * can be revoked in it. This moves the later of such leases back so that about three quarters of `revokeRate` expire
+ * per second.
  *
  * Source: Promote in etcd's server/lease/lessor.go, whose windows this reproduces.
  */
@@ -8,7 +9,7 @@ export class PileUp {
   readonly #target: number;
   readonly #nowMs: number;
   readonly #extendMs: number;
-  /** Of the window in hand, from now on; NaN before the first lease. */
+  /** Start of the current window, relative to now; NaN before the first lease. */
   #start = Number.NaN;
   #end = Number.NaN;
   #inWindow = 0;
@@ -19,7 +20,7 @@ export class PileUp {
     this.#extendMs = extendMs;
   }
 
-  /** When a lease expires that would at `expiryMs`. To be asked for all of them, by rising expiry. */
+  /** The spread expiry of a lease that would expire at `expiryMs`. Call it for all leases, by ascending expiry. */
   spread(expiryMs: number, secondsLeft: number): number {
     const remaining = expiryMs - this.#nowMs;
     if (!(remaining <= this.#end)) {
