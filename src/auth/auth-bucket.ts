@@ -3,12 +3,13 @@ import { Role, User } from "../proto/authpb.ts";
 import { AuthInvariantError } from "./problems.ts";
 
 /**
- * Users, roles and the switch as etcd keeps them: in the buckets `authUsers` and `authRoles` by name, and in the bucket
- * `auth` the keys `authEnabled` (one byte) and `authRevision` (eight, big-endian). Source: etcd `server/storage/schema/auth*.go`.
+ * Users, roles and the enabled flag in etcd's layout: in the buckets `authUsers` and `authRoles` by name, and in the
+ * bucket `auth` the keys `authEnabled` (one byte) and `authRevision` (eight, big-endian). Source: etcd
+ * `server/storage/schema/auth*.go`.
  */
 export interface StoredAuth {
   readonly enabled: boolean;
-  /** 0 in a database that nobody ever opened with authentication. */
+  /** 0 in a database that was never opened with authentication. */
   readonly revision: number;
   readonly users: Map<string, User>;
   readonly roles: Map<string, Role>;

@@ -1,8 +1,8 @@
 import { RequestHeader } from "../proto/etcdserverpb.ts";
 
 /**
- * In whose name a request is made, and by which revision of users and roles that was found. It travels with a request
- * through the log, so that every member decides alike. Made once per user and revision and shared by their requests.
+ * The user of a request, and the auth revision at which it was determined. It travels with the request through the log,
+ * so that every member decides the same. Made once per user and revision and shared by their requests.
  */
 export class AuthInfo {
   readonly username: string;

@@ -2,8 +2,8 @@ import { Worker } from "node:worker_threads";
 import { type HashAsker, HashQueue, type HashQueueLimits } from "./hash-queue.ts";
 
 /**
- * What a thread runs: plain JavaScript without imports of its own, because there is no file for it, neither in a bundle nor in
- * the source. The library is resolved by the main thread, which knows where it stands.
+ * The thread's program: plain JavaScript without imports, because it has no file, neither in a bundle nor in the
+ * source. The main thread resolves the library, because it knows its own location.
  */
 const PROGRAM = `
 const { parentPort, workerData } = require("node:worker_threads");
@@ -21,7 +21,7 @@ import(workerData).then((library) => {
 });
 `;
 
-/** Either a salt, to make a hash with, or a hash, to compare with. */
+/** Either a salt, to hash with, or a hash, to compare with. */
 type Job = { readonly password: string; readonly salt: string } | { readonly password: string; readonly hash: string };
 
 type Reply = { readonly value: string | boolean } | { readonly error: string };
@@ -33,8 +33,8 @@ interface Waiting {
 }
 
 /**
- * Threads that run bcrypt, which takes a tenth of a second of computing each time. They are started when first needed and do
- * not keep the process alive. A job whose thread ends fails, and the next one gets a new thread.
+ * Threads that run bcrypt, which takes a tenth of a second of processor time per call. They start on demand and do not
+ * keep the process alive. A job whose thread ends fails; the next one gets a new thread.
  */
 export class BcryptThreads {
   readonly #threadsMax: number;
@@ -47,17 +47,17 @@ export class BcryptThreads {
     this.#waiting = new HashQueue(limits);
   }
 
-  /** How many jobs have neither been answered nor failed. */
+  /** Jobs that have neither completed nor failed. */
   get pending(): number {
     return this.#busy.size + this.#waiting.length;
   }
 
-  /** Undefined when too many wait, or who asked has gone. */
+  /** Undefined when too many wait, or when the caller has gone. */
   hash(password: string, salt: string, asker?: HashAsker): Promise<string | undefined> {
     return this.#run({ password, salt }, asker) as Promise<string | undefined>;
   }
 
-  /** The same. Rejects when `hash` is no hash of bcrypt's. */
+  /** The same. Rejects when `hash` is not a bcrypt hash. */
   matches(password: string, hash: string, asker?: HashAsker): Promise<boolean | undefined> {
     return this.#run({ password, hash }, asker) as Promise<boolean | undefined>;
   }

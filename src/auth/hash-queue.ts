@@ -1,15 +1,15 @@
 /**
- * The line of those who wait for a password to be hashed or compared, which takes a thread for a tenth of a second each. Turns
- * go round by the address that asks, and among those of one address by the connection, so that whoever asks a thousand times
- * delays nobody but himself. Who has gone meanwhile is passed over.
+ * The queue of passwords to hash or compare, each of which takes a thread for a tenth of a second. Turns rotate among
+ * addresses, and within an address among connections, so that a client with a thousand requests delays only itself.
+ * Requests of clients that have gone are skipped.
  */
 
-/** Who asks; a call knows all of it. */
+/** The client; a call has all of these. */
 export interface HashAsker {
   readonly remoteAddress: string;
-  /** Stands for the connection. */
+  /** Identifies the connection. */
   readonly socket: object;
-  /** Nobody waits for the answer any more. */
+  /** The client no longer waits for the answer. */
   readonly cancelled: boolean;
 }
 
@@ -24,13 +24,13 @@ interface Entry<T> {
   readonly asker: HashAsker | undefined;
 }
 
-/** The connections of an address that wait, the next one first. */
+/** The waiting connections of an address, the next one first. */
 interface Line<T> {
   readonly byConnection: Map<object, Entry<T>[]>;
   count: number;
 }
 
-/** Those that this member asks itself, as tests do, are of one connection. */
+/** Requests of this member itself, as in tests, share one connection. */
 const OWN = {};
 
 export class HashQueue<T> {
@@ -46,7 +46,7 @@ export class HashQueue<T> {
     return this.#count;
   }
 
-  /** False when as many wait already as may, of all, of this address, or of this connection. */
+  /** False when too many wait already: in total, for this address, or for this connection. */
   push(item: T, asker?: HashAsker): boolean {
     const { all, ofAddress, ofConnection } = this.#limits;
     const address = asker?.remoteAddress ?? "";
@@ -62,7 +62,7 @@ export class HashQueue<T> {
     return true;
   }
 
-  /** The next item whose turn it is; `dropped` gets those of who has gone. */
+  /** The next item; `dropped` gets those of clients that have gone. */
   take(dropped: (item: T) => void): T | undefined {
     for (;;) {
       const entry = this.#next();
@@ -78,7 +78,7 @@ export class HashQueue<T> {
         const entry = entries.shift()!;
         this.#count--;
         line.count--;
-        // To the end of their lines.
+        // Moves both to the end of their queues.
         line.byConnection.delete(connection);
         if (entries.length > 0) line.byConnection.set(connection, entries);
         this.#lines.delete(address);

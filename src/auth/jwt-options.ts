@@ -3,10 +3,10 @@ import type { Logger } from "../base/log.ts";
 import { GoValueError, parseGoDuration } from "../config/values/go-value.ts";
 import { AuthOptionsError } from "./problems.ts";
 
-/** The options of `--auth-token=jwt,…`, and the keys they name. Source: etcd `server/auth/options.go`. */
+/** The options of `--auth-token=jwt,…`, and their keys. Source: etcd `server/auth/options.go`. */
 export interface JwtOptions {
   readonly method: SigningMethod;
-  /** Undefined when tokens are only verified here. */
+  /** Undefined when this member only verifies tokens. */
   readonly signingKey: KeyObject | Buffer | undefined;
   readonly verifyingKey: KeyObject | Buffer;
   readonly ttlMs: number;
@@ -15,13 +15,13 @@ export interface JwtOptions {
 export interface SigningMethod {
   readonly name: string;
   readonly family: "rsa" | "rsa-pss" | "ec" | "ed25519" | "hmac";
-  /** Undefined for EdDSA, which hashes by itself. */
+  /** Undefined for EdDSA, which hashes itself. */
   readonly hash: string | undefined;
-  /** The only curve that the method is for, as OpenSSL names it. */
+  /** The only curve the method allows, by OpenSSL's name. */
   readonly curve?: string;
 }
 
-/** Throws AuthOptionsError with etcd's texts; what etcd only logs is logged. */
+/** Throws AuthOptionsError with etcd's texts; logs what etcd only logs. */
 export function readJwtOptions(
   values: ReadonlyMap<string, string>,
   readFile: (path: string) => Buffer,
@@ -60,7 +60,7 @@ interface Parsed {
   readonly ttlMs: number;
 }
 
-/** What cannot be read or understood is told in the log; the error says only that something is wrong. */
+/** Details of unreadable or invalid options go to the log; the error only says that something is wrong. */
 function parse(values: ReadonlyMap<string, string>, readFile: (path: string) => Buffer, logger: Logger): Parsed {
   const file = (name: string): Buffer => {
     const path = values.get(name) ?? "";
@@ -101,7 +101,7 @@ const METHODS: readonly SigningMethod[] = [
   { name: "EdDSA", family: "ed25519", hash: undefined },
 ];
 
-/** What the keys of each family are called, by OpenSSL and in the errors of Go's library. */
+/** Names of the key families, in OpenSSL and in the errors of Go's library. */
 const FAMILIES = {
   rsa: ["rsa", "RSA"],
   "rsa-pss": ["rsa", "RSA"],
@@ -113,7 +113,7 @@ function readPrivateKey(pem: Buffer, method: SigningMethod): KeyObject {
   return readKey(pem, method, "private", createPrivateKey);
 }
 
-/** A certificate's key will do, but not that of a private key: it would be in the wrong file. */
+/** A certificate's key is accepted, but not a private key's: it would be in the wrong file. */
 function readPublicKey(pem: Buffer, method: SigningMethod): KeyObject {
   return readKey(pem, method, "public", (text) => {
     if (text.includes("PRIVATE KEY-----")) throw new TypeError("a private key was given for the public one");

@@ -7,15 +7,15 @@ import type { JwtOptions } from "./jwt-options.ts";
 import type { AuthProblem } from "./problems.ts";
 import type { TokenProvider } from "./token-provider.ts";
 
-/** Tokens whose signature was found good, so that a client's next request need not pay for it again. */
+/** Tokens with a verified signature, so that a client's next request need not verify it again. */
 const VERIFIED_MAX = 10_000;
-/** Longer ones are none of ours. */
+/** Longer tokens cannot be ours. */
 const TOKEN_LENGTH_MAX = 16 * 1024;
 
 /**
- * Signed tokens (RFC 7519): they carry the user's name, the revision of the auth store when they were made and the time at
- * which they end, so no member has to remember them. After users or roles changed, the revision makes them old and
- * clients get new ones. Source: etcd `server/auth/jwt.go`.
+ * Signed tokens (RFC 7519): they carry the user's name, the auth revision at creation and the expiry, so no member has
+ * to store them. After a change of users or roles the revision invalidates them, and clients get new ones. Source: etcd
+ * `server/auth/jwt.go`.
  */
 export class JwtTokens implements TokenProvider {
   readonly #options: JwtOptions;
@@ -34,7 +34,7 @@ export class JwtTokens implements TokenProvider {
 
   disable(): void {}
 
-  /** The change that this is about has made all tokens old. */
+  /** The change itself, by its new revision, has invalidated all tokens. */
   invalidateUser(): void {}
 
   newPrefix(): string {
@@ -84,15 +84,15 @@ export class JwtTokens implements TokenProvider {
   }
 }
 
-/** What a token says, its signature being good. */
+/** Claims of a token with a valid signature. */
 interface Claims {
   readonly info: AuthInfo;
-  /** Wall-clock milliseconds between which it counts. */
+  /** Validity period, in wall-clock milliseconds. */
   readonly startMs: number;
   readonly endMs: number;
 }
 
-/** The claims, or why the token is not one of ours. */
+/** The claims, or why the token is not ours. */
 function read(options: JwtOptions, token: string): Claims | string {
   const [head, body, signature, ...more] = token.split(".");
   if (head === undefined || body === undefined || signature === undefined || more.length > 0)

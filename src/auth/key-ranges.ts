@@ -1,8 +1,8 @@
 import type { ByteString } from "../mvcc/model/types.ts";
 
 /**
- * A set of keys, given as ranges and kept as disjoint ascending ones: asking is a binary search, and a range may lie across
- * several that were given. An end of "" is no end.
+ * A set of keys, given as ranges and stored as disjoint ascending ranges: a lookup is a binary search, and a range may
+ * span several of those given. An end of "" means no end.
  */
 export class KeyRanges {
   readonly #starts: ByteString[] = [];
@@ -26,7 +26,7 @@ export class KeyRanges {
     return at >= 0 && isBelow(key, this.#ends[at]!);
   }
 
-  /** True when every key from `start` to, but without, `end` is in the set. */
+  /** True when every key in [`start`, `end`) is in the set. */
   hasRange(start: ByteString, end: ByteString): boolean {
     const at = this.#find(start);
     if (at < 0) return false;

@@ -2,7 +2,7 @@ import { type ByteString, toByteString } from "../mvcc/model/types.ts";
 import { type Permission, Permission_Type as PermissionType, type Role, type User } from "../proto/authpb.ts";
 import { type KeyRange, KeyRanges } from "./key-ranges.ts";
 
-/** Name of the user without whom authentication cannot be on, and of the role that may do everything. */
+/** The user that must exist to enable authentication, and the role that may do everything. */
 export const ROOT = "root";
 
 /** What one user may read and write: the permissions of all roles together. Source: etcd `server/auth/range_perm_cache.go`. */
@@ -17,7 +17,7 @@ export class UserPermissions {
     const write: KeyRange[] = [];
     for (const name of user.roles) {
       for (const permission of roles.get(name)?.keyPermission ?? []) {
-        // etcd takes an empty key for the greatest of all, behind which there is nothing.
+        // etcd takes an empty key for the greatest of all, so the range is empty.
         if (permission.key.length === 0) continue;
         const range = rangeOf(permission);
         const { permType } = permission;
@@ -29,7 +29,7 @@ export class UserPermissions {
     this.#write = new KeyRanges(write);
   }
 
-  /** Keys and ends as on the wire: an empty end is the key alone, one zero byte is every key from there on. */
+  /** Keys and ends as on the wire: an empty end means the key alone, one zero byte every key from it on. */
   allows(key: ByteString, rangeEnd: ByteString, writes: boolean): boolean {
     if (this.isRoot) return true;
     const ranges = writes ? this.#write : this.#read;
@@ -42,7 +42,7 @@ export function hasRootRole(user: User): boolean {
   return user.roles.includes(ROOT);
 }
 
-/** A permission is for a key, for a range that is not empty, or for everything from a key on. */
+/** A permission covers a key, a range that is not empty, or everything from a key on. */
 export function isValidRange(key: Uint8Array, rangeEnd: Uint8Array): boolean {
   if (key.length === 0) return false;
   return rangeEnd.length === 0 || Buffer.compare(key, rangeEnd) < 0 || isFromKey(rangeEnd);

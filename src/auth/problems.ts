@@ -1,8 +1,8 @@
 import { InvariantError } from "../base/fatal.ts";
 
 /**
- * Why authentication or authorisation refuses, by name. `server/contract/errors.ts` has an entry of the same name for each, with
- * etcd's code and text. Values, not exceptions: a refusal is an answer like any other, and members give it alike.
+ * Why authentication or authorisation refuses, by name. `server/contract/errors.ts` has an entry of the same name for
+ * each, with etcd's code and text. Values, not exceptions: a refusal is a normal answer, the same on every member.
  */
 export type AuthProblem =
   | "rootUserNotExist"
@@ -29,13 +29,13 @@ export type AuthProblem =
   | "requestTooLarge"
   | "tooManyRequests";
 
-/** `--auth-token` cannot be used as given: the member does not start. Texts are etcd's. */
+/** `--auth-token` is invalid: the member does not start. Texts are etcd's. */
 export class AuthOptionsError extends Error {
   override name = "AuthOptionsError";
   readonly code = "ERR_AUTH_OPTIONS";
 }
 
-/** Stored users or roles that cannot be understood, or a token given twice: the process must stop before it writes. */
+/** Stored users or roles that cannot be decoded, or a token given twice: the process must stop before it writes. */
 export class AuthInvariantError extends InvariantError {
   override name = "AuthInvariantError";
 }

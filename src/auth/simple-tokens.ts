@@ -7,22 +7,21 @@ import type { TokenProvider } from "./token-provider.ts";
 const LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const PREFIX_LETTERS = 16;
 const TTL_DEFAULT_MS = 300_000;
-/** How often expired tokens are looked for. Until then they are good. */
+/** How often expired tokens are removed. They stay valid until then. */
 const SWEEP_MS = 1000;
-/** Beyond, the oldest goes. Who logs in that often does not come back with old tokens. */
+/** Beyond this the oldest is dropped. A client that logs in this often does not return with old tokens. */
 const TOKENS_MAX = 1_000_000;
 
 /**
- * Tokens that are nothing but random letters and the index before that of the log entry that made them: every member
- * makes the same ones from the log and keeps them in memory while they are used. A restart forgets those that its
- * database had applied.
- * Source: etcd `server/auth/simple_token.go`.
+ * Tokens of random letters and the index before the log entry that made them. Every member makes the same ones from the
+ * log and keeps them in memory while they are used. A restart loses those whose entries the database had already
+ * applied. Source: etcd `server/auth/simple_token.go`.
  */
 export class SimpleTokens implements TokenProvider {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #ttlMs: number;
-  /** In the order in which they were made. */
+  /** In order of creation. */
   readonly #tokens = new Map<string, Token>();
   #sweeper: Timer | null = null;
 
@@ -53,7 +52,7 @@ export class SimpleTokens implements TokenProvider {
   }
 
   assign(username: string, revision: number, prefix: string, index: number): { readonly token: string } {
-    // etcd's members count an entry as theirs when it is applied, so they name the one before it.
+    // etcd counts an entry as applied only afterwards, so its tokens name the index before it.
     const token = `${prefix}.${index - 1}`;
     if (this.#sweeper === null) return { token };
     if (this.#tokens.has(token))
@@ -87,7 +86,7 @@ export class SimpleTokens implements TokenProvider {
 }
 
 class Token {
-  /** Whose it is, at the revision at which that was asked last. */
+  /** The owner, at the revision of the last lookup. */
   info: AuthInfo;
   expiryMs: number;
 

@@ -29,14 +29,14 @@ export interface AuthStoreOptions {
 }
 
 /**
- * Users, their roles, what roles may do, and whether any of it is asked: replicated state beside the key-value store. What
- * changes it comes through the log, in the log's order, so each change has the same outcome on every member. Each counts the
- * revision up, which makes older decisions and signed tokens invalid.
+ * Users, roles, permissions, and whether authentication is enabled: replicated state beside the key-value store.
+ * Changes come through the log, in its order, so each has the same outcome on every member. Each increments the
+ * revision, which invalidates older decisions and signed tokens.
  *
- * It answers with the problem, or null when there is none. Source: etcd `server/auth/store.go`.
+ * Methods return the problem, or null for success. Source: etcd `server/auth/store.go`.
  */
 export class AuthStore {
-  /** False means that everybody may do everything: the one thing that the way of a request looks at then. */
+  /** False means that everyone may do everything; the request path then checks nothing else. */
   enabled = false;
   revision = 0;
   readonly tokens: TokenProvider;
@@ -46,7 +46,7 @@ export class AuthStore {
   #bucket: AuthBucket;
   #users = new Map<string, User>();
   #roles = new Map<string, Role>();
-  /** Made when a user is asked for, dropped with every change. */
+  /** Built on a user's first request, dropped with every change. */
   readonly #permissions = new Map<string, UserPermissions>();
 
   constructor(options: AuthStoreOptions) {
@@ -55,11 +55,11 @@ export class AuthStore {
     this.#logger = options.logger;
     this.#bucket = new AuthBucket(options.backend);
     this.#load();
-    // As etcd does, so that a revision of 0 always means that a request has no user.
+    // As in etcd, so that revision 0 always means a request without a user.
     if (this.revision === 0) this.#count();
   }
 
-  /** Takes its state from a database that came in place of the one before. */
+  /** Loads its state from a database that replaced the previous one. */
   recover(backend: Backend): void {
     this.#bucket = new AuthBucket(backend);
     this.#load();
@@ -69,7 +69,7 @@ export class AuthStore {
     this.tokens.disable();
   }
 
-  // ---- the switch
+  // ---- enabling
 
   authEnable(): AuthProblem | null {
     if (this.enabled) {
@@ -96,9 +96,9 @@ export class AuthStore {
     return null;
   }
 
-  // ---- who somebody is
+  // ---- identity
 
-  /** What a password has to match, and the revision at which that holds. */
+  /** The hash to compare a password with, and the revision at which it is current. */
   passwordOf(username: string): { readonly hash: Uint8Array; readonly revision: number } | AuthProblem {
     if (!this.enabled) return "authNotEnabled";
     const user = this.#users.get(username);
@@ -107,7 +107,7 @@ export class AuthStore {
     return { hash: user.password, revision: this.revision };
   }
 
-  /** The token of a user whose password was checked before the request went into the log, where it stands at `index`. */
+  /** The token of a user whose password was checked before the request was proposed; the entry is at `index`. */
   authenticate(username: string, prefix: string, index: number): { readonly token: string } | AuthProblem {
     if (!this.enabled) return "authNotEnabled";
     const user = this.#users.get(username);
@@ -115,17 +115,17 @@ export class AuthStore {
     return this.tokens.assign(username, this.revision, prefix, index);
   }
 
-  /** The one whom a token belongs to, now. */
+  /** The current owner of a token. */
   infoOf(token: string): AuthInfo | undefined {
     return this.tokens.info(token, this.revision);
   }
 
-  /** What the member does by itself, such as revoking a lease that expired, it may do. */
+  /** Used for the member's own requests, such as revoking an expired lease. */
   get root(): AuthInfo {
     return new AuthInfo(ROOT, this.revision);
   }
 
-  // ---- what somebody may do
+  // ---- permissions
 
   mayRead(user: AuthInfo, key: ByteString, rangeEnd: ByteString): AuthProblem | null {
     return this.#check(user, key, rangeEnd, false);
@@ -135,7 +135,7 @@ export class AuthStore {
     return this.#check(user, key, rangeEnd, true);
   }
 
-  /** For what only a user with the role root may do. */
+  /** For operations that need the role root. */
   mayAdminister(user: AuthInfo): AuthProblem | null {
     if (!this.enabled) return null;
     if (user.username === "") return "userEmpty";
@@ -334,7 +334,7 @@ export class AuthStore {
     return null;
   }
 
-  /** The permissions of a role, in their stored order. */
+  /** The permissions of a role, in stored order. */
   roleGet(name: string): readonly Permission[] | undefined {
     const role = this.#roles.get(name);
     return role !== undefined && name === ROOT ? [ROOT_PERMISSION] : role?.keyPermission;

@@ -12,7 +12,7 @@ import type { TokenProvider } from "./token-provider.ts";
 export interface TokenOptions {
   /** `--auth-token`: a type, then its options as `name=value`. */
   readonly spec: string;
-  /** How long a simple token lives without being used; 0 is the default of five minutes. */
+  /** How long an unused simple token lives; 0 is the default of five minutes. */
   readonly simpleTtlMs: number;
   readonly clock: Clock;
   readonly random: Random;
@@ -20,7 +20,10 @@ export interface TokenOptions {
   readonly logger: Logger;
 }
 
-/** The provider that `--auth-token` asks for. Throws AuthOptionsError. Source: etcd `server/auth/store.go`, NewTokenProvider. */
+/**
+ * The provider selected by `--auth-token`. Throws AuthOptionsError. Source: etcd `server/auth/store.go`,
+ * NewTokenProvider.
+ */
 export function createTokenProvider(options: TokenOptions): TokenProvider {
   const { logger, disk } = options;
   const { type, values } = parseSpec(options.spec, logger);
@@ -63,7 +66,7 @@ function parseSpec(spec: string, logger: Logger): { type: string; values: Map<st
   return { type, values };
 }
 
-/** `--auth-token=`: only client certificates tell who somebody is. */
+/** `--auth-token=`: only client certificates identify users. */
 const noTokens: TokenProvider = {
   enable() {},
   disable() {},
