@@ -5,7 +5,7 @@ import type { Backend } from "../mvcc/backend/backend.ts";
 import { formatId } from "./member.ts";
 import { isValidClusterVersionChange, mustNotBeTooOld, mustParseVersion } from "./version-rules.ts";
 
-/** A downgrade that goes on; `targetVersion` is like "3.6.0", and empty when none does. */
+/** A downgrade in progress; `targetVersion` is like "3.6.0", and empty without one. */
 export interface DowngradeInfo {
   readonly enabled: boolean;
   readonly targetVersion: string;
@@ -21,8 +21,8 @@ export interface ClusterVersionOptions {
 }
 
 /**
- * The version that the members agree on, and the downgrade that goes on, kept in the bucket `cluster` exactly as etcd keeps
- * them. Changed from the apply loop only. Source: etcd `server/etcdserver/api/membership/cluster.go`, `api/capability.go`.
+ * The cluster version and the downgrade in progress, stored in the bucket `cluster` exactly as etcd stores them. Only
+ * the apply loop changes them. Source: etcd `server/etcdserver/api/membership/cluster.go`, `api/capability.go`.
  */
 export class ClusterVersion {
   readonly #logger: Logger;
@@ -31,14 +31,14 @@ export class ClusterVersion {
   #backend: Backend;
   #version: string | undefined;
   #downgrade: DowngradeInfo = NO_DOWNGRADE;
-  /** Versions that the cluster has had before, while this process ran. */
+  /** Former cluster versions, while this process ran. */
   readonly former = new Set<string>();
-  /** The version whose capabilities are on. */
+  /** The version whose capabilities are enabled. */
   #capable: string | undefined;
-  /** The version was set, to the same or another one. */
+  /** The version was set, changed or not. */
   readonly changed = new Subscribers();
 
-  /** Reads what the backend holds. Throws `ServerTooOldError` when this server may not be in this cluster. */
+  /** Reads the state from the backend. Throws `ServerTooOldError` when this server may not be in this cluster. */
   constructor(options: ClusterVersionOptions) {
     this.#logger = options.logger;
     this.#ids = { "cluster-id": formatId(options.clusterId), "local-member-id": formatId(options.localId) };
@@ -47,7 +47,7 @@ export class ClusterVersion {
     this.recover(options.backend);
   }
 
-  /** "3.7.0"; undefined until the first leader has decided. */
+  /** "3.7.0"; undefined until the first leader has set it. */
   get version(): string | undefined {
     return this.#version;
   }
@@ -56,7 +56,7 @@ export class ClusterVersion {
     return this.#downgrade;
   }
 
-  /** Reads everything anew: at start, and after a snapshot replaced the state. */
+  /** Reads everything again: at start, and after a snapshot replaced the state. */
   recover(backend: Backend): void {
     this.#backend = backend;
     this.#version = textOf(backend.get("cluster", keys.version));
@@ -73,7 +73,7 @@ export class ClusterVersion {
     this.#logger.info("set cluster version from store", { "cluster-version": shortVersion(this.#version) });
   }
 
-  /** Applies what the leader decided. True when the version went down. */
+  /** Applies the leader's decision. True for a lower version. */
   set(version: string): boolean {
     const before = this.#version;
     const change =

@@ -6,8 +6,8 @@ import { isPromotion } from "./conf-change.ts";
 import { decodeMember, encodeMember, formatId, type Member } from "./member.ts";
 
 /**
- * Who belongs to the cluster, and the versions its members agree on, kept in the backend's buckets `members`,
- * `members_removed`, `cluster` and `meta` exactly as etcd keeps them. Changed only from the apply loop.
+ * The members of the cluster and the cluster version, stored in the backend's buckets `members`, `members_removed`,
+ * `cluster` and `meta` exactly as etcd stores them. Only the apply loop changes them.
  */
 export class Cluster {
   readonly id: bigint;
@@ -16,10 +16,10 @@ export class Cluster {
   readonly #logger: Logger;
   readonly #members = new Map<bigint, Member>();
   readonly #removed = new Set<bigint>();
-  /** What the members agree on beside themselves. */
+  /** The cluster version and downgrade. */
   readonly agreed: ClusterVersion;
 
-  /** Throws `ServerTooOldError` when a server of `serverVersion` may not be in this cluster. */
+  /** Throws `ServerTooOldError` when `serverVersion` is too old for this cluster. */
   constructor(options: { id: bigint; localId: bigint; backend: Backend; logger: Logger; serverVersion: string }) {
     this.id = options.id;
     this.localId = options.localId;
@@ -29,7 +29,7 @@ export class Cluster {
     this.#readMembers();
   }
 
-  /** Reads everything anew: a snapshot came with another backend. */
+  /** Reads everything again: a snapshot brought another backend. */
   recover(backend: Backend): void {
     this.#backend = backend;
     this.agreed.recover(backend);
@@ -48,7 +48,7 @@ export class Cluster {
     });
   }
 
-  /** Agreed version, like "3.7.0"; undefined until the first leader has decided. */
+  /** Cluster version, like "3.7.0"; undefined until the first leader has set it. */
   get version(): string | undefined {
     return this.agreed.version;
   }
@@ -71,7 +71,7 @@ export class Cluster {
     return this.#members.get(id);
   }
 
-  /** Ids that may never come back. */
+  /** Ids of removed members, which may never be used again. */
   removed(): bigint[] {
     return [...this.#removed];
   }
@@ -80,7 +80,7 @@ export class Cluster {
     return this.#removed.has(id);
   }
 
-  /** Applies a configuration change that raft has committed and `objectionTo` has nothing against. */
+  /** Applies a committed configuration change that `objectionTo` has accepted. */
   applyConfChange(change: ConfChange): void {
     const id = change.nodeId;
     switch (change.type) {
@@ -144,7 +144,7 @@ export class Cluster {
     });
   }
 
-  /** Applies what a member published of itself. Unknown and removed members are ignored, as in etcd. */
+  /** Applies the attributes that a member published. Unknown and removed members are ignored, as in etcd. */
   applyAttributes(id: bigint, name: string, clientUrls: readonly string[]): void {
     const old = this.#members.get(id);
     if (old === undefined) {
@@ -166,7 +166,7 @@ export class Cluster {
 
 const memberKey = (id: bigint): Buffer => Buffer.from(formatId(id));
 
-/** Puts raft's configuration where a restart finds it. Source: etcd `server/storage/schema/confstate.go`. */
+/** Stores raft's configuration for the next restart. Source: etcd `server/storage/schema/confstate.go`. */
 export function saveConfState(backend: Backend, state: ConfState): void {
   const list = (name: string, ids: readonly bigint[]): string[] =>
     ids.length === 0 ? [] : [`"${name}":[${ids.join(",")}]`];
@@ -201,17 +201,17 @@ export function decodeConfState(json: Uint8Array): ConfState {
   });
 }
 
-/** What the v2 store knows of a cluster. */
+/** The part of a cluster that the v2 store holds. */
 export interface V2Membership {
   members(): readonly Member[];
   removed(): readonly bigint[];
   readonly version: string | undefined;
 }
 
-/** Events that a v2 store remembers. */
+/** Events that a v2 store keeps. */
 const V2_EVENTS = 1000;
 
-/** The v2 store's JSON of the membership: what a raft snapshot carries as its data, for peers and tools of stock etcd. */
+/** The membership as the v2 store's JSON: the data of a raft snapshot, for peers and tools of stock etcd. */
 export function encodeV2Snapshot(cluster: V2Membership): Buffer {
   let index = 0;
   const leaf = (path: string, value: string): object => node(path, ++index, value, null);
@@ -237,7 +237,7 @@ export function encodeV2Snapshot(cluster: V2Membership): Buffer {
       Root: root,
       WatcherHub: {
         EventHistory: {
-          // Members of 3.6 and older go on with it: there must be a place for each event that it may take.
+          // Members of 3.6 and older continue to use it: it needs a slot for each possible event.
           Queue: { Events: new Array(V2_EVENTS).fill(null), Size: 0, Front: 0, Back: 0, Capacity: V2_EVENTS },
           StartIndex: 0,
           LastIndex: index,

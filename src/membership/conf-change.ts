@@ -2,12 +2,11 @@ import { ConfChange, ConfChangeType } from "../proto/raftpb.ts";
 import { decodeMember, encodeMember, type Member } from "./member.ts";
 
 /**
- * Changes of the membership as they stand in the log, in etcd's form: what kind of change raft is to make, and in the
- * context the member that it is about, as JSON.
- * Source: etcd `server/etcdserver/api/membership/cluster.go`.
+ * Membership changes in etcd's log format: the kind of change for raft, and in the context the member concerned, as
+ * JSON. Source: etcd `server/etcdserver/api/membership/cluster.go`.
  */
 
-/** Why a committed change must not take effect: its place in the log decides, so all members find the same. */
+/** Why a committed change must not take effect: decided by its position in the log, so all members decide the same. */
 export type ConfChangeObjection =
   | "removed"
   | "exists"
@@ -15,14 +14,14 @@ export type ConfChangeObjection =
   | "url-exists"
   | "not-learner"
   | "too-many-learners"
-  /** It does not say who the member is, or what is to become of it. */
+  /** It does not name the member, or the change. */
   | "malformed";
 
-/** What a change is held against. */
+/** The members that a change is checked against. */
 export interface KnownMembers {
   members(): readonly Member[];
   member(id: bigint): Member | undefined;
-  /** It was a member once, and cannot become one again. */
+  /** Was a member once and cannot become one again. */
   isRemoved(id: bigint): boolean;
 }
 
@@ -39,7 +38,7 @@ export function removalOf(id: bigint, memberId: bigint): ConfChange {
   return ConfChange.create({ id, type: ConfChangeType.ConfChangeRemoveNode, nodeId: memberId });
 }
 
-/** A change of its peer URLs. */
+/** Changes a member's peer URLs. */
 export function updateOf(id: bigint, memberId: bigint, peerUrls: readonly string[]): ConfChange {
   const member = { id: memberId, peerUrls, isLearner: false, name: "", clientUrls: [] };
   return ConfChange.create({
@@ -50,7 +49,7 @@ export function updateOf(id: bigint, memberId: bigint, peerUrls: readonly string
   });
 }
 
-/** A learner becomes a voter. */
+/** Promotes a learner to voter. */
 export function promotionOf(id: bigint, memberId: bigint): ConfChange {
   return ConfChange.create({
     id,
@@ -67,7 +66,7 @@ export function isPromotion(change: ConfChange): boolean {
   return (contextOf(change) as { isPromote?: unknown } | null | undefined)?.isPromote === true;
 }
 
-/** What speaks against the change, now that everything before it is applied; undefined when nothing does. */
+/** The objection to the change once everything before it is applied; undefined when there is none. */
 export function objectionTo(
   change: ConfChange,
   cluster: KnownMembers,
@@ -104,7 +103,7 @@ export function objectionTo(
   }
 }
 
-/** Undefined for what is no JSON. */
+/** Undefined for invalid JSON. */
 function contextOf({ context }: ConfChange): unknown {
   try {
     return JSON.parse(Buffer.from(context).toString("utf8"));

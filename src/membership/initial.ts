@@ -6,8 +6,8 @@ export class ClusterConfigError extends Error {
 }
 
 /**
- * The members that a cluster starts with, by the flags that all of them are given: ascending by id, so that each of them
- * writes the same first entries into its log. Throws `ClusterConfigError` for two members with the same URLs.
+ * The initial members, from the flags that all of them share: ascending by id, so that each writes the same first
+ * entries into its log. Throws `ClusterConfigError` for two members with the same URLs.
  */
 export function initialMembers(urlsByName: ReadonlyMap<string, readonly string[]>, token: string): Member[] {
   const members = new Map<bigint, Member>();
@@ -25,7 +25,7 @@ export function byId(members: readonly Member[]): Member[] {
   return [...members].sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
 }
 
-/** Throws `ClusterConfigError` when no member is called so. */
+/** Throws `ClusterConfigError` when no member has this name. */
 export function memberByName(members: readonly Member[], name: string): Member {
   const found = members.find((member) => member.name === name);
   if (found === undefined) {
@@ -34,7 +34,7 @@ export function memberByName(members: readonly Member[], name: string): Member {
   return found;
 }
 
-/** A cluster as etcd prints it in its complaints. */
+/** A cluster as etcd prints it in error messages. */
 export function describeCluster(clusterId: bigint, members: readonly Member[]): string {
   return `{ClusterID:${formatId(clusterId)} Members:[${members.map(describeMember).join(" ")}] RemovedMemberIDs:[]}`;
 }

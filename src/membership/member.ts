@@ -8,7 +8,7 @@ export interface Member {
   readonly id: bigint;
   readonly peerUrls: readonly string[];
   readonly isLearner: boolean;
-  /** Empty until the member has started and published itself. */
+  /** Empty until the member has started and published its attributes. */
   readonly name: string;
   readonly clientUrls: readonly string[];
 }
@@ -19,15 +19,15 @@ export function formatId(id: bigint): string {
 }
 
 /**
- * The id of a member that is known from its peer URLs.
- * `addedAtSeconds` (Unix time) makes it unique for a member that is added to a running cluster.
+ * The id of a member from its peer URLs. `addedAtSeconds` (Unix time) makes it unique for a member that is added to a
+ * running cluster.
  */
 export function memberId(peerUrls: readonly string[], clusterToken: string, addedAtSeconds?: number): bigint {
   const text = [...peerUrls].sort().join("") + clusterToken + (addedAtSeconds === undefined ? "" : `${addedAtSeconds}`);
   return createHash("sha1").update(text).digest().readBigUInt64BE(0);
 }
 
-/** The id of a cluster that starts with these members. */
+/** The id of a cluster with these initial members. */
 export function clusterId(memberIds: readonly bigint[]): bigint {
   const sorted = [...memberIds].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
   const bytes = Buffer.alloc(8 * sorted.length);
@@ -45,7 +45,7 @@ function goJson(value: unknown): string {
   );
 }
 
-/** A member as it stands in the `members` bucket and in the context of a configuration change. */
+/** A member's JSON, as in the `members` bucket and in the context of a configuration change. */
 export function encodeMember(member: Member): string {
   const fields = [`"id":${member.id}`, `"peerURLs":${goJson(member.peerUrls)}`];
   if (member.isLearner) fields.push('"isLearner":true');
@@ -54,14 +54,14 @@ export function encodeMember(member: Member): string {
   return `{${fields.join(",")}}`;
 }
 
-/** A list of members, as members tell each other under `/members`. */
+/** A list of members, as members serve it under `/members`. */
 export function encodeMembers(members: readonly Member[]): string {
   return `[${members.map(encodeMember).join(",")}]\n`;
 }
 
-/** Parses a list of members. Throws when it is none; members without an id are an error too. */
+/** Parses a list of members. Throws when it is not one, or when a member has no id. */
 export function decodeMembers(json: string): Member[] {
-  // The ids need all their 64 bits, which JSON.parse would round.
+  // The ids need all 64 bits, which JSON.parse would round.
   const exact = json.replace(/("id"\s*:\s*)(\d+)/g, '$1"$2"');
   // Go writes an empty list as null.
   const list: unknown = JSON.parse(exact) ?? [];
@@ -73,7 +73,7 @@ export function decodeMembers(json: string): Member[] {
   });
 }
 
-/** Parses what `encodeMember` wrote. The id is given apart, since a JSON number cannot hold it exactly. */
+/** Parses what `encodeMember` wrote. The id is separate, because a JSON number cannot hold it exactly. */
 export function decodeMember(id: bigint, json: string): Member {
   return memberFrom(id, JSON.parse(json));
 }

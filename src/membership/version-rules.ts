@@ -7,17 +7,17 @@ import {
   type Version,
 } from "../base/semver.ts";
 
-/** Which versions servers and clusters may have beside each other. Source: etcd `server/etcdserver/version/downgrade.go`. */
+/** The compatible versions of servers and clusters. Source: etcd `server/etcdserver/version/downgrade.go`. */
 
-/** The lowest version that a cluster may have: the one it has while not all members are known. */
+/** The lowest possible cluster version: used while not all members are known. */
 export const MIN_CLUSTER_VERSION = "3.0.0";
 
-/** The server is older than what its cluster has agreed on: it must not serve. The message is etcd's. */
+/** The server is older than the cluster version: it must not serve. The message is etcd's. */
 export class ServerTooOldError extends Error {
   override name = "ServerTooOldError";
 }
 
-/** The one version that a cluster of version `from` can go down to. */
+/** The only version that a cluster of version `from` can be downgraded to. */
 export function allowedDowngradeVersion(from: Version): Version {
   return minorVersion({ major: from.major, minor: from.minor - 1 });
 }
@@ -26,14 +26,14 @@ export function isValidDowngrade(from: Version, to: Version): boolean {
   return compareVersions(to, allowedDowngradeVersion(from)) === 0;
 }
 
-/** One minor version down, or any number up within the same major version. */
+/** One minor version down, or any number up, within the same major version. */
 export function isValidClusterVersionChange(from: Version, to: Version): boolean {
   const before = minorVersion(from);
   const after = minorVersion(to);
   return isValidDowngrade(before, after) || (before.major === after.major && compareVersions(before, after) < 0);
 }
 
-/** Throws `ServerTooOldError` when the cluster has agreed on a version above the server's. */
+/** Throws `ServerTooOldError` when the cluster version is above the server's. */
 export function mustNotBeTooOld(serverVersion: string, clusterVersion: string | undefined): void {
   if (clusterVersion === undefined) return;
   const server = minorVersion(mustParseVersion(serverVersion));
