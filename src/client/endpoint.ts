@@ -1,11 +1,11 @@
 /**
- * Addresses of members as users write them: `host:port`, `http://host:port`, `https://host:port`, `unix:///path` or
+ * Member addresses as users write them: `host:port`, `http://host:port`, `https://host:port`, `unix:///path` or
  * `unixs:///path`. Source: etcd v3.7, client/v3/internal/endpoint; the error texts are those of Go's net package.
  */
 import { quote } from "../base/quote.ts";
 
 export interface Address {
-  /** What the endpoint says about TLS; undefined leaves it to whoever connects. */
+  /** Whether the endpoint asks for TLS; undefined leaves it to the caller. */
   readonly secure: boolean | undefined;
   readonly host: string;
   readonly port: number;
@@ -13,7 +13,7 @@ export interface Address {
   readonly path: string | undefined;
 }
 
-/** The text is no address of a member. */
+/** The text is not a member address. */
 export class EndpointError extends Error {
   override name = "EndpointError";
 }
@@ -23,7 +23,7 @@ export function parseEndpoint(endpoint: string): Address {
   const unix = /^unix(s?):(?:\/\/)?(.*)$/s.exec(endpoint);
   if (unix !== null) {
     if (unix[2] === "") throw new EndpointError(`address ${endpoint}: names no socket`);
-    // Whose certificate is wanted behind a socket is said by the name of its file.
+    // The file name of the socket gives the expected host name of the certificate.
     const host = unix[2]!.replace(/^.*\//s, "").replace(/:.*$/s, "");
     return { secure: unix[1] === "s" ? true : undefined, host, port: 0, path: unix[2]! };
   }

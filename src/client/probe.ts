@@ -1,6 +1,6 @@
 /**
- * Finds out why an endpoint does not answer: connects as a client would, up to the first frame of HTTP/2, and tells the
- * first thing that goes wrong. gRPC libraries keep that to themselves while they try again.
+ * Finds out why an endpoint does not answer: connects as a client would, up to the first HTTP/2 frame, and reports the
+ * first failure. gRPC libraries hide it while they retry.
  */
 import { connect as connectTcp, isIP, type NetConnectOpts, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
@@ -11,7 +11,7 @@ import { systemRoots } from "./roots.ts";
 import { alertTrouble, certificateTrouble } from "./tls-trouble.ts";
 import type { Trouble } from "./trouble.ts";
 
-/** Undefined when the endpoint speaks HTTP/2 with whoever connects so. */
+/** Undefined when the endpoint answers this client with HTTP/2. */
 export async function findTrouble(
   endpoint: string,
   tls: TlsOptions | undefined,
@@ -66,7 +66,7 @@ class Probe {
     const secure = connectTls({
       socket,
       ...certificatesOf(tls),
-      // Certificates are judged below, in words that say which.
+      // Certificates are verified below, with error texts that name the certificate.
       rejectUnauthorized: false,
       ALPNProtocols: ["h2"],
       ...(isIP(host) === 0 ? { servername: host } : {}),
@@ -90,8 +90,9 @@ class Probe {
     if (greeting === "http2") return undefined;
     const alert = greeting instanceof Error ? alertTrouble(greeting, tls.cert !== undefined) : undefined;
     if (alert !== undefined || !isEnd(greeting)) return alert ?? greetingTrouble(greeting);
-    // A server that stops does so once; one that judges certificates after the handshake, and has no alert for it, always.
-    // What it holds against one that it was shown may be a list that changes.
+    // A server that is stopping does so once; a server that verifies certificates after the handshake, and has no alert
+    // for the failure, does so always. The reason a presented certificate is refused may be a revocation list, which
+    // can change.
     if (!again) {
       await new Promise<void>((resolve) => this.#clock.after(SECOND_LOOK_MS, resolve));
       return this.securely(tls, true);
@@ -117,7 +118,7 @@ class Probe {
     return { text: `dial ${to}: ${code === undefined ? "" : "connect: "}${ioText(failure)}`, lasting: false };
   }
 
-  /** What the other side says first, after hello. Ends the socket. */
+  /** Reads what the other side sends first after the preface. Ends the socket. */
   #greet(socket: Socket): Promise<Greeting> {
     return new Promise((resolve) => {
       let received = Buffer.alloc(0);
@@ -153,12 +154,12 @@ class Probe {
     return isSocket(socket) && (await this.#greet(socket)) === "http2";
   }
 
-  /** Undefined once the event came; otherwise what came instead. */
+  /** Undefined once the event fired; otherwise what happened instead. */
   #until(socket: Socket, event: string): Promise<NodeJS.ErrnoException | undefined> {
     return new Promise((resolve) => {
       const end = (outcome: Error | undefined) => {
         timer.cancel();
-        // Later errors are of no interest, but must have a listener.
+        // Later errors are ignored, but need a listener.
         socket.off("close", closed);
         resolve(firstOf(outcome));
       };
@@ -179,7 +180,7 @@ const isSocket = (value: Socket | Trouble): value is Socket => !("lasting" in va
 function greetingTrouble(greeting: Greeting): Trouble {
   if (greeting instanceof Error) return { text: `error reading server preface: ${ioText(greeting)}`, lasting: false };
   const what = greeting === "http1" ? "HTTP/1" : "something else";
-  // What stands before a server that restarts may say so in HTTP/1.
+  // A proxy before a restarting server may report that in HTTP/1.
   return { text: `the server speaks ${what} where gRPC needs HTTP/2`, lasting: false };
 }
 
@@ -193,7 +194,7 @@ function certificatesOf(tls: TlsOptions) {
   };
 }
 
-/** A name with several addresses fails with an error for each. */
+/** A name with several addresses fails with one error for each. */
 function firstOf(error: Error | undefined): NodeJS.ErrnoException | undefined {
   return error instanceof AggregateError ? (error.errors[0] ?? error) : error;
 }

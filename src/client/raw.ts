@@ -1,9 +1,9 @@
 /**
- * One gRPC connection to one endpoint, typed by the generated service tables of src/proto.
+ * One gRPC connection to one endpoint, typed by the generated services in src/proto.
  *
- * Owns the channel and the translation between codecs and frames. Promises that a request is put on the wire at most
- * once (no retries), that a stream's messages come in order and all of them before its error. May not know what any
- * RPC means: balancing, retry, watch resume and keep-alive belong to the client built on top.
+ * Owns the channel and the translation between codecs and frames. Promises that a request is sent at most once (no
+ * retries), and that a stream's messages arrive in order, all before its error. Knows nothing about individual RPCs:
+ * balancing, retry, watch resume and keep-alive belong to the client built on top.
  */
 import * as grpc from "@grpc/grpc-js";
 import { type Clock, systemClock } from "../base/clock.ts";
@@ -13,29 +13,31 @@ import { hostPort, parseEndpoint } from "./endpoint.ts";
 import { systemRoots } from "./roots.ts";
 
 export interface TlsOptions {
-  /** PEM. Trusted authorities; the system's when absent. */
+  /** PEM. Trusted CAs; the system's when absent. */
   readonly ca?: Uint8Array;
   /** PEM. Client certificate and its key, both or none. */
   readonly cert?: Uint8Array;
   readonly key?: Uint8Array;
-  /** Name that the server's certificate must carry instead of the endpoint's host. */
+  /** Expected name in the server's certificate, instead of the endpoint's host. */
   readonly serverName?: string;
   /** Accepts any server certificate. */
   readonly insecureSkipVerify?: boolean;
 }
 
 export interface ConnectOptions {
-  /** Speaks TLS when given, or when the endpoint says `https://` or `unixs://`. */
+  /** Uses TLS when given, or when the endpoint starts with `https://` or `unixs://`. */
   readonly tls?: TlsOptions;
-  /** Sent with every call, as `token` is once authentication is enabled. */
+  /** Sent with every call, such as `token` when authentication is enabled. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Milliseconds between HTTP/2 pings while calls are under way; none when absent. Without calls etcd forbids pings. */
+  /**
+   * Milliseconds between HTTP/2 pings while calls are in progress; none when absent. Without calls etcd forbids pings.
+   */
   readonly keepAliveMs?: number;
-  /** Milliseconds that the answer to a ping may take. */
+  /** Milliseconds to wait for the answer to a ping. */
   readonly keepAliveTimeoutMs?: number;
-  /** Largest response in bytes that is accepted; 2 GiB when absent. */
+  /** Largest accepted response in bytes; 2 GiB when absent. */
   readonly responseBytesMax?: number;
-  /** Turns time limits into deadlines; the system's clock when absent. */
+  /** Converts timeouts to deadlines; the system's clock when absent. */
   readonly clock?: Clock;
 }
 
@@ -50,11 +52,11 @@ export interface CallOptions {
 export interface RawClient {
   readonly endpoint: string;
   /**
-   * Resolves once the connection stands; rejects with RpcError UNAVAILABLE after `timeoutMs`. `failed` is called when an
-   * attempt to connect has failed, which others follow.
+   * Resolves once connected; rejects with RpcError UNAVAILABLE after `timeoutMs`. `failed` is called after a failed
+   * attempt that will be retried.
    */
   ready(timeoutMs: number, failed?: () => void): Promise<void>;
-  /** Whether the connection stands. */
+  /** Whether it is connected. */
   readonly isReady: boolean;
   /** One request, one response. Rejects with RpcError. */
   unary<I, O>(method: MethodType<I, O>, request: Partial<I>, options?: CallOptions): Promise<O>;
@@ -64,17 +66,17 @@ export interface RawClient {
   close(): void;
 }
 
-/** Responses by iteration, which throws RpcError when the server ends the call with an error. Iterate it once. */
+/** Iterates over responses; throws RpcError when the server ends the call with an error. Iterate it once. */
 export interface RawStream<I, O> extends AsyncIterable<O> {
-  /** Queues a request. Resolves when the transport took it; waiting for that bounds memory. */
+  /** Queues a request. Resolves when the transport has taken it; await it to bound memory. */
   send(request: Partial<I>): Promise<void>;
-  /** Says that no request follows. */
+  /** Half-closes the stream: no request follows. */
   end(): void;
   /** Abandons the call; the iteration ends without an error. */
   cancel(): void;
 }
 
-/** The server or the transport refused a call. `code` is a gRPC status code, `details` the server's text. */
+/** The server or the transport failed a call. `code` is a gRPC status code, `details` the server's text. */
 export class RpcError extends Error {
   override name = "RpcError";
   readonly code: number;
@@ -99,13 +101,13 @@ export function connect(endpoint: string, options: ConnectOptions = {}): RawClie
   return new Connection(endpoint, options);
 }
 
-/** The largest that gRPC's length of a message is used for, as in etcd's clients. */
+/** The largest message length used with gRPC, as in etcd's clients. */
 const RESPONSE_BYTES_MAX = 2 ** 31 - 1;
 
-/** How long one look at the state of a connection lasts. */
+/** How long one check of the connection state lasts. */
 const LOOK_MS = 1_000;
 
-/** Responses that wait for the consumer before the stream stops reading from the transport. */
+/** Responses buffered for the consumer before the stream stops reading from the transport. */
 const WAITING_MAX = 128;
 
 class Connection implements RawClient {
@@ -147,7 +149,7 @@ class Connection implements RawClient {
         const state = channel.getConnectivityState(true);
         if (state === grpc.connectivityState.READY) return resolve();
         if (state === grpc.connectivityState.TRANSIENT_FAILURE) failed?.();
-        // The library's timers outlive its channel, so none of them may be long.
+        // The library's timers outlive its channel, so each must be short.
         const untilMs = Math.min(deadlineMs, this.#clock.wallMs() + LOOK_MS);
         channel.watchConnectivityState(state, new Date(untilMs), (error) => {
           if (error && this.#clock.wallMs() >= deadlineMs) refuse();
@@ -158,7 +160,7 @@ class Connection implements RawClient {
         reject(new RpcError(grpc.status.UNAVAILABLE, `${this.endpoint}: not connected in ${timeoutMs} ms`));
       };
       const attempt = () => {
-        // Looking at a channel that is closed would wake it up again.
+        // Checking the state of a closed channel would reconnect it.
         if (this.#closed) refuse();
         else look();
       };
@@ -300,7 +302,7 @@ class Stream<I, O> implements RawStream<I, O> {
   }
 }
 
-/** Requests are encoded before gRPC sees them, so that a malformed one throws at the caller. */
+/** Requests are encoded before gRPC sees them, so that a malformed one throws in the caller. */
 const asIs = (bytes: Buffer) => bytes;
 
 function credentials(tls: TlsOptions | undefined): grpc.ChannelCredentials {
@@ -310,7 +312,7 @@ function credentials(tls: TlsOptions | undefined): grpc.ChannelCredentials {
   return grpc.credentials.createSsl(pem(tls.ca ?? systemRoots()), pem(tls.key), pem(tls.cert), verify);
 }
 
-/** Errors that the client's side finds, in the words of Go's gRPC. */
+/** Errors found on the client side, in the words of Go's gRPC. */
 function rpcError(error: grpc.ServiceError): RpcError {
   const details = (error.details ?? error.message)
     .replace(/^Received message larger than max \((\d+) vs /, "grpc: received message larger than max ($1 vs. ")

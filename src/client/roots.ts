@@ -1,6 +1,6 @@
 /**
- * The authorities that the system trusts, for servers whose authority is not named: the file that OpenSSL's variable
- * names, or the first that a distribution of Linux has, as Go's programs look for them. Node's own list ends in their place.
+ * The system's trusted CAs, used when no CA is given: the file named by OpenSSL's variable, or the first one of a Linux
+ * distribution, in the order of Go's programs. Node's built-in list is the fallback.
  */
 import { type Disk, systemDisk } from "../base/disk.ts";
 
@@ -13,7 +13,7 @@ const FILES = [
   "/etc/ssl/cert.pem",
 ];
 
-/** PEM; undefined where there is no such file. Reads it once. */
+/** PEM; undefined when there is no such file. Reads it once. */
 export function systemRoots(): Uint8Array | undefined {
   cached ??= { pem: readRoots(systemDisk, process.env) };
   return cached.pem;
@@ -33,7 +33,7 @@ function firstOf(disk: Disk, paths: readonly string[]): Uint8Array | undefined {
     try {
       return disk.readFile(path);
     } catch {
-      // The next one, then.
+      // Try the next one.
     }
   }
   return undefined;

@@ -1,11 +1,9 @@
-/**
- * What can be wrong with a TLS handshake, in the words of Go's crypto/tls and crypto/x509, which etcd's users know.
- */
+/** Failures of TLS handshakes, in the words of Go's crypto/tls and crypto/x509, which etcd's users know. */
 import { isIP } from "node:net";
 import { checkServerIdentity, type DetailedPeerCertificate, type PeerCertificate, type TLSSocket } from "node:tls";
 import type { Trouble } from "./trouble.ts";
 
-/** Why the server's certificate is not to be trusted for `host`; undefined if it is. */
+/** Why the server's certificate is not trusted for `host`; undefined if it is. */
 export function certificateTrouble(socket: TLSSocket, host: string, nowMs: number): Trouble | undefined {
   const certificate = socket.getPeerCertificate();
   const code = socket.authorizationError as unknown as string | Error | null;
@@ -19,7 +17,7 @@ export function certificateTrouble(socket: TLSSocket, host: string, nowMs: numbe
 function chainProblem(code: string, certificate: PeerCertificate, nowMs: number): string | undefined {
   switch (code) {
     case "ERR_TLS_CERT_ALTNAME_INVALID":
-      // The name is looked at by itself, whether the chain is good or not.
+      // The name is checked separately, whether or not the chain is valid.
       return undefined;
     case "CERT_HAS_EXPIRED":
     case "CERT_NOT_YET_VALID": {
@@ -55,7 +53,7 @@ function nameProblem(host: string, certificate: PeerCertificate | DetailedPeerCe
   return `certificate is not valid for any names, but wanted to match ${host}`;
 }
 
-/** Alerts by the names that OpenSSL has for them; those after which another try ends alike. */
+/** Alerts by OpenSSL's names, with those after which a retry fails too. */
 const ALERTS: readonly (readonly [RegExp, string, Trouble["kind"]?])[] = [
   [/CERTIFICATE_REQUIRED/, "certificate required", "client-certificate"],
   [/UNKNOWN_CA$/, "unknown certificate authority", "client-authority"],
@@ -72,13 +70,13 @@ const ALERTS: readonly (readonly [RegExp, string, Trouble["kind"]?])[] = [
   [/NO_APPLICATION_PROTOCOL/, "no application protocol"],
 ];
 
-/** The alert that the other side sent; undefined when the error is another one. */
+/** The alert sent by the other side; undefined for any other error. */
 export function alertTrouble(error: NodeJS.ErrnoException, sentCertificate: boolean): Trouble | undefined {
   if (!error.code?.startsWith("ERR_SSL_") || !error.code.includes("ALERT")) return undefined;
   for (const [pattern, text, kind] of ALERTS) {
     if (!pattern.test(error.code)) continue;
     const judged = pattern.test("BAD_CERTIFICATE") || pattern.test("CERTIFICATE_REVOKED");
-    // Older servers call a certificate bad that was not there. One that was sent may be on a list that changes.
+    // Older servers report a missing certificate as bad. One that was sent may be refused by a list that changes.
     const missing = judged && !sentCertificate;
     const told = missing ? "client-certificate" : kind;
     return { text: `remote error: tls: ${text}`, lasting: missing || !judged, kind: told };

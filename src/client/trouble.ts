@@ -1,9 +1,9 @@
 export interface Trouble {
   /** One line. */
   readonly text: string;
-  /** Waiting does not help: something has to be configured otherwise, here or there. */
+  /** Retrying does not help: the configuration must change, here or on the server. */
   readonly lasting: boolean;
-  /** What it is about, where there is advice to give. */
+  /** The subject, when there is advice for it. */
   readonly kind?: TroubleKind | undefined;
 }
 
