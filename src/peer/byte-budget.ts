@@ -1,4 +1,4 @@
-/** What bodies that are gathered in memory may take, all together. */
+/** A shared limit on the bodies collected in memory. */
 export class ByteBudget {
   readonly #bytesMax: number;
   #bytes = 0;
@@ -7,7 +7,7 @@ export class ByteBudget {
     this.#bytesMax = bytesMax;
   }
 
-  /** Throws when there is no room. What was taken must be given back either way. */
+  /** Throws when there is no room. Give the bytes back in either case. */
   take(bytes: number): void {
     this.#bytes += bytes;
     if (this.#bytes > this.#bytesMax) throw new Error("too much is posted at one time");

@@ -1,13 +1,13 @@
 import { Writer } from "../base/protobuf.ts";
 
 const CRLF = Buffer.from("\r\n");
-/** Bytes from this size on are sent from where they are: a further piece of a write costs less than a copy. */
+/** From this size on, bytes are sent by reference: another piece in a write costs less than a copy. */
 const OWN_PIECE_BYTES_MIN = 32 * 1024;
 
-/** Writes one chunk of HTTP/1.1's chunked coding, back to front like the Writer below it. */
+/** Writes one chunk of HTTP/1.1's chunked encoding, back to front like its base Writer. */
 export class ChunkWriter extends Writer {
   readonly #eight = Buffer.alloc(8);
-  /** What comes after that which is being written, the last first. */
+  /** The pieces after the current one, last first. */
   #pieces: Uint8Array[] = [];
   #piecesBytes = 0;
 
@@ -16,7 +16,7 @@ export class ChunkWriter extends Writer {
     this.raw(CRLF);
   }
 
-  /** The chunk, its size line before what was written since `begin`, in pieces that are to be sent in their order. */
+  /** The chunk as pieces to send in order: the size line, then what was written since `begin`. */
   end(): Uint8Array[] {
     this.raw(Buffer.from(`${(this.length - CRLF.length).toString(16)}\r\n`, "latin1"));
     this.#cut();
@@ -30,7 +30,7 @@ export class ChunkWriter extends Writer {
     return super.length + this.#piecesBytes;
   }
 
-  /** Large ones must not change until they are sent. */
+  /** Large values must not change until they are sent. */
   override bytes(value: Uint8Array): void {
     if (value.length < OWN_PIECE_BYTES_MIN) return super.bytes(value);
     this.#cut();

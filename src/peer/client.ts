@@ -1,7 +1,7 @@
 /**
- * Questions to other members over their peer URLs, as stock etcd asks and answers them. The URLs of a member are tried in
- * turn; what failed is logged with etcd's words, and the last error is the one that is thrown. Owns its connections and
- * no state beside them. Sources: etcd `server/etcdserver/{cluster_util,corrupt}.go`, `server/lease/leasehttp/http.go`.
+ * Requests to other members over their peer URLs, as stock etcd sends and answers them. Tries a member's URLs in turn;
+ * logs failures with etcd's texts and throws the last error. Owns its connections and no other state. Sources: etcd
+ * `server/etcdserver/{cluster_util,corrupt}.go`, `server/lease/leasehttp/http.go`.
  */
 import type { Logger } from "../base/log.ts";
 import { parseUrls } from "../config/values/url.ts";
@@ -21,20 +21,22 @@ import type { PeerHttp, PeerRequest, PeerResponse } from "./http.ts";
 
 export interface HttpPeerClientOptions {
   readonly logger: Logger;
-  /** Owned by the client from now on. */
+  /** The client owns it from now on. */
   readonly http: PeerHttp;
-  /** For one URL: etcd's time limit of a request. */
+  /** Per URL: etcd's request timeout. */
   readonly timeoutMs: number;
 }
 
-/** Answers that are a few numbers. */
+/** For answers that are a few numbers. */
 const SMALL_BYTES_MAX = 64 * 1024;
-/** Some hundred members; parsing one costs the loop microseconds, so a list of any length must not be taken. */
+/**
+ * Some hundred members. Parsing one takes microseconds on the event loop, so a list of any length must not be accepted.
+ */
 const MEMBERS_BYTES_MAX = 128 * 1024;
 /** A lease may have many keys. */
 const LEASE_BYTES_MAX = 100 * 1024 * 1024;
 
-/** Under way at one time. */
+/** Requests in flight at a time. */
 const QUESTIONS_MAX = 10_000;
 
 interface Question extends Omit<PeerRequest, "url"> {
@@ -190,7 +192,7 @@ export class HttpPeerClient implements PeerClient {
     return this.#ask({ method: "GET", peerUrl, path, timeoutMs: this.#timeoutMs, bytesMax: SMALL_BYTES_MAX });
   }
 
-  /** The first answer. An EtcdError is one too: another URL of the same member would say the same. */
+  /** Returns the first answer. An EtcdError is an answer: another URL of the same member would give the same. */
   async #tryEach<T>(
     peer: PeerAddress,
     ask: (peerUrl: string) => Promise<T>,
@@ -254,7 +256,7 @@ function text(fields: unknown, name: string): string {
   return typeof value === "string" ? value : "";
 }
 
-/** Go leaves numbers out that are zero. */
+/** Go omits zero numbers. */
 function number(fields: unknown, name: string): number {
   const value = (fields as Record<string, unknown> | null | undefined)?.[name];
   return typeof value === "number" ? value : 0;

@@ -7,30 +7,30 @@ import type { PeerDialer } from "./dialer.ts";
 import type { PeerHttp } from "./http.ts";
 import type { PeerMetrics } from "./metrics.ts";
 
-/** What the parts of the transport share. */
+/** State shared by the parts of the transport. */
 export interface PeerContext {
   readonly clock: Clock;
   readonly logger: Logger;
-  /** For what is refused: those who are refused ask again and again. */
+  /** For refused requests: refused peers retry again and again. */
   readonly complaints: Complaints;
   readonly metrics: PeerMetrics;
   readonly local: LocalMember;
   readonly dialer: PeerDialer;
   readonly http: PeerHttp;
-  /** A stream on which nothing comes for so long is closed; those who write send heartbeats three times as often. */
+  /** A stream that receives nothing for this long is closed; writers send heartbeats three times as often. */
   readonly readTimeoutMs: number;
-  /** A stream that takes nothing for so long is closed. */
+  /** A stream that takes no bytes for this long is closed. */
   readonly writeTimeoutMs: number;
-  /** Hands a message that came in to the server, or says why not. */
+  /** Delivers a received message to the server, or returns why not. */
   deliver(message: Message): DeliveryProblem | undefined;
-  /** The reports reach the server after the present event, for they are often made while it sends. */
+  /** Reports reach the server after the current event, because they are often made while it sends. */
   reportUnreachable(id: bigint): void;
   reportSnapshot(id: bigint, received: boolean): void;
-  /** The cluster says that the local member was removed. */
+  /** The cluster reports that the local member was removed. */
   reportRemoved(): void;
 }
 
-/** With the words that etcd answers with. */
+/** With etcd's answer texts. */
 export type DeliveryProblem =
   | "cannot process message from removed member"
   | "cannot process message to mismatch member"

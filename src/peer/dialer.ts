@@ -7,9 +7,9 @@ import { outgoingHandshakeProblem } from "../rpc/tls/handshake-errors.ts";
 
 export interface PeerDialerOptions {
   readonly clock: Clock;
-  /** For URLs that want TLS. */
+  /** For URLs with TLS. */
   readonly tls: TlsClient;
-  /** For the connection itself; the handshake of TLS has ten seconds more. */
+  /** For connecting; the TLS handshake has ten seconds more. */
   readonly dialTimeoutMs: number;
   /** The local address to connect from; undefined for the system's choice. */
   readonly localAddress?: string | undefined;
@@ -18,7 +18,7 @@ export interface PeerDialerOptions {
 const HANDSHAKE_MS_MAX = 10_000;
 const KEEP_ALIVE_DELAY_MS = 30_000;
 
-/** Connects to the URLs of peers: plainly or with TLS, over TCP or to a unix socket. */
+/** Connects to peer URLs: plain or with TLS, over TCP or a Unix socket. */
 export class PeerDialer {
   readonly #options: PeerDialerOptions;
 
@@ -27,8 +27,8 @@ export class PeerDialer {
   }
 
   /**
-   * A socket that is being connected; what is written before that is sent then. It emits an error in Go's words when the
-   * peer cannot be reached.
+   * A connecting socket; data written earlier is sent once it is connected. It emits an error with Go's text when the
+   * peer is unreachable.
    */
   connect(url: Url): net.Socket {
     const { clock, dialTimeoutMs } = this.#options;
@@ -44,7 +44,7 @@ export class PeerDialer {
       socket.once("secureConnect", () => handshake.cancel());
       socket.once("close", () => handshake.cancel());
     });
-    // Before the handshake the TLS socket does not hear of the end of the one below it.
+    // Before the handshake, the TLS socket does not see the end of its underlying socket.
     raw.once("error", (error) => socket.destroy(error));
     raw.once("close", () => socket.destroy());
     return translateErrors(socket, url);
@@ -64,7 +64,7 @@ export class PeerDialer {
   }
 }
 
-/** Says in Go's words what Node says in its own; the listeners added later get those. */
+/** Translates Node's error texts to Go's; listeners added later receive those. */
 function translateErrors<S extends net.Socket>(socket: S, url: Url): S {
   socket.prependListener("error", (error: NodeJS.ErrnoException) => {
     error.message = problemText(error, url);
@@ -75,7 +75,7 @@ function translateErrors<S extends net.Socket>(socket: S, url: Url): S {
 function problemText(error: NodeJS.ErrnoException, url: Url): string {
   const reason = REASONS[error.code ?? ""];
   if (reason === undefined) return outgoingHandshakeProblem(error) ?? error.message;
-  // With several addresses the error is that of all of them, and says less.
+  // With several addresses the error covers all of them and is less specific.
   if (error.syscall === "connect" || error instanceof AggregateError) return `dial ${place(url)}: connect: ${reason}`;
   if (error.syscall === "getaddrinfo") return `dial ${place(url)}: lookup ${url.hostname}: ${reason}`;
   return `${error.syscall ?? "read"} ${place(url)}: ${reason}`;

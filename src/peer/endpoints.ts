@@ -1,6 +1,6 @@
 /**
- * What members ask each other over HTTP beside raft's traffic: who the members are, versions, leases, hashes, whether a
- * downgrade goes on, and promotion by the leader. Methods, statuses, headers and texts are etcd's, byte for byte, since
+ * The HTTP endpoints for other members beside raft's traffic: members, versions, leases, hashes, whether a downgrade is
+ * in progress, and promotion by the leader. Methods, statuses, headers and texts are etcd's, byte for byte, because
  * members of stock etcd read them. Sources: etcd `server/etcdserver/api/etcdhttp/peer.go`, `server/lease/leasehttp`,
  * `server/etcdserver/corrupt.go`.
  */
@@ -25,10 +25,10 @@ import type { LeaseForwarding } from "../server/duties/lease-forwarding.ts";
 import type { MembershipRequests } from "../server/duties/membership-requests.ts";
 import type { Read } from "../server/log/read-queue.ts";
 
-/** The server as the endpoints need it. */
+/** The part of the server that the endpoints need. */
 export interface PeerEndpointsServer {
   readonly cluster: Pick<Cluster, "id" | "members" | "version" | "downgrade">;
-  /** Undefined while it cannot be told. */
+  /** Undefined while it is unknown. */
   readonly storageVersion: string | undefined;
   readonly serverVersion: string;
   readonly store: Pick<MvccStore, "hashKv">;
@@ -53,7 +53,7 @@ export class PeerEndpoints {
     this.#clusterId = formatId(server.cluster.id);
   }
 
-  /** Answers the request, now or later; false when the path is not of these. `path` is without its query. */
+  /** Answers the request, now or later; false when the path is not one of these. `path` has no query. */
   handle(request: http.IncomingMessage, response: http.ServerResponse, path: string): boolean {
     if (path.startsWith(PROMOTE)) this.#promote(request, response, path.slice(PROMOTE.length));
     else {
@@ -112,9 +112,9 @@ export class PeerEndpoints {
   }
 
   /**
-   * Who joins asks this, and while it is true expects a cluster of the next version above its own. etcd says true until
-   * the last member is of the lower version; but then no member of that version could join, and members here change by
-   * that alone: their data directories are not read by older programs.
+   * A joining member asks this, and while it is true expects a cluster of the next version above its own. etcd answers
+   * true until the last member has the lower version. But then no member of that version could join, and members here
+   * downgrade only by joining: older programs cannot read their data directories.
    */
   #downgradeIsAhead(): boolean {
     const { downgrade, version } = this.#server.cluster;
@@ -143,7 +143,7 @@ export class PeerEndpoints {
       this.#nameCluster(response);
       const fields = {
         header: { revision: currentRevision },
-        // Go leaves out what is zero.
+        // Go omits zero values.
         ...(hash === 0 ? {} : { hash }),
         ...(compactRevision === 0 ? {} : { compact_revision: compactRevision }),
         ...(hashRevision === 0 ? {} : { hash_revision: hashRevision }),
@@ -190,7 +190,7 @@ export class PeerEndpoints {
     }
   }
 
-  /** What both requests about a lease have in common. Only the leader's state is up to date: it is waited for. */
+  /** The common part of both lease requests. Only the leader's state is up to date, so the request waits for it. */
   #onLease(request: http.IncomingMessage, response: http.ServerResponse, handle: (body: Buffer) => void): void {
     if (request.method !== "POST") {
       fail(response, 405, "Method Not Allowed");
@@ -246,7 +246,7 @@ export class PeerEndpoints {
 
 type LeaseFailure = Error | EtcdError;
 
-/** What is not one of those that etcd has a status for gets `status`. */
+/** Errors without a status in etcd get `status`. */
 function failLease(response: http.ServerResponse, status: number, error: LeaseFailure): void {
   if (error === errors.leaseNotFound) fail(response, 404, "lease not found");
   else if (error === errors.timeoutWaitApplied) {
@@ -290,7 +290,7 @@ function sendProtobuf(response: http.ServerResponse, body: Uint8Array): void {
   send(response, "application/protobuf", body);
 }
 
-/** A request that breaks off is not handled. */
+/** Incomplete requests are not handled. */
 function readBody(request: http.IncomingMessage, response: http.ServerResponse, done: (body: Buffer) => void): void {
   const parts: Buffer[] = [];
   let bytes = 0;

@@ -1,33 +1,33 @@
 import { Reader } from "../base/protobuf.ts";
 import type { Message } from "../proto/raftpb.ts";
 
-/** What came over a stream is not what its codec writes. The stream must be closed: what follows cannot be read. */
+/** The stream does not follow its codec's format. It must be closed: what follows cannot be read. */
 export class StreamError extends Error {
   override readonly name = "StreamError";
 }
 
-/** Largest message, or list of entries, that is taken from a stream; etcd's limit. */
+/** Largest message, or list of entries, accepted from a stream; etcd's limit. */
 export const MESSAGE_BYTES_MAX = 512 * 1024 * 1024;
 
-/** A unit grows from this size as its bytes arrive, so that a length alone takes no memory. */
+/** A unit's buffer grows from this size as its bytes arrive, so that a length alone takes no memory. */
 const PARTIAL_BYTES_MIN = 64 * 1024;
 
-/** Takes what a decoder found. */
+/** Receives decoded messages. */
 export interface MessageSink {
   /** Byte fields of the message may be views of the bytes given to the decoder, which must not be written again. */
   message(message: Message): void;
 }
 
 /**
- * Cuts a stream of bytes that arrives in pieces of any size into units of known length, each decoded where it lies when it
- * arrived whole. Subclasses say what a unit is and how long the next one is.
+ * Splits a stream of bytes that arrives in pieces of any size into units of known length. A unit that arrives complete
+ * is decoded in place. Subclasses define the units and the length of the next one.
  */
 export abstract class FrameDecoder {
   protected readonly sink: MessageSink;
   protected readonly reader = new Reader();
-  /** Bytes of the unit that comes next. */
+  /** Bytes of the next unit. */
   #needed: number;
-  /** The beginning of a unit whose end has not come. */
+  /** The beginning of an incomplete unit. */
   #partial: Buffer | null = null;
   #filled = 0;
 
@@ -36,7 +36,7 @@ export abstract class FrameDecoder {
     this.#needed = firstBytes;
   }
 
-  /** Takes `buf[start .. end)`. Throws StreamError and ProtobufError; it cannot be used after that. */
+  /** Consumes `buf[start .. end)`. Throws StreamError and ProtobufError; the decoder is unusable after that. */
   push(buf: Buffer, start: number, end: number): void {
     let at = start;
     for (;;) {

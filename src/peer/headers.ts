@@ -1,15 +1,15 @@
 /**
- * What members tell of themselves with each request, and whether the one who asks fits here.
- * Source: etcd's rafthttp/util.go and http.go.
+ * The headers that members send with each request, and the compatibility check on them. Source: etcd's rafthttp/util.go
+ * and http.go.
  */
 
 import { ETCD_VERSION } from "../base/versions.ts";
 import { formatId } from "../membership/member.ts";
 import type { LocalMember } from "../server/contract/network.ts";
 
-/** The oldest cluster that a member of this version can be in. */
+/** The oldest cluster version that a member of this version can be in. */
 export const MIN_CLUSTER_VERSION = "3.0.0";
-/** What those say who say nothing: etcd 2.0. */
+/** Assumed when the header is absent: etcd 2.0. */
 const UNSAID_VERSION = "2.0.0";
 
 export const INCOMPATIBLE_VERSION = "incompatible version";
@@ -26,10 +26,10 @@ export function localHeaders(local: LocalMember): Record<string, string> {
   };
 }
 
-/** Headers by names in lower case; repeated ones joined. */
+/** Headers by lower-case name; repeated ones joined. */
 export type HeaderReader = (name: string) => string | undefined;
 
-/** What speaks against the request of another member; undefined when nothing does. */
+/** Why another member's request is refused; undefined when it is accepted. */
 export interface Incompatibility {
   readonly problem: typeof INCOMPATIBLE_VERSION | typeof CLUSTER_ID_MISMATCH;
   /** For the log. */
@@ -67,7 +67,7 @@ function whoIsTooLow(version: string, minimum: string): "remote" | "local" | und
   return minorOf(minimum) <= minorOf(ETCD_VERSION) ? undefined : "local";
 }
 
-/** The first version whose members have the streams that are spoken here. */
+/** The first version with the streams used here. */
 const STREAMS_SINCE = "2.1.0";
 
 /** Whether a member with this X-Server-Version serves streams. */
@@ -76,13 +76,13 @@ export const hasStreams = (version: string | undefined): boolean =>
 
 const MAJOR_WEIGHT = 1_000_000;
 
-/** A number that orders versions by major and minor; NaN for what is no version. */
+/** A number that orders versions by major and minor; NaN for an invalid version. */
 function minorOf(version: string): number {
   const match = /^(\d{1,5})\.(\d{1,5})\.\d+(?:[-+].*)?$/.exec(version);
   return match === null ? Number.NaN : Number(match[1]) * MAJOR_WEIGHT + Number(match[2]);
 }
 
-/** An id as it stands in a header or path; undefined when it is none. */
+/** An id from a header or path; undefined when invalid. */
 export function parseId(text: string): bigint | undefined {
   return /^[0-9a-fA-F]{1,16}$/.test(text) ? BigInt(`0x${text}`) : undefined;
 }

@@ -4,22 +4,22 @@ import type { Clock } from "../base/clock.ts";
 import type { Url } from "../config/values/url.ts";
 import type { PeerDialer } from "./dialer.ts";
 
-/** Members close connections on which nothing comes for five seconds; ours are closed before that. */
+/** Members close connections idle for five seconds; this side closes them earlier. */
 const IDLE_MS_MAX = 4000;
 const IDLE_SOCKETS_MAX = 16;
-/** To one URL; more requests wait for one of them. */
+/** Per URL; further requests wait for a socket. */
 const SOCKETS_MAX = 64;
-/** Of answers: what members say to a request is short, but a list of members and hashes may be longer. */
+/** For responses: most are short, but a list of members and hashes may be longer. */
 const BODY_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface PeerRequest {
   readonly method: "GET" | "POST";
   readonly url: Url;
-  /** With a query, if there is one. */
+  /** With the query, if any. */
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array;
-  /** For all of it. */
+  /** For the whole request. */
   readonly timeoutMs: number;
   /** A longer answer is an error; 16 MiB when absent. */
   readonly bytesMax?: number;
@@ -31,7 +31,7 @@ export interface PeerResponse {
   readonly body: Buffer;
 }
 
-/** Requests to peers with an end, over connections that are kept for the next; streams have their own. */
+/** Ordinary (finite) requests to peers, over kept-alive connections; streams have their own. */
 export class PeerHttp {
   readonly #clock: Clock;
   readonly #agent: PeerAgent;
@@ -41,18 +41,18 @@ export class PeerHttp {
     this.#agent = new PeerAgent(dialer);
   }
 
-  /** Rejects with why there was no whole answer; every status is an answer. */
+  /** Rejects with the reason when there is no complete answer; any status is an answer. */
   async request(request: PeerRequest): Promise<PeerResponse> {
     try {
       return await this.#attempt(request);
     } catch (error) {
-      // The peer closed the connection while the request was on its way: it was not served.
+      // The peer closed the connection while the request was in flight: it was not served.
       if (error instanceof StaleConnectionError) return this.#attempt(request);
       throw error;
     }
   }
 
-  /** Begins a request whose body the caller writes. */
+  /** Starts a request whose body the caller writes. */
   begin(request: Omit<PeerRequest, "body" | "timeoutMs">): http.ClientRequest {
     const { url, method, path, headers } = request;
     const options: AgentOptions = {
@@ -94,7 +94,7 @@ export class PeerHttp {
   }
 }
 
-/** Reads an answer to its end and calls one of the two, once or more: the first call counts. */
+/** Reads a response to its end and calls one of the two, possibly more than once: only the first call counts. */
 export function readResponse(
   response: http.IncomingMessage,
   resolve: (response: PeerResponse) => void,
@@ -131,7 +131,7 @@ class PeerAgent extends http.Agent {
     return this.#dialer.connect((options as AgentOptions).peerUrl);
   }
 
-  /** Connections to the same URL are alike. */
+  /** Connections to the same URL are interchangeable. */
   override getName(options?: object): string {
     return (options as AgentOptions | undefined)?.peerUrl.text ?? "";
   }

@@ -3,13 +3,13 @@ import { ChunkWriter } from "./chunk-writer.ts";
 import { FrameDecoder, MESSAGE_BYTES_MAX, type MessageSink, readLength } from "./frame-decoder.ts";
 
 /**
- * The codec of the stream for all messages: each one with its length before it, in eight bytes, big-endian.
- * Source: etcd's rafthttp/msg_codec.go.
+ * The codec of the general message stream: each message with its length before it, in eight bytes, big-endian. Source:
+ * etcd's rafthttp/msg_codec.go.
  */
 export class MessageEncoder {
   readonly #writer = new ChunkWriter();
 
-  /** One chunk of HTTP with `messages[start .. end)`. */
+  /** One HTTP chunk with `messages[start .. end)`. */
   encode(messages: readonly Message[], start: number, end: number): Uint8Array[] {
     const writer = this.#writer;
     writer.begin();

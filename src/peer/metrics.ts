@@ -1,18 +1,18 @@
 import { Histogram } from "../base/histogram.ts";
 import { formatId } from "../membership/member.ts";
 
-/** Powers of two times the lowest. */
+/** Powers of two, times the lowest. */
 const doubling = (lowest: number, count: number): number[] => Array.from({ length: count }, (_, i) => lowest * 2 ** i);
 
 /** Seconds. */
 const SNAPSHOT_BUCKETS = doubling(0.1, 10);
 const ROUND_TRIP_BUCKETS = doubling(0.0001, 16);
 
-/** Whoever is not a member can make up this many senders at most. */
+/** A client that is not a member can invent at most this many senders. */
 const LABELS_MAX = 256;
 const OTHERS = "others";
 
-/** Numbers by the id of a peer, as it is printed. */
+/** Numbers by peer id, as printed. */
 export class ByPeer {
   readonly values = new Map<string, number>();
 
@@ -40,7 +40,7 @@ export class HistogramsByPeer {
   }
 }
 
-/** What etcd counts of the traffic between members. Source: etcd's rafthttp/metrics.go. */
+/** etcd's metrics of the traffic between members. Source: etcd's rafthttp/metrics.go. */
 export class PeerMetrics {
   /** 1 or 0 by remote peer. */
   readonly active = new ByPeer();
@@ -48,7 +48,7 @@ export class PeerMetrics {
   readonly sentBytes = new ByPeer();
   readonly receivedBytes = new ByPeer();
   readonly sendFailures = new ByPeer();
-  /** By peer, or by address where the peer is not known. */
+  /** By peer, or by address when the peer is unknown. */
   readonly receiveFailures = new ByPeer();
   readonly snapshotsSent = new ByPeer();
   readonly snapshotsSending = new ByPeer();

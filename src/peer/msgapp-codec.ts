@@ -12,7 +12,7 @@ import {
 
 /** First byte of a frame. */
 const LINK_HEARTBEAT = 0;
-/** Entries that follow directly on those sent before, in the same term: all else about the message is known. */
+/** Entries that directly follow those sent before, in the same term: the rest of the message is implied. */
 const APP_ENTRIES = 1;
 /** A whole MsgApp. */
 const APP = 2;
@@ -22,10 +22,9 @@ const TYPE = new Uint8Array(1);
 /**
  * The codec of the stream for MsgApp (msgappv2): a byte for the type, then
  * - heartbeat: nothing;
- * - entries: their number, each one with its length before it, the commit index;
- * - message: its length and itself.
- * Numbers have eight bytes, big-endian. Both ends keep the term and index of the last entry sent, from which a message in
- * raft's replicating state can be told. Source: etcd's rafthttp/msgappv2_codec.go.
+ * - entries: their number, each with its length before it, then the commit index;
+ * - message: its length and itself. Numbers have eight bytes, big-endian. Both ends keep the term and index of the last
+ *   entry sent, which identify a message in raft's replicating state. Source: etcd's rafthttp/msgappv2_codec.go.
  */
 export class MsgAppEncoder {
   readonly #writer = new ChunkWriter();
@@ -33,9 +32,9 @@ export class MsgAppEncoder {
   #index = 0;
   #follows: boolean[] = [];
 
-  /** One chunk of HTTP with `messages[start .. end)`. */
+  /** One HTTP chunk with `messages[start .. end)`. */
   encode(messages: readonly Message[], start: number, end: number): Uint8Array[] {
-    // Which frame a message becomes depends on those before it, but the writer goes from the last to the first.
+    // A message's frame type depends on the messages before it, but the writer goes from last to first.
     const follows = this.#follows;
     for (let i = start; i < end; i++) follows[i - start] = this.#advance(messages[i]!);
     const writer = this.#writer;
@@ -53,7 +52,7 @@ export class MsgAppEncoder {
     return this.#writer.end();
   }
 
-  /** Notes what the receiver knows after this message, and tells whether it knew before which one would come. */
+  /** Updates the receiver's knowledge after this message; returns whether it could already predict the message. */
   #advance({ term, logTerm, index, entries }: Message): boolean {
     if (this.#index === index && this.#term === logTerm && logTerm === term) {
       this.#index += entries.length;
@@ -88,10 +87,10 @@ function writeType(writer: ChunkWriter, type: number): void {
   writer.raw(TYPE);
 }
 
-/** What the next unit of the stream is. */
+/** The next unit of the stream. */
 type Part = "type" | "message length" | "message" | "entry count" | "entry length" | "entry" | "commit";
 
-/** What an entry costs in memory beside its bytes. */
+/** Memory that an entry takes beside its bytes. */
 const ENTRY_OVERHEAD_BYTES = 64;
 
 export class MsgAppDecoder extends FrameDecoder {
@@ -100,7 +99,7 @@ export class MsgAppDecoder extends FrameDecoder {
   #term = 0;
   #index = 0;
   #part: Part = "type";
-  /** Of the frame that is being read. */
+  /** Entries of the current frame. */
   #entries: Entry[] = [];
   #entriesLeft = 0;
   #entriesBytes = 0;

@@ -3,9 +3,9 @@ import type { Logger } from "../base/log.ts";
 import { formatId } from "../membership/member.ts";
 import type { PeerMetrics } from "./metrics.ts";
 
-/** Whether a peer can be reached, as the last attempt told; logged when it changes. */
+/** Whether a peer is reachable, by the last attempt; changes are logged. */
 export class PeerStatus {
-  /** `Clock.nowMs` of the moment when it became active; undefined while it is not. */
+  /** `Clock.nowMs` when it became active; undefined while it is not. */
   activeSince: number | undefined;
   readonly #id: bigint;
   readonly #clock: Clock;
@@ -30,7 +30,7 @@ export class PeerStatus {
     this.#logger.info("peer became active", { "peer-id": formatId(this.#id) });
   }
 
-  /** `source` is the channel (such as "pipeline"), `action` what failed on it (such as "write"). */
+  /** `source` is the channel (such as "pipeline"), `action` the failed action (such as "write"). */
   deactivate(source: string, action: string, reason: string): void {
     const error = `failed to ${action} ${formatId(this.#id)} on ${source} (${reason})`;
     if (!this.isActive) {
@@ -44,7 +44,7 @@ export class PeerStatus {
     this.#logger.warn("peer became inactive (message send to peer failed)", { "peer-id": formatId(this.#id), error });
   }
 
-  /** The peer is no more. */
+  /** The peer was removed. */
   close(): void {
     if (!this.isActive) return;
     this.activeSince = undefined;

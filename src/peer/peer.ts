@@ -14,8 +14,8 @@ import { StreamWriter } from "./stream-writer.ts";
 import { UrlPicker } from "./url-picker.ts";
 
 /**
- * Another member, and the ways to it: two streams that it opens here, two that are opened there, single requests while
- * there is no stream, and one request for each snapshot.
+ * Another member and the channels to it: two streams opened by this member, two opened by the peer, single requests
+ * while there is no stream, and one request for each snapshot.
  */
 export class Peer {
   readonly id: bigint;
@@ -28,9 +28,9 @@ export class Peer {
   readonly #pipeline: Pipeline;
   readonly #snapshots: SnapshotSender;
   readonly #probers: readonly Prober[];
-  /** Messages were dropped and none was taken since. */
+  /** Messages were dropped, and none was accepted since. */
   #isDropping = false;
-  /** There may be messages to flush. */
+  /** Messages may be waiting for `flush`. */
   isDirty = false;
 
   constructor(id: bigint, urls: readonly Url[], context: PeerContext) {
@@ -57,7 +57,7 @@ export class Peer {
     return this.#status.activeSince;
   }
 
-  /** Takes a message to be sent at `flush`, or drops and reports it. */
+  /** Queues a message for `flush`, or drops and reports it. */
   push(message: Message): void {
     const channel = this.#pick(message);
     if (channel.push(message)) {
@@ -88,7 +88,7 @@ export class Peer {
     void this.#snapshots.send(message, database);
   }
 
-  /** Takes over a stream that the peer has opened. */
+  /** Takes over a stream opened by the peer. */
   attach(kind: StreamKind, socket: Socket): void {
     (kind === MSG_APP_STREAM ? this.#msgAppWriter : this.#messageWriter).attach(socket);
   }

@@ -2,17 +2,17 @@ import type * as http from "node:http";
 import type { Clock } from "../base/clock.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 
-/** Reads the body of a request piece by piece, each only when it is asked for. */
+/** Reads a request body piece by piece, on demand. */
 export class PieceReader {
   readonly #request: http.IncomingMessage;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   #rest: Buffer | null = null;
   #wake: (() => void) | null = null;
-  /** Bytes handed out. */
+  /** Bytes returned so far. */
   bytes = 0;
 
-  /** Each piece has `timeoutMs` to come once it is waited for. */
+  /** Each requested piece must arrive within `timeoutMs`. */
   constructor(request: http.IncomingMessage, clock: Clock, timeoutMs: number) {
     this.#request = request;
     this.#clock = clock;
@@ -22,7 +22,7 @@ export class PieceReader {
     for (const event of ["readable", "end", "error", "close"]) request.on(event, wake);
   }
 
-  /** The next piece, or undefined at the end. Rejects when the body breaks off or takes too long. */
+  /** The next piece, or undefined at the end. Rejects when the body is cut off or too slow. */
   async next(): Promise<Buffer | undefined> {
     const piece = this.#rest ?? (await this.#read());
     this.#rest = null;
@@ -31,8 +31,8 @@ export class PieceReader {
   }
 
   /**
-   * Exactly `length` bytes; memory is taken as they come, from the budget while they are gathered. Rejects when the body
-   * ends before, or the budget.
+   * Exactly `length` bytes. Memory is allocated as they arrive, and charged to the budget until they are complete.
+   * Rejects when the body ends early or the budget is exhausted.
    */
   async exactly(length: number, budget?: ByteBudget): Promise<Buffer> {
     const parts: Buffer[] = [];

@@ -7,15 +7,15 @@ import type { PeerStatus } from "./peer-status.ts";
 import { postProblem } from "./post.ts";
 import type { UrlPicker } from "./url-picker.ts";
 
-/** Requests under way at a time, and messages that wait for one; as in etcd. */
+/** Requests in flight, and messages waiting for one; as in etcd. */
 const IN_FLIGHT_MAX = 4;
 const QUEUE_MAX = 64;
 
-/** A peer without a leader may keep a forwarded proposal waiting; longer than that no client waits for it. */
+/** A peer without a leader may delay a forwarded proposal; no client waits longer than this. */
 const POST_MS_MAX = 30_000;
 const PATH = "/raft";
 
-/** Sends messages one request each, while there is no stream. The order in which they arrive is not that of sending. */
+/** Sends each message in a request of its own, while there is no stream. Messages may arrive out of order. */
 export class Pipeline {
   readonly name = "pipeline";
   readonly #peerId: bigint;

@@ -6,8 +6,8 @@ import { CLUSTER_ID_MISMATCH, INCOMPATIBLE_VERSION } from "./headers.ts";
 import type { PeerResponse } from "./http.ts";
 
 /**
- * What went wrong with a message that was posted, from the peer's answer; undefined when it was taken. That the local
- * member was removed is reported besides. Source: etcd's `checkPostResponse`.
+ * The error of a posted message, from the peer's answer; undefined when it was accepted. Also reports when the local
+ * member was removed. Source: etcd's `checkPostResponse`.
  */
 export function postProblem(
   context: PeerContext,
@@ -22,7 +22,7 @@ export function postProblem(
     case 204:
       return undefined;
     case 403:
-      // A member answers so to one that was removed, and also to a message that is for another member.
+      // A member answers this to a removed member, and also to a message for another member.
       if (text.includes("mismatch member")) return text;
       context.reportRemoved();
       return MEMBER_REMOVED;

@@ -14,13 +14,14 @@ const NEWEST_WEIGHT = 0.125;
 const HEALTHY_CHECK_MS = 30_000;
 const UNHEALTHY_CHECK_MS = 5000;
 const CLOCK_DIFFERENCE_MS_MAX = 1000;
-/** Probes are closer than the read timeout, which would end their connection. */
+/** Probes are closer together than the read timeout, which would end their connection. */
 const BEFORE_READ_TIMEOUT_MS = 1000;
 const INTERVAL_MS_MIN = 100;
 
 /**
- * Asks a peer for its time every few seconds: how long that takes goes into the metrics, and a peer that does not answer
- * or whose clock differs by more than a second is logged. Source: etcd's rafthttp/probing_status.go and xiang90/probing.
+ * Asks a peer for its time every few seconds: the round-trip time goes into the metrics; a peer that does not answer,
+ * or whose clock differs by more than a second, is logged. Source: etcd's rafthttp/probing_status.go and
+ * xiang90/probing.
  */
 export class Prober {
   readonly #name: ProbeName;
@@ -31,7 +32,7 @@ export class Prober {
   #probeTimer: Timer;
   #checkTimer: Timer;
   #isProbing = false;
-  /** Changes with the URLs: answers of the former ones do not count. */
+  /** Changes with the URLs, so that answers from former URLs are ignored. */
   #generation = 0;
   #isHealthy = false;
   #smoothedMs = 0;

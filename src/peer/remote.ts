@@ -6,7 +6,7 @@ import { PeerStatus } from "./peer-status.ts";
 import { Pipeline } from "./pipeline.ts";
 import { UrlPicker } from "./url-picker.ts";
 
-/** A member that is not known from the log yet, but has to be answered: one that joined while this one was behind. */
+/** A member that must be answered but is not in the local log yet: it joined while this member was behind. */
 export class Remote {
   readonly id: bigint;
   readonly #context: PeerContext;
@@ -22,7 +22,7 @@ export class Remote {
     this.#pipeline = new Pipeline(id, context, this.#status, new UrlPicker(urls));
   }
 
-  /** Takes a message to be sent at `flush`, or drops it. */
+  /** Queues a message for `flush`, or drops it. */
   push(message: Message): void {
     if (this.#pipeline.push(message)) {
       this.#isDropping = false;

@@ -1,9 +1,9 @@
 /**
- * Reads the answer to one request of HTTP/1.1 from the pieces in which a socket brings it. The body is passed on as it
- * comes, without copies where a piece holds one chunk, for that is how the messages of raft arrive.
+ * Parses one HTTP/1.1 response from the pieces that a socket delivers. Passes the body on as it arrives, without copies
+ * when a piece holds one chunk, which is the usual case for raft messages.
  */
 
-/** The peer does not speak HTTP/1.1, or not as agreed. */
+/** The peer does not speak HTTP/1.1, or not the agreed form. */
 export class ResponseError extends Error {
   override readonly name = "ResponseError";
 }
@@ -16,13 +16,13 @@ export interface ResponseHead {
 
 export interface ResponseEvents {
   head(head: ResponseHead): void;
-  /** `buf[start .. end)`; nothing else will write there. */
+  /** `buf[start .. end)`; it is not written to again. */
   body(buf: Buffer, start: number, end: number): void;
   end(): void;
 }
 
 const HEAD_BYTES_MAX = 64 * 1024;
-/** Longest line of a chunk's size, with extensions, and longest trailer line. */
+/** Longest chunk-size line, with extensions, and longest trailer line. */
 const LINE_BYTES_MAX = 4096;
 
 type State = "head" | "chunk size" | "chunk" | "chunk end" | "trailer" | "counted" | "until close" | "done";
@@ -30,16 +30,19 @@ type State = "head" | "chunk size" | "chunk" | "chunk end" | "trailer" | "counte
 export class ResponseParser {
   readonly #events: ResponseEvents;
   #state: State = "head";
-  /** An unfinished head or line. */
+  /** An incomplete head or line. */
   #rest: Buffer = NO_BYTES;
-  /** Bytes of the chunk, or of the counted body, that are still to come. */
+  /** Remaining bytes of the chunk or of the counted body. */
   #left = 0;
 
   constructor(events: ResponseEvents) {
     this.#events = events;
   }
 
-  /** Takes a piece, in which it may move bytes. Throws ResponseError and what the events throw; it cannot be used after that. */
+  /**
+   * Consumes a piece and may move bytes in it. Throws ResponseError and errors of the events; the parser is unusable
+   * after that.
+   */
   push(piece: Buffer): void {
     let buf = piece;
     if (this.#rest.length > 0) {
@@ -77,7 +80,7 @@ export class ResponseParser {
     if (this.#state === "done") this.#events.end();
   }
 
-  /** The connection was closed. Throws ResponseError when the answer is not whole. */
+  /** The connection was closed. Throws ResponseError when the response is incomplete. */
   close(): void {
     if (this.#state === "until close") {
       this.#state = "done";
@@ -86,7 +89,7 @@ export class ResponseParser {
     if (this.#state !== "done") throw new ResponseError("unexpected EOF");
   }
 
-  /** Returns where the body begins, or the end of `buf` when the head is not whole. */
+  /** Returns where the body begins, or the end of `buf` when the head is incomplete. */
   #head(buf: Buffer): number {
     const end = buf.indexOf("\r\n\r\n");
     if (end < 0) {

@@ -1,8 +1,8 @@
 /**
- * The side of the transport that other members connect to: raft's messages, streams, snapshots and probes, and whatever
- * else members ask for under paths of its own. Speaks HTTP/1.1, as members do with each other, plainly or over TLS.
+ * The server side of the transport: raft messages, streams, snapshots and probes, and other endpoints for members under
+ * their own paths. Speaks HTTP/1.1, as members do, plain or over TLS.
  *
- * Bounded: connections, heads, bodies and the time that a request may take. What is no request is answered 400 and the
+ * Bounded: connections, heads, bodies and the duration of a request. An invalid request is answered 400 and its
  * connection closed. Source: etcd's rafthttp/http.go.
  */
 import * as http from "node:http";
@@ -19,19 +19,19 @@ import { receiveSnapshot } from "./snapshot-receiver.ts";
 import { MESSAGE_STREAM, MSG_APP_STREAM } from "./stream-kind.ts";
 import type { PeerTransport } from "./transport.ts";
 
-/** Serves a request, now or later, or returns false when the path is not one of its own. The path is without its query. */
+/** Serves a request, now or later, or returns false for a path it does not serve. The path has no query. */
 export type PeerHandler = (request: http.IncomingMessage, response: http.ServerResponse, path: string) => boolean;
 
-/** For the head of a request, and for all of one that is neither a message, a stream nor a snapshot. */
+/** For the head of a request, and for all of a request that is not a message, a stream or a snapshot. */
 const HEAD_MS_MAX = 10_000;
 const REQUEST_MS_MAX = 30_000;
-/** How often requests that take too long are looked for. */
+/** How often slow requests are checked for. */
 const CHECK_INTERVAL_MS = 2000;
 const POSTED_BYTES_MAX = 512 * 1024 * 1024;
 const STREAMS = [MSG_APP_STREAM, MESSAGE_STREAM];
 
 export interface PeerServerOptions {
-  /** Of the messages posted at one time, those before databases too, all together. */
+  /** Limit on messages posted at a time, including those before databases, in total. */
   readonly postedBytesMax?: number;
   /** A connection has sent the head of a request. */
   readonly onRequest?: (socket: Socket) => void;
@@ -44,26 +44,26 @@ export class PeerServer {
   readonly #sockets = new Set<Socket>();
   readonly #posted: ByteBudget;
   readonly #onRequest: (socket: Socket) => void;
-  /** Connections of which a request is under way. */
+  /** Connections with a request in progress. */
   readonly #busy = new Set<Socket>();
   #closing = false;
 
-  /** `handlers` are asked in their order about paths outside of `/raft`. */
+  /** `handlers` are asked in order about paths outside `/raft`. */
   constructor(transport: PeerTransport, handlers: readonly PeerHandler[], options: PeerServerOptions = {}) {
     this.#transport = transport;
     this.#posted = new ByteBudget(options.postedBytesMax ?? POSTED_BYTES_MAX);
     this.#onRequest = options.onRequest ?? (() => {});
     this.#handlers = handlers;
-    // A member whose connection rests closes it after four seconds; this end gives it one more.
+    // A member closes its idle connections after four seconds; this end allows one more.
     this.#server = http.createServer({
       keepAliveTimeout: 5000,
       headersTimeout: HEAD_MS_MAX,
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
-      // A snapshot may take any time.
+      // A snapshot may take any length of time.
       requestTimeout: 0,
     });
     this.#server.on("request", (request, response) => this.#guarded(request, response));
-    // A request with "Expect: 100-continue" is a request like others.
+    // Treat "Expect: 100-continue" like any other request.
     this.#server.on("checkContinue", (request, response) => {
       response.writeContinue();
       this.#guarded(request, response);
@@ -74,7 +74,7 @@ export class PeerServer {
         "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request",
       );
     });
-    // This server never listens itself, but only one that does keeps count of its connections and ends slow ones.
+    // This server never listens itself, but only a listening server tracks its connections and ends slow ones.
     this.#server.emit("listening");
   }
 
@@ -89,14 +89,14 @@ export class PeerServer {
     this.#server.emit("connection", socket);
   }
 
-  /** Closes the connections of which no request is under way, and names them. */
+  /** Closes and returns the connections without a request in progress. */
   closeIdle(): Socket[] {
     const idle = [...this.#sockets].filter((socket) => !this.#busy.has(socket));
     for (const socket of idle) socket.destroy();
     return idle;
   }
 
-  /** Ends idle connections at once, and the others when they are answered or `graceMs` have passed. */
+  /** Ends idle connections at once, the others when they are answered or after `graceMs`. */
   async close(graceMs: number): Promise<void> {
     this.#closing = true;
     this.#server.close();
@@ -117,7 +117,7 @@ export class PeerServer {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  /** What goes wrong with one request ends its connection, and nothing else. */
+  /** An error in a request ends only its connection. */
   #guarded(request: http.IncomingMessage, response: http.ServerResponse): void {
     const { logger } = this.#transport.context;
     if (!attempt(() => this.#serve(request, response), "serve a peer", logger)) request.socket.destroy();
@@ -128,7 +128,7 @@ export class PeerServer {
     const { socket } = request;
     this.#onRequest(socket);
     this.#busy.add(socket);
-    // What is written after the end fails the request alone.
+    // A write after the end fails only this request.
     response.on("error", () => socket.destroy());
     response.on("close", () => this.#busy.delete(socket));
     if (this.#closing) response.shouldKeepAlive = false;
@@ -224,7 +224,7 @@ export class PeerServer {
     send(response, 200, "text/plain; charset=utf-8", `${JSON.stringify({ OK: true, Now: now })}\n`);
   }
 
-  /** Checks of method and headers that all requests of raft have in common; answers those that fail. */
+  /** The checks of method and headers common to all raft requests; answers the failures. */
   #admit(request: http.IncomingMessage, response: http.ServerResponse, method: "GET" | "POST"): boolean {
     if (request.method !== method) {
       response.setHeader("Allow", method);
@@ -246,7 +246,7 @@ export class PeerServer {
     return true;
   }
 
-  /** A sender that is not known can be answered where it says that it is. */
+  /** An unknown sender can be answered at the address it gives. */
   #addRemote(id: bigint, header: HeaderReader): void {
     const urls = header("x-peerurls") ?? "";
     if (urls !== "") this.#transport.addRemote({ id, urls: urls.split(",") });
@@ -293,11 +293,11 @@ export class PeerServer {
       });
       return sendError(response, 412, "to field mismatch");
     }
-    // The head is sent the usual way, the body straight to the socket: it is one chunk for each batch of messages.
+    // The head is sent the usual way, the body directly to the socket: one chunk per batch of messages.
     response.writeHead(200, { "Transfer-Encoding": "chunked" });
     response.flushHeaders();
     const { socket } = request;
-    // Whatever else comes on this connection is no concern of a stream.
+    // Further input on this connection does not belong to the stream.
     request.resume();
     peer.attach(kind, socket);
   }
@@ -310,7 +310,7 @@ function headersOf(request: http.IncomingMessage): HeaderReader {
   };
 }
 
-/** As Go's `http.Error`. With `close` the rest of the request is not waited for. */
+/** As Go's `http.Error`. With `close` the rest of the request is not read. */
 function sendError(response: http.ServerResponse, status: number, text: string, close = false): void {
   response.setHeader("X-Content-Type-Options", "nosniff");
   send(response, status, "text/plain; charset=utf-8", `${text}\n`, close);

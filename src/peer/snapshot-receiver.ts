@@ -10,11 +10,11 @@ import { readLength } from "./frame-decoder.ts";
 import { PieceReader } from "./piece-reader.ts";
 import type { PeerTransport } from "./transport.ts";
 
-/** Of the message before the database, whose own size only the sink limits; etcd's limit. */
+/** Limit on the message before the database; only the sink limits the database. etcd's limit. */
 const MESSAGE_BYTES_MAX = 64 * 1024 * 1024;
 const UNKNOWN_SENDER = "UNKNOWN_SNAPSHOT_SENDER";
 
-/** What the sender is answered. */
+/** The answer to the sender. */
 export interface SnapshotAnswer {
   readonly status: number;
   readonly text: string;
@@ -23,9 +23,9 @@ export interface SnapshotAnswer {
 const RECEIVED: SnapshotAnswer = { status: 204, text: "" };
 
 /**
- * Takes a MsgSnap with its database: stores the database as fast as the sink takes it, and gives the message on when it is
- * whole. A sender that says nothing for the read timeout is given up. The message, which is gathered in memory, counts
- * towards `posted`. Source: etcd's rafthttp/http.go, snapshotHandler.
+ * Receives a MsgSnap with its database: stores the database as fast as the sink takes it, and delivers the message when
+ * it is complete. A sender that is silent for the read timeout is dropped. The message, which is collected in memory,
+ * counts towards `posted`. Source: etcd's rafthttp/http.go, snapshotHandler.
  */
 export async function receiveSnapshot(
   transport: PeerTransport,
@@ -98,7 +98,7 @@ async function readMessage(pieces: PieceReader, posted: ByteBudget): Promise<Mes
   return Message.decode(await pieces.exactly(length, posted));
 }
 
-/** Throws what was wrong with the transfer or the disk; the sink is ended either way. */
+/** Throws the error of the transfer or the disk; ends the sink in any case. */
 async function store(pieces: PieceReader, sink: DatabaseSink): Promise<void> {
   try {
     for (let piece = await pieces.next(); piece !== undefined; piece = await pieces.next()) await sink.write(piece);

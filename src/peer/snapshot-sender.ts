@@ -13,15 +13,16 @@ import { postProblem } from "./post.ts";
 import type { UrlPicker } from "./url-picker.ts";
 
 const PATH = "/raft/snapshot";
-/** A peer that takes nothing for so long is given up. */
+/** The transfer is aborted when the peer takes nothing for this long. */
 const STALL_MS_MAX = 60_000;
-/** After the last byte the peer makes the database durable, which may take long on a slow disk. */
+/** After the last byte the peer makes the database durable, which may be slow. */
 const ANSWER_MS_MAX = 10 * 60_000;
 const MAX_PIECE_BYTES = 64 * 1024;
 
 /**
- * Sends a MsgSnap and the database after it in one request: the message's length in eight bytes, big-endian, the message,
- * the database. Reads the database no faster than the peer takes it. Source: etcd's rafthttp/snapshot_sender.go.
+ * Sends a MsgSnap and the database after it in one request: the message's length in eight bytes, big-endian, the
+ * message, the database. Reads the database only as fast as the peer takes it. Source: etcd's
+ * rafthttp/snapshot_sender.go.
  */
 export class SnapshotSender {
   readonly #peerId: bigint;
@@ -38,7 +39,7 @@ export class SnapshotSender {
     this.#picker = picker;
   }
 
-  /** Resolves when the fate of the snapshot was reported and the database closed. Never rejects. */
+  /** Resolves when the outcome is reported and the database closed. Never rejects. */
   async send(message: Message, database: DatabaseImage): Promise<void> {
     const { clock, logger, metrics } = this.#context;
     const peer = formatId(this.#peerId);
@@ -88,7 +89,7 @@ export class SnapshotSender {
       request.on("error", reject);
       request.on("response", (response: IncomingMessage) => readResponse(response, resolve, reject));
     });
-    // A peer that refuses answers before it has read everything; that is looked at below.
+    // A refusing peer answers before it has read everything; that is checked below.
     let answered = false;
     const over = (): void => {
       answered = true;
@@ -108,7 +109,7 @@ export class SnapshotSender {
       return postProblem(this.#context, this.#peerId, url, PATH, response);
     } finally {
       this.#underWay.delete(request);
-      // Half a request must never be taken for a whole one.
+      // A partial request must never count as complete.
       if (!request.writableFinished) request.destroy();
     }
   }

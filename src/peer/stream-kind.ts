@@ -3,7 +3,7 @@ import type { FrameDecoder, MessageSink } from "./frame-decoder.ts";
 import { MessageDecoder, MessageEncoder } from "./message-codec.ts";
 import { MsgAppDecoder, MsgAppEncoder } from "./msgapp-codec.ts";
 
-/** Writes the messages of one stream, each call one chunk of HTTP in pieces that are to be sent in their order. */
+/** Writes the messages of one stream; each call makes one HTTP chunk, as pieces to send in order. */
 export interface StreamEncoder {
   encode(messages: readonly Message[], start: number, end: number): Uint8Array[];
   heartbeat(): Uint8Array[];
@@ -11,9 +11,9 @@ export interface StreamEncoder {
 
 /** The two streams that a member opens to each of the others: one for MsgApp, one for all other messages. */
 export interface StreamKind {
-  /** As the log calls it. */
+  /** Its name in the log. */
   readonly name: string;
-  /** What stands before the id of the one who asks. */
+  /** Path before the id of the requesting member. */
   readonly path: string;
   encoder(): StreamEncoder;
   decoder(sink: MessageSink, local: bigint, remote: bigint): FrameDecoder;

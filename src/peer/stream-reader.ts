@@ -13,12 +13,12 @@ import type { StreamKind } from "./stream-kind.ts";
 import { remoteText } from "./stream-writer.ts";
 import type { UrlPicker } from "./url-picker.ts";
 
-/** Attempts to open a stream begin at least so far apart; etcd's rate. */
+/** Minimum interval between attempts to open a stream; etcd's rate. */
 const DIAL_INTERVAL_MS = 100;
-/** Of an answer that refuses the stream. */
+/** For a response that refuses the stream. */
 const REFUSAL_BYTES_MAX = 4096;
 
-/** Opens the stream of one kind at a peer, again whenever it breaks, and hands on the messages that come over it. */
+/** Opens the stream of one kind at a peer, reopens it whenever it breaks, and delivers its messages. */
 export class StreamReader {
   readonly kind: StreamKind;
   readonly peerId: bigint;
@@ -48,7 +48,7 @@ export class StreamReader {
     this.context.logger.info("stopped stream reader with remote peer", this.fields());
   }
 
-  /** Called once by the attempt that is under way. */
+  /** Called once, by the current attempt. */
   ended(attempt: Attempt): void {
     if (attempt !== this.#attempt) return;
     this.#attempt = null;
@@ -74,7 +74,7 @@ export class StreamReader {
   }
 }
 
-/** False for what is broken in this member. */
+/** False for errors inside this member. */
 const isPeersFault = (error: unknown): error is Error =>
   error instanceof StreamError || error instanceof ProtobufError || error instanceof ResponseError;
 
@@ -127,7 +127,7 @@ class Attempt implements ResponseEvents, MessageSink {
     return `GET ${kind.path}${formatId(context.local.id)} HTTP/1.1\r\n${lines.join("")}\r\n`;
   }
 
-  /** Ends a connection on which nothing comes; the time is looked at once in a while only, since much may come. */
+  /** Ends a silent connection. Checks the time only occasionally, because there may be many reads. */
   #watchSilence(): void {
     const { clock, readTimeoutMs } = this.#reader.context;
     const silentMs = clock.nowMs() - this.#heardAtMs;
@@ -190,7 +190,7 @@ class Attempt implements ResponseEvents, MessageSink {
     if (this.#established) {
       const error = this.#error?.message ?? "EOF";
       context.logger.warn("lost TCP streaming connection with remote peer", { ...reader.fields(), error });
-      // A stream that the peer ended in order is opened again, and only then it shows whether the peer is there.
+      // A stream that the peer ended cleanly is reopened; only that shows whether the peer is there.
       if (this.#error !== undefined) status.deactivate(kind.name, "read", error);
     } else {
       reader.picker.unreachable(this.#url);
@@ -200,7 +200,7 @@ class Attempt implements ResponseEvents, MessageSink {
     reader.ended(this);
   }
 
-  /** Why the peer's answer was no stream; undefined for one that has no streams. */
+  /** Why the response was not a stream; undefined for a peer without streams. */
   #refused(): string | undefined {
     const { context } = this.#reader;
     if (this.#head === null) return "EOF";

@@ -6,23 +6,23 @@ import type { PeerContext } from "./context.ts";
 import type { PeerStatus } from "./peer-status.ts";
 import type { StreamEncoder, StreamKind } from "./stream-kind.ts";
 
-/** Messages that wait while the socket is full; as in etcd. */
+/** Messages queued while the socket is full; as in etcd. */
 const QUEUE_MAX = 4096;
-/** A batch is cut here, so that it can be seen whether a slow peer takes anything. */
+/** Batches are cut here, so that progress of a slow peer can be observed. */
 const BATCH_BYTES = 256 * 1024;
-/** Bytes given to the socket and not yet taken by the system; messages wait above that. */
+/** Bytes given to the socket that the kernel has not taken; beyond that, messages wait. */
 const WRITE_AHEAD_BYTES_MAX = 1024 * 1024;
-/** What a message takes beside its entries' data, roughly. */
+/** Approximate size of a message beside its entries' data. */
 const MESSAGE_OVERHEAD_BYTES = 64;
 const ENTRY_OVERHEAD_BYTES = 24;
-/** A peer has this long to take the end of a stream. */
+/** Time a peer has to take the end of a stream. */
 const END_MS_MAX = 1000;
 
 const LAST_CHUNK = "0\r\n\r\n";
 
 /**
- * Sends messages on the stream of one kind that a peer has opened. There is one connection at a time; a newer one takes
- * the place of an older. Messages pushed during one turn go out in one write at `flush`.
+ * Sends messages on a stream of one kind that the peer opened. There is one connection at a time; a newer one replaces
+ * it. Messages pushed during one turn are sent in one write at `flush`.
  */
 export class StreamWriter {
   readonly #kind: StreamKind;
@@ -33,7 +33,7 @@ export class StreamWriter {
   readonly #onDrain = (): void => this.flush();
   #connection: Connection | null = null;
   readonly #queue: Message[] = [];
-  /** The first message of the queue that is not sent. */
+  /** The first unsent message of the queue. */
   #head = 0;
   #heartbeats: Timer | null = null;
 
@@ -54,7 +54,7 @@ export class StreamWriter {
     return this.#kind.name;
   }
 
-  /** Takes over a socket on which the head of an answer with a chunked body was sent. */
+  /** Takes over a socket on which the response head, for a chunked body, was sent. */
   attach(socket: Socket): void {
     const { clock, logger, readTimeoutMs, local } = this.#context;
     const replaced = this.#close();
@@ -93,7 +93,7 @@ export class StreamWriter {
     return true;
   }
 
-  /** Sends what was pushed, as far as the socket takes it. */
+  /** Sends the pushed messages, as far as the socket takes them. */
   flush(): void {
     const connection = this.#connection;
     if (connection === null) return;
@@ -136,12 +136,12 @@ export class StreamWriter {
   #heartbeat(): void {
     const connection = this.#connection;
     if (connection === null) return;
-    // Bytes on their way show as well that this member is alive, and one that takes nothing gets no more.
+    // Bytes in flight also prove that this member is alive, and a peer that takes nothing gets no more.
     if (connection.socket.writableLength === 0) this.#write(connection, connection.encoder.heartbeat());
     this.#watchProgress(connection);
   }
 
-  /** While bytes wait for the peer: it has to take some of them within each period of the write timeout. */
+  /** While bytes wait, the peer must take some within each write timeout. */
   #watchProgress(connection: Connection): void {
     const { writableLength } = connection.socket;
     if (writableLength === 0 || connection.stallTimer !== null) return;
@@ -200,13 +200,13 @@ interface Connection {
   readonly onClose: () => void;
   readonly onError: (error: Error) => void;
   error: string | undefined;
-  /** Bytes written to the socket, and those that it had passed on when the stall timer started. */
+  /** Bytes written to the socket, and those it had passed on when the stall timer started. */
   givenBytes: number;
   takenBytes: number;
   stallTimer: Timer | null;
 }
 
-/** The end of a batch that begins at `start`: at least one message, about BATCH_BYTES at most. */
+/** End of the batch that begins at `start`: at least one message, at most about BATCH_BYTES. */
 function batchEnd(queue: readonly Message[], start: number): number {
   let bytes = 0;
   let end = start;

@@ -1,8 +1,8 @@
 /**
- * The network between members, as etcd's rafthttp: wire-compatible with the members of etcd 3.4 and later.
+ * The network between members, as etcd's rafthttp: wire-compatible with members of etcd 3.4 and later.
  *
- * Promises of `Network`: nothing here waits or throws at who sends; what cannot be sent is dropped and reported. Every
- * queue has a limit. It owns the connections that it opens, and those that a PeerServer hands to its peers as streams.
+ * Promises of `Network`: sending never waits or throws; messages that cannot be sent are dropped and reported. Every
+ * queue has a limit. It owns the connections it opens, and those that a PeerServer gives its peers as streams.
  */
 import type { Clock } from "../base/clock.ts";
 import { Complaints } from "../base/complaints.ts";
@@ -28,7 +28,7 @@ export interface PeerTransportOptions {
   readonly writeTimeoutMs: number;
 }
 
-/** Whoever asks can name himself a member; more than so many are not answered. */
+/** Any client can claim to be a member; beyond this many, they get no answer. */
 const REMOTES_MAX = 128;
 
 export class PeerTransport implements Network {
@@ -37,7 +37,7 @@ export class PeerTransport implements Network {
   readonly #http: PeerHttp;
   readonly #peers = new Map<bigint, Peer>();
   readonly #remotes = new Map<bigint, Remote>();
-  /** Peers and remotes with messages of the present `send`. */
+  /** Peers and remotes with messages of the current `send`. */
   readonly #dirty: (Peer | Remote)[] = [];
   #receiver: NetworkReceiver | null = null;
   #context: PeerContext | null = null;
@@ -82,7 +82,7 @@ export class PeerTransport implements Network {
     return this.#receiver;
   }
 
-  /** Undefined for a member that is not known, and after `stop`. */
+  /** Undefined for an unknown member, and after `stop`. */
   peer(id: bigint): Peer | undefined {
     return this.#peers.get(id);
   }
@@ -189,7 +189,7 @@ export class PeerTransport implements Network {
       });
       return "cannot process message to mismatch member";
     }
-    // A snapshot without its database is of no use, and raft takes entries for what they say they are.
+    // A snapshot needs its database, and raft trusts the indexes of entries.
     if (message.type === MessageType.MsgSnap || !hasConsecutiveEntries(message)) return "error processing raft message";
     this.receiver.receive(message);
     return undefined;
@@ -227,7 +227,7 @@ export class PeerTransport implements Network {
     });
   }
 
-  /** URLs come from the log or from other members: bad ones are said and left out. */
+  /** URLs come from the log or from other members: invalid ones are logged and skipped. */
   #parse(id: bigint, urls: readonly string[]): Url[] | undefined {
     try {
       return parseUrls(urls.join(","));
@@ -249,7 +249,7 @@ export class PeerTransport implements Network {
   }
 }
 
-/** Whether the entries of a MsgApp follow on its index, one on the other. */
+/** Whether the entries of a MsgApp directly follow its index and each other. */
 function hasConsecutiveEntries({ type, index, entries }: Message): boolean {
   if (type !== MessageType.MsgApp) return true;
   for (let i = 0; i < entries.length; i++) if (entries[i]!.index !== index + 1 + i) return false;

@@ -1,6 +1,6 @@
 import type { Url } from "../config/values/url.ts";
 
-/** Which of a peer's URLs is used: one until it fails, then the next. */
+/** Picks one of a peer's URLs: the same one until it fails, then the next. */
 export class UrlPicker {
   #urls: readonly Url[];
   #picked = 0;
@@ -19,7 +19,7 @@ export class UrlPicker {
     return this.#urls[this.#picked]!;
   }
 
-  /** Says that a URL does not work; only the one picked now counts, for several requests may have used it. */
+  /** Reports a failed URL. Ignored unless it is the current one, because several requests may have used it. */
   unreachable(url: Url): void {
     if (this.#urls[this.#picked] === url) this.#picked = (this.#picked + 1) % this.#urls.length;
   }
