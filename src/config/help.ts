@@ -1,5 +1,4 @@
-import type { FlagSpec } from "./settings/flag-spec.ts";
-import { flagSpecs } from "./settings/flags.ts";
+import { type NamedSetting, sections } from "./settings/definitions.ts";
 import { featureHelp } from "./values/feature-gates.ts";
 
 /** What follows a mistake in the flags, and stands first in the help. */
@@ -25,13 +24,9 @@ export const usage = `Usage:
 /** All flags by section, each with its default and what it does. */
 export function flagsHelp(): string {
   let text = "";
-  let section = "";
-  for (const spec of flagSpecs) {
-    if (spec.section !== section) {
-      section = spec.section;
-      text += `\n${section}:\n`;
-    }
-    text += flagHelp(spec);
+  for (const { title, settings } of sections) {
+    text += `\n${title}:\n`;
+    for (const setting of settings) if (setting.flag !== false) text += flagHelp(setting);
   }
   return `${text}
 Every flag can be given as an environment variable: --listen-peer-urls as ETCD_LISTEN_PEER_URLS.
@@ -40,11 +35,11 @@ Unsafe flags give up guarantees of the consensus protocol: data may be lost.
 `;
 }
 
-function flagHelp(spec: FlagSpec): string {
-  const defaultText = spec.name === "data-dir" ? "<name>.etcd" : spec.default;
-  let text = `  --${spec.name} '${defaultText}'\n    ${spec.help}\n`;
-  if (spec.kind === "features") for (const line of featureHelp) text += `      ${line}\n`;
-  if (spec.status?.state === "not built") text += `    (${spec.status.reason}: not built yet)\n`;
-  if (spec.status?.state === "no effect") text += `    (no effect: ${spec.status.reason})\n`;
+function flagHelp(setting: NamedSetting): string {
+  const defaultText = setting.name === "data-dir" ? "<name>.etcd" : setting.default;
+  let text = `  --${setting.name} '${defaultText}'\n    ${setting.help}\n`;
+  if (setting.kind.name === "features") for (const line of featureHelp) text += `      ${line}\n`;
+  if (setting.status?.state === "not built") text += `    (${setting.status.reason}: not built yet)\n`;
+  if (setting.status?.state === "no effect") text += `    (no effect: ${setting.status.reason})\n`;
   return text;
 }

@@ -9,17 +9,17 @@ import { checkListeners } from "./checks/listeners.ts";
 import { checkServerValues } from "./checks/server-values.ts";
 import { refuseUnbuilt } from "./checks/unbuilt.ts";
 import { validateSettings } from "./checks/validate.ts";
-import { type Config, clusterOf, configFromSettings } from "./config.ts";
+import { type Config, configFromSettings } from "./config.ts";
 import { ConfigError } from "./errors.ts";
+import { readLogSettings } from "./log-settings.ts";
 import { openLog } from "./machine/open-log.ts";
 import { findClusterBySrv, type SrvResolver, systemSrvResolver } from "./machine/srv.ts";
-import { flagSpecByName } from "./settings/flags.ts";
-import { readLogSettings } from "./settings/log-settings.ts";
+import { allSettings, definitions } from "./settings/definitions.ts";
 import type { Settings } from "./settings/settings.ts";
 import { type CommandLine, readCommandLine } from "./sources/command-line.ts";
 import { readConfigFile } from "./sources/config-file.ts";
 import { applyEnvironment } from "./sources/environment.ts";
-import { parseUrls } from "./values/url.ts";
+import { clusterOf, parseUrls } from "./values/url.ts";
 
 /**
  * From arguments, environment and file to a `Config`, in etcd's order: first the flags are read; then either the
@@ -71,21 +71,19 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   }
 }
 
-/** Shortest time that connections between members may be given. */
-const PEER_TIMEOUT_MS_MIN = 5000;
-
 function readFlagsAndEnvironment(line: CommandLine, options: LoadOptions): Settings {
   const { settings } = line;
   applyEnvironment(settings, options.env, options.early);
   for (const warning of line.warnings) options.early.warn(warning);
-  for (const flag of ["raft-read-timeout", "raft-write-timeout"]) {
-    if (settings.number(flag) >= PEER_TIMEOUT_MS_MIN) continue;
-    options.early.info(`${flag} increased to minimum value: ${goDuration(PEER_TIMEOUT_MS_MIN)}`);
-    settings.setDefault(flag, PEER_TIMEOUT_MS_MIN);
+  for (const { name, bounds } of allSettings) {
+    const least = bounds?.raisedTo;
+    if (least === undefined || (settings.get(name) as number) >= least) continue;
+    options.early.info(`${name} increased to minimum value: ${goDuration(least)}`);
+    settings.setDefault(name, least);
   }
   const [refusal] = line.refusals;
   if (refusal !== undefined) throw new ConfigError("verify", refusal);
-  if (settings.text("discovery-fallback") === "proxy") {
+  if (settings.get("discovery-fallback") === "proxy") {
     throw new ConfigError("verify", `v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy"`);
   }
   if (settings.isSet("listen-client-urls") && !settings.isSet("advertise-client-urls")) {
@@ -96,29 +94,23 @@ function readFlagsAndEnvironment(line: CommandLine, options: LoadOptions): Setti
 }
 
 function checkFileSettings(settings: Settings): void {
-  clearDefaultCluster(settings, settings.text("initial-cluster") !== DEFAULT_CLUSTER);
-  if (settings.text("initial-cluster-state") === "") settings.setDefault("initial-cluster-state", "new");
+  clearDefaultCluster(settings, settings.get("initial-cluster") !== DEFAULT_CLUSTER);
 }
 
-const DEFAULT_CLUSTER = flagSpecByName.get("initial-cluster")!.default;
+const DEFAULT_CLUSTER = definitions["initial-cluster"].default;
 
 /** Whoever asks for discovery does not mean the default cluster. */
 function clearDefaultCluster(settings: Settings, isGiven: boolean): void {
   const discovers =
-    settings.text("discovery-srv") !== "" ||
-    settings.text("discovery-srv-name") !== "" ||
-    settings.strings("discovery-endpoints").length > 0;
+    settings.get("discovery-srv") !== "" ||
+    settings.get("discovery-srv-name") !== "" ||
+    settings.get("discovery-endpoints").length > 0;
   if (discovers && !isGiven) settings.setDefault("initial-cluster", "");
 }
 
 function noteDeprecated(settings: Settings, log: Logger): void {
-  if (settings.isSet("max-snapshots")) {
-    log.warn("--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.");
-  }
-  if (settings.isSet("v2-deprecation")) {
-    log.warn(
-      "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input.",
-    );
+  for (const { name, deprecated } of allSettings) {
+    if (deprecated !== undefined && settings.isSet(name)) log.warn(`--${name} ${deprecated}`);
   }
 }
 
@@ -139,9 +131,9 @@ export interface FinishOptions {
  */
 export async function finishConfig(settings: Settings, options: FinishOptions): Promise<Config> {
   fillAdvertised(settings, options);
-  if (settings.text("data-dir") === "") {
-    settings.setDefault("data-dir", `${settings.text("name")}.etcd`);
-    options.log.warn("'data-dir' was empty; using default", { "data-dir": settings.text("data-dir") });
+  if (settings.get("data-dir") === "") {
+    settings.setDefault("data-dir", `${settings.get("name")}.etcd`);
+    options.log.warn("'data-dir' was empty; using default", { "data-dir": settings.get("data-dir") });
   }
   checkServerValues(settings, options.log);
   let config = configFromSettings(settings);
@@ -165,19 +157,21 @@ function fillAdvertised(settings: Settings, options: FinishOptions): void {
     options.log.info("failed to detect default host", { error });
   }
   const usedForPeers = replaceHost(settings, host, "initial-advertise-peer-urls", "listen-peer-urls");
-  if (settings.text("name") !== "default" && settings.text("initial-cluster") === DEFAULT_CLUSTER) {
-    const urls = settings.urls("initial-advertise-peer-urls");
-    settings.setDefault("initial-cluster", clusterOf(settings.text("name"), urls));
+  if (settings.get("name") !== "default" && settings.get("initial-cluster") === DEFAULT_CLUSTER) {
+    const urls = settings.get("initial-advertise-peer-urls");
+    settings.setDefault("initial-cluster", clusterOf(settings.get("name"), urls));
   }
   const usedForClients = replaceHost(settings, host, "advertise-client-urls", "listen-client-urls");
   if (usedForPeers || usedForClients) options.log.info("detected default host for advertise", { host });
 }
 
+type UrlSetting = "initial-advertise-peer-urls" | "listen-peer-urls" | "advertise-client-urls" | "listen-client-urls";
+
 /** Advertises the machine's address instead of localhost, when the member listens on all addresses. */
-function replaceHost(settings: Settings, host: string, advertised: string, listened: string): boolean {
-  const [first, second] = settings.urls(advertised);
-  const [listen] = settings.urls(listened);
-  const isDefault = first?.text === flagSpecByName.get(advertised)!.default && second === undefined;
+function replaceHost(settings: Settings, host: string, advertised: UrlSetting, listened: UrlSetting): boolean {
+  const [first, second] = settings.get(advertised);
+  const [listen] = settings.get(listened);
+  const isDefault = first?.text === definitions[advertised].default && second === undefined;
   if (host === "" || !isDefault || listen?.hostname !== "0.0.0.0") return false;
   settings.setDefault(advertised, parseUrls(`${first!.scheme}://${host}:${listen.port}`));
   return true;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { newConfig } from "../../src/config/config.ts";
+import { newConfig } from "../../src/config/new-config.ts";
 import { load, loadConfigOf } from "./harness.ts";
 
 test("without arguments a member gets etcd's defaults, the zeros resolved", async () => {
@@ -23,11 +23,10 @@ test("without arguments a member gets etcd's defaults, the zeros resolved", asyn
       maxTxnOps: config.maxTxnOps,
       maxRequestBytes: config.maxRequestBytes,
       maxConcurrentStreams: config.maxConcurrentStreams,
-      grpcKeepAliveIntervalMs: config.grpcKeepAliveIntervalMs,
+      keepalive: config.keepalive,
       watchProgressNotifyIntervalMs: config.watchProgressNotifyIntervalMs,
-      cors: [...config.cors],
-      authToken: config.authToken,
-      authTokenTtlMs: config.authTokenTtlMs,
+      cors: config.cors,
+      auth: config.auth,
     },
     {
       name: "default",
@@ -46,11 +45,10 @@ test("without arguments a member gets etcd's defaults, the zeros resolved", asyn
       maxTxnOps: 128,
       maxRequestBytes: 1572864,
       maxConcurrentStreams: 4294967295,
-      grpcKeepAliveIntervalMs: 7200000,
+      keepalive: { minTimeMs: 5000, intervalMs: 7200000, timeoutMs: 20000 },
       watchProgressNotifyIntervalMs: 600000,
       cors: ["*"],
-      authToken: "simple",
-      authTokenTtlMs: 300000,
+      auth: { token: "simple", bcryptCost: 10, tokenTtlMs: 300000 },
     },
   );
 });
@@ -123,6 +121,6 @@ test("a gate that is named wins over AllAlpha, in any order", async () => {
 
 test("raft timeouts below etcd's least are raised", async () => {
   const { config, entries } = await load(["--raft-read-timeout=1s"]);
-  assert.equal(config?.peerReadTimeoutMs, 5000);
+  assert.equal(config?.raftReadTimeoutMs, 5000);
   assert.ok(entries.some((entry) => entry.msg === "raft-read-timeout increased to minimum value: 5s"));
 });

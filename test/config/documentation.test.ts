@@ -2,19 +2,20 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { flagSpecs } from "../../src/config/settings/flags.ts";
-import { legacyFlags } from "../../src/config/sources/legacy-flags.ts";
-import { repositoryRoot } from "../harness/programs.ts";
-import { flagRow } from "./documentation.ts";
+import { allSettings } from "../../src/config/settings/definitions.ts";
+import { repositoryRoot, run } from "../harness/programs.ts";
 
 const document = readFileSync(join(repositoryRoot, "docs", "configuration.md"), "utf8");
 
-test("docs/configuration.md has a row for every flag, as the code has it", () => {
-  for (const spec of flagSpecs) assert.ok(document.includes(`\n${flagRow(spec)}\n`), flagRow(spec));
+test("the tables of docs/configuration.md are those that the definitions give", async () => {
+  const script = join(repositoryRoot, "scripts", "gen-docs.ts");
+  const { code, stderr } = await run(process.execPath, ["--import", "tsx", script, "--check"], { cwd: repositoryRoot });
+  assert.equal(code, 0, stderr);
 });
 
-test("docs/configuration.md names every flag of older versions", () => {
-  for (const [name, { state }] of legacyFlags) {
-    if (state !== "ignored") assert.ok(document.includes(`\`--${name}\``), name);
+test("docs/configuration.md names every setting, as a flag or as a key of the file", () => {
+  for (const { name, flag } of allSettings) {
+    const text = flag === false ? `\`${name}\`` : `\`--${name}\``;
+    assert.ok(document.includes(`\n| ${text} |`), name);
   }
 });

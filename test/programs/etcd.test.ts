@@ -16,7 +16,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { flagSpecs } from "../../src/config/settings/flags.ts";
+import { flagSettings } from "../../src/config/settings/definitions.ts";
 import { KVORUM_VERSION } from "../../src/programs/server/version.ts";
 import { ourEtcd, repositoryRoot, requireProgram, run } from "../harness/programs.ts";
 import { waitFor } from "../harness/wait.ts";
@@ -48,7 +48,7 @@ test("help prints the usage and then every flag with its default", async () => {
   const { code, stdout, stderr } = await run(etcd, ["--help"]);
   assert.equal(code, 0);
   assert.match(stderr, /^Usage:\n/);
-  for (const { name } of flagSpecs) assert.ok(stdout.toString().includes(`\n  --${name} '`), name);
+  for (const { name } of flagSettings) assert.ok(stdout.toString().includes(`\n  --${name} '`), name);
   assert.match(stdout.toString(), /CompactHashCheck=true\|false \(ALPHA - default=false\)/);
 });
 

@@ -1,39 +1,37 @@
 import type { Logger } from "../../base/log.ts";
 import { ConfigError } from "../errors.ts";
+import { defaultOf } from "../settings/definition.ts";
+import { boundOf, definitions } from "../settings/definitions.ts";
 import type { Settings } from "../settings/settings.ts";
-
-/** Above this etcd warns: the store is made for small values. */
-const RECOMMENDED_REQUEST_BYTES = 10 * 1024 * 1024;
-
-const BCRYPT_COST_MIN = 4;
-const BCRYPT_COST_MAX = 31;
-const BCRYPT_COST_DEFAULT = 10;
 
 /**
  * The last checks before a member runs: values that etcd's server corrects or warns of when it takes them.
  * Throws `ConfigError` of kind `start` for an authentication token that nobody knows.
  */
 export function checkServerValues(settings: Settings, log: Logger): void {
-  const requestBytes = settings.number("max-request-bytes");
-  if (requestBytes > RECOMMENDED_REQUEST_BYTES) {
+  const requestBytes = settings.get("max-request-bytes");
+  const recommended = boundOf("max-request-bytes", "recommendedMax");
+  if (requestBytes > recommended) {
     log.warn("exceeded recommended request limit", {
       "max-request-bytes": requestBytes,
       "max-request-size": humanSize(requestBytes),
-      "recommended-request-bytes": RECOMMENDED_REQUEST_BYTES,
-      "recommended-request-size": humanSize(RECOMMENDED_REQUEST_BYTES),
+      "recommended-request-bytes": recommended,
+      "recommended-request-size": humanSize(recommended),
     });
   }
-  checkAuthToken(settings.text("auth-token"), log);
-  const cost = settings.number("bcrypt-cost");
-  if (cost < BCRYPT_COST_MIN || cost > BCRYPT_COST_MAX) {
-    log.warn("use default bcrypt cost instead of the invalid given cost", {
-      "min-cost": BCRYPT_COST_MIN,
-      "max-cost": BCRYPT_COST_MAX,
-      "default-cost": BCRYPT_COST_DEFAULT,
-      "given-cost": cost,
-    });
-    settings.setDefault("bcrypt-cost", BCRYPT_COST_DEFAULT);
-  }
+  checkAuthToken(settings.get("auth-token"), log);
+  const cost = settings.get("bcrypt-cost");
+  const least = boundOf("bcrypt-cost", "min");
+  const most = boundOf("bcrypt-cost", "max");
+  if (cost >= least && cost <= most) return;
+  const usual = defaultOf(definitions["bcrypt-cost"]);
+  log.warn("use default bcrypt cost instead of the invalid given cost", {
+    "min-cost": least,
+    "max-cost": most,
+    "default-cost": usual,
+    "given-cost": cost,
+  });
+  settings.setDefault("bcrypt-cost", usual);
 }
 
 /** A type, then options `key=value`, each once. */

@@ -1,6 +1,6 @@
 import type { Logger } from "../../base/log.ts";
 import { ConfigError } from "../errors.ts";
-import { flagSpecs } from "../settings/flags.ts";
+import { allSettings } from "../settings/definitions.ts";
 import type { Settings } from "../settings/settings.ts";
 
 /**
@@ -8,13 +8,13 @@ import type { Settings } from "../settings/settings.ts";
  * when something is set that has no effect. A member must never run with less than it was asked for, silently.
  */
 export function refuseUnbuilt(settings: Settings, log: Logger): void {
-  for (const spec of flagSpecs) {
-    const { status } = spec;
-    if (status === undefined || status.state === "honoured" || !settings.isChanged(spec)) continue;
-    if (status.state === "not built") refuse(`--${spec.name}`, status.reason);
-    else log.warn(`--${spec.name} has no effect: ${status.reason}`);
+  for (const { name, status } of allSettings) {
+    if (status === undefined || !settings.isChanged(name)) continue;
+    if (status.state === "not built") refuse(`--${name}`, status.reason);
+    else log.warn(`--${name} has no effect: ${status.reason}`);
   }
-  for (const gate of settings.features().withoutEffect()) log.warn(`--feature-gates: ${gate} has no effect yet`);
+  for (const gate of settings.get("feature-gates").withoutEffect())
+    log.warn(`--feature-gates: ${gate} has no effect yet`);
 }
 
 function refuse(flag: string, what: string): never {

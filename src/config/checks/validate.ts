@@ -2,10 +2,11 @@ import { isIP } from "node:net";
 import { goDuration } from "../../base/duration.ts";
 import type { Logger } from "../../base/log.ts";
 import { quote } from "../../base/quote.ts";
-import { checkTiming } from "../config.ts";
 import { ConfigError, UNSET_ADVERTISE_CLIENT_URLS } from "../errors.ts";
+import { allSettings, boundOf } from "../settings/definitions.ts";
 import type { Settings } from "../settings/settings.ts";
 import { isUnixSocket, splitHostPort, type Url, urlTexts } from "../values/url.ts";
+import { checkTiming } from "./timing.ts";
 
 /**
  * The checks that etcd makes of a configuration before it starts, in its order and with its texts.
@@ -14,18 +15,17 @@ import { isUnixSocket, splitHostPort, type Url, urlTexts } from "../values/url.t
 export function validateSettings(settings: Settings, log: Logger): void {
   checkUrls(settings, log);
   checkBootstrapFlags(settings);
-  checkTiming(settings.number("heartbeat-interval"), settings.number("election-timeout"));
-  const lacksAdvertised = settings.urls("advertise-client-urls").length === 0;
-  if (settings.urls("listen-client-urls").length > 0 && lacksAdvertised) fail(UNSET_ADVERTISE_CLIENT_URLS);
-  checkCompactionMode(settings.text("auto-compaction-mode"));
+  checkTiming(settings.get("heartbeat-interval"), settings.get("election-timeout"));
+  const lacksAdvertised = settings.get("advertise-client-urls").length === 0;
+  if (settings.get("listen-client-urls").length > 0 && lacksAdvertised) fail(UNSET_ADVERTISE_CLIENT_URLS);
+  checkCompactionMode(settings.get("auto-compaction-mode"));
   checkTracing(settings);
   checkLeaseGates(settings, log);
-  const hashCheckMs = settings.number("compact-hash-check-time");
-  if (hashCheckMs <= 0) fail(`--compact-hash-check-time must be >0 (set to ${goDuration(hashCheckMs)})`);
-  for (const name of ["max-long-requests", "max-long-requests-per-client"]) {
-    if (settings.number(name) === 0) fail(`--${name} must be >0: without any, long reads would wait for ever`);
-  }
-  if (settings.text("name") === "default") {
+  const hashCheckMs = settings.get("compact-hash-check-time");
+  if (hashCheckMs <= boundOf("compact-hash-check-time", "above"))
+    fail(`--compact-hash-check-time must be >0 (set to ${goDuration(hashCheckMs)})`);
+  checkBounds(settings);
+  if (settings.get("name") === "default") {
     log.warn(
       "it isn't recommended to use default name, please set a value for --name. " +
         "Note that etcd might run into issue when multiple members have the same default name",
@@ -40,21 +40,21 @@ function fail(why: string): never {
 }
 
 function checkUrls(settings: Settings, log: Logger): void {
-  checkBind(settings.urls("listen-peer-urls"));
-  checkBind(settings.urls("listen-client-urls"));
-  checkBind(settings.urls("listen-client-http-urls"));
-  if (settings.urls("listen-client-http-urls").length === 0) {
+  checkBind(settings.get("listen-peer-urls"));
+  checkBind(settings.get("listen-client-urls"));
+  checkBind(settings.get("listen-client-http-urls"));
+  if (settings.get("listen-client-http-urls").length === 0) {
     log.warn("Running http and grpc server on single port. This is not recommended for production.");
   }
-  checkBind(settings.urls("listen-metrics-urls"));
-  const peers = settings.urls("initial-advertise-peer-urls");
+  checkBind(settings.get("listen-metrics-urls"));
+  const peers = settings.get("initial-advertise-peer-urls");
   const withoutHost = (urls: readonly Url[]) => urls.find((url) => !isUnixSocket(url) && url.hostname === "");
   const peer = withoutHost(peers);
   if (peer !== undefined) {
     const list = quote(urlTexts(peers).join(","));
     fail(`--initial-advertise-peer-urls ${list} must be "host:port" (unexpected empty host (${peer.text}))`);
   }
-  const clients = settings.urls("advertise-client-urls");
+  const clients = settings.get("advertise-client-urls");
   const client = withoutHost(clients);
   if (client !== undefined) {
     const list = quote(urlTexts(clients).join(","));
@@ -74,9 +74,9 @@ function checkBind(urls: readonly Url[]): void {
 }
 
 function checkBootstrapFlags(settings: Settings): void {
-  const endpoints = settings.strings("discovery-endpoints");
-  const ways = [settings.text("initial-cluster") !== "", settings.text("discovery-srv") !== "", endpoints.length > 0];
-  const state = settings.text("initial-cluster-state");
+  const endpoints = settings.get("discovery-endpoints");
+  const ways = [settings.get("initial-cluster") !== "", settings.get("discovery-srv") !== "", endpoints.length > 0];
+  const state = settings.get("initial-cluster-state");
   if (state !== "new" && state !== "existing") fail(`unexpected clusterState ${quote(state)}`);
   if (ways.filter(Boolean).length > 1) {
     fail(
@@ -84,7 +84,7 @@ function checkBootstrapFlags(settings: Settings): void {
         'Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv"',
     );
   }
-  if ((settings.text("discovery-token") !== "") !== endpoints.length > 0) {
+  if ((settings.get("discovery-token") !== "") !== endpoints.length > 0) {
     fail("both --discovery-token and --discovery-endpoints must be set");
   }
   if (endpoints.some((endpoint) => endpoint.trim() === "")) {
@@ -97,19 +97,26 @@ function checkCompactionMode(mode: string): void {
   if (mode !== "periodic" && mode !== "revision") fail(`unknown auto-compaction-mode ${quote(mode)}`);
 }
 
-const SAMPLING_RATE_MAX = 1_000_000;
-
 function checkTracing(settings: Settings): void {
-  if (!settings.bool("enable-distributed-tracing")) return;
-  const rate = settings.number("distributed-tracing-sampling-rate");
+  if (!settings.get("enable-distributed-tracing")) return;
+  const rate = settings.get("distributed-tracing-sampling-rate");
   const wrong = (why: string) => fail(`distributed tracing configurition is not valid: (${why})`);
-  if (rate < 0) wrong("tracing sampling rate must be positive");
-  if (rate > SAMPLING_RATE_MAX) wrong(`tracing sampling rate must be less than ${SAMPLING_RATE_MAX}`);
+  const most = boundOf("distributed-tracing-sampling-rate", "max");
+  if (rate < boundOf("distributed-tracing-sampling-rate", "min")) wrong("tracing sampling rate must be positive");
+  if (rate > most) wrong(`tracing sampling rate must be less than ${most}`);
+}
+
+/** What the definitions say of values that cannot be; etcd's own complaints are made above, each at its place. */
+function checkBounds(settings: Settings): void {
+  for (const { name, bounds } of allSettings) {
+    if (bounds?.above === undefined || bounds.reason === undefined) continue;
+    if ((settings.get(name) as number) <= bounds.above) fail(`--${name} must be >${bounds.above}: ${bounds.reason}`);
+  }
 }
 
 function checkLeaseGates(settings: Settings, log: Logger): void {
-  const persists = settings.features().enabled("LeaseCheckpointPersist");
-  const checkpoints = settings.features().enabled("LeaseCheckpoint");
+  const persists = settings.get("feature-gates").enabled("LeaseCheckpointPersist");
+  const checkpoints = settings.get("feature-gates").enabled("LeaseCheckpoint");
   if (checkpoints && !persists) {
     log.warn(
       "Detected that checkpointing is enabled without persistence. Consider enabling feature gate LeaseCheckpointPersist",
@@ -121,12 +128,12 @@ function checkLeaseGates(settings: Settings, log: Logger): void {
 }
 
 function checkTlsVersions(settings: Settings): void {
-  const least = settings.text("tls-min-version");
-  const most = settings.text("tls-max-version");
+  const least = settings.get("tls-min-version");
+  const most = settings.get("tls-max-version");
   const leastRank = tlsRank(least);
   const mostRank = tlsRank(most);
   if (mostRank !== 0 && leastRank > mostRank) fail(`min version (${least}) is greater than max version (${most})`);
-  if (leastRank === 13 && settings.strings("cipher-suites").length > 0) {
+  if (leastRank === 13 && settings.get("cipher-suites").length > 0) {
     fail("cipher suites cannot be configured when only TLS1.3 is enabled");
   }
 }

@@ -4,8 +4,8 @@ import { openJournalSink } from "../../base/log-journal.ts";
 import { createLogger, type StructuredLogger } from "../../base/log-logger.ts";
 import { DescriptorSink, FileSink, type LogSink } from "../../base/log-sink.ts";
 import { quote } from "../../base/quote.ts";
-import type { LogConfig } from "../config.ts";
 import { ConfigError } from "../errors.ts";
+import type { LogConfig } from "../log-settings.ts";
 
 /** Opens the outputs of a log. Throws `ConfigError` of kind `verify` with etcd's text when one cannot be opened. */
 export async function openLog(config: LogConfig, clock: Clock): Promise<StructuredLogger> {

@@ -1,6 +1,6 @@
 import { quote } from "../../base/quote.ts";
 import { ConfigError } from "../errors.ts";
-import { flagSpecByName } from "../settings/flags.ts";
+import { findFlag, type NamedSetting } from "../settings/definitions.ts";
 import { Settings } from "../settings/settings.ts";
 import { GoValueError, parseGoBool } from "../values/go-value.ts";
 import { type LegacyFlag, legacyFlags } from "./legacy-flags.ts";
@@ -67,15 +67,14 @@ class CommandLineReader {
     const equals = body.indexOf("=");
     const name = equals < 0 ? body : body.slice(0, equals);
     const value = equals < 0 ? undefined : body.slice(equals + 1);
-    const legacy = legacyFlags.get(name);
-    const isText = name === "config-file" || (flagSpecByName.has(name) && flagSpecByName.get(name)!.kind !== "bool");
-    const isKnown = isText || flagSpecByName.has(name) || name === "version" || legacy !== undefined;
-    if (!isKnown) {
+    const flag = findFlag(name) ?? legacyFlags.get(name);
+    if (flag === undefined && name !== "config-file" && name !== "version") {
       if (name === "help" || name === "h") return true;
       throw flagError(`flag provided but not defined: -${name}`);
     }
-    if (isText || legacy?.isBool === false) this.#setText(name, value ?? this.#argument(name), legacy);
-    else this.#setBool(name, value ?? "true", legacy);
+    const isBool = flag === undefined ? name === "version" : isBoolFlag(flag);
+    if (isBool) this.#setBool(name, value ?? "true", flag);
+    else this.#setText(name, value ?? this.#argument(name), flag);
     return false;
   }
 
@@ -85,28 +84,31 @@ class CommandLineReader {
     return argument;
   }
 
-  #setText(name: string, value: string, legacy: LegacyFlag | undefined): void {
+  #setText(name: string, value: string, flag: Flag | undefined): void {
     this.#try(
       () => {
-        if (legacy !== undefined) this.#setLegacy(name, value, legacy);
-        else if (name === "config-file") this.#configFile = value;
-        else this.#settings.set(name, value);
+        if (flag === undefined) this.#configFile = value;
+        else this.#set(name, value, flag);
       },
       (why) => `invalid value ${quote(value)} for flag -${name}: ${why}`,
     );
   }
 
-  #setBool(name: string, value: string, legacy: LegacyFlag | undefined): void {
+  #setBool(name: string, value: string, flag: Flag | undefined): void {
     this.#try(
       () => {
-        if (legacy?.state === "ignored") return;
+        if (flag !== undefined && "state" in flag && flag.state === "ignored") return;
         const on = parseGoBool(value);
-        if (legacy !== undefined) this.#setLegacy(name, value, legacy);
-        else if (name === "version") this.#version = on;
-        else this.#settings.setValue(name, on);
+        if (flag === undefined) this.#version = on;
+        else this.#set(name, value, flag);
       },
       (why) => `invalid boolean value ${quote(value)} for -${name}: ${why}`,
     );
+  }
+
+  #set(name: string, value: string, flag: Flag): void {
+    if ("kind" in flag) this.#settings.set(flag.name, value);
+    else this.#setLegacy(name, value, flag);
   }
 
   #setLegacy(name: string, value: string, legacy: LegacyFlag): void {
@@ -126,13 +128,20 @@ class CommandLineReader {
           this.#refusals.push(`--${name}=${value} is not supported: ${legacy.advice}`);
           return;
         }
-        if (name === "debug" && parseGoBool(value)) {
-          this.#settings.set("log-level", "debug");
-          this.#warnings.push("--debug is a flag of an older etcd: the log level is debug now; use --log-level=debug");
+        this.#warnNoEffect(name, legacy.advice);
+        return;
+      case "debug":
+        if (!parseGoBool(value)) {
+          this.#warnNoEffect(name, "use --log-level=debug");
           return;
         }
-        this.#warnings.push(`--${name} is a flag of an older etcd and has no effect: ${legacy.advice}`);
+        this.#settings.set("log-level", "debug");
+        this.#warnings.push("--debug is a flag of an older etcd: the log level is debug now; use --log-level=debug");
     }
+  }
+
+  #warnNoEffect(name: string, advice: string): void {
+    this.#warnings.push(`--${name} is a flag of an older etcd and has no effect: ${advice}`);
   }
 
   #try(action: () => void, describe: (why: string) => string): void {
@@ -144,5 +153,9 @@ class CommandLineReader {
     }
   }
 }
+
+type Flag = NamedSetting | LegacyFlag;
+
+const isBoolFlag = (flag: Flag): boolean => ("kind" in flag ? flag.kind.name === "bool" : flag.isBool);
 
 const flagError = (text: string): ConfigError => new ConfigError("flags", text);

@@ -1,12 +1,13 @@
 import { readFile } from "node:fs/promises";
 import type { Logger } from "../../base/log.ts";
 import { ConfigError } from "../errors.ts";
-import { flagSpecByName } from "../settings/flags.ts";
-import { Settings, type SettingValue } from "../settings/settings.ts";
+import { definitions, type SettingName } from "../settings/definitions.ts";
+import type { GoType } from "../settings/kinds.ts";
+import { Settings } from "../settings/settings.ts";
 import { fitsGoInteger, GoValueError } from "../values/go-value.ts";
-import { parseUrls } from "../values/url.ts";
-import { fileSchema, type GoType, type ObjectSchema } from "./file-schema.ts";
-import { type Json, type JsonObject, yamlToJson } from "./yaml.ts";
+import type { Json, JsonObject } from "../values/json.ts";
+import { fileSchema, type ObjectSchema } from "./file-schema.ts";
+import { yamlToJson } from "./yaml.ts";
 
 /**
  * Reads `--config-file`: YAML with the keys of etcd's `etcd.conf.yml.sample`. The file stands alone: flags and
@@ -44,7 +45,7 @@ class FileReader {
   readonly unknown: string[] = [];
   readonly #settings: Settings;
   /** What the file says, all types checked, not yet read as URLs or gates. */
-  readonly #values: { readonly flag: string; readonly value: Json }[] = [];
+  readonly #values: { readonly name: SettingName; readonly value: Json }[] = [];
 
   constructor(settings: Settings) {
     this.#settings = settings;
@@ -54,12 +55,12 @@ class FileReader {
   read(root: Json): void {
     if (!isObject(root)) throw decodeError(`${describe(root)} into Go value of type embed.configYAML`);
     this.#readObject(root, fileSchema, "");
-    for (const { flag, value } of this.#values) if (flag === "feature-gates") this.#set(flag, value);
+    for (const { name, value } of this.#values) if (name === "feature-gates") this.#set(name, value);
     // etcd looks at this section a second time, and then it has to be one.
     const peer = Object.keys(root).find((key) => key === "peer-transport-security");
     if (peer !== undefined && !isObject(root[peer]!))
       throw new ConfigError("verify", "invalid peer-transport-security");
-    for (const { flag, value } of this.#values) if (flag !== "feature-gates") this.#set(flag, value);
+    for (const { name, value } of this.#values) if (name !== "feature-gates") this.#set(name, value);
   }
 
   /** Keys are taken in the order of their bytes, so that of two mistakes the same one is reported as by etcd. */
@@ -67,41 +68,33 @@ class FileReader {
     for (const key of Object.keys(object).sort()) {
       const value = object[key]!;
       // Go matches the names of fields without regard to case.
-      const field = schema.fields[key] ?? schema.fields[key.toLowerCase()];
+      const field = schema.fields.get(key) ?? schema.fields.get(key.toLowerCase());
       if (field === undefined) {
         this.unknown.push(path + key);
         continue;
       }
       if (value === null) continue;
-      const name = path + (schema.fields[key] === undefined ? key.toLowerCase() : key);
+      const name = path + (schema.fields.has(key) ? key : key.toLowerCase());
       if ("fields" in field) {
         if (!isObject(value)) throw fieldError(value, schema.goName, name, field.goType);
         this.#readObject(value, field, `${name}.`);
       } else {
         const checked = checkType(value, field.type, schema.goName, name);
-        if (field.flag !== undefined) this.#values.push({ flag: field.flag, value: checked });
+        if (field.setting !== undefined) this.#values.push({ name: field.setting, value: checked });
       }
     }
   }
 
-  #set(flag: string, value: Json): void {
-    // What only the file has is a value as it stands.
-    const kind = flagSpecByName.get(flag)?.kind;
+  #set(name: SettingName, value: Json): void {
     try {
-      if (kind === "urls") {
-        if (value !== "") this.#settings.setValue(flag, parseUrls(value as string));
-      } else if (kind === "origins" || flag === "host-whitelist") {
-        if (value !== "") this.#settings.set(flag, value as string);
-      } else if (kind === "features") {
-        if (value !== "") this.#settings.set(flag, value as string);
-      } else if (kind === "duration") this.#settings.setValue(flag, (value as number) / 1e6);
-      else if (flag === "v2-deprecation") this.#settings.set(flag, "write-only");
-      else this.#settings.setValue(flag, value as SettingValue);
+      // `checkType` made sure of the type.
+      this.#settings.setFromFile(name, value as never);
     } catch (error) {
       if (!(error instanceof GoValueError)) throw error;
+      const isGates = definitions[name].kind.name === "features";
       throw new ConfigError(
         "verify",
-        kind === "features" ? error.message : `unexpected error setting up ${flag}: ${error.message}`,
+        isGates ? error.message : `unexpected error setting up ${name}: ${error.message}`,
       );
     }
   }

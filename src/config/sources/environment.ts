@@ -2,13 +2,10 @@ import type { Logger } from "../../base/log.ts";
 import { quote } from "../../base/quote.ts";
 import type { Environment } from "../../base/systemd.ts";
 import { ConfigError } from "../errors.ts";
-import { environmentName, flagSpecs } from "../settings/flags.ts";
+import { environmentName, findFlag, flagSettings } from "../settings/definitions.ts";
 import type { Settings } from "../settings/settings.ts";
 import { GoValueError } from "../values/go-value.ts";
 import { legacyFlags } from "./legacy-flags.ts";
-
-/** Values that must not appear in a log. */
-const SECRET = new Set(["discovery-password"]);
 
 /**
  * Sets every flag that the command line left alone from its environment variable `ETCD_…`. A flag wins over its variable.
@@ -17,7 +14,7 @@ const SECRET = new Set(["discovery-password"]);
  * the variable is ignored with a warning, because unit files with an EnvironmentFile and flags that repeat it are common.
  */
 export function applyEnvironment(settings: Settings, env: Environment, log: Logger): void {
-  const fromCommandLine = new Set(flagSpecs.filter((spec) => settings.isSet(spec.name)).map((spec) => spec.name));
+  const fromCommandLine = new Set<string>(flagSettings.map(({ name }) => name).filter((name) => settings.isSet(name)));
   const used = new Set<string>();
   const failure = setFromEnvironment(settings, env, log, fromCommandLine, used);
   reportUnused(env, log, fromCommandLine, used);
@@ -44,8 +41,9 @@ function setFromEnvironment(
     if (fromCommandLine.has(flag) || value === "") continue;
     used.add(key);
     try {
-      if (!legacyFlags.has(flag)) settings.set(flag, value);
-      const shown = SECRET.has(flag) ? "********" : value;
+      const setting = findFlag(flag);
+      if (setting !== undefined) settings.set(setting.name, value);
+      const shown = setting?.secret === true ? "********" : value;
       log.info("recognized and used environment variable", { "variable-name": key, "variable-value": shown });
     } catch (error) {
       if (!(error instanceof GoValueError)) throw error;
@@ -57,7 +55,7 @@ function setFromEnvironment(
 
 /** What etcd reads from the environment, in its order: the flags, and those that it ignores. */
 const variableFlags: readonly string[] = [
-  ...flagSpecs.map((spec) => spec.name),
+  ...flagSettings.map(({ name }) => name),
   ...[...legacyFlags].filter(([, flag]) => flag.state === "ignored").map(([name]) => name),
 ].sort();
 

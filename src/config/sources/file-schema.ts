@@ -1,24 +1,10 @@
-import type { FlagKind } from "../settings/flag-spec.ts";
-import { flagSpecs } from "../settings/flags.ts";
-import { FILE_ONLY } from "../settings/settings.ts";
+import { allSettings, type SettingName } from "../settings/definitions.ts";
+import type { GoType } from "../settings/kinds.ts";
 
-/** The Go types of the file's fields, as they are named in the complaints about them. */
-export type GoType =
-  | "string"
-  | "bool"
-  | "int"
-  | "int64"
-  | "uint"
-  | "uint64"
-  | "uint32"
-  | "time.Duration"
-  | "[]string"
-  | "config.V2DeprecationEnum";
-
-/** A field, and the flag (or setting of the file alone) that it sets; without one it is checked and not used. */
+/** A field, and the setting that it gives; without one it is checked and not used. */
 export interface FieldSchema {
   readonly type: GoType;
-  readonly flag?: string;
+  readonly setting?: SettingName;
 }
 
 export interface ObjectSchema {
@@ -26,141 +12,51 @@ export interface ObjectSchema {
   readonly goName: string;
   /** The same as the type of a field. */
   readonly goType: string;
-  readonly fields: Readonly<Record<string, FieldSchema | ObjectSchema>>;
+  readonly fields: ReadonlyMap<string, FieldSchema | ObjectSchema>;
 }
 
-/** Flags that the file has under another name, or not at all. */
-const NOT_TOP_LEVEL = new Set([
-  "raft-read-timeout",
-  "raft-write-timeout",
-  "discovery-fallback",
-  "socket-reuse-port",
-  "socket-reuse-address",
-]);
+/** The sections of the file by their paths, and the Go structs that etcd reads them into; the outer ones first. */
+const SECTIONS: readonly (readonly [path: string, goName: string, goPackage: string])[] = [
+  ["client-transport-security", "securityConfig", "embed"],
+  ["peer-transport-security", "securityConfig", "embed"],
+  ["discovery-config", "DiscoveryConfig", "v3discovery"],
+  ["discovery-config.client", "ConfigSpec", "clientv3"],
+  ["discovery-config.client.secure", "SecureConfig", "clientv3"],
+  ["discovery-config.client.auth", "AuthConfig", "clientv3"],
+  ["socket-options", "SocketOpts", "transport"],
+];
 
-const isTopLevel = (name: string, section: string): boolean =>
-  !NOT_TOP_LEVEL.has(name) &&
-  (section !== "Security" || TOP_LEVEL_SECURITY.has(name)) &&
-  name !== "peer-skip-client-san-verification" &&
-  (!name.startsWith("discovery-") || name.startsWith("discovery-srv"));
+/** Keys that etcd takes and does not look at here either. */
+const UNUSED: readonly (readonly [path: string, type: GoType])[] = [
+  ["discovery-config.client.max-request-bytes", "int"],
+  ["discovery-config.client.max-recv-bytes", "int"],
+  ["discovery-config.client.secure.server-name", "string"],
+  ["discovery-config.client.auth.token", "string"],
+];
 
-const TOP_LEVEL_SECURITY = new Set([
-  "self-signed-cert-validity",
-  "cipher-suites",
-  "cors",
-  "host-whitelist",
-  "tls-min-version",
-  "tls-max-version",
-]);
+/** The whole file: each setting where its definition says. Most stand at the top, under their own names. */
+export const fileSchema: ObjectSchema = makeSchema();
 
-const TYPES: Readonly<Record<FlagKind, GoType>> = {
-  text: "string",
-  bool: "bool",
-  int: "int",
-  int64: "int64",
-  uint: "uint",
-  uint64: "uint64",
-  uint32: "uint32",
-  duration: "time.Duration",
-  urls: "string",
-  origins: "string",
-  set: "[]string",
-  list: "[]string",
-  choice: "string",
-  choices: "config.V2DeprecationEnum",
-  features: "string",
-};
-
-function topLevel(): Record<string, FieldSchema> {
-  const fields: Record<string, FieldSchema> = {};
-  for (const { name, kind, section } of flagSpecs) {
-    if (isTopLevel(name, section)) fields[name] = { type: TYPES[kind], flag: name };
+function makeSchema(): ObjectSchema {
+  const root = section("configYAML", "embed");
+  for (const [path, goName, goPackage] of SECTIONS) put(root, path, section(goName, goPackage));
+  for (const { name, kind, file = name } of allSettings) {
+    if (file !== false) put(root, file, { type: kind.goType, setting: name });
   }
-  fields["host-whitelist"] = { type: "string", flag: "host-whitelist" };
-  return fields;
+  for (const [path, type] of UNUSED) put(root, path, { type });
+  return root;
 }
 
-const text = (flag?: string): FieldSchema => ({ type: "string", ...(flag === undefined ? {} : { flag }) });
-const bool = (flag?: string): FieldSchema => ({ type: "bool", ...(flag === undefined ? {} : { flag }) });
-const list = (flag?: string): FieldSchema => ({ type: "[]string", ...(flag === undefined ? {} : { flag }) });
-const duration = (flag: string): FieldSchema => ({ type: "time.Duration", flag });
+type Section = ObjectSchema & { readonly fields: Map<string, FieldSchema | ObjectSchema> };
 
-const security = (fields: ObjectSchema["fields"]): ObjectSchema => ({
-  goName: "securityConfig",
-  goType: "embed.securityConfig",
-  fields,
-});
+function section(goName: string, goPackage: string): Section {
+  return { goName, goType: `${goPackage}.${goName}`, fields: new Map() };
+}
 
-const discoveryClient: ObjectSchema = {
-  goName: "ConfigSpec",
-  goType: "clientv3.ConfigSpec",
-  fields: {
-    endpoints: list("discovery-endpoints"),
-    "request-timeout": duration("discovery-request-timeout"),
-    "dial-timeout": duration("discovery-dial-timeout"),
-    "keepalive-time": duration("discovery-keepalive-time"),
-    "keepalive-timeout": duration("discovery-keepalive-timeout"),
-    "max-request-bytes": { type: "int" },
-    "max-recv-bytes": { type: "int" },
-    secure: {
-      goName: "SecureConfig",
-      goType: "clientv3.SecureConfig",
-      fields: {
-        cert: text("discovery-cert"),
-        key: text("discovery-key"),
-        cacert: text("discovery-cacert"),
-        "server-name": text(),
-        "insecure-transport": bool("discovery-insecure-transport"),
-        "insecure-skip-tls-verify": bool("discovery-insecure-skip-tls-verify"),
-      },
-    },
-    auth: {
-      goName: "AuthConfig",
-      goType: "clientv3.AuthConfig",
-      fields: { username: text("discovery-user"), password: text("discovery-password"), token: text() },
-    },
-  },
-};
-
-/** The whole file. Most keys are flags by the same name; sections hold the rest. */
-export const fileSchema: ObjectSchema = {
-  goName: "configYAML",
-  goType: "embed.configYAML",
-  fields: {
-    ...topLevel(),
-    "client-transport-security": security({
-      "cert-file": text("cert-file"),
-      "key-file": text("key-file"),
-      "client-cert-file": text("client-cert-file"),
-      "client-key-file": text("client-key-file"),
-      "client-cert-auth": bool("client-cert-auth"),
-      "trusted-ca-file": text("trusted-ca-file"),
-      "auto-tls": bool("auto-tls"),
-      "allowed-cn": list(FILE_ONLY.clientAllowedCn),
-      "allowed-hostname": list("client-cert-allowed-hostname"),
-      "skip-client-san-verification": bool(FILE_ONLY.clientSkipSan),
-    }),
-    "peer-transport-security": security({
-      "cert-file": text("peer-cert-file"),
-      "key-file": text("peer-key-file"),
-      "client-cert-file": text("peer-client-cert-file"),
-      "client-key-file": text("peer-client-key-file"),
-      "client-cert-auth": bool("peer-client-cert-auth"),
-      "trusted-ca-file": text("peer-trusted-ca-file"),
-      "auto-tls": bool("peer-auto-tls"),
-      "allowed-cn": list("peer-cert-allowed-cn"),
-      "allowed-hostname": list("peer-cert-allowed-hostname"),
-      "skip-client-san-verification": bool("peer-skip-client-san-verification"),
-    }),
-    "discovery-config": {
-      goName: "DiscoveryConfig",
-      goType: "v3discovery.DiscoveryConfig",
-      fields: { token: text("discovery-token"), client: discoveryClient },
-    },
-    "socket-options": {
-      goName: "SocketOpts",
-      goType: "transport.SocketOpts",
-      fields: { "reuse-port": bool("socket-reuse-port"), "reuse-address": bool("socket-reuse-address") },
-    },
-  },
-};
+function put(root: Section, path: string, field: FieldSchema | Section): void {
+  const keys = path.split(".");
+  const last = keys.pop()!;
+  let at = root;
+  for (const key of keys) at = at.fields.get(key) as Section;
+  at.fields.set(last, field);
+}

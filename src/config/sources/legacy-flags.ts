@@ -1,3 +1,6 @@
+import type { SettingName } from "../settings/definitions.ts";
+import type { Feature } from "../values/feature-gates.ts";
+
 /**
  * Flags of etcd 3.3 to 3.6 that v3.7 no longer knows, so that the command lines of older documents keep working.
  * Stock v3.7 refuses them all as unknown. Here one whose meaning lives on under another name is carried over, one that
@@ -6,8 +9,10 @@
 export type LegacyFlag =
   /** etcd itself still ignores these, silently. */
   | { readonly state: "ignored"; readonly isBool: true }
-  | { readonly state: "renamed"; readonly isBool: boolean; readonly to: string }
-  | { readonly state: "gate"; readonly isBool: true; readonly to: string }
+  | { readonly state: "renamed"; readonly isBool: boolean; readonly to: SettingName }
+  | { readonly state: "gate"; readonly isBool: true; readonly to: Feature }
+  /** True is the log level "debug". */
+  | { readonly state: "debug"; readonly isBool: true }
   /** Accepted when the value is one of `harmless` (all are when it is absent), else refused with `advice`. */
   | {
       readonly state: "removed";
@@ -17,8 +22,8 @@ export type LegacyFlag =
     };
 
 const ignored: LegacyFlag = { state: "ignored", isBool: true };
-const renamed = (to: string, isBool = false): LegacyFlag => ({ state: "renamed", to, isBool });
-const gate = (to: string): LegacyFlag => ({ state: "gate", to, isBool: true });
+const renamed = (to: SettingName, isBool = false): LegacyFlag => ({ state: "renamed", to, isBool });
+const gate = (to: Feature): LegacyFlag => ({ state: "gate", to, isBool: true });
 const removed = (advice: string, harmless?: readonly string[], isBool = false): LegacyFlag => ({
   state: "removed",
   isBool,
@@ -63,7 +68,7 @@ export const legacyFlags: ReadonlyMap<string, LegacyFlag> = new Map<string, Lega
   ["ca-file", removed(`${CA_FILE}; use --trusted-ca-file and --client-cert-auth`, [""])],
   ["peer-ca-file", removed(`${CA_FILE}; use --peer-trusted-ca-file and --peer-client-cert-auth`, [""])],
   ["log-package-levels", removed("packages no longer have log levels of their own; use --log-level")],
-  ["debug", removed("use --log-level=debug", [...NO, "true", "1", "t", "T", "True", "TRUE"], true)],
+  ["debug", { state: "debug", isBool: true }],
 
   ["log-output", renamed("log-outputs")],
   ["experimental-backend-bbolt-freelist-type", renamed("backend-bbolt-freelist-type")],

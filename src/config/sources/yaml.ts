@@ -1,15 +1,5 @@
 import { ConfigError } from "../errors.ts";
-
-/**
- * Turns the text of a configuration file into plain JSON values, with the rules of the library that etcd reads it with
- * (go-yaml 2 behind sigs.k8s.io/yaml): YAML 1.1 words for booleans (`yes`, `on`), `010` is octal, the last of two equal
- * keys wins, only the first document counts. Hostile input ends in an error: the size, the depth and the number of
- * aliases are limited.
- */
-export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
-export interface JsonObject {
-  readonly [key: string]: Json;
-}
+import type { Json, JsonObject } from "../values/json.ts";
 
 /** A configuration is a page of text; a megabyte is a mistake or an attack. */
 const YAML_BYTES_MAX = 1024 * 1024;
@@ -17,6 +7,12 @@ const ALIASES_MAX = 1000;
 const NODES_MAX = 100_000;
 const DEPTH_MAX = 1000;
 
+/**
+ * Turns the text of a configuration file into plain JSON values, with the rules of the library that etcd reads it with
+ * (go-yaml 2 behind sigs.k8s.io/yaml): YAML 1.1 words for booleans (`yes`, `on`), `010` is octal, the last of two equal
+ * keys wins, only the first document counts. Hostile input ends in an error: the size, the depth and the number of
+ * aliases are limited.
+ */
 export async function yamlToJson(bytes: Uint8Array): Promise<Json> {
   const text = decode(bytes);
   const { parseAllDocuments } = await import("yaml");

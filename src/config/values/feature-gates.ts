@@ -1,35 +1,71 @@
 import { quote } from "../../base/quote.ts";
 import { GoValueError, parseGoBool } from "./go-value.ts";
 
+interface Gate {
+  readonly default: boolean;
+  readonly stage: "ALPHA" | "BETA";
+  /** What it does in etcd, for the documentation. */
+  readonly help: string;
+  /** Absent: it does the same here. Else why it changes nothing; that it was set is then said in the log. */
+  readonly noEffect?: string;
+}
+
 /**
  * Switches of alpha and beta features: `--feature-gates=Name=true,Other=false`. Names, stages and defaults are those of
  * etcd v3.7; `AllAlpha` and `AllBeta` switch what is not named itself.
  */
 const GATES = {
-  AllAlpha: { default: false, stage: "ALPHA" },
-  AllBeta: { default: false, stage: "BETA" },
-  CompactHashCheck: { default: false, stage: "ALPHA" },
-  FastLeaseKeepAlive: { default: true, stage: "BETA" },
-  InitialCorruptCheck: { default: false, stage: "ALPHA" },
-  LeaseCheckpoint: { default: false, stage: "ALPHA" },
-  LeaseCheckpointPersist: { default: false, stage: "ALPHA" },
-  PriorityRequest: { default: false, stage: "ALPHA" },
-  SetMemberLocalAddr: { default: false, stage: "ALPHA" },
-  StopGRPCServiceOnDefrag: { default: false, stage: "ALPHA" },
-  TxnModeWriteWithSharedBuffer: { default: true, stage: "BETA" },
-} as const;
-
-/** Gates that change what this build does; the two that switch others count as such. */
-const BUILT: ReadonlySet<string> = new Set([
-  "AllAlpha",
-  "AllBeta",
-  "CompactHashCheck",
-  "FastLeaseKeepAlive",
-  "InitialCorruptCheck",
-  "LeaseCheckpoint",
-  "LeaseCheckpointPersist",
-  "SetMemberLocalAddr",
-]);
+  AllAlpha: { default: false, stage: "ALPHA", help: "All gates of the stage ALPHA that are not named themselves." },
+  AllBeta: { default: false, stage: "BETA", help: "All gates of the stage BETA that are not named themselves." },
+  CompactHashCheck: {
+    default: false,
+    stage: "ALPHA",
+    help: "The leader compares the members' hashes of compactions, every --compact-hash-check-time.",
+  },
+  FastLeaseKeepAlive: {
+    default: true,
+    stage: "BETA",
+    help: "The leader renews a lease that it knows without waiting for entries that are not applied yet.",
+  },
+  InitialCorruptCheck: {
+    default: false,
+    stage: "ALPHA",
+    help: "A member with data compares it with the others' before it serves.",
+  },
+  LeaseCheckpoint: {
+    default: false,
+    stage: "ALPHA",
+    help: "The leader tells the other members what long leases have left, so that a new leader does not start them anew.",
+  },
+  LeaseCheckpointPersist: {
+    default: false,
+    stage: "ALPHA",
+    help: "What leases have left is kept in the data directory. Needs LeaseCheckpoint.",
+  },
+  PriorityRequest: {
+    default: false,
+    stage: "ALPHA",
+    help: "Under overload some requests, such as LeaseRevoke, are let in before others.",
+    noEffect: "not built",
+  },
+  SetMemberLocalAddr: {
+    default: false,
+    stage: "ALPHA",
+    help: "Other members are dialled from the first address in --initial-advertise-peer-urls that is not loopback.",
+  },
+  StopGRPCServiceOnDefrag: {
+    default: false,
+    stage: "ALPHA",
+    help: "A member does not serve clients while it defragments.",
+    noEffect: "not built",
+  },
+  TxnModeWriteWithSharedBuffer: {
+    default: true,
+    stage: "BETA",
+    help: "Checks of a write transaction share its buffer.",
+    noEffect: "there is no such buffer",
+  },
+} as const satisfies Record<string, Gate>;
 
 export type Feature = keyof typeof GATES;
 
@@ -61,9 +97,12 @@ export class FeatureGates {
     return new FeatureGates(values);
   }
 
-  /** Gates that were changed and that nothing in this build asks for. */
+  /** Gates that were changed and that change nothing in this build. */
   withoutEffect(): Feature[] {
-    return names.filter((name) => !BUILT.has(name) && this.enabled(name) !== GATES[name].default);
+    return names.filter((name) => {
+      const gate: Gate = GATES[name];
+      return gate.noEffect !== undefined && this.enabled(name) !== gate.default;
+    });
   }
 
   /** Every gate with its stage, for the metrics. */
@@ -79,6 +118,9 @@ export class FeatureGates {
       .join(",");
   }
 }
+
+/** All gates, for the documentation. */
+export const gates: readonly (Gate & { readonly name: Feature })[] = names.map((name) => ({ name, ...GATES[name] }));
 
 /** One line for each gate, as etcd's help lists them. */
 export const featureHelp: readonly string[] = names.map(

@@ -134,3 +134,7 @@ export function formatUrlsByMember(members: ReadonlyMap<string, readonly (Url | 
   );
   return pairs.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))).join(",");
 }
+
+/** `name=url,name=url`: a cluster of this member alone. */
+export const clusterOf = (name: string, urls: readonly Url[]): string =>
+  urls.map((url) => `${name === "" ? "default" : name}=${url.text}`).join(",");

@@ -40,59 +40,41 @@ export async function startMember(
   };
 }
 
+/**
+ * Settings go to who needs them under the names that their definitions give as `field`, which are those of the options:
+ * what stands here by name is made of more than one value, or has another form.
+ */
 function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: unknown) => void): EtcdOptions {
   const listen = (url: Url): ListenAddress => listenAddress(url, config.socketReusePort);
+  const { autoCompaction, features } = config;
+  const isPeriodic = autoCompaction.mode === "periodic";
+  const bothSides = {
+    selfSignedCertValidityYears: config.selfSignedCertValidityYears,
+    cipherSuites: config.cipherSuites,
+    minVersion: config.tlsMinVersion,
+    maxVersion: config.tlsMaxVersion,
+  };
   return {
+    ...config,
     server: {
-      name: config.name,
+      ...config,
       dataDir: resolve(config.dataDir),
       walDir: config.walDir === "" ? undefined : resolve(config.walDir),
       ...initialCluster(config, log),
       newCluster: config.initialClusterState === "new",
-      forceNewCluster: config.forceNewCluster,
-      maxLearners: config.maxLearners,
-      strictReconfigCheck: config.strictReconfigCheck,
-      initialElectionTickAdvance: config.initialElectionTickAdvance,
-      bootstrapDefragThresholdBytes: config.bootstrapDefragThresholdMegabytes * 1024 * 1024,
       advertiseClientUrls: urlTexts(config.advertiseClientUrls),
-      tickMs: config.tickMs,
       electionTicks: Math.floor(config.electionMs / config.tickMs),
-      preVote: config.preVote,
-      snapshotCount: config.snapshotCount,
-      snapshotCatchUpEntries: config.snapshotCatchUpEntries,
-      maxSnapFiles: config.maxSnapshotFiles,
-      maxWalFiles: config.maxWalFiles,
-      unsafeNoFsync: config.unsafeNoFsync,
-      quotaBackendBytes: config.quotaBackendBytes,
-      backendBatchIntervalMs: config.backendBatchIntervalMs,
-      backendBatchLimit: config.backendBatchLimit,
-      compactionBatchLimit: config.compactionBatchLimit,
-      compactionSleepIntervalMs: config.compactionSleepIntervalMs,
-      maxRequestBytes: config.maxRequestBytes,
-      maxTxnOps: config.maxTxnOps,
-      turns: { activeMax: config.maxLongRequests, activePerOwnerMax: config.maxLongRequestsPerClient },
-      warningApplyDurationMs: config.warningApplyDurationMs,
-      warningUnaryRequestDurationMs: config.warningUnaryRequestDurationMs,
-      autoCompactionMode: config.autoCompaction.mode,
-      autoCompactionRetention:
-        config.autoCompaction.mode === "periodic"
-          ? config.autoCompaction.retentionMs
-          : config.autoCompaction.retentionRevisions,
+      autoCompactionMode: autoCompaction.mode,
+      autoCompactionRetention: isPeriodic ? autoCompaction.retentionMs : autoCompaction.retentionRevisions,
       checks: {
-        initialCorruptCheck: config.features.enabled("InitialCorruptCheck"),
-        corruptCheckMs: config.corruptCheckTimeMs,
-        compactHashCheckMs: config.features.enabled("CompactHashCheck") ? config.compactHashCheckTimeMs : 0,
-        downgradeCheckMs: config.downgradeCheckTimeMs,
+        ...config.checks,
+        initialCorruptCheck: features.enabled("InitialCorruptCheck"),
+        compactHashCheckMs: features.enabled("CompactHashCheck") ? config.checks.compactHashCheckMs : 0,
       },
-      fastLeaseKeepAlive: config.features.enabled("FastLeaseKeepAlive"),
-      auth: {
-        token: config.authToken,
-        tokenTtlMs: config.authTokenTtlMs,
-        bcryptCost: config.bcryptCost,
-        clientCertAuth: config.clientTls.clientCertAuth,
-      },
-      leaseCheckpoint: config.features.enabled("LeaseCheckpoint"),
-      leaseCheckpointPersist: config.features.enabled("LeaseCheckpointPersist"),
+      auth: { ...config.auth, clientCertAuth: config.clientTls.clientCertAuth },
+      fastLeaseKeepAlive: features.enabled("FastLeaseKeepAlive"),
+      leaseCheckpoint: features.enabled("LeaseCheckpoint"),
+      leaseCheckpointPersist: features.enabled("LeaseCheckpointPersist"),
       clock: systemClock,
       random: systemRandom,
       disk: systemDisk,
@@ -104,40 +86,12 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
     listenClientHttp: config.listenClientHttpUrls.map(listen),
     listenMetrics: config.listenMetricsUrls.map(listen),
     listenPeer: config.listenPeerUrls.map(listen),
-    peerTls: {
-      ...config.peerTls,
-      selfSignedCertValidityYears: config.selfSignedCertValidityYears,
-      cipherSuites: config.cipherSuites,
-      minVersion: config.tlsMinVersion,
-      maxVersion: config.tlsMaxVersion,
-      flagPrefix: "peer-",
-      serverName: config.peerServerName,
-    },
+    clientTls: { ...config.clientTls, ...bothSides, flagPrefix: "" },
+    peerTls: { ...config.peerTls, ...bothSides, flagPrefix: "peer-", serverName: config.peerServerName },
     localAddress: findLocalAddress(config, log.named({ caller: "embed/config" })),
-    raftReadTimeoutMs: config.peerReadTimeoutMs,
-    raftWriteTimeoutMs: config.peerWriteTimeoutMs,
-    clientTls: {
-      ...config.clientTls,
-      selfSignedCertValidityYears: config.selfSignedCertValidityYears,
-      cipherSuites: config.cipherSuites,
-      minVersion: config.tlsMinVersion,
-      maxVersion: config.tlsMaxVersion,
-      flagPrefix: "",
-    },
-    maxClientConnections: config.maxClientConnections,
-    maxConcurrentStreams: config.maxConcurrentStreams,
-    keepalive: {
-      minTimeMs: config.grpcKeepAliveMinTimeMs,
-      permitWithoutStream: false,
-      intervalMs: config.grpcKeepAliveIntervalMs,
-      timeoutMs: config.grpcKeepAliveTimeoutMs,
-    },
-    cors: [...config.cors],
-    hostWhitelist: [...config.hostWhitelist],
-    watchProgressNotifyIntervalMs: config.watchProgressNotifyIntervalMs,
+    keepalive: { ...config.keepalive, permitWithoutStream: false },
     extensiveMetrics: config.metrics === "extensive",
-    enableGrpcGateway: config.enableGrpcGateway,
-    features: config.features.list(),
+    features: features.list(),
   };
 }
 

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { goDuration } from "../../base/duration.ts";
 import type { Logger } from "../../base/log.ts";
 import { ETCD_VERSION } from "../../base/versions.ts";
-import type { AutoCompaction, Config } from "../../config/config.ts";
+import type { AutoCompaction } from "../../config/auto-compaction.ts";
+import type { Config } from "../../config/config.ts";
 import { formatUrlsByMember, parseUrlsByMember, urlTexts } from "../../config/values/url.ts";
 import { architecture, KVORUM_VERSION, operatingSystem } from "./version.ts";
 
@@ -32,7 +33,7 @@ export function logStart(config: Config, initialized: boolean, log: Logger): voi
     "initial-election-tick-advance": config.initialElectionTickAdvance,
     "snapshot-count": config.snapshotCount,
     "max-wals": config.maxWalFiles,
-    "max-snapshots": config.maxSnapshotFiles,
+    "max-snapshots": config.maxSnapFiles,
     "snapshot-catchup-entries": config.snapshotCatchUpEntries,
     "initial-advertise-peer-urls": urlTexts(config.advertisePeerUrls),
     "listen-peer-urls": urlTexts(config.listenPeerUrls),
@@ -50,12 +51,12 @@ export function logStart(config: Config, initialized: boolean, log: Logger): voi
     "pre-vote": config.preVote,
     "feature-gates": config.features.toString(),
     "initial-corrupt-check": config.features.enabled("InitialCorruptCheck"),
-    "corrupt-check-time-interval": goDuration(config.corruptCheckTimeMs),
-    "compact-check-time-interval": goDuration(config.compactHashCheckTimeMs),
+    "corrupt-check-time-interval": goDuration(config.checks.corruptCheckMs),
+    "compact-check-time-interval": goDuration(config.checks.compactHashCheckMs),
     "auto-compaction-mode": config.autoCompaction.mode,
     "auto-compaction-retention": retention,
     "auto-compaction-interval": retention,
-    "downgrade-check-interval": goDuration(config.downgradeCheckTimeMs),
+    "downgrade-check-interval": goDuration(config.checks.downgradeCheckMs),
     "max-learners": config.maxLearners,
     "v2-deprecation": "write-only",
   });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { flagSpecs, flagStatus } from "../../../src/config/settings/flags.ts";
+import { flagSettings } from "../../../src/config/settings/definitions.ts";
 import { complaintOf, load } from "../harness.ts";
 
 /** A value that differs from the default and is valid by itself. */
@@ -14,10 +14,10 @@ const OTHER: Readonly<Record<string, string>> = {
   list: "a",
 };
 
-for (const spec of flagSpecs) {
-  if (flagStatus.get(spec.name)!.state !== "not built") continue;
+for (const spec of flagSettings) {
+  if (spec.status?.state !== "not built") continue;
   test(`--${spec.name} is refused by name, because it is not built yet`, async () => {
-    const value = spec.kind === "bool" ? String(spec.default === "false") : OTHER[spec.kind];
+    const value = spec.kind.name === "bool" ? String(spec.default === "false") : OTHER[spec.kind.name];
     const argv = [`--${spec.name}=${value}`];
     if (spec.name === "discovery-token") argv.push("--discovery-endpoints=a");
     if (spec.name === "discovery-endpoints") argv.push("--discovery-token=a");
@@ -29,9 +29,9 @@ for (const spec of flagSpecs) {
   });
 }
 
-for (const spec of flagSpecs) {
-  const status = flagStatus.get(spec.name)!;
-  if (status.state !== "no effect" || spec.kind !== "bool") continue;
+for (const spec of flagSettings) {
+  const { status } = spec;
+  if (status?.state !== "no effect" || spec.kind.name !== "bool") continue;
   test(`--${spec.name} is accepted, and the log says that it has no effect`, async () => {
     const { config, entries } = await load([`--${spec.name}=${spec.default === "false"}`]);
     assert.ok(config);
@@ -48,8 +48,8 @@ test("a feature gate that nothing asks for yet is accepted, and the log says so"
 });
 
 test("a flag at its default is never refused", async () => {
-  const argv = flagSpecs
-    .filter((spec) => flagStatus.get(spec.name)!.state === "not built")
+  const argv = flagSettings
+    .filter((spec) => spec.status?.state === "not built")
     .filter((spec) => spec.default !== "")
     .map((spec) => `--${spec.name}=${spec.default}`);
   assert.equal(await complaintOf(argv), "");

@@ -158,7 +158,7 @@ test("a member under the default name is told to choose one, in etcd's words", (
 test("large requests and a wrong bcrypt cost are warned of; the cost falls back to etcd's", async () => {
   const { config, entries } = await load(["--max-request-bytes=33554432", "--bcrypt-cost=99"]);
   assert.equal(config?.maxRequestBytes, 33554432);
-  assert.equal(config?.bcryptCost, 10);
+  assert.equal(config?.auth.bcryptCost, 10);
   const [request, cost] = entries.filter((entry) => entry.level === "warn" && /exceeded|bcrypt/.test(entry.msg));
   assert.equal(request?.fields["max-request-size"], "34 MB");
   assert.equal(cost?.fields["given-cost"], 99);

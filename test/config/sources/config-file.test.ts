@@ -97,7 +97,7 @@ test("YAML 1.1 words, octal numbers and nanoseconds mean what they mean to etcd"
   assert.equal(config?.strictReconfigCheck, false);
   assert.equal(config?.maxTxnOps, 8);
   assert.equal(config?.maxWalFiles, 10);
-  assert.equal(config?.grpcKeepAliveTimeoutMs, 10000);
+  assert.equal(config?.keepalive.timeoutMs, 10000);
   assert.equal(config?.name, "2020-01-02");
 });
 

@@ -9,7 +9,7 @@ test("an experimental flag of an older etcd is carried over to its name of today
     "5m",
     "--experimental-initial-corrupt-check",
   ]);
-  assert.equal(config?.corruptCheckTimeMs, 60000);
+  assert.equal(config?.checks.corruptCheckMs, 60000);
   assert.equal(config?.watchProgressNotifyIntervalMs, 300000);
   assert.equal(config?.features.enabled("InitialCorruptCheck"), true);
   assert.ok(

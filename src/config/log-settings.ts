@@ -1,19 +1,27 @@
-import type { LogLevel } from "../../base/log.ts";
-import type { LogFormat } from "../../base/log-encode.ts";
-import type { LogRotation } from "../../base/log-rotation.ts";
-import { quote } from "../../base/quote.ts";
-import type { LogConfig } from "../config.ts";
-import { ConfigError } from "../errors.ts";
-import type { Settings } from "./settings.ts";
+import type { LogLevel } from "../base/log.ts";
+import type { LogFormat } from "../base/log-encode.ts";
+import type { LogRotation } from "../base/log-rotation.ts";
+import { quote } from "../base/quote.ts";
+import { ConfigError } from "./errors.ts";
+import type { Settings } from "./settings/settings.ts";
+
+export interface LogConfig {
+  readonly level: LogLevel;
+  readonly format: LogFormat;
+  /** `stderr`, `stdout`, `systemd/journal`, or paths of files. */
+  readonly outputs: readonly string[];
+  /** Present when the one file among the outputs is rotated. */
+  readonly rotation?: LogRotation;
+}
 
 /** Reads and checks the flags about the log, with etcd's complaints. Throws `ConfigError` of kind `verify`. */
 export function readLogSettings(settings: Settings): LogConfig {
-  checkLogger(settings.text("logger"));
-  const given = settings.strings("log-outputs");
+  checkLogger(settings.get("logger"));
+  const given = settings.get("log-outputs");
   const outputs = given.length === 0 ? ["default"] : given;
   if (outputs.length > 1 && outputs.includes("default")) fail(`multi logoutput for "default" is not supported yet`);
-  const rotates = settings.bool("enable-log-rotation");
-  const rotation = rotates ? readRotation(outputs, settings.text("log-rotation-config-json")) : undefined;
+  const rotates = settings.get("enable-log-rotation");
+  const rotation = rotates ? readRotation(outputs, settings.get("log-rotation-config-json")) : undefined;
   if (outputs.includes("systemd/journal") && outputs.length > 1) {
     const list = `[${outputs.map(quote).join(" ")}]`;
     fail(
@@ -22,8 +30,8 @@ export function readLogSettings(settings: Settings): LogConfig {
     );
   }
   return {
-    level: readLevel(settings.text("log-level")),
-    format: readFormat(settings.text("log-format")),
+    level: readLevel(settings.get("log-level")),
+    format: readFormat(settings.get("log-format")),
     outputs: mergeOutputs(outputs),
     ...(rotation === undefined ? {} : { rotation }),
   };
