@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { newConfig } from "../../src/config/new-config.ts";
+import { newConfig } from "../../src/config/load/new-config.ts";
 import { load, loadConfigOf } from "./harness.ts";
 
 test("without arguments a member gets etcd's defaults, the zeros resolved", async () => {

@@ -7,7 +7,7 @@ import type { LogFields } from "../../src/base/log.ts";
 import { createLogger, type StructuredLogger } from "../../src/base/log-logger.ts";
 import type { Config } from "../../src/config/config.ts";
 import { ConfigError } from "../../src/config/errors.ts";
-import { finishConfig, loadConfig } from "../../src/config/load.ts";
+import { finishConfig, loadConfig } from "../../src/config/load/load.ts";
 import type { SrvResolver } from "../../src/config/machine/srv.ts";
 
 export interface Entry {

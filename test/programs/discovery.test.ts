@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import { systemClock } from "../../src/base/clock.ts";
 import { connect } from "../../src/client/raw.ts";
 import type { DiscoveryConfig } from "../../src/config/config.ts";
-import { newConfig } from "../../src/config/new-config.ts";
+import { newConfig } from "../../src/config/load/new-config.ts";
 import { joinByDiscovery } from "../../src/programs/server/discovery.ts";
 import { ClusterService, KVService } from "../../src/proto/etcdserverpb.ts";
 import { type InProcess, MemoryLogger, startInProcess, tempDir } from "../harness/in-process.ts";

@@ -6,7 +6,7 @@ import { type Environment, systemdNotifier } from "../../base/systemd.ts";
 import type { Config } from "../../config/config.ts";
 import { ConfigError, UNSET_ADVERTISE_CLIENT_URLS } from "../../config/errors.ts";
 import { flagsHelp, usage } from "../../config/help.ts";
-import { finishConfig, loadConfig } from "../../config/load.ts";
+import { finishConfig, loadConfig } from "../../config/load/load.ts";
 import { findDefaultHost } from "../../config/machine/default-host.ts";
 import { earlyLog } from "../../config/machine/open-log.ts";
 import type { Settings } from "../../config/settings/settings.ts";

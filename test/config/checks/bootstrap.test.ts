@@ -3,8 +3,8 @@ import { test } from "node:test";
 import { systemClock } from "../../../src/base/clock.ts";
 import { nullLogger } from "../../../src/base/log.ts";
 import { verifyBootstrap } from "../../../src/config/checks/bootstrap.ts";
+import { type ConfigOverrides, newConfig } from "../../../src/config/load/new-config.ts";
 import { defaultInterface } from "../../../src/config/machine/default-host.ts";
-import { type ConfigOverrides, newConfig } from "../../../src/config/new-config.ts";
 
 const verify = (overrides: ConfigOverrides, hosts: Readonly<Record<string, string>> = {}) =>
   verifyBootstrap(newConfig(overrides), {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { newConfig } from "../../../src/config/load/new-config.ts";
 import { findLocalAddress } from "../../../src/config/machine/local-address.ts";
-import { newConfig } from "../../../src/config/new-config.ts";
 import { FeatureGates } from "../../../src/config/values/feature-gates.ts";
 import { recordingLog } from "../harness.ts";
 

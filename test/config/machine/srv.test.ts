@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { type ConfigOverrides, newConfig } from "../../../src/config/load/new-config.ts";
 import { findClusterBySrv, type SrvCluster } from "../../../src/config/machine/srv.ts";
-import { type ConfigOverrides, newConfig } from "../../../src/config/new-config.ts";
 import { load, recordingLog } from "../harness.ts";
 import { type Records, resolverOf } from "./dns-server.ts";
 

@@ -120,6 +120,15 @@ test("a key that etcd does not know is passed over with a warning", async (t) =>
   assert.deepEqual(entries.find((entry) => entry.msg.includes("does not know"))?.fields, { keys: ["foo", "proxy"] });
 });
 
+test("a key that every JavaScript object has is one that etcd does not know", async (t) => {
+  for (const key of ["constructor", "toString", "__proto__", "hasOwnProperty", "valueOf"]) {
+    const { error, entries } = await loadFile(t, `name: a\n${key}: 1\nclient-transport-security:\n  ${key}: x\n`);
+    assert.equal(error, undefined, key);
+    const warning = entries.find((entry) => entry.msg.startsWith("the configuration file has keys"));
+    assert.deepEqual(warning?.fields["keys"], [`client-transport-security.${key}`, key].sort());
+  }
+});
+
 test("the sections reach the fields that they are about", async (t) => {
   const { error, config } = await loadFile(
     t,

@@ -1,9 +1,9 @@
-import { checkTiming } from "./checks/timing.ts";
-import { type Config, configFromSettings, deepFreeze } from "./config.ts";
-import { ConfigError } from "./errors.ts";
-import { Settings } from "./settings/settings.ts";
-import type { GoValueError } from "./values/go-value.ts";
-import { clusterOf, parseUrls, type Url } from "./values/url.ts";
+import { checkTiming } from "../checks/timing.ts";
+import { type Config, configFromSettings, deepFreeze } from "../config.ts";
+import { ConfigError } from "../errors.ts";
+import { Settings } from "../settings/settings.ts";
+import type { GoValueError } from "../values/go-value.ts";
+import { clusterOf, parseUrls, type Url } from "../values/url.ts";
 
 type UrlField = { [K in keyof Config]: Config[K] extends readonly Url[] ? K : never }[keyof Config];
 

@@ -1,25 +1,25 @@
-import type { Clock } from "../base/clock.ts";
-import { goDuration } from "../base/duration.ts";
-import type { Logger } from "../base/log.ts";
-import type { StructuredLogger } from "../base/log-logger.ts";
-import { quote } from "../base/quote.ts";
-import type { Environment } from "../base/systemd.ts";
-import { verifyBootstrap } from "./checks/bootstrap.ts";
-import { checkListeners } from "./checks/listeners.ts";
-import { checkServerValues } from "./checks/server-values.ts";
-import { refuseUnbuilt } from "./checks/unbuilt.ts";
-import { validateSettings } from "./checks/validate.ts";
-import { type Config, configFromSettings } from "./config.ts";
-import { ConfigError } from "./errors.ts";
-import { readLogSettings } from "./log-settings.ts";
-import { openLog } from "./machine/open-log.ts";
-import { findClusterBySrv, type SrvResolver, systemSrvResolver } from "./machine/srv.ts";
-import { allSettings, definitions } from "./settings/definitions.ts";
-import type { Settings } from "./settings/settings.ts";
-import { type CommandLine, readCommandLine } from "./sources/command-line.ts";
-import { readConfigFile } from "./sources/config-file.ts";
-import { applyEnvironment } from "./sources/environment.ts";
-import { clusterOf, parseUrls } from "./values/url.ts";
+import type { Clock } from "../../base/clock.ts";
+import { goDuration } from "../../base/duration.ts";
+import type { Logger } from "../../base/log.ts";
+import type { StructuredLogger } from "../../base/log-logger.ts";
+import { quote } from "../../base/quote.ts";
+import type { Environment } from "../../base/systemd.ts";
+import { verifyBootstrap } from "../checks/bootstrap.ts";
+import { checkListeners } from "../checks/listeners.ts";
+import { checkServerValues } from "../checks/server-values.ts";
+import { refuseUnbuilt } from "../checks/unbuilt.ts";
+import { validateSettings } from "../checks/validate.ts";
+import { type Config, configFromSettings } from "../config.ts";
+import { ConfigError } from "../errors.ts";
+import { readLogSettings } from "../log-settings.ts";
+import { openLog } from "../machine/open-log.ts";
+import { findClusterBySrv, type SrvResolver, systemSrvResolver } from "../machine/srv.ts";
+import { allSettings, definitions } from "../settings/definitions.ts";
+import type { Settings } from "../settings/settings.ts";
+import { type CommandLine, readCommandLine } from "../sources/command-line.ts";
+import { readConfigFile } from "../sources/config-file.ts";
+import { applyEnvironment } from "../sources/environment.ts";
+import { clusterOf, parseUrls } from "../values/url.ts";
 
 /**
  * From arguments, environment and file to a `Config`, in etcd's order: first the flags are read; then either the
