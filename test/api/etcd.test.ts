@@ -3,6 +3,7 @@ import * as http from "node:http";
 import * as net from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { Code } from "../../src/base/grpc-codes.ts";
 import { connect } from "../../src/client/raw.ts";
 import { KVService, WatchCreateRequest, WatchService } from "../../src/proto/etcdserverpb.ts";
 import { LockService } from "../../src/proto/v3lockpb.ts";
@@ -41,7 +42,7 @@ describe("listeners", () => {
     const [httpUrl] = member.etcd.clientHttpAddresses;
     assert.equal((await fetch(`${httpUrl}/health`)).status, 200);
     assert.equal((await fetch(`${httpUrl}/v3/kv/range`, { method: "POST", body: "{}" })).status, 400);
-    await assert.rejects(fetch(`${member.url}/health`));
+    await assert.rejects(fetch(`${member.url}/health`), causedBy("UND_ERR_SOCKET"));
     await member.client.unary(KVService.Put, { key: bytes("a") });
     await member.close();
   });
@@ -177,7 +178,7 @@ describe("the end of a member", () => {
     assert.ok(outcomes.filter(({ status }) => status === "fulfilled").length >= 1);
     await closing;
     assert.ok(["ended", "failed"].includes(await ended));
-    await assert.rejects(fetch(`${member.url}/health`));
+    await assert.rejects(fetch(`${member.url}/health`), causedBy("ECONNREFUSED"));
     assert.deepEqual(member.failures, []);
     member.client.close();
     const again = await startInProcess({ dataDir });
@@ -191,7 +192,7 @@ describe("the end of a member", () => {
     const member = await startInProcess();
     await member.client.unary(LockService.Lock, { name: bytes("l") });
     const waiting = member.client.unary(LockService.Lock, { name: bytes("l") });
-    const refused = assert.rejects(waiting);
+    const refused = assert.rejects(waiting, { code: Code.UNAVAILABLE });
     const overHttp = fetch(`${member.url}/v3/lock/lock`, { method: "POST", body: '{"name":"bA=="}' }).then(
       (response) => response.status,
       () => -1,
@@ -204,7 +205,7 @@ describe("the end of a member", () => {
     await member.etcd.close(200);
     assert.ok(performance.now() - startMs < 2000);
     await refused;
-    assert.notEqual(await overHttp, 200);
+    assert.equal(await overHttp, -1, "the connection ends without an answer");
     member.client.close();
     assert.deepEqual(member.failures, []);
   });
@@ -216,6 +217,12 @@ describe("the end of a member", () => {
     await member.close();
   });
 });
+
+/** `fetch` says why it failed in the cause. */
+const causedBy = (code: string) => (error: Error) => {
+  assert.equal((error.cause as NodeJS.ErrnoException).code, code);
+  return true;
+};
 
 function getOverSocket(socketPath: string, path: string): Promise<string> {
   return new Promise((resolve, reject) => {

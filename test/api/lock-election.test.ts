@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { Code } from "../../src/base/grpc-codes.ts";
 import { type RawClient, type RawStream, RpcError } from "../../src/client/raw.ts";
 import { DeleteRangeRequest, KVService, LeaseService } from "../../src/proto/etcdserverpb.ts";
 import { ElectionService, type LeaderKey, type LeaderResponse } from "../../src/proto/v3electionpb.ts";
@@ -86,7 +87,7 @@ function locksAndElections(name: string, skip: string | false, start: () => Prom
       );
       await waitFor("it waits", async () => (await keysUnder("queue")).length === 2);
       controller.abort();
-      await assert.rejects(waiting);
+      await assert.rejects(waiting, { code: Code.CANCELED });
       await waitFor("it left", async () => (await keysUnder("queue")).length === 1);
     });
 

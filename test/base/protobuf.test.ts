@@ -221,7 +221,7 @@ describe("malformed input is refused", () => {
   });
 
   test("after which the next message is read as if nothing had been", () => {
-    assert.throws(() => TxnRequest.decode(nested(NESTING_DEPTH_MAX + 2)));
+    assert.throws(() => TxnRequest.decode(nested(NESTING_DEPTH_MAX + 2)), ProtobufError);
     assert.doesNotThrow(() => TxnRequest.decode(nested(NESTING_DEPTH_MAX)));
   });
 
@@ -302,7 +302,7 @@ describe("the writer", () => {
 
   test("forgets a message that could not be written", () => {
     const broken = PutRequest.create({ key: Buffer.from("a"), value: 5 as never });
-    assert.throws(() => TxnRequest.encode(TxnRequest.create({ compare: [{ key: null } as never] })));
+    assert.throws(() => TxnRequest.encode(TxnRequest.create({ compare: [{ key: null } as never] })), TypeError);
     assert.equal(PutRequest.encode({ ...broken, value: bytes() }).toString("hex"), "0a0161");
   });
 

@@ -70,9 +70,6 @@ const known: readonly Difference[] = [
   },
 ];
 
-/** True for an answer of ours to what docs/differences.md lists as not built yet. */
-export const isNotBuiltYet = (answer: string): boolean => answer.includes("not built yet; see docs/differences.md");
-
 export async function stockVersion(stock: Server): Promise<readonly [number, number]> {
   const { version } = await stock.client.unary(MaintenanceService.Status, StatusRequest.create());
   const [major, minor] = version.split(".").map(Number);

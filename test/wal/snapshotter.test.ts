@@ -138,7 +138,7 @@ test("a received database gets its name when complete; older ones and orphans ar
   assert.equal(snapErrorOf(() => snapshots.existingDbPath(0x2a)).code, "SNAP_DB_NOT_FOUND");
   const results: unknown[] = [];
   writer.commit((error) => results.push(error));
-  assert.throws(() => writer.write(Buffer.from("late")));
+  assert.throws(() => writer.write(Buffer.from("late")), /no longer being written/);
   writer.abort();
   disk.runPending();
   assert.deepEqual(results, [null]);

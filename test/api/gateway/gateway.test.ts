@@ -154,7 +154,7 @@ describe("the JSON gateway", () => {
       (await server.client.unary(KVService.Range, { key: Buffer.from("held/"), rangeEnd: Buffer.from("held0") })).count;
     await waitFor("two in the queue", async () => (await keys()) === 2);
     controller.abort();
-    await assert.rejects(waiting);
+    await assert.rejects(waiting, { name: "AbortError" });
     await waitFor("the one that left is out of the queue", async () => (await keys()) === 1);
   });
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { Code } from "../../../src/base/grpc-codes.ts";
 import { KVService, LeaseService, MaintenanceService } from "../../../src/proto/etcdserverpb.ts";
 import { type InProcess, startInProcess } from "../../harness/in-process.ts";
 import { waitFor } from "../../harness/wait.ts";
@@ -112,7 +113,7 @@ describe("the metrics page", () => {
     await server.client.unary(KVService.Range, { key: bytes("a") });
     await server.client.unary(KVService.DeleteRange, { key: bytes("a") });
     await server.client.unary(LeaseService.LeaseGrant, { ttl: 100 });
-    await assert.rejects(server.client.unary(KVService.Put, {}));
+    await assert.rejects(server.client.unary(KVService.Put, {}), { code: Code.INVALID_ARGUMENT });
     const after = await page();
     const grew = (sample: string): number => sampleOf(after, sample) - sampleOf(before, sample);
     assert.equal(grew("etcd_mvcc_put_total"), 1);

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { after, describe, type TestContext, test } from "node:test";
 import { TokenFailures } from "../../../src/api/calls/token-failures.ts";
 import type { ClientTls } from "../../../src/api/listeners/client-tls.ts";
-import { connect, type RawClient, type TlsOptions } from "../../../src/client/raw.ts";
+import { Code } from "../../../src/base/grpc-codes.ts";
+import { connect, type RawClient, type RpcError, type TlsOptions } from "../../../src/client/raw.ts";
 import { Permission_Type as PermissionType } from "../../../src/proto/authpb.ts";
 import {
   AlarmRequest_AlarmAction as AlarmAction,
@@ -512,7 +513,10 @@ test("a storm of logins on one connection keeps nobody else from logging in", as
   const attacker = connected();
   let refused = 0;
   const storm = Array.from({ length: 300 }, () =>
-    attacker.unary(AuthService.Authenticate, { name: "anna", password: "guessed" }).catch(() => refused++),
+    attacker.unary(AuthService.Authenticate, { name: "anna", password: "guessed" }).catch((error: RpcError) => {
+      if (error.code === Code.RESOURCE_EXHAUSTED) refused++;
+      else assert.equal(error.code, Code.INVALID_ARGUMENT);
+    }),
   );
   await waitFor("the line is full", () => refused > 0);
   assert.notEqual(await tokenOf(connected(), "anna"), "");

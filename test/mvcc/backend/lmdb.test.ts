@@ -13,6 +13,7 @@ import { LmdbBackend } from "../../../src/mvcc/backend/lmdb.ts";
 import { MemoryBackend } from "../../../src/mvcc/backend/memory.ts";
 import { FROM_KEY } from "../../../src/mvcc/model/types.ts";
 import { MvccStore } from "../../../src/mvcc/store/store.ts";
+import { asOrdinaryUser } from "../../harness/ordinary-user.ts";
 import { SeededRandom } from "../model.ts";
 import { historyOp } from "./crash-history.ts";
 
@@ -272,12 +273,14 @@ test("a file that was cut off is refused with an error, not with the death of th
   }
 });
 
-const isRoot = process.getuid?.() === 0;
-test("a file that may not be written is refused", { skip: isRoot && "root may write everything" }, async () => {
-  const path = join(await tempDir(), "db");
+test("a file that may not be written is refused", async () => {
+  const dir = await tempDir();
+  const path = join(dir, "db");
   await open(path).close();
   await chmod(path, 0o400);
-  assert.throws(() => open(path), withCode("ERR_BACKEND_NOT_WRITABLE", path));
+  await asOrdinaryUser([dir, path, `${path}-lock`], () => {
+    assert.throws(() => open(path), withCode("ERR_BACKEND_NOT_WRITABLE", path));
+  });
 });
 
 test("a lock file that cannot be opened is an error, and not the end of the process", async () => {

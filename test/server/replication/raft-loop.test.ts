@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
+import { Code } from "../../../src/base/grpc-codes.ts";
 import { KVService } from "../../../src/proto/etcdserverpb.ts";
 import { ConfChange, type Entry, EntryType } from "../../../src/proto/raftpb.ts";
 import { RaftLoop } from "../../../src/server/replication/raft-loop.ts";
@@ -264,7 +265,7 @@ test("a member whose log cannot be synced reports it and answers nothing more", 
   const member = await startInProcess({ server: { disk, unsafeNoFsync: false } });
   disk.syncError = new Error("EIO: i/o error");
   const put = member.client.unary(KVService.Put, { key: bytes("lost") }, { timeoutMs: 300 });
-  await assert.rejects(put);
+  await assert.rejects(put, { code: Code.DEADLINE_EXCEEDED });
   assert.equal(member.failures.length, 1);
   assert.match(`${member.failures[0]}`, /EIO/);
   await member.etcd.close(0).catch(() => {});

@@ -12,6 +12,7 @@ import { KVService } from "../../../src/proto/etcdserverpb.ts";
 import { bootstrap } from "../../../src/server/start/bootstrap.ts";
 import { type InProcess, MemoryLogger, serverOptions, startInProcess, tempDir } from "../../harness/in-process.ts";
 import { noPeers } from "../../harness/no-peers.ts";
+import { asOrdinaryUser } from "../../harness/ordinary-user.ts";
 import { bytes, text } from "../requests.ts";
 
 const SMALL_SEGMENT_BYTES = 64 * 1024;
@@ -132,11 +133,9 @@ describe("a data directory", () => {
     await run(0);
   });
 
-  test("that may not be written is refused with the reason", {
-    skip: process.getuid?.() === 0 && "runs as root",
-  }, async () => {
+  test("that may not be written is refused with the reason", async () => {
     fs.mkdirSync(dataDir, { mode: 0o500 });
-    await refuses(dataDir, "permission denied", "chown");
+    await asOrdinaryUser([dir.path, dataDir], () => refuses(dataDir, "permission denied", "chown"));
   });
 
   test("whose log may not be written is refused at the start, not at the log's next segment", async () => {
