@@ -1,15 +1,15 @@
 /**
- * Puts the messages of one call together from data frames that cut them anywhere. Made only for a call that needs it: most
- * have one message in one frame.
+ * Assembles the messages of one call from data frames, which may split them anywhere. Created only when needed: most
+ * calls have one message in one frame.
  *
- * A body is allocated as it arrives: what a prefix announces is not held before it is here.
+ * A body's memory is allocated as it arrives, not when its prefix announces it.
  */
 export interface MessageSink {
-  /** The call is over: nothing more is wanted. */
+  /** The call is over: no more input is wanted. */
   readonly isOver: boolean;
-  /** The largest message that is taken. */
+  /** The largest message accepted. */
   readonly messageBytesMax: number;
-  /** Counts bytes that are held for the call. False when that is too much, and the call has failed. */
+  /** Charges held bytes to the call. False when the limit is exceeded and the call has failed. */
   holdRequest(bytes: number): boolean;
   releaseRequest(bytes: number): void;
   onMessageBytes(flag: number, bytes: Uint8Array): void;
@@ -18,12 +18,12 @@ export interface MessageSink {
 
 const PREFIX_BYTES = 5;
 const BODY_BYTES_FIRST = 16 * 1024;
-/** Above this a body grows by more than double, so that not much is copied. */
+/** Beyond this a body's buffer more than doubles, to copy less. */
 const BODY_BYTES_GROWN = 1024 * 1024;
 
 export class Assembly {
   readonly #sink: MessageSink;
-  /** Bytes of the present message's prefix so far, and what they say. */
+  /** Bytes of the current message's prefix so far, and their content. */
   #prefixBytes = 0;
   #flag = 0;
   #length = 0;
@@ -34,17 +34,17 @@ export class Assembly {
     this.#sink = sink;
   }
 
-  /** A message has begun and is not complete. */
+  /** A message has begun and is incomplete. */
   get isInside(): boolean {
     return this.#prefixBytes > 0;
   }
 
-  /** Its prefix is complete, too. */
+  /** Its prefix is complete too. */
   get isInsideBody(): boolean {
     return this.#prefixBytes === PREFIX_BYTES;
   }
 
-  /** Returns how many messages it completed. */
+  /** Returns how many messages were completed. */
   take(buf: Buffer, start: number, end: number): number {
     const sink = this.#sink;
     let completed = 0;
@@ -83,7 +83,7 @@ export class Assembly {
     return completed;
   }
 
-  /** Forgets what is here of an incomplete message. */
+  /** Drops an incomplete message. */
   drop(): void {
     if (this.#body === null) return;
     this.#sink.releaseRequest(this.#body.length);

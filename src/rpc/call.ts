@@ -1,8 +1,8 @@
 /**
- * One gRPC call, unary or streaming, on top of its HTTP/2 stream: finds messages in data frames, frames replies, keeps
- * deadline and cancellation. The same object is what a handler gets, as `UnaryCall` or `StreamCall`. What a handler throws
- * fails its call and nothing else, unless it is fatal.
- * Source: gRPC over HTTP2 (PROTOCOL-HTTP2.md); texts and codes as grpc-go gives them.
+ * One gRPC call, unary or streaming, on top of its HTTP/2 stream: finds messages in data frames, frames replies, tracks
+ * deadline and cancellation. The handler gets the same object, as `UnaryCall` or `StreamCall`. An error thrown by a
+ * handler fails only its call, unless it is fatal. Source: gRPC over HTTP2 (PROTOCOL-HTTP2.md); texts and codes as in
+ * grpc-go.
  */
 import { Code } from "../base/grpc-codes.ts";
 import { GZIP } from "./compression.ts";
@@ -28,11 +28,11 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
 
   private wantsDrain = false;
   private compressReplies = false;
-  /** Bytes that a begun answer still lacks. */
+  /** Bytes missing from an answer in progress. */
   private piecesLeft = 0;
-  /** What is sent comes in pieces: a message that has begun may not be complete in the queue. */
+  /** The answer is sent in pieces: the queue may hold an incomplete message. */
   private inPieces = false;
-  /** Messages that must be compressed before they leave. */
+  /** Messages to compress before sending. */
   private packing: Packing | null = null;
 
   get isLocal(): boolean {
@@ -59,7 +59,7 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
     return this.head.get(name);
   }
 
-  // ---- what handlers call
+  // ---- called by handlers
 
   respond(message: Uint8Array): void {
     this.respondSlice(message, 0, message.length);
@@ -100,7 +100,7 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
       return false;
     }
     if (bytes === 0) throw new Error(`an empty answer of ${this.path} has no pieces`);
-    // Each piece is this call's alone, unlike those of a stream's messages.
+    // Each piece belongs to this call alone, unlike those of a stream's messages.
     this.recyclesPieces = true;
     this.beginPieces(bytes);
     return true;
@@ -180,7 +180,7 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
     if (!this.ended) this.abort(Code.INTERNAL, CRASH_TEXT);
   }
 
-  // ---- what the connection calls
+  // ---- called by the connection
 
   onOpen(): void {
     const { head, connection } = this;
@@ -241,7 +241,7 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
 
   giveUpReplies(): void {
     const { connection } = this;
-    // After a part of a message no status can follow.
+    // No status can follow a partial message.
     const cut = this.inPieces || this.queueOffset > 0;
     this.packing?.drop();
     connection.sender.forget(this);
@@ -256,7 +256,7 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
     this.abort(Code.RESOURCE_EXHAUSTED, UNFINISHED_TEXT);
   }
 
-  // ---- inside
+  // ---- internal
 
   protected callUnaryHandler(): void {
     this.head.route!.unaryHandler!(this);
@@ -286,7 +286,7 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
 
   private beginPieces(bytes: number): void {
     this.head.route!.messagesSent++;
-    // A compressed message would have to be complete before its length is known, so this one is not compressed.
+    // Compression needs the complete message before its length is known, so this one is not compressed.
     if (!this.headersSent) this.sendHeadersBlock();
     this.packing?.sendAll();
     const prefix = Buffer.alloc(5);
@@ -296,7 +296,7 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
     this.inPieces = true;
   }
 
-  /** Fails the call and tells its handler, if that runs. */
+  /** Fails the call and notifies its handler, if it is running. */
   protected abort(code: number, message: string): void {
     this.failWith(200, code, message);
     this.cancel();
@@ -307,7 +307,7 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
     const { connection } = this;
     const { sender } = connection;
     if (this.piecesLeft > 0) {
-      // Half a message is out, which no status can follow: clients tell the code of a reset, but no text.
+      // A partial message was sent, and no status can follow it: clients derive a code from a reset, but no text.
       if (code !== Code.DEADLINE_EXCEEDED) {
         const fields = { method: this.path, error: message };
         connection.core.complaints.warn("cut off an answer", fields, { "remote-addr": connection.remoteAddress });
@@ -350,7 +350,7 @@ export class Call extends ReceivingStream implements UnaryCall, StreamCall, Expi
     return `grpc: trying to send message larger than max ${limits}: ask for less with a limit, in pages, or with RangeStream`;
   }
 
-  /** After a cancellation the handler may still answer, to nobody; after its own answer it may not. */
+  /** After a cancellation the handler may still answer, without effect; after its own answer it must not. */
   private late(): void {
     if (!this.cancelled) this.connection.core.crashed(this.path, new Error("the handler answered a call twice"));
   }
@@ -363,7 +363,7 @@ function statusOf(code: number, message: string): readonly HeaderPair[] {
   ];
 }
 
-/** The resets that clients take for a code of gRPC; for all others it is INTERNAL. */
+/** Resets that clients map to a gRPC code; any other becomes INTERNAL. */
 const RESETS: Readonly<Record<number, number>> = {
   [Code.CANCELED]: H2Error.cancel,
   [Code.DEADLINE_EXCEEDED]: H2Error.cancel,

@@ -1,8 +1,8 @@
 /**
  * gzip of gRPC messages. A message is bounded before and after: nothing decompresses to more than the receive limit.
  *
- * Small messages are done on the spot, as long as one turn's allowance lasts. Others go to the thread pool, two at a time:
- * the log needs the rest of its four threads. Connections take turns; what waits is bounded.
+ * Small messages are processed synchronously, within each turn's allowance. Others go to the thread pool, two at a
+ * time: the log needs the rest of its four threads. Connections take turns; the queue is bounded.
  */
 import { gunzip, gunzipSync, gzip, gzipSync, type ZlibOptions } from "node:zlib";
 import type { Clock } from "../base/clock.ts";
@@ -10,19 +10,19 @@ import { Code } from "../base/grpc-codes.ts";
 
 export const GZIP = "gzip";
 
-/** On the spot takes some 50 µs up to here. */
+/** Up to this size the synchronous call takes about 50 µs. */
 const NOW_BYTES_MAX = 4096;
-/** What one turn may do on the spot: bytes, and what a message costs beside them. */
+/** Synchronous work per turn: bytes, and the fixed cost of a message in bytes. */
 const NOW_ALLOWANCE = 128 * 1024;
 const NOW_COST = 2048;
-/** Larger ones are not worth a thread for so long (100 ms), and go out as they are. */
+/** Larger messages are not worth 100 ms of a thread, and are sent uncompressed. */
 export const COMPRESS_BYTES_MAX = 4 * 1024 * 1024;
 const THREADS_MAX = 2;
-/** Bytes of all messages that wait for a thread. */
+/** Total bytes of messages waiting for a thread. */
 const WAITING_BYTES_MAX = 64 * 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
 
-/** Why a message cannot be had, in grpc-go's words. */
+/** Why a message cannot be decompressed, in grpc-go's words. */
 export interface Unreadable {
   readonly code: number;
   readonly message: string;
@@ -30,13 +30,13 @@ export interface Unreadable {
 
 interface Job {
   readonly bytes: number;
-  /** Starts it; false when nobody wants it any more. */
+  /** Starts it; false when the result is no longer wanted. */
   start(): boolean;
 }
 
 export class Compression {
   readonly #clock: Clock;
-  /** By who has asked; the first is served next. */
+  /** By requester; the first is served next. */
   readonly #waiting = new Map<object, Job[]>();
   #waitingBytes = 0;
   #running = 0;
@@ -46,14 +46,14 @@ export class Compression {
     this.#clock = clock;
   }
 
-  /** The message compressed, if that is quickly done. */
+  /** The compressed message, if that is quick. */
   compressNow(message: Uint8Array): Buffer | undefined {
     return message.length <= NOW_BYTES_MAX && this.#takeAllowance(message.length) ? gzipSync(message) : undefined;
   }
 
   /**
-   * Compresses on a thread; `message` may not change meanwhile. `wanted` is asked when its turn has come. False when too much
-   * waits already: send it as it is, as when what comes back is undefined.
+   * Compresses on a thread; `message` must not change meanwhile. `wanted` is called when its turn comes. False when too
+   * much waits already: send it uncompressed, also when the result is undefined.
    */
   compress(
     owner: object,
@@ -73,14 +73,14 @@ export class Compression {
     });
   }
 
-  /** The decompressed message, if that is quickly done, or why it cannot be had. Undefined: it takes a thread. */
+  /** The decompressed message, if that is quick, or why it is unreadable. Undefined: it takes a thread. */
   decompressNow(packed: Uint8Array, bytesMax: number): Buffer | Unreadable | undefined {
     const size = sizeOf(packed);
     if (packed.length > NOW_BYTES_MAX || size > NOW_BYTES_MAX || !this.#takeAllowance(packed.length + size)) {
       return undefined;
     }
     try {
-      // What it says of its size is not to be relied on.
+      // The size it declares cannot be trusted.
       return gunzipSync(packed, { maxOutputLength: Math.max(1, Math.min(bytesMax, size + 1)) });
     } catch (error) {
       return isTooLarge(error) && size < bytesMax ? undefined : unreadable(error as Error, bytesMax);
@@ -149,7 +149,7 @@ export class Compression {
   }
 }
 
-/** What the end of a gzip stream says of the length of its contents. */
+/** The content length that the end of a gzip stream declares. */
 function sizeOf(packed: Uint8Array): number {
   const at = packed.length - 4;
   if (at < 0) return 0;

@@ -1,10 +1,10 @@
 /**
- * One HTTP/2 connection (RFC 9113), server side: reads frames out of what the socket delivers, keeps the states and windows
- * of its streams, and answers what the protocol itself demands. Frames are taken from the read buffer in place; message
- * bytes are handed on as views of it. All replies of one turn leave in one socket write.
+ * One HTTP/2 connection (RFC 9113), server side: reads frames from the socket, tracks the states and windows of its
+ * streams, and sends the answers required by the protocol. Frames are parsed in place in the read buffer; message bytes
+ * are passed on as views of it. All replies of one turn are sent in one socket write.
  *
- * A peer that breaks the protocol gets the RFC's error. A peer that floods gets GOAWAY with ENHANCE_YOUR_CALM and the reason,
- * and the operator a warning.
+ * A peer that breaks the protocol gets the RFC's error. A peer that floods gets GOAWAY with ENHANCE_YOUR_CALM and the
+ * reason, and the log a warning.
  */
 import type { Timer } from "../base/clock.ts";
 import { beginWork } from "../base/doing.ts";
@@ -43,15 +43,18 @@ import type { ReceivingStream } from "./receiving.ts";
 import { Sender } from "./sender.ts";
 import type { Stream } from "./stream.ts";
 
-/** How long a connection that we end stays open for the peer to read what was sent last. */
+/** How long a connection ended by this side stays open for the peer to read what was sent last. */
 const LINGER_MS = 10_000;
 const LINGER_AFTER_ERROR_MS = 1000;
-/** With this part of all that may be unread, on more than a few streams, a client's new calls are refused. */
+/**
+ * When a client leaves this fraction of the limit on unread replies unread, on more than a few streams, its new calls
+ * are refused.
+ */
 const REFUSE_SHARE = 4;
 const UNREAD_STREAMS_MAX = 16;
-/** Streams of a lost connection that are ended in one turn. */
+/** Streams of a lost connection ended in one turn. */
 const DROPS_PER_TURN = 500;
-/** Data frames below this, which complete no message, count as a flood's. */
+/** Smaller data frames that complete no message count as flooding. */
 const TINY_DATA_BYTES = 64;
 
 export class Connection implements FrameSink {
@@ -60,19 +63,19 @@ export class Connection implements FrameSink {
   readonly remoteAddress: string;
   readonly sender: Sender;
   readonly guard: FloodGuard;
-  /** The time when the bytes being processed arrived. */
+  /** Arrival time of the bytes being processed. */
   nowMs: number;
   peerInitialWindow = WINDOW_DEFAULT;
-  /** Bytes that streams hold of messages not yet complete or not yet delivered. */
+  /** Bytes of incomplete or undelivered request messages. */
   readonly requests: HeldAccount;
-  /** Bytes of replies that are not yet with the socket, or that it does not take. */
+  /** Reply bytes not yet given to the socket, or not taken by it. */
   readonly replies: HeldAccount;
   closed = false;
   /** In the server's list of connections to flush. */
   flushQueued = false;
 
   readonly #streams = new Map<number, Stream>();
-  /** The stream of the last frame; the next one is usually its own. */
+  /** The stream of the last frame; the next frame usually belongs to it too. */
   #recent: Stream | undefined;
   #lastStreamId = 0;
   readonly #reader = new FrameReader(this);
@@ -88,15 +91,18 @@ export class Connection implements FrameSink {
   #reading = false;
   #isReported = false;
   #draining = false;
-  /** Our last byte is out; whatever else arrives is dropped. */
+  /** Our last byte is sent; further input is dropped. */
   #ended = false;
   #linger: Timer | undefined;
-  /** Calls whose message is complete but whose END_STREAM was not in the same frame. */
+  /** Calls with a complete message whose END_STREAM came in no frame yet. */
   #eager: ReceivingStream[] = [];
 
   readonly #onOver: () => void;
 
-  /** `head` is what was read after the preface; `onOver` is called once, when the socket is closed and all calls are ended. */
+  /**
+   * `head` holds the bytes read after the preface; `onOver` is called once, when the socket is closed and all calls
+   * have ended.
+   */
   constructor(core: RpcCore, socket: RpcSocket, head: Buffer, onOver: () => void) {
     this.core = core;
     this.#onOver = onOver;
@@ -111,7 +117,7 @@ export class Connection implements FrameSink {
     this.#intake = new Intake(this);
     this.#headerReader = new HeaderReader((path) => core.routes.get(path));
     this.sender.settings([
-      // Said to everybody: a client that knows of the limit waits where one that does not is refused.
+      // Announced to every client: one that knows the limit waits instead of being refused.
       [Setting.maxConcurrentStreams, core.maxConcurrentStreams],
       [Setting.initialWindowSize, STREAM_WINDOW],
       [Setting.maxHeaderListSize, HEADER_LIST_BYTES_MAX],
@@ -132,17 +138,17 @@ export class Connection implements FrameSink {
     return this.#streams.size;
   }
 
-  /** When the last frame came, if there is no stream; else never. */
+  /** Time of the last frame if there are no streams; otherwise never. */
   get idleSinceMs(): number {
     return this.#streams.size === 0 ? this.#keepalive.lastReadMs : Number.POSITIVE_INFINITY;
   }
 
-  /** Queues the flush of what was written outside of reading, once for this turn. */
+  /** Schedules a flush, once per turn, for data written outside of reading. */
   touch(): void {
     if (!this.#reading) this.core.flushLater(this);
   }
 
-  /** Writes what gathered in this turn. */
+  /** Writes the data of this turn. */
   flush(): void {
     try {
       this.sender.flush();
@@ -151,7 +157,7 @@ export class Connection implements FrameSink {
     }
   }
 
-  /** The stream has ended on both sides, or must be treated so. A client that is not done yet is told to stop. */
+  /** The stream has ended on both sides, or counts as ended. A client that is still sending is told to stop. */
   finished(stream: Stream): void {
     this.#streams.delete(stream.id);
     if (this.#recent === stream) this.#recent = undefined;
@@ -163,7 +169,7 @@ export class Connection implements FrameSink {
     if (this.#draining && this.#streams.size === 0) this.#end();
   }
 
-  /** Ends a stream with an error of HTTP/2. */
+  /** Ends a stream with an HTTP/2 error. */
   resetStream(id: number, code: number): void {
     this.sender.reset(id, code);
     this.touch();
@@ -175,7 +181,7 @@ export class Connection implements FrameSink {
     }
   }
 
-  /** Bytes of a stream have been taken in: the client may send as many again. */
+  /** Bytes of a stream were consumed: the client may send as many again. */
   returnCredit(stream: Stream, bytes: number): void {
     stream.receiveCredit += bytes;
     if (stream.receiveCredit < STREAM_CREDIT_STEP || stream.remoteClosed || stream.localClosed) return;
@@ -185,24 +191,24 @@ export class Connection implements FrameSink {
     this.touch();
   }
 
-  /** A reader that had paused goes on: gives back whatever its window lacks. */
+  /** A paused reader resumes: returns all credit its window lacks. */
   returnWithheld(stream: Stream): void {
     stream.receiveCredit = STREAM_WINDOW - stream.receiveWindow;
     this.returnCredit(stream, 0);
   }
 
-  /** A frame held so many messages, which take their time as frames do. */
+  /** A frame held this many messages; they take time as frames do. */
   tookMessages(messages: number): void {
     this.#intake.took(messages);
   }
 
-  /** Remembers a call that can start although its END_STREAM is not here: it starts when all that was read is seen. */
+  /** Remembers a call that can start without its END_STREAM: it starts after everything read was processed. */
   startAfterRead(call: ReceivingStream): void {
     if (this.#reading) this.#eager.push(call);
     else call.start();
   }
 
-  /** Says which streams will be finished, refuses new ones, and ends when they are done. */
+  /** Announces which streams will be finished, refuses new ones, and closes when they are done. */
   drain(): void {
     if (this.#draining || this.#ended || this.closed) return;
     this.#draining = true;
@@ -211,14 +217,14 @@ export class Connection implements FrameSink {
     if (this.#streams.size === 0) this.#end();
   }
 
-  /** Makes room for others: the client can connect again when it has something to ask. */
+  /** Closes an idle connection to make room: the client can reconnect. */
   closeIdle(): void {
     this.sender.goaway(this.#lastStreamId, H2Error.none, "too many connections: this one was idle");
     this.sender.flush();
     this.destroy();
   }
 
-  /** A connection error: says why, ends all calls and the connection. */
+  /** A connection error: sends the reason, ends all calls and the connection. */
   fail(code: number, reason: string): void {
     if (this.#ended || this.closed) return;
     this.core.stats.connectionErrors++;
@@ -232,7 +238,7 @@ export class Connection implements FrameSink {
     this.#dropAll();
   }
 
-  /** Throws out a peer that floods: it is told why, and so is the operator. */
+  /** Disconnects a peer that floods; the GOAWAY and the log give the reason. */
   failAbuse(abuse: Abuse, text: string = ABUSES[abuse].text): void {
     if (this.#ended || this.closed) return;
     this.core.stats.abuses[abuse] = (this.core.stats.abuses[abuse] ?? 0) + 1;
@@ -244,7 +250,7 @@ export class Connection implements FrameSink {
     this.fail(H2Error.enhanceYourCalm, text);
   }
 
-  /** The socket no longer drains: nothing is read until it does, which bounds what waits in it. */
+  /** The socket does not drain: reading stops until it does, which bounds the socket's buffer. */
   pauseReading(): void {
     this.socket.pause();
   }
@@ -254,7 +260,7 @@ export class Connection implements FrameSink {
     this.#intake.resume();
   }
 
-  /** Counts bytes that are kept of a request. */
+  /** Charges bytes kept of a request. */
   holdRequest(stream: Stream, bytes: number): void {
     stream.requestBytes += bytes;
     this.requests.add(bytes);
@@ -265,7 +271,7 @@ export class Connection implements FrameSink {
     this.requests.remove(bytes);
   }
 
-  /** Cuts the connection off; calls are cancelled. */
+  /** Closes the connection at once; calls are cancelled. */
   destroy(): void {
     this.socket.destroy();
     this.#onClose();
@@ -278,7 +284,8 @@ export class Connection implements FrameSink {
     this.sender.close();
     this.#linger = this.core.clock.after(lingerMs, () => this.socket.destroy());
     this.socket.end();
-    // What still comes in is read and dropped: closing on unread bytes would reset the connection under our last words.
+    // Further input is read and dropped: closing with unread bytes would reset the connection before the peer reads our
+    // last bytes.
     this.socket.resume();
   }
 
@@ -291,7 +298,7 @@ export class Connection implements FrameSink {
     this.#dropAll();
   }
 
-  /** Ends all calls, a lot of them in each turn. A connection is over when it has no call any more. */
+  /** Ends all calls, a limited number per turn. A connection is over when it has no calls. */
   #dropAll(): void {
     let dropped = 0;
     for (const stream of this.#streams.values()) {
@@ -315,12 +322,12 @@ export class Connection implements FrameSink {
 
   // ---- reading
 
-  /** Nothing that the client sends is read any more. */
+  /** Input from the client is no longer read. */
   get isEnded(): boolean {
     return this.#ended || this.closed;
   }
 
-  /** Reads what has arrived, as far as the intake lets it. Returns how much it read. */
+  /** Reads the received bytes, as far as the intake allows. Returns how much it read. */
   read(chunk: Buffer): number {
     this.nowMs = this.core.clock.nowMs();
     beginWork("frames of a client", this.nowMs);
@@ -338,7 +345,7 @@ export class Connection implements FrameSink {
     return read;
   }
 
-  /** Serving the connection itself threw, whose state is unknown now: it ends, and no other. */
+  /** The connection's own code threw, so its state is unknown: only this connection ends. */
   broken(error: unknown): void {
     this.core.crashed("an HTTP/2 connection", error);
     this.fail(H2Error.internal, "the server failed to serve this connection");
@@ -409,7 +416,7 @@ export class Connection implements FrameSink {
     if (this.#receiveWindow < 0) return this.fail(H2Error.flowControl, "DATA beyond the window of the connection");
     this.#receiveCredit += bytes;
     if (this.#receiveCredit >= CONNECTION_CREDIT_STEP) {
-      // Independent of what the streams do with it, so that a slow one cannot stop the others.
+      // Independent of the streams, so that a slow stream cannot stop the others.
       this.sender.windowUpdate(0, this.#receiveCredit);
       this.#receiveWindow += this.#receiveCredit;
       this.#receiveCredit = 0;
@@ -451,7 +458,7 @@ export class Connection implements FrameSink {
     else if (bytes < TINY_DATA_BYTES && !this.#earlyClosed.forgive()) this.#spend(Cost.tinyData, "tiny_data");
   }
 
-  /** Resets a stream for the client's mistake, which costs it budget. */
+  /** Resets a stream for a client error and charges its budget. */
   #streamError(id: number, code: number): void {
     if (this.#spend(Cost.reset, "stream_errors")) this.resetStream(id, code);
   }
@@ -513,7 +520,7 @@ export class Connection implements FrameSink {
     this.#open(id, head, endsStream);
   }
 
-  /** A second block on a stream: it may only end it, and may hold no pseudo-header. */
+  /** A second block on a stream: it must end the stream and hold no pseudo-header. */
   #trailers(fields: readonly HeaderField[], id: number, endsStream: boolean): void {
     const stream = this.#streams.get(id);
     if (stream === undefined) {
@@ -535,7 +542,7 @@ export class Connection implements FrameSink {
     if (head.malformed !== "" || (endsStream && head.contentLength > 0)) {
       return this.#streamError(id, H2Error.protocol);
     }
-    // A client that had calls on the way when it was told to go has made no mistake.
+    // Calls that were in flight when the client was told to leave are not its error.
     if (this.#draining) return this.resetStream(id, H2Error.refusedStream);
     if (
       this.#streams.size >= core.maxConcurrentStreams ||
@@ -552,7 +559,7 @@ export class Connection implements FrameSink {
     stream.onOpen();
   }
 
-  // ---- the other frames
+  // ---- other frames
 
   #rstStream(start: number, end: number, id: number): void {
     if (end - start !== 4) return this.fail(H2Error.frameSize, "RST_STREAM is not 4 bytes");
@@ -585,7 +592,7 @@ export class Connection implements FrameSink {
     if ((end - start) % 6 !== 0) return this.fail(H2Error.frameSize, "SETTINGS is not a multiple of 6 bytes");
     if (!this.#settingsSeen) this.core.onHttp2?.(this.socket);
     this.#settingsSeen = true;
-    // A change of the window touches every stream.
+    // A window change touches every stream.
     if (!this.#spend(Cost.settings + (this.#streams.size >>> 8), "settings")) return;
     const settings = readSettings(buf, start, end);
     if (typeof settings === "number") return this.fail(settings, "SETTINGS value out of range");
@@ -598,7 +605,7 @@ export class Connection implements FrameSink {
     this.sender.pump();
   }
 
-  /** False: a window is too large. */
+  /** False when a window becomes too large. */
   #setInitialWindow(value: number): boolean {
     const delta = value - this.peerInitialWindow;
     this.peerInitialWindow = value;

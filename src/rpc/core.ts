@@ -1,4 +1,4 @@
-/** What the RPC server gives to all of its connections. */
+/** The state and services that the RPC server shares with its connections. */
 import type { Complaints } from "../base/complaints.ts";
 import type { Compression } from "./compression.ts";
 import type { Route } from "./contract.ts";
@@ -10,7 +10,7 @@ import type { RpcServerOptions } from "./options.ts";
 import type { ChunkPool } from "./output.ts";
 import type { ReadTurns } from "./read-turns.ts";
 
-/** A connection with something to write when this turn is over. */
+/** A connection with data to write at the end of this turn. */
 export interface Flushable {
   flushQueued: boolean;
   flush(): void;
@@ -31,7 +31,7 @@ export interface RpcStats {
   crashes: number;
 }
 
-/** What connections share. */
+/** Shared by all connections. */
 export interface RpcCore extends Omit<RpcServerOptions, "http1"> {
   readonly routes: ReadonlyMap<string, Route>;
   readonly services: ReadonlySet<string>;
@@ -45,6 +45,6 @@ export interface RpcCore extends Omit<RpcServerOptions, "http1"> {
   readonly complaints: Complaints;
   readonly headersTooLarge: Refusal;
   flushLater(connection: Flushable): void;
-  /** A handler has thrown: tells the operator, and throws on what is fatal. */
+  /** A handler threw: logs the error, and rethrows it if it is fatal. */
   crashed(path: string, error: unknown): void;
 }

@@ -1,24 +1,25 @@
 /**
- * Deadlines of all running calls, in a hashed timer wheel: adding and removing one is a few pointer writes, because most
- * calls carry a deadline of seconds and finish in microseconds. One periodic timer turns the wheel while it holds any.
+ * Deadlines of all running calls, in a hashed timer wheel. Adding and removing one takes a few pointer writes, because
+ * most calls have a deadline of seconds and finish in microseconds. One periodic timer turns the wheel while it holds
+ * any.
  */
 import type { Clock, Timer } from "../base/clock.ts";
 
 export interface Expiring {
   readonly deadlineMs: number;
-  /** Links of the wheel's own; an entry is in the wheel when `wheelSlot` is not negative. */
+  /** The wheel's own links; an entry is in the wheel when `wheelSlot` is not negative. */
   wheelSlot: number;
   wheelNext: Expiring | null;
   wheelPrevious: Expiring | null;
   onDeadline(): void;
 }
 
-/** How late a deadline may be noticed. */
+/** Maximum delay in noticing a deadline. */
 const TICK_MS = 10;
 const SLOTS = 512;
-/** Turns that an empty wheel keeps its timer, so that a quiet server does not start one for every call. */
+/** Ticks for which an empty wheel keeps its timer, so that a quiet server does not start one for every call. */
 const IDLE_TICKS = 100;
-/** Calls that are told of their deadline in one turn of the event loop. */
+/** Deadlines handled in one turn of the event loop. */
 const DUE_PER_TURN = 500;
 
 export class DeadlineWheel {
@@ -28,7 +29,7 @@ export class DeadlineWheel {
   #timer: Timer | undefined;
   #lastTick = 0;
   #idleTicks = 0;
-  /** Entries whose deadline has passed, and which of them are told next. */
+  /** Entries whose deadline has passed, and the next of them to handle. */
   #due: Expiring[] = [];
   #dueNext = 0;
   #draining = false;
@@ -42,7 +43,7 @@ export class DeadlineWheel {
   }
 
   add(entry: Expiring): void {
-    // One past the tick of the deadline: when the wheel reaches it, the deadline has passed.
+    // One past the tick of the deadline: the deadline has passed when the wheel reaches it.
     const slot = (Math.floor(entry.deadlineMs / TICK_MS) + 1) % SLOTS;
     const first = this.#slots[slot]!;
     entry.wheelSlot = slot;
@@ -96,12 +97,12 @@ export class DeadlineWheel {
     if (!this.#draining && this.#due.length > 0) this.#drain();
   }
 
-  /** Tells those that are due, a lot of them in each turn. */
+  /** Handles due entries, a limited number per turn. */
   readonly #drain = (): void => {
     const to = Math.min(this.#due.length, this.#dueNext + DUE_PER_TURN);
     while (this.#dueNext < to) {
       const entry = this.#due[this.#dueNext++]!;
-      // What one entry does may remove another that is due, so each is looked at again.
+      // Handling one entry may remove another due entry, so each is checked again.
       if (entry.wheelSlot < 0) continue;
       this.remove(entry);
       entry.onDeadline();

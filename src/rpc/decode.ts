@@ -1,8 +1,8 @@
-/** Decoding of requests that the services of this folder read by hand. */
+/** Decodes requests for the hand-written services of this folder. */
 import { Code } from "../base/grpc-codes.ts";
 import { ProtobufError, Reader } from "../base/protobuf.ts";
 
-/** Reads a message, or fails the call as grpc-go fails one that it cannot unmarshal, and returns undefined. */
+/** Decodes a message. If it is invalid, fails the call as grpc-go does and returns undefined. */
 export function protobufRequest<T>(
   call: { fail(code: number, message: string): void },
   bytes: Uint8Array,

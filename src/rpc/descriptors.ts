@@ -1,11 +1,11 @@
-/** File descriptors made of .proto texts, for server reflection. Loaded with protobufjs on the first question only. */
+/** File descriptors built from .proto texts, for server reflection. protobufjs is loaded on the first request only. */
 import protobuf from "protobufjs";
 import descriptor from "protobufjs/ext/descriptor.js";
 
 export interface DescriptorIndex {
-  /** The serialized descriptor of a file and of all that it imports, itself first. */
+  /** The serialized descriptors of a file and all its imports, the file first. */
   fileByName(name: string): readonly Uint8Array[] | undefined;
-  /** The same for the file that defines a message, field, enum, service or method, by its full name without leading dot. */
+  /** The same for the file that defines a message, field, enum, service or method, by full name without leading dot. */
   fileOfSymbol(symbol: string): readonly Uint8Array[] | undefined;
 }
 
@@ -14,11 +14,11 @@ interface ProtoFile {
   readonly imports: readonly string[];
 }
 
-/** Options and extensions are left out: they are of no use to a caller, and their definitions are not all here. */
+/** Options and extensions are omitted: callers do not need them, and not all their definitions are here. */
 export function buildDescriptors(sources: Readonly<Record<string, string>>): DescriptorIndex {
   const root = new protobuf.Root();
   const parsed = Object.entries(sources).map(([name, text]) => {
-    // Parsed twice: on its own to know what this file defines, and together with all others to resolve names.
+    // Parsed twice: alone to know what this file defines, and with all others to resolve names.
     protobuf.parse(text, root, { keepCase: true });
     const own = protobuf.parse(text, new protobuf.Root(), { keepCase: true });
     const imports = [...(own.imports ?? []), ...(own.weakImports ?? [])].filter((path) => path in sources);
@@ -83,7 +83,7 @@ function convert(object: protobuf.ReflectionObject, syntax: string): object {
   return json;
 }
 
-/** protobufjs leaves names of types as the source had them; tools want them absolute. */
+/** protobufjs leaves type names as written in the source; tools need absolute names. */
 function qualifyTypes(json: MessageJson, type: protobuf.Type): void {
   for (const field of json.field ?? []) {
     const target = type.fieldsById[field.number]?.resolve();
@@ -102,7 +102,7 @@ function qualifyTypes(json: MessageJson, type: protobuf.Type): void {
   }
 }
 
-/** As protoc names the hidden message of a map: `by_name` has `ByNameEntry`. */
+/** protoc's name for the hidden message of a map: `by_name` has `ByNameEntry`. */
 function entryName(field: string): string {
   return `${field.replace(/(?:^|_)([a-z])/g, (_, letter: string) => letter.toUpperCase())}Entry`;
 }
@@ -112,7 +112,7 @@ function dropOptions(value: unknown): unknown {
   if (typeof value !== "object" || value === null) return value;
   const out: Record<string, unknown> = {};
   for (const [key, part] of Object.entries(value)) {
-    // A map entry is marked by an option, the only one that tools need.
+    // A map entry is marked by an option, the only option that tools need.
     const mapEntry = key === "options" && (part as { mapEntry?: boolean }).mapEntry === true;
     if (mapEntry) out[key] = { mapEntry: true };
     else if (key !== "options" && key !== "extension") out[key] = dropOptions(part);

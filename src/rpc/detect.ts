@@ -1,15 +1,15 @@
-/** Tells HTTP/2 and HTTP/1 by a connection's first bytes, so that one port serves both. */
+/** Distinguishes HTTP/2 and HTTP/1 by a connection's first bytes, so that one port serves both. */
 import { METHODS } from "node:http";
 import type { Clock } from "../base/clock.ts";
 import type { RpcSocket } from "./contract.ts";
 import { PREFACE } from "./protocol.ts";
 
-/** A client that has not said so much by then is cut off. */
+/** A client that has not sent these bytes by then is disconnected. */
 const FIRST_BYTES_MS = 10_000;
 
 /**
- * Calls `decided` once: "http2" with what follows the preface, "http1" with all that was read, or "gone" when the client
- * left, said nothing in time, or speaks neither. The socket is paused only for "http1".
+ * Calls `decided` once: "http2" with what follows the preface, "http1" with all bytes read, or "gone" when the client
+ * left, sent nothing in time, or speaks neither. The socket is paused only for "http1".
  */
 export function detectProtocol(
   clock: Clock,
@@ -45,7 +45,7 @@ const NO_BYTES = Buffer.alloc(0);
 
 const METHOD_STARTS = METHODS.map((method) => Buffer.from(`${method} `));
 
-/** Whether HTTP/1's parser could make a request line of it, as far as it has come. */
+/** Whether the bytes so far can begin an HTTP/1 request line. */
 function beginsMethod(head: Buffer): boolean {
   return METHOD_STARTS.some((start) => {
     const compared = Math.min(head.length, start.length);

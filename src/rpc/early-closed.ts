@@ -1,16 +1,16 @@
 /**
- * Streams that we ended before the client did. What it had sent for them by then is no mistake of its own: as much as it
- * may have had on the way is ignored, the rest is charged like any frame without effect.
+ * Streams that this side ended before the client did. Frames the client had already sent for them are not its error: as
+ * many as could have been in flight are ignored, the rest is charged like any frame without effect.
  */
 import { STREAMS_MAX } from "./protocol.ts";
 
-/** A frame with the least useful message is larger than so many bytes: bounds the frames that a window can hold. */
+/** The smallest useful message makes a frame larger than this, which bounds the frames a window can hold. */
 const FRAME_BYTES_LEAST = 16;
-/** Frames to come that are forgiven at once, of all streams together. */
+/** Limit on forgiven frames, for all streams together. */
 const FORGIVEN_MAX = 1_000_000;
 
 export class EarlyClosed {
-  /** In the order in which they were ended. */
+  /** In the order in which they ended. */
   readonly #ids = new Set<number>();
   #forgiven = 0;
 
@@ -31,12 +31,12 @@ export class EarlyClosed {
     return this.#ids.has(id);
   }
 
-  /** The client has ended it too: nothing more may come. True when it was one of these. */
+  /** The client has ended the stream too: no more frames may come. True when the stream was listed. */
   delete(id: number): boolean {
     return this.#ids.delete(id);
   }
 
-  /** A frame came for one of them; false when there are more of those than could have been on the way. */
+  /** A frame arrived for a listed stream; false when there are more than could have been in flight. */
   forgive(): boolean {
     if (this.#forgiven === 0) return false;
     this.#forgiven--;

@@ -1,19 +1,19 @@
 /**
- * Cuts what a socket delivers into frames. A frame that lies whole in a chunk is handed on in place; one that spans chunks
- * is first joined in a buffer of its own size, so no byte is copied more than once.
+ * Splits the socket's input into frames. A frame that is complete in a chunk is passed on in place; a frame that spans
+ * chunks is first joined in a buffer of its size, so no byte is copied more than once.
  */
 import { FRAME_BYTES_MAX, FRAME_HEADER_BYTES } from "./protocol.ts";
 
 export interface FrameSink {
-  /** The payload is `buf[start .. end)`, which nobody will change. False: no more frames are wanted for now. */
+  /** The payload is `buf[start .. end)`, which does not change afterwards. False: stop reading for now. */
   onFrame(buf: Buffer, start: number, end: number, type: number, flags: number, id: number): boolean;
-  /** The peer announces a frame above FRAME_BYTES_MAX. Nothing more is read. */
+  /** The peer announces a frame above FRAME_BYTES_MAX. Reading stops. */
   onFrameTooLarge(type: number, length: number): void;
 }
 
 export class FrameReader {
   readonly #sink: FrameSink;
-  /** The start of a frame whose rest has not arrived. */
+  /** The start of an incomplete frame. */
   #rest: Buffer | undefined;
   #restLength = 0;
   #stopped = false;
@@ -22,7 +22,7 @@ export class FrameReader {
     this.#sink = sink;
   }
 
-  /** Returns how much of the chunk was read: all of it, unless the sink wanted no more. */
+  /** Returns how much of the chunk was read: all, unless the sink stopped. */
   read(chunk: Buffer): number {
     this.#stopped = false;
     const pos = this.#rest === undefined ? 0 : this.#completeRest(chunk);
@@ -32,7 +32,7 @@ export class FrameReader {
     return chunk.length;
   }
 
-  /** Hands on all complete frames. Returns where the first incomplete one, or the first that is not wanted, starts. */
+  /** Passes on all complete frames. Returns the start of the first incomplete or unwanted one. */
   #frames(buf: Buffer, pos: number, end: number): number {
     while (end - pos >= FRAME_HEADER_BYTES) {
       const length = (buf[pos]! << 16) | (buf[pos + 1]! << 8) | buf[pos + 2]!;
@@ -58,7 +58,7 @@ export class FrameReader {
     this.#restLength = chunk.copy(this.#rest, 0, pos);
   }
 
-  /** Completes the frame that the last chunk began, as far as the chunk reaches. Returns where the next starts. */
+  /** Completes the frame that the last chunk began, as far as the chunk reaches. Returns the start of the next. */
   #completeRest(chunk: Buffer): number {
     let pos = 0;
     let rest = this.#rest!;

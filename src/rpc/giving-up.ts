@@ -1,6 +1,6 @@
 /**
- * Who gives up what is held on a connection, when the clients of all connections together make us hold too much: the streams
- * that hold most, until enough is free.
+ * Selects the streams of a connection to drop when the clients of all connections make the server hold too much: the
+ * largest first, until enough is free.
  */
 import type { Connection } from "./connection.ts";
 import type { Stream } from "./stream.ts";
@@ -8,7 +8,7 @@ import type { Stream } from "./stream.ts";
 type Streams = ReadonlyMap<number, Stream>;
 
 export function giveUpReplies(connection: Connection, streams: Streams, bytes: number): void {
-  // What the socket does not take is not ours any more, and nothing that we say would arrive.
+  // Bytes the socket does not take cannot be freed here, and nothing further would arrive.
   if (connection.sender.isBlocked || connection.closed) {
     connection.failAbuse("unread_replies");
     return connection.destroy();
@@ -34,7 +34,7 @@ export function giveUpRequests(connection: Connection, streams: Streams, bytes: 
   );
 }
 
-/** Nearly so: each pass takes those above half of what the pass before took. */
+/** Approximately: each pass takes those above half the threshold of the previous pass. */
 function largestFirst(
   streams: Streams,
   sizeOf: (stream: Stream) => number,
@@ -52,5 +52,5 @@ function largestFirst(
   }
 }
 
-/** Those below are asked all at once. */
+/** Streams below this are all taken at once. */
 const LEAST_BYTES = 1024;

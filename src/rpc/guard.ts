@@ -1,10 +1,10 @@
 /**
- * The budget of a connection for frames that cost us work and bring none of its own. Useful traffic earns budget, time
- * refills it, and a peer that overdraws it is a flood. Pure but for the time that it is given.
+ * A connection's budget for frames that cost work and bring none of their own. Useful traffic earns budget, time
+ * refills it, and a peer that overdraws it is flooding. Pure, except for the time it is given.
  *
- * What honest clients send, however much of it, pays for itself: a window update follows data that we sent, a ping of a
- * bandwidth estimate (grpc-go, hyper, .NET) follows a frame that we sent, a data frame that completes a message is work
- * like any other, a call cancelled at its deadline had its time. Only frames with no such reason are charged.
+ * Any amount of traffic from honest clients pays for itself: a window update follows data that we sent, a ping of a
+ * bandwidth estimate (grpc-go, hyper, .NET) follows a frame that we sent, a data frame that completes a message is
+ * ordinary work, and a call cancelled at its deadline had its time. Only frames without such a reason are charged.
  */
 
 const BUDGET_MAX = 10_000;
@@ -12,7 +12,7 @@ const REFILL_PER_MS = 1;
 
 export const Cost = {
   settings: 20,
-  /** One that follows no reply of ours. */
+  /** A ping that follows no reply of ours. */
   ping: 5,
   priority: 2,
   unknownFrame: 2,
@@ -22,21 +22,24 @@ export const Cost = {
   /** A small data frame that completes no message. */
   tinyData: 2,
   continuation: 2,
-  /** A reset of a young call without an answer, or one that the client's mistake made us send: two thousand at once, then hundreds a second. */
+  /**
+   * A reset of a young call without an answer, or one caused by a client error: two thousand at once, then hundreds a
+   * second.
+   */
   reset: 5,
-  /** A reset of a call that is over: it crossed our reply. */
+  /** A reset of a finished call: it crossed our reply. */
   lateReset: 1,
   largeHeaders: 100,
 } as const;
 
 export const Earning = { callDone: 3, message: 2, streamOpened: 2 } as const;
 
-/** Clients return windows for both the stream and the connection, some in steps of a few kilobytes. */
+/** Clients return both the stream's and the connection's window, some in steps of a few kilobytes. */
 export const earnedByData = (bytes: number): number => 2 + (bytes >>> 10);
 
 /**
- * A call that ran so long before its reset, or was answered, is no rapid reset: those cost what calls cost that are not
- * reset, and the limit of open streams bounds them.
+ * A call that ran this long before its reset, or was answered, is no rapid reset: it costs no more than a completed
+ * call, and the limit on open streams bounds it.
  */
 export const RAPID_RESET_MS = 100;
 
@@ -56,7 +59,7 @@ export class FloodGuard {
   spend(cost: number, nowMs: number): boolean {
     this.#budget -= cost;
     if (this.#budget >= 0) return true;
-    // The refill is settled only here: an honest peer never gets this far.
+    // The refill is computed only here: an honest peer never gets this far.
     this.#budget = Math.min(BUDGET_MAX, this.#budget + Math.floor((nowMs - this.#refilledAtMs) * REFILL_PER_MS));
     this.#refilledAtMs = nowMs;
     return this.#budget >= 0;
@@ -64,8 +67,8 @@ export class FloodGuard {
 }
 
 /**
- * Why a connection is ended with ENHANCE_YOUR_CALM: what the client reads in the GOAWAY, and what the log advises the
- * operator. The names are labels of the metric.
+ * Why a connection is ended with ENHANCE_YOUR_CALM: the text in the GOAWAY, and the log's advice to the operator. The
+ * names are labels of the metric.
  */
 export const ABUSES = {
   resets: {
@@ -78,7 +81,7 @@ export const ABUSES = {
   },
   settings: { text: "too many SETTINGS frames", advice: "update the client, or the proxy in front" },
   pings: { text: "too many PING frames", advice: "let the client ping less often" },
-  // grpc-go's words, by which its clients know that they have to ping less often.
+  // grpc-go's text, from which its clients know that they must ping less often.
   too_many_pings: {
     text: "too_many_pings",
     advice: "raise the client's keepalive time to at least --grpc-keepalive-min-time, or lower that",

@@ -1,6 +1,6 @@
 /**
- * The head of a request: its header fields, checked and understood once. Equal heads of one connection share one object,
- * so it holds nothing of a single request. Pure.
+ * The head of a request: its header fields, checked and interpreted once. Equal heads of one connection share one
+ * object, so it holds nothing specific to a request. Pure.
  */
 import { Code } from "../base/grpc-codes.ts";
 import { type HeaderField, Kind } from "./hpack/fields.ts";
@@ -22,16 +22,16 @@ export class RequestHead<Route> {
   /** Content type of the reply: that of the request, as grpc-go echoes its suffix. */
   replyContentType = "application/grpc";
   isGrpc = false;
-  /** What the server has registered for the path; undefined for an unknown method and for plain HTTP. */
+  /** The registered route of the path; undefined for an unknown method and for plain HTTP. */
   route: Route | undefined = undefined;
   timeoutMs = Infinity;
-  /** `grpc-encoding`, empty when the messages are not compressed. */
+  /** `grpc-encoding`; empty when messages are not compressed. */
   encoding = "";
-  /** -1 when there is none. */
+  /** -1 when absent. */
   contentLength = -1;
-  /** Why HTTP/2 calls this request malformed; empty when it does not. */
+  /** Why the request is malformed under HTTP/2; empty when it is not. */
   malformed = "";
-  /** Why the call cannot start, though the request is well-formed. */
+  /** Why the call cannot start although the request is well-formed. */
   refusal: Refusal | undefined = undefined;
 
   constructor(fields: readonly HeaderField[]) {
@@ -42,7 +42,7 @@ export class RequestHead<Route> {
     if (this.isGrpc) this.#checkGrpc();
   }
 
-  /** The first field of that name, one character a byte. */
+  /** The first field of that name, one character per byte. */
   get(name: string): string | undefined {
     const { fields } = this;
     for (let i = 0; i < fields.length; i++) {
@@ -138,7 +138,7 @@ function isGrpcContentType(type: string): boolean {
   return type.startsWith("application/grpc") && (type[16] === "+" || type[16] === ";");
 }
 
-/** The text for a method that nobody registered, in grpc-go's words. */
+/** The text for an unregistered method, in grpc-go's words. */
 export function unimplementedMessage(path: string, services: ReadonlySet<string>): string {
   const slash = path.lastIndexOf("/");
   if (path[0] !== "/" || slash <= 0) return `malformed method name: ${quote(path)}`;
@@ -152,8 +152,8 @@ const CACHE_SLOTS = 16;
 const CACHED_BLOCK_MAX = 512;
 
 /**
- * Heads by the exact bytes of their header block. Clients repeat few blocks: once their fields are in the dynamic table,
- * equal calls have equal bytes. An entry counts only at the table version that it was decoded at.
+ * Heads by the exact bytes of their header block. Clients repeat few blocks: once their fields are in the dynamic
+ * table, equal calls have equal bytes. An entry is valid only for the table version at which it was decoded.
  */
 export class HeadCache<Route> {
   #blocks: (Uint8Array | undefined)[] = new Array(CACHE_SLOTS).fill(undefined);
@@ -174,7 +174,7 @@ export class HeadCache<Route> {
     return this.#heads[slot];
   }
 
-  /** Keeps the head of the block that `get` just missed; `version` is the table's since before that block. */
+  /** Keeps the head of the block that `get` just missed; `version` is the table's from before that block. */
   put(buf: Uint8Array, start: number, end: number, version: number, head: RequestHead<Route>): void {
     if (end - start > CACHED_BLOCK_MAX) return;
     if (this.#version !== version) {

@@ -1,6 +1,6 @@
 /**
- * Header blocks of one connection: joins the fragments of HEADERS and CONTINUATION, decodes them in order, and recognises
- * blocks that it has seen. Limits what a block may cost.
+ * The header blocks of one connection: joins HEADERS and CONTINUATION fragments, decodes blocks in order, and
+ * recognises repeated blocks. Limits the cost of a block.
  */
 import { HeadCache, RequestHead } from "./head.ts";
 import { HpackDecoder } from "./hpack/decoder.ts";
@@ -8,11 +8,11 @@ import type { HeaderField } from "./hpack/fields.ts";
 import { CONTINUATIONS_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX } from "./protocol.ts";
 
 export class HeaderReader<Route> {
-  /** The stream whose block is under way, when only its CONTINUATION may come; else 0. */
+  /** The stream of an incomplete block, for which only CONTINUATION may follow; otherwise 0. */
   streamId = 0;
-  /** What END_STREAM said in the HEADERS frame of that block. */
+  /** END_STREAM of that block's HEADERS frame. */
   endsStream = false;
-  /** Size of the list decoded last, 0 for a block seen before. Above HEADER_LIST_BYTES_MAX some of its fields were dropped. */
+  /** Size of the last decoded list, 0 for a block seen before. Above HEADER_LIST_BYTES_MAX some fields were dropped. */
   listBytes = 0;
 
   readonly #decoder = new HpackDecoder();
@@ -25,7 +25,7 @@ export class HeaderReader<Route> {
     this.#routeOf = routeOf;
   }
 
-  /** Keeps the first fragment of a block that goes on. */
+  /** Stores the first fragment of an incomplete block. */
   begin(streamId: number, endsStream: boolean, fragment: Buffer): void {
     this.streamId = streamId;
     this.endsStream = endsStream;
@@ -33,14 +33,14 @@ export class HeaderReader<Route> {
     this.#bytes = fragment.length;
   }
 
-  /** Keeps the next fragment. False when the block has become too long. */
+  /** Stores the next fragment. False when the block is too long. */
   append(fragment: Buffer): boolean {
     this.#bytes += fragment.length;
     this.#parts.push(Buffer.from(fragment));
     return this.#bytes <= HEADER_BLOCK_BYTES_MAX && this.#parts.length <= CONTINUATIONS_MAX;
   }
 
-  /** The block is complete. */
+  /** The block is complete: returns it. */
   join(): Buffer {
     const block = Buffer.concat(this.#parts);
     this.#parts = [];
@@ -48,7 +48,7 @@ export class HeaderReader<Route> {
     return block;
   }
 
-  /** Decodes a whole block as a request. Throws HpackError. */
+  /** Decodes a complete block as a request. Throws HpackError. */
   request(buf: Buffer, start: number, end: number): RequestHead<Route> {
     const { version } = this.#decoder;
     const known = this.#heads.get(buf, start, end, version);
@@ -58,14 +58,14 @@ export class HeaderReader<Route> {
     }
     const head = new RequestHead<Route>(this.fields(buf, start, end));
     head.route = this.#routeOf(head.path);
-    // A block that changed the table means something else the next time.
+    // A block that changed the table decodes differently the next time.
     if (this.#decoder.version === version && this.listBytes <= HEADER_LIST_BYTES_MAX) {
       this.#heads.put(buf, start, end, version, head);
     }
     return head;
   }
 
-  /** Decodes a whole block as it is, which trailers need. Throws HpackError. */
+  /** Decodes a complete block as it is, for trailers. Throws HpackError. */
   fields(buf: Buffer, start: number, end: number): HeaderField[] {
     const fields: HeaderField[] = [];
     this.#decoder.decode(buf, start, end, fields, HEADER_LIST_BYTES_MAX);

@@ -1,5 +1,5 @@
 /**
- * The standard health service, `grpc.health.v1.Health`, with the texts of grpc-go's. Kubernetes and load balancers ask it.
+ * The standard health service, `grpc.health.v1.Health`, with grpc-go's texts. Kubernetes and load balancers use it.
  * Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
  */
 import { Code } from "../base/grpc-codes.ts";
@@ -11,11 +11,11 @@ import type { RpcServer } from "./server.ts";
 export const ServingStatus = { unknown: 0, serving: 1, notServing: 2, serviceUnknown: 3 } as const;
 export type ServingStatus = (typeof ServingStatus)[keyof typeof ServingStatus];
 
-/** Services that `List` returns at most. */
+/** Maximum number of services that `List` returns. */
 const LIST_MAX = 100;
 
 export class HealthService {
-  /** The empty name stands for the server as a whole. */
+  /** The empty name stands for the whole server. */
   readonly #statuses = new Map<string, ServingStatus>([["", ServingStatus.serving]]);
   readonly #watchers = new Map<string, Set<Watcher>>();
   #shutDown = false;
@@ -42,14 +42,14 @@ export class HealthService {
     });
   }
 
-  /** Sets the status of a service and tells who watches it. */
+  /** Sets the status of a service and notifies its watchers. */
   set(service: string, status: ServingStatus): void {
     if (this.#shutDown) return;
     this.#statuses.set(service, status);
     for (const watcher of this.#watchers.get(service) ?? []) watcher.tell(status);
   }
 
-  /** From now on nothing is serving, whatever is set. */
+  /** From now on every service is not serving, whatever is set. */
   shutDown(): void {
     for (const service of this.#statuses.keys()) this.set(service, ServingStatus.notServing);
     this.#shutDown = true;
@@ -67,7 +67,7 @@ export class HealthService {
   }
 }
 
-/** Sends changes only, and to a client that does not read only the last one. */
+/** Sends only changes, and to a slow client only the last one. */
 class Watcher {
   readonly #call: StreamCall;
   #sent = -1;

@@ -1,16 +1,15 @@
 /**
- * Memory that the server holds because of the pace of its clients: answers that are not read, or requests that are not
- * finished. Each connection has an account, and all together have one limit. When it is exceeded, those give up first who
- * have held most for longest (bytes times their mean age), until an eighth of the limit is free: a large answer that moves
- * on outranks many that stand still.
+ * Memory held because clients are slow: unread answers or incomplete requests. Each connection has an account; all
+ * share one limit. When it is exceeded, the accounts that have held most for longest (bytes times their mean age) are
+ * released first, until an eighth of the limit is free: a large answer that progresses outranks many that stand still.
  *
- * Giving up happens at the end of the turn, so that nobody loses a stream from under the hand that writes to it.
+ * The release runs at the end of the turn, so that no stream ends while its writer is using it.
  */
 import type { Clock } from "../base/clock.ts";
 
 export class HeldBytes {
   readonly bytesMax: number;
-  /** Of all accounts. */
+  /** Total of all accounts. */
   total = 0;
   /** How often the limit was exceeded. */
   exceeded = 0;
@@ -26,17 +25,17 @@ export class HeldBytes {
     this.#onExceeded = onExceeded;
   }
 
-  /** For an account that holds something from now on. */
+  /** An account holds bytes from now on. */
   opened(account: HeldAccount): void {
     this.#accounts.add(account);
   }
 
-  /** For an account that holds nothing any more. */
+  /** An account holds nothing any more. */
   closed(account: HeldAccount): void {
     this.#accounts.delete(account);
   }
 
-  /** For an account that has just added to a total above the limit. */
+  /** An account has just exceeded the total limit. */
   scheduleRelease(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -59,16 +58,16 @@ export class HeldBytes {
   };
 }
 
-/** What is free again once the limit was exceeded: this part of it. */
+/** Fraction of the limit to free once it was exceeded. */
 const RELEASE_SHARE = 8;
 
-/** What one connection holds. */
+/** The bytes held for one connection. */
 export class HeldAccount {
   bytes = 0;
-  /** Must free at least so many bytes, or all it can. */
+  /** Must free at least this many bytes, or all it can. */
   readonly giveUp: (bytes: number) => void;
   readonly #pool: HeldBytes;
-  /** When what is held came, on average. */
+  /** Mean arrival time of the held bytes. */
   #sinceMs = 0;
 
   constructor(pool: HeldBytes, giveUp: (bytes: number) => void) {

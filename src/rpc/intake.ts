@@ -1,11 +1,11 @@
 /**
- * What arrives on one connection, read in slices: a piece from the socket may hold thousands of calls, and those of other
- * connections come between. While a part of a piece is unread the socket is paused.
+ * Reads a connection's input in slices: a chunk from the socket may hold thousands of calls, and other connections take
+ * turns in between. The socket is paused while part of a chunk is unread.
  */
 import type { Connection } from "./connection.ts";
 import { READ_SLICE_MS, type Reader } from "./read-turns.ts";
 
-/** Between two looks at the clock, at most so many frames are read, or calls put off. */
+/** Frames read, or calls deferred, between two reads of the clock. */
 const FRAMES_PER_LOOK = 16;
 const WAITING_CALLS_MAX = 64;
 
@@ -34,12 +34,12 @@ export class Intake implements Reader {
     else this.#connection.core.readTurns.later(this, true);
   }
 
-  /** Something was done that counts as so many frames. */
+  /** Work was done that counts as this many frames. */
   took(frames: number): void {
     this.#frames += frames;
   }
 
-  /** Asked after each frame, with the number of calls that begin when reading stops: whether to read on. */
+  /** Asked after each frame, with the number of calls that start when reading stops: whether to continue. */
   goesOn(waitingCalls: number): boolean {
     if (++this.#frames < FRAMES_PER_LOOK) return true;
     this.#frames = 0;
@@ -52,7 +52,7 @@ export class Intake implements Reader {
     const connection = this.#connection;
     const unread = this.#unread;
     if (unread === null) return;
-    // A socket that is blocked resumes us when it has drained.
+    // A blocked socket resumes reading when it has drained.
     if (connection.sender.isBlocked && !connection.isEnded) return;
     this.#unread = null;
     this.#read(unread);

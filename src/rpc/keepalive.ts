@@ -1,18 +1,18 @@
 /**
- * Pings of one connection, as grpc-go handles them: ours, sent after a long silence, must be answered in time; the client's
- * may not come more often than the policy allows.
+ * Pings of one connection, as grpc-go handles them: ours, sent after a long silence, must be answered in time; the
+ * client's must not be more frequent than the policy allows.
  */
 import type { Timer } from "../base/clock.ts";
 import type { Connection } from "./connection.ts";
 import type { RpcCore } from "./core.ts";
 
 const STRIKES_MAX = 2;
-/** Between pings of a client that has no call, when it may not send them. */
+/** Minimum interval of pings from a client without calls, when the policy forbids them. */
 const IDLE_PING_MS = 2 * 3600 * 1000;
 const PING_PAYLOAD = Buffer.from("kvorum\0\0", "latin1");
 
 export class Keepalive {
-  /** When anything last arrived. */
+  /** Time of the last input. */
   lastReadMs: number;
 
   readonly #connection: Connection;
@@ -20,7 +20,7 @@ export class Keepalive {
   #timer: Timer;
   #lastPingMs = -Infinity;
   #strikes = 0;
-  /** Headers and data that had been sent when the last ping came. */
+  /** Headers and data frames sent when the last ping arrived. */
   #framesSentAtPing = 0;
 
   constructor(connection: Connection, core: RpcCore) {
@@ -35,8 +35,8 @@ export class Keepalive {
   }
 
   /**
-   * Whether the client pings for the first time since our last headers or data, as clients do that measure their bandwidth.
-   * Such a ping is free, and forgives those before.
+   * Whether this is the client's first ping since our last headers or data, as from clients that measure bandwidth.
+   * Such a ping is free and clears earlier strikes.
    */
   followsReply(nowMs: number): boolean {
     const { framesSent } = this.#connection.sender;
@@ -47,7 +47,7 @@ export class Keepalive {
     return true;
   }
 
-  /** Of any other ping: false when the client has pinged too often for too long. */
+  /** For any other ping: false when the client has pinged too often for too long. */
   allowsPing(nowMs: number): boolean {
     const { minTimeMs, permitWithoutStream } = this.#core.keepalive;
     const since = nowMs - this.#lastPingMs;
@@ -56,7 +56,7 @@ export class Keepalive {
     return this.#strikes <= STRIKES_MAX;
   }
 
-  /** A timer of Node takes at most 2^31-1 milliseconds. */
+  /** A Node timer takes at most 2^31-1 milliseconds. */
   #after(delayMs: number): Timer {
     return this.#core.clock.after(Math.min(Math.max(1, delayMs), 2147483647), () => this.#check());
   }

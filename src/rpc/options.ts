@@ -4,43 +4,45 @@ import type { Logger } from "../base/log.ts";
 import type { CallInfo, PlainRequest, RpcSocket } from "./contract.ts";
 
 export interface KeepaliveOptions {
-  /** Least time between pings of a client that has calls; its third violation ends the connection ("too_many_pings"). */
+  /**
+   * Minimum interval between pings of a client with calls; the third violation ends the connection ("too_many_pings").
+   */
   readonly minTimeMs: number;
-  /** Whether clients without calls may ping at that rate too; else once in two hours. */
+  /** Whether clients without calls may ping at that rate too; otherwise once in two hours. */
   readonly permitWithoutStream: boolean;
-  /** Silence after which the server pings. */
+  /** Silence after which the server sends a ping. */
   readonly intervalMs: number;
-  /** Silence after that ping which ends the connection. */
+  /** Silence after that ping that ends the connection. */
   readonly timeoutMs: number;
 }
 
 export interface RpcServerOptions {
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Open streams of one connection; never more than `STREAMS_MAX`. */
+  /** Open streams per connection; never more than `STREAMS_MAX`. */
   readonly maxConcurrentStreams: number;
   /** A larger request fails with RESOURCE_EXHAUSTED. */
   readonly maxRecvMessageBytes: number;
   /** A larger reply fails with RESOURCE_EXHAUSTED. */
   readonly maxSendMessageBytes: number;
-  /** Unfinished request messages that one connection may make the server hold; the call that exceeds it fails. */
+  /** Incomplete request messages that one connection may make the server hold; the call that exceeds it fails. */
   readonly receiveBufferBytesMax: number;
-  /** The same for all connections together: those that hold most for longest give up first. */
+  /** The same for all connections together: those that hold most for longest are released first. */
   readonly heldRequestBytesMax: number;
   /**
-   * Replies that all connections together may leave unread: those that hold most for longest give up first. One that leaves
-   * a quarter of it unread, on many streams, gets no new calls.
+   * Unread replies of all connections together: those that hold most for longest are released first. A connection that
+   * leaves a quarter of it unread, on many streams, gets no new calls.
    */
   readonly heldReplyBytesMax: number;
   readonly keepalive: KeepaliveOptions;
   /**
-   * Takes a connection whose first bytes are not HTTP/2's. The socket is paused; `head` is what was read, to be unshifted
-   * before it is resumed. Without this such a connection is closed.
+   * Takes a connection that does not begin with HTTP/2. The socket is paused; `head` holds the bytes read, to be
+   * unshifted before resuming. Without this option the connection is closed.
    */
   readonly http1: ((socket: RpcSocket, head: Buffer) => void) | undefined;
-  /** Takes an HTTP/2 request that is not gRPC. Without it such a request gets 415. */
+  /** Takes an HTTP/2 request that is not gRPC. Without this option it gets 415. */
   readonly http2Request: ((request: PlainRequest) => void) | undefined;
-  /** A client of HTTP/2 has sent its settings. */
+  /** An HTTP/2 client has sent its settings. */
   readonly onHttp2?: ((socket: RpcSocket) => void) | undefined;
   /** For traces and histograms; the counters of `RpcServer.methods` cost less. */
   readonly onCallStart?: ((call: CallInfo) => void) | undefined;

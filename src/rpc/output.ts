@@ -1,8 +1,9 @@
 /**
- * Outgoing bytes of one connection. Frames are written straight into a chunk, and all of a turn leave in one socket write.
+ * Outgoing bytes of one connection. Frames are written directly into a chunk; all of a turn are sent in one socket
+ * write.
  *
- * Chunks come from a pool that all connections share: a chunk goes back as soon as the socket has taken its bytes, so an
- * idle connection holds none. Bytes that the socket could not send count as backlog, and above SOCKET_BACKLOG_MAX the
+ * Chunks come from a pool shared by all connections: a chunk is returned as soon as the socket has taken its bytes, so
+ * an idle connection holds none. Bytes that the socket could not send count as backlog; above SOCKET_BACKLOG_MAX the
  * connection stops producing data and stops reading until it has drained.
  */
 import { Socket } from "node:net";
@@ -27,20 +28,22 @@ export class ChunkPool {
 const NO_CHUNK = Buffer.alloc(0);
 
 export class Output {
-  /** Where to write; `reserve` says at which offset. */
+  /** The buffer to write to; `reserve` returns the offset. */
   buf: Buffer = NO_CHUNK;
-  /** True from a full backlog until it has drained. */
+  /** True from a full backlog until it is drained. */
   blocked = false;
   /** Bytes given to the socket so far. */
   bytesWritten = 0;
 
   readonly #socket: Duplex;
-  /** A real socket (TLS too) has sent or encrypted what it no longer counts; another stream may still hold the bytes. */
+  /**
+   * A real socket (TLS too) has sent or encrypted the bytes it no longer counts; another stream may still hold them.
+   */
   readonly #recycles: boolean;
   readonly #pool: ChunkPool;
   readonly #onDrain: () => void;
   readonly #onWritten = (): void => this.#written();
-  /** What goes out in this turn before the present piece of the chunk: filled chunks, and bytes of others. */
+  /** Output of this turn before the current part of the chunk: full chunks and foreign buffers. */
   #full: Buffer[] = [];
   #fullBytes = 0;
   #start = 0;
@@ -54,7 +57,7 @@ export class Output {
     this.#onDrain = onDrain;
   }
 
-  /** Makes room for `size` bytes in one piece (at most 64 KiB) and returns their offset in `buf`. */
+  /** Reserves `size` contiguous bytes (at most 64 KiB) and returns their offset in `buf`. */
   reserve(size: number): number {
     if (this.buf.length - this.#pos < size) this.#nextChunk();
     const at = this.#pos;
@@ -62,7 +65,7 @@ export class Output {
     return at;
   }
 
-  /** Adds bytes without a copy; they must not change any more. Worth it from a few kilobytes on. */
+  /** Adds bytes without a copy; they must not change afterwards. Worthwhile from a few kilobytes on. */
   append(bytes: Buffer): void {
     if (this.#closed) return;
     this.#cut();
@@ -107,13 +110,13 @@ export class Output {
     else if (waiting >= SOCKET_BACKLOG_MAX) this.blocked = true;
   }
 
-  /** Drops what was not flushed and takes no more. */
+  /** Drops unflushed bytes and accepts no more. */
   close(): void {
     this.#closed = true;
     this.#full = [];
     this.#fullBytes = 0;
     this.#start = this.#pos = 0;
-    // The socket may still hold parts of the chunk, so it does not go back to the pool.
+    // The socket may still hold parts of the chunk, so it is not returned to the pool.
     this.buf = NO_CHUNK;
   }
 
@@ -123,7 +126,7 @@ export class Output {
     this.#start = this.#pos = 0;
   }
 
-  /** Ends the present piece of the chunk. */
+  /** Ends the current part of the chunk. */
   #cut(): void {
     if (this.#pos === this.#start) return;
     this.#full.push(this.buf.subarray(this.#start, this.#pos));
@@ -141,7 +144,7 @@ export class Output {
     }
   }
 
-  /** The socket holds nothing of the chunk any more. */
+  /** The socket no longer holds any part of the chunk. */
   #release(): void {
     if (!this.#recycles || this.buf.length === 0 || this.#pos !== this.#start) return;
     this.#pool.give(this.buf);

@@ -1,6 +1,6 @@
 /**
- * The compressed messages of one call on their way to the sender: in their order, though large ones take a thread and small
- * ones none. What waits here counts as waiting in the stream, so that senders hold back for it, too.
+ * The compressed messages of one call on their way to the sender, in order, although large ones take a thread and small
+ * ones do not. Waiting bytes count as waiting in the stream, so that back-pressure covers them too.
  */
 import { COMPRESS_BYTES_MAX } from "./compression.ts";
 import { STREAM_QUEUE_HIGH } from "./protocol.ts";
@@ -8,7 +8,7 @@ import type { Stream, Trailers } from "./stream.ts";
 
 export class Packing {
   readonly #stream: Stream;
-  /** Messages that wait; the first is with a thread. */
+  /** Waiting messages; a thread works on the first. */
   #waiting: Buffer[] = [];
   #trailers: Trailers | null = null;
 
@@ -16,7 +16,7 @@ export class Packing {
     this.#stream = stream;
   }
 
-  /** Something must leave before what is sent now. */
+  /** Earlier messages must be sent before this one. */
   get isBusy(): boolean {
     return this.#waiting.length > 0;
   }
@@ -30,13 +30,13 @@ export class Packing {
     if (this.#waiting.length === 1) this.#next();
   }
 
-  /** Ends the stream after the messages that wait. */
+  /** Ends the stream after the waiting messages. */
   trailers(trailers: Trailers): void {
     if (this.isBusy) this.#trailers = trailers;
     else this.#stream.connection.sender.trailers(this.#stream, trailers);
   }
 
-  /** Sends what waits as it is: what comes next cannot wait. */
+  /** Sends the waiting messages uncompressed: what comes next cannot wait. */
   sendAll(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
@@ -46,7 +46,7 @@ export class Packing {
     }
   }
 
-  /** Forgets what waits; the sender has forgotten the stream. */
+  /** Drops the waiting messages; the sender has dropped the stream. */
   drop(): void {
     this.#waiting = [];
     this.#trailers = null;
@@ -64,7 +64,7 @@ export class Packing {
     return true;
   }
 
-  /** Goes on with the first message that waits. Called when none is with a thread. */
+  /** Continues with the first waiting message. Called when no thread is working. */
   #next(): void {
     const { connection } = this.#stream;
     while (this.#waiting.length > 0) {
@@ -91,7 +91,7 @@ export class Packing {
     if (!stream.localClosed && stream.queueBytes <= STREAM_QUEUE_HIGH / 2) stream.onQueueDrained();
   }
 
-  /** The first message is with the sender. It stays first until then, so that what a handler sends meanwhile comes after. */
+  /** The sender has the first message. It stays first until then, so that messages sent meanwhile come after it. */
   #left(first: Buffer): void {
     if (this.#waiting[0] !== first) return;
     this.#waiting.shift();

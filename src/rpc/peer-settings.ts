@@ -1,10 +1,10 @@
 import { FRAME_BYTES_MAX, H2Error, Setting, WINDOW_MAX } from "./protocol.ts";
 
-/** What a SETTINGS frame of a client says that concerns us. */
+/** The values of a client's SETTINGS frame that the server uses. */
 export interface PeerSettings {
-  /** All that it says, as the encoder has to follow each. */
+  /** All values, because the encoder must follow each. */
   readonly headerTableSizes: readonly number[];
-  /** The last one, as the sum of changes is what counts. */
+  /** The last value, because only the sum of changes matters. */
   readonly initialWindowSize: number | undefined;
 }
 

@@ -1,6 +1,6 @@
 /**
- * An HTTP/2 request that is not gRPC, for the server's `http2Request`, which serves what HTTP/1 clients get too (health,
- * metrics, the JSON gateway). Its body is handed on as it comes.
+ * An HTTP/2 request that is not gRPC, for the server's `http2Request`, which serves the same as for HTTP/1 (health,
+ * metrics, the JSON gateway). Its body is delivered as it arrives.
  */
 import { Code } from "../base/grpc-codes.ts";
 import type { Connection } from "./connection.ts";
@@ -18,7 +18,7 @@ export class PlainStream extends Stream implements PlainRequest {
 
   #onPiece: ((piece: Buffer) => void) | null = null;
   #onEnd: (() => void) | null = null;
-  /** What came before somebody wanted it, which the stream's window bounds. */
+  /** Body received before `readBody`, bounded by the stream's window. */
   #parts: Buffer[] = [];
   #wantsDrain = false;
 

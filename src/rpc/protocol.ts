@@ -1,4 +1,4 @@
-/** Numbers of HTTP/2 (RFC 9113) and the limits that this server sets its peers. */
+/** HTTP/2 constants (RFC 9113) and this server's limits for its peers. */
 
 export const FrameType = {
   data: 0,
@@ -46,28 +46,30 @@ export const FRAME_HEADER_BYTES = 9;
 export const WINDOW_DEFAULT = 65535;
 export const WINDOW_MAX = 2147483647;
 
-/** Largest frame in either direction. Ours is the default, so that a peer's frames never hold up others for long. */
+/** Largest frame in either direction. Ours is the default, so that a peer's frame never delays others for long. */
 export const FRAME_BYTES_MAX = 16384;
 
-/** Bytes that a client may send ahead on one stream, and on one connection. */
+/** Bytes that a client may send ahead, per stream and per connection. */
 export const STREAM_WINDOW = 1024 * 1024;
 export const CONNECTION_WINDOW = 8 * 1024 * 1024;
-/** Credit is returned in steps, not for every frame. */
+/** Credit is returned in steps, not per frame. */
 export const STREAM_CREDIT_STEP = STREAM_WINDOW / 2;
 export const CONNECTION_CREDIT_STEP = CONNECTION_WINDOW / 2;
 
-/** Header list of one request, by RFC 9113's measure (32 bytes a field added). A larger one is answered with 431. */
+/**
+ * Header list size of one request, by RFC 9113's measure (32 bytes added per field). A larger one is answered with 431.
+ */
 export const HEADER_LIST_BYTES_MAX = 128 * 1024;
-/** A list this large can only come from a compression bomb, which ends the connection. */
+/** A list this large can only be a compression bomb, which ends the connection. */
 export const HEADER_BOMB_BYTES = 16 * HEADER_LIST_BYTES_MAX;
 /** Compressed bytes and CONTINUATION frames of one header block. */
 export const HEADER_BLOCK_BYTES_MAX = 2 * HEADER_LIST_BYTES_MAX;
 export const CONTINUATIONS_MAX = 64;
 
-/** Streams that one connection may have open, whatever the configuration says. */
+/** Open streams per connection, whatever the configuration says. */
 export const STREAMS_MAX = 100_000;
 
-/** Bytes that may wait in the socket; above, data frames stay in their streams and nothing more is read. */
+/** Bytes that may wait in the socket; beyond this, data frames stay in their streams and reading stops. */
 export const SOCKET_BACKLOG_MAX = 256 * 1024;
-/** Bytes queued in one stream above which `send` asks to wait for `onDrain`. */
+/** Queued bytes of a stream above which `send` asks to wait for `onDrain`. */
 export const STREAM_QUEUE_HIGH = 64 * 1024;

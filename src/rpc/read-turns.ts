@@ -1,18 +1,18 @@
 /**
- * Time of one turn of the event loop that goes into reading what clients send, shared among connections: a connection that
- * has much to read does a slice of it at a time, and when all together have used up the turn's share, the rest waits for the
- * next turn. Who has not had a slice yet comes before those who have.
+ * The share of each event loop turn spent reading client input, divided among connections: a connection with much input
+ * reads one slice at a time, and when the turn's share is used up, the rest waits for the next turn. Connections
+ * without a slice so far go first.
  */
 import type { Clock } from "../base/clock.ts";
 
-/** A connection may go on so long before others must have had their turn. */
+/** Time a connection may read before others get their turn. */
 export const READ_SLICE_MS = 2;
 const READ_TURN_MS = 8;
-/** Shorter than this is not counted: it would cost more than it says. */
+/** Shorter times are not counted: measuring would cost more. */
 const COUNTED_MS = 0.2;
 
 export interface Reader {
-  /** Reads on, for a slice. */
+  /** Reads for another slice. */
   readOn(): void;
 }
 
@@ -32,7 +32,7 @@ export class ReadTurns {
     return this.#usedMs >= READ_TURN_MS;
   }
 
-  /** Reading took so long. */
+  /** Reading took this long. */
   used(ms: number): void {
     if (ms < COUNTED_MS) return;
     this.#usedMs += ms;
@@ -61,7 +61,7 @@ export class ReadTurns {
     let nextFresh = 0;
     let nextBegun = 0;
     while (nextFresh < fresh.length && !this.isUsedUp) fresh[nextFresh++]!.readOn();
-    // One of those who have begun goes on, whoever else comes.
+    // One of the connections that have begun continues, however many new ones there are.
     if (begun.length > 0) begun[nextBegun++]!.readOn();
     while (nextBegun < begun.length && !this.isUsedUp) begun[nextBegun++]!.readOn();
     this.#fresh.unshift(...fresh.slice(nextFresh));

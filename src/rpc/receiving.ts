@@ -1,6 +1,6 @@
 /**
- * The receiving half of a gRPC call: finds messages in data frames, decompresses them, and hands them to the handler in their
- * order, at its pace. A stream's messages that it does not take yet wait here; the stream's window bounds them.
+ * The receiving half of a gRPC call: finds messages in data frames, decompresses them, and delivers them to the handler
+ * in order, at its pace. Undelivered messages of a stream wait here; the stream's window bounds them.
  */
 import { nameWork } from "../base/doing.ts";
 import { Code } from "../base/grpc-codes.ts";
@@ -12,12 +12,12 @@ import { Stream } from "./stream.ts";
 import { WaitingMessages } from "./waiting-messages.ts";
 
 const NO_MESSAGE: Uint8Array = Buffer.alloc(0);
-/** What a message that waits costs beside its bytes. */
+/** Cost of a waiting message beside its bytes. */
 const WAITING_COST = 64;
-/** A view of what the socket delivered keeps up to 64 KiB alive; smaller ones are copied when they must wait. */
+/** A view of socket input keeps up to 64 KiB alive; smaller messages are copied when they must wait. */
 const VIEW_BYTES_MIN = 16 * 1024;
 
-/** Between two looks at the clock. */
+/** Messages between two reads of the clock. */
 const MESSAGES_PER_LOOK = 16;
 
 export abstract class ReceivingStream extends Stream implements MessageSink {
@@ -27,28 +27,28 @@ export abstract class ReceivingStream extends Stream implements MessageSink {
 
   /** The call has ended for its handler: answered, failed or cancelled. */
   protected ended = false;
-  /** Unary: the message is here. */
+  /** Unary: the message is complete. */
   private complete = false;
   /** Unary: the handler has been called. */
   private started = false;
   private halfCloseDelivered = false;
-  /** Set once a message came in more than one frame. */
+  /** Set once a message spans several frames. */
   private assembly: Assembly | null = null;
   /** The handler has paused. */
   private readerPaused = false;
-  /** A message is being decompressed; what comes after it waits. */
+  /** A message is being decompressed; later ones wait. */
   private inflating = false;
   private waiting: WaitingMessages | null = null;
 
-  /** Fails the call and tells its handler, if that runs. */
+  /** Fails the call and notifies its handler, if it is running. */
   protected abstract abort(code: number, message: string): void;
 
   protected abstract callUnaryHandler(): void;
 
-  /** The handler has thrown. */
+  /** The handler threw. */
   abstract crashed(error: unknown): void;
 
-  // ---- what handlers call
+  // ---- called by handlers
 
   pauseReading(): void {
     this.readerPaused = true;
@@ -61,10 +61,10 @@ export abstract class ReceivingStream extends Stream implements MessageSink {
     this.continueReading();
   }
 
-  // ---- what the connection calls
+  // ---- called by the connection
 
   onData(buf: Buffer, start: number, end: number, last: boolean): boolean {
-    // A unary call has one message: what follows is none.
+    // A unary call has one message: further data is ignored.
     let completed = !this.complete;
     if (
       (this.assembly === null || !this.assembly.isInside) &&
@@ -96,7 +96,7 @@ export abstract class ReceivingStream extends Stream implements MessageSink {
     }
   }
 
-  // ---- what assembles messages calls
+  // ---- called by the assembly
 
   get isOver(): boolean {
     return this.ended;
@@ -132,11 +132,11 @@ export abstract class ReceivingStream extends Stream implements MessageSink {
     else this.unpack(flag, bytes);
   }
 
-  // ---- inside
+  // ---- internal
 
-  /** The client has sent all that it will. */
+  /** The client has sent everything. */
   protected onRemoteEnd(): void {
-    // A piece of a prefix counts for nothing, as with grpc-go.
+    // A partial prefix counts for nothing, as in grpc-go.
     if (this.assembly?.isInsideBody === true) {
       const unary = this.head.route!.unaryHandler !== undefined;
       return this.abort(unary ? Code.UNKNOWN : Code.INTERNAL, "unexpected EOF");
@@ -198,7 +198,7 @@ export abstract class ReceivingStream extends Stream implements MessageSink {
     const route = this.head.route!;
     route.messagesReceived++;
     if (route.unaryHandler !== undefined) {
-      // As grpc-go does, the first message is the request and starts the call, even when the client says nothing more.
+      // As in grpc-go, the first message is the request and starts the call, even if the client sends nothing more.
       if (this.complete) return;
       this.complete = true;
       this.message = message;
@@ -219,7 +219,7 @@ export abstract class ReceivingStream extends Stream implements MessageSink {
     this.waiting.push(flag, message.length < VIEW_BYTES_MIN ? new Uint8Array(message) : message);
   }
 
-  /** A handler may pause and resume from inside, so nothing about the queue is kept across its calls. */
+  /** A handler may pause and resume from inside, so no queue state is kept across its calls. */
   private continueReading(): void {
     const { clock } = this.connection.core;
     const startMs = clock.nowMs();
@@ -236,12 +236,12 @@ export abstract class ReceivingStream extends Stream implements MessageSink {
     }
     if (this.readerPaused || this.inflating || this.ended) return;
     this.paused = false;
-    // What was withheld is all that the window lacks.
+    // The withheld credit is all that the window lacks.
     this.connection.returnWithheld(this);
     if (this.remoteClosed && this.head.route!.streamHandler !== undefined) this.deliverHalfClose();
   }
 
-  /** Forgets what has arrived and was not delivered. */
+  /** Drops input that was not delivered. */
   protected dropRequest(): void {
     this.waiting = null;
     this.assembly?.drop();

@@ -1,8 +1,7 @@
 /**
  * Server reflection, `grpc.reflection.v1` and `v1alpha` (the same messages): lets tools such as grpcurl call a server
- * without its .proto files. Descriptors are made of the .proto texts on the first question, by protobufjs, which is
- * loaded only then.
- * Source: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
+ * without its .proto files. Descriptors are built from the .proto texts on the first request, by protobufjs, which is
+ * loaded only then. Source: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
  */
 import { Code } from "../base/grpc-codes.ts";
 import { type Reader, Writer } from "../base/protobuf.ts";
@@ -14,7 +13,7 @@ import { standardProtos } from "./standard-protos.ts";
 
 const VERSIONS = ["v1", "v1alpha"];
 
-/** `sources`: the text of each .proto file by its path. The standard services' own are added. */
+/** `sources`: the text of each .proto file by its path. The standard services' files are added. */
 export function registerReflection(rpc: RpcServer, sources: Readonly<Record<string, string>>): void {
   let index: DescriptorIndex | undefined;
   let loading: Promise<DescriptorIndex> | undefined;
@@ -89,7 +88,7 @@ function readQuestion(reader: Reader): Question {
   return { kind, text, number };
 }
 
-/** The response: the question itself goes back with the answer. */
+/** The response, which repeats the original request. */
 function answer(original: Uint8Array, question: Question, index: DescriptorIndex, rpc: RpcServer): Uint8Array {
   const writer = new Writer().reset();
   switch (question.kind) {
@@ -147,7 +146,7 @@ function writeText(writer: Writer, field: number, text: string): void {
   writer.tag(field * 8 + 2);
 }
 
-/** The writer goes from back to front: first the content, then its length and tag. */
+/** The writer works from back to front: first the content, then its length and tag. */
 function writeNested(writer: Writer, field: number, content: () => void): void {
   const mark = writer.length;
   content();

@@ -1,8 +1,8 @@
 /**
- * The sending half of a connection: writes frames into the output, keeps the windows that the client granted, and shares
- * what it may send fairly among the streams that have data waiting, one frame each in turn.
+ * The sending half of a connection: writes frames to the output, tracks the windows granted by the client, and shares
+ * them fairly among streams with waiting data, one frame each in turn.
  *
- * The usual reply (headers, one message, trailers, all windows open) is written in one piece without touching a queue.
+ * The usual reply (headers, one message, trailers, all windows open) is written in one piece without a queue.
  */
 import type { Connection } from "./connection.ts";
 import { earnedByData } from "./guard.ts";
@@ -13,9 +13,9 @@ import type { Stream, Trailers } from "./stream.ts";
 
 /** Length prefix of a gRPC message. */
 export const PREFIX_BYTES = 5;
-/** From here on a piece in the socket's list of its own costs less than a copy. */
+/** From this size on, a separate buffer in the socket's list costs less than a copy. */
 const APPEND_BYTES_MIN = 4096;
-/** Below this a loop copies faster than a call to the runtime. */
+/** Below this a loop copies faster than a runtime call. */
 const COPY_LOOP_MAX = 32;
 const GOAWAY_TEXT_MAX = 256;
 /** Writes to the socket in one turn, each of up to 256 KiB. */
@@ -23,18 +23,18 @@ const FLUSHES_MAX = 8;
 
 export class Sender {
   readonly encoder = new HpackEncoder();
-  /** Bytes of data that the client lets the whole connection send. */
+  /** Bytes of data that the client accepts on the whole connection. */
   window = WINDOW_DEFAULT;
-  /** Streams with data that waits. */
+  /** Streams with waiting data. */
   waitingStreams = 0;
-  /** Frames of headers and data, which forgive a client's pings. */
+  /** Headers and data frames, which excuse a client's pings. */
   framesSent = 0;
 
   readonly #connection: Connection;
   readonly #output: Output;
   #readyFirst: Stream | null = null;
   #readyLast: Stream | null = null;
-  /** Bytes that the socket does not take, as far as they are counted: while it is blocked. */
+  /** Bytes that the socket does not take, counted while it is blocked. */
   #backlogBytes = 0;
   #continues = false;
 
@@ -43,7 +43,7 @@ export class Sender {
     this.#output = new Output(connection.socket, pool, () => this.#onDrain());
   }
 
-  /** The socket takes nothing at present. */
+  /** The socket currently takes nothing. */
   get isBlocked(): boolean {
     return this.#output.blocked;
   }
@@ -51,7 +51,7 @@ export class Sender {
   flush(): void {
     const output = this.#output;
     for (let i = 0; output.unflushed > 0; i++) {
-      // A reader that takes all at once must not have the whole turn.
+      // A fast reader must not take the whole turn.
       if (i === FLUSHES_MAX) return this.#continueLater();
       const before = output.bytesWritten;
       output.flush();
@@ -130,8 +130,8 @@ export class Sender {
   }
 
   /**
-   * A whole uncompressed unary reply of status OK, whose bytes become the sender's own, with those before `start` that
-   * the prefix takes.
+   * A complete uncompressed unary reply with status OK. Takes ownership of the bytes, including those before `start`
+   * for the prefix.
    */
   ownedReply(stream: Stream, bytes: Buffer, start: number, end: number): void {
     const from = start - PREFIX_BYTES;
@@ -142,7 +142,7 @@ export class Sender {
     this.trailers(stream, "ok");
   }
 
-  /** A whole uncompressed unary reply of status OK. */
+  /** A complete uncompressed unary reply with status OK. */
   unaryReply(stream: Stream, bytes: Uint8Array, start: number, end: number): void {
     const headers = this.encoder.grpcHeaders();
     const total = PREFIX_BYTES + end - start;
@@ -166,14 +166,14 @@ export class Sender {
     this.#connection.touch();
   }
 
-  /** Sends or queues bytes of a plain body; they become the sender's own. */
+  /** Sends or queues bytes of a plain body; takes ownership of them. */
   data(stream: Stream, bytes: Buffer): void {
     if (bytes.length === 0) return;
     this.#enqueue(stream, bytes);
     this.#connection.touch();
   }
 
-  /** Ends the stream with trailers, after the data that waits. */
+  /** Ends the stream with trailers, after the waiting data. */
   trailers(stream: Stream, trailers: Trailers): void {
     stream.localClosed = true;
     stream.trailers = trailers;
@@ -181,7 +181,7 @@ export class Sender {
     this.#connection.touch();
   }
 
-  /** Ends the stream without trailers, after the data that waits. */
+  /** Ends the stream without trailers, after the waiting data. */
   endData(stream: Stream): void {
     stream.localClosed = true;
     if (stream.queue === null) this.#finishQueue(stream);
@@ -194,13 +194,13 @@ export class Sender {
     this.#connection.replies.add(bytes);
   }
 
-  /** They are ready, or given up. */
+  /** They are ready, or dropped. */
   release(stream: Stream, bytes: number): void {
     stream.queueBytes -= bytes;
     this.#connection.replies.remove(bytes);
   }
 
-  /** Drops what waits of a stream that is gone. Its place in the ready list goes when its turn comes. */
+  /** Drops the waiting data of a removed stream. Its place in the ready list is removed when its turn comes. */
   forget(stream: Stream): void {
     this.release(stream, stream.queueBytes);
     if (stream.queue !== null) this.waitingStreams--;
@@ -209,7 +209,7 @@ export class Sender {
     stream.trailers = null;
   }
 
-  /** Puts a stream that has data and window in line. */
+  /** Queues a stream that has data and window. */
   makeReady(stream: Stream): void {
     if (stream.ready || stream.queue === null || stream.sendWindow <= 0) return;
     stream.ready = true;
@@ -219,7 +219,7 @@ export class Sender {
     this.#readyLast = stream;
   }
 
-  /** Sends what windows and socket allow, one frame a stream in turn. */
+  /** Sends what windows and socket allow, one frame per stream in turn. */
   pump(): void {
     while (this.#readyFirst !== null && this.window > 0 && this.#output.hasRoom) {
       const stream = this.#readyFirst;
@@ -233,7 +233,7 @@ export class Sender {
     }
   }
 
-  // ---- frames of the connection
+  // ---- connection frames
 
   settings(pairs: readonly (readonly [number, number])[]): void {
     let at = this.#frame(FrameType.settings, 0, 0, pairs.length * 6);
@@ -272,9 +272,9 @@ export class Sender {
     this.#output.buf.set(debug, at + 8);
   }
 
-  // ---- inside
+  // ---- internal
 
-  /** True when so many bytes of data can go out at once, in one frame, ahead of nothing. */
+  /** True when this many bytes of data can be sent at once, in one frame, ahead of no other data. */
   #fitsNow(stream: Stream, bytes: number): boolean {
     return (
       bytes <= FRAME_BYTES_MAX &&
@@ -342,7 +342,7 @@ export class Sender {
     this.#connection.finished(stream);
   }
 
-  /** A header block, split into CONTINUATION frames where it is too long for one. */
+  /** A header block, split into CONTINUATION frames when it is too long for one. */
   #headerFrames(id: number, block: Buffer, endStream: boolean): void {
     const streamFlag = endStream ? Flag.endStream : 0;
     this.framesSent++;
@@ -384,7 +384,7 @@ export class Sender {
     else buf.set(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end), at);
   }
 
-  /** Writes the header of a frame, reserves its payload and returns where that starts. */
+  /** Writes a frame header, reserves its payload and returns the payload's offset. */
   #frame(type: number, flags: number, id: number, length: number): number {
     const at = this.#output.reserve(FRAME_HEADER_BYTES + length);
     frameHeader(this.#output.buf, at, length, type, flags, id);

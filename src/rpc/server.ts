@@ -23,7 +23,7 @@ import { ChunkPool } from "./output.ts";
 import { HEADER_LIST_BYTES_MAX, STREAMS_MAX } from "./protocol.ts";
 import { ReadTurns } from "./read-turns.ts";
 
-/** A connection that rests for so long may be closed to make room, and so many at a time. */
+/** A connection idle this long may be closed to make room, and how many at a time. */
 const IDLE_MS = 5000;
 const CLOSED_IDLE_MAX = 64;
 
@@ -38,20 +38,20 @@ export class RpcServer implements RpcRegistry {
     bytesSent: 0,
     crashes: 0,
   };
-  /** What is held because clients do not read their answers. */
+  /** Bytes held because clients do not read their answers. */
   readonly heldReplies: HeldBytes;
-  /** What is held because clients do not finish their requests. */
+  /** Bytes held because clients do not complete their requests. */
   readonly heldRequests: HeldBytes;
 
   readonly #options: RpcServerOptions;
   readonly #routes = new Map<string, Route>();
   readonly #services = new Set<string>();
   readonly #connections = new Set<Connection>();
-  /** Sockets whose protocol is not known yet. */
+  /** Sockets whose protocol is not detected yet. */
   readonly #undecided = new Set<RpcSocket>();
   readonly #core: RpcCore;
   readonly #complaints: Complaints;
-  /** Connections with replies written in this turn, outside of their own reading. */
+  /** Connections with replies written in this turn, outside of reading. */
   #touched: Flushable[] = [];
   #closing = false;
   #onEmpty: (() => void) | undefined;
@@ -99,8 +99,8 @@ export class RpcServer implements RpcRegistry {
   }
 
   /**
-   * Begins a call that this process makes itself, such as the JSON gateway, and counts it like any other. The caller
-   * runs the route's handler, and counts its messages. Undefined when there is no such method.
+   * Begins a call made by this process itself, such as the JSON gateway's, and counts it like any other. The caller
+   * runs the route's handler and counts its messages. Undefined when there is no such method.
    */
   beginLocalCall(call: CallInfo): Route | undefined {
     const route = this.#routes.get(call.path);
@@ -115,7 +115,7 @@ export class RpcServer implements RpcRegistry {
     this.#options.onCallEnd?.(call, code);
   }
 
-  /** For calls from elsewhere: their handler has thrown. Logged, and thrown on when it is fatal. */
+  /** For calls from elsewhere: their handler threw. Logs the error, and rethrows it if it is fatal. */
   crashed(path: string, error: unknown): void {
     if (isFatal(error)) throw error;
     this.stats.crashes++;
@@ -123,12 +123,12 @@ export class RpcServer implements RpcRegistry {
     this.#complaints.error(
       "a call failed by an exception, which is a mistake in this program: please report it",
       { method: path, stacktrace: stack.slice(stack.indexOf("\n    at ") + 1) },
-      // Its text may hold what the client sent, and be another each time.
+      // The text may contain client input and differ each time.
       { error: error instanceof Error ? error : String(error) },
     );
   }
 
-  /** Full names of the services that have a method. */
+  /** Full names of the services with at least one method. */
   get services(): ReadonlySet<string> {
     return this.#services;
   }
@@ -153,8 +153,8 @@ export class RpcServer implements RpcRegistry {
   }
 
   /**
-   * Closes connections that have had no call and sent nothing for a while, the ones that rest the longest first, and names
-   * their sockets.
+   * Closes connections that have had no call and no input for a while, the longest idle first, and returns their
+   * sockets.
    */
   closeIdle(): RpcSocket[] {
     const beforeMs = this.#options.clock.nowMs() - IDLE_MS;
@@ -165,7 +165,7 @@ export class RpcServer implements RpcRegistry {
     return closed.map(({ socket }) => socket);
   }
 
-  /** Tells clients to go, lets running calls finish for `graceMs`, then cuts the rest off. New sockets are refused. */
+  /** Sends GOAWAY, lets running calls finish for `graceMs`, then ends the rest. New sockets are refused. */
   async close(graceMs: number): Promise<void> {
     this.#closing = true;
     for (const socket of this.#undecided) socket.destroy();
@@ -211,7 +211,9 @@ export class RpcServer implements RpcRegistry {
     this.#connections.add(connection);
   }
 
-  /** Replies gathered anywhere in this turn leave when its JavaScript is done, one write a connection, before any new event. */
+  /**
+   * Replies written in this turn are sent when its JavaScript is done, one write per connection, before any new event.
+   */
   #flushLater(connection: Flushable): void {
     if (connection.flushQueued) return;
     connection.flushQueued = true;

@@ -1,4 +1,4 @@
-/** The contracts of the standard gRPC services that this folder serves, for server reflection to tell. By path. */
+/** The .proto files of the standard gRPC services in this folder, by path, for server reflection. */
 const health = `
 syntax = "proto3";
 package grpc.health.v1;

@@ -1,7 +1,7 @@
 /** The text forms of the gRPC wire: percent-encoded messages and timeouts. Source: gRPC over HTTP2. */
 import { quote as quoteBytes } from "../base/quote.ts";
 
-/** `grpc-message`: printable ASCII stays, all else and `%` become percent-encoded UTF-8. */
+/** `grpc-message`: printable ASCII is kept; everything else and `%` become percent-encoded UTF-8. */
 export function encodeStatusMessage(message: string): string {
   if (/^[ -$&-~]*$/.test(message)) return message;
   let out = "";
@@ -16,7 +16,7 @@ export function encodeStatusMessage(message: string): string {
 
 const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
 
-/** Milliseconds of a `grpc-timeout` value, or grpc-go's text on what is wrong with it. */
+/** Milliseconds of a `grpc-timeout` value, or grpc-go's error text. */
 export function parseTimeout(text: string): number | string {
   if (text.length < 2) return `transport: timeout string is too short: ${quote(text)}`;
   if (text.length > 9) return `transport: timeout string is too long: ${quote(text)}`;
@@ -39,7 +39,7 @@ export function base64ErrorAt(value: string): number {
   return length % 4 === 1 ? length : -1;
 }
 
-/** A string in Go's `%q`, for the texts that quote what the client sent. Takes bytes as characters. */
+/** A string in Go's `%q`, for texts that quote client input. Takes one character per byte. */
 export function quote(text: string): string {
   return quoteBytes(Buffer.from(text, "latin1"));
 }

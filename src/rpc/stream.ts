@@ -1,7 +1,7 @@
 /**
- * One HTTP/2 stream, as the connection sees it: both windows, both ends' state, and what waits to be sent. What the stream
- * means (a gRPC call, a plain request) is its subclass's business. Fields are written by the connection and the subclass
- * only; one object serves a whole request, so that a call costs one allocation.
+ * One HTTP/2 stream, as the connection sees it: both windows, the state of both ends, and the data waiting to be sent.
+ * Its subclass gives it meaning (a gRPC call, a plain request). Only the connection and the subclass write its fields;
+ * one object serves a whole request, so that a call costs one allocation.
  */
 import type { Connection } from "./connection.ts";
 import type { Route } from "./contract.ts";
@@ -9,7 +9,7 @@ import type { RequestHead } from "./head.ts";
 import type { HeaderPair } from "./hpack/encoder.ts";
 import { STREAM_WINDOW } from "./protocol.ts";
 
-/** Trailers of a successful call, which have their own ready-made block, or any others. */
+/** Trailers of a successful call, which have a cached block, or any others. */
 export type Trailers = "ok" | readonly HeaderPair[];
 
 export abstract class Stream {
@@ -20,33 +20,36 @@ export abstract class Stream {
   readonly openedAtMs: number;
   /** The client has sent its END_STREAM. */
   remoteClosed = false;
-  /** We have sent, or queued, our END_STREAM; or the stream was reset. */
+  /** We have sent or queued END_STREAM, or the stream was reset. */
   localClosed = false;
-  /** Reply headers are on their way. */
+  /** Reply headers are sent or queued. */
   headersSent = false;
 
   sendWindow: number;
-  /** Bytes that the client may still send, and those that it will be given back in the next step. */
+  /** Bytes that the client may still send, and those to be returned in the next step. */
   receiveWindow = STREAM_WINDOW;
   receiveCredit = 0;
-  /** Credit is withheld: the reader wants no more for now. */
+  /** Credit is withheld: the reader is paused. */
   paused = false;
-  /** Bytes of data received, to hold against content-length. */
+  /** Bytes of data received, to compare with content-length. */
   receivedBytes = 0;
-  /** Bytes that are held of requests which are not complete or not yet delivered. */
+  /** Bytes held of requests that are incomplete or undelivered. */
   requestBytes = 0;
 
-  /** Data that waits for window or socket; each entry is our own copy. */
+  /** Data waiting for window or socket; each entry is our own copy. */
   queue: Buffer[] | null = null;
-  /** Bytes of the queue, and of what comes after it and is not ready to be sent. */
+  /** Bytes of the queue, and of later data that is not ready yet. */
   queueBytes = 0;
-  /** Entries of the size of a chunk go back to the pool when they have been sent. */
+  /** Chunk-sized entries return to the pool when they have been sent. */
   recyclesPieces = false;
-  /** Bytes of the first entry that have been sent. */
+  /** Bytes of the first entry already sent. */
   queueOffset = 0;
-  /** What follows the queue once `localClosed`: trailers, encoded when their turn has come, or none: an empty data frame. */
+  /**
+   * What follows the queue once `localClosed`: trailers, encoded when their turn comes, or, if null, an empty data
+   * frame.
+   */
   trailers: Trailers | null = null;
-  /** Linked in the connection's list of streams that could send. */
+  /** Linked in the connection's list of ready streams. */
   ready = false;
   readyNext: Stream | null = null;
 
@@ -58,24 +61,24 @@ export abstract class Stream {
     this.sendWindow = connection.peerInitialWindow;
   }
 
-  /** The head is here; so is all there will be if `remoteClosed`. */
+  /** The head has arrived, and nothing more follows if `remoteClosed`. */
   abstract onOpen(): void;
 
   /**
-   * The payload of a data frame. `last` when it ends the client's side. The bytes stay valid and unchanged. True when it
+   * The payload of a data frame. `last`: it ends the client's side. The bytes stay valid and unchanged. True when it
    * completed a message.
    */
   abstract onData(buf: Buffer, start: number, end: number, last: boolean): boolean;
 
-  /** The stream is gone: reset by the client, or its connection ended. Nothing can be sent any more. */
+  /** The stream is gone: the client reset it, or its connection ended. No more can be sent. */
   abstract onReset(): void;
 
-  /** The queue has fallen below the level at which senders had to wait. */
+  /** The queue has fallen below the level at which senders must wait. */
   abstract onQueueDrained(): void;
 
-  /** Too much is held for clients, and this stream has to let go of the answers that its client does not read. */
+  /** Too much is held for clients: this stream must drop answers that its client does not read. */
   abstract giveUpReplies(): void;
 
-  /** Or of a request that its client does not finish. */
+  /** The same for a request that its client does not complete. */
   abstract giveUpRequest(): void;
 }

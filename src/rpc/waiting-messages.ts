@@ -1,4 +1,4 @@
-/** Messages of one call that arrived while its reader was busy, in their order. The stream's window bounds them. */
+/** Messages of one call that arrived while its reader was busy, in order. The stream's window bounds them. */
 export class WaitingMessages {
   readonly #messages: Uint8Array[] = [];
   readonly #flags: number[] = [];
@@ -13,14 +13,14 @@ export class WaitingMessages {
     this.#flags.push(flag);
   }
 
-  /** Puts one before the first. */
+  /** Inserts a message before the first. */
   unshift(flag: number, message: Uint8Array): void {
     this.#messages.splice(0, this.#from, message);
     this.#flags.splice(0, this.#from, flag);
     this.#from = 0;
   }
 
-  /** Takes the first. */
+  /** Removes the first. */
   shift(): { flag: number; message: Uint8Array } {
     const first = { flag: this.#flags[this.#from]!, message: this.#messages[this.#from]! };
     if (++this.#from === COMPACT) {
@@ -32,5 +32,5 @@ export class WaitingMessages {
   }
 }
 
-/** Entries that were taken are dropped in lots of so many. */
+/** Consumed entries are dropped in batches of this many. */
 const COMPACT = 256;

@@ -1,19 +1,19 @@
 /**
  * HPACK decoding (RFC 7541): one decoder per connection, its dynamic table shared by all header blocks in order.
  *
- * A block always runs to its end, whatever it holds, because the next one depends on the table it leaves. What a hostile
- * peer can make it cost is bounded by the block's bytes (limited by the caller) and the table's 4096: fields beyond the
+ * A block is always decoded to its end, because the next one depends on the resulting table. The cost that a hostile
+ * peer can cause is bounded by the block's bytes (limited by the caller) and the table's 4096: fields beyond the
  * caller's list limit are counted but not kept.
  */
 import { HeaderField, STATIC_TABLE } from "./fields.ts";
 import { huffmanDecode } from "./huffman.ts";
 
-/** The block cannot be decoded, so the connection's table is lost: COMPRESSION_ERROR. */
+/** The block cannot be decoded, so the connection's table is unusable: COMPRESSION_ERROR. */
 export class HpackError extends Error {
   override name = "HpackError";
 }
 
-/** SETTINGS_HEADER_TABLE_SIZE, which we leave at its default. */
+/** SETTINGS_HEADER_TABLE_SIZE, left at its default. */
 export const HEADER_TABLE_SIZE = 4096;
 
 /** Most entries that fit: each counts for at least 32 bytes. A power of two, so the ring can mask. */
@@ -22,7 +22,7 @@ const RING_MASK = RING_SLOTS - 1;
 const STATIC_COUNT = 61;
 
 export class HpackDecoder {
-  /** Grows with every change of the dynamic table: equal bytes at an equal version mean equal fields. */
+  /** Incremented by every change of the dynamic table: equal bytes at an equal version give equal fields. */
   version = 0;
   /** Size of the last decoded list, by RFC 9113's measure; above the limit, fields were dropped. */
   listSize = 0;
@@ -39,7 +39,7 @@ export class HpackDecoder {
     return this.#size;
   }
 
-  /** Appends the fields of `buf[start .. end)` to `fields`, as long as their sizes sum up to at most `listSizeMax`. */
+  /** Appends the fields of `buf[start .. end)` to `fields`, while their total size is at most `listSizeMax`. */
   decode(buf: Buffer, start: number, end: number, fields: HeaderField[], listSizeMax: number): void {
     this.#pos = start;
     let listSize = 0;
@@ -90,7 +90,7 @@ export class HpackDecoder {
     const mask = (1 << prefixBits) - 1;
     let value = buf[this.#pos++]! & mask;
     if (value < mask) return value;
-    // Four more bytes reach 2^28, far above any size or index that can be right.
+    // Four more bytes reach 2^28, far above any valid size or index.
     for (let shift = 0; shift < 28; shift += 7) {
       if (this.#pos >= end) throw new HpackError("block ends inside an integer");
       const byte = buf[this.#pos++]!;

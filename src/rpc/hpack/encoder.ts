@@ -1,14 +1,14 @@
 /**
  * HPACK encoding of replies (RFC 7541): one encoder per connection.
  *
- * Nearly every gRPC reply has the same headers and the same trailers. Their fields enter the peer's dynamic table once
- * and stay there, because nothing else is ever inserted; from then on a block is two or three bytes, kept ready-made.
- * Everything else (error trailers, plain HTTP) is written as literals that leave the table alone. A peer that allows no
- * table gets literals only.
+ * Nearly every gRPC reply has the same headers and trailers. Their fields are inserted into the peer's dynamic table
+ * once and stay there, because nothing else is ever inserted; from then on a block is two or three cached bytes.
+ * Everything else (error trailers, plain HTTP) is written as literals that do not change the table. A peer that allows
+ * no table gets literals only.
  */
 import { STATIC_TABLE } from "./fields.ts";
 
-/** The fields that repeat, with all their sizes far below the least table that we use. */
+/** The repeated fields; their total size is far below the smallest table we use. */
 const CONSTANT_FIELDS: readonly (readonly [name: string, value: string])[] = [
   ["content-type", "application/grpc"],
   ["grpc-accept-encoding", "gzip"],
@@ -22,7 +22,7 @@ const STATUS_OK = 2;
 const MESSAGE_EMPTY = 3;
 const GZIP = 4;
 
-/** Below this a peer's table is not worth its bookkeeping, and all constant fields together (about 260) must fit. */
+/** A smaller table is not worth the bookkeeping, and all constant fields together (about 260) must fit. */
 const TABLE_SIZE_LEAST = 512;
 const TABLE_SIZE_DEFAULT = 4096;
 
@@ -36,13 +36,13 @@ STATIC_TABLE.forEach((field, i) => {
 export type HeaderPair = readonly [name: string, value: string];
 
 export class HpackEncoder {
-  /** Position in the table, counted from the first insertion, of each constant field; -1 before it is there. */
+  /** Table position of each constant field, counted from the first insertion; -1 before its insertion. */
   #inserted: number[] = CONSTANT_FIELDS.map(() => -1);
   #insertions = 0;
   #tableSize = TABLE_SIZE_DEFAULT;
   /** A size update that the next block must start with, or -1. */
   #sizeUpdate = -1;
-  /** Ready-made blocks; dropped when the table changes. */
+  /** Cached blocks; dropped when the table changes. */
   #headers: Buffer | undefined;
   #trailers: Buffer | undefined;
 
@@ -60,7 +60,7 @@ export class HpackEncoder {
     this.#trailers = undefined;
   }
 
-  /** `:status: 200`, `content-type: application/grpc` and what we can decompress. */
+  /** `:status: 200`, `content-type: application/grpc` and the encodings we accept. */
   grpcHeaders(): Buffer {
     return this.#headers ?? this.#buildHeaders();
   }
@@ -70,7 +70,7 @@ export class HpackEncoder {
     return this.#trailers ?? this.#buildTrailers();
   }
 
-  /** Headers of a reply that is compressed, or whose content type has a suffix. */
+  /** Headers of a compressed reply, or of one whose content type has a suffix. */
   grpcHeadersSpecial(contentType: string, gzip: boolean): Buffer {
     const out = this.#begin();
     out.push(STATUS_200);
@@ -81,7 +81,7 @@ export class HpackEncoder {
     return Buffer.from(out);
   }
 
-  /** Any block, without touching the table. Names must be lower case; values are bytes as characters. */
+  /** Any block, without changing the table. Names must be lower case; values are one character per byte. */
   block(fields: readonly HeaderPair[]): Buffer {
     const out = this.#begin();
     for (const [name, value] of fields) literal(out, name, value);
@@ -91,7 +91,7 @@ export class HpackEncoder {
   #begin(): number[] {
     const out: number[] = [];
     if (this.#sizeUpdate >= 0) {
-      // Going from no table to one again, the peer must see that the old entries are gone.
+      // After a switch from no table to a table, the peer must see that the old entries are gone.
       if (this.#insertions === 0 && this.#sizeUpdate > 0) out.push(0x20);
       integer(out, this.#sizeUpdate, 5, 0x20);
       this.#sizeUpdate = -1;
@@ -133,14 +133,14 @@ export class HpackEncoder {
       if (index === 0) string(out, name);
       string(out, value);
       this.#inserted[which] = this.#insertions++;
-      // Every insertion shifts the index of what was there before.
+      // Every insertion shifts the index of existing entries.
       this.#headers = undefined;
       this.#trailers = undefined;
     }
   }
 }
 
-/** A literal that the table does not keep. */
+/** A literal without indexing. */
 function literal(out: number[], name: string, value: string): void {
   if (name === ":status" && value === "200") {
     out.push(STATUS_200);

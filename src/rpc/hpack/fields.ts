@@ -1,23 +1,23 @@
 /**
- * Header fields as HPACK keeps them: immutable, judged once when they are created, then shared by every request that
- * refers to them. Owns the static table (RFC 7541, appendix A) and the rules on names and values (RFC 9113, 8.2).
+ * Header fields in HPACK form: immutable, checked once at creation, then shared by every request that refers to them.
+ * Owns the static table (RFC 7541, appendix A) and the rules on names and values (RFC 9113, 8.2).
  */
 
-/** What the server does with a field; decided by its name. */
+/** How the server treats a field; determined by its name. */
 export const Kind = {
   other: 0,
   method: 1,
   path: 2,
   scheme: 3,
   authority: 4,
-  /** A pseudo-header that a request may not have. */
+  /** A pseudo-header that a request must not have. */
   foreignPseudo: 5,
   contentType: 6,
   te: 7,
   grpcTimeout: 8,
   grpcEncoding: 9,
   contentLength: 10,
-  /** Fields of an HTTP/1 connection, which make an HTTP/2 message malformed. */
+  /** HTTP/1 connection fields, which make an HTTP/2 message malformed. */
   connectionSpecific: 11,
   host: 12,
   /** Name ends in `-bin`: the value is base64. */
@@ -42,12 +42,12 @@ const kinds = new Map<string, number>([
   ["host", Kind.host],
 ]);
 
-/** Size that a field counts for in tables and limits, beyond its name and value (RFC 7541, 4.1). */
+/** Overhead of a field in tables and limits, beyond its name and value (RFC 7541, 4.1). */
 const FIELD_OVERHEAD = 32;
 
 export class HeaderField {
   readonly name: string;
-  /** One character a byte. */
+  /** One character per byte. */
   readonly value: string;
   readonly size: number;
   readonly kind: number;
@@ -58,7 +58,7 @@ export class HeaderField {
     this.name = name;
     this.value = value;
     this.size = name.length + value.length + FIELD_OVERHEAD;
-    // A field that takes its name from another takes what follows from the name too.
+    // A field that takes its name from another also takes the properties of the name.
     this.kind = of === undefined ? kindOf(name) : of.kind;
     this.valid = (of === undefined ? validName(name) : of.nameValid) && validValue(value);
     this.nameValid = of === undefined ? this.valid || validName(name) : of.nameValid;
@@ -74,7 +74,7 @@ function kindOf(name: string): number {
   return name.endsWith("-bin") ? Kind.binary : Kind.other;
 }
 
-/** A lower-case token; a pseudo-header's colon is let through, as its name is checked by kind. */
+/** A lower-case token; a pseudo-header's colon is accepted, because its name is checked by kind. */
 function validName(name: string): boolean {
   const { length } = name;
   let i = name.charCodeAt(0) === 0x3a ? 1 : 0;
@@ -83,7 +83,10 @@ function validName(name: string): boolean {
   return true;
 }
 
-/** RFC 9113 forbids NUL, CR and LF. It also forbids white space at either end, which grpc-go lets through, and so do we. */
+/**
+ * RFC 9113 forbids NUL, CR and LF. It also forbids leading and trailing white space, which grpc-go and this server
+ * accept.
+ */
 function validValue(value: string): boolean {
   const { length } = value;
   for (let i = 0; i < length; i++) {

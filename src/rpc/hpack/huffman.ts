@@ -1,8 +1,8 @@
 /**
- * The Huffman code of HPACK (RFC 7541, appendix B), decoding only: our own header blocks are a few indexed bytes.
+ * The Huffman code of HPACK (RFC 7541, appendix B), decoding only: our header blocks are a few indexed bytes.
  *
- * The code is canonical, so the lengths below define it. Decoding walks a state machine one nibble at a time; no code is
- * shorter than five bits, so a nibble completes at most one symbol.
+ * The code is canonical, so the lengths below define it. Decoding walks a state machine one nibble at a time; no code
+ * is shorter than five bits, so a nibble completes at most one symbol.
  */
 
 /** Length in bits of the code of each byte value, then of the end-of-string symbol. */
@@ -36,12 +36,12 @@ const SYMBOL_SHIFT = 12;
 
 const { transitions, accepting } = buildStateMachine();
 
-/** Where the decoded bytes go; grown to the longest string seen, which the limit on a header block bounds. */
+/** Receives decoded bytes; grown to the longest string seen, bounded by the header block limit. */
 let scratch = Buffer.alloc(4096);
 
-/** Decodes `buf[start .. end)` to a string of bytes (latin1), or undefined when it is no valid Huffman string. */
+/** Decodes `buf[start .. end)` to a string of bytes (latin1), or undefined when it is not a valid Huffman string. */
 export function huffmanDecode(buf: Uint8Array, start: number, end: number): string | undefined {
-  // Five bits are the shortest code, so the output has at most 8/5 of the input's bytes.
+  // The shortest code has five bits, so the output has at most 8/5 of the input's bytes.
   const most = (end - start) * 2;
   if (scratch.length < most) scratch = Buffer.alloc(most);
   const out = scratch;
@@ -61,7 +61,7 @@ export function huffmanDecode(buf: Uint8Array, start: number, end: number): stri
 }
 
 function buildStateMachine(): { transitions: Int32Array; accepting: Uint8Array } {
-  // The code tree: children[2 * node + bit] is a node, or -1 - symbol for a leaf, or 0 where nothing is yet.
+  // The code tree: children[2 * node + bit] is a node, or -1 - symbol for a leaf, or 0 when unset.
   const children: number[] = [0, 0];
   const symbols = CODE_LENGTHS.map((_, symbol) => symbol).sort((a, b) => CODE_LENGTHS[a]! - CODE_LENGTHS[b]! || a - b);
   let code = 0;
@@ -99,7 +99,7 @@ function buildStateMachine(): { transitions: Int32Array; accepting: Uint8Array }
       table[(state << 4) | nibble] = node | flags;
     }
   }
-  // A string may end with up to seven bits of padding, all ones, which are the start of the end-of-string code.
+  // A string may end with up to seven padding bits, all ones: a prefix of the end-of-string code.
   const accepts = new Uint8Array(states);
   for (let node = 0, depth = 0; depth < 8; depth++) {
     accepts[node] = 1;

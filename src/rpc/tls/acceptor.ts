@@ -1,8 +1,8 @@
 /**
- * Turns accepted sockets into TLS sockets of clients that may connect: handshake, then the checks of the certificate
- * shown. Who fails either is logged as etcd logs it, but not more often than once a minute for the same address and reason,
- * and closed. A client's first message has to come within ten seconds, and as many are left for the handshake then; how
- * many wait is bounded by the listeners' limit of connections.
+ * Turns accepted sockets into TLS sockets of authorised clients: handshake, then certificate checks. A failed client is
+ * logged as etcd logs it, but at most once a minute for the same address and reason, and closed. A client's first
+ * message must arrive within ten seconds; the handshake has another ten. The listeners' connection limit bounds how
+ * many wait.
  *
  * Source: etcd's client/pkg/transport/listener_tls.go.
  */
@@ -22,26 +22,29 @@ import { RevocationList } from "./revocation.ts";
 
 const HANDSHAKE_MS_MAX = 10_000;
 const HELLO_MS_MAX = 10_000;
-/** A record of TLS begins with its type, version and length. */
+/** A TLS record begins with its type, version and length. */
 const RECORD_HEADER_BYTES = 5;
 const RECORD_BYTES_MAX = 16 * 1024;
 const HANDSHAKE_RECORD = 0x16;
-/** Certificates of a chain that are looked at. */
+/** Certificates of a chain that are checked. */
 const CHAIN_LENGTH_MAX = 16;
 
 export interface TlsAcceptorOptions {
   readonly context: TlsContext;
-  /** ALPN: what is spoken here, the preferred first. A client that names none of them is refused; one that names nothing is not. */
+  /**
+   * ALPN: the protocols spoken here, preferred first. A client that names none of them is refused; one without ALPN is
+   * not.
+   */
   readonly protocols: readonly string[];
-  /** Whether a client's certificate has to name the address that it comes from. */
+  /** Whether a client's certificate must name the client's address. */
   readonly checkSan: boolean;
-  /** What the log says of a connection that is refused. */
+  /** The log message for a refused connection. */
   readonly refusal: "rejected connection on client endpoint" | "rejected connection on peer endpoint";
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Gets the sockets of clients that passed. */
+  /** Gets the sockets of accepted clients. */
   readonly onSocket: (socket: tls.TLSSocket) => void;
-  /** The machine's own when absent. */
+  /** The system's when absent. */
   readonly lookup?: NameLookup | undefined;
 }
 
@@ -63,7 +66,7 @@ function notFound(name: string, error: NodeJS.ErrnoException): never {
 export class TlsAcceptor {
   readonly #options: TlsAcceptorOptions;
   readonly #revoked: RevocationList | undefined;
-  /** Sockets whose handshake or checks are not done. */
+  /** Sockets with a pending handshake or check. */
   readonly #pending = new Set<Socket>();
   readonly #queue: HandshakeQueue;
   readonly #complaints: Complaints;
@@ -82,7 +85,7 @@ export class TlsAcceptor {
     this.#server = this.#createServer();
   }
 
-  /** Takes a socket that was just accepted, and waits for all of its first message: until then it costs next to nothing. */
+  /** Takes a newly accepted socket and waits for its complete first message: until then it costs almost nothing. */
   accept(socket: Socket): void {
     const timer = this.#options.clock.after(HELLO_MS_MAX, () => socket.destroy());
     const gone = (): void => {
@@ -110,7 +113,7 @@ export class TlsAcceptor {
   }
 
   #enqueue(socket: Socket): void {
-    // Asked once, so that it is still known when the connection has gone.
+    // Read once, so that it is still known after the connection is closed.
     void socket.remoteAddress;
     socket.on("error", destroy);
     this.#pending.add(socket);
@@ -124,17 +127,17 @@ export class TlsAcceptor {
       this.#contextOptions = current;
       this.#server = this.#createServer();
     }
-    // From here on the TLS socket hears of errors.
+    // From here on the TLS socket receives errors.
     socket.off("error", destroy);
     this.#server.emit("connection", socket);
   }
 
-  /** Cuts off the handshakes that run. */
+  /** Aborts pending handshakes. */
   close(): void {
     for (const socket of this.#pending) socket.destroy();
   }
 
-  /** A server that never listens: it is given sockets. One is made for each version of the certificate. */
+  /** A server that never listens and is given sockets. One is made for each version of the certificate. */
   #createServer(): tls.Server {
     const server = tls.createServer({
       ...this.#contextOptions,
@@ -204,7 +207,7 @@ export class TlsAcceptor {
   }
 }
 
-/** Whether the first record is here, or what cannot become one and is for OpenSSL to refuse. */
+/** Whether the first record is complete, or is invalid and for OpenSSL to reject. */
 function isWhole(hello: Buffer): boolean {
   if (hello[0] !== HANDSHAKE_RECORD) return true;
   if (hello.length < RECORD_HEADER_BYTES) return false;
@@ -216,8 +219,8 @@ function destroy(this: Socket): void {
 }
 
 /**
- * Node's servers do not pass `allowPartialTrustChain` on to their secure context, so they are given one that has it. Should
- * node keep the context elsewhere one day, only intermediate authorities without their root stop being trusted.
+ * Node's servers do not pass `allowPartialTrustChain` on to their secure context, so they are given one that has it. If
+ * a later Node stores the context elsewhere, only intermediate CAs without their root stop being trusted.
  */
 function useContext(server: tls.Server, options: tls.TlsOptions): void {
   if (options.ca === undefined) return;
@@ -225,7 +228,7 @@ function useContext(server: tls.Server, options: tls.TlsOptions): void {
   (server as { _sharedCreds?: tls.SecureContext })._sharedCreds = context;
 }
 
-/** The certificate and those above it that are known. */
+/** The certificate and its known issuers. */
 function chainOf(certificate: X509Certificate): X509Certificate[] {
   const chain: X509Certificate[] = [];
   for (let one: X509Certificate | undefined = certificate; one !== undefined; one = one.issuerCertificate) {

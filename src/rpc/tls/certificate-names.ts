@@ -1,6 +1,6 @@
 /**
- * The names in a certificate and the questions asked of them: may this client connect, and does it come from where its
- * certificate says. Source: etcd's client/pkg/transport/listener_tls.go and Go's crypto/x509.
+ * The names in a certificate and the checks on them: may this client connect, and does it come from an address that its
+ * certificate names. Source: etcd's client/pkg/transport/listener_tls.go and Go's crypto/x509.
  */
 import type { X509Certificate } from "node:crypto";
 import { isIP, isIPv6, SocketAddress } from "node:net";
@@ -36,18 +36,18 @@ function commonNameOf(certificate: X509Certificate): string {
   return (Array.isArray(CN) ? CN.at(-1) : CN) ?? "";
 }
 
-/** Node lists the names separated by ", "; a name that itself has such characters is a JSON string. */
+/** Node separates the names by ", "; a name with such characters is a JSON string. */
 const splitNames = (list: string): string[] => list.match(/(?:[^,"]|"(?:[^"\\]|\\.)*")+/g)?.map((s) => s.trim()) ?? [];
 
 const unquote = (name: string): string => (name.startsWith('"') ? (JSON.parse(name) as string) : name);
 
-/** An IPv6 address in its short form, an IPv4 address in its own. */
+/** An IPv6 address in its short form; an IPv4 address unchanged. */
 export function shortAddress(address: string): string {
   const plain = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address;
   return isIPv6(plain) ? new SocketAddress({ address: plain, family: "ipv6" }).address : plain;
 }
 
-/** Whether the certificate carries one of the names allowed; without such names every certificate does. */
+/** Whether the certificate has one of the allowed names; without such names, every certificate does. */
 export function isAllowed(
   certificate: X509Certificate,
   allowedCns: readonly string[],
@@ -57,7 +57,7 @@ export function isAllowed(
   return allowedHostnames.length === 0 || allowedHostnames.some((name) => isFor(certificate, name));
 }
 
-/** Whether the names beside the subject include this host, by Go's rules; the common name is not asked. */
+/** Whether the subject alternative names include this host, by Go's rules; the common name is ignored. */
 function isFor(certificate: X509Certificate, host: string): boolean {
   const { dnsNames, ipAddresses } = namesOf(certificate);
   const address = host.replace(/^\[(.*)\]$/, "$1");
@@ -65,7 +65,7 @@ function isFor(certificate: X509Certificate, host: string): boolean {
   return dnsNames.some((name) => matchesHost(name.toLowerCase(), host.toLowerCase().replace(/\.$/, "")));
 }
 
-/** A first label of `*` stands for any one label. */
+/** A first label `*` stands for any single label. */
 function matchesHost(pattern: string, host: string): boolean {
   const labels = host.split(".");
   const wanted = pattern.split(".");
@@ -74,9 +74,9 @@ function matchesHost(pattern: string, host: string): boolean {
 }
 
 /**
- * What speaks against a client that shows this certificate and comes from that address; undefined when nothing does. A
- * certificate without names is good anywhere; one with IP addresses, at those; one with DNS names, where one of them
- * leads or where one of them is the address's own.
+ * Why a client with this certificate and address is refused; undefined when it is accepted. A certificate without names
+ * is valid anywhere; one with IP addresses, only at those; one with DNS names, where one of them resolves to the
+ * address or the address resolves to one of them.
  */
 export async function sanProblem(
   certificate: X509Certificate,
@@ -95,7 +95,7 @@ export async function sanProblem(
   return `tls: ${quote(address)} does not match any of DNSNames [${dnsNames.map((name) => quote(name)).join(" ")}]${why}`;
 }
 
-/** Names of one certificate that are looked up, one after the other. */
+/** Names of one certificate that are looked up, sequentially. */
 const LOOKUPS_MAX = 64;
 
 /** True, false, or false with the last error of the name service. */

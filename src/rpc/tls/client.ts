@@ -1,6 +1,6 @@
 /**
- * The TLS side of a member that connects to others: its certificate and the authorities that it trusts, read from files
- * and read again when they change, and the checks of the certificate that the other side shows.
+ * The TLS client side of a member: its certificate and trusted CAs, read from files and reread when they change, and
+ * the checks of the server's certificate.
  *
  * Source: etcd's client/pkg/transport (`TLSInfo.ClientConfig`) and Go's crypto/tls.
  */
@@ -13,9 +13,9 @@ import { NODE_VERSIONS, openSslCiphers, readAuthorities, readPair, type TlsOptio
 import { fileStamp, TlsError } from "./files.ts";
 
 export interface TlsClientOptions extends TlsOptions {
-  /** The certificate shown has to be for this name in place of the one dialled; empty for that one. */
+  /** Expected name in the server's certificate; empty for the dialled name. */
   readonly serverName: string;
-  /** Take any certificate, as members do that made theirs for themselves. */
+  /** Accept any certificate, for members with self-signed ones. */
   readonly insecureSkipVerify: boolean;
 }
 
@@ -25,7 +25,9 @@ export class TlsClient {
   #stamps: string;
   #secure: SecureContextOptions;
 
-  /** Reads the files. Throws `TlsError`. Without a certificate none is shown; without authorities the usual ones are trusted. */
+  /**
+   * Reads the files. Throws `TlsError`. Without a certificate none is presented; without CAs the system's are trusted.
+   */
   constructor(options: TlsClientOptions, logger: Logger) {
     this.#options = options;
     this.#logger = logger;
@@ -33,16 +35,16 @@ export class TlsClient {
     this.#secure = this.#read();
   }
 
-  /** Options to connect to `host`, a name or an IP address without brackets, with. */
+  /** Options for connecting to `host`, a name or an IP address without brackets. */
   connectOptions(host: string): ConnectionOptions {
     const { insecureSkipVerify, serverName } = this.#options;
     const name = serverName === "" ? host : serverName;
     return {
       ...this.#current(),
-      // Addresses may not be asked for by name.
+      // SNI must not be an address.
       servername: isIP(name) === 0 ? name : "",
       rejectUnauthorized: !insecureSkipVerify,
-      // Whoever is in the file is trusted, an intermediate authority too, as in Go.
+      // Every CA in the file is trusted, an intermediate too, as in Go.
       allowPartialTrustChain: true,
       checkServerIdentity: (_host, { raw }) => this.#problem(new X509Certificate(raw), name),
     } as ConnectionOptions;

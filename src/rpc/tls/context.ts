@@ -1,9 +1,9 @@
 /**
- * The certificate, key and authorities of a server's TLS side, as read from files, and the rules for its handshakes.
+ * The certificate, key and CAs of a server's TLS side, read from files, and the rules for its handshakes.
  *
- * Everything is read and checked when the context is made, so that a member with a wrong file does not start. After that
- * `current` looks at the files' stamps, and takes up what has changed: certificates are replaced without a restart. A
- * change that does not fit together (a new certificate, still the old key) is logged once and the former pair stays in use.
+ * Everything is read and checked at creation, so that a member with an invalid file does not start. After that
+ * `current` checks the files' stamps and reloads what has changed: certificates are replaced without a restart. An
+ * inconsistent change (a new certificate, still the old key) is logged once, and the former pair stays in use.
  *
  * Source: etcd's client/pkg/transport (`TLSInfo`).
  */
@@ -21,31 +21,31 @@ export type TlsVersion = string;
 export interface TlsOptions {
   readonly certFile: string;
   readonly keyFile: string;
-  /** Shown to other servers in place of `certFile`; both or neither. */
+  /** Presented to other servers instead of `certFile`; both or neither. */
   readonly clientCertFile: string;
   readonly clientKeyFile: string;
-  /** Given: whoever connects has to show a certificate that these authorities signed. */
+  /** If set, clients must present a certificate signed by these CAs. */
   readonly trustedCaFile: string;
   readonly clientCertAuth: boolean;
-  /** Serial numbers that are refused, whoever issued them. */
+  /** Revoked serial numbers, whatever the issuer. */
   readonly crlFile: string;
-  /** One of these has to be the common name of the certificate shown; empty for any. */
+  /** The certificate's common name must be one of these; empty for any. */
   readonly allowedCns: readonly string[];
-  /** One of these has to be among its names; empty for any. Not together with `allowedCns`. */
+  /** The certificate's names must include one of these; empty for any. Not together with `allowedCns`. */
   readonly allowedHostnames: readonly string[];
-  /** Do not hold the names in the certificate shown against the address that it comes from. */
+  /** Do not compare the certificate's names with the client's address. */
   readonly skipClientSanVerify: boolean;
   /** Go's names, for TLS 1.2; empty for all safe ones. */
   readonly cipherSuites: readonly string[];
   readonly minVersion: TlsVersion;
   readonly maxVersion: TlsVersion;
-  /** What stands before the names of the flags in messages: "" or "peer-". */
+  /** Prefix of flag names in messages: "" or "peer-". */
   readonly flagPrefix: "" | "peer-";
 }
 
 export class TlsContext {
   readonly options: TlsOptions;
-  /** Clients have to show a certificate. */
+  /** Clients must present a certificate. */
   readonly requiresCertificate: boolean;
   readonly #clock: Clock;
   readonly #logger: Logger;
@@ -65,7 +65,7 @@ export class TlsContext {
       logger.info("Loading cert pool", { cs: [options.trustedCaFile], tlsinfo: describeTls(options) });
   }
 
-  /** What a server's handshakes need now. The same object until a file has changed. */
+  /** Options for handshakes now. The same object until a file has changed. */
   get current(): ServerOptions {
     const stamps = this.#readStamps();
     if (stamps === this.#stamps) return this.#server;
@@ -105,7 +105,7 @@ export class TlsContext {
       cert,
       key,
       ...(options.trustedCaFile === "" ? {} : { ca: readAuthorities(options.trustedCaFile, prefix) }),
-      // Whoever is in the file is trusted, an intermediate authority too, as in Go.
+      // Every CA in the file is trusted, an intermediate too, as in Go.
       allowPartialTrustChain: true,
       requestCert: this.requiresCertificate,
       rejectUnauthorized: this.requiresCertificate,
@@ -124,12 +124,12 @@ export function describeTls(tls: TlsOptions): string {
   );
 }
 
-/** Node's names of the versions that the flags name. */
+/** Node's names of the versions in the flags. */
 export const NODE_VERSIONS: Readonly<Record<string, SecureVersion>> = { "TLS1.2": "TLSv1.2", "TLS1.3": "TLSv1.3" };
 
 const TLS13_SUITES = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
 
-/** The suites of TLS 1.3 are always on, as in Go. */
+/** The TLS 1.3 suites are always enabled, as in Go. */
 export function openSslCiphers(suites: readonly string[]): string {
   return [...new Set([...TLS13_SUITES, ...suites.map((suite) => CIPHER_SUITES.get(suite)!)])].join(":");
 }
@@ -163,7 +163,7 @@ export interface CertificateAndKey {
   readonly leaf: X509Certificate;
 }
 
-/** Reads a certificate and its key, and checks that they belong together. Throws `TlsError`. */
+/** Reads a certificate and its key, and checks that they match. Throws `TlsError`. */
 export function readPair(certFile: string, keyFile: string, certFlag: string, keyFlag: string): CertificateAndKey {
   const cert = readTlsFile(certFile, certFlag);
   const key = readTlsFile(keyFile, keyFlag);
@@ -177,7 +177,7 @@ export function readPair(certFile: string, keyFile: string, certFlag: string, ke
   return { cert, key, leaf };
 }
 
-/** Reads the certificates of authorities. Throws `TlsError`. */
+/** Reads CA certificates. Throws `TlsError`. */
 export function readAuthorities(path: string, prefix: string): Buffer {
   const flag = `--${prefix}trusted-ca-file`;
   const pem = readTlsFile(path, flag);

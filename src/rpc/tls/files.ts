@@ -1,11 +1,11 @@
 import { readFileSync, statSync } from "node:fs";
 
-/** What was wrong with a certificate, a key or a list of them; the message names the file and says what to do. */
+/** An invalid certificate, key or list of them; the message names the file and says what to do. */
 export class TlsError extends Error {
   override readonly name = "TlsError";
 }
 
-/** Reads a file of `flag`. Throws `TlsError` beginning with Go's words for it. */
+/** Reads the file of `flag`. Throws `TlsError` beginning with Go's text. */
 export function readTlsFile(path: string, flag: string): Buffer {
   try {
     return readFileSync(path);
@@ -14,7 +14,7 @@ export function readTlsFile(path: string, flag: string): Buffer {
   }
 }
 
-/** What changes when a file is replaced or written; "absent" when it cannot be found. */
+/** Changes when a file is replaced or written; "absent" when it is not found. */
 export function fileStamp(path: string): string {
   const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
   return stat === undefined ? "absent" : `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}`;
@@ -26,7 +26,7 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOTDIR: "not a directory",
 };
 
-/** As Go words an error of the file system. */
+/** Go's text for a file system error. */
 export function fileProblem(path: string, error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
   if (code === "EISDIR") return `read ${path}: is a directory`;

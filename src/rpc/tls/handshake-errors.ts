@@ -1,6 +1,6 @@
 import type { TLSSocket } from "node:tls";
 
-/** Why a handshake failed, in Go's words where it has some. "EOF": the client went away in the middle. */
+/** Why a handshake failed, with Go's text if there is one. "EOF": the client left during the handshake. */
 export function handshakeProblem(error: NodeJS.ErrnoException, socket: TLSSocket): string {
   // An untrusted certificate ends the connection without an error of its own.
   const untrusted = socket.authorizationError as unknown as string | undefined;
@@ -11,7 +11,7 @@ export function handshakeProblem(error: NodeJS.ErrnoException, socket: TLSSocket
   return HANDSHAKE[error.code ?? ""] ?? remoteAlert(error.code ?? "") ?? error.message;
 }
 
-/** Why a handshake that this end began has failed, in Go's words; undefined where it has none. */
+/** Why a handshake begun by this end failed, with Go's text; undefined if there is none. */
 export function outgoingHandshakeProblem({ code = "" }: NodeJS.ErrnoException): string | undefined {
   const untrusted = VERIFICATION[code];
   if (untrusted !== undefined) return `tls: failed to verify certificate: ${untrusted}`;
@@ -47,7 +47,7 @@ const HANDSHAKE: Readonly<Record<string, string>> = {
   ERR_TLS_HANDSHAKE_TIMEOUT: "tls: handshake did not end within 10s: i/o timeout",
 };
 
-/** What the client told before it left, such as `ERR_SSL_TLSV1_ALERT_UNKNOWN_CA`. */
+/** The alert a client sent before it left, such as `ERR_SSL_TLSV1_ALERT_UNKNOWN_CA`. */
 function remoteAlert(code: string): string | undefined {
   const alert = /^ERR_SSL_(?:TLSV1|TLSV13|SSLV3)_ALERT_(\w+)$/.exec(code)?.[1];
   if (alert === undefined) return undefined;

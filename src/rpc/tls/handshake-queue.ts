@@ -1,15 +1,15 @@
 /**
- * Lets handshakes begin a few at a time. The server's part of one, a signature, takes a millisecond and more of the loop: a
- * thousand that came at once would hold up everything else for seconds. So those whose first message is here wait in line,
- * and each turn of the loop begins as many as a few milliseconds are enough for, one from each address in turn.
+ * Starts handshakes a few at a time. The server's part, a signature, takes a millisecond or more of the event loop: a
+ * thousand at once would block everything else for seconds. So sockets whose first message has arrived wait in a queue,
+ * and each turn starts as many as fit into a few milliseconds, one per address in turn.
  *
- * Of one address the newest comes first: who came earlier has waited in vain already where more come than can be served,
- * and a client that came just now is still there.
+ * Within an address the newest comes first: under overload an earlier client has waited in vain already, while a new
+ * one is still there.
  */
 import type { Socket } from "node:net";
 import type { Clock } from "../../base/clock.ts";
 
-/** Of a turn, for handshakes. */
+/** Time per turn for handshakes. */
 const TURN_MS = 4;
 /** For clocks that stand still during a turn. */
 const TURN_HANDSHAKES_MAX = 16;
@@ -21,7 +21,7 @@ export class HandshakeQueue {
   readonly #waiting = new Map<string, Socket[]>();
   #running = false;
 
-  /** `begin` starts the handshake, whose work is done in the next ticks of the process. */
+  /** `begin` starts the handshake, which runs in the next ticks of the process. */
   constructor(clock: Clock, begin: (socket: Socket) => void) {
     this.#clock = clock;
     this.#begin = begin;
@@ -47,7 +47,7 @@ export class HandshakeQueue {
         return;
       }
       this.#begin(socket);
-      // Runs behind the tick in which the handshake does its work.
+      // Runs after the tick in which the handshake does its work.
       process.nextTick(() => {
         if (--left > 0 && this.#clock.nowMs() < endMs) next();
         else this.#clock.defer(() => this.#turn());
@@ -56,7 +56,7 @@ export class HandshakeQueue {
     next();
   }
 
-  /** One of the address that has waited for its turn the longest. */
+  /** Takes one from the address that has waited longest for its turn. */
   #take(): Socket | undefined {
     for (const [address, sockets] of this.#waiting) {
       this.#waiting.delete(address);

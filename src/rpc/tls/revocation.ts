@@ -1,6 +1,6 @@
 /**
- * A certificate revocation list in a file (DER or PEM), read again when the file has changed. As in etcd, what counts are
- * the serial numbers alone: neither the issuer, nor the signature, nor the dates of the list.
+ * A certificate revocation list in a file (DER or PEM), reread when the file has changed. As in etcd, only the serial
+ * numbers count: not the issuer, the signature or the dates of the list.
  */
 import type { X509Certificate } from "node:crypto";
 import { fileProblem, fileStamp, readTlsFile, TlsError } from "./files.ts";
@@ -16,7 +16,7 @@ export class RevocationList {
     this.#flag = flag;
   }
 
-  /** What speaks against a chain of certificates; undefined when nothing does. A list that cannot be read speaks against all. */
+  /** Why a certificate chain is refused; undefined when it is accepted. An unreadable list refuses all. */
   async problem(chain: readonly X509Certificate[]): Promise<string | undefined> {
     let serials: ReadonlySet<bigint>;
     try {
@@ -31,7 +31,7 @@ export class RevocationList {
     return undefined;
   }
 
-  /** The serial numbers revoked. Throws `TlsError` when the list cannot be read. */
+  /** The revoked serial numbers. Throws `TlsError` when the list cannot be read. */
   async load(): Promise<ReadonlySet<bigint>> {
     const stamp = fileStamp(this.#path);
     if (stamp === this.#stamp) return this.#serials;

@@ -1,6 +1,6 @@
 /**
- * The certificate that a server makes for itself (`--auto-tls`): ECDSA on P-521, valid for the hosts it listens on, kept
- * in a directory and used again at the next start. Source: etcd's `transport.SelfCert`.
+ * The server's self-signed certificate (`--auto-tls`): ECDSA on P-521, valid for the hosts it listens on, stored in a
+ * directory and reused at the next start. Source: etcd's `transport.SelfCert`.
  */
 import { KeyObject, randomBytes, webcrypto } from "node:crypto";
 import { existsSync, writeFileSync } from "node:fs";
@@ -12,7 +12,7 @@ import { makeDirs } from "../../base/make-dir.ts";
 import { TlsError } from "./files.ts";
 
 export interface SelfSignedOptions {
-  /** Made when it is missing; gets `cert.pem` and `key.pem`. */
+  /** Created when missing; gets `cert.pem` and `key.pem`. */
   readonly directory: string;
   /** Addresses and names, without ports. */
   readonly hosts: readonly string[];
@@ -23,7 +23,7 @@ export interface SelfSignedOptions {
 
 const YEAR_MS = 365 * 24 * 3600 * 1000;
 
-/** Where the certificate and key are, made now unless both exist. Throws `TlsError` when they cannot be written. */
+/** Paths of the certificate and key, created now unless both exist. Throws `TlsError` when they cannot be written. */
 export async function selfSignedCertificate(
   options: SelfSignedOptions,
 ): Promise<{ certFile: string; keyFile: string }> {
@@ -53,7 +53,7 @@ export async function selfSignedCertificate(
 }
 
 async function generate(hosts: readonly string[], notBefore: Date, notAfter: Date) {
-  // Members with certificates of their own do not load the library.
+  // Members with their own certificates do not load the library.
   await import("reflect-metadata");
   const x509 = await import("@peculiar/x509");
   const algorithm = { name: "ECDSA", namedCurve: "P-521", hash: "SHA-512" };
