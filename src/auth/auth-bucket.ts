@@ -1,6 +1,6 @@
+import { InvariantError } from "../base/fatal.ts";
 import type { Backend } from "../mvcc/backend/backend.ts";
 import { Role, User } from "../proto/authpb.ts";
-import { AuthInvariantError } from "./problems.ts";
 
 /**
  * Users, roles and the enabled flag in etcd's layout: in the buckets `authUsers` and `authRoles` by name, and in the
@@ -26,7 +26,7 @@ export class AuthBucket {
     const enabled = this.#backend.get("auth", ENABLED);
     const revision = this.#backend.get("auth", REVISION);
     if (revision !== undefined && revision.length !== 8) {
-      throw new AuthInvariantError(`the stored revision of users and roles has ${revision.length} bytes, not 8`);
+      throw new InvariantError(`the stored revision of users and roles has ${revision.length} bytes, not 8`);
     }
     const users = new Map<string, User>();
     this.#backend.forEach("authUsers", (key, value) => void users.set(textOf(key), decode(User, "user", key, value)));
@@ -76,6 +76,6 @@ function decode<T>(codec: { decode(bytes: Uint8Array): T }, kind: string, key: U
   try {
     return codec.decode(value);
   } catch (error) {
-    throw new AuthInvariantError(`the stored ${kind} ${textOf(key)} cannot be read`, { cause: error });
+    throw new InvariantError(`the stored ${kind} ${textOf(key)} cannot be read`, { cause: error });
   }
 }

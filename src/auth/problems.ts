@@ -1,5 +1,3 @@
-import { InvariantError } from "../base/fatal.ts";
-
 /**
  * Why authentication or authorisation refuses, by name. `server/contract/errors.ts` has an entry of the same name for
  * each, with etcd's code and text. Values, not exceptions: a refusal is a normal answer, the same on every member.
@@ -33,9 +31,4 @@ export type AuthProblem =
 export class AuthOptionsError extends Error {
   override name = "AuthOptionsError";
   readonly code = "ERR_AUTH_OPTIONS";
-}
-
-/** Stored users or roles that cannot be decoded, or a token given twice: the process must stop before it writes. */
-export class AuthInvariantError extends InvariantError {
-  override name = "AuthInvariantError";
 }

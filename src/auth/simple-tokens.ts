@@ -1,7 +1,7 @@
 import type { Clock, Timer } from "../base/clock.ts";
+import { InvariantError } from "../base/fatal.ts";
 import type { Random } from "../base/random.ts";
 import { AuthInfo } from "./auth-info.ts";
-import { AuthInvariantError } from "./problems.ts";
 import type { TokenProvider } from "./token-provider.ts";
 
 const LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -55,8 +55,7 @@ export class SimpleTokens implements TokenProvider {
     // etcd counts an entry as applied only afterwards, so its tokens name the index before it.
     const token = `${prefix}.${index - 1}`;
     if (this.#sweeper === null) return { token };
-    if (this.#tokens.has(token))
-      throw new AuthInvariantError(`a simple token of user ${username} was given out before`);
+    if (this.#tokens.has(token)) throw new InvariantError(`a simple token of user ${username} was given out before`);
     if (this.#tokens.size >= TOKENS_MAX) this.#tokens.delete(this.#tokens.keys().next().value!);
     this.#tokens.set(token, new Token(new AuthInfo(username, revision), this.#clock.nowMs() + this.#ttlMs));
     return { token };

@@ -15,6 +15,20 @@ export class InvariantError extends Error implements MaybeFatal {
   readonly fatal = true;
 }
 
+/**
+ * What must hold where it is called, or the process ends before it writes: what a comment would only promise. Assertions come
+ * in pairs, before something is written and after it is read, and on both sides of a seam. `found` and `than` are added to the
+ * message; they are values, so that nothing is built while all is well.
+ */
+export function invariant(holds: boolean, what: string, found?: unknown, than?: unknown): asserts holds {
+  if (!holds) broken(what + (found === undefined ? "" : than === undefined ? `: ${found}` : `: ${found}, ${than}`));
+}
+
+/** The same where the branch is there anyway. */
+export function broken(message: string, cause?: unknown): never {
+  throw new InvariantError(message, cause === undefined ? undefined : { cause });
+}
+
 /** True when the process must end, also when a fatal error is among the causes. */
 export function isFatal(error: unknown): boolean {
   for (let depth = 0; depth < CAUSES_MAX && error instanceof Error; depth++) {

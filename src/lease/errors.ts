@@ -1,5 +1,3 @@
-import { InvariantError } from "../base/fatal.ts";
-
 /** Errors of the lessor. The texts are etcd's (server/lease/lessor.go); api/ maps the codes to gRPC errors. */
 export type LessorErrorCode =
   | "ERR_LEASE_NOT_FOUND"
@@ -26,9 +24,4 @@ export class LessorError extends Error {
     super(texts[code]);
     this.code = code;
   }
-}
-
-/** Stored leases that cannot be decoded: the process must stop before it writes. */
-export class LeaseInvariantError extends InvariantError {
-  override name = "LeaseInvariantError";
 }

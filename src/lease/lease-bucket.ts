@@ -1,6 +1,6 @@
+import { InvariantError } from "../base/fatal.ts";
 import type { Backend } from "../mvcc/backend/backend.ts";
 import { Lease as LeaseRecord } from "../proto/leasepb.ts";
-import { LeaseInvariantError } from "./errors.ts";
 
 /**
  * The bucket `lease`, as etcd lays it out (server/storage/schema/lease.go): the id as 8 bytes big-endian, and under it
@@ -16,7 +16,7 @@ export function deleteLease(backend: LeaseBackend, id: bigint): void {
   backend.delete("lease", leaseKey(id));
 }
 
-/** Visits all leases, ascending by key. Throws LeaseInvariantError when a record cannot be decoded. */
+/** Visits all leases, ascending by key. Throws InvariantError when a record cannot be decoded. */
 export function forEachLease(backend: LeaseBackend, visit: (record: LeaseRecord) => void): void {
   backend.forEach("lease", (key, value) => {
     let record: LeaseRecord;
@@ -24,7 +24,7 @@ export function forEachLease(backend: LeaseBackend, visit: (record: LeaseRecord)
       record = LeaseRecord.decode(value);
     } catch (cause) {
       const id = Buffer.from(key).toString("hex");
-      throw new LeaseInvariantError(`stored lease ${id} cannot be decoded: restore this member from a backup`, {
+      throw new InvariantError(`stored lease ${id} cannot be decoded: restore this member from a backup`, {
         cause,
       });
     }

@@ -59,7 +59,7 @@ export class Lessor implements LeaseAttachments {
   revokedTotal = 0;
   renewedTotal = 0;
 
-  /** Loads the leases stored in the backend. Throws LeaseInvariantError when one cannot be decoded. */
+  /** Loads the leases stored in the backend. Throws InvariantError when one cannot be decoded. */
   constructor(options: LessorOptions) {
     this.#clock = options.clock;
     this.#logger = options.logger;

@@ -2,11 +2,10 @@
  * The errors of the consensus core.
  *
  * Operating errors are constants: compare by identity or by `code`. Methods of RawNode return them (a refused proposal
- * is no exception); methods of a RaftStorage throw them. A broken invariant is a RaftInvariantError and always thrown:
+ * is no exception); methods of a RaftStorage throw them. A broken invariant is an InvariantError and always thrown:
  * the member must stop before it writes anything more.
  * Source: the exported errors of go.etcd.io/raft/v3.
  */
-import { InvariantError } from "../base/fatal.ts";
 
 export type RaftErrorCode =
   | "proposal-dropped"
@@ -55,16 +54,7 @@ export const ErrBootstrapWithoutPeers = new RaftError(
 );
 export const ErrBootstrapNotEmpty = new RaftError("bootstrap-not-empty", "can't bootstrap a nonempty Storage");
 
-/** The caller, the storage or this code broke a rule that safety depends on. The core never catches it. */
-export class RaftInvariantError extends InvariantError {
-  override name = "RaftInvariantError";
-}
-
 /** A configuration that RaftConfig's rules forbid; thrown by the constructor of RawNode. */
 export class RaftConfigError extends Error {
   override name = "RaftConfigError";
-}
-
-export function broken(message: string): never {
-  throw new RaftInvariantError(message);
 }

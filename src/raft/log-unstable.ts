@@ -5,9 +5,9 @@
  * Invariant: offset <= offsetInProgress <= offset + entries.length. All indexes below `offset` are in the storage, or
  * in the snapshot.
  */
+import { broken } from "../base/fatal.ts";
 import type { Entry, Snapshot } from "../proto/raftpb.ts";
 import { EntryList } from "./entry-list.ts";
-import { broken } from "./errors.ts";
 import type { RaftLogger } from "./logger.ts";
 
 export class UnstableLog {

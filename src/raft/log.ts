@@ -4,10 +4,11 @@
  *
  * Invariants: applied <= applying <= committed <= lastIndex.
  */
+import { broken } from "../base/fatal.ts";
 import type { Entry, Snapshot } from "../proto/raftpb.ts";
 import { EntryType } from "../proto/raftpb.ts";
 import { entriesSize } from "./entry-size.ts";
-import { broken, ErrCompacted } from "./errors.ts";
+import { ErrCompacted } from "./errors.ts";
 import { UnstableLog } from "./log-unstable.ts";
 import type { RaftLogger } from "./logger.ts";
 import type { RaftStorage } from "./storage.ts";

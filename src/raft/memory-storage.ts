@@ -2,10 +2,11 @@
  * A RaftStorage in memory. Production uses it as the readable side of the write-ahead log: a Ready's contents are made
  * durable there first and then appended here. A restart fills it from the log.
  */
+import { broken } from "../base/fatal.ts";
 import { EMPTY_BYTES } from "../base/protobuf.ts";
 import { ConfState, type Entry, type HardState, type Snapshot } from "../proto/raftpb.ts";
 import { EntryList } from "./entry-list.ts";
-import { broken, ErrCompacted, ErrSnapOutOfDate, ErrUnavailable } from "./errors.ts";
+import { ErrCompacted, ErrSnapOutOfDate, ErrUnavailable } from "./errors.ts";
 import type { RaftStorage } from "./storage.ts";
 
 export class MemoryStorage implements RaftStorage {

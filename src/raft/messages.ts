@@ -1,7 +1,7 @@
 /** Creates and classifies raft messages. Fields and their meaning: proto/raft.proto and the notes in rawnode.ts. */
+import { broken } from "../base/fatal.ts";
 import { EMPTY_BYTES } from "../base/protobuf.ts";
 import { type Entry, type Message, MessageType } from "../proto/raftpb.ts";
-import { broken } from "./errors.ts";
 
 /** No node: an absent leader, an uncast vote. */
 export const NONE = 0n;

@@ -6,11 +6,11 @@
  * Practice" (Ongaro, the Raft thesis).
  */
 
+import { broken } from "../base/fatal.ts";
 import { EMPTY_BYTES } from "../base/protobuf.ts";
 import { type HardState, type Message, MessageType } from "../proto/raftpb.ts";
 import { restoreConfig } from "./confchange/restore.ts";
 import { type RaftConfig, type ResolvedRaftConfig, resolveConfig } from "./config.ts";
-import { broken } from "./errors.ts";
 import { RaftLog } from "./log.ts";
 import { hex, type RaftLogger } from "./logger.ts";
 import { configSwitched } from "./membership.ts";
@@ -66,7 +66,7 @@ export class Raft {
   /** Drawn from [electionTicks, 2 * electionTicks) at each change of role. */
   randomizedElectionTimeout = 0;
 
-  /** Throws RaftConfigError; ConfChangeError or RaftInvariantError if the storage holds no valid state. */
+  /** Throws RaftConfigError; ConfChangeError or InvariantError if the storage holds no valid state. */
   constructor(config: RaftConfig) {
     this.config = resolveConfig(config);
     const { id, storage, logger } = this.config;

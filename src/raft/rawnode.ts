@@ -31,6 +31,7 @@
  * Messages from the network must not claim to come from one of the two local threads; refuse those before step().
  * Messages, entries and snapshots passed to or taken from the node must not be changed afterwards.
  */
+import { broken } from "../base/fatal.ts";
 import {
   ConfChange,
   type ConfState,
@@ -44,7 +45,6 @@ import { type AnyConfChange, asV2, confChangeEntry } from "./confchange/change.t
 import type { RaftConfig } from "./config.ts";
 import { entriesSize } from "./entry-size.ts";
 import {
-  broken,
   ErrBootstrapNotEmpty,
   ErrBootstrapWithoutPeers,
   ErrStepLocalMsg,
@@ -85,7 +85,7 @@ export class RawNode {
   #stepsOnAdvance: Message[] = [];
   #advanceDue = false;
 
-  /** Throws RaftConfigError; RaftInvariantError or ConfChangeError if the storage holds no valid state. */
+  /** Throws RaftConfigError; InvariantError or ConfChangeError if the storage holds no valid state. */
   constructor(config: RaftConfig) {
     this.raft = new Raft(config);
     this.#async = this.raft.config.asyncStorageWrites;

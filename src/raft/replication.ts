@@ -1,8 +1,9 @@
 /** What a leader sends: entries, snapshots, heartbeats; and how its log grows and commits. Thesis, section 3.5. */
+import { broken } from "../base/fatal.ts";
 import type { Entry } from "../proto/raftpb.ts";
 import { MessageType } from "../proto/raftpb.ts";
 import { payloadsSize } from "./entry-size.ts";
-import { broken, ErrSnapshotTemporarilyUnavailable } from "./errors.ts";
+import { ErrSnapshotTemporarilyUnavailable } from "./errors.ts";
 import { hex } from "./logger.ts";
 import { newMessage } from "./messages.ts";
 import type { Raft } from "./raft.ts";

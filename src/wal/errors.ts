@@ -4,6 +4,8 @@
  * these.
  */
 
+import { InvariantError } from "../base/fatal.ts";
+
 export type WalErrorCode =
   /** The directory holds no log. */
   | "WAL_NOT_FOUND"
@@ -78,7 +80,7 @@ export class SnapError extends FileError<SnapErrorCode> {
 }
 
 /** A caller broke the contract of this folder: appending before reading, a second sync in flight. Never an operating error. */
-export class WalUsageError extends Error {
+export class WalUsageError extends InvariantError {
   override name = "WalUsageError";
 }
 

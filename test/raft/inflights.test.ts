@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { InvariantError } from "../../src/base/fatal.ts";
 import { NO_LIMIT } from "../../src/raft/entry-size.ts";
-import { RaftInvariantError } from "../../src/raft/errors.ts";
 import { Inflights } from "../../src/raft/tracker/inflights.ts";
 import { SeededRandom } from "./harness/random.ts";
 
@@ -11,7 +11,7 @@ test("the window is full by count, or by bytes, of which one message may be too 
   assert.ok(!byCount.full);
   byCount.add(2, 1000);
   assert.ok(byCount.full);
-  assert.throws(() => byCount.add(3, 1), RaftInvariantError);
+  assert.throws(() => byCount.add(3, 1), InvariantError);
 
   const byBytes = new Inflights(10, 100);
   byBytes.add(1, 99);

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { InvariantError } from "../../src/base/fatal.ts";
 import { ConfState, type Entry, type Snapshot } from "../../src/proto/raftpb.ts";
 import { entrySize, NO_LIMIT } from "../../src/raft/entry-size.ts";
-import { ErrCompacted, ErrSnapOutOfDate, ErrUnavailable, RaftInvariantError } from "../../src/raft/errors.ts";
+import { ErrCompacted, ErrSnapOutOfDate, ErrUnavailable } from "../../src/raft/errors.ts";
 import { MemoryStorage } from "../../src/raft/memory-storage.ts";
 
 function entry(index: number, term: number): Entry {
@@ -45,7 +46,7 @@ test("entries are cut at the limit in bytes, but there is always one", () => {
     [1, 1, 1, 2, 2, 3, 3],
   );
   assert.throws(() => storage.entries(3, 5, NO_LIMIT), ErrCompacted);
-  assert.throws(() => storage.entries(4, 8, NO_LIMIT), RaftInvariantError);
+  assert.throws(() => storage.entries(4, 8, NO_LIMIT), InvariantError);
 });
 
 test("appending replaces what follows, skips what is compacted, and leaves no gap", () => {
@@ -58,7 +59,7 @@ test("appending replaces what follows, skips what is compacted, and leaves no ga
   assert.deepEqual(terms(storage), [8]);
   storage.append([entry(5, 9), entry(6, 9)]);
   assert.deepEqual(terms(storage), [8, 9, 9]);
-  assert.throws(() => storage.append([entry(8, 9)]), RaftInvariantError);
+  assert.throws(() => storage.append([entry(8, 9)]), InvariantError);
 });
 
 test("what entries() returned stays as it was when the log changes", () => {
@@ -79,7 +80,7 @@ test("compaction drops entries up to an index and keeps its term", () => {
   assert.equal(storage.term(5), 5);
   assert.deepEqual(terms(storage), [6]);
   assert.throws(() => storage.compact(5), ErrCompacted);
-  assert.throws(() => storage.compact(7), RaftInvariantError);
+  assert.throws(() => storage.compact(7), InvariantError);
   storage.compact(6);
   assert.deepEqual([storage.firstIndex(), storage.lastIndex()], [7, 6]);
 });

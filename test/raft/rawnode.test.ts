@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { InvariantError } from "../../src/base/fatal.ts";
 import { ConfChange, ConfChangeType, ConfState, type Entry, Message, MessageType } from "../../src/proto/raftpb.ts";
 import type { RaftConfig } from "../../src/raft/config.ts";
 import {
@@ -9,7 +10,6 @@ import {
   ErrStepLocalMsg,
   ErrStepPeerNotFound,
   RaftConfigError,
-  RaftInvariantError,
 } from "../../src/raft/errors.ts";
 import { MemoryStorage } from "../../src/raft/memory-storage.ts";
 import { newEntry, newMessage } from "../../src/raft/messages.ts";
@@ -216,7 +216,7 @@ test("a Ready must be advanced before the next one is taken", () => {
   const { node } = newNode([1n]);
   node.campaign();
   node.ready();
-  assert.throws(() => node.ready(), RaftInvariantError);
+  assert.throws(() => node.ready(), InvariantError);
 });
 
 test("settings that contradict each other are refused with the rule they break", () => {

@@ -1,5 +1,6 @@
+import { InvariantError } from "../../base/fatal.ts";
 import { REVISION_BYTES, TOMBSTONE_BYTES } from "../model/revision.ts";
-import { MvccInvariantError, type RevisionVisitor } from "../model/types.ts";
+import type { RevisionVisitor } from "../model/types.ts";
 import type { RawSlot } from "./backend.ts";
 
 /** Rows of the bucket key in memory, in columns, ascending by (main, sub). Appending and finding are what it is fast at. */
@@ -37,7 +38,7 @@ export class RevisionRows {
   append(main: number, sub: number, tombstone: boolean, bytes: Uint8Array, start: number, end: number): void {
     const last = this.#mains.length - 1;
     if (last >= 0 && (main < this.#mains[last]! || (main === this.#mains[last]! && sub <= this.#subs[last]!))) {
-      throw new MvccInvariantError(`revision ${main}.${sub} is not above ${this.#mains[last]}.${this.#subs[last]}`);
+      throw new InvariantError(`revision ${main}.${sub} is not above ${this.#mains[last]}.${this.#subs[last]}`);
     }
     this.#mains.push(main);
     this.#subs.push(sub);

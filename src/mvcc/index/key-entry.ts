@@ -1,4 +1,5 @@
-import { type ByteString, MvccInvariantError } from "../model/types.ts";
+import { InvariantError } from "../../base/fatal.ts";
+import type { ByteString } from "../model/types.ts";
 
 /**
  * The revisions of one key that are not compacted away: etcd's keyIndex, flat.
@@ -42,14 +43,14 @@ export class KeyEntry {
 
   /** Adds a tombstone to a live key. */
   tombstone(main: number, sub: number): void {
-    if (this.version === 0) throw new MvccInvariantError(`tombstone ${main}.${sub} on a key that is not live`);
+    if (this.version === 0) throw new InvariantError(`tombstone ${main}.${sub} on a key that is not live`);
     this.#push(main, sub);
     this.version = 0;
   }
 
   #push(main: number, sub: number): void {
     if (main < this.main || (main === this.main && sub <= this.sub)) {
-      throw new MvccInvariantError(`revision ${main}.${sub} is not above ${this.main}.${this.sub} of the same key`);
+      throw new InvariantError(`revision ${main}.${sub} is not above ${this.main}.${this.sub} of the same key`);
     }
     if (this.older === null) this.older = [this.main, this.sub, this.version, this.created];
     else this.older.push(this.main, this.sub, this.version, this.created);

@@ -1,4 +1,5 @@
-import { type ByteString, MvccInvariantError } from "./types.ts";
+import { InvariantError } from "../../base/fatal.ts";
+import type { ByteString } from "./types.ts";
 
 /** What an encoded mvccpb.KeyValue says besides its value. Restoring reads millions of them, so it makes no objects. */
 export interface KvHeader {
@@ -12,7 +13,7 @@ export function kvHeader(): KvHeader {
   return { key: "", createRevision: 0, version: 0, lease: 0n };
 }
 
-/** Reads `bytes[start .. end)` into `out`. Throws MvccInvariantError when it is not a KeyValue. */
+/** Reads `bytes[start .. end)` into `out`. Throws InvariantError when it is not a KeyValue. */
 export function readKvHeader(bytes: Uint8Array, start: number, end: number, out: KvHeader): void {
   out.key = "";
   out.createRevision = 0;
@@ -76,6 +77,6 @@ function readVarintBig(bytes: Uint8Array, start: number, end: number): bigint {
   return BigInt.asIntN(64, value);
 }
 
-function malformed(): MvccInvariantError {
-  return new MvccInvariantError("the backend holds a row that is not an mvccpb.KeyValue: its file is damaged");
+function malformed(): InvariantError {
+  return new InvariantError("the backend holds a row that is not an mvccpb.KeyValue: its file is damaged");
 }

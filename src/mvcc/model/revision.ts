@@ -1,4 +1,4 @@
-import { MvccInvariantError } from "./types.ts";
+import { InvariantError } from "../../base/fatal.ts";
 
 /**
  * Revisions as keys of the bucket key: 8 bytes main, '_', 8 bytes sub, big endian, and 't' behind those of a tombstone.
@@ -50,7 +50,7 @@ export function isTombstone(bytes: Uint8Array, start = 0, end = bytes.length): b
 function checkRevision(bytes: Uint8Array, start: number, end: number): void {
   const length = end - start;
   if ((length === REVISION_BYTES || length === TOMBSTONE_BYTES) && bytes[start + 8] === UNDERSCORE) return;
-  throw new MvccInvariantError(
+  throw new InvariantError(
     `the bucket "key" holds a key that is not a revision: ${Buffer.from(bytes.subarray(start, end)).toString("hex")}`,
   );
 }

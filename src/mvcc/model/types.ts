@@ -1,4 +1,3 @@
-import { InvariantError } from "../../base/fatal.ts";
 import type { KeyValue } from "../../proto/mvccpb.ts";
 
 /**
@@ -52,11 +51,6 @@ export class FutureRevisionError extends Error {
     super("mvcc: required revision is a future revision");
     this.currentRevision = currentRevision;
   }
-}
-
-/** Something that must hold in a store does not: the process must stop before it writes. */
-export class MvccInvariantError extends InvariantError {
-  override name = "MvccInvariantError";
 }
 
 /**

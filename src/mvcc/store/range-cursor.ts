@@ -1,6 +1,7 @@
+import { InvariantError } from "../../base/fatal.ts";
 import type { RawSlot } from "../backend/backend.ts";
 import { type KeyEntry, revisionInfo } from "../index/key-entry.ts";
-import { type ByteString, CompactedError, FROM_KEY, MvccInvariantError, toByteString } from "../model/types.ts";
+import { type ByteString, CompactedError, FROM_KEY, toByteString } from "../model/types.ts";
 import type { StoreCore } from "./core.ts";
 
 /**
@@ -94,7 +95,7 @@ export class RangeCursor {
 /** Reads the stored KeyValue of a revision that a cursor found. The bytes are valid until the next read. */
 export function readRow(core: StoreCore, main: number, sub: number, out: RawSlot): void {
   if (!core.backend.getRevision(main, sub, out)) {
-    throw new MvccInvariantError(`the backend lacks revision ${main}.${sub}, which the index has`);
+    throw new InvariantError(`the backend lacks revision ${main}.${sub}, which the index has`);
   }
 }
 

@@ -1,3 +1,4 @@
+import { InvariantError } from "../../base/fatal.ts";
 import { KeyValue } from "../../proto/mvccpb.ts";
 import type { RawSlot } from "../backend/backend.ts";
 import { type KeyEntry, revisionInfo } from "../index/key-entry.ts";
@@ -7,7 +8,6 @@ import {
   type DecodedRangeResult,
   FutureRevisionError,
   type KeyVisitor,
-  MvccInvariantError,
   type RangeOptions,
   type RangeResult,
   type RawVisitor,
@@ -75,7 +75,7 @@ const found = revisionInfo();
 
 function emitRow(core: StoreCore, entry: KeyEntry, visit: RawVisitor): void {
   if (!core.backend.getRevision(found.main, found.sub, slot)) {
-    throw new MvccInvariantError(
+    throw new InvariantError(
       `the backend lacks revision ${found.main}.${found.sub} of key ${JSON.stringify(entry.key)}`,
     );
   }

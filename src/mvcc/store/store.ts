@@ -1,4 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
+import { InvariantError } from "../../base/fatal.ts";
 import type { Logger } from "../../base/log.ts";
 import { othersTurn } from "../../base/others-turn.ts";
 import { type Random, systemRandom } from "../../base/random.ts";
@@ -19,7 +20,6 @@ import {
   type HashKvResult,
   type KeyVisitor,
   type LeaseAttachments,
-  MvccInvariantError,
   noLeases,
   type RangeOptions,
   type RangeResult,
@@ -183,7 +183,7 @@ export class MvccStore implements ChangeSource {
 
   /** Begins the one write transaction; end it in the same turn, unless it becomes long. */
   begin(): WriteTxn {
-    if (this.#txnIsOpen) throw new MvccInvariantError("a write transaction is already open");
+    if (this.#txnIsOpen) throw new InvariantError("a write transaction is already open");
     this.#txnIsOpen = true;
     return new WriteTxn(this.#core, this.#encoder, this.#endTxn);
   }
@@ -313,7 +313,7 @@ export class MvccStore implements ChangeSource {
    * resolves, reads give the old state and the caller may not write.
    */
   async replaceBackend(backend: Backend): Promise<void> {
-    if (this.#txnIsOpen) throw new MvccInvariantError("a backend cannot be replaced inside a write transaction");
+    if (this.#txnIsOpen) throw new InvariantError("a backend cannot be replaced inside a write transaction");
     await this.#restore(backend);
     this.#compaction.pause.cutShort();
     this.#restored.tell();

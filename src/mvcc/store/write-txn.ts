@@ -1,3 +1,4 @@
+import { InvariantError } from "../../base/fatal.ts";
 import { SliceBudget } from "../../base/slice-budget.ts";
 import type { KeyEntry } from "../index/key-entry.ts";
 import { KeyEntry as Entry } from "../index/key-entry.ts";
@@ -9,7 +10,6 @@ import {
   type ChangeList,
   type DecodedRangeResult,
   type KeyVisitor,
-  MvccInvariantError,
   type RangeOptions,
   type RangeResult,
   type RawVisitor,
@@ -101,7 +101,7 @@ export class WriteTxn implements ReadView {
     if (oldLease === lease) return;
     if (oldLease !== 0n) leases.detach(oldLease, entry.key);
     if (lease !== 0n && !leases.attach(lease, entry.key)) {
-      throw new MvccInvariantError(`put with lease ${lease.toString(16)}, which does not exist`);
+      throw new InvariantError(`put with lease ${lease.toString(16)}, which does not exist`);
     }
   }
 
@@ -210,7 +210,7 @@ export class WriteTxn implements ReadView {
   }
 
   #checkOpen(): void {
-    if (this.#ended) throw new MvccInvariantError("the write transaction has ended");
+    if (this.#ended) throw new InvariantError("the write transaction has ended");
   }
 }
 

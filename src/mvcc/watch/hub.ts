@@ -1,5 +1,6 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import { spentOn } from "../../base/doing.ts";
+import { InvariantError } from "../../base/fatal.ts";
 import type { Logger } from "../../base/log.ts";
 import {
   type ByteString,
@@ -8,7 +9,6 @@ import {
   CompactedError,
   copyOf,
   fromByteString,
-  MvccInvariantError,
 } from "../model/types.ts";
 import type { PrevKvLookup, WatchBatch } from "./batch.ts";
 import { CatchUp } from "./catch-up.ts";
@@ -359,8 +359,7 @@ export class WatchHub {
   }
 
   #refuseReentry(): void {
-    if (this.#delivering)
-      throw new MvccInvariantError("a watch sink called back into the hub while it took a response");
+    if (this.#delivering) throw new InvariantError("a watch sink called back into the hub while it took a response");
   }
 }
 

@@ -1,4 +1,5 @@
-import { type ByteString, MvccInvariantError } from "../model/types.ts";
+import { InvariantError } from "../../base/fatal.ts";
+import type { ByteString } from "../model/types.ts";
 import type { WatchEvent } from "./batch.ts";
 import { IntervalTree } from "./interval-tree.ts";
 import type { Watch, WatchSink } from "./types.ts";
@@ -103,7 +104,7 @@ export class WatcherGroup {
 
   /** The watcher must be in no group. */
   add(watcher: Watcher): void {
-    if (watcher.set !== undefined) throw new MvccInvariantError(`watcher ${watcher.id} is added to a second group`);
+    if (watcher.set !== undefined) throw new InvariantError(`watcher ${watcher.id} is added to a second group`);
     const set = this.#setFor(watcher);
     watcher.state = watcherStates.grouped;
     watcher.set = set;
@@ -116,7 +117,7 @@ export class WatcherGroup {
   remove(watcher: Watcher): void {
     const { set } = watcher;
     if (set === undefined || set.group !== this || set.watchers[watcher.index] !== watcher) {
-      throw new MvccInvariantError(`watcher ${watcher.id} is not in the group it is removed from`);
+      throw new InvariantError(`watcher ${watcher.id} is not in the group it is removed from`);
     }
     const last = set.watchers.pop()!;
     if (last !== watcher) {

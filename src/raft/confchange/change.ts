@@ -1,4 +1,5 @@
 /** Configuration changes as messages: the two versions, what kind of transition they ask for, and their text forms. */
+import { broken } from "../../base/fatal.ts";
 import { EMPTY_BYTES } from "../../base/protobuf.ts";
 import {
   ConfChange,
@@ -9,7 +10,6 @@ import {
   type Entry,
   EntryType,
 } from "../../proto/raftpb.ts";
-import { broken } from "../errors.ts";
 
 /** Version 1 carries one change; version 2 any number and the kind of transition. */
 export type AnyConfChange = ConfChange | ConfChangeV2;

@@ -1,13 +1,13 @@
 /** Rebuilds a configuration from a stored ConfState, by the changes that lead to it from an empty one. */
+import { broken } from "../../base/fatal.ts";
 import { type ConfChangeSingle, ConfChangeType, type ConfState } from "../../proto/raftpb.ts";
-import { broken } from "../errors.ts";
 import type { ProgressTracker } from "../tracker/tracker.ts";
 import { Changer } from "./changer.ts";
 
 /**
  * Brings an empty tracker to the configuration. A joint one is reached by adding the outgoing voters one by one, and
  * then entering the joint state with all of them removed and all incoming voters added. Throws ConfChangeError if no
- * changes lead to such a configuration, RaftInvariantError if they led elsewhere.
+ * changes lead to such a configuration, InvariantError if they led elsewhere.
  */
 export function restoreConfig(tracker: ProgressTracker, lastIndex: number, state: ConfState): void {
   const incoming: ConfChangeSingle[] = [

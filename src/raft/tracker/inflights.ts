@@ -2,7 +2,7 @@
  * The window of MsgApp in flight to one follower: a ring of (last index, bytes), limited by count and by bytes. The
  * byte limit is soft: one message may cross it.
  */
-import { broken } from "../errors.ts";
+import { broken } from "../../base/fatal.ts";
 
 export class Inflights {
   readonly countMax: number;

@@ -7,7 +7,7 @@
  *
  * Invariant: 0 <= match < next. Source: Raft thesis, sections 3.5 and 10.2.
  */
-import { broken } from "../errors.ts";
+import { broken } from "../../base/fatal.ts";
 import type { Inflights } from "./inflights.ts";
 
 export type ProgressState = "StateProbe" | "StateReplicate" | "StateSnapshot";

@@ -6,6 +6,7 @@
  * behind: it could not catch up otherwise. So a stranger is heard as a leader or a candidate while this member knows no
  * other leader, and never in anything else.
  */
+import { InvariantError } from "../../base/fatal.ts";
 import { decodeMember } from "../../membership/member.ts";
 import {
   ConfChange,
@@ -19,7 +20,6 @@ import {
 import { ConfChangeError } from "../../raft/confchange/changer.ts";
 import { restoreConfig } from "../../raft/confchange/restore.ts";
 import { isTransfer } from "../../raft/election.ts";
-import { RaftInvariantError } from "../../raft/errors.ts";
 import { NONE } from "../../raft/messages.ts";
 import type { Raft } from "../../raft/raft.ts";
 import { objectionToRequest } from "../log/entry.ts";
@@ -167,7 +167,7 @@ function snapshotProblem(r: Raft, { term, snapshot }: Message): string | undefin
     restoreConfig(r.newTracker(), metadata.index, metadata.confState);
     return undefined;
   } catch (error) {
-    if (!(error instanceof ConfChangeError) && !(error instanceof RaftInvariantError)) throw error;
+    if (!(error instanceof ConfChangeError) && !(error instanceof InvariantError)) throw error;
     return `its snapshot has a configuration that cannot be: ${error.message}`;
   }
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { InvariantError } from "../../../src/base/fatal.ts";
 import { KeyEntry, revisionInfo } from "../../../src/mvcc/index/key-entry.ts";
-import { MvccInvariantError } from "../../../src/mvcc/model/types.ts";
 
 /** put(2) put(4) tombstone(6) put(8.1) put(10) tombstone(12) put(14) */
 function history(): KeyEntry {
@@ -79,8 +79,8 @@ test("compaction above the last tombstone leaves nothing of the key", () => {
 
 test("a revision that is not above the last one, or a second tombstone, breaks an invariant", () => {
   const entry = history();
-  assert.throws(() => entry.put(14, 0), MvccInvariantError);
-  assert.throws(() => entry.put(13, 9), MvccInvariantError);
+  assert.throws(() => entry.put(14, 0), InvariantError);
+  assert.throws(() => entry.put(13, 9), InvariantError);
   entry.tombstone(14, 1);
-  assert.throws(() => entry.tombstone(15, 0), MvccInvariantError);
+  assert.throws(() => entry.tombstone(15, 0), InvariantError);
 });

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { InvariantError } from "../../../src/base/fatal.ts";
 import { KvEncoder } from "../../../src/mvcc/model/kv-encoder.ts";
 import { kvHeader, readKvHeader } from "../../../src/mvcc/model/kv-header.ts";
 import { isTombstone, mainOf, revisionBytes, subOf } from "../../../src/mvcc/model/revision.ts";
 import { RevisionSet } from "../../../src/mvcc/model/revision-set.ts";
-import { MvccInvariantError, toByteString } from "../../../src/mvcc/model/types.ts";
+import { toByteString } from "../../../src/mvcc/model/types.ts";
 import { KeyValue } from "../../../src/proto/mvccpb.ts";
 import { SeededRandom } from "../model.ts";
 
@@ -58,7 +59,7 @@ test("bytes that are not a key-value pair are refused", () => {
   const header = kvHeader();
   for (const hex of ["0a05", "0a0141ff", "2aff01", "0a01411080", "1a0141", "0a014118ffffffffffffffffffffff01"]) {
     const bytes = Buffer.from(hex, "hex");
-    assert.throws(() => readKvHeader(bytes, 0, bytes.length, header), MvccInvariantError, hex);
+    assert.throws(() => readKvHeader(bytes, 0, bytes.length, header), InvariantError, hex);
   }
 });
 
@@ -70,8 +71,8 @@ test("revisions have etcd's bytes", () => {
     assert.deepEqual([mainOf(bytes), subOf(bytes), isTombstone(bytes)], [main, main, true]);
     assert.equal(isTombstone(revisionBytes(main, 0)), false);
   }
-  assert.throws(() => mainOf(Buffer.alloc(17)), MvccInvariantError);
-  assert.throws(() => mainOf(Buffer.from("short")), MvccInvariantError);
+  assert.throws(() => mainOf(Buffer.alloc(17)), InvariantError);
+  assert.throws(() => mainOf(Buffer.from("short")), InvariantError);
 });
 
 test("a revision set answers for what was added, in ascending order of questions and any other", () => {

@@ -4,18 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { systemClock } from "../../../src/base/clock.ts";
+import { InvariantError } from "../../../src/base/fatal.ts";
 import { nullLogger } from "../../../src/base/log.ts";
 import { metaKeys } from "../../../src/mvcc/backend/backend.ts";
 import { LmdbBackend } from "../../../src/mvcc/backend/lmdb.ts";
 import { MemoryBackend, type MemoryBackendFile } from "../../../src/mvcc/backend/memory.ts";
 import { revisionBytes } from "../../../src/mvcc/model/revision.ts";
-import {
-  type Change,
-  CompactedError,
-  FROM_KEY,
-  FutureRevisionError,
-  MvccInvariantError,
-} from "../../../src/mvcc/model/types.ts";
+import { type Change, CompactedError, FROM_KEY, FutureRevisionError } from "../../../src/mvcc/model/types.ts";
 import { MvccStore, type MvccStoreOptions } from "../../../src/mvcc/store/store.ts";
 import { KeyValue } from "../../../src/proto/mvccpb.ts";
 
@@ -88,10 +83,10 @@ test("all changes of a transaction share one revision, which only it sees before
 test("a second transaction, or one used after its end, breaks an invariant", async () => {
   const { store } = await openStore();
   const txn = store.begin();
-  assert.throws(() => store.begin(), MvccInvariantError);
+  assert.throws(() => store.begin(), InvariantError);
   txn.end();
-  assert.throws(() => txn.put(key("a"), key("b"), 0n), MvccInvariantError);
-  assert.throws(() => txn.end(), MvccInvariantError);
+  assert.throws(() => txn.put(key("a"), key("b"), 0n), InvariantError);
+  assert.throws(() => txn.end(), InvariantError);
 });
 
 test("the change listener gets each transaction's changes in order, with the bytes the backend stores", async () => {

@@ -462,7 +462,7 @@ describe("a sink", () => {
       deliverProgress: () => true,
     });
     stream.watch(request("a"));
-    assert.throws(() => write(store, [["a", "1"]]), { name: "MvccInvariantError" });
+    assert.throws(() => write(store, [["a", "1"]]), { name: "InvariantError" });
   });
 
   it("may find out that its client is gone while it takes a response, and close its stream", async () => {
