@@ -79,11 +79,11 @@ export interface StreamCall extends CallInfo {
    */
   beginMessage(bytes: number): void;
   /**
-   * The next piece, which must not change any more, and may go to other calls too. False: wait for `onDrain` before the next
-   * piece or message.
+   * The next piece; it must not change afterwards, and may be sent on other calls too. False: wait for `onDrain` before
+   * the next piece or message.
    */
   writePiece(piece: Buffer): boolean;
-  /** Sends the reply headers now, which else go with the first message. */
+  /** Sends the reply headers now instead of with the first message. */
   sendHeaders(): void;
   /** Ends the call with status OK. */
   end(): void;
