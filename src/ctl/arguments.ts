@@ -1,20 +1,20 @@
 /**
- * Arguments and variables as the bytes that they are. Node decodes them as UTF-8 and puts U+FFFD in the place of what is
- * none, so that a key of other bytes would silently become another key. Linux still has the bytes, in /proc.
+ * Arguments and environment variables as bytes. Node decodes them as UTF-8 and replaces invalid bytes by U+FFFD, so
+ * that a key of other bytes would silently become another key. Linux still has the bytes, in /proc.
  */
 import { decodeLossless } from "../base/lossless-text.ts";
 import { badArgs } from "./exit.ts";
 
 const REPLACED = "\ufffd";
 
-/** Reads a file of /proc/self; throws where there is none. */
+/** Reads a file of /proc/self; throws where there is no /proc. */
 export type ReadProc = (name: "cmdline" | "environ") => Uint8Array;
 
-/** The arguments as lossless text. Throws ExitError where one lost its bytes and they cannot be had. */
+/** The arguments as lossless text. Throws ExitError when bytes were lost and cannot be recovered. */
 export function trueArguments(args: readonly string[], readProc: ReadProc): readonly string[] {
   const damaged = args.findIndex((arg) => arg.includes(REPLACED));
   if (damaged < 0) return args;
-  // What stands before them is Node's own.
+  // Node's own arguments come first.
   const whole = records(readProc, "cmdline").slice(-args.length);
   if (whole.length === args.length && whole.every((bytes, i) => isOf(bytes, args[i]!)))
     return whole.map(decodeLossless);
@@ -24,7 +24,7 @@ export function trueArguments(args: readonly string[], readProc: ReadProc): read
   );
 }
 
-/** The variables, those that were not UTF-8 as lossless text where their bytes can be had. */
+/** The variables; those that were not UTF-8 as lossless text, if their bytes are available. */
 export function trueEnvironment(
   env: Readonly<Record<string, string | undefined>>,
   readProc: ReadProc,
@@ -43,7 +43,7 @@ export function trueEnvironment(
   return whole;
 }
 
-/** Whether Node made `text` of these bytes. */
+/** Whether Node decoded these bytes to `text`. */
 const isOf = (bytes: Buffer, text: string) => bytes.toString() === text;
 
 /** Each ends with a zero byte. */

@@ -1,9 +1,9 @@
 /**
- * The connection of one command to a cluster: whichever of its endpoints answers, authenticated if asked.
+ * The connection of one command to a cluster: any of its endpoints that answers, authenticated if configured.
  *
- * Promises: a request that changes something is sent at most once; a read moves on to another endpoint when one is lost,
- * and any request when one is a learner, which refuses before it does anything; nothing takes longer than its time limit.
- * Loads the gRPC library when the first connection is made.
+ * Promises: a request that changes something is sent at most once. A read moves to another endpoint when its endpoint
+ * is lost; any request moves when its endpoint is a learner, which refuses before doing anything. Nothing exceeds its
+ * time limit. Loads the gRPC library with the first connection.
  */
 import type { Clock } from "../base/clock.ts";
 import { isText } from "../base/lossless-text.ts";
@@ -16,43 +16,43 @@ import { describeError, EXIT, ExitError, isFailure, isRpcError, UNAVAILABLE } fr
 
 export interface ClusterOptions {
   readonly endpoints: readonly string[];
-  /** Undefined: TLS only with endpoints that ask for it, and without certificates. */
+  /** Undefined: TLS only for endpoints that ask for it, and without certificates. */
   readonly tls: TlsOptions | undefined;
   readonly auth: { readonly user: string; readonly password: string } | { readonly token: string } | undefined;
   readonly keepAliveMs: number;
   readonly keepAliveTimeoutMs: number;
-  /** Milliseconds that connecting and authenticating may take; no limit of its own when absent. */
+  /** Milliseconds for connecting and authenticating; no separate limit when absent. */
   readonly dialTimeoutMs?: number;
   readonly requestBytesMax: number;
   /** 2 GiB when absent. */
   readonly responseBytesMax?: number;
   readonly clock: Clock;
-  /** What a user who waits is told; absent for a program that waits for whatever is in the way and tells it itself. */
+  /** Warns a waiting user; absent for a program that waits for any obstacle and reports it itself. */
   readonly warn?: (message: string, error: string) => void;
-  /** How the flags for TLS start; `--` when absent. */
+  /** Prefix of the TLS flags; `--` when absent. */
   readonly flagPrefix?: string;
 }
 
 export interface CallLimits {
   /** Milliseconds until the call fails; no limit when absent. */
   readonly timeoutMs?: number;
-  /** Fails instead of waiting on a member that has no leader. */
+  /** Fails instead of waiting for a member without a leader. */
   readonly requireLeader?: boolean;
 }
 
 export interface StreamLimits extends CallLimits {
-  /** Milliseconds until an endpoint has to be found, for a stream that may then last. */
+  /** Milliseconds for finding an endpoint, for a stream that may then last. */
   readonly connectMs?: number;
 }
 
-/** Go's gRPC pings no more often, and etcd drops who does. */
+/** Go's gRPC never pings more often, and etcd disconnects clients that do. */
 const KEEP_ALIVE_MS_MIN = 10_000;
-/** The longest that a timer can wait. */
+/** The longest possible timer. */
 const NO_LIMIT_MS = 2 ** 31 - 1;
 const RETRY_WAIT_MS = 25;
 const RETRIES_MAX = 100;
 
-/** Calls that change nothing. */
+/** Read-only calls. */
 const READS = new Set(
   "Range MemberList Status HashKV LeaseTimeToLive LeaseLeases UserGet UserList RoleGet RoleList AuthStatus".split(" "),
 );
@@ -65,10 +65,10 @@ export class Cluster {
   readonly endpoints: readonly string[];
   readonly #options: ClusterOptions;
   readonly #members: Members;
-  /** Which connection a stream is on. */
+  /** The connection of each stream. */
   readonly #origins = new WeakMap<object, RawClient>();
   #token: string | undefined;
-  /** Set once the cluster said that it wants no authentication. */
+  /** Set once the cluster has answered that authentication is disabled. */
   #authDisabled = false;
 
   constructor(options: ClusterOptions) {
@@ -126,7 +126,7 @@ export class Cluster {
     return stream;
   }
 
-  /** The responses to one request, from the first endpoint that does not refuse. Throws as `stream`, and RpcError. */
+  /** The responses to one request, from the first endpoint that accepts it. Throws as `stream`, and RpcError. */
   async *responses<I, O>(
     method: MethodType<I, O>,
     request: Partial<I>,
@@ -145,17 +145,17 @@ export class Cluster {
     }
   }
 
-  /** A cluster of one of the endpoints, with the same settings. */
+  /** A cluster of only this endpoint, with the same settings. */
   only(endpoint: string): Cluster {
     return new Cluster({ ...this.#options, endpoints: [endpoint] });
   }
 
-  /** Further connections to the same endpoints. */
+  /** New connections to the same endpoints. */
   another(): Cluster {
     return new Cluster(this.#options);
   }
 
-  /** Milliseconds that connecting and authenticating may take. */
+  /** Milliseconds for connecting and authenticating. */
   get dialTimeoutMs(): number {
     return this.#options.dialTimeoutMs ?? NO_LIMIT_MS;
   }
@@ -164,18 +164,21 @@ export class Cluster {
     return this.#options.tls;
   }
 
-  /** Leaves the endpoint in use, so that the next call looks for another one that answers. */
+  /** Leaves the current endpoint; the next call looks for another one that answers. */
   moveOn(): void {
     this.#members.moveOn();
   }
 
-  /** Whether the refused stream may be opened at another endpoint, because it met a learner. The next one is. */
+  /**
+   * Whether the refused stream may be opened at another endpoint, because the first is a learner. Switches to the next
+   * one.
+   */
   async passOver<I, O>(error: RpcError, stream: RawStream<I, O> | undefined): Promise<boolean> {
     const client = stream === undefined ? undefined : this.#origins.get(stream);
     return client !== undefined && this.#passOver(error, client);
   }
 
-  /** Ends the connections; whatever is still under way fails. */
+  /** Closes the connections; calls in progress fail. */
   close(): Promise<void> {
     return this.#members.close();
   }
@@ -209,7 +212,7 @@ export class Cluster {
     return this.#options.auth !== undefined && "user" in this.#options.auth;
   }
 
-  /** The first endpoint that answers, with a token if one is needed. */
+  /** The first endpoint that answers, with a token if needed. */
   async #ready(deadlineMs: number): Promise<RawClient> {
     if (!this.#usesPassword || this.#token !== undefined || this.#authDisabled) {
       return this.#members.ready(this.#remaining(deadlineMs));

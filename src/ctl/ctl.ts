@@ -1,4 +1,4 @@
-/** What a command of etcdctl works with: its flags and arguments, the cluster, the output. */
+/** The context of an etcdctl command: its flags and arguments, the cluster, the output. */
 import type { Command, Invocation } from "../base/command-tree.ts";
 import type { FlagSet } from "../base/flags.ts";
 import type { MethodType } from "../base/protobuf.ts";
@@ -32,7 +32,7 @@ export class Ctl {
     this.args = invocation.args;
   }
 
-  /** Throws ExitError when environment or flags make no sense together. */
+  /** Throws ExitError when environment and flags conflict. */
   async cluster(): Promise<Cluster> {
     if (this.#cluster !== undefined) return this.#cluster;
     const { flags, io, invocation } = this;
@@ -44,29 +44,29 @@ export class Ctl {
     return this.#cluster;
   }
 
-  /** Time that a short command may take. */
+  /** Time limit of a short command. */
   get timeoutMs(): number {
     return this.flags.number("command-timeout");
   }
 
-  /** One request within the time of a short command. Rejects with RpcError. */
+  /** One request within the time limit of a short command. Rejects with RpcError. */
   async call<I, O>(method: MethodType<I, O>, request: Partial<I>): Promise<O> {
     const cluster = await this.cluster();
     return cluster.call(method, request, { timeoutMs: this.timeoutMs });
   }
 
-  /** The output format in force. Only after `cluster`. */
+  /** The current output format. Only after `cluster`. */
   get format(): string {
     return this.#requirePrinter().format;
   }
 
-  /** Leaves keys out of the simple format. */
+  /** Omits keys in the simple format. */
   showValuesOnly(): void {
     this.#valueOnly = true;
     this.#printer = this.#choosePrinter();
   }
 
-  /** Prints a result, no faster than what is printed is read. */
+  /** Prints a result, only as fast as the output is read. */
   async show<K extends Kind>(kind: K, value: Shown[K]): Promise<void> {
     const printer = this.#requirePrinter();
     const output = printer.print(kind, value);

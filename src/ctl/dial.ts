@@ -1,9 +1,9 @@
 /**
  * The endpoints of one command: which of them answers, and why the others do not.
  *
- * Promises: an endpoint that may come back is waited for within the time limit, and after a second of waiting `warn` is
- * told what is in the way; what waiting cannot mend is said at once, unless another endpoint may answer; the error at the
- * end names the cause at each endpoint.
+ * Promises: waits within the time limit for an endpoint that may come back, and after a second of waiting calls `warn`
+ * with the obstacle. An error that waiting cannot fix is reported at once, unless another endpoint may answer. The
+ * final error names the cause at each endpoint.
  */
 import type { Clock } from "../base/clock.ts";
 import { parseEndpoint } from "../client/endpoint.ts";
@@ -13,19 +13,19 @@ import { ConnectionError } from "./exit.ts";
 
 export interface DialOptions {
   readonly endpoints: readonly string[];
-  /** Spoken with endpoints that ask for it or leave it open; undefined for none but where the endpoint asks. */
+  /** Used for endpoints that ask for TLS or leave it open; undefined for TLS only where the endpoint asks. */
   readonly tls: TlsOptions | undefined;
   readonly clock: Clock;
   readonly connect: ConnectOptions;
-  /** Waits for whatever is in the way, as long as there is time. */
+  /** Waits for any obstacle, within the time limit. */
   readonly patient: boolean;
-  /** Told once per wait that is longer than a second. */
+  /** Called once per wait longer than a second. */
   readonly warn: (message: string, error: string) => void;
-  /** How the flags for TLS start: `--`, or `--dest-`. */
+  /** Prefix of the TLS flags: `--`, or `--dest-`. */
   readonly flagPrefix: string;
 }
 
-/** Endpoints that are passed over get this long to be proven wrong by another one. */
+/** Time for another endpoint to answer before a permanent error is reported. */
 const OTHERS_MS = 2_000;
 const PROBE_MS = 2_000;
 const PROBE_PERIOD_MS = 1_000;
@@ -36,7 +36,7 @@ interface Member {
   /** Undefined when the endpoint is not an address. */
   readonly client: RawClient | undefined;
   trouble: Trouble | undefined;
-  /** What it said when it refused to serve at all. */
+  /** The error with which it refused to serve at all. */
   refusal: RpcError | undefined;
 }
 
@@ -44,7 +44,7 @@ export class Members {
   readonly #options: DialOptions;
   #members: Promise<readonly Member[]> | undefined;
   #current: Member | undefined;
-  /** Comes last in the next choice. */
+  /** Comes last in the next selection. */
   #left: Member | undefined;
   #everStood = false;
   #closed = false;
@@ -53,7 +53,7 @@ export class Members {
     this.#options = options;
   }
 
-  /** The endpoint in use or, if that is lost, another one that answers. Rejects with ConnectionError or RpcError. */
+  /** The current endpoint or, if that is lost, another one that answers. Rejects with ConnectionError or RpcError. */
   async ready(timeoutMs: number): Promise<RawClient> {
     if (this.#closed) throw new ConnectionError("the connection was closed");
     if (this.#current?.client?.isReady) return this.#current.client;
@@ -69,13 +69,13 @@ export class Members {
     }
   }
 
-  /** Leaves the endpoint in use for another one, or takes it again if there is none. */
+  /** Leaves the current endpoint for another one, or reconnects it if there is none. */
   moveOn(): void {
     this.#left = this.#current;
     this.#current = undefined;
   }
 
-  /** Does not ask an endpoint again that refused; false when no other is left. */
+  /** Excludes an endpoint that refused; false when no other is left. */
   async passOver(client: RawClient, refusal: RpcError): Promise<boolean> {
     const members = (await this.#members) ?? [];
     const refusing = members.find((member) => member.client === client);
@@ -138,7 +138,7 @@ export class Members {
     });
   }
 
-  /** Finds out what is wrong with a member, again and again while somebody waits for it and it may change. */
+  /** Finds out what is wrong with a member, repeatedly while a caller waits for it and it may change. */
   async #look(member: Member, members: readonly Member[], wait: Wait): Promise<void> {
     if (wait.probed.has(member)) return;
     wait.probed.add(member);
@@ -174,13 +174,13 @@ interface Wait {
   over: boolean;
   told: boolean;
   readonly startMs: number;
-  /** Whose trouble is being looked for. */
+  /** Members being probed. */
   readonly probed: Set<Member>;
 }
 
 const pause = (clock: Clock, ms: number) => new Promise<void>((resolve) => clock.after(ms, resolve));
 
-/** `http://` says that there is no TLS, and `https://` that there is, whatever the flags say. */
+/** `http://` means no TLS, `https://` means TLS, whatever the flags say. */
 function tlsFor(endpoint: string, tls: TlsOptions | undefined): TlsOptions | undefined {
   if (endpoint.startsWith("http://")) return undefined;
   try {
@@ -190,7 +190,7 @@ function tlsFor(endpoint: string, tls: TlsOptions | undefined): TlsOptions | und
   }
 }
 
-/** What to do about it, in parentheses. */
+/** Advice, in parentheses. */
 function advice(trouble: Trouble | undefined, endpoint: string, flag: string): string {
   const address = endpoint.replace(/^.*:\/\//, "");
   switch (trouble?.kind) {

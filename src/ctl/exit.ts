@@ -1,6 +1,6 @@
 /**
- * How etcdctl ends: exit codes, and the texts of errors that servers and transports give.
- * Source: etcd v3.7, pkg/cobrautl/error.go and client/v3 (toErr).
+ * Exit codes of etcdctl, and the texts of server and transport errors. Source: etcd v3.7, pkg/cobrautl/error.go and
+ * client/v3 (toErr).
  */
 import type { RpcError } from "../client/raw.ts";
 
@@ -9,15 +9,15 @@ export const EXIT = {
   badConnection: 2,
   /** Input of txn and watch. */
   invalidInput: 3,
-  /** A flag's value that is not supported. */
+  /** An unsupported flag value. */
   badFeature: 4,
   interrupted: 5,
   badArgs: 128,
-  /** A program that was run for the user ended by a signal. */
+  /** A program run for the user was ended by a signal. */
   killed: 255,
 } as const;
 
-/** Ends the program with `code` after printing `Error: message`; without a message, everything was printed. */
+/** Ends the program with `code` after printing `Error: message`; without a message, everything is already printed. */
 export class ExitError extends Error {
   override name = "ExitError";
   readonly code: number;
@@ -33,14 +33,14 @@ export class ConnectionError extends Error {
   override name = "ConnectionError";
 }
 
-/** A command line that makes no sense. */
+/** An invalid command line. */
 export const badArgs = (message: string): ExitError => new ExitError(EXIT.badArgs, message);
 
 export function isRpcError(error: unknown): error is RpcError {
   return error instanceof Error && error.name === "RpcError";
 }
 
-/** Whether a request was refused, or could not be made. */
+/** Whether a request was refused or could not be sent. */
 export const isFailure = (error: unknown): error is Error => isRpcError(error) || error instanceof ConnectionError;
 
 const CANCELLED = 1;
@@ -49,10 +49,10 @@ const UNIMPLEMENTED = 12;
 export const PERMISSION_DENIED = 7;
 export const UNAVAILABLE = 14;
 
-/** One line: the server's own text where it gave one. */
+/** One line: the server's text if there is one. */
 export function describeError(error: unknown): string {
   if (isRpcError(error)) {
-    // etcd's errors stand for themselves; a call that the server does not have is not one of them.
+    // etcd's errors are printed as they are; a call that the server does not have is not one of them.
     if (error.details.startsWith("etcdserver: ") && error.code !== UNIMPLEMENTED) return error.details;
     if (error.code === DEADLINE_EXCEEDED) return "context deadline exceeded";
     if (error.code === CANCELLED) return "context canceled";

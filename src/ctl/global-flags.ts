@@ -1,7 +1,6 @@
 /**
- * The flags that every command of etcdctl takes, and the ETCDCTL_ variables that stand in for them. A flag wins over
- * its default; giving a flag and its variable is an error.
- * Source: etcd v3.7, etcdctl/ctlv3/ctl.go and pkg/flags/flag.go.
+ * The flags of every etcdctl command, and the ETCDCTL_ variables that set them. A flag overrides its default; giving a
+ * flag and its variable is an error. Source: etcd v3.7, etcdctl/ctlv3/ctl.go and pkg/flags/flag.go.
  */
 import type { Flag, FlagSet } from "../base/flags.ts";
 import { ParseError } from "../base/number-text.ts";
@@ -60,21 +59,21 @@ export const GLOBAL_FLAGS: readonly Flag[] = [
 ];
 
 const PREFIX = "ETCDCTL_";
-/** Variables that belong to a command instead of a flag. */
+/** Variables that belong to a command, not to a flag. */
 const OTHER_VARIABLES = new Set(["ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"]);
 
-/** Whether what the variable is called, perhaps mistyped, lets expect something that nobody should see. */
+/** Whether the variable's name, even if mistyped, suggests a secret. */
 const isSecret = (variable: string) => /PAS|PW|SECRET|TOKEN|AUTH|USER/.test(variable);
 
 const variableOf = (flag: string) => PREFIX + flag.toUpperCase().replaceAll("-", "_");
 
-/** Sets the flags named in `names` that were not given from their variables. Throws ExitError on a conflict. */
+/** Sets the flags in `names` that were not given, from their variables. Throws ExitError on a conflict. */
 export function applyEnvironment(flags: FlagSet, names: readonly string[], io: Io, isWatch: boolean): void {
   const known = new Map(names.map((name) => [variableOf(name), name]));
   for (const [variable, value] of Object.entries(io.env)) {
     if (!variable.startsWith(PREFIX) || value === undefined) continue;
     const name = known.get(variable);
-    // What most documents still set; there is no other version any more.
+    // Many documents still set it; there is no other version any more.
     if (variable === "ETCDCTL_API" && value === "3") continue;
     if (name === undefined || (value === "" && !flags.changed(name))) {
       if (!(isWatch && OTHER_VARIABLES.has(variable))) {
@@ -104,7 +103,7 @@ function assign(flags: FlagSet, name: string, variable: string, value: string, i
 const warn = (io: Io, message: string, variable: string) =>
   log(io, "warn", message, { "environment-variable": variable });
 
-/** What `--debug` prints: each flag by its variable, without what nobody should see. */
+/** The output of `--debug`: each flag by its variable, without secrets. */
 export function printSettings(flags: FlagSet, names: readonly string[], io: Io): void {
   for (const name of [...names].sort()) {
     io.err(`${variableOf(name)}=${shown(name, flags.text(name))}\n`);
@@ -113,6 +112,6 @@ export function printSettings(flags: FlagSet, names: readonly string[], io: Io):
 
 function shown(name: string, value: string): string {
   if (name === "password" || name === "auth-jwt-token") return "";
-  // Behind the first colon of a user stands its password.
+  // A user's password follows the first colon.
   return name === "user" ? value.replace(/:.*$/s, "") : value;
 }

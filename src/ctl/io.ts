@@ -1,26 +1,26 @@
-/** What etcdctl needs of its surroundings. The program passes the real ones; tests pass what they can look into. */
+/** The environment that etcdctl needs. The program passes the real one; tests pass one they can inspect. */
 import type { Clock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
 import type { Random } from "../base/random.ts";
 import type { TlsOptions } from "../client/raw.ts";
 
 export interface Io {
-  /** Everything after the program's name. */
+  /** The arguments after the program's name. */
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdin: AsyncIterable<Uint8Array>;
-  /** Whether a person sits at standard input. */
+  /** Whether standard input is a terminal. */
   readonly stdinIsTerminal: boolean;
   out(data: string | Uint8Array): void;
-  /** Resolves once who reads the output has taken enough of it for more. */
+  /** Resolves once the reader has taken enough output for more. */
   drained(): Promise<void>;
   err(text: string): void;
   readonly clock: Clock;
   readonly disk: Disk;
   readonly random: Random;
-  /** Resolves at the first SIGINT or SIGTERM. From the call on none of them ends the program by itself. */
+  /** Resolves at the first SIGINT or SIGTERM. From the call on, these signals no longer end the program themselves. */
   interrupted(): Promise<void>;
-  /** Asks at the terminal without showing what is typed; without a terminal, reads a line. */
+  /** Prompts at the terminal without echo; without a terminal, reads a line. */
   askPassword(prompt: string): Promise<string>;
   /** The text at a URL. Rejects when there is none. */
   fetchText(url: string, tls: TlsOptions | undefined): Promise<string>;
@@ -28,7 +28,7 @@ export interface Io {
   runProgram(file: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<ProgramEnd>;
 }
 
-/** How a program ended: its exit code, or the name of the signal that killed it. */
+/** The exit code of a program, or the name of the signal that ended it. */
 export type ProgramEnd = number | NodeJS.Signals;
 
 /** One line on standard error in the log format that etcd's programs share. */
@@ -44,7 +44,7 @@ export async function readAll(stdin: AsyncIterable<Uint8Array>): Promise<Buffer>
   return Buffer.concat(chunks);
 }
 
-/** The first line of standard input, which need not end: whoever writes it may be waiting for us. */
+/** The first line of standard input, without waiting for its end: the writer may be waiting for us. */
 export async function readLine(stdin: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const { value } = await readLines(stdin).next();
   return value;
@@ -52,7 +52,7 @@ export async function readLine(stdin: AsyncIterable<Uint8Array>): Promise<Buffer
 
 const LINE_BYTES_MAX = 64 * 1024 * 1024;
 
-/** Lines without their newline. A last line that has none is not a line: its text is the generator's return value. */
+/** Lines without their newline. A last line without one is not a line: its text is the generator's return value. */
 export async function* readLines(stdin: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer, Buffer, void> {
   let rest = Buffer.alloc(0);
   for await (const chunk of stdin) {

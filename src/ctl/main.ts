@@ -7,7 +7,7 @@ import { PROGRAM } from "./program.ts";
 
 const OPTIONS_HINT = 'Use "etcdctl options" for the options that every command takes.\n';
 
-/** Runs one command. Resolves with the exit code; does not reject for what a user or a server can cause. */
+/** Runs one command. Resolves with the exit code; does not reject for errors of the user or the server. */
 export async function main(io: Io): Promise<number> {
   let ctl: Ctl | undefined;
   try {

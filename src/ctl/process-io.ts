@@ -1,4 +1,4 @@
-/** The surroundings of etcdctl as a process: its arguments, streams, signals and children. */
+/** The environment of etcdctl as a process: its arguments, streams, signals and children. */
 import { systemClock } from "../base/clock.ts";
 import { systemDisk } from "../base/disk.ts";
 import { encodeLossless, isText } from "../base/lossless-text.ts";
@@ -12,7 +12,7 @@ const readProc: ReadProc = (name) => systemDisk.readFile(`/proc/self/${name}`);
 
 export function processIo(args: Io["args"], env: Io["env"]): Io {
   const { stdin, stdout, stderr } = process;
-  // Whoever reads our output may have seen enough.
+  // The reader of our output may close it early.
   stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 141 : 1));
   const lines = readLines(stdin);
   return {
@@ -61,7 +61,7 @@ export function processIo(args: Io["args"], env: Io["env"]): Io {
   };
 }
 
-/** Resolves once everything printed has left the process: ending it before would cut off what a pipe did not take yet. */
+/** Resolves once all output has left the process: ending earlier would cut off what a pipe has not taken. */
 export async function flushOutput(): Promise<void> {
   for (const stream of [process.stdout, process.stderr]) {
     await new Promise<void>((resolve) => stream.write("", () => resolve()));

@@ -1,4 +1,4 @@
-/** How a program that etcdctl ran ended, in the words of Go's os/exec. */
+/** The end of a program run by etcdctl, in the words of Go's os/exec. */
 import type { ProgramEnd } from "./io.ts";
 
 const SIGNAL_TEXTS: Readonly<Partial<Record<NodeJS.Signals, string>>> = {

@@ -1,4 +1,4 @@
-/** The commands of etcdctl, under the headings that its help lists them. */
+/** The commands of etcdctl, under the headings of its help. */
 import { findCommand, helpText } from "../base/command-tree.ts";
 import { describeFlags } from "../base/flags.ts";
 import { alarm } from "./commands/alarm.ts";

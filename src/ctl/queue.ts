@@ -1,6 +1,6 @@
 /**
- * Waiting one's turn by create revisions: the recipe beneath locks and elections.
- * Source: etcd v3.7, client/v3/concurrency (key.go, mutex.go, election.go), with which it is compatible.
+ * A queue ordered by create revision: the recipe for locks and elections. Compatible with etcd v3.7,
+ * client/v3/concurrency (key.go, mutex.go, election.go).
  */
 import type { Clock } from "../base/clock.ts";
 import { encodeLossless } from "../base/lossless-text.ts";
@@ -21,16 +21,16 @@ import { ExitError } from "./exit.ts";
 import { prefixEnd } from "./ranges.ts";
 import { cancelReason, WatchStream } from "./watch-stream.ts";
 
-/** A key of ours in the queue under a prefix. */
+/** Our key in the queue under a prefix. */
 export interface Place {
   readonly key: Buffer;
   readonly createRevision: number;
-  /** Value that the key has, which is another's idea if the key was there before. */
+  /** The key's value, which another process chose if the key existed before. */
   readonly value: Uint8Array;
   readonly header: ResponseHeader | undefined;
 }
 
-/** Joins the queue `name` with a key of the lease, or finds the place that the lease has already. */
+/** Joins the queue `name` with a key of the lease, or finds the lease's existing place. */
 export async function joinQueue(cluster: Cluster, name: string, lease: bigint, value: Uint8Array): Promise<Place> {
   const key = encodeLossless(`${name}/${lease.toString(16)}`);
   const response = await cluster.call(KVService.Txn, {
@@ -49,13 +49,13 @@ export async function joinQueue(cluster: Cluster, name: string, lease: bigint, v
   };
 }
 
-/** The condition that the key was created at `createRevision`; at 0, that it does not exist. */
+/** The condition that the key was created at `createRevision`; for 0, that it does not exist. */
 export function ifCreatedAt(key: Uint8Array, createRevision: number): Compare {
   const equal = { result: Compare_CompareResult.EQUAL, target: Compare_CompareTarget.CREATE };
   return Compare.create({ ...equal, key, createRevision });
 }
 
-/** The key of the queue that was created first; the one whose turn it is. */
+/** The oldest key of the queue: its owner's turn. */
 export function first(cluster: Cluster, name: string): Promise<RangeResponse> {
   return byCreation(cluster, name, RangeRequest_SortOrder.ASCEND, 0);
 }
@@ -77,7 +77,7 @@ export async function awaitTurn(cluster: Cluster, clock: Clock, name: string, pl
   for (;;) {
     const { kvs, header } = await byCreation(cluster, name, RangeRequest_SortOrder.DESCEND, place.createRevision - 1);
     const older = kvs[0];
-    // Waiting for the next older one only, instead of the oldest, keeps all from waking at once.
+    // Waiting only for the next older key, not the oldest, avoids waking all at once.
     if (older === undefined) return;
     await awaitDeletion(cluster, clock, older.key, header?.revision ?? 0);
   }

@@ -1,11 +1,11 @@
-/** Ranges of keys as requests name them. */
+/** Key ranges as in requests. */
 
-/** The `range_end` of everything from a key on. */
+/** The `range_end` for everything from a key on. */
 export const FROM_KEY: Uint8Array = Buffer.of(0);
-/** The first key that can be, for requests that mean every key. */
+/** The first possible key, for requests that mean every key. */
 export const FIRST_KEY: Uint8Array = Buffer.of(0);
 
-/** The `range_end` of all keys that start with `prefix`. */
+/** The `range_end` for all keys with this prefix. */
 export function prefixEnd(prefix: Uint8Array): Buffer {
   const end = Buffer.from(prefix);
   for (let i = end.length - 1; i >= 0; i--) {

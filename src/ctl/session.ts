@@ -1,4 +1,4 @@
-/** Leases that are kept alive: by `lease keep-alive`, and as the session beneath a lock or an election. */
+/** Leases kept alive: for `lease keep-alive`, and as the session of a lock or an election. */
 import type { Clock } from "../base/clock.ts";
 import type { RawStream } from "../client/raw.ts";
 import { type LeaseKeepAliveRequest, type LeaseKeepAliveResponse, LeaseService } from "../proto/etcdserverpb.ts";
@@ -6,7 +6,7 @@ import type { Cluster } from "./connection.ts";
 import { ConnectionError, EXIT, ExitError, isRpcError, UNAVAILABLE } from "./exit.ts";
 
 const RETRY_WAIT_MS = 500;
-/** How much longer than connecting the first answer may take. */
+/** Extra time for the first answer, after connecting. */
 const FIRST_ANSWER_MS = 1_000;
 
 /** Renews a lease once. Rejects with RpcError, or ExitError when the lease is gone. */
@@ -19,8 +19,8 @@ export async function keepAliveOnce(cluster: Cluster, id: bigint, timeoutMs: num
 }
 
 /**
- * Renews a lease three times in its life, yielding each answer, until it is gone or `signal` fires. Rejects with
- * ConnectionError when no endpoint answers for the first time within `--dial-timeout` and a second.
+ * Renews a lease three times per TTL, yielding each answer, until it is gone or `signal` fires. Rejects with
+ * ConnectionError when no endpoint answers the first time within `--dial-timeout` plus one second.
  */
 export async function* keepAlive(
   cluster: Cluster,
@@ -46,7 +46,7 @@ export async function* keepAlive(
         await stream.send({ id });
       }
     } catch (error) {
-      // What could not be renewed in its time is over.
+      // A lease that was not renewed in time has expired.
       if (answered && error instanceof ConnectionError) return;
       if (!isRpcError(error)) throw error;
       if (await cluster.passOver(error, stream)) continue;
@@ -70,7 +70,7 @@ function pause(clock: Clock, ms: number, signal: AbortSignal | undefined): Promi
   });
 }
 
-/** Rejects with etcdctl's words for it when the user's signal comes before the result. */
+/** Rejects with etcdctl's text when the user's signal comes before the result. */
 export function unlessInterrupted<T>(result: Promise<T>, interrupted: Promise<void>): Promise<T> {
   const refuse = interrupted.then(() => {
     throw new ExitError(EXIT.error, "context canceled");
@@ -78,12 +78,12 @@ export function unlessInterrupted<T>(result: Promise<T>, interrupted: Promise<vo
   return Promise.race([result, refuse]);
 }
 
-/** A lease of this process. */
+/** A lease owned by this process. */
 export interface Session {
   readonly lease: bigint;
   /** Resolves when the lease is gone. */
   readonly ended: Promise<void>;
-  /** Stops renewing the lease, which then ends by itself. */
+  /** Stops renewing the lease, which then expires. */
   abandon(): void;
 }
 

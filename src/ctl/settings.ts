@@ -1,6 +1,6 @@
 /**
- * From flags to the settings of a connection: endpoints, TLS files, credentials.
- * Source: etcd v3.7, etcdctl/ctlv3/command/global.go and client/v3/config.go.
+ * Converts flags to connection settings: endpoints, TLS files, credentials. Source: etcd v3.7,
+ * etcdctl/ctlv3/command/global.go and client/v3/config.go.
  */
 import type { FlagSet } from "../base/flags.ts";
 import type { TlsOptions } from "../client/raw.ts";
@@ -21,7 +21,7 @@ export async function clusterOptions(flags: FlagSet, io: Io): Promise<ClusterOpt
   };
 }
 
-/** The settings that do not depend on the cluster. Throws ExitError. */
+/** The settings that are independent of the cluster. Throws ExitError. */
 export function limits(flags: FlagSet, io: Io) {
   const [send, receive] = [flags.number("max-request-bytes"), flags.number("max-recv-bytes")];
   if (receive > 0 && send > receive) {
@@ -59,7 +59,7 @@ function isSecure(endpoint: string, io: Io): boolean {
   return false;
 }
 
-/** Endpoints by DNS: those with TLS first. */
+/** Endpoints by DNS, those with TLS first. */
 async function discover(domain: string, suffix: string): Promise<string[]> {
   const { resolveSrv } = await import("node:dns/promises");
   const end = suffix === "" ? "" : `-${suffix}`;
@@ -107,7 +107,7 @@ function tlsOf(flags: FlagSet, io: Io): TlsOptions | undefined {
   return { ...tls, ...(serverName === "" ? {} : { serverName }), ...(skip ? { insecureSkipVerify: true } : {}) };
 }
 
-/** TLS with certificates from files; undefined when nothing asks for TLS. Throws ExitError. */
+/** TLS with certificates from files; undefined when no flag asks for TLS. Throws ExitError. */
 export function tlsFrom(io: Io, cert: string, key: string, cacert: string, insecure: boolean): TlsOptions | undefined {
   if ((cert === "") !== (key === "")) {
     throw new ExitError(EXIT.badArgs, `KeyFile and CertFile must both be present[key: ${key}, cert: ${cert}]`);
@@ -122,7 +122,7 @@ async function authOf(flags: FlagSet, io: Io): Promise<ClusterOptions["auth"]> {
   return credentials(io, flags.string("user"), flags.string("password"), "Password: ");
 }
 
-/** `user`, `user:password`, or both apart; asks for a password that is missing. */
+/** `user`, `user:password`, or both separately; prompts for a missing password. */
 export async function credentials(
   io: Io,
   user: string,

@@ -1,6 +1,6 @@
 /**
- * Certificates and keys from files, looked at before anything connects with them, so that what is wrong with one is told
- * by its name. The texts are those of Go's crypto/tls, with the file behind them.
+ * Certificates and keys from files, checked before connecting, so that an error names its file. The texts are those of
+ * Go's crypto/tls, followed by the file.
  */
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import type { TlsOptions } from "../client/raw.ts";
@@ -13,7 +13,7 @@ export interface TlsFiles {
   readonly cacert: string;
 }
 
-/** What the files that are named hold. Throws ExitError. */
+/** The contents of the named files. Throws ExitError. */
 export function readTlsFiles(io: Io, { cert, key, cacert }: TlsFiles): TlsOptions {
   return {
     ...(cert === "" ? {} : pairOf(io, cert, key)),

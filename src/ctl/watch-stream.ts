@@ -1,5 +1,5 @@
 /**
- * One watch that outlives its connection: when the stream is lost it goes on from the revision after the last one seen.
+ * A watch that survives its connection: when the stream is lost, it resumes from the revision after the last one seen.
  * Source: etcd v3.7, client/v3/watch.go.
  */
 import type { Clock } from "../base/clock.ts";
@@ -25,7 +25,7 @@ export class WatchStream {
     this.#next = request.startRevision ?? 0;
   }
 
-  /** Asks the server how far the watch is; the answer comes as a response without events. */
+  /** Requests the watch's progress; the answer is a response without events. */
   async requestProgress(): Promise<void> {
     await this.#stream?.send({ progressRequest: {} });
   }
@@ -35,7 +35,7 @@ export class WatchStream {
     this.#stream?.cancel();
   }
 
-  /** Events, progress and, last if the server ends the watch, a response with `canceled`. */
+  /** Events, progress and, if the server ends the watch, a last response with `canceled`. */
   async *responses(): AsyncGenerator<WatchResponse, void, void> {
     for (;;) {
       try {
@@ -72,7 +72,7 @@ export class WatchStream {
   }
 }
 
-/** Why the server ended a watch, as etcdctl says it. */
+/** Why the server ended a watch, in etcdctl's words. */
 export function cancelReason(response: WatchResponse): string {
   if (response.compactRevision !== 0) return "etcdserver: mvcc: required revision has been compacted";
   if (response.cancelReason === "") return "etcdserver: mvcc: required revision is a future revision";

@@ -1,9 +1,9 @@
-/** Splits a line that a person typed into words, some of them quoted. Source: etcd v3.7, etcdctl `Argify`. */
+/** Splits a line typed by the user into words, some of them quoted. Source: etcd v3.7, etcdctl `Argify`. */
 import { decodeLossless } from "../base/lossless-text.ts";
 import { unquotePrefix } from "../base/quote.ts";
 import { EXIT, ExitError } from "./exit.ts";
 
-/** Text in the sense of lossless-text. Throws ExitError. */
+/** Text as defined by lossless-text. Throws ExitError. */
 export function words(line: string): string[] {
   return Array.from(line.matchAll(/"(?:[^"\\]|\\.)*"|'[^']*'|[^'"\s]\S*[^'"\s]?/g), ([word]) => {
     if (word.startsWith("'")) return word.slice(1, -1);

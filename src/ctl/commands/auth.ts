@@ -14,7 +14,7 @@ const enable: CtlCommand = {
       await ctl.call(AuthService.AuthEnable, {});
     } catch (error) {
       if (!isRpcError(error) || error.details !== NO_ROOT_ROLE) throw error;
-      // Whoever made the user root meant it to be root.
+      // A user named root is meant to have the role root.
       await ctl.call(AuthService.RoleAdd, { name: "root" });
       await ctl.call(AuthService.UserGrantRole, { user: "root", role: "root" });
       await ctl.call(AuthService.AuthEnable, {});

@@ -1,4 +1,4 @@
-/** `etcdctl check`: whether a cluster is fast enough, and how much memory data takes. */
+/** `etcdctl check`: whether a cluster is fast enough, and how much memory the data takes. */
 import { quote } from "../../base/quote.ts";
 import { KVService, MaintenanceService } from "../../proto/etcdserverpb.ts";
 import type { Cluster } from "../connection.ts";
@@ -65,7 +65,7 @@ const perf: CtlCommand = {
   },
 };
 
-/** Prints what was measured and fails below etcd's own limits. */
+/** Prints the results and fails below etcd's limits. */
 function judge(ctl: Ctl, load: PerfLoad, { latenciesS, errors }: WriteResult, seconds: number): void {
   const { io } = ctl;
   let passed = printErrors(ctl, errors);
@@ -145,11 +145,11 @@ async function requireEmpty(cluster: Cluster, prefix: string): Promise<void> {
 
 interface WriteResult {
   readonly latenciesS: readonly number[];
-  /** How often each error came. */
+  /** Number of occurrences of each error. */
   readonly errors: ReadonlyMap<string, number>;
 }
 
-/** Writes until `due` says undefined; up to then it says how many writes may have started. */
+/** Writes until `due` returns undefined; until then it returns how many writes may have started. */
 async function writeKeys(
   ctl: Ctl,
   cluster: Cluster,

@@ -4,10 +4,10 @@ import { badArgs } from "../exit.ts";
 
 const SHELLS: Readonly<Record<string, (candidates: Candidates) => string>> = { bash, zsh, fish, powershell };
 
-/** What may follow each row of commands: names of commands and flags. */
+/** Possible next words after each sequence of commands: commands and flags. */
 type Candidates = ReadonlyMap<string, readonly string[]>;
 
-/** @param source gives the program, which contains this command. */
+/** @param source returns the program, which contains this command. */
 export function completion(source: { program(): CtlCommand }): CtlCommand {
   return {
     name: "completion",
@@ -46,7 +46,7 @@ function candidatesOf(program: CtlCommand): Candidates {
   return candidates;
 }
 
-/** Words of the command line that are commands, joined; the same in every script. */
+/** The command words of the command line, joined; the same in every script. */
 function cases(candidates: Candidates, line: (path: string, words: string) => string): string {
   return [...candidates].map(([path, words]) => line(path, words.join(" "))).join("\n");
 }

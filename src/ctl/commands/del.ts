@@ -26,7 +26,7 @@ export const del: CtlCommand = {
   },
 };
 
-/** The request that flags and arguments of `del` stand for. Throws ExitError. */
+/** The request for the flags and arguments of `del`. Throws ExitError. */
 export function deleteRequest(flags: FlagSet, args: readonly string[]): DeleteRangeRequest {
   const [first, end] = args;
   if (first === undefined || args.length > 2) {
@@ -44,7 +44,7 @@ export function deleteRequest(flags: FlagSet, args: readonly string[]): DeleteRa
   return DeleteRangeRequest.create({ ...rangeOf(first, end, prefix, fromKey), prevKv: flags.bool("prev-kv") });
 }
 
-/** Gives whoever deletes a range two seconds to change their mind. */
+/** Gives the user two seconds to cancel a range deletion. */
 export async function warnOfRange(flags: FlagSet, args: readonly string[], io: Io): Promise<void> {
   const [first, end] = args;
   if (end === undefined || flags.bool("range")) return;

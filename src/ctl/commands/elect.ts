@@ -64,7 +64,7 @@ async function campaign(
   await resign();
 }
 
-/** Shows each leader and each of its proposals. Does not return. */
+/** Prints each leader and each of its proposals. Does not return. */
 async function observe(ctl: Ctl, cluster: Cluster, election: string): Promise<never> {
   for (;;) {
     const leader = await first(cluster, election);
@@ -85,7 +85,7 @@ async function observe(ctl: Ctl, cluster: Cluster, election: string): Promise<ne
   }
 }
 
-/** Waits for somebody to stand. */
+/** Waits for a candidate. */
 async function firstCandidate(ctl: Ctl, cluster: Cluster, election: string, startRevision: number) {
   const key = encodeLossless(`${election}/`);
   const stream = new WatchStream(cluster, ctl.io.clock, { key, rangeEnd: prefixEnd(key), startRevision });

@@ -1,4 +1,4 @@
-/** `etcdctl endpoint`: health, status and hash of each member asked. */
+/** `etcdctl endpoint`: health, status and hash of each member. */
 import { goDuration } from "../../base/duration.ts";
 import type { Flag } from "../../base/flags.ts";
 import { AlarmType, ClusterService, KVService, MaintenanceService } from "../../proto/etcdserverpb.ts";
@@ -39,7 +39,7 @@ async function healthOf(ctl: Ctl, cluster: Cluster, endpoint: string): Promise<E
   try {
     await cluster.call(KVService.Range, { key: Buffer.from("health") }, { timeoutMs });
   } catch (error) {
-    // A refused read was agreed on by a majority, as a granted one is.
+    // A read that is denied went through consensus, like a permitted one.
     if (!isRpcError(error) || error.code !== PERMISSION_DENIED) problem = error;
   }
   const took = goDuration(clock.nowMs() - startMs);
@@ -95,7 +95,7 @@ const hashKv: CtlCommand = {
   },
 };
 
-/** Asks one member after the other; says which failed, and returns the last error. */
+/** Asks members one at a time; prints failures and returns the last error. */
 async function forEach(
   ctl: Ctl,
   cluster: Cluster,
@@ -116,7 +116,7 @@ async function forEach(
   return failure;
 }
 
-/** The endpoints given or, with `--cluster`, those of the members. */
+/** The given endpoints or, with `--cluster`, those of all members. */
 export async function endpointsOf(ctl: Ctl, cluster: Cluster): Promise<readonly string[]> {
   if (!ctl.flags.bool("cluster")) return cluster.endpoints;
   try {

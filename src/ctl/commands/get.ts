@@ -62,7 +62,7 @@ export const get: CtlCommand = {
   },
 };
 
-/** The request that flags and arguments of `get` stand for. Throws ExitError. */
+/** The request for the flags and arguments of `get`. Throws ExitError. */
 export function rangeRequest(flags: FlagSet, args: readonly string[]): RangeRequest {
   const badFeature = (message: string) => new ExitError(EXIT.badFeature, message);
   const [first, end] = args;
@@ -92,7 +92,7 @@ export function rangeRequest(flags: FlagSet, args: readonly string[]): RangeRequ
     serializable,
     limit: flags.number("limit"),
     revision: Math.max(0, flags.number("rev")),
-    // Ascending by key is the order that results have anyway, and sorting costs the server its early end.
+    // Results are in ascending key order anyway, and sorting prevents the server from stopping early.
     sortOrder: isKeyOrder(sortTarget, sortOrder) ? RangeRequest_SortOrder.NONE : sortOrder,
     sortTarget: sortTarget,
     keysOnly: flags.bool("keys-only"),
@@ -107,7 +107,7 @@ export function rangeRequest(flags: FlagSet, args: readonly string[]): RangeRequ
 const isKeyOrder = (target: RangeRequest_SortTarget, order: RangeRequest_SortOrder) =>
   target === RangeRequest_SortTarget.KEY && order === RangeRequest_SortOrder.ASCEND;
 
-/** Key and range end that a key with `--prefix` or `--from-key` stands for; an empty key then means every key. */
+/** Key and range end for a key with `--prefix` or `--from-key`; an empty key then means every key. */
 export function rangeOf(
   first: string,
   end: string | undefined,
@@ -133,7 +133,7 @@ async function streamed(ctl: Ctl, request: RangeRequest): Promise<RangeResponse>
   const limits = { timeoutMs: ctl.timeoutMs };
   for await (const { rangeResponse } of cluster.responses(KVService.RangeStream, request, limits)) {
     if (rangeResponse === undefined) continue;
-    // Only the last piece has header, count and whether there is more.
+    // Only the last part has header, count and `more`.
     whole.header = rangeResponse.header ?? whole.header;
     whole.more = rangeResponse.more;
     whole.count = rangeResponse.count || whole.count;

@@ -104,7 +104,7 @@ async function failingAs<T>(what: string, result: Promise<T>): Promise<T> {
   }
 }
 
-/** These commands of etcdctl take every refusal for a bad connection. */
+/** These etcdctl commands treat every error as a connection failure. */
 async function connecting<T>(result: Promise<T>): Promise<T> {
   try {
     return await result;

@@ -45,7 +45,7 @@ async function holdLock(
     await unlock(cluster, place);
     throw error;
   }
-  // The lease may have ended, and with it the place in the queue, during the wait.
+  // The lease, and with it the place in the queue, may have expired during the wait.
   const held = await cluster.call(KVService.Range, { key: place.key });
   if (held.kvs.length === 0) throw new ExitError(EXIT.error, "mutex: session is expired");
   if (program.length > 0) return runLocked(ctl, cluster, place, program);

@@ -1,4 +1,4 @@
-/** `etcdctl make-mirror`: copies keys into another cluster, and goes on with what changes. */
+/** `etcdctl make-mirror`: copies keys to another cluster and follows their changes. */
 
 import { encodeLossless } from "../../base/lossless-text.ts";
 import {
@@ -79,7 +79,7 @@ class Mirror {
     this.#targetPrefix = keeps ? this.#prefix : other;
   }
 
-  /** Does not return; rejects when either cluster refuses. */
+  /** Does not return; rejects when either cluster fails. */
   async run(): Promise<never> {
     const timer = this.#ctl.io.clock.every(REPORT_MS, () => this.#ctl.io.out(`${this.#copied}\n`));
     try {
@@ -131,7 +131,7 @@ class Mirror {
     }
   }
 
-  /** One transaction for each revision, split where it has too many changes. */
+  /** One transaction per revision, split when it has too many changes. */
   async #apply(events: readonly Event[]): Promise<void> {
     const max = Math.max(1, this.#ctl.flags.number("max-txn-ops"));
     let ops: RequestOp[] = [];

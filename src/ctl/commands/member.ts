@@ -91,7 +91,7 @@ export const member: CtlCommand = {
   commands: [add, remove, update, list, promote],
 };
 
-/** Throws ExitError where one is not a URL that a member can have. */
+/** Throws ExitError when one is not a valid member URL. */
 function urlsOf(list: string): string[] {
   try {
     parseUrls(list);

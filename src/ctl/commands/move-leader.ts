@@ -20,7 +20,7 @@ export const moveLeader: CtlCommand = {
     }
     const cluster = await ctl.cluster();
     const { timeoutMs } = ctl;
-    // Only the leader can hand over, so it has to be among the endpoints.
+    // Only the leader can transfer leadership, so it must be among the endpoints.
     for (const endpoint of cluster.endpoints) {
       const member = cluster.only(endpoint);
       try {

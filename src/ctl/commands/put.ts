@@ -33,7 +33,7 @@ goes behind "--", which ends the options:
   },
 };
 
-/** The request that flags and arguments of `put` stand for. Throws ExitError. */
+/** The request for the flags and arguments of `put`. Throws ExitError. */
 export async function putRequest(
   flags: FlagSet,
   args: readonly string[],

@@ -108,7 +108,7 @@ function roleArgument(ctl: Ctl, command: string): string {
   return role;
 }
 
-/** A key and range end, or a key that `--prefix` or `--from-key` widens. */
+/** A key and range end, or a key with `--prefix` or `--from-key`. */
 function permissionRange(ctl: Ctl, [key = "", end]: readonly string[]): { readonly key: string; readonly end: Buffer } {
   const prefix = ctl.flags.bool("prefix");
   const fromKey = ctl.flags.bool("from-key");

@@ -37,7 +37,7 @@ etcdctl --endpoints=https://10.0.0.1:2379 --cacert=ca.crt --cert=client.crt --ke
   },
 };
 
-/** Receives into `path.part` and renames it once it is complete, checked and on the disk. Returns the server's version. */
+/** Receives into `path.part` and renames it once it is complete, verified and synced. Returns the server's version. */
 async function saveTo(ctl: Ctl, path: string): Promise<string> {
   const { disk, clock } = ctl.io;
   const cluster = await ctl.cluster();

@@ -1,4 +1,4 @@
-/** `etcdctl txn`: a transaction in lines of text, read from standard input. */
+/** `etcdctl txn`: a transaction as lines of text, read from standard input. */
 import { findCommand, type Invocation } from "../../base/command-tree.ts";
 import { FlagError, FlagSet } from "../../base/flags.ts";
 import { decodeLossless, encodeLossless } from "../../base/lossless-text.ts";
@@ -61,7 +61,7 @@ put key2 "some extra key"
 
 const invalid = (message: string) => new ExitError(EXIT.invalidInput, message);
 
-/** What the lines up to an empty one stand for. */
+/** Parses the lines up to an empty one. */
 async function section<T>(lines: AsyncGenerator<Buffer, Buffer, void>, parse: (line: string) => T | Promise<T>) {
   const parsed: Awaited<T>[] = [];
   for (;;) {
@@ -123,7 +123,7 @@ export function parseCompare(line: string): Compare {
   }
 }
 
-/** The commands that a line may hold. */
+/** The commands allowed in a line. */
 const LINES: CtlCommand = { name: "", short: "", commands: [get, put, del] };
 
 async function parseRequest(line: string, io: Io): Promise<RequestOp> {
@@ -141,7 +141,7 @@ async function parseRequest(line: string, io: Io): Promise<RequestOp> {
   }
   if (command === get) return RequestOp.create({ requestRange: rangeRequest(flags, args) });
   if (command === put) {
-    // The rest of standard input is the rest of the transaction, so a value has to be in its line.
+    // The rest of standard input belongs to the transaction, so a value must be in its line.
     const noInput = () => Promise.resolve(encodeLossless(""));
     return RequestOp.create({ requestPut: await putRequest(flags, args, noInput) });
   }

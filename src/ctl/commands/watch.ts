@@ -1,4 +1,4 @@
-/** `etcdctl watch`: events of a key or a range, printed or handed to a program. */
+/** `etcdctl watch`: events of a key or a range, printed or passed to a program. */
 import { type Flag, FlagError, FlagSet } from "../../base/flags.ts";
 import { decodeLossless } from "../../base/lossless-text.ts";
 import { quote } from "../../base/quote.ts";
@@ -54,9 +54,9 @@ interface FromEnv {
 }
 
 interface Target {
-  /** A key and perhaps a range end. */
+  /** A key and optionally a range end. */
   readonly keys: readonly string[];
-  /** What to run for each event; empty to print it. */
+  /** Program to run for each event; empty to print it. */
   readonly program: readonly string[];
 }
 
@@ -88,7 +88,7 @@ function watchRequest(flags: FlagSet, keys: readonly string[], progressNotify: b
   };
 }
 
-/** Prints or runs until the server ends the watch. */
+/** Prints events or runs the program until the server ends the watch. */
 async function print(ctl: Ctl, stream: WatchStream, program: readonly string[]): Promise<void> {
   for await (const response of stream.responses()) {
     if (response.canceled) ctl.io.err(`watch was canceled (${cancelReason(response)})\n`);
@@ -146,7 +146,7 @@ async function interactive(ctl: Ctl, fromEnv: FromEnv): Promise<never> {
   return Promise.race([commands(), failed]);
 }
 
-/** Does what a line says; returns the watch that it starts. Throws ExitError where etcdctl gives up. */
+/** Executes a line; returns the watch that it starts. Throws ExitError where etcdctl exits. */
 async function command(
   ctl: Ctl,
   cluster: Cluster,

@@ -1,6 +1,6 @@
 /**
- * `-w fields`: one `"Name" : value` a line. `--hex` makes ids hexadecimal.
- * Source: etcd v3.7, etcdctl/ctlv3/command/printer_fields.go.
+ * `-w fields`: one `"Name" : value` per line. `--hex` makes ids hexadecimal. Source: etcd v3.7,
+ * etcdctl/ctlv3/command/printer_fields.go.
  */
 import { quote } from "../../base/quote.ts";
 import { Permission_Type } from "../../proto/authpb.ts";

@@ -1,11 +1,11 @@
 /**
  * JSON as Go's encoding/json writes the structs of etcd's messages: names of the .proto file in the order of their
- * numbers, bytes in base64, fields at their default left out.
+ * numbers, bytes in base64, default values omitted.
  */
 
 /**
- * A message by its JSON names, each with the property that holds it: the name in camel case when it is `true`, or a
- * message with its own shape.
+ * A message by its JSON names, each with its property: `true` for the name in camel case, or a nested message with its
+ * shape.
  */
 export interface Shape {
   readonly [name: string]: true | string | readonly [property: string, shape: Shape];
@@ -25,7 +25,7 @@ export function members(message: object, shape: Shape): Json {
   return parts.join(",");
 }
 
-/** As `object`, in pieces: one for each message of a list. */
+/** As `object`, in pieces: one per message of a list. */
 export function* pieces(message: object | undefined, shape: Shape): Generator<Json, void, void> {
   const lists = Object.entries(shape).filter(([, how]) => Array.isArray(how) && isList(message, how[0]));
   if (message === undefined || lists.length === 0) return yield object(message, shape);
@@ -47,7 +47,7 @@ export function* pieces(message: object | undefined, shape: Shape): Generator<Js
   yield separator === "{" ? "{}" : "}";
 }
 
-/** As `array`, with a piece for each element. */
+/** As `array`, with one piece per element. */
 export function* listPieces<T>(values: readonly T[], json: (value: T) => Json): Generator<Json, void, void> {
   for (const [i, value] of values.entries()) yield (i === 0 ? "[" : ",") + json(value);
   yield values.length === 0 ? "[]" : "]";

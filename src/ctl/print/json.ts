@@ -1,6 +1,6 @@
 /**
- * `-w json`: one value a line. `--hex` turns the ids of membership responses into hexadecimal strings.
- * Source: etcd v3.7, etcdctl/ctlv3/command/printer_json.go, and the structs of client/v3 for leases and watches.
+ * `-w json`: one value per line. `--hex` prints the ids of membership responses as hexadecimal strings. Source: etcd
+ * v3.7, etcdctl/ctlv3/command/printer_json.go, and the structs of client/v3 for leases and watches.
  */
 import type * as pb from "../../proto/etcdserverpb.ts";
 import * as go from "./go-json.ts";
@@ -19,7 +19,7 @@ const inner =
     line(go.object(response, shape));
 const headerOnly = inner(shapes.HEADER_ONLY);
 
-/** The client's lease structs hold the header's fields among their own. */
+/** The client's lease structs embed the header's fields. */
 function lease(header: pb.ResponseHeader | undefined, fields: go.Json): string {
   const first = header === undefined ? "" : go.members(header, shapes.HEADER);
   return line(`{${[first, fields].filter(Boolean).join(",")}}`);

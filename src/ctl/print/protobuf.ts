@@ -13,7 +13,7 @@ const inner =
   ({ response }: { readonly response: T }): Uint8Array =>
     codec.encode(response);
 
-/** The client's structs for leases pass for the header that they hold, so that is all that etcdctl prints of them. */
+/** The client's lease structs count as their embedded header, so etcdctl prints only that. */
 const headerOnly = ({ header }: { readonly header: pb.ResponseHeader | undefined }): Uint8Array =>
   pb.ResponseHeader.encode(header ?? pb.ResponseHeader.create());
 

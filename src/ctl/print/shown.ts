@@ -1,4 +1,4 @@
-/** What commands hand to the printers: one name for each kind of result, and its value. */
+/** The results that commands print: one name for each kind, and its value. */
 import { encodeLossless } from "../../base/lossless-text.ts";
 import type * as pb from "../../proto/etcdserverpb.ts";
 
@@ -52,9 +52,9 @@ export type Kind = keyof Shown;
 export interface EndpointHealth {
   readonly endpoint: string;
   readonly health: boolean;
-  /** As Go prints a duration; empty when no connection was made. */
+  /** As Go prints a duration; empty without a connection. */
   readonly took: string;
-  /** Empty when there is none. */
+  /** Empty for none. */
   readonly error: string;
 }
 
@@ -68,19 +68,19 @@ export interface EndpointHashKv {
   readonly response: pb.HashKVResponse;
 }
 
-/** What is printed, in the pieces that it is made in: a whole range may be larger than a string or a buffer can be. */
+/** The output, in pieces: a whole range may exceed the limits of a string or a buffer. */
 export type Output = string | Uint8Array | Iterable<string | Uint8Array>;
 
 /** One output format. */
 export interface Printer {
   readonly format: string;
-  /** Undefined when the format has no form for the result. */
+  /** Undefined when the format cannot print this kind. */
   print<K extends Kind>(kind: K, value: Shown[K]): Output | undefined;
-  /** As `print`, for what belongs on standard error. */
+  /** As `print`, for standard error. */
   complaints?<K extends Kind>(kind: K, value: Shown[K]): string;
 }
 
-/** A function for each kind that a format can print. */
+/** One function for each kind that a format can print. */
 export type Forms = { readonly [K in Kind]?: (value: Shown[K]) => Output };
 
 export function printWith<K extends Kind>(forms: Forms, kind: K, value: Shown[K]): Output | undefined {
@@ -88,7 +88,7 @@ export function printWith<K extends Kind>(forms: Forms, kind: K, value: Shown[K]
   return form?.(value);
 }
 
-/** Pieces that are worth a write each: small ones are put together, large ones stay what they are. */
+/** Pieces large enough for a write: small ones are joined, large ones stay as they are. */
 export function* gathered(output: Output): Generator<Uint8Array, void, void> {
   if (typeof output === "string" || output instanceof Uint8Array) {
     if (output.length > 0) yield bytesOf(output);
