@@ -2,8 +2,8 @@ import type { Environment } from "../base/systemd.ts";
 import { versionText } from "./server/version.ts";
 
 /**
- * `etcd`: the entry of the server program. What needs no server (`--version` on its own, the proxies) is answered here,
- * so that it takes no longer than Node takes to start.
+ * `etcd`: the entry point of the server program. What needs no server (`--version` alone, the proxies) is handled here,
+ * so that it takes no longer than Node's start.
  */
 export async function main(argv: readonly string[], env: Environment): Promise<number | undefined> {
   const [first] = argv;

@@ -1,6 +1,6 @@
 import { ETCD_VERSION } from "../base/versions.ts";
 
-/** The offline tool. Its commands come with the recovery work; until then it says so for each by name. */
+/** The offline tool. Its commands come with the recovery work; until then each reports that it is missing. */
 export async function main(argv: readonly string[]): Promise<number> {
   const [command] = argv;
   switch (command) {

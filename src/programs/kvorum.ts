@@ -1,7 +1,7 @@
 import type { Environment } from "../base/systemd.ts";
 import { versionText } from "./server/version.ts";
 
-/** One program for all: `kvorum server|ctl|utl …` are etcd, etcdctl and etcdutl. */
+/** One program for all: `kvorum server|ctl|utl …` run etcd, etcdctl and etcdutl. */
 export async function main(argv: readonly string[], env: Environment): Promise<number | undefined> {
   const [command, ...rest] = argv;
   switch (command) {

@@ -17,10 +17,10 @@ import { Event_EventType as EventType } from "../../proto/mvccpb.ts";
 const RETRY_WAIT_MS_MAX = 256_000;
 const STILL_WAITING_MS = 10_000;
 const REGISTRY = "/_etcd/registry";
-/** Largest answer of the registry, and request to it. */
+/** Largest answer from the registry, and largest request to it. */
 const REQUEST_BYTES_MAX = 2 * 1024 * 1024;
 
-/** The registry does not let this member in. The message is etcd's. */
+/** The registry refuses this member. The message is etcd's. */
 export class DiscoveryError extends Error {
   override name = "DiscoveryError";
 }
@@ -32,10 +32,10 @@ export interface DiscoveryOptions {
 }
 
 /**
- * v3 discovery: members that do not know each other yet meet under a token in the registry of another etcd, which says how
- * many there have to be. Registers this member, waits for the others as long as it takes, and resolves to the peer URLs of
- * all by name. Whoever comes too late is refused. A registry that does not answer is tried again and again.
- * Source: etcd `server/etcdserver/api/v3discovery/discovery.go`.
+ * v3 discovery: members that do not know each other register under a token at another etcd, the registry, which holds
+ * the cluster size. Registers this member, waits for the others without a time limit, and resolves to the peer URLs of
+ * all members by name. Late members are refused. An unreachable registry is retried indefinitely. Source: etcd
+ * `server/etcdserver/api/v3discovery/discovery.go`.
  */
 export async function joinByDiscovery(
   options: DiscoveryOptions,
@@ -63,7 +63,7 @@ function parse(cluster: string): ReadonlyMap<string, readonly string[]> {
   }
 }
 
-/** What the registry knows at a revision. */
+/** The registry's content at a revision. */
 interface Meeting {
   readonly size: number;
   readonly revision: number;
@@ -79,7 +79,7 @@ interface Registered {
 
 class Registry {
   readonly logger: Logger;
-  /** For a connection and a request on it. */
+  /** For connecting and for a request. */
   readonly #timeoutMs: number;
   readonly #clock: Clock;
   readonly #cluster: Cluster;
@@ -105,7 +105,7 @@ class Registry {
     await this.#persistently("register member itself", () => this.#register(cluster));
     const meeting = await this.#persistently("cluster status check", () => this.#check());
     if (meeting.members.length < meeting.size) await this.#waitForOthers(meeting);
-    // More may have come at the same time than there is room for: the first ones form the cluster.
+    // More members than needed may have registered at once: the first ones form the cluster.
     const chosen = meeting.members.slice(0, meeting.size).map((member) => member.cluster);
     return chosen.join(",");
   }
@@ -114,7 +114,7 @@ class Registry {
     return this.#cluster.close();
   }
 
-  /** Reads the registry. Throws `DiscoveryError` when there is no such token, or no room for this member. */
+  /** Reads the registry. Throws `DiscoveryError` for an unknown token, or when the cluster is full. */
   async #check(): Promise<Meeting> {
     const limits = { timeoutMs: this.#timeoutMs };
     const sizes = await this.#cluster.call(KVService.Range, { key: Buffer.from(this.#sizeKey) }, limits);
@@ -139,7 +139,9 @@ class Registry {
     this.logger.info("register member itself successfully", { memberKey: this.#ownKey, memberInfo: cluster });
   }
 
-  /** Completes the meeting. A watch that the registry ends is begun anew from what is registered by then. */
+  /**
+   * Waits until all members are registered. If the registry ends the watch, it restarts from the current registrations.
+   */
   async #waitForOthers(meeting: Meeting): Promise<void> {
     const tell = (): void =>
       this.logger.info("waiting for peers from discovery service", {
@@ -189,7 +191,7 @@ class Registry {
     }
   }
 
-  /** Tries until the registry answers; what it says about this member is final. */
+  /** Retries until the registry answers; its answer about this member is final. */
   async #persistently<T>(step: string, attempt: () => Promise<T>): Promise<T> {
     for (;;) {
       try {
@@ -225,7 +227,7 @@ function connection(config: DiscoveryConfig, clock: Clock): ClusterOptions {
   };
 }
 
-/** `user:password`; a password may have colons. */
+/** `user:password`; a password may contain colons. */
 function splitOnce(user: string): [user: string, password?: string] {
   const colon = user.indexOf(":");
   return colon < 0 ? [user] : [user.slice(0, colon), user.slice(colon + 1)];

@@ -1,22 +1,22 @@
 import { isFatal } from "../../base/fatal.ts";
 
 /**
- * What may end a member, the whole list: each kind of error with the line that the log gets and, where the error's own text
- * does not say it, what to do. Everything else is caught where it happens and fails one call, one connection or one attempt.
- * An error that nobody caught and that is none of these ends the process too, as the last entry: what it left undone is not
- * known, and the log brings back everything that was acknowledged.
+ * Every error that may end a member: each kind with its log line and, where the error's text does not say it, the
+ * advice. Any other error is caught where it happens and fails one call, one connection or one attempt. An uncaught
+ * error of any other kind also ends the process, as the last entry: its unfinished work is unknown, and the log
+ * restores everything that was acknowledged.
  */
 export interface End {
   readonly message: string;
   readonly advice?: string;
 }
 
-/** For a member that ran. The exit code is 1. */
+/** For a running member. The exit code is 1. */
 export function endOf(error: unknown): End {
   return ENDS.get(nameOf(error)) ?? (isFatal(error) ? BROKEN : UNKNOWN);
 }
 
-/** For a member that could not start. What has etcd's label is about whom it should form a cluster with, or about addresses. */
+/** For a member that failed to start. Entries with etcd's label concern initial membership or addresses. */
 export function failedStartOf(error: unknown): End {
   if (STORED.has(nameOf(error))) return { message: "the data directory cannot be used" };
   return isFatal(error) ? BROKEN : { message: "discovery failed" };
@@ -37,7 +37,7 @@ const ENDS: ReadonlyMap<string, End> = new Map([
   ["CorruptionError", { message: "the data of this member differs from the others'" }],
 ]);
 
-/** Found when a member opens what it has stored. */
+/** Errors found while opening stored data. */
 const STORED: ReadonlySet<string> = new Set([
   "DataDirError",
   "BackendError",

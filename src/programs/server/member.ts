@@ -9,19 +9,19 @@ import type { Config } from "../../config/config.ts";
 import { findLocalAddress } from "../../config/machine/local-address.ts";
 import { isUnixSocket, parseUrlsByMember, type Url, unixSocketPath, urlTexts } from "../../config/values/url.ts";
 
-/** A member as the program sees it. */
+/** The program's view of a member. */
 export interface Member {
-  /** Client addresses that it serves: with port 0 the ones that the system chose. */
+  /** Client addresses served; for port 0, the port that the system chose. */
   readonly clientAddresses: readonly string[];
-  /** The cluster has agreed on its version: the last that a start has to say. */
+  /** The cluster version is set: the last event of a start. */
   readonly isSettled: boolean;
   close(): Promise<void>;
 }
 
 /**
- * Starts the member that a configuration describes, on this machine's clock, disk and network; resolves when it serves.
- * `onFailure` gets what ends it later: a disk that fails, a broken invariant. `onRemoved` is called when the cluster has
- * removed it, which may be before it ever serves.
+ * Starts the configured member on this machine's clock, disk and network; resolves when it serves. `onFailure` gets the
+ * error that ends it later: a failed disk, a broken invariant. `onRemoved` is called when the cluster has removed it,
+ * possibly before it serves.
  */
 export async function startMember(
   config: Config,
@@ -95,7 +95,7 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
   };
 }
 
-/** With v3 discovery a member knows only itself, and the registry's token keeps clusters apart. */
+/** With v3 discovery a member knows only itself, and the registry's token distinguishes clusters. */
 function initialCluster(
   config: Config,
   log: StructuredLogger,

@@ -2,9 +2,9 @@ import type { StructuredLogger } from "../../base/log-logger.ts";
 import { type End, endOf } from "./ends.ts";
 
 /**
- * How the server's process ends. A first SIGTERM or SIGINT shuts the member down in order and then ends the process by
- * the same signal, as etcd does, so that whoever waits for it sees the true reason; as process 1 it exits with 0,
- * because no signal would end it. A second signal ends it at once. What else may end it, with 1, is the list in ends.ts.
+ * How the server process ends. The first SIGTERM or SIGINT shuts the member down in order and then ends the process by
+ * the same signal, as in etcd, so that its parent sees the real reason. As process 1 it exits with 0, because no signal
+ * would end it. A second signal ends it at once. The other reasons, with exit code 1, are listed in ends.ts.
  */
 export class ProcessEnd {
   readonly #log: StructuredLogger;
@@ -12,16 +12,16 @@ export class ProcessEnd {
 
   constructor(log: StructuredLogger) {
     this.#log = log;
-    // Promises that reject and that nobody awaits come here too.
+    // Unhandled rejections arrive here too.
     process.on("uncaughtException", (error) => this.fail(error));
   }
 
-  /** What to do at a signal from now on. Until then, while a member starts, a signal ends the process as it is. */
+  /** Sets the reaction to a signal. Until then, during the start, a signal ends the process directly. */
   onSignal(shutdown: () => Promise<void>): void {
     for (const signal of SIGNALS) process.on(signal, () => this.#receive(signal, shutdown));
   }
 
-  /** Ends the process with 1; the reason, and what to do, is in the log before it does. */
+  /** Ends the process with 1, after logging the reason and the advice. */
   fail(error: unknown, end = endOf(error)): void {
     this.#log.fatal(end.message, {
       error: error instanceof Error ? error : String(error),
@@ -31,7 +31,7 @@ export class ProcessEnd {
     process.exit(1);
   }
 
-  /** Ends the process with 0 because there is nothing left to do, after an orderly shutdown. */
+  /** Ends the process with 0 after an orderly shutdown, because there is nothing left to do. */
   leave(shutdown: () => Promise<void>): void {
     if (this.#isEnding) return;
     this.#isEnding = true;

@@ -19,13 +19,12 @@ import { logStart } from "./start-log.ts";
 import { architecture, operatingSystem, versionText } from "./version.ts";
 
 /**
- * The server program: from the command line to a running member and to its end.
- * Says in etcd's log what etcd says, tells systemd when it serves, and ends with etcd's exit codes: 2 for flags that
- * cannot be read, 1 for a configuration or a start that fails, and the signal itself when a signal ended it.
- * The server's own code is loaded only when everything was in order.
+ * The server program: from the command line to a running member and its end. Logs what etcd logs, notifies systemd when
+ * it serves, and uses etcd's exit codes: 2 for invalid flags, 1 for a failed configuration or start, and the signal
+ * itself after a signal. The server code is loaded only after these checks.
  *
- * Resolves with the exit code when no member came to run, with undefined when one does: it keeps the process alive until
- * a signal or a failure ends it.
+ * Resolves with the exit code when no member was started, otherwise with undefined: the member keeps the process alive
+ * until a signal or a failure ends it.
  */
 export async function runServer(argv: readonly string[], env: Environment): Promise<number | undefined> {
   const early = earlyLog(systemClock);
@@ -89,7 +88,7 @@ function reportConfigError(log: StructuredLogger, error: ConfigError): void {
   else logFailedFlags(log, error);
 }
 
-/** A member with a write-ahead log was started before. */
+/** A member with a write-ahead log ran here before. */
 function isInitialized(config: Config): boolean {
   const walDir = config.walDir === "" ? join(config.dataDir, "member", "wal") : config.walDir;
   return namesIn(walDir).some((name) => name.endsWith(".wal"));
@@ -114,7 +113,7 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
   } catch (error) {
     if ((error as Error).name === "DiscoveryError") logFailedDiscovery(config, error as Error, main);
     else logFailedStart(error as Error, main);
-    // What was opened before the failure may keep the process alive.
+    // Resources opened before the failure may keep the process alive.
     process.exit(1);
   }
   end.onSignal(async () => {
@@ -136,7 +135,7 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
   return undefined;
 }
 
-/** In the last line: it waits for what the log still has to say of a new cluster. */
+/** Printed as the last line: it waits for the log lines of a new cluster. */
 async function tellPeople(member: Member, env: Environment): Promise<void> {
   for (let waits = 0; waits < SETTLE_WAITS_MAX && !member.isSettled; waits++) await pause(SETTLE_WAIT_MS);
   await pause(SETTLE_WAIT_MS);
@@ -148,7 +147,7 @@ const SETTLE_WAITS_MAX = 30;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => systemClock.after(ms, resolve));
 
-/** What is native in it is installed for one platform; the reason is one that npm's words do not tell. */
+/** Native code is installed for one platform; npm's message does not give this reason. */
 function unloadable(error: Error): string {
   const [reason] = error.message.split("\n");
   return (
@@ -184,7 +183,7 @@ async function notifyReady(systemd: ReturnType<typeof systemdNotifier>, log: Str
   }
 }
 
-/** Says what is in the data directory that does not belong there, and whether the member starts for the first time. */
+/** Logs unexpected files in the data directory, and whether this is the member's first start. */
 function checkDataDir(dataDir: string, log: StructuredLogger): void {
   const names = namesIn(dataDir);
   for (const filename of names) {
@@ -198,7 +197,7 @@ function checkDataDir(dataDir: string, log: StructuredLogger): void {
   }
 }
 
-/** Nothing when the directory is absent or cannot be read: the start itself then tells the reason and what to do. */
+/** Empty when the directory is absent or unreadable: the start then reports the reason and the advice. */
 function namesIn(dir: string): string[] {
   try {
     return readdirSync(dir);

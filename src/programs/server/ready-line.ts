@@ -1,8 +1,8 @@
 import type { Environment } from "../../base/systemd.ts";
 
 /**
- * The one line for people at the end of a start: that it serves, where, and what to try. All lines before it are etcd's, for
- * programs that read them; so it is written only for somebody who sits at a terminal or has said `npm start`.
+ * The line for people at the end of a start: that the member serves, where, and what to try. All earlier lines are
+ * etcd's, for programs that read them; so this one is written only at a terminal or under `npm start`.
  */
 export function readyLine(addresses: readonly string[], env: Environment): string {
   const [address = "", ...more] = addresses;
@@ -16,7 +16,7 @@ export function wantsReadyLine(env: Environment, isTerminal: boolean): boolean {
 
 function exampleFor(address: string, env: Environment): string {
   const { protocol, host } = new URL(address);
-  // Where npm starts it nobody need have a link to the client's program.
+  // Under npm the client program may not be linked.
   const etcdctl = isNpmStart(env) ? "bin/etcdctl" : "etcdctl";
   if (protocol === "https:") return `${etcdctl} --endpoints=${address} --cacert=FILE endpoint health`;
   const endpoint = DEFAULT_HOSTS.has(host) ? "" : ` --endpoints=${address}`;
@@ -25,5 +25,5 @@ function exampleFor(address: string, env: Environment): string {
 
 const isNpmStart = (env: Environment): boolean => env["npm_lifecycle_event"] === "start";
 
-/** Where the client looks when it is told nothing. */
+/** The client's default endpoints. */
 const DEFAULT_HOSTS = new Set(["127.0.0.1:2379", "localhost:2379"]);

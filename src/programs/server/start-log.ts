@@ -8,7 +8,7 @@ import type { Config } from "../../config/config.ts";
 import { formatUrlsByMember, parseUrlsByMember, urlTexts } from "../../config/values/url.ts";
 import { architecture, KVORUM_VERSION, operatingSystem } from "./version.ts";
 
-/** etcd's long line with which a member starts: everything it was told, for whoever reads the log later. */
+/** etcd's long line at the start of a member: its whole configuration. */
 export function logStart(config: Config, initialized: boolean, log: Logger): void {
   log.info("configuring peer listeners", { "listen-peer-urls": urlTexts(config.listenPeerUrls) });
   log.info("configuring client listeners", { "listen-client-urls": urlTexts(config.listenClientUrls) });
@@ -62,6 +62,6 @@ export function logStart(config: Config, initialized: boolean, log: Logger): voi
   });
 }
 
-/** Revisions too, as etcd prints its one field for both: as a duration of so many nanoseconds. */
+/** Revisions too, because etcd prints its one field for both: as a duration of that many nanoseconds. */
 const retentionText = (compaction: AutoCompaction): string =>
   goDuration(compaction.mode === "periodic" ? compaction.retentionMs : compaction.retentionRevisions / 1e6);
