@@ -1,10 +1,10 @@
-/** Runs the load process of bench/load and turns its result into measurements. */
+/** Runs the load process of bench/load and converts its result to measurements. */
 import { join } from "node:path";
 import { repositoryRoot, run } from "../test/harness/programs.ts";
 import type { Job, JobResult } from "./load/jobs.ts";
 import type { Measurement } from "./suite.ts";
 
-/** Shares of one core above which the generator, not the server, sets the pace. */
+/** Shares of one core above which the generator, not the server, is the bottleneck. */
 const GENERATOR_CPU_MAX = 0.95;
 
 export async function generate(job: Job, timeoutSeconds: number): Promise<JobResult> {

@@ -1,9 +1,9 @@
 /**
- * Runs h2load (nghttp2), the load generator that is not ours, with one gRPC request body repeated.
+ * Runs h2load (nghttp2), an independent load generator, with one repeated gRPC request body.
  *
- * h2load reads HTTP status codes only, and gRPC errors come with status 200. So a run is checked twice: the bytes of
- * data that came back must be those of an answer for every request (an error carries none), and, for writes, the
- * store's revision must have grown by the number of requests.
+ * h2load reads HTTP status codes only, and gRPC errors have status 200. So a run is checked twice: the bytes of data
+ * received must match an answer to every request (an error carries none), and, for writes, the store's revision must
+ * have grown by the number of requests.
  */
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -25,8 +25,8 @@ export interface H2loadCase<I, O> {
 }
 
 /**
- * Requests a second from one run, and p50 and p99 from a second, shorter one that logs every request. With several
- * servers, the members of one cluster, the connections are spread over them, by one h2load for each at the same time.
+ * Requests per second from one run, and p50 and p99 from a second, shorter one that logs every request. With several
+ * servers, the members of one cluster, connections are spread over them, with one h2load per member at the same time.
  */
 export async function h2load<I, O>(
   servers: Server | readonly Server[],
@@ -73,7 +73,7 @@ async function timed<I, O>(
 interface Answers {
   readonly succeeded: number;
   readonly dataBytes: number;
-  /** What it took, without the warm-up; on a busy machine more than was asked for. */
+  /** Actual duration without the warm-up; longer than requested on a busy machine. */
   readonly seconds: number;
 }
 
@@ -112,11 +112,11 @@ async function generate<I, O>(
   };
 }
 
-/** Throws when the requests were not all answered as one sent by a plain client is. */
+/** Throws unless every request got the answer that a plain client gets. */
 async function checkAnswers<I, O>(server: Server, load: H2loadCase<I, O>, answers: Answers): Promise<void> {
   const answer = await server.client.unary(load.method, load.request as Partial<I>);
   const size = 5 + load.method.response.encode(answer).length;
-  // The revision in the header is a varint, which was up to four bytes shorter at the begin of the run.
+  // The revision in the header is a varint, up to four bytes shorter at the beginning of the run.
   if (!(answers.dataBytes >= answers.succeeded * (size - 4))) {
     throw new Error(
       `${load.name}: ${answers.succeeded} answers of ${size} bytes cannot fit into the ${answers.dataBytes} that came`,

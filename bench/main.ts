@@ -1,11 +1,11 @@
 /**
- * Measures this server beside stock etcd: same machine, same load, both with their write-ahead log synced to the disk,
- * in alternating rounds with a fresh data directory each, so that a machine that slows down slows both.
+ * Compares this server with stock etcd: same machine, same load, both with a synced write-ahead log, in alternating
+ * rounds with a fresh data directory each, so that a machine that slows down slows both.
  *
  *   npm run bench -- stalls [options]   see bench/stalls/main.ts
  *   npm run bench -- [suite …] [--seconds N] [--rounds N] [--stock PATH] [--ours PATH] [--dir PATH] [--json PATH]
  *
- * Prints a table of ratios and writes all numbers as JSON. Every load ends by itself: it is bounded in time or count.
+ * Prints a table of ratios and writes all numbers as JSON. Every load is bounded in time or count.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -41,7 +41,7 @@ const suites: readonly Suite[] = [
 ];
 
 if (process.argv[2] === "stalls") {
-  // It has options and a table of its own.
+  // It has its own options and table.
   await stalls(process.argv.slice(3));
   process.exit();
 }
@@ -108,7 +108,7 @@ async function measure(suite: Suite, side: Side): Promise<void> {
     return;
   }
   const member = { kind: side, program: sides[side] };
-  // h2load has no certificate to show to the members, only they to each other.
+  // h2load has no client certificate; only the members authenticate each other.
   const tls = suite.tls && { clientCertificates: false };
   const cluster = await startCluster({ ...options, members: [member, member, member], tls });
   try {

@@ -1,4 +1,4 @@
-/** Turns the numbers of all rounds into a table of ratios and into JSON. */
+/** Converts the numbers of all rounds to a table of ratios and to JSON. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import type { Measurement } from "./suite.ts";
@@ -10,7 +10,7 @@ export interface Row {
   readonly name: string;
   readonly unit: string;
   readonly better: "higher" | "lower";
-  /** One number for each round, in order. */
+  /** One number per round, in order. */
   readonly ours: number[];
   readonly stock: number[];
 }
@@ -27,7 +27,7 @@ export class Report {
     }
   }
 
-  /** A Markdown table: medians, and the ratio ours/stock with the lowest and highest of the rounds. */
+  /** A Markdown table: medians, and the ratio ours/stock with the lowest and highest round. */
   table(): string {
     const lines = [
       "| measured | unit | ours | stock | ours/stock | rounds | better |",
@@ -49,7 +49,7 @@ export class Report {
   }
 }
 
-/** What the numbers depend on besides the servers. */
+/** Other conditions that affect the numbers. */
 export function machine(): Record<string, unknown> {
   const memoryKb = /MemTotal:\s+(\d+)/.exec(readFileSync("/proc/meminfo", "utf8"))?.[1];
   return {

@@ -2,12 +2,12 @@ import type { Cluster } from "../test/harness/cluster.ts";
 import type { Server } from "../test/harness/server.ts";
 
 export interface Settings {
-  /** Length of one measurement; warm-up comes before it. */
+  /** Length of one measurement, after the warm-up. */
   readonly seconds: number;
   readonly warmUpSeconds: number;
   /** Keys of the `scale` suite. */
   readonly keys: number;
-  /** Directory for bodies and logs of h2load. */
+  /** Directory for h2load's bodies and logs. */
   readonly scratchDir: string;
 }
 
@@ -21,9 +21,9 @@ export interface Measurement {
 
 interface About {
   readonly name: string;
-  /** What is measured, for the person who reads the table. */
+  /** What is measured, for the reader of the table. */
   readonly what: string;
-  /** Further flags, for both servers. */
+  /** Additional flags, for both servers. */
   readonly serverArgs: readonly string[];
 }
 

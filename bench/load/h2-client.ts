@@ -1,9 +1,9 @@
 /**
  * The client side of gRPC over HTTP/2 for load: one connection, many calls to one path, no promises.
  *
- * Promises that it costs little per call, so that the server is what is measured: header blocks are six indexed bytes
- * after the first call, frames of one turn leave in one write, response blocks are decoded once and recognised after.
- * Keeps to flow control in both directions. May not retry or hide anything: a call ends with the status it got.
+ * Promises a low cost per call, so that the server is measured and not the client: header blocks are six indexed bytes
+ * after the first call, frames of one turn are sent in one write, response blocks are decoded once and then recognised.
+ * Obeys flow control in both directions. Does not retry or hide anything: a call ends with the status it got.
  */
 import { connect, type Socket } from "node:net";
 import { HpackDecoder } from "../../src/rpc/hpack/decoder.ts";
@@ -21,7 +21,7 @@ export interface Call {
   readonly tag: number;
   startedMs: number;
   stream: number;
-  /** Bytes that the server still takes on this stream. */
+  /** Bytes that the server still accepts on this stream. */
   window: number;
   status: number;
   partial: Buffer[];
@@ -29,7 +29,7 @@ export interface Call {
 }
 
 export interface ClientOptions {
-  /** Further header fields of every call; names in lower case. */
+  /** Additional header fields of every call; names in lower case. */
   readonly headers?: Readonly<Record<string, string>>;
   /** An open or opening connection, such as a TLS one; a new TCP connection when absent. */
   readonly socket?: Socket;
@@ -59,7 +59,7 @@ export class H2Client {
   readonly #path: string;
   readonly #authority: string;
   readonly #handler: CallHandler;
-  /** The fields that every call has besides, never put into the table. */
+  /** The additional fields of every call, never added to the table. */
   readonly #extraFields: Buffer;
   readonly #nextBlock: Buffer;
   readonly #calls = new Map<number, Call>();
@@ -113,7 +113,7 @@ export class H2Client {
     return call;
   }
 
-  /** Starts the next call with the object of one that ended, so that a load allocates nothing per call. */
+  /** Starts the next call with the object of an ended one, so that a load allocates nothing per call. */
   reopen(call: Call): void {
     this.#restart(call);
   }
@@ -147,7 +147,7 @@ export class H2Client {
     call.partialSize = 0;
     this.#nextStream += 2;
     this.#calls.set(call.stream, call);
-    // The four fields that the first block put into the table, its first one at 65.
+    // The four fields added to the table by the first block, starting at index 65.
     const block = call.stream === 1 ? this.#firstBlock() : this.#nextBlock;
     this.#frame(HEADERS, END_HEADERS, call.stream, block);
   }
@@ -168,7 +168,7 @@ export class H2Client {
     return body.length <= this.#sendWindow && body.length <= call.window && body.length <= this.#frameSizeMax;
   }
 
-  /** Sends what waits for windows, in order. */
+  /** Sends data that waits for windows, in order. */
   #pump(): void {
     while (this.#blocked.length > 0) {
       const first = this.#blocked[0]!;
@@ -223,7 +223,7 @@ export class H2Client {
 
   #flush(sizeNext: number): void {
     if (this.#outLength > 0 && !this.#closed) this.#socket.write(this.#out.subarray(0, this.#outLength));
-    // What was written stays untouched until the kernel took it, so go on behind it or in a new buffer.
+    // Written data stays unchanged until the kernel has taken it, so continue after it or in a new buffer.
     this.#out = this.#out.subarray(this.#outLength);
     if (this.#out.length < Math.max(sizeNext, 16 * 1024))
       this.#out = Buffer.allocUnsafe(Math.max(BUFFER_SIZE, sizeNext));
@@ -360,7 +360,7 @@ export class H2Client {
     if (flags & END_STREAM) this.#end(stream, status);
   }
 
-  /** grpc-status of a header block, -1 when it has none. */
+  /** grpc-status of a header block; -1 without one. */
   #statusOf(block: Buffer): number {
     const key = block.toString("latin1");
     if (this.#decoder.version === this.#knownVersion) {
@@ -407,7 +407,7 @@ function literalFields(headers: Readonly<Record<string, string>>): Buffer {
 
 const NEXT_BLOCK = Buffer.from([0x83, 0x86, 0xc1, 0xc0, 0xbf, 0xbe]);
 
-/** A message with the five bytes that gRPC puts before it. */
+/** A message with gRPC's five-byte prefix. */
 export function framed(message: Uint8Array): Buffer {
   const out = Buffer.allocUnsafe(5 + message.length);
   out[0] = 0;

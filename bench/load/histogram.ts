@@ -12,7 +12,7 @@ export class Histogram {
     this.#total++;
   }
 
-  /** Milliseconds that the share `p` of all values did not exceed. */
+  /** Milliseconds not exceeded by the share `p` of all values. */
   quantile(p: number): number {
     const wanted = Math.ceil(this.#total * p);
     let seen = 0;

@@ -1,4 +1,4 @@
-/** Lease keep-alives in a closed loop: one stream for each connection with `concurrency` requests under way on it. */
+/** Lease keep-alives in a closed loop: one stream per connection with `concurrency` requests in flight. */
 import {
   LeaseGrantRequest,
   LeaseGrantResponse,
@@ -30,7 +30,7 @@ export async function runKeepAlives(job: KeepAliveJob): Promise<JobResult> {
       resolve(result);
     };
     for (let c = 0; c < job.connections; c++) {
-      // Answers come in the order of the requests of a stream.
+      // Answers arrive in the order of the stream's requests.
       const sentAtMs: number[] = [];
       const client = new H2Client(job.port, LeaseService.LeaseKeepAlive.path, {
         message(call, buffer, start, end) {

@@ -1,7 +1,7 @@
 import { Histogram } from "./histogram.ts";
 import type { JobResult } from "./jobs.ts";
 
-/** Counts what is done between the end of the warm-up and the end of the measurement. */
+/** Counts results between the end of the warm-up and the end of the measurement. */
 export class Meter {
   readonly #warmUpMs: number;
   readonly #startMs = performance.now();
@@ -18,7 +18,7 @@ export class Meter {
     this.#measuredFrom = this.#startMs;
   }
 
-  /** Counts `count` things that took `nowMs - startedMs` each. */
+  /** Counts `count` results that took `nowMs - startedMs` each. */
   add(startedMs: number, nowMs: number, count = 1): void {
     if (!this.#warm) {
       if (nowMs - this.#startMs < this.#warmUpMs) return;

@@ -1,4 +1,4 @@
-/** Closed-loop unary load: each call in flight is followed by the next as soon as it ended. */
+/** Closed-loop unary load: when a call ends, the next one starts. */
 import {
   Compare,
   Compare_CompareTarget as CompareTarget,
@@ -15,12 +15,12 @@ import { Meter } from "./meter.ts";
 
 type UnaryJob = Exclude<Job, { kind: "watch" | "keepalive" }>;
 
-/** Makes the requests of one kind and looks at their answers. */
+/** Creates the requests of one kind and checks their answers. */
 interface Requests {
   readonly path: string;
   /** The body of the `index`th call; `slot` numbers the calls in flight. */
   next(index: number, slot: number): Buffer;
-  /** False when the answer is not the expected one. */
+  /** False for an unexpected answer. */
   check?(slot: number, buffer: Buffer, start: number, end: number): boolean;
 }
 
@@ -93,7 +93,7 @@ function writeDigits(buffer: Buffer, end: number, index: number): void {
   }
 }
 
-/** A request whose only changing part is the key: encoded once, its digits written in place. */
+/** A request in which only the key changes: encoded once, its digits written in place. */
 function patched(path: string, message: Uint8Array, keys: number): Requests {
   const body = framed(message);
   const digitsEnd = body.indexOf(keyOf(0)) + keyOf(0).length;
@@ -133,7 +133,7 @@ function updates(keysPerCall: number, valueSize: number, slots: number): Request
   const value = Buffer.alloc(valueSize, "v");
   const turn = new Uint32Array(slots);
   const modRevisions = new Float64Array(slots * keysPerCall);
-  // Objects that no earlier load on this server has made.
+  // Keys that no earlier load on this server has created.
   const keys = Array.from(modRevisions, (_, i) => Buffer.from(`/registry/pods/${process.pid}/${i}`));
   return {
     path: KVService.Txn.path,

@@ -1,9 +1,9 @@
 /**
  * Watch fan-out: many watchers on one prefix, puts under it, and every event counted at every watcher.
  *
- * A put is not followed by the next before it was answered, but does not wait for its events. Deliveries are measured
- * from the put to its event at a watcher. The rate is over the time until the last event arrived, and every watcher must
- * have got every put.
+ * The next put starts when the previous one is answered, without waiting for its events. Delivery is measured from the
+ * put to its event at a watcher. The rate covers the time until the last event arrived, and every watcher must receive
+ * every put.
  */
 import {
   KVService,
@@ -19,7 +19,7 @@ import { Meter } from "./meter.ts";
 
 type WatchJob = Extract<Job, { kind: "watch" }>;
 
-/** Watches that share one gRPC stream, as those of one client do. */
+/** Watches sharing one gRPC stream, like those of one client. */
 const WATCHES_PER_STREAM = 10;
 const PREFIX = "/bench/watch/";
 const DRAIN_SECONDS_MAX = 60;
@@ -53,7 +53,7 @@ export async function runWatch(job: WatchJob): Promise<JobResult> {
             if (response.canceled) failed++;
           } else {
             delivered += events;
-            // The last event's put, of the answer's many: the others waited longer, in the same answer.
+            // The put of the answer's last event; the others waited longer, in the same answer.
             const response =
               events === 1 || delivered % 16 === 0 ? WatchResponse.decode(buffer, start, end) : undefined;
             const now = performance.now();
@@ -95,7 +95,7 @@ export async function runWatch(job: WatchJob): Promise<JobResult> {
   return { ...latencies, done: delivered, seconds, perSecond: delivered / seconds, failed: failed + missing };
 }
 
-/** Puts in a closed loop and returns how many there were. Each value starts with the put's number in ten digits. */
+/** Puts in a closed loop and returns their number. Each value starts with the put's number in ten digits. */
 function putUntil(job: WatchJob, sentAtMs: number[]): Promise<number> {
   const filler = Buffer.alloc(Math.max(0, job.valueSize - 10), "v");
   const begin = performance.now();

@@ -2,15 +2,15 @@ import type { TlsOptions } from "../../src/client/raw.ts";
 import type { Server } from "../../test/harness/server.ts";
 import type { Side } from "../report.ts";
 
-/** What a member holds before the heavy thing begins. */
+/** The member's data before the heavy load begins. */
 export type DataSet =
   /** `--keys` keys of 256 bytes. */
   | "keys"
   /** `--large-mib` MiB in values of 500 kB. */
   | "large"
-  /** 2,000 leases with a key each, users on: root, and one with rights on a prefix. */
+  /** 2,000 leases with one key each, authentication enabled: root, and a user with permissions on a prefix. */
   | "users"
-  /** Nothing, over TLS. */
+  /** Empty, over TLS. */
   | "tls"
   | "empty";
 
@@ -20,39 +20,39 @@ export interface Sizes {
   readonly leases: number;
   readonly watches: number;
   readonly handshakes: number;
-  /** Seconds that loads without an end of their own go on. */
+  /** Duration in seconds of loads without their own end. */
   readonly seconds: number;
 }
 
-/** The member under load, and what a case may ask of it. */
+/** The member under load, and what a case may do with it. */
 export interface Bench {
   readonly side: Side;
   readonly server: Server;
   readonly port: number;
   readonly sizes: Sizes;
-  /** Of root, when users are on. */
+  /** Root's token, when authentication is enabled. */
   readonly token: string | undefined;
   readonly tls: TlsOptions | undefined;
-  /** Long turns count from here on (Unix time in milliseconds); set when the heavy thing begins, unless it was before. */
+  /** Long turns count from here on (Unix time in milliseconds); set when the heavy load begins, unless set earlier. */
   turnsSinceMs: number | undefined;
-  /** Something that belongs into the table beside the waits. */
+  /** A note for the table, beside the waits. */
   note(text: string): void;
 }
 
 export interface Case {
   readonly name: string;
-  /** What is asked, for the reader of `--help`. */
+  /** The request, for `--help`. */
   readonly what: string;
   readonly data: DataSet;
-  /** Leaves the data changed: the next case gets another member. */
+  /** Changes the data: the next case gets another member. */
   readonly spoils?: boolean;
-  /** Cannot be asked of a cluster of three. */
+  /** Not possible in a cluster of three. */
   readonly alone?: boolean;
-  /** What must be there besides the data set; nobody waits meanwhile. */
+  /** Sets up data beyond the data set; nothing is measured meanwhile. */
   prepare?(bench: Bench): Promise<void>;
-  /** The heavy thing, beside the honest client. Must end by itself. */
+  /** The heavy load, beside the honest client. Must be bounded. */
   run(bench: Bench): Promise<void>;
 }
 
-/** Nothing takes longer: what is not done by then is given up. */
+/** Upper limit of a case: unfinished work is abandoned. */
 export const LIMIT_MS = 240_000;

@@ -21,12 +21,12 @@ import { type Bench, type Case, LIMIT_MS } from "./case.ts";
 const options = { timeoutMs: LIMIT_MS };
 const leased = { key: Buffer.from("/leased/"), rangeEnd: Buffer.from("/leased0") };
 const PUTS_PER_TXN = 100;
-/** Requests that one preparation has under way at once. */
+/** Requests in flight during preparation. */
 const AT_ONCE = 200;
 
 const leasedKey = (index: number): Buffer => Buffer.from(`/leased/${index}`);
 
-/** Calls `each` for 0 to `count` - 1, many at once. */
+/** Calls `each` for 0 to `count` - 1, many concurrently. */
 async function many(count: number, each: (index: number) => Promise<unknown>): Promise<void> {
   let next = 0;
   const one = async (): Promise<void> => {
@@ -35,7 +35,7 @@ async function many(count: number, each: (index: number) => Promise<unknown>): P
   await Promise.all(Array.from({ length: Math.min(AT_ONCE, count) }, one));
 }
 
-/** Puts `count` keys, each on the lease that `leaseOf` names. */
+/** Puts `count` keys, each attached to its lease by `leaseOf`. */
 export async function putLeased(bench: Bench, count: number, leaseOf: (index: number) => bigint): Promise<void> {
   const { server, token } = bench;
   const metadata = token === undefined ? {} : { token };
@@ -62,7 +62,7 @@ const revoke: Case = {
   run: async ({ server }) => void (await server.client.unary(LeaseService.LeaseRevoke, { id: FIRST_LEASE }, options)),
 };
 
-/** Long enough to grant them all. */
+/** Long enough to grant all of them. */
 const EXPIRY_SECONDS = 40;
 let firstGrantMs = 0;
 
@@ -95,7 +95,7 @@ const expire: Case = {
   },
 };
 
-/** Of the data set "users". */
+/** In the data set "users". */
 export const PLAIN_USER = { name: "plain", password: "plain-password" };
 const LISTINGS = 200;
 
@@ -150,7 +150,7 @@ const handshakes: Case = {
   },
 };
 
-/** The first bytes that a client of TLS sends. */
+/** The first bytes sent by a TLS client. */
 function clientHello(): Promise<Buffer> {
   return new Promise((resolve) => {
     const wire = new Duplex({ read() {}, write: (bytes: Buffer) => resolve(bytes) });

@@ -1,4 +1,4 @@
-/** Fresh clusters with what the cases of the stalls suite expect to find in them. */
+/** Fresh clusters with the data that the cases of the stalls suite expect. */
 import { Permission_Type as PermissionType } from "../../src/proto/authpb.ts";
 import { AuthService, KVService, LeaseService } from "../../src/proto/etcdserverpb.ts";
 import { type Cluster, type Member, startCluster } from "../../test/harness/cluster.ts";
@@ -47,7 +47,7 @@ export async function load(data: DataSet, options: LoadOptions): Promise<Loaded>
     if (data === "keys") await fillKeys(port, sizes.keys);
     else if (data === "large") await fillLarge(port, sizes.largeMib);
     else if (data === "users") token = await makeUsers(leader);
-    // The log and the backend come to rest.
+    // Lets the log and the backend become idle.
     await new Promise((resolve) => setTimeout(resolve, 1000));
     return { cluster, leader, token, tls };
   } catch (error) {
@@ -62,7 +62,7 @@ async function fillLarge(port: number, mib: number): Promise<void> {
   await generate({ kind: "fill", ...shape, count }, 300);
 }
 
-/** Returns a token of root. */
+/** Returns root's token. */
 async function makeUsers({ client }: Member): Promise<string> {
   await client.unary(AuthService.UserAdd, ROOT);
   await client.unary(AuthService.RoleAdd, { name: "root" });

@@ -1,19 +1,19 @@
 /**
- * Clients that ask for much: over Node's own HTTP/2, which gives answers out in pieces, so that nothing of hundreds of megabytes
- * is put together here, and a client can read as slowly as it likes or not at all.
+ * Clients with large requests: over Node's HTTP/2, which delivers answers in pieces, so that answers of hundreds of
+ * megabytes are not assembled here, and a client can read slowly or not at all.
  */
 import * as http from "node:http";
 import * as http2 from "node:http2";
 import type { MethodType } from "../../src/base/protobuf.ts";
 import { framed } from "../load/h2-client.ts";
 
-/** How an answer is taken: as fast as it comes, at about `bytesPerSecond`, or never. */
+/** How an answer is read: at full speed, at about `bytesPerSecond`, or never. */
 export type Reader = "fast" | "never" | { readonly bytesPerSecond: number };
 
 export interface Answer {
-  /** Bytes of the answer's data that were read. */
+  /** Data bytes of the answer that were read. */
   readonly bytes: number;
-  /** grpc-status, or -1: it did not end within the time, or the connection broke. */
+  /** grpc-status; -1 when it did not end in time or the connection broke. */
   readonly status: number;
   readonly message: string;
 }
@@ -21,9 +21,9 @@ export interface Answer {
 export interface AskOptions {
   readonly reader?: Reader;
   readonly headers?: Readonly<Record<string, string>>;
-  /** The call is given up after so long. */
+  /** The call is abandoned after this time. */
   readonly timeoutMs: number;
-  /** Sees each piece as it comes. */
+  /** Called with each piece on arrival. */
   readonly onData?: (piece: Buffer) => void;
 }
 
@@ -85,7 +85,7 @@ export class HeavyClient {
   }
 }
 
-/** A piece is some 16 KiB; after each the stream pauses. */
+/** A piece is about 16 KiB; the stream pauses after each. */
 function readSome(stream: http2.ClientHttp2Stream, { bytesPerSecond }: { bytesPerSecond: number }): void {
   let left = Math.ceil((bytesPerSecond * SLOW_EVERY_MS) / 1000 / 16_384);
   const more = (): void => {
@@ -96,7 +96,7 @@ function readSome(stream: http2.ClientHttp2Stream, { bytesPerSecond }: { bytesPe
   more();
 }
 
-/** POSTs JSON to the gateway and counts what comes back. */
+/** POSTs JSON to the gateway and counts the answer's bytes. */
 export function post(port: number, path: string, body: string, timeoutMs: number): Promise<Answer> {
   return new Promise((resolve) => {
     const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(body) };

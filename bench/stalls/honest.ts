@@ -1,9 +1,10 @@
 /**
- * The honest client of the stalls suite, a process of its own so that no heavy client distorts it: 2 puts and 2 gets every 2 ms,
- * whether or not those before were answered, over one connection for each kind. Beside it watches the memory of the member.
+ * The honest client of the stalls suite, in its own process so that heavy clients do not distort it: 2 puts and 2 gets
+ * every 2 ms, whether or not the previous ones were answered, over one connection per kind. It also measures the memory
+ * of the member.
  *
- * Reads commands on standard input: "begin" starts to count, "end" prints an `HonestResult` and ends. Ends by itself after ten
- * minutes, and with its parent.
+ * Reads commands on standard input: "begin" starts counting, "end" prints an `HonestResult` and exits. Exits by itself
+ * after ten minutes, and with its parent.
  */
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -14,10 +15,10 @@ import { Histogram } from "../load/histogram.ts";
 
 export interface HonestJob {
   readonly port: number;
-  /** Of the member, for its memory. */
+  /** Of the member, to read its memory. */
   readonly pid: number;
   readonly token?: string | undefined;
-  /** Speaks TLS, and accepts any certificate. */
+  /** Uses TLS and accepts any certificate. */
   readonly tls: boolean;
 }
 
@@ -32,18 +33,18 @@ export interface HonestResult {
   readonly puts: Waits;
   readonly gets: Waits;
   readonly failed: number;
-  /** Calls that never got an answer; their waits count as long as they were seen to last. */
+  /** Calls without an answer; their waits count up to the end of the run. */
   readonly unanswered: number;
-  /** The longest time that this process itself was late by: waits of this length say nothing about the member. */
+  /** The longest delay of this process itself: waits up to this length say nothing about the member. */
   readonly lateMs: number;
-  /** Memory of the member's own when it began, and at most after it, in bytes. */
+  /** Memory of the member itself at the start, and the maximum after it, in bytes. */
   readonly memoryBytes: number;
   readonly peakMemoryBytes: number;
 }
 
 const EVERY_MS = 2;
 const AT_ONCE = 2;
-/** So many batches are made up for at once when this process was late. */
+/** Maximum number of batches sent at once to catch up when this process was late. */
 const BEHIND_MAX = 50;
 const KEYS = 100;
 const VALUE_BYTES = 100;
@@ -172,7 +173,7 @@ function main(job: HonestJob): void {
   process.stdout.write("running\n");
 }
 
-/** What the process allocated itself: without files that it maps, whose pages the kernel may drop. */
+/** Memory that the process allocated itself, without mapped files, whose pages the kernel may drop. */
 function memoryOf(pid: number): number {
   try {
     const status = readFileSync(`/proc/${pid}/status`, "utf8");

@@ -1,7 +1,7 @@
 /**
- * Does anything that is asked of a member make others wait? Runs each heavy thing beside an honest client, on ours and on stock
- * etcd in turn, and prints what the honest one met: half of its waits, 99 % of them, the longest, and the member's longest turn
- * and memory. See docs/benchmarks.md.
+ * Does any request to a member make other clients wait? Runs each heavy load beside an honest client, on ours and on
+ * stock etcd in turn, and prints the honest client's waits (median, 99 %, longest) and the member's longest turn and
+ * memory. See docs/benchmarks.md.
  *
  *   npm run bench -- stalls [--cases count,list] [--sides ours,stock] [--keys 100000] [--members 1] [--rounds 1] …
  */
@@ -79,7 +79,7 @@ export async function stalls(args: readonly string[]): Promise<void> {
   process.stdout.write(`${table(results, sides)}\n`);
 }
 
-/** Cases that need the same data share a member, until one has spoilt it. */
+/** Cases with the same data share a member, until one changes the data. */
 async function runAll(chosen: readonly Case[], options: LoadOptions): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
   for (const data of new Set(chosen.map((each) => each.data))) {

@@ -1,4 +1,4 @@
-/** Runs one case on one member, beside the honest client, and tells what everybody met. */
+/** Runs one case on one member beside the honest client, and returns the measurements. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Side } from "../report.ts";
 import type { Bench, Case, Sizes } from "./case.ts";
@@ -11,16 +11,16 @@ export interface CaseResult {
   readonly side: Side;
   readonly tookMs: number;
   readonly honest: HonestResult;
-  /** Of the member's own account; stock has none. */
+  /** As the member reports it; stock etcd does not. */
   readonly turn: Turn | undefined;
-  /** In a cluster: another term began meanwhile. */
+  /** In a cluster: the term changed meanwhile. */
   readonly leaderChanged: boolean;
   readonly notes: readonly string[];
-  /** What went wrong: it is no result. */
+  /** Why there is no valid result. */
   readonly error: string | undefined;
 }
 
-/** The honest client finds its pace before anything is counted, and is watched a little longer than the case lasts. */
+/** Time for the honest client to reach its pace before counting, and to be measured after the case. */
 const LEAD_MS = 500;
 const TRAIL_MS = 300;
 

@@ -1,4 +1,4 @@
-/** What the stalls suite knows of the member it measures: its long turns, its honest client, its term. */
+/** The stalls suite's view of the measured member: its long turns, its honest client, its term. */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -8,17 +8,17 @@ import { repositoryRoot } from "../../test/harness/programs.ts";
 import { httpText, type Server } from "../../test/harness/server.ts";
 import type { HonestJob, HonestResult } from "./honest.ts";
 
-/** A turn of the member's event loop, as its `/debug/turns` tells it. */
+/** A turn of the member's event loop, from its `/debug/turns`. */
 export interface Turn {
   readonly tookMs: number;
-  /** Without the time in which its thread waited for a processor. */
+  /** Without the time its thread waited for a processor. */
   readonly ownMs: number;
   readonly what: string;
 }
 
 export const portOf = (server: Server): number => Number(server.endpoint.split(":")[1]);
 
-/** The longest turn that ended at `sinceMs` (Unix time) or later; undefined: none of 20 ms, or not our server. */
+/** The longest turn that ended at `sinceMs` (Unix time) or later; undefined when none took 20 ms, or for stock etcd. */
 export async function longestTurn(
   server: Server,
   tls: TlsOptions | undefined,
@@ -50,7 +50,7 @@ export async function termOf(server: Server, token: string | undefined): Promise
   return (await server.client.unary(MaintenanceService.Status, {}, { metadata, timeoutMs: 20_000 })).raftTerm;
 }
 
-/** The honest client at work. */
+/** A running honest client. */
 export interface Honest {
   begin(): void;
   end(): Promise<HonestResult>;

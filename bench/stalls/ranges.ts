@@ -17,7 +17,7 @@ const PAGE = 500;
 const MIB = 1024 * 1024;
 const RANGES_PER_TXN = 100;
 
-/** Asks once; what came of it is noted. */
+/** Sends one request and notes the result. */
 async function ask(bench: Bench, request: Partial<RangeRequest>): Promise<void> {
   const client = new HeavyClient(bench.port);
   noteAll(bench, [await client.ask(KVService.Range, request, { timeoutMs: LIMIT_MS })]);
@@ -40,14 +40,14 @@ const single = (name: string, what: string, request: (bench: Bench) => Partial<R
   run: (bench) => ask(bench, request(bench)),
 });
 
-/** Many lists at once, each on a connection of its own. The slow and those that never read are given up. */
+/** Many concurrent lists, each on its own connection. Slow and non-reading clients are abandoned. */
 function lists(name: string, what: string, count: number, reader: (sizes: Bench["sizes"]) => Reader): Case {
   return {
     name,
     what,
     data: "large",
     async run(bench) {
-      // Stock etcd holds each answer twice while it is sent: what does not fit would end the machine, not the case.
+      // Stock etcd holds each answer twice while sending it: too large a case would end the machine, not the case.
       const needBytes = bench.side === "stock" ? 2.5 * count * bench.sizes.largeMib * MIB : 0;
       if (needBytes > freemem()) {
         return bench.note(
@@ -66,7 +66,7 @@ function lists(name: string, what: string, count: number, reader: (sizes: Bench[
   };
 }
 
-/** Sorted ranges, each over another hundredth of the keys. */
+/** Sorted ranges, each over a different hundredth of the keys. */
 function rangesInTxn(withPut: boolean): Case {
   return {
     name: withPut ? "txn-put" : "txn",

@@ -1,9 +1,9 @@
-/** The table of the stalls suite, and what of the target each row meets. */
+/** The table of the stalls suite, and whether each row meets the target. */
 import type { Side } from "../report.ts";
 import type { Waits } from "./honest.ts";
 import type { CaseResult } from "./measure.ts";
 
-/** No wait of an honest client may be longer, whatever goes on beside it. */
+/** Upper limit for the honest client's waits, under any load. */
 const WAIT_MS_MAX = 50;
 const MIB = 1024 * 1024;
 
@@ -12,7 +12,7 @@ const HEAD = [
   "| --- | ---: | ---: | ---: | --- | ---: | --- | --- |",
 ];
 
-/** The worst round of each side; stock's row stands below ours. */
+/** The worst round of each side; stock's row is below ours. */
 export function table(results: readonly CaseResult[], sides: readonly Side[]): string {
   const lines = [...HEAD];
   for (const name of new Set(results.map((result) => result.case))) {

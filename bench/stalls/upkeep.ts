@@ -1,4 +1,4 @@
-/** Large writes, and what operators and the member itself do. */
+/** Large writes, and the work of operators and of the member itself. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { KVService, MaintenanceService } from "../../src/proto/etcdserverpb.ts";
 import { generate } from "../generator.ts";

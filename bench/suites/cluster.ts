@@ -1,8 +1,8 @@
 /**
  * Three members: Put and linearizable Range spread over all of them and at the leader alone, with and without TLS; what
- * an idle cluster takes; how long nobody leads after the leader was killed.
+ * an idle cluster uses; how long there is no leader after the leader was killed.
  *
- * All three share the machine with the load generator, so a request costs it three logs and, away from the leader, a hop.
+ * All three share the machine with the load generator, so a request costs three log writes and, at a follower, a hop.
  */
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -55,13 +55,13 @@ export const clusterTls = throughput("cluster-tls", load, true);
 const IDLE_KEYS = 100_000;
 const KEYS_PER_TXN = 100;
 /**
- * A new member writes its first log segments and checks versions, V8 compiles what has become hot, and both run times give
- * memory back only when nothing has happened for a while.
+ * A new member writes its first log segments and checks versions, V8 compiles hot code, and both runtimes return memory
+ * only after a while without activity.
  */
 const SETTLE_MS = 180_000;
-/** Long enough that a tick of the clock is 0.03 %. */
+/** Long enough that one clock tick is 0.03 %. */
 const IDLE_SECONDS_MIN = 30;
-/** Unit of the times in /proc/PID/stat: USER_HZ, 100 on Linux whatever the kernel ticks at. */
+/** Unit of the times in /proc/PID/stat: USER_HZ, 100 on Linux whatever the kernel's tick rate. */
 const TICKS_PER_SECOND = 100;
 
 const idling = (name: string, tls: boolean): ClusterSuite => ({
@@ -103,7 +103,7 @@ async function idleCpu(cluster: Cluster, settings: Settings, label: string): Pro
 /** User and system time of all members. */
 function ticks(cluster: Cluster): number {
   const each = cluster.all.map(({ pid }) => {
-    // The name of the command, in parentheses, may contain blanks.
+    // The command's name, in parentheses, may contain blanks.
     const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
       .replace(/^.*\) /s, "")
       .split(" ");
@@ -112,7 +112,7 @@ function ticks(cluster: Cluster): number {
   return each.reduce((sum, time) => sum + time, 0);
 }
 
-/** Vm: as each process sees it, with the pages of programs and libraries once for each; Pss: shared pages once in all. */
+/** Vm: per process, counting the pages of programs and libraries each time; Pss: shared pages counted once in total. */
 function memory(cluster: Cluster, label: string): Measurement[] {
   const sum = (file: string, field: string) =>
     cluster.all.reduce((total, { pid }) => {
@@ -149,7 +149,7 @@ export const failover: ClusterSuite = {
   },
 };
 
-/** Kills the leader; milliseconds until a surviving member knows another. */
+/** Kills the leader; returns the milliseconds until a surviving member has a new one. */
 async function killLeader(cluster: Cluster, leader: Member): Promise<number> {
   const others = cluster.all.filter((member) => member !== leader);
   const begun = performance.now();

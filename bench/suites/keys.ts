@@ -1,6 +1,6 @@
 /**
- * What one repeated body cannot show: many keys, transactions, watches and leases. The load process is ours (bench/load),
- * the same for both servers, and checks every answer.
+ * Loads that need more than one repeated body: many keys, transactions, watches and leases. The load process is ours
+ * (bench/load), the same for both servers, and checks every answer.
  */
 
 import type { Server } from "../../test/harness/server.ts";
@@ -68,7 +68,7 @@ export const watch: ServerSuite = {
         connections: Math.min(10, watchers),
         concurrency: 8,
       };
-      // A bound on the events as well as on the time, so that the drain after it stays short.
+      // Limits events as well as time, so that draining stays short.
       const count = Math.ceil(3_000_000 / watchers);
       const job = { kind: "watch", ...shape, watchers, valueSize: 128, seconds: settings.seconds, count } as const;
       const result = await generate(job, patience(settings));

@@ -2,7 +2,7 @@
  * Put and Range of one key with a value of 256 bytes, as h2load can repeat them: one body for all requests.
  *
  * One key makes the index small on both servers; `keys` measures the same over many. Concurrency is connections ×
- * streams: 1×1 is the latency of a lone client, 10×10 a busy one, 100×10 many.
+ * streams: 1×1 is the latency of a lone client, 10×10 a busy client, 100×10 many clients.
  */
 import { KVService, PutRequest, RangeRequest } from "../../src/proto/etcdserverpb.ts";
 import { h2load } from "../h2load.ts";

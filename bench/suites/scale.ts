@@ -1,6 +1,6 @@
 /**
- * A store with many keys (1,000,000 with 256 bytes each by default): how fast it fills, how much memory it takes, how
- * long a restart takes until /health says true.
+ * A store with many keys (1,000,000 with 256 bytes each by default): fill rate, memory, and the time from a restart
+ * until /health is true.
  *
  * VmRSS counts pages of the mapped database file that the kernel may drop at any time; RssAnon is what the process
  * itself allocated. Both are read right after the fill, and again after the restart.
