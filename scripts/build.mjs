@@ -1,6 +1,6 @@
-// Bundles each program into one file under dist/, so that a start reads one file instead of hundreds.
-// `--if-stale` skips the work when every source is older than the last build. A packed package has no sources and comes
-// built: there is nothing to do then.
+// Bundles each program into one file under dist/, so that a start reads one file instead of hundreds. `--if-stale`
+// skips the work when every source is older than the last build. A packed package has no sources and is already built:
+// then there is nothing to do.
 import { existsSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -31,7 +31,8 @@ function stale() {
 
 async function bundle() {
   const { build } = await import("esbuild");
-  // Made beside and put in place at the end: chunks of earlier builds must not stay, and a build that fails changes nothing.
+  // Built beside dist/ and moved into place at the end: chunks of earlier builds must not remain, and a failed build
+  // changes nothing.
   const made = join(root, `dist-${process.pid}`);
   const entryPoints = readdirSync(programs)
     .filter((name) => name.endsWith(".ts"))
@@ -59,12 +60,12 @@ async function bundle() {
   }
 }
 
-/** What stands in the way, and what to do, in place of the stack of a library. */
+/** The cause and the advice, instead of a library's stack. */
 function complaint(error) {
   if (error.code === "ERR_MODULE_NOT_FOUND") {
     return `${error.message.split("\n")[0]}\nThe packages that the build needs are not installed: run "npm ci" in ${root}`;
   }
-  // esbuild puts the system's words into its own.
+  // esbuild wraps the system's error text in its own.
   const denied = /EACCES|EPERM|EROFS|permission denied|read-only/i.exec(`${error.code} ${error.message}`);
   if (denied) {
     return (

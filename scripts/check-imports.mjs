@@ -1,8 +1,8 @@
 /**
- * Holds the walls of src/: imports point downward only, and no files import each other in a circle.
+ * Checks the layering of src/: imports point downward only, and no files import each other in a circle.
  *
- * A folder may import itself and the folders above it in `floors`. Where a folder has rooms, the same holds inside it: a
- * room may import itself and the rooms before it; the folder's own files have their place among them.
+ * A folder may import itself and the folders above it in `floors`. The same holds for the subfolders (`rooms`) of a
+ * folder: each may import itself and those before it; the folder's own files have their place among them.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
@@ -27,7 +27,7 @@ const floors = [
   ["programs"],
 ];
 
-/** From the bottom to the top; "." are the files of the folder itself. */
+/** From bottom to top; "." are the files of the folder itself. */
 const rooms = {
   config: ["values", "settings", ".", "sources", "machine", "checks", "load"],
   mvcc: ["model", "backend", "index", "store", "watch"],
@@ -35,10 +35,10 @@ const rooms = {
   api: ["listeners", "calls", "http", "range", "services", "gateway", "."],
 };
 
-/** Pure: no I/O, no clock, no randomness but what is passed in. */
+/** Pure: no I/O, no clock, and no randomness except what is passed in. */
 const pure = { raft: ["base", "proto", "raft"] };
 
-/** Circles of types that stay, each with its reason. While the program runs, no file needs one that needs it. */
+/** Permitted circles of type imports, each with its reason. At run time no file depends on one that depends on it. */
 const explainedCircles = [
   {
     why: "the state of a raft node, and functions over it by theme: one class in several files",
@@ -55,7 +55,7 @@ const explainedCircles = [
 const src = join(dirname(fileURLToPath(import.meta.url)), "..", "src");
 const rank = new Map(floors.flatMap((folders, floor) => folders.map((folder) => [folder, floor])));
 const problems = [];
-/** File -> files that it imports, as paths below src/; and those that it needs while it runs, not only their types. */
+/** File -> files that it imports, as paths below src/; and those it needs at run time, not only for types. */
 const imports = new Map();
 const needs = new Map();
 
@@ -105,7 +105,7 @@ function check(file) {
   }
 }
 
-/** Tarjan's strongly connected components; those of more than one file are circles. */
+/** Tarjan's strongly connected components; a component of more than one file is a circle. */
 function circlesOf(graph) {
   const found = [];
   const order = new Map();

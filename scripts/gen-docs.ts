@@ -1,5 +1,5 @@
-// Makes the tables of docs/configuration.md from the definitions of the settings: what stands between the lines
-// `<!-- begin NAME … -->` and `<!-- end NAME -->`. `--check` writes nothing and fails when the result would differ.
+// Generates the tables of docs/configuration.md, between the lines `<!-- begin NAME … -->` and `<!-- end NAME -->`,
+// from the definitions of the settings. `--check` writes nothing and fails when the result would differ.
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -79,7 +79,7 @@ function stateText({ status }: NamedSetting): string {
   return status.state === "not built" ? `refused: ${status.reason} is not built yet` : `no effect: ${status.reason}`;
 }
 
-/** The help, and the numbers that it leaves out. */
+/** The help text, and the numbers it omits. */
 function description(setting: NamedSetting): string {
   const help = setting.help.replace(/:$/, ".");
   const numbers = [...boundTexts(setting), ...zeroTexts(setting)];
@@ -124,7 +124,7 @@ function gatesTable(): string {
   );
 }
 
-/** Flags with the same fate share a row. */
+/** Flags with the same replacement share a row. */
 function olderFlagsTable(): string {
   const rows = new Map<string, string[]>();
   for (const [name, flag] of legacyFlags) {

@@ -1,8 +1,8 @@
 // Generates src/proto/*.ts from proto/. `--check` writes nothing and fails when the result would differ.
 //
-// Fields are camelCase; 64-bit integers are numbers, ids (see isId) bigints; enums are plain numbers with a const object
-// of names; a member of a oneof, and a nested message, is undefined when absent. proto3 scalars at their default are not
-// written; proto2 scalars always are, as etcd's own encoder does in its log and on the peer wire.
+// Fields are camelCase; 64-bit integers are numbers, ids (see isId) bigints; enums are plain numbers with a const
+// object of names; a member of a oneof, and a nested message, is undefined when absent. proto3 scalars at their default
+// are not written; proto2 scalars always are, as in etcd's log and peer messages.
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -43,7 +43,7 @@ for (const dir of readdirSync(protoDir).sort()) {
   }
 }
 
-/** A package may spread over several files; each package becomes one module. */
+/** A package may span several files; each package becomes one module. */
 const packages = new Map();
 for (const file of files.values()) {
   if (!packages.has(file.pkg))
@@ -59,7 +59,7 @@ for (const file of files.values()) {
   for (const object of file.ns.nestedArray) add(object, "");
 }
 
-/** Finds a type by the name a field gives it, from inside out. */
+/** Resolves a type name as written in a field, from the innermost scope outward. */
 function lookup(name, scope) {
   if (name.includes(".")) {
     const [pkgName, ...rest] = name.split(".");
@@ -108,7 +108,7 @@ function describe(field, owner) {
     if (target.object instanceof protobuf.Enum)
       kind = { ts: ref, zero: "0", read: "int32", write: "int32", wire: 0, cast: ref };
     else {
-      // Within a module the functions call each other directly.
+      // Functions in the same module call each other directly.
       const near = target.pkg === owner.pkg;
       message = near ? { read: `read${ref}`, write: `write${ref}` } : { read: `${ref}.read`, write: `${ref}.write` };
       kind = { ts: ref, wire: 2 };
@@ -157,7 +157,7 @@ function emitMessage(type, out) {
       continue;
     }
     out.push(`        m.${f.name} = ${readOne(f)};`);
-    // Of a oneof the last member counts.
+    // The last member of a oneof wins.
     for (const rival of f.rivals) out.push(`        m.${rival} = undefined;`);
     out.push("        break;");
   }
@@ -261,7 +261,7 @@ for (const pkg of packages.values()) {
   outputs.set(`${pkg.name}.ts`, `${head.join("\n")}\n\n${body.trimEnd()}\n`);
 }
 
-/** What the JSON gateway knows of messages: those that services take and give, and what is inside of them. */
+/** The JSON gateway's knowledge of messages: those of services, and all nested ones. */
 const shapes = new Map();
 const enums = new Map();
 const shapeName = (type) => `${type.pkg.name}.${type.name.replaceAll("_", ".")}`;
@@ -270,7 +270,7 @@ function addShape(type) {
   if (type.object instanceof protobuf.Enum) enums.set(name, type.object.values);
   if (type.object instanceof protobuf.Enum || shapes.has(name)) return name;
   const rows = [];
-  // Known before its fields are: a transaction holds transactions.
+  // Registered before its fields: a transaction contains transactions.
   shapes.set(name, rows);
   for (const field of type.object.fieldsArray) {
     if (field instanceof protobuf.MapField) throw new Error(`map field ${field.fullName}: the gateway has no maps yet`);

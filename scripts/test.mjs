@@ -29,7 +29,7 @@ const args = [
   "tsx",
   "--test",
   `--test-concurrency=${Math.max(2, availableParallelism())}`,
-  // A test that hangs fails, and a file that leaves something open ends all the same.
+  // A hanging test fails, and a file that leaves something open still ends.
   "--test-timeout=300000",
   "--test-force-exit",
   ...files,
