@@ -1,4 +1,4 @@
-/** Authorities, certificates and revocation lists made for one test. */
+/** CAs, certificates and revocation lists, created for one test. */
 import "reflect-metadata";
 import { KeyObject, webcrypto } from "node:crypto";
 import { writeFileSync } from "node:fs";
@@ -55,7 +55,7 @@ export class Authority {
     return new Authority(`CN=${cn}`, keys, `${certificate.toString("pem")}\n`);
   }
 
-  /** An authority below this one. */
+  /** An intermediate CA signed by this one. */
   async intermediate(cn: string): Promise<Authority> {
     const keys = await newKeys();
     const pem = await this.#sign(`CN=${cn}`, keys, {}, [new x509.BasicConstraintsExtension(true, undefined, true)]);
@@ -76,7 +76,7 @@ export class Authority {
     return { cert, key: key.toString() };
   }
 
-  /** A list in DER that revokes these serial numbers. */
+  /** A DER list that revokes these serial numbers. */
   async revoke(...serials: readonly string[]): Promise<Buffer> {
     const list = await x509.X509CrlGenerator.create(
       {

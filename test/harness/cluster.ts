@@ -1,6 +1,6 @@
 /**
- * Clusters of real processes on 127.0.0.1, each member ours or stock etcd, with what tests do to them: join, leave,
- * replace, kill, restart, lead. Use withCluster: it ends every process and, when the test fails, shows what they logged.
+ * Clusters of real processes on 127.0.0.1, each member ours or stock etcd, and operations on them: join, leave,
+ * replace, kill, restart, lead. Use withCluster: it ends every process and, when the test fails, shows their logs.
  */
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -22,28 +22,28 @@ export type Kind = "ours" | "stock";
 
 export interface MemberSpec {
   readonly kind: Kind;
-  /** Instead of the program that `kind` means. */
+  /** Replaces the program that `kind` selects. */
   readonly program?: Program;
   readonly args?: readonly string[];
-  /** Address that it listens on; 127.0.0.1 when absent. */
+  /** Listen address; 127.0.0.1 when absent. */
   readonly host?: string;
-  /** Instead of a directory of its own; its owner removes it. */
+  /** Used instead of a new directory; its owner removes it. */
   readonly dataDir?: string;
   readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface ClusterOptions {
   readonly members: readonly (Kind | MemberSpec)[];
-  /** Certificates for clients and peers, both sides checked. */
+  /** Certificates for clients and peers, verified on both sides. */
   readonly tls?: boolean | { readonly clientCertificates: boolean };
-  /** Further flags of every member, and of those of one kind. */
+  /** Additional flags, for every member and for members of one kind. */
   readonly args?: readonly string[];
   readonly argsOf?: Partial<Record<Kind, readonly string[]>>;
   /** Parent of the temporary directories; os.tmpdir() when absent. */
   readonly tempDir?: string;
 }
 
-/** Time within which a cluster must do what is asked of it. */
+/** Time limit for each operation of the cluster. */
 const PATIENCE_MS = 30_000;
 const CALL_MS = 10_000;
 const DEADLINE_EXCEEDED = 4;
@@ -52,7 +52,7 @@ const START_ATTEMPTS_MAX = 3;
 const LOG_LINES = 25;
 const LINE_LENGTH = 500;
 
-/** Runs `body` with a cluster that is closed after it; a failure carries what the members logged last. */
+/** Runs `body` with a cluster that is closed after it; a failure includes the last log lines of the members. */
 export async function withCluster<T>(options: ClusterOptions, body: (cluster: Cluster) => Promise<T>): Promise<T> {
   const cluster = await startCluster(options);
   try {
@@ -107,7 +107,7 @@ export class Member extends ServerProcess {
     return this.#id;
   }
 
-  /** Stops, and goes on with its data as a program of the other kind. */
+  /** Stops, and restarts with its data as a program of the other kind. */
   async become(kind: Kind): Promise<void> {
     await this.kill("SIGTERM");
     this.kind = kind;
@@ -126,7 +126,7 @@ export class Member extends ServerProcess {
     await this.status();
   }
 
-  /** What it logged last, without the ends of very long lines. */
+  /** The last log lines, with very long lines truncated. */
   logTail(): string {
     const lines = this.log().trimEnd().split("\n").slice(-LOG_LINES);
     return lines.map((line) => (line.length > LINE_LENGTH ? `${line.slice(0, LINE_LENGTH)}…` : line)).join("\n");
@@ -151,7 +151,7 @@ interface MemberOptions {
 }
 
 export class Cluster {
-  /** In the order of their start; those that were removed are gone from it. */
+  /** In start order, without removed members. */
   readonly all: Member[] = [];
   readonly #options: ClusterOptions;
   readonly #directory: string;
@@ -172,7 +172,7 @@ export class Cluster {
     return this.#tls;
   }
 
-  /** For etcdctl: where the certificates are, when there are any. */
+  /** For etcdctl: the paths of the certificates, if there are any. */
   get ctlArgs(): string[] {
     if (this.#tls === undefined) return [];
     const file = (name: string) => join(this.#directory, name);
@@ -194,7 +194,7 @@ export class Cluster {
     return member;
   }
 
-  /** Starts the first members. startCluster does it. */
+  /** Starts the first members; called by startCluster. */
   async form(): Promise<void> {
     for (const spec of this.#options.members) this.all.push(await this.#make(spec));
     const initial = this.all.map(({ name, peerUrl }) => `${name}=${peerUrl}`).join(",");
@@ -206,7 +206,7 @@ export class Cluster {
     await this.leader();
   }
 
-  /** Adds a member through `via`, any other when absent, and waits until the new one is healthy. */
+  /** Adds a member through `via` (by default any other) and waits until the new one is healthy. */
   async add(spec: Kind | MemberSpec, options: { learner?: boolean; via?: Member } = {}): Promise<Member> {
     const member = await this.#make(spec);
     const via = options.via ?? (await this.leader());
@@ -217,7 +217,7 @@ export class Cluster {
     );
     const { members } = await via.client.unary(
       ClusterService.MemberList,
-      // The member that made the change knows it; one that was alone has no quorum now.
+      // The member that made the change knows it; a single member has lost its quorum now.
       { linearizable: false },
       { timeoutMs: CALL_MS },
     );
@@ -238,15 +238,15 @@ export class Cluster {
   }
 
   /**
-   * Removes a member through `via`, any other when absent. With `keep` its process and data stay, for the caller to end;
-   * else it is closed, after it had the time to end by itself.
+   * Removes a member through `via` (by default any other). With `keep` its process and data stay, for the caller to
+   * end; otherwise it is closed, after time to end by itself.
    */
   async remove(member: Member, via?: Member, { keep = false } = {}): Promise<void> {
     const asked = via ?? this.running.find((other) => other !== member);
     assert.ok(asked, "a member is left that can remove another");
     await change(`${asked} removes ${member}`, /member not found/, async () => {
       const removal = asked.client.unary(ClusterService.MemberRemove, { id: member.id }, { timeoutMs: CALL_MS });
-      // A member that removes itself may be gone before its answer is.
+      // A member that removes itself may be gone before it answers.
       await removal.catch((error) => {
         const gone = asked === member && error instanceof RpcError && error.code === UNAVAILABLE;
         if (!gone || NOT_YET.test(error.details)) throw error;
@@ -263,7 +263,7 @@ export class Cluster {
     }
   }
 
-  /** A member that all running members but `except` agree to be led by. */
+  /** A leader on which all running members but `except` agree. */
   leader(except: readonly Member[] = [], timeoutMs = PATIENCE_MS): Promise<Member> {
     return waitFor(
       "a leader that all running members know",
@@ -304,8 +304,8 @@ export class Cluster {
   }
 
   /**
-   * Compares HashKV of all running members at a revision that they all have, also under load. A compaction that is
-   * going on changes it for a moment, so what differs must become equal soon.
+   * Compares HashKV of all running members at a revision that they all have, also under load. A running compaction
+   * changes it temporarily, so differences must disappear soon.
    */
   async equalHashes(): Promise<HashKVResponse[]> {
     const { header } = await this.running[0]!.status();
@@ -325,7 +325,7 @@ export class Cluster {
     return hashes;
   }
 
-  /** What the members logged last; KVORUM_TEST_LOGS names a directory that takes all of it. */
+  /** The last log lines of the members; KVORUM_TEST_LOGS names a directory that receives the full logs. */
   describe(): string {
     const directory = process.env["KVORUM_TEST_LOGS"];
     if (directory) {
@@ -343,7 +343,7 @@ export class Cluster {
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  /** Ends all processes at once: a leader that hands over only to members that end too would take long. */
+  /** Ends all processes at once: a leader that transfers leadership only to ending members would take long. */
   async closeMembers(): Promise<void> {
     await Promise.all(this.all.map((member) => member.kill("SIGKILL")));
     await Promise.all(this.all.map((member) => member.close()));
@@ -362,9 +362,9 @@ export class Cluster {
 const NOT_YET = /unhealthy cluster|not enough started members|in sync with leader/;
 
 /**
- * Asks for a change of the membership until it is made. etcd refuses it until all members were connected for five
- * seconds and a learner has caught up. Stock etcd does not answer at all when its leader has applied the change before
- * but not told raft yet; then it is asked again, and `done` is the refusal of what was already made.
+ * Requests a membership change until it is made. etcd refuses it until all members have been connected for five seconds
+ * and a learner has caught up. Stock etcd does not answer when its leader has applied an earlier change but not told
+ * raft yet; then the request is repeated, and `done` matches the refusal of a change already made.
  */
 async function change(what: string, done: RegExp, call: () => Promise<unknown>): Promise<void> {
   let refusal: RpcError | undefined;

@@ -1,21 +1,21 @@
 /**
  * A network inside one process: connects servers of the same test, by member id. Messages arrive in the next turn, in
- * order for each pair; pairs can be cut apart, and single messages can be lost.
+ * order per pair; pairs can be partitioned, and single messages lost.
  */
 import type { Clock } from "../../src/base/clock.ts";
 import type { Message } from "../../src/proto/raftpb.ts";
 import type { DatabaseImage, Network, NetworkReceiver, PeerAddress } from "../../src/server/contract/network.ts";
 
-/** Messages that may be under way to one member: more are dropped, as a real connection's queue would. */
+/** Messages in flight to one member: more are dropped, as in a real connection's queue. */
 const UNDER_WAY_MAX = 4096;
 
-/** What connects the members. */
+/** Connects the members. */
 export class InProcessHub {
   readonly clock: Clock;
   readonly members = new Map<bigint, InProcessNetwork>();
-  /** Messages that are lost on purpose. */
+  /** Messages to lose. */
   drop: (message: Message) => boolean = () => false;
-  /** Snapshots that break off on purpose. */
+  /** Snapshot transfers to abort. */
   failSnapshot: (message: Message) => boolean = () => false;
   readonly #cut = new Set<bigint>();
 
@@ -23,14 +23,14 @@ export class InProcessHub {
     this.clock = clock;
   }
 
-  /** The network of a member that is about to start; it replaces that of an earlier run. */
+  /** The network of a member that is about to start; replaces that of an earlier run. */
   join(id: bigint): InProcessNetwork {
     const network = new InProcessNetwork(this, id);
     this.members.set(id, network);
     return network;
   }
 
-  /** Cuts a member off from all others. */
+  /** Partitions a member from all others. */
   cut(id: bigint): void {
     this.#cut.add(id);
   }
@@ -51,7 +51,7 @@ export class InProcessHub {
 export class InProcessNetwork implements Network {
   readonly id: bigint;
   receiver: NetworkReceiver | undefined;
-  /** What was sent, by type, for tests that count. */
+  /** Sent messages by type, for tests that count. */
   readonly sentByType = new Map<number, number>();
   readonly peers = new Map<bigint, PeerAddress>();
   readonly #hub: InProcessHub;

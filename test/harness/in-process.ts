@@ -1,6 +1,6 @@
 /**
- * A server inside the test's own process, on a temporary directory and a port that the system chose. What it logs is
- * kept, so that a test can look for it.
+ * A server inside the test's own process, with a temporary directory and a port chosen by the system. Its log is kept
+ * for the test to inspect.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,7 +15,7 @@ import { MemoryLogger } from "./memory-logger.ts";
 
 export { type LogLine, MemoryLogger } from "./memory-logger.ts";
 
-/** A directory that is gone after `remove`. */
+/** A directory that is deleted by `remove`. */
 export function tempDir(): { readonly path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), "kvorum-test-"));
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
@@ -35,9 +35,9 @@ export interface InProcess {
   readonly url: string;
   readonly client: RawClient;
   readonly logger: MemoryLogger;
-  /** What the server called its owner for: it must be empty. */
+  /** Fatal errors that the server reported: must stay empty. */
   readonly failures: unknown[];
-  /** Stops the server; a directory made for it goes too. */
+  /** Stops the server and deletes a directory created for it. */
   close(graceMs?: number): Promise<void>;
 }
 

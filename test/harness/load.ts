@@ -1,8 +1,8 @@
 /**
- * Writers that remember what was acknowledged, and the check that all of it is there, on every member, once.
+ * Writers that record acknowledged writes, and the check that each exists, on every member, exactly once.
  *
- * Every write puts a key of its own, so the store itself tells how often each was applied: its key has version 1, the
- * acknowledged revision and value. A write without an answer may be there or not, but at most once.
+ * Every write puts its own key, so the store shows how often each was applied: its key has version 1, the acknowledged
+ * revision and value. An unanswered write may exist or not, but at most once.
  */
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -11,11 +11,11 @@ import { KVService } from "../../src/proto/etcdserverpb.ts";
 import { waitFor } from "./wait.ts";
 
 export interface LoadOptions {
-  /** Connections to write through; asked before each write, so that it may follow the members of a cluster. */
+  /** Connections to write through; evaluated before each write, so that it can follow the members of a cluster. */
   readonly clients: () => readonly RawClient[];
   readonly writers?: number;
   readonly valueSize?: number;
-  /** Rest of each writer after a write, in milliseconds, so that the load leaves room for what it accompanies. */
+  /** Pause of each writer after a write, in milliseconds, to leave room for other work. */
   readonly pauseMs?: number;
 }
 
@@ -27,7 +27,7 @@ const PREFIX_END = "load0";
 export class AcknowledgedLoad {
   /** Revision of each acknowledged key. */
   readonly #acknowledged = new Map<string, number>();
-  /** Keys whose writes ended without an answer. */
+  /** Keys of unanswered writes. */
   readonly #unknown = new Set<string>();
   readonly #refusals = new Map<string, number>();
   readonly #options: Required<LoadOptions>;
@@ -68,13 +68,13 @@ export class AcknowledgedLoad {
     await this.#running;
   }
 
-  /** Waits until more writes are acknowledged than were. */
+  /** Waits until further writes are acknowledged. */
   async progress(count = 100): Promise<void> {
     const floor = this.acknowledged + count;
     await waitFor(`${count} more writes are acknowledged`, () => this.acknowledged >= floor, 30_000);
   }
 
-  /** What came instead of acknowledgements, for people. */
+  /** The errors received instead of acknowledgements, for people. */
   describe(): string {
     const refusals = [...this.#refusals].map(([text, count]) => `${count} × ${text}`).join("; ");
     return `${this.acknowledged} acknowledged, ${this.unknown} without an answer${refusals && `: ${refusals}`}`;
@@ -98,7 +98,7 @@ export class AcknowledgedLoad {
         if (this.#options.pauseMs > 0) await sleep(this.#options.pauseMs);
       } catch (error) {
         if (!(error instanceof RpcError)) throw error;
-        // Even a refusal may come from a member that gave up on a proposal which is applied later.
+        // Even a refusal may come from a member that gave up on a proposal that is applied later.
         this.#unknown.add(key);
         const text = error.details.replace(/( after [\d.]+s|\. ).*/, "");
         this.#refusals.set(text, (this.#refusals.get(text) ?? 0) + 1);
@@ -107,7 +107,7 @@ export class AcknowledgedLoad {
     }
   }
 
-  /** Throws unless the member holds every acknowledged write at its revision, and nothing that was never written. */
+  /** Throws unless the member holds every acknowledged write at its revision, and no write that was never made. */
   async verify(name: string, client: RawClient): Promise<void> {
     const left = new Map(this.#acknowledged);
     for (let key = Buffer.from(PREFIX); ; ) {

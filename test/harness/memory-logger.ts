@@ -6,7 +6,7 @@ export interface LogLine {
   readonly fields: LogFields;
 }
 
-/** A logger that remembers. */
+/** A logger that keeps its lines. */
 export class MemoryLogger implements Logger {
   readonly debugEnabled = false;
   readonly lines: LogLine[] = [];

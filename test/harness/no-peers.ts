@@ -2,7 +2,7 @@ import type { PeerClient } from "../../src/server/contract/network.ts";
 
 const nobody = (): Promise<never> => Promise.reject(new Error("this member has no peers"));
 
-/** The PeerClient of a member that is alone: whoever is asked does not answer. */
+/** The PeerClient of a single member: no request is answered. */
 export const noPeers: PeerClient = {
   members: nobody,
   versions: nobody,

@@ -5,8 +5,8 @@ import { repositoryRoot } from "./programs.ts";
 import type { SeededRandom } from "./random.ts";
 
 /**
- * Requests as nobody honest makes them, but a log may hold: every field of InternalRaftRequest, with values at the ends of
- * their types, values that no name stands for, and combinations that the checks before the log refuse.
+ * Requests that no honest client makes but a log may hold: every field of InternalRaftRequest, with extreme values,
+ * undefined enum values, and combinations that the checks before the log refuse.
  */
 export function oddRequest(random: SeededRandom): Uint8Array {
   const type = schema.lookupType("etcdserverpb.InternalRaftRequest");
@@ -74,7 +74,7 @@ const STRINGS = [
   "YWI=",
   "n".repeat(5000),
 ];
-/** Few, so that requests meet; the empty one and single zeros have meanings of their own. */
+/** Few, so that requests collide; the empty key and single zeros have special meanings. */
 const KEYS = ["", "\0", "a", "b", "b", "c", "\xff", "a\0", "k".repeat(3000)];
 const SIGNED = [
   "0",

@@ -3,8 +3,8 @@ import { chownSync } from "node:fs";
 const NOBODY = 65534;
 
 /**
- * Runs `body` as a user who may not write everything, which root may: as `nobody`, when the tests run as root. `paths`
- * become that user's. No other test of the same process may run meanwhile.
+ * Runs `body` as an unprivileged user: as `nobody`, when the tests run as root. Gives that user `paths`. No other test
+ * of the same process may run meanwhile.
  */
 export async function asOrdinaryUser(paths: readonly string[], body: () => void | Promise<void>): Promise<void> {
   const { geteuid, getegid, seteuid, setegid } = process;

@@ -1,6 +1,6 @@
 /**
- * Finds the programs that tests drive from outside. A test that needs a missing one is skipped with its name, or fails
- * when KVORUM_REQUIRE_ALL=1, as CI sets it.
+ * Finds the programs that tests drive from outside. A test whose program is missing is skipped with its name, or fails
+ * when KVORUM_REQUIRE_ALL=1, as in CI.
  */
 import { execFile } from "node:child_process";
 import { accessSync, constants, statSync } from "node:fs";
@@ -9,18 +9,21 @@ import { fileURLToPath } from "node:url";
 
 export const repositoryRoot = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 
-/** A program and the arguments that always come first. */
+/** A program and its fixed first arguments. */
 export interface Program {
   readonly file: string;
   readonly args: readonly string[];
 }
 
-/** Value of node:test's `skip` option: false when `name` is there, else the reason. Throws instead under KVORUM_REQUIRE_ALL=1. */
+/**
+ * Value of node:test's `skip` option: false when `name` exists, otherwise the reason. Throws instead under
+ * KVORUM_REQUIRE_ALL=1.
+ */
 export function requireProgram(name: string): string | false {
   return requirement(findProgram(name) !== undefined, `${name} is not on PATH`);
 }
 
-/** As requireProgram, for anything that a test needs: `reason` tells what is missing. */
+/** As requireProgram, for any requirement of a test: `reason` says what is missing. */
 export function requirement(met: boolean, reason: string): string | false {
   if (met) return false;
   if (process.env["KVORUM_REQUIRE_ALL"] === "1") throw new Error(`${reason}, and KVORUM_REQUIRE_ALL=1 asks for it`);
@@ -42,7 +45,7 @@ export function findProgram(name: string): string | undefined {
   });
 }
 
-/** This repository's server; KVORUM_SERVER names another one, such as stock etcd, to test the tests. */
+/** This repository's server; KVORUM_SERVER selects another one, such as stock etcd, to test the tests. */
 export function ourEtcd(): Program {
   const other = process.env["KVORUM_SERVER"];
   if (other) return { file: other, args: [] };
@@ -54,7 +57,7 @@ export function stockEtcd(): Program {
   return { file: findProgram(process.env["KVORUM_STOCK_ETCD"] || "etcd") ?? "etcd", args: [] };
 }
 
-/** Skip reason when there is no stock etcd, see requireProgram. */
+/** Skip reason when stock etcd is missing, see requireProgram. */
 export function requireStockEtcd(): string | false {
   return requireProgram(process.env["KVORUM_STOCK_ETCD"] || "etcd");
 }
@@ -77,11 +80,11 @@ export interface RunOptions {
   readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Milliseconds until the program is killed, which makes the code -1; 20 s when absent. */
+  /** Milliseconds until the program is killed, with code -1; 20 s when absent. */
   readonly timeoutMs?: number;
 }
 
-/** Runs a program to its end; a failing exit code is a result, not an error. */
+/** Runs a program to completion; a failing exit code is a result, not an error. */
 export function run(program: Program | string, args: readonly string[], options: RunOptions = {}): Promise<Result> {
   const { file, args: first } = typeof program === "string" ? { file: program, args: [] } : program;
   return new Promise((resolve, reject) => {

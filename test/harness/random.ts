@@ -1,4 +1,4 @@
-/** Small seeded generator for histories that must repeat exactly. Not for the servers themselves. */
+/** Small seeded generator for reproducible histories. Not for the servers themselves. */
 export interface SeededRandom {
   /** A whole number in [0, bound). */
   below(bound: number): number;

@@ -1,6 +1,6 @@
 /**
- * A cluster inside one process: servers over real logs and databases in temporary directories, connected by an in-process
- * network. Nobody listens anywhere: tests call the servers.
+ * A cluster inside one process: servers with real logs and databases in temporary directories, connected by an
+ * in-process network. There are no listeners: tests call the servers.
  */
 import { join } from "node:path";
 import { systemClock } from "../../src/base/clock.ts";
@@ -25,17 +25,17 @@ export interface ClusterNode {
   readonly failures: unknown[];
   /** The running server; undefined while it is stopped. */
   server: EtcdServer | undefined;
-  /** How often the server was told that it is removed. */
+  /** How often the server was notified of its removal. */
   removedCount: number;
 }
 
 export class ServerCluster {
   readonly hub = new InProcessHub(systemClock);
   readonly nodes = new Map<string, ClusterNode>();
-  /** Members that cannot open a second database, as if the disk were full. */
+  /** Members that cannot open a second database, as with a full disk. */
   readonly failOpen = new Set<string>();
   readonly #dir = tempDir();
-  /** Makes the ids of added members differ. */
+  /** Makes the ids of added members distinct. */
   #added = 1;
   readonly #options: Partial<BootstrapOptions>;
 
@@ -43,7 +43,7 @@ export class ServerCluster {
     this.#options = options;
   }
 
-  /** Starts a cluster of `count` members, m1 and so on, and waits until all of them serve. */
+  /** Starts a cluster of `count` members, m1 and so on, and waits until all serve. */
   static async start(count: number, options: Partial<BootstrapOptions> = {}): Promise<ServerCluster> {
     const cluster = new ServerCluster(options);
     const names = Array.from({ length: count }, (_, i) => `m${i + 1}`);
@@ -58,7 +58,7 @@ export class ServerCluster {
     }
   }
 
-  /** Starts a member, or starts it again. */
+  /** Starts or restarts a member. */
   async startNode(name: string, changes: Partial<BootstrapOptions> = {}): Promise<EtcdServer> {
     let node = this.nodes.get(name);
     if (node === undefined) {
@@ -115,7 +115,7 @@ export class ServerCluster {
     return [...this.nodes.values()].flatMap(({ server }) => (server === undefined ? [] : [server]));
   }
 
-  /** The member that all running ones follow. */
+  /** The leader that all running members follow. */
   async leader(): Promise<EtcdServer> {
     let found: EtcdServer | undefined;
     await waitFor("all follow one leader", () => {
@@ -136,21 +136,21 @@ export class ServerCluster {
     return server.options.name;
   }
 
-  /** Stops a member; with `crash` the others hear nothing of it, and it hands nothing over. */
+  /** Stops a member; with `crash` it sends nothing to the others and transfers nothing. */
   async stopNode(name: string, how: "stop" | "crash" = "stop"): Promise<void> {
     const node = this.nodes.get(name)!;
     const server = node.server;
     if (server === undefined) return;
     node.server = undefined;
     if (how === "crash") {
-      // Cut off first, a leader has nobody to hand over to.
+      // A leader partitioned first cannot transfer leadership.
       this.hub.cut(server.memberId);
       await server.stop();
       this.hub.mend(server.memberId);
     } else await server.stop();
   }
 
-  /** All running members have applied the same, and hold the same. */
+  /** All running members have applied the same entries and hold the same data. */
   async converged(): Promise<void> {
     await waitFor("all have applied the same", () => {
       const indexes = new Set(this.running.map(({ replication }) => replication.appliedIndex));
@@ -190,10 +190,10 @@ export class ServerCluster {
   };
 }
 
-/** A peer URL that nobody listens on; an address, since names would be looked up. `name` ends in a number. */
+/** A peer URL without a listener; an address, because names would be resolved. `name` ends in a number. */
 export const urlOf = (name: string): string => `http://127.0.0.1:${10_000 + Number(name.slice(1))}`;
 
-/** Puts through the log of a member. Rejects with the EtcdError. */
+/** Puts through a member's log. Rejects with the EtcdError. */
 export async function put(server: EtcdServer, key: string, value: string): Promise<PutResponse> {
   const request = PutRequest.create({ key: Buffer.from(key), value: Buffer.from(value) });
   const outcome = await server.request(Op.PUT, request, PutRequest.encode(request));
@@ -201,7 +201,7 @@ export async function put(server: EtcdServer, key: string, value: string): Promi
   return outcome as PutResponse;
 }
 
-/** What a member has applied so far. */
+/** A read of the member's applied state. */
 export function serializableGet(server: EtcdServer, key: string): string | undefined {
   const { kvs } = server.store.rangeDecoded(Buffer.from(key), null, { revision: 0, limit: 0, countOnly: false });
   return kvs[0] === undefined ? undefined : Buffer.from(kvs[0].value).toString();

@@ -1,6 +1,6 @@
 /**
- * Runs one etcd server, ours or stock, as a process of its own on 127.0.0.1 with ports and a data directory that nobody
- * else uses. Every process started here is killed by its pid at the latest when the test process ends.
+ * Runs one etcd server, ours or stock, as a process on 127.0.0.1 with its own ports and data directory. Every process
+ * started here is killed by its pid at the latest when the test process ends.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomInt } from "node:crypto";
@@ -15,26 +15,26 @@ import type { Program } from "./programs.ts";
 import { waitFor } from "./wait.ts";
 
 export interface ServerOptions {
-  /** Further flags. */
+  /** Additional flags. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Parent of the temporary directory; os.tmpdir() when absent. */
   readonly tempDir?: string;
   /** An existing data directory, such as one restored from a snapshot; its owner removes it. */
   readonly dataDir?: string;
-  /** Milliseconds that a start may take. */
+  /** Time limit of a start, in milliseconds. */
   readonly startTimeoutMs?: number;
   readonly name?: string;
-  /** Address that it listens on; 127.0.0.1 when absent. */
+  /** Listen address; 127.0.0.1 when absent. */
   readonly host?: string;
   /** TLS for clients and peers. */
   readonly tls?: ServerTls;
 }
 
 export interface ServerTls {
-  /** Flags that name the files. */
+  /** Flags with the paths of the files. */
   readonly args: readonly string[];
-  /** How clients connect. */
+  /** Client options. */
   readonly client: TlsOptions;
 }
 
@@ -47,16 +47,16 @@ export interface Server {
   readonly url: string;
   readonly peerUrl: string;
   readonly dataDir: string;
-  /** A connection that outlives restarts of the server. */
+  /** A connection that survives restarts of the server. */
   readonly client: RawClient;
   readonly pid: number;
-  /** All that the server printed, over all its starts. */
+  /** The server's whole output, over all its starts. */
   log(): string;
-  /** Sends the signal and waits for the end of the process. */
+  /** Sends the signal and waits for the process to end. */
   kill(signal: NodeJS.Signals): Promise<void>;
-  /** Starts again on the same directory and ports after `kill`. Returns the milliseconds until it was healthy. */
+  /** Restarts on the same directory and ports after `kill`. Returns the milliseconds until it was healthy. */
   start(): Promise<number>;
-  /** Ends the process and removes what it left on the disk. */
+  /** Ends the process and removes its files. */
   close(): Promise<void>;
 }
 
@@ -70,7 +70,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => 
 
 const START_ATTEMPTS_MAX = 3;
 
-/** Starts a server and waits until it reports health. */
+/** Starts a server and waits until it is healthy. */
 export async function startServer(program: Program, options: ServerOptions = {}): Promise<Server> {
   for (let attempt = 1; ; attempt++) {
     const [clientPort, peerPort] = await freePorts(2);
@@ -97,7 +97,7 @@ export async function startServers(programs: readonly Program[], options: Server
   throw failed.reason;
 }
 
-/** The process of one server, which forms a cluster of its own unless `initialCluster` says otherwise. */
+/** The process of one server, in a cluster of its own unless `initialCluster` says otherwise. */
 export class ServerProcess implements Server {
   /** For the next start. */
   program: Program;
@@ -107,7 +107,7 @@ export class ServerProcess implements Server {
   readonly peerUrl: string;
   readonly dataDir: string;
   readonly client: RawClient;
-  /** Flags about the cluster, for the next start. */
+  /** Cluster flags for the next start. */
   clusterArgs: readonly string[];
   readonly #directory: string;
   readonly #logFile: string;
@@ -150,7 +150,7 @@ export class ServerProcess implements Server {
     }
   }
 
-  /** Another process may have taken a port between its choice and its use. */
+  /** Another process may take a port between its choice and its use. */
   portWasTaken(): boolean {
     return /address already in use|EADDRINUSE/.test(this.log());
   }
@@ -162,7 +162,7 @@ export class ServerProcess implements Server {
     return performance.now() - begin;
   }
 
-  /** Starts the process without waiting for anything. */
+  /** Starts the process without waiting. */
   spawn(): void {
     const output = openSync(this.#logFile, "a");
     const child = spawn(this.program.file, this.#args(), {
@@ -183,7 +183,7 @@ export class ServerProcess implements Server {
     });
   }
 
-  /** Waits until the server reports health, which takes a leader. */
+  /** Waits until the server is healthy, which needs a leader. */
   async healthy(): Promise<void> {
     try {
       await waitFor(
@@ -275,11 +275,11 @@ const pems = ({ ca, cert, key }: TlsOptions = {}) =>
     Object.entries({ ca, cert, key }).flatMap(([name, pem]) => (pem === undefined ? [] : [[name, Buffer.from(pem)]])),
   );
 
-// Below the ports that Linux gives to outgoing connections, so that none of those takes the port of a server while it restarts.
+// Below the ephemeral ports of Linux, so that no outgoing connection takes the port of a restarting server.
 const PORT_MIN = 12_000;
 const PORT_MAX = 32_000;
 
-/** Ports that were free a moment ago, all different. */
+/** Different ports that were free a moment ago. */
 export async function freePorts(count: number): Promise<number[]> {
   const ports = new Set<number>();
   while (ports.size < count) {

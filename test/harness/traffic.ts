@@ -1,6 +1,6 @@
 /**
- * What clients do with a cluster: writes, watches, leases, compaction. Each function uses every member that is given, and
- * throws unless all of them show the same.
+ * Client operations on a cluster: writes, watches, leases, compaction. Each function uses every given member, and
+ * throws unless all show the same result.
  */
 import assert from "node:assert/strict";
 import { type RawClient, RpcError } from "../../src/client/raw.ts";
@@ -26,7 +26,7 @@ export async function put(client: RawClient, key: string, value: string, lease =
   return header!.revision;
 }
 
-/** A put that is tried again while nobody leads or a leader just changed; doing it twice does no harm. */
+/** A put that is retried while there is no leader or it just changed; repeating it is harmless. */
 export async function putAnyway(client: RawClient, key: string, value: string): Promise<void> {
   const tried = async () => {
     const { header } = await client.unary(
@@ -45,7 +45,7 @@ export async function get(client: RawClient, key: string): Promise<string | unde
   return kvs[0] === undefined ? undefined : Buffer.from(kvs[0].value).toString();
 }
 
-/** Many puts, a hundred under way at a time. */
+/** Many puts, a hundred in flight. */
 export async function putMany(client: RawClient, prefix: string, count: number, valueSize = 16): Promise<void> {
   const UNDER_WAY = 100;
   let next = 0;
@@ -57,7 +57,7 @@ export async function putMany(client: RawClient, prefix: string, count: number, 
 
 let rounds = 0;
 
-/** Every member takes a put, a transaction and a delete, and every member reads at once what the others took. */
+/** Every member takes a put, a transaction and a delete; every member immediately reads what the others took. */
 export async function writeEverywhere(members: readonly Member[]): Promise<void> {
   const round = ++rounds;
   for (const writer of members) {
@@ -76,7 +76,7 @@ export async function writeEverywhere(members: readonly Member[]): Promise<void>
   }
 }
 
-/** A watcher on every member, writes through every member: all see the same events in the same order. */
+/** A watcher on every member, writes through every member: all receive the same events in the same order. */
 export async function watchEverywhere(members: readonly Member[]): Promise<void> {
   const prefix = `watch/${++rounds}/`;
   const WRITES_EACH = 5;
@@ -118,8 +118,8 @@ export async function watchEverywhere(members: readonly Member[]): Promise<void>
 const TTL_SECONDS = 3;
 
 /**
- * A lease is granted through one member, its key put through another, kept alive through each for longer than its TTL;
- * then it expires on all of them, not before its TTL has passed.
+ * A lease is granted through one member, its key put through another, and kept alive through each for longer than its
+ * TTL; then it expires on all of them, not before its TTL has passed.
  */
 export async function leaseEverywhere(members: readonly Member[]): Promise<void> {
   const key = `lease/${++rounds}`;
@@ -156,7 +156,7 @@ export async function leaseEverywhere(members: readonly Member[]): Promise<void>
   }
 }
 
-/** TTL that the answer gives; 0 when there is no such lease. */
+/** TTL in the answer; 0 when there is no such lease. */
 async function keepAlive(client: RawClient, id: bigint): Promise<number> {
   const stream = client.stream(LeaseService.LeaseKeepAlive, CALL);
   await stream.send(LeaseKeepAliveRequest.create({ id }));
@@ -164,7 +164,7 @@ async function keepAlive(client: RawClient, id: bigint): Promise<number> {
   throw new Error("the keep-alive ended without an answer");
 }
 
-/** A compaction through one member counts on all: earlier revisions are refused, the hash starts at it. */
+/** A compaction through one member takes effect on all: earlier revisions are refused, the hash starts at it. */
 export async function compactThrough(compactor: Member, members: readonly Member[]): Promise<number> {
   const key = `compact/${++rounds}`;
   for (let i = 0; i < 10; i++) await put(compactor.client, key, String(i));

@@ -1,6 +1,6 @@
 import type { Clock, Timer } from "../../src/base/clock.ts";
 
-/** A clock that stands still until the test moves it. Deferred calls run in `turn` and while the clock moves. */
+/** A clock that only the test advances. Deferred calls run in `turn` and while the clock advances. */
 export class VirtualClock implements Clock {
   #nowMs = 1_000;
   #sequence = 0;
@@ -39,7 +39,7 @@ export class VirtualClock implements Clock {
     return this.#timers.size;
   }
 
-  /** Runs what was deferred before the call; false when there was nothing. */
+  /** Runs the calls deferred so far; false when there were none. */
   turn(): boolean {
     const due = this.#deferred;
     this.#deferred = [];
@@ -47,14 +47,14 @@ export class VirtualClock implements Clock {
     return due.length > 0;
   }
 
-  /** Runs what is deferred, also by what runs, until there is nothing left. */
+  /** Runs deferred calls, including those they defer, until none is left. */
   settle(turnsMax = 100_000): void {
     for (let i = 0; this.turn(); i++) {
       if (i >= turnsMax) throw new Error(`still deferring after ${turnsMax} turns`);
     }
   }
 
-  /** Moves time forward, ringing each timer at its moment. */
+  /** Advances time, firing each timer at its moment. */
   advance(ms: number): void {
     const end = this.#nowMs + ms;
     this.settle();

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Polls until `condition` gives something truthy and returns it; fails saying `what` did not happen. */
+/** Polls until `condition` returns something truthy and returns it; fails with a message that `what` did not happen. */
 export async function waitFor<T>(
   what: string,
   condition: () => T | Promise<T>,
