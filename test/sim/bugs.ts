@@ -1,6 +1,6 @@
 /**
- * Bugs, planted on purpose to see that the simulator finds them. Each is put in through a seam or over a method of the
- * running server and taken out again after the run; the server's own code knows nothing of it.
+ * Planted bugs that the simulator must find. Each is injected through a seam or by replacing a method of the running
+ * server, and removed after the run; the server's own code does not know about it.
  */
 import { Caller } from "../../src/api/services/concurrency.ts";
 import { AuthInfo } from "../../src/auth/auth-info.ts";
@@ -30,14 +30,14 @@ import type { Simulation } from "./simulation.ts";
 
 export interface Bug {
   readonly name: string;
-  /** What is broken; with the number of etcd's issue where it is one of those. */
+  /** What is broken; with etcd's issue number where it is one. */
   readonly about: string;
   readonly settings?: PlanSettings;
-  /** Puts the bug in; the function that it returns takes it out. */
+  /** Plants the bug; the returned function removes it. */
   plant(simulation: Simulation): () => void;
 }
 
-/** Replaces a method; returns what undoes it. */
+/** Replaces a method; returns a function that undoes it. */
 function replace<T extends object, K extends keyof T>(target: T, name: K, make: (original: T[K]) => T[K]): () => void {
   const original = target[name];
   target[name] = make(original);
@@ -511,7 +511,7 @@ export const BUGS: readonly Bug[] = [
         "mayWrite",
         (original) =>
           function (this: AuthStore, user, key, end) {
-            // The first one that is asked for comes right behind the start.
+            // The first call comes right after the start.
             if (!known.has(this)) known.set(this, this.enabled ? this.revision : -1);
             const isUnknown =
               user.username !== "" && known.get(this) === this.revision && this.mayAdminister(user) !== null;
@@ -665,7 +665,7 @@ export const BUGS: readonly Bug[] = [
   },
 ];
 
-/** Alarms are not read from the backend of a start, or of a snapshot. */
+/** Alarms are not read from the backend on a start, or from a snapshot. */
 function withoutAlarms(isLeftOut: (isStart: boolean) => boolean): () => void {
   const known = new WeakSet<AlarmStore>();
   let isBlind = false;

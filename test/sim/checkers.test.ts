@@ -18,7 +18,7 @@ const kv = (key: string, value: string, mod: number, create = mod, version = 1, 
 const put = (kv: Kv): ModelEvent => ({ key: kv.key, kv });
 const gone = (key: string): ModelEvent => ({ key, kv: undefined });
 
-/** Revision 2 on, seen at 20, 30, … */
+/** Revisions from 2 on, seen at 20, 30, … */
 const revisionsOf = (...all: ModelEvent[][]): Revision[] =>
   all.map((events, i) => ({ revision: i + 2, events, seen: (i + 2) * 10 }));
 
@@ -166,7 +166,7 @@ test("deletions of unknown outcome fill the gaps that they can, each one", () =>
   const late = operation(deleteOf("a"), [46, 48], unknown);
   assert.deepEqual(linearize([...puts, early, late], revisions), []);
   rejects(linearize([...puts, early], revisions), /took effect twice/);
-  // It cannot have made what was there before it.
+  // It cannot have caused a revision that existed before it.
   assert.equal(linearize([...puts, late], revisions).length, 1);
 });
 

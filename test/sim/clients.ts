@@ -1,4 +1,4 @@
-/** The clients: they carry out the steps of a plan on members, and write down what they see. */
+/** The clients: they execute a plan's steps on members, and record what they observe. */
 import {
   CompactionRequest,
   Compare,
@@ -37,16 +37,16 @@ import type { ClientStep, CompareShape, OpShape, RangeShape, Target } from "./pl
 import type { SimRandom } from "./random.ts";
 import type { Users } from "./users.ts";
 
-/** How long a client waits for an answer: longer than a member takes to give up. */
+/** A client's time limit: longer than a member's. */
 const TIMEOUT_MS = 12_000;
 const FIRST_LEASE = 1000n;
-/** What somebody sends who has no token, so that nobody else's is taken. */
+/** Sent without a token, so that no other token is used. */
 const NO_TOKEN = "";
 
 export interface ClientWorld {
   readonly side: ClientSide;
   readonly random: SimRandom;
-  /** Undefined where everybody may do everything. */
+  /** Undefined where authentication is disabled. */
   users: Users | undefined;
   machineAt(target: Target): SimMachine | undefined;
   machines(): readonly SimMachine[];
@@ -54,7 +54,7 @@ export interface ClientWorld {
   found(checker: string, message: string): void;
 }
 
-/** A hash of a member's state, to be compared with others of the same revision. */
+/** A hash of a member's state, to compare with others at the same revision. */
 export interface SeenHash {
   readonly machine: string;
   readonly revision: number;
@@ -68,7 +68,7 @@ export class Clients {
   readonly leases: LeaseLog[] = [];
   readonly hashes: SeenHash[] = [];
   readonly #world: ClientWorld;
-  /** The largest revision that any client was told. */
+  /** The largest revision reported to any client. */
   #known = 1;
   #ids = 0;
 
@@ -76,7 +76,7 @@ export class Clients {
     this.#world = world;
   }
 
-  /** A write that a member makes in a client's name, of which the client is not told by itself. */
+  /** A write that a member makes for a client, whose outcome the client does not learn directly. */
   note(machine: SimMachine, action: Action): Operation {
     const operation: Operation = {
       id: this.operations.length,
@@ -91,7 +91,7 @@ export class Clients {
     return operation;
   }
 
-  /** Operations that have no answer yet. */
+  /** Operations without an answer yet. */
   get pending(): number {
     return this.operations.filter(({ returned }) => returned === Number.POSITIVE_INFINITY).length;
   }
@@ -224,7 +224,7 @@ export class Clients {
     this.#kv(machine, { kind: "range", request }, KVService.Range, request, rangeAnswer, done);
   }
 
-  /** A put by whoever may do everything. */
+  /** A put with full permissions. */
   put(machine: SimMachine, key: string, done: (ok: boolean) => void, size = 0): void {
     const request = PutRequest.create({ key: bytes(key), value: bytes(this.#value().padEnd(size, "-")) });
     const answer = (): Answer => ({ kind: "put", prev: undefined });
@@ -239,7 +239,7 @@ export class Clients {
     });
   }
 
-  /** Asks for a lease; `granted` is called when there is one. */
+  /** Requests a lease; `granted` is called with it. */
   openLease(machine: SimMachine, ttl: number, granted: (lease: LeaseLog) => void): void {
     const lease: LeaseLog = {
       id: FIRST_LEASE + BigInt(this.leases.length),
@@ -265,7 +265,7 @@ export class Clients {
     );
   }
 
-  /** Renews a lease three times in its TTL, as long as it is wanted. */
+  /** Renews a lease three times per TTL, as long as it is wanted. */
   renewWhile(lease: LeaseLog, isWanted: () => boolean): void {
     if (!isWanted()) return;
     this.#world.side.scheduler.after((lease.ttl * 1000) / 3, () => this.#renew(lease, isWanted));
@@ -299,7 +299,7 @@ export class Clients {
     return this.#world.side.scheduler.nowMs;
   }
 
-  /** A value that no other request has. */
+  /** A value that no other request uses. */
   #value(): string {
     return `v${this.#ids++}`;
   }
@@ -472,7 +472,7 @@ export class Clients {
   }
 }
 
-/** Errors after which a request certainly has had no effect, and will have none. */
+/** Errors after which a request certainly had no effect, and will have none. */
 const NO_EFFECT = [
   "connection refused",
   "lease not found",
@@ -517,18 +517,18 @@ interface WatchSettings {
 
 /** A client whose stream is often full. */
 const SLOW = { readMs: 300, windowBytes: 64 };
-/** Time before a watch that broke tries the next member. */
+/** Time before a broken watch tries the next member. */
 const RETRY_MS = 200;
 
-/** A watch as a good client keeps it: when its stream breaks it goes on at another member from where it was. */
+/** A watch of a correct client: when its stream breaks, it resumes at another member. */
 export class LiveWatch {
   readonly log: WatchLog;
-  /** When it had events last. */
+  /** When it last received events. */
   eventsMs = 0;
   readonly #world: ClientWorld;
   readonly #settings: WatchSettings;
   #stream: ClientStream<WatchRequest> | undefined;
-  /** The revision that it needs next; 0 before it knows. */
+  /** The next revision it needs; 0 while unknown. */
   #next: number;
   #closed = false;
   #streams = 0;
@@ -560,12 +560,12 @@ export class LiveWatch {
     this.#stream?.cancel();
   }
 
-  /** Everything has come to rest: what it has not now it will never get. */
+  /** The cluster is at rest: events missing now will never come. */
   settled(): void {
     if (this.#next > 0 && this.isLive) this.log.steps.push({ kind: "settled", moment: this.#moment });
   }
 
-  /** Asks where the stream is, as clients do that want to know that they have seen everything. */
+  /** Requests progress, as clients do to know that they have seen everything. */
   requestProgress(): void {
     this.#stream?.send(WatchRequest.create({ progressRequest: WatchProgressRequest.create() }));
   }
@@ -584,7 +584,7 @@ export class LiveWatch {
     }
     const startRevision = this.#next;
     const serial = ++this.#streams;
-    // By the time it is refused the user may have another, which nobody has refused.
+    // By the time of the refusal the user may have another token, which was not refused.
     const token = this.#world.users?.token();
     trace(`watch ${id}: opens at ${machine.name} from ${startRevision}`);
     const handlers = {

@@ -1,13 +1,13 @@
 /**
- * What a client has to a member instead of a socket: calls that take their time both ways, keep their order on a stream,
- * and break when the member's process ends. The member's side is its real API.
+ * The simulated connection of a client to a member: calls take time both ways, keep their order on a stream, and break
+ * when the member's process ends. The member's side is its real API.
  */
 import type { Codec } from "../../src/base/protobuf.ts";
 import type { CallInfo, RpcSocket, StreamCall, UnaryCall } from "../../src/rpc/contract.ts";
 import type { RpcServer } from "../../src/rpc/server.ts";
 import type { Scheduler, SimProcess } from "./scheduler.ts";
 
-/** A member's process as clients reach it, while it serves. */
+/** A member's process as clients see it, while it serves. */
 export interface Service {
   readonly rpc: RpcServer;
   readonly process: SimProcess;
@@ -21,27 +21,27 @@ export interface Method<Q, R> {
 
 export type Reply<R> =
   | { readonly ok: true; readonly response: R }
-  /** `code` is gRPC's; -1 when the connection broke or the client waited long enough. */
+  /** `code` is gRPC's; -1 when the connection broke or the client timed out. */
   | { readonly ok: false; readonly code: number; readonly message: string };
 
 export const BROKEN = -1;
 
-/** In whose name calls are made that do not say so themselves, and who hears when they are refused. */
+/** The identity of calls without their own, and who is notified of refusals. */
 export interface Credentials {
   token(): string | undefined;
   refused(token: string | undefined, message: string): void;
 }
 
-/** Bytes that may be under way to a client that reads at once. */
+/** Bytes in flight to a client that reads immediately. */
 const STREAM_WINDOW_BYTES = 2048;
 
-/** Owners of long requests are told apart by it: here all clients are one. */
+/** Identifies the owner of long requests: here all clients are one. */
 const NO_SOCKET = {} as RpcSocket;
 
 export class ClientSide {
   readonly scheduler: Scheduler;
   readonly delayMs: () => number;
-  /** Undefined where there are no users. */
+  /** Undefined without authentication. */
   credentials: Credentials | undefined;
 
   constructor(scheduler: Scheduler, delayMs: () => number) {
@@ -121,7 +121,7 @@ export class ClientSide {
     this.#whenBroken(service, callback);
   }
 
-  /** A process has ended: whoever was connected to it notices. */
+  /** A process has ended: its clients notice. */
   ended(process: SimProcess): void {
     const callbacks = this.#broken.get(process);
     if (callbacks === undefined) return;
@@ -132,15 +132,15 @@ export class ClientSide {
 
 /** How fast a client reads a stream. */
 export interface Pace {
-  /** Time that it takes for each message. */
+  /** Time for each message. */
   readonly readMs: number;
-  /** Bytes that may be under way before the sender has to wait. */
+  /** Bytes in flight before the sender must wait. */
   readonly windowBytes: number;
 }
 
 export interface StreamHandlers<R> {
   message(response: R): void;
-  /** The stream is over, by the server or because the connection broke. Called once. */
+  /** The stream was ended by the server or by a broken connection. Called once. */
   end(code: number, message: string): void;
 }
 
@@ -156,11 +156,11 @@ class LocalInfo implements CallInfo {
 
   constructor(path: string, token: string | undefined) {
     this.path = path;
-    // An empty one is as good as none.
+    // An empty token counts as none.
     this.#token = token || undefined;
   }
 
-  /** In simulation nothing that throws is forgiven. */
+  /** In simulation no exception is tolerated. */
   crashed(error: unknown): void {
     throw error;
   }
@@ -210,7 +210,7 @@ class LocalCall extends LocalInfo implements UnaryCall {
     return true;
   }
 
-  /** Of every piece the client takes its time to read. */
+  /** The client takes time to read each piece. */
   writePiece(piece: Buffer): boolean {
     this.#pieces.push(piece);
     this.#piecesLeft -= piece.length;
@@ -238,7 +238,7 @@ class LocalCall extends LocalInfo implements UnaryCall {
   }
 }
 
-/** Both ends of a stream: the client's methods, and inside them the call that the member's handler has. */
+/** Both ends of a stream: the client's methods, and inside them the call of the member's handler. */
 export class ClientStream<Q> {
   readonly #send: (request: Q) => void;
   readonly #cancel: () => void;
@@ -328,13 +328,13 @@ export class ClientStream<Q> {
     this.#send(request);
   }
 
-  /** The client lets go of it; nothing more is heard. */
+  /** The client cancels it and receives nothing more. */
   cancel(): void {
     this.#cancel();
   }
 }
 
-/** One direction of a stream: what is sent later does not arrive earlier. */
+/** One direction of a stream: later messages do not arrive earlier. */
 class Lane {
   readonly #scheduler: Scheduler;
   readonly #delayMs: () => number;

@@ -1,7 +1,8 @@
 /**
- * A disk in memory that behaves like a real one at its worst: after `crash` each 512-byte sector written since the last sync
- * of its file is there or not, sizes too, and creations, renames and removals since the last sync of their directory happened
- * only up to some point. Deterministic for a seed. `fault` lets a test fail any call; `capacityBytes` makes the disk full.
+ * An in-memory disk that behaves like the worst real one: after `crash` each 512-byte sector written since the last
+ * sync of its file is there or not, sizes too, and creations, renames and removals since the last sync of their
+ * directory are kept only up to some point. Deterministic for a seed. `fault` lets a test fail any call;
+ * `capacityBytes` makes the disk full.
  */
 import type { Disk, DiskFile } from "../../src/base/disk.ts";
 import type { SeededRandom } from "../harness/random.ts";
@@ -20,13 +21,13 @@ export type SimOperation =
   | "sync"
   | "truncate";
 
-/** One file's content, as the page cache and as the platter have it. */
+/** One file's content, in the page cache and on the platter. */
 class Inode {
   data = Buffer.alloc(0);
   durable = Buffer.alloc(0);
   readonly dirty = new Set<number>();
   syncs = 0;
-  /** How often it was changed, and how many of the changes a sync has made durable. */
+  /** Number of changes, and how many of them a sync has made durable. */
   changes = 0;
   durableChanges = 0;
 
@@ -85,23 +86,23 @@ export class SimDisk implements Disk {
   #queue: (() => void)[] = [];
   #crashed = false;
   capacityBytes = Number.POSITIVE_INFINITY;
-  /** Takes what is given to the thread pool; absent, it waits for `runPending`. */
+  /** Runs thread-pool jobs; without it, they wait for `runPending`. */
   threadPool: ((operation: SimOperation, job: () => void) => void) | undefined;
-  /** Answers every sync without doing it: the bug of a server that does not sync, or of a disk that lies. */
+  /** Acknowledges every sync without doing it: the bug of a server that does not sync, or of a disk that lies. */
   syncLies = false;
-  /** Called before each operation; an errno name makes it fail. */
+  /** Called before each operation; a returned errno name makes it fail. */
   fault: ((operation: SimOperation, path: string) => string | undefined) | undefined;
-  /** Told of each operation. */
+  /** Called with each operation. */
   observe: ((operation: SimOperation, path: string) => void) | undefined;
   /** Counts of operations by kind. */
   readonly counts = new Map<SimOperation, number>();
 
-  /** Runs what was given to the thread pool, including what that starts, until nothing is left. */
+  /** Runs thread-pool jobs, including those they start, until none is left. */
   runPending(): void {
     for (let job = this.#queue.shift(); job !== undefined; job = this.#queue.shift()) job();
   }
 
-  /** What is there after the machine lost power now. This disk then refuses everything. */
+  /** The content after a power loss now. This disk then refuses every call. */
   crash(random: SeededRandom): SimDisk {
     const after = new SimDisk();
     for (const dir of this.#dirs) after.#dirs.add(dir);
@@ -120,7 +121,7 @@ export class SimDisk implements Disk {
     return after;
   }
 
-  /** What is there after the process was killed now: everything that the kernel had. This disk then refuses everything. */
+  /** The content after a process kill now: everything the kernel had. This disk then refuses every call. */
   kill(): SimDisk {
     const after = new SimDisk();
     for (const dir of this.#dirs) after.#dirs.add(dir);
@@ -132,7 +133,7 @@ export class SimDisk implements Disk {
     return after;
   }
 
-  /** Tells whether everything that the files of a directory hold now has become durable since. */
+  /** Returns a check whether everything that the directory's files hold now has become durable. */
   durability(dir: string): () => boolean {
     const pending = [...this.#files]
       .filter(([path, { changes, durableChanges }]) => path.startsWith(`${dir}/`) && changes > durableChanges)
@@ -145,7 +146,7 @@ export class SimDisk implements Disk {
     return [...this.#files.keys()].sort();
   }
 
-  /** Content of a file, for tests to look at and to damage; changes go through `replace`. */
+  /** Content of a file, for tests to inspect and damage; changes use `replace`. */
   contentOf(path: string): Buffer {
     return Buffer.from(this.#get(path).data);
   }
@@ -158,7 +159,7 @@ export class SimDisk implements Disk {
     this.#durableFiles.set(path, inode);
   }
 
-  /** What the disk gives back from now on, in place of what was written there. */
+  /** What the disk returns from now on, instead of what was written there. */
   patch(path: string, offset: number, bytes: Uint8Array): void {
     const inode = this.#get(path);
     for (const content of [inode.data, inode.durable]) {
@@ -166,7 +167,7 @@ export class SimDisk implements Disk {
     }
   }
 
-  /** Removes a file for good. */
+  /** Removes a file permanently. */
   forget(path: string): void {
     this.#files.delete(path);
     this.#durableFiles.delete(path);
@@ -295,7 +296,7 @@ export class SimDisk implements Disk {
         if (!this.syncLies) inode.sync();
       },
       dataSyncAsync: (done) => {
-        // Only what was written before the call is promised; the rest stays dirty.
+        // Only data written before the call is promised; the rest stays dirty.
         const data = Buffer.from(inode.data);
         const covered = [...inode.dirty];
         const { syncs, changes } = inode;

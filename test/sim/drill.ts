@@ -1,7 +1,7 @@
 /**
- * Behind a run that went well: a bit of a value in one member's database is not what was written. No checksum tells, as
- * with bbolt and LMDB, so it must be found by comparing members: the member does not start, or the leader raises CORRUPT
- * for it and nothing is written any more. Then the operator replaces it and lifts the alarm.
+ * After a successful run: flips a bit of a value in one member's database. No checksum detects it, as with bbolt and
+ * LMDB, so it must be found by comparing members: the member does not start, or the leader raises CORRUPT for it and
+ * writes stop. Then the operator replaces the member and disarms the alarm.
  */
 import { KeyValue } from "../../src/proto/mvccpb.ts";
 import type { Moment } from "./checkers/history.ts";
@@ -24,20 +24,20 @@ export interface DrillWorld {
   machines(): readonly SimMachine[];
   machineAt(target: "leader"): SimMachine | undefined;
   trace(line: string): void;
-  /** Virtual time, and everything in it, until it is true or the time is over. */
+  /** Advances virtual time until it is true or the limit is reached. */
   until(isTrue: () => boolean, limitMs: number): Promise<boolean>;
 }
 
-/** How long the damage may stay unnoticed, and what else may take its time. */
+/** How long the damage may stay unnoticed, and the limit of the other steps. */
 const LIMIT_MS = 30_000;
 const COMPACT_MS = 2000;
 
 export class Drill {
   readonly #world: DrillWorld;
-  /** Refused to start because its data is not the others'. */
+  /** Refused to start because its data differs from the others'. */
   #refused: SimMachine | undefined;
   #victim: SimMachine | undefined;
-  /** Members may be called corrupt from then on. */
+  /** Members may be reported corrupt from then on. */
   beganAt: Moment = Number.POSITIVE_INFINITY;
 
   constructor(world: DrillWorld) {
@@ -82,7 +82,7 @@ export class Drill {
     await until(() => !operator.isBusy, 4 * LIMIT_MS);
   }
 
-  /** Where the last compaction was, members that have restarted have nothing to compare with the hashes that others keep of it. */
+  /** At the last compaction, restarted members have no hashes to compare with those that others keep of it. */
   async #write(): Promise<void> {
     const { machineAt, until } = this.#world;
     const leader = machineAt("leader");
@@ -100,7 +100,7 @@ export class Drill {
     await until(() => process?.alive !== true, LIMIT_MS);
   }
 
-  /** Damages a value that counts: `key@revision`, or undefined without one. */
+  /** Damages a relevant value: `key@revision`, or undefined when there is none. */
   #damage({ backends }: SimMachine): string | undefined {
     const { space } = this.#world.oracle;
     const file = [...backends.values()].at(-1)!;
@@ -110,7 +110,7 @@ export class Drill {
       if (tombstone) return true;
       const { key, value, lease } = KeyValue.decode(bytes.subarray(start, end));
       const name = Buffer.from(key).toString("latin1");
-      // The value comes last without a lease. What is written again while the damage is there is left alone.
+      // Without a lease the value comes last. Keys that are rewritten during the damage are left alone.
       if (name.startsWith("rest/") || name === DRILL || value.length === 0 || lease !== 0n) return true;
       if (space.at(name, space.revision)?.mod !== main) return true;
       bytes[end - 1]! ^= 1;
@@ -120,7 +120,7 @@ export class Drill {
     return found;
   }
 
-  /** So that the members hash what they have. */
+  /** Makes the members hash their data. */
   #compact(): void {
     const { clients, machineAt, machines } = this.#world;
     const leader = machineAt("leader");

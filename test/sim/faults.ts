@@ -1,4 +1,4 @@
-/** The troubles of a plan: how each begins, and how it ends. */
+/** The faults of a plan: how each begins and ends. */
 
 import { ClusterConfigError } from "../../src/membership/initial.ts";
 import { ServerTooOldError } from "../../src/membership/version-rules.ts";
@@ -17,9 +17,9 @@ export interface FaultWorld {
   machines(): readonly SimMachine[];
   machineAt(target: Target): SimMachine | undefined;
   readonly isReplacing: boolean;
-  /** Has the operator restart all members, or downgrade and upgrade them. */
+  /** Lets the operator restart all members, or downgrade and upgrade them. */
   maintain(step: MaintenanceStep): void;
-  /** Has the operator put a new member in the place of this one. */
+  /** Lets the operator replace this member by a new one. */
   replace(machine: SimMachine, asLearner: boolean): void;
 }
 
@@ -30,7 +30,7 @@ const SYNC_MAX_MS = 2;
 export class Faults {
   readonly #world: FaultWorld;
   readonly #random: SimRandom;
-  /** Machines whose disk was made to fail: they may stop for it. */
+  /** Machines with injected disk faults: they may stop because of them. */
   readonly #diskFaults = new Set<SimMachine>();
   readonly #rot: Rot;
   #over = false;
@@ -49,17 +49,17 @@ export class Faults {
     this.#rot.started(machine);
   }
 
-  /** True when a fault of this plan explains that the member stopped itself. */
+  /** True when a fault of this plan explains that the member stopped. */
   excuses(machine: SimMachine, error: unknown): boolean {
     const text = describe(error);
-    // Who joins asks the others who is in the cluster, and tries again when they cannot say or lag behind.
+    // A joining member asks the others for the members, and retries when they cannot answer or lag behind.
     if (!machine.newCluster && error instanceof ClusterConfigError) return true;
     if (machine.version !== undefined && error instanceof ServerTooOldError) {
-      // It had not stored yet that the cluster goes down when its process ended: the operator takes this version back.
+      // Its process ended before it had stored the cluster's downgrade: the operator restores this version.
       machine.version = undefined;
       return true;
     }
-    // A member that was removed while it was down; the operator is about to bring another.
+    // A member removed while it was down; the operator is about to add another.
     if (text.includes("has been permanently removed from the cluster")) return true;
     const isDiskFault = this.#diskFaults.has(machine);
     if (isDiskFault && /ENOSPC|EIO|no space|WAL_FAILED/.test(text)) return true;
@@ -69,11 +69,11 @@ export class Faults {
     return true;
   }
 
-  /** The end of all troubles. */
+  /** Ends all faults. */
   end(): void {
     this.#over = true;
     for (const machine of this.#world.machines()) this.#healDisk(machine);
-    // Damage that nobody has read yet would show long after this.
+    // Damage not read yet would only show long after this.
     if (this.#rot.unread !== undefined) this.#restart(this.#rot.unread);
   }
 
@@ -165,7 +165,7 @@ export class Faults {
         return;
       }
       case "replace":
-        // Of two that are lost at a time, the second may hold what only a majority with it can know.
+        // If two are lost at a time, the second may hold data that only a majority with it can have.
         if (world.isReplacing || this.#rot.unread !== undefined) return;
         this.#note(step.kind, machine.name);
         this.#replace(machine, step.lost, step.asLearner);
@@ -176,7 +176,7 @@ export class Faults {
     }
   }
 
-  /** The disk is gone before anybody asks the others to forget the member, or only then. */
+  /** The disk is lost before the member is removed from the cluster, or only then. */
   #replace(machine: SimMachine, isLost: boolean, asLearner: boolean): void {
     if (isLost) machine.wipe();
     this.#rot.replaced(machine);

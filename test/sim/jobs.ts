@@ -1,9 +1,9 @@
 /**
- * Seeds and planted bugs, several at a time: each job is a process of its own, since a planted bug changes the server's
- * classes and a run listens to the errors of its whole process. One job runs where it is asked for.
+ * Runs seeds and planted bugs, several at a time: each job is its own process, because a planted bug changes the
+ * server's classes and a run listens for the errors of its whole process. A single job runs in the calling process.
  *
- * Promises that a run has the same outcome wherever it runs, and that a process which dies or stands still while it runs
- * a seed is told of as a finding of that seed.
+ * Promises that a run has the same outcome wherever it runs, and that a process that dies or hangs during a seed is
+ * reported as a finding of that seed.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { BUGS } from "./bugs.ts";
@@ -13,24 +13,24 @@ import { type Outcome, simulate } from "./simulation.ts";
 
 export interface Task {
   readonly seed: number;
-  /** Name of the bug that is planted. */
+  /** Name of the planted bug. */
   readonly bug: string | undefined;
   readonly settings: PlanSettings;
 }
 
 export interface TaskOutcome extends Pick<Outcome, "findings" | "hash"> {
-  /** Undefined when the run did not come to its end. */
+  /** Undefined for an incomplete run. */
   readonly counts: Outcome["counts"] | undefined;
 }
 
-/** Runs tasks, at most as many at a time as it has jobs. */
+/** Runs tasks, as many at a time as it has jobs. */
 export interface Jobs {
   readonly count: number;
   run(task: Task): Promise<TaskOutcome>;
   end(): void;
 }
 
-/** A seed takes a second or two; one that takes this long will never end. */
+/** A seed takes a second or two; one that takes this long hangs. */
 const TASK_MS_MAX = 5 * 60_000;
 
 export function openJobs(count: number): Jobs {
@@ -76,7 +76,7 @@ export async function runTask({ seed, bug: name, settings }: Task): Promise<Task
   return { findings, hash, counts };
 }
 
-/** A process that runs one task at a time; it is started when it is needed first, and again when it died. */
+/** A process that runs one task at a time; started on demand, and restarted when it died. */
 class Worker {
   isBusy = false;
   #child: ChildProcess | undefined;
@@ -107,7 +107,7 @@ class Worker {
     });
   }
 
-  /** The process ends by itself when nobody can send it anything any more. */
+  /** The process ends by itself when its channel is closed. */
   end(): void {
     if (this.#child?.connected === true) this.#child.disconnect();
   }

@@ -1,15 +1,15 @@
 /**
- * How much members do at a time in some seeds: so little that what is one message or one page with the usual limits, and
- * done before anything can happen, takes many, with whatever happens in between. The choices have a stream of their own.
+ * Batch limits of members in some seeds: so low that one message or page under the usual limits takes many, with other
+ * events in between. The choices have their own random stream.
  */
 import type { ServerOptions } from "../../src/server/contract/options.ts";
 import { SimRandom } from "./random.ts";
 
-/** The usual limit where one is absent. */
+/** The usual limit applies where one is absent. */
 export interface Limits {
-  /** Bytes of entries in one message of raft, 0 for one entry, and messages on their way to a follower. */
+  /** Bytes of entries in one raft message, 0 for one entry, and messages in flight to a follower. */
   readonly raft?: { readonly messageBytesMax: number; readonly inflightMessagesMax: number };
-  /** Rows and revisions in a page that is read for watchers that are behind. */
+  /** Rows and revisions per page read for unsynced watchers. */
   readonly watchPage?: { readonly entries: number; readonly revisions: number };
 }
 

@@ -1,6 +1,6 @@
 /**
- * A machine with a disk and the member that runs on it: the production server and its API, on a simulated clock, disk,
- * backend and network. It starts, crashes, loses power, stands still and comes back.
+ * A machine with a disk and its member: the production server and API, on a simulated clock, disk, backend and network.
+ * It starts, crashes, loses power, freezes and restarts.
  */
 import { Access } from "../../src/api/calls/access.ts";
 import { HeaderWriter } from "../../src/api/calls/header.ts";
@@ -33,9 +33,9 @@ import { SimHasher } from "./users.ts";
 
 export type MachineState = "off" | "starting" | "serving" | "failed";
 
-/** How the disk of a machine behaves. */
+/** The disk's behaviour. */
 export interface DiskMood {
-  /** How long a sync takes, at least and at most. */
+  /** Minimum and maximum duration of a sync. */
   syncMinMs: number;
   syncMaxMs: number;
 }
@@ -49,11 +49,11 @@ export interface MachineWorld {
   starting(machine: SimMachine): void;
   /** The member has begun to serve. */
   started(machine: SimMachine): void;
-  /** Its process is over, whatever the reason. */
+  /** Its process has ended, for any reason. */
   ended(machine: SimMachine, process: SimProcess): void;
-  /** The member stopped itself: `error` tells why. */
+  /** The member stopped itself because of `error`. */
   failed(machine: SimMachine, error: unknown): void;
-  /** Changes to the options of every member. */
+  /** Changes to every member's options. */
   readonly options: Partial<ServerOptions>;
   machineOf(url: string): SimMachine | undefined;
   machines(): readonly SimMachine[];
@@ -63,35 +63,35 @@ export interface MachineWorld {
 export interface Running extends Service {
   readonly server: EtcdServer;
   readonly parts: Bootstrapped;
-  /** What other members ask over HTTP. */
+  /** The HTTP endpoints for other members. */
   readonly endpoints: PeerEndpoints;
 }
 
 const DATA_DIR = "/data";
-/** The key of signed tokens, for seeds that have them. */
+/** The key for signed tokens, in seeds that use them. */
 export const TOKEN_KEY_FILE = "/token.key";
 
 export class SimMachine {
   readonly name: string;
-  /** Where other members reach it; a replaced member gets a new one. */
+  /** Its peer URL; a replaced member gets a new one. */
   url: string;
   readonly wall = { wallOffsetMs: 0 };
   readonly mood: DiskMood = { syncMinMs: 0.2, syncMaxMs: 2 };
   state: MachineState = "off";
   disk = new SimDisk();
-  /** Backends by their paths: what is committed in them survives. */
+  /** Backends by path: their committed data survives. */
   backends = new Map<string, MemoryBackendFile>();
   running: Running | undefined;
-  /** The same once it takes clients: it knows a leader and has published itself. */
+  /** The same once it serves clients: it knows a leader and has published its attributes. */
   service: Running | undefined;
-  /** Its disk is gone: the member that ran here cannot come back. */
+  /** Its disk is lost: the member that ran here cannot restart. */
   #waitsForOperator = false;
-  /** How often it was started. */
+  /** Number of starts. */
   starts = 0;
-  /** Members of the cluster that it starts or joins. */
+  /** Members of the cluster that it starts with or joins. */
   initialCluster: ReadonlyMap<string, readonly string[]> = new Map();
   newCluster = true;
-  /** The version of etcd that its member says it is; undefined for what it is. */
+  /** The etcd version that its member reports; undefined for the real one. */
   version: string | undefined;
   readonly #world: MachineWorld;
   readonly #random: SimRandom;
@@ -110,7 +110,7 @@ export class SimMachine {
     return this.#process;
   }
 
-  /** Starts the member that joins a cluster here for the first time. */
+  /** Starts a member that is new to the cluster. */
   startNew(initialCluster: ReadonlyMap<string, readonly string[]>): void {
     this.newCluster = false;
     this.initialCluster = initialCluster;
@@ -118,7 +118,7 @@ export class SimMachine {
     this.start();
   }
 
-  /** Starts the member, unless it runs, or is lost and its successor has not been added yet. */
+  /** Starts the member, unless it is running, or is lost and its replacement is not added yet. */
   start(): void {
     if (this.state === "starting" || this.state === "serving" || this.#waitsForOperator) return;
     const world = this.#world;
@@ -152,7 +152,7 @@ export class SimMachine {
     })().catch((error: unknown) => this.#fail(process, error));
   }
 
-  /** The administrator has put it there, whatever the disk is like. */
+  /** Written by the administrator, whatever the disk's state. */
   #writeTokenKey(): void {
     const { disk } = this;
     const { capacityBytes, fault } = disk;
@@ -161,35 +161,35 @@ export class SimMachine {
     Object.assign(disk, { capacityBytes, fault });
   }
 
-  /** The process is killed: what the kernel has is kept. */
+  /** Kills the process: the kernel's data is kept. */
   kill(): void {
     this.#end("is killed", () => this.disk.kill());
   }
 
-  /** The power fails: what was not synced is lost or half there. */
+  /** Power loss: unsynced data is lost, possibly in part. */
   losePower(): void {
     this.#end("loses power", () => this.disk.crash(this.#random));
   }
 
-  /** The machine is lost with everything on it. */
+  /** The machine is lost with all its data. */
   wipe(): void {
     this.#end("is lost", () => new SimDisk());
     this.backends = new Map();
     this.#waitsForOperator = true;
   }
 
-  /** A new member will run here: it has an address of its own. */
+  /** A new member will run here, with a new address. */
   renew(): void {
     this.#generation++;
     this.url = this.#address();
   }
 
-  /** Numbers, since names would be asked of the real world's resolver. */
+  /** Numeric, because names would be resolved by the real resolver. */
   #address(): string {
     return `http://10.0.${this.#generation}.${this.name.slice(1)}:2380`;
   }
 
-  /** Stops in order, as at SIGTERM. */
+  /** Stops in order, as on SIGTERM. */
   async stop(): Promise<void> {
     const { running } = this;
     if (running === undefined) {
@@ -242,7 +242,7 @@ export class SimMachine {
       scheduler.after(delayMs, () => process.run(job));
     };
     disk.observe = (operation) => {
-      // A blocking sync holds up everything else for as long as it takes.
+      // A blocking sync blocks everything else meanwhile.
       if (operation === "sync" && mood.syncMaxMs > 10) process.pause(this.#syncMs());
     };
   }
@@ -255,7 +255,7 @@ export class SimMachine {
   #openBackend(process: SimProcess, options: LmdbBackendOptions): Backend {
     let { path } = options;
     const { backends, disk } = this;
-    // An empty file on the disk stands for it, so that it can be looked for and removed like any other.
+    // An empty file on the disk represents it, so that it can be listed and removed like any other.
     const file = (disk.exists(path) ? backends.get(path) : undefined) ?? new MemoryBackendFile();
     disk.replace(path, new Uint8Array(0));
     backends.set(path, file);
@@ -324,7 +324,7 @@ export class SimMachine {
   }
 }
 
-/** What members log is part of the trace: it must repeat like everything else. */
+/** Log lines are part of the trace: they must be reproducible too. */
 class TraceLogger implements Logger {
   readonly debugEnabled = false;
   readonly #trace: (line: string) => void;

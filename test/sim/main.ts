@@ -1,5 +1,5 @@
 /**
- * Runs seeds and sums up; a failing one tells its story.
+ * Runs seeds and prints a summary; for a failing seed, its timeline.
  *
  *   npm run sim -- [--seeds N] [--from S]     that many seeds (100) from S (1) on
  *   npm run sim -- --seed X [--trace]         one seed; its whole trace
@@ -7,8 +7,9 @@
  *   npm run sim -- --plan FILE [--trace]      such a file
  *   npm run sim -- --bugs [--seeds N]         how soon each planted bug is found, in at most N seeds (50)
  *
- * --members N fixes the size of the cluster, --scene NAME what clients do besides keys and leases (plain, sessions); --bug NAME plants a bug, --jobs N runs as many seeds at a time in processes
- * of their own, --minutes N begins none after that time. The exit code is 1 when a promise was broken, or a bug not found.
+ * --members N fixes the size of the cluster, --scene NAME what clients do besides keys and leases (plain, sessions);
+ * --bug NAME plants a bug, --jobs N runs as many seeds at a time in processes of their own, --minutes N starts none
+ * after that time. The exit code is 1 when a promise was broken, or a bug not found.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { BUGS, type Bug } from "./bugs.ts";
@@ -115,7 +116,7 @@ async function runOne(plan: Plan): Promise<void> {
   process.exitCode = 1;
 }
 
-/** What matters of a trace: steps, faults, leaders and findings, without what every member logs at its start. */
+/** The essential trace lines: steps, faults, leaders and findings, without the log lines of each start. */
 function timeline(trace: Outcome["trace"]): string[] {
   return trace
     .filter((line) => !/ m\d+: (?!starts|stops|fails|is |loses|became|elected|sent)/.test(line))

@@ -1,8 +1,7 @@
 /**
- * What an operator does with a cluster that is well, while it is in trouble all the same: members are restarted one after
- * the other, in order and waiting for each to be healthy; and the cluster is downgraded by one version and upgraded again,
- * or the downgrade is given up halfway. As etcd's guides say: validate, enable, replace the servers one by one, and upgrade
- * in the same way.
+ * An operator's maintenance of a healthy cluster, while faults happen all the same: a rolling restart, in order and
+ * waiting for each member to be healthy; and a downgrade by one version followed by an upgrade, or cancelled halfway.
+ * As in etcd's guides: validate, enable, replace the servers one by one, and upgrade in the same way.
  */
 
 import { ETCD_VERSION } from "../../src/base/versions.ts";
@@ -22,20 +21,20 @@ export interface MaintenanceWorld {
   trace(line: string): void;
 }
 
-/** The version below: its log and its state are the same. */
+/** The version below: its log and state are the same. */
 export const LOWER_VERSION = "3.6.13";
 const LOWER_CLUSTER_VERSION = "3.6.0";
 
 const TIMEOUT_MS = 8000;
 const LOOK_MS = 200;
-/** How long the operator waits for something to become well before going on, or giving up. */
+/** How long the operator waits for a healthy state before it continues or gives up. */
 const PATIENCE_MS = 15_000;
 
 export class Maintenance {
-  /** Members that were restarted in order. */
+  /** Members restarted in order. */
   restarted = 0;
   downgrades = 0;
-  /** A request to enable a downgrade had an unknown outcome: it may take effect long after. */
+  /** A request to enable a downgrade had an unknown outcome: it may take effect much later. */
   isUnsure = false;
   readonly #world: MaintenanceWorld;
 
@@ -43,13 +42,13 @@ export class Maintenance {
     this.#world = world;
   }
 
-  /** Restarts all members with the version that they have. */
+  /** Restarts all members with their current version. */
   async rolling(downMs: number): Promise<void> {
     this.#world.trace("operator: restarts all members, one after the other");
     for (const machine of this.#world.machines()) await this.#restart(machine, machine.version, downMs);
   }
 
-  /** Downgrades so many members, all of them when `members` is as many; and brings everybody back to this version. */
+  /** Downgrades this many members (possibly all) and then returns all to this version. */
   async downgrade(members: number, downMs: number): Promise<void> {
     const { trace } = this.#world;
     trace(`operator: downgrades ${members} members`);
@@ -77,7 +76,7 @@ export class Maintenance {
         if (reply?.ok === true) break;
         if (action === Action.ENABLE) this.isUnsure = true;
         if (reply !== undefined) this.#world.trace(`operator: downgrade: ${reply.message}`);
-        // What timed out may have been done.
+        // A request that timed out may have taken effect.
         if (action === Action.ENABLE && reply?.ok === false && reply.message.includes("in progress")) break;
         if (tries === 5) return false;
         await this.#pass(1000);
@@ -86,7 +85,7 @@ export class Maintenance {
     return true;
   }
 
-  /** Until no member says that a downgrade goes on: as in etcd the answer is the same when it could not be cancelled. */
+  /** Until no member reports a downgrade: as in etcd, the answer is the same when it could not be cancelled. */
   async cancel(): Promise<void> {
     for (let tries = 0; tries < 60; tries++) {
       const reply = await this.#ask(Action.CANCEL);
@@ -110,7 +109,7 @@ export class Maintenance {
 
   async #restart(machine: SimMachine, version: string | undefined, downMs: number): Promise<void> {
     const { process } = machine;
-    // It may be killed while it stops, or not come to an end.
+    // It may be killed while it stops, or never finish.
     void machine.stop();
     if (!(await this.#until(() => process?.alive !== true))) machine.kill();
     machine.version = version;

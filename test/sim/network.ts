@@ -1,6 +1,6 @@
 /**
- * The network between the simulated machines: messages take their time, overtake each other, come twice or not at all,
- * and links are cut in one direction or both. Messages travel encoded, as on a wire.
+ * The network between the simulated machines: messages are delayed, reordered, duplicated or lost, and links are cut in
+ * one or both directions. Messages travel encoded, as on the wire.
  */
 import { Message, MessageType } from "../../src/proto/raftpb.ts";
 import type {
@@ -13,30 +13,30 @@ import type {
 import type { SimRandom } from "./random.ts";
 import type { Scheduler, SimProcess } from "./scheduler.ts";
 
-/** How the links behave. Probabilities of each message. */
+/** The links' behaviour, as probabilities per message. */
 export interface Weather {
   readonly delayMinMs: number;
   readonly delayMaxMs: number;
   readonly loss: number;
   readonly duplication: number;
-  /** Messages that take many times as long. */
+  /** Messages that take many times longer. */
   readonly straggling: number;
 }
 
 export const FAIR: Weather = { delayMinMs: 1, delayMaxMs: 5, loss: 0, duplication: 0, straggling: 0 };
 
-/** A member's end of the network, from its start to its end. */
+/** A member's end of the network, during one run of it. */
 interface Endpoint {
   readonly id: bigint;
   readonly machine: string;
   readonly process: SimProcess;
   readonly sinceMs: number;
-  /** Whom it can send to. */
+  /** Members it can send to. */
   readonly peers: Set<bigint>;
   receiver: NetworkReceiver | undefined;
 }
 
-/** Raft messages under way to one member: a socket's buffer is finite. */
+/** Raft messages in flight to one member: a socket buffer is finite. */
 const UNDER_WAY_MAX = 5000;
 /** Time between two chunks of a database. */
 const CHUNK_MS = 2;
@@ -50,12 +50,12 @@ export class SimNetwork {
   readonly #endpoints = new Map<bigint, Endpoint>();
   /** "from>to" by machine. */
   readonly #cut = new Set<string>();
-  /** When the two were last apart, by "a|b". */
+  /** When the two were last partitioned, by "a|b". */
   readonly #apartMs = new Map<string, number>();
   readonly #underWay = new Map<bigint, number>();
-  /** Looks at what is sent; true loses it. A test plants bugs and aimed faults here. */
+  /** Sees every message; true loses it. Tests plant bugs and targeted faults here. */
   intercept: ((message: Message) => boolean) | undefined;
-  /** Told of what a machine sends, whether it arrives or not. */
+  /** Called with each message that a machine sends, delivered or not. */
   onSent: ((machine: string, message: Message) => void) | undefined;
 
   constructor(scheduler: Scheduler, random: SimRandom, trace: (line: string) => void) {
@@ -103,7 +103,7 @@ export class SimNetwork {
     return straggling > 0 && this.#random.chance(straggling) ? delay * 20 : delay;
   }
 
-  /** The endpoint of a member that can be reached from this one; undefined when nothing comes through. */
+  /** The endpoint of a member that this one can reach; undefined when it cannot. */
   reach(from: Endpoint, to: bigint): Endpoint | undefined {
     const target = this.#endpoints.get(to);
     if (target?.receiver === undefined || !target.process.alive) return undefined;
@@ -124,7 +124,8 @@ export class SimNetwork {
     }
     const bytes = Message.encode(message);
     this.#carry(from, message.to, target, bytes);
-    // A connection delivers once. Raft bears it otherwise, but a forwarded proposal would be proposed twice, as in etcd.
+    // A connection delivers once. Raft tolerates duplicates otherwise, but a forwarded proposal would be proposed
+    // twice, as in etcd.
     if (message.type === MessageType.MsgProp || !this.#random.chance(this.weather.duplication)) return;
     this.counts.duplicated++;
     this.#carry(from, message.to, target, bytes);
@@ -147,13 +148,13 @@ export class SimNetwork {
         const { receiver } = target;
         if (receiver === undefined) return;
         const message = Message.decode(bytes);
-        // Whose connection it is counts: a message can be passed on for another member.
+        // The connection's owner counts: a message may be forwarded for another member.
         if (receiver.isRemoved(from.id)) {
           if (from.process.alive) from.process.run(() => from.receiver?.removed());
           return;
         }
         this.counts.delivered++;
-        // A connection names the addresses of who made it, so that a member which does not know him yet can answer.
+        // A connection carries its sender's addresses, so that a member that does not know the sender yet can answer.
         target.peers.add(from.id);
         receiver.receive(message);
       });
@@ -181,12 +182,12 @@ export class SimNetwork {
     );
   }
 
-  /** Chunk by chunk; each takes its time, and any can be the last. */
+  /** Chunk by chunk; each takes time, and any can be the last. */
   async #transfer(from: Endpoint, message: Message, database: DatabaseImage): Promise<void> {
     try {
       const target = this.reach(from, message.to);
       if (target === undefined) throw new Error("unreachable");
-      // A process that ends leaves open what it was about; its connections break.
+      // A process that ends leaves its work unfinished; its connections break.
       const end = target.process.ended.then(() => Promise.reject(new Error("connection lost")));
       await Promise.race([end, this.#write(from, target, message, database)]);
     } finally {
@@ -222,7 +223,7 @@ export class SimNetwork {
     });
   }
 
-  /** A question to another member and its answer: both ways must be open. */
+  /** A request to another member and its answer: both directions must be open. */
   ask<T>(asker: { machine: string; process: SimProcess }, to: bigint, answer: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const fail = (): void =>

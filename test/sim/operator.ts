@@ -1,7 +1,7 @@
 /**
- * Somebody who looks after the cluster, doing one thing at a time: replaces lost members, as etcd's guide to operations says: remove
- * the old member, add a new one, start it with an empty disk, and promote it if it came as a learner.
- * Calls whose outcome is unknown are made again after a look at the list of members.
+ * The operator of the cluster, doing one thing at a time: replaces lost members as in etcd's operations guide: remove
+ * the old member, add a new one, start it with an empty disk, and promote it if it was added as a learner. Calls with
+ * unknown outcome are repeated after reading the member list.
  */
 import {
   ClusterService,
@@ -24,11 +24,11 @@ export interface OperatorWorld extends MaintenanceWorld {
 
 const TIMEOUT_MS = 12_000;
 const RETRY_MS = 700;
-/** A repair that takes more tries than this is given up, which then shows as a cluster that comes to no rest. */
+/** A repair is abandoned after this many tries, which then shows as a cluster that does not come to rest. */
 const TRIES_MAX = 400;
 
 export class Operator {
-  /** Members that were replaced. */
+  /** Members replaced. */
   replaced = 0;
   readonly #world: OperatorWorld;
   readonly maintenance: Maintenance;
@@ -46,7 +46,7 @@ export class Operator {
     return this.#pending > 0;
   }
 
-  /** Replaces the member on a machine that is beyond repair, or is said to be. */
+  /** Replaces the member on a machine that is beyond repair, or declared so. */
   replace(machine: SimMachine, asLearner: boolean): void {
     this.#do(() => this.#replace(machine, asLearner));
   }
@@ -58,12 +58,12 @@ export class Operator {
     );
   }
 
-  /** Takes what fills the members out of them, and lifts the alarms. */
+  /** Frees the members' space and disarms the alarms. */
   makeRoom(): void {
     this.#do(() => this.#room.make());
   }
 
-  /** Cancels a downgrade that began although its request seemed to have failed. */
+  /** Cancels a downgrade that took effect although its request seemed to fail. */
   tidy(): void {
     if (!this.maintenance.isUnsure) return;
     this.maintenance.isUnsure = false;
@@ -109,7 +109,7 @@ export class Operator {
       ),
     );
     this.replaced++;
-    // What it was told of the cluster must stay true until it has joined.
+    // Its initial cluster must stay correct until it has joined.
     for (let tries = 0; machine.state !== "serving" && tries < TRIES_MAX; tries++) await this.#wait();
     if (!asLearner) return;
     await this.#untilListed(
@@ -123,7 +123,7 @@ export class Operator {
     trace(`operator: ${machine.name} is a voter again`);
   }
 
-  /** Makes the call, through any other member that serves, until the list of members shows that it took effect. */
+  /** Repeats the call, through any other serving member, until the member list shows its effect. */
   async #untilListed(
     machine: SimMachine,
     isDone: (members: readonly Member[]) => boolean,

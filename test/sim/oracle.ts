@@ -1,5 +1,5 @@
 /**
- * Sees everything: what each member applies, the moment it applies it, against what others applied before. It makes the
+ * Observes everything: compares what each member applies, at that moment, with what others applied before. Builds the
  * history of revisions that the checkers compare clients with.
  */
 import { isDeepStrictEqual } from "node:util";
@@ -27,17 +27,17 @@ const ALL = Buffer.from([0]);
 
 export class Oracle {
   readonly revisions: SeenRevision[] = [];
-  /** The state at every revision, as it grows. */
+  /** The state at every revision so far. */
   readonly space = new KeySpace();
   readonly findings: Finding[] = [];
-  /** Compactions as the first member applied them. */
+  /** Compactions, as first applied by any member. */
   readonly compactions: AppliedCompaction[] = [];
   /** Addresses of members whose state is known to be wrong. */
   readonly excused = new Set<string>();
   readonly #scheduler: Scheduler;
   readonly #trace: (line: string) => void;
   readonly #invariants = new Invariants();
-  /** What raft's invariants speak of, as it was when they were last checked. */
+  /** The values of raft's invariants at the last check. */
   readonly #seen = new WeakMap<RawNode, { term: number; last: number; committed: number; leads: boolean }>();
 
   constructor(scheduler: Scheduler, trace: (line: string) => void) {
@@ -55,7 +55,7 @@ export class Oracle {
     this.#trace(`FOUND ${checker}: ${message}`);
   }
 
-  /** Watches a member from its start to its end. */
+  /** Observes a member from start to end. */
   observe(machine: SimMachine, running: Running): void {
     const { server } = running;
     this.#invariants.restarted(running.parts.memberId);
@@ -99,7 +99,7 @@ export class Oracle {
     watch();
   }
 
-  /** Raft's invariants, whenever something that they speak of has changed. */
+  /** Checks raft's invariants whenever one of their values has changed. */
   step(machines: readonly SimMachine[]): void {
     let changed = false;
     for (const { running } of machines) if (running !== undefined && this.#hasMoved(running)) changed = true;
@@ -130,7 +130,7 @@ export class Oracle {
     return true;
   }
 
-  /** The member's state must be the one that everybody had at that revision. */
+  /** The member's state must equal the state of that revision. */
   checkState(machine: SimMachine, when: string): void {
     if (machine.running !== undefined) this.#checkState(machine, machine.running, when);
   }
@@ -182,7 +182,7 @@ export class Oracle {
     if (events.length > 0) this.#applied(machine, revision, events);
   }
 
-  /** Watchers are told what the store has: else all members could tell the same wrong story. */
+  /** Watchers get the store's rows: otherwise all members could agree on the same wrong events. */
   #checkRows(machine: SimMachine, revision: number, events: readonly ModelEvent[]): void {
     const { store } = machine.running!.server;
     if (revision <= store.compactRevision || this.excused.has(machine.url)) return;

@@ -1,6 +1,6 @@
 /**
- * The questions that members ask each other: the production client and the production endpoints, with the simulated
- * network in the place of HTTP connections.
+ * Requests between members: the production client and endpoints, with the simulated network instead of HTTP
+ * connections.
  */
 import { EventEmitter } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -51,7 +51,7 @@ function httpOf(world: MachineWorld, asker: Asker): PeerHttp {
   return http as unknown as PeerHttp;
 }
 
-/** What a handler of HTTP requests answers, without a connection. */
+/** The answer of an HTTP request handler, without a connection. */
 function answerOf(
   request: PeerRequest,
   handle: (incoming: IncomingMessage, outgoing: ServerResponse) => boolean,

@@ -1,7 +1,7 @@
 /**
- * What a seed stands for: a cluster, what clients ask of it and what befalls it. A plan is plain data, so that a failing
- * one can be cut down to what matters (shrink.ts). Choices that depend on the run (which revision, which leader) are
- * numbers here, and resolved when their time comes.
+ * The meaning of a seed: a cluster, its client requests and its faults. A plan is plain data, so that a failing one can
+ * be reduced (shrink.ts). Choices that depend on the run (which revision, which leader) are numbers here, resolved at
+ * their time.
  */
 import { type Limits, limitsOf } from "./limits.ts";
 import { FAIR, type Weather } from "./network.ts";
@@ -16,18 +16,18 @@ export interface Plan extends SceneSettings {
   readonly snapshotCatchUpEntries: number;
   readonly compactionBatchLimit: number;
   readonly weather: Weather;
-  /** When all troubles end, in virtual milliseconds. */
+  /** When all faults end, in virtual milliseconds. */
   readonly healMs: number;
-  /** What members do of themselves. */
+  /** Members' own background work. */
   readonly upkeep?: Upkeep;
-  /** How much they do at a time. */
+  /** Batch limits. */
   readonly limits?: Limits;
   readonly steps: readonly Step[];
 }
 
 export type Step = { readonly atMs: number } & (ClientStep | SceneStep | FaultStep);
 
-/** A machine by its place, or the one that leads when the step comes. */
+/** A machine by index, or the leader at the time of the step. */
 export type Target = number | "leader";
 
 export type ClientStep =
@@ -99,25 +99,25 @@ export type FaultStep =
   | { readonly kind: "replace"; readonly target: Target; readonly lost: boolean; readonly asLearner: boolean }
   | { readonly kind: "weather"; readonly forMs: number; readonly weather: Weather }
   | {
-      /** The disk gives back something else than was written. */
+      /** The disk returns data different from what was written. */
       readonly kind: "rot";
       readonly target: Target;
       readonly what: "log" | "snapshot";
       readonly pick: number;
-      /** What is wrong: a bit, a byte, a whole sector, or a sector that is zeros. */
+      /** The damage: a bit, a byte, a whole sector, or a sector of zeros. */
       readonly how: "bit" | "byte" | "sector" | "zeros";
-      /** The member starts again so much later. */
+      /** Delay before the member restarts. */
       readonly afterMs: number;
     }
-  /** All members are restarted in order, one after the other. */
+  /** All members are restarted in order, one at a time. */
   | { readonly kind: "rolling"; readonly downMs: number }
-  /** The cluster is downgraded by a version, so many members of it at least, and upgraded again. */
+  /** The cluster is downgraded by a version, at least this many members of it, and upgraded again. */
   | { readonly kind: "downgrade"; readonly members: number; readonly downMs: number };
 
 export interface RangeShape {
   readonly key: string;
   readonly end: string;
-  /** Read so many revisions ago. */
+  /** Read this many revisions ago. */
   readonly back: number | undefined;
   readonly limit: number;
   readonly serializable: boolean;
@@ -152,19 +152,19 @@ export interface PlanSettings {
   readonly durationMs?: number;
   readonly operations?: number;
   readonly faults?: boolean;
-  /** Only these kinds of trouble. */
+  /** Only these kinds of faults. */
   readonly only?: readonly FaultStep["kind"][];
   readonly faultEveryMs?: number;
   readonly weather?: Weather;
-  /** What clients do besides keys and leases; what the seed says when absent. */
+  /** Client work beside keys and leases; by default the seed's choice. */
   readonly scene?: Scene;
-  /** What the seed says when absent. */
+  /** By default the seed's choice. */
   readonly upkeep?: Upkeep;
-  /** What the seed says when absent. */
+  /** By default the seed's choice. */
   readonly limits?: Limits;
-  /** What the seed says when absent: entries that a member has applied when it makes a snapshot, and that it keeps of the log. */
+  /** By default the seed's choice: applied entries per snapshot, and entries kept in the log. */
   readonly snapshots?: { readonly count: number; readonly catchUp: number };
-  /** More defragmentations than clients usually ask for. */
+  /** More frequent defragmentations than usual. */
   readonly defragmentEveryMs?: number;
 }
 
@@ -190,10 +190,10 @@ const FAULTS: ReadonlySet<string> = new Set<FaultStep["kind"]>([
   "downgrade",
 ]);
 
-/** Kinds that a seed has or has not, apart from the others: their choices have a stream of their own. */
+/** Kinds that a seed has or not, independently of the others: their choices have their own random stream. */
 const SPECIAL: ReadonlySet<string> = new Set<FaultStep["kind"]>(["rot", "rolling", "downgrade"]);
 
-/** Clients begin when the cluster has had time to elect. */
+/** Clients start after the cluster has had time to elect a leader. */
 const CLIENTS_MS = 3000;
 
 export function planOf(seed: number, settings: PlanSettings = {}): Plan {
@@ -294,7 +294,7 @@ class StepMaker {
   readonly #random: SimRandom;
   readonly #members: number;
 
-  /** Some kinds of trouble at a time: more seeds then meet what only a few of them together bring about. */
+  /** A few kinds of faults at a time: more seeds then reach states that only a combination of few causes. */
   readonly #kinds: ReadonlySet<string>;
 
   constructor(random: SimRandom, members: number, { only }: PlanSettings) {
@@ -336,7 +336,7 @@ class StepMaker {
         kind: "watch",
         target,
         ...this.#span(),
-        // A negative one is a revision that is yet to come.
+        // A negative value is a future revision.
         back: random.chance(0.6) ? random.below(35) - 5 : undefined,
         prevKv: random.chance(0.4),
         progress: random.chance(0.5),
@@ -355,7 +355,7 @@ class StepMaker {
     return random.chance(0.5) ? { kind: "status", target } : { kind: "progress", pick: random.below(1e6) };
   }
 
-  /** One of the kinds of trouble that this seed has. */
+  /** One of this seed's kinds of faults. */
   faultStep(): FaultStep {
     for (;;) {
       const step = this.#anyFault();
@@ -429,7 +429,7 @@ class StepMaker {
     }));
   }
 
-  /** Operations of one branch, each key written at most once. */
+  /** Operations of one branch; each key is written at most once. */
   #ops(depth: number): OpShape[] {
     const free = [...KEYS] as string[];
     const random = this.#random;

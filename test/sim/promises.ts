@@ -1,17 +1,17 @@
 /**
- * What a member tells others that it has must be on its disk: entries that it acknowledges, the term that it answers in, the
- * vote that it gives. The log is seen as it is written, the disk says what of it a loss of power would leave. So a promise
- * that is made too early is found when it is made, and not only if the power fails in the right moment.
+ * A member's messages must not promise what is not durable: entries it acknowledges, the term it answers in, the vote
+ * it gives. The log is observed as it is written; the disk tells what would survive a power loss. So a premature
+ * promise is found when it is made, not only if the power fails at the right moment.
  */
 import { type Message, MessageType } from "../../src/proto/raftpb.ts";
 import type { RawNode } from "../../src/raft/rawnode.ts";
 import type { Running, SimMachine } from "./machine.ts";
 
-/** A write of the log that was not durable when it was last looked at. */
+/** A log write that was not durable at the last check. */
 interface Written {
-  /** Its first entry; infinite without one. */
+  /** Its first entry; Infinity without one. */
   readonly firstIndex: number;
-  /** The term of its hard state, if term or vote were new; else infinite. */
+  /** The term of its hard state, if term or vote were new; otherwise Infinity. */
   readonly term: number;
   readonly isDurable: () => boolean;
 }
@@ -25,7 +25,7 @@ export class Promises {
     this.#found = found;
   }
 
-  /** Watches the log of a member that starts. What it has read of it is durable. */
+  /** Observes the log of a member that starts. What it has read is durable. */
   observe(machine: SimMachine, { parts }: Running): void {
     const written: Written[] = [];
     this.#written.set(machine.name, written);
@@ -60,7 +60,7 @@ export class Promises {
     }
   }
 
-  /** What raft takes to be stable here counts for commits, and is applied. */
+  /** Entries that raft considers stable here count for commits, and are applied. */
   check(machine: string, node: RawNode): void {
     const written = this.#written.get(machine);
     if (written === undefined || written.length === 0) return;

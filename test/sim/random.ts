@@ -1,4 +1,7 @@
-/** The randomness of a simulation: one seed, and from it a stream for each part, so that one part does not shift another. */
+/**
+ * The randomness of a simulation: one seed, with a separate stream for each part, so that one part does not shift
+ * another.
+ */
 import type { Random } from "../../src/base/random.ts";
 
 export class SimRandom implements Random {
@@ -8,12 +11,12 @@ export class SimRandom implements Random {
     this.#state = seed >>> 0;
   }
 
-  /** A stream of its own for a part with this name. The same seed and name give the same stream. */
+  /** The stream of the part with this name. The same seed and name give the same stream. */
   static of(seed: number, name: string): SimRandom {
     let hash = (seed ^ 0x9e3779b9) >>> 0;
     for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193) >>> 0;
     const random = new SimRandom(hash);
-    // Neighbouring seeds begin alike.
+    // Neighbouring seeds start with similar numbers.
     for (let i = 0; i < 4; i++) random.#next();
     return random;
   }

@@ -1,6 +1,6 @@
 /**
- * What an operator does when members are out of space, as etcd's guide says: delete, compact, defragment, lift the alarms.
- * Nothing of it is made again when it fails: whoever still lacks space raises the alarm anew, and the operator comes back.
+ * The operator's actions when members are out of space, as in etcd's guide: delete, compact, defragment, disarm. Failed
+ * steps are not repeated: a member that still lacks space raises the alarm again, and the operator returns.
  */
 import {
   AlarmRequest_AlarmAction as Action,

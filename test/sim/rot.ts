@@ -1,11 +1,11 @@
 /**
- * Sectors that a disk gives back other than they were written: in the log, and in the files of snapshots. A member whose
- * log is damaged must refuse to start and name the file, or start with exactly what it had before.
+ * Sectors that a disk returns different from what was written: in the log, and in snapshot files. A member with a
+ * damaged log must refuse to start and name the file, or start with exactly its previous data.
  *
- * One machine at a time: as with a lost one, the others have a quorum of what was acknowledged.
+ * One machine at a time: as with a lost machine, the others have a quorum of acknowledged data.
  *
- * Sectors of zeros are left out where the log ends. There they look as if they had never been written, and a log of etcd's
- * format does not tell how far it was synced (docs/reliability.md).
+ * Sectors of zeros are excluded at the end of the log. There they look unwritten, and etcd's log format does not record
+ * how far it was synced (docs/reliability.md).
  */
 import { nullLogger } from "../../src/base/log.ts";
 import { Entry, HardState } from "../../src/proto/raftpb.ts";
@@ -33,7 +33,7 @@ interface Damage {
   readonly after: Buffer;
 }
 
-/** What a log says, as its records are read one after the other. */
+/** A log's state as its records are read in order. */
 interface LogState {
   readonly term: number;
   readonly vote: bigint;
@@ -44,11 +44,11 @@ interface LogState {
 export class Rot {
   readonly #random: SimRandom;
   readonly #found: (message: string) => void;
-  /** Not read by a start of the member yet. */
+  /** Not read by a member's start yet. */
   #unread: Damage | undefined;
-  /** What the log of the member that starts had said without the damage. */
+  /** The undamaged log content of the member that starts. */
   #expected: { readonly machine: SimMachine; readonly log: LogState } | undefined;
-  /** Machines with damage on their disks, read or not. */
+  /** Machines with damaged disks, read or not. */
   readonly #damaged = new Set<SimMachine>();
 
   constructor(random: SimRandom, found: (message: string) => void) {
@@ -61,7 +61,7 @@ export class Rot {
     return this.#unread?.machine;
   }
 
-  /** Damages a file of the machine; says where, or undefined when there is nothing to damage. */
+  /** Damages a file of the machine; returns where, or undefined when there is nothing to damage. */
   damage(machine: SimMachine, { what, pick, how }: RotStep): string | undefined {
     const { disk } = machine;
     const path = pickFile(disk, what, pick, how === "zeros");
@@ -84,7 +84,7 @@ export class Rot {
     return `${path} at offset ${offset}: ${how}`;
   }
 
-  /** Remembers what the member must find if it starts. */
+  /** Records what the member must find if it starts. */
   starting(machine: SimMachine): void {
     this.#expected = undefined;
     const damage = this.#unread;
@@ -101,7 +101,7 @@ export class Rot {
     if (log !== undefined) this.#expected = { machine, log };
   }
 
-  /** The member started in spite of the damage: it must have lost nothing. */
+  /** The member started despite the damage: it must have lost nothing. */
   started(machine: SimMachine): void {
     if (this.#expected?.machine !== machine) return;
     const { log } = this.#expected;
@@ -117,12 +117,12 @@ export class Rot {
     if (wrong !== undefined) this.#found(`${machine.name} started from a damaged disk with ${wrong}`);
   }
 
-  /** True when damage explains that the member refuses to start, and it says which file. */
+  /** True when damage explains that the member refuses to start, and the error names the file. */
   explains(machine: SimMachine, error: string): boolean {
     return this.#damaged.has(machine) && error.includes("/data/member/");
   }
 
-  /** The machine has got another disk. */
+  /** The machine has a new disk. */
   replaced(machine: SimMachine): void {
     this.#damaged.delete(machine);
     if (this.#unread?.machine === machine) this.#unread = undefined;
@@ -137,11 +137,11 @@ function pickFile(disk: SimDisk, what: RotStep["what"], pick: number, zeros: boo
   }
   const segments = files.filter((path) => path.startsWith(`${WAL_DIR}/`) && path.endsWith(".wal"));
   if (zeros) return segments.slice(0, -1)[pick % Math.max(1, segments.length - 1)];
-  // What was written last matters most.
+  // The most recent writes matter most.
   return pick % 2 === 0 ? segments.at(-1) : segments[pick % Math.max(1, segments.length)];
 }
 
-/** Without the zeros that space was reserved with. */
+/** Without the zeros of reserved space. */
 function usedBytes(content: Buffer): number {
   let used = content.length;
   while (used > 0 && content[used - 1] === 0) used--;

@@ -1,6 +1,6 @@
 /**
- * What the clients of a plan do besides keys, watches and leases: a seed has one such scene, or none. Its choices have a
- * stream of their own, so that the rest of a seed's plan is the same with and without it.
+ * The clients' work beside keys, watches and leases: a seed has one scene, or none. Its choices have their own random
+ * stream, so that the rest of a seed's plan is the same with and without it.
  */
 import type { Target } from "./plan.ts";
 import { SimRandom } from "./random.ts";
@@ -8,22 +8,22 @@ import { SimRandom } from "./random.ts";
 export const SCENES = ["plain", "sessions", "users", "quota"] as const;
 export type Scene = (typeof SCENES)[number];
 
-/** What a scene changes in the servers. */
+/** A scene's server settings. */
 export interface SceneSettings {
-  /** There are users, with tokens of this kind. */
+  /** Authentication is enabled, with tokens of this kind. */
   readonly tokens?: "simple" | "jwt";
-  /** The backend may not grow beyond this. */
+  /** Quota of the backend. */
   readonly quotaBytes?: number;
 }
 
 export type SceneStep = SessionStep | UserStep | QuotaStep;
 
-/** Somebody writes much, and the operator makes room. */
+/** A client writes much, and the operator makes room. */
 export type QuotaStep =
   | { readonly kind: "fill"; readonly target: Target; readonly key: string; readonly bytes: number }
   | { readonly kind: "makeRoom" };
 
-/** Changes of users and of what they may do. `enableAuth` makes sure of its user root first. */
+/** Changes of users and permissions. `enableAuth` creates the user root first. */
 export type UserStep =
   | { readonly kind: "enableAuth" | "disableAuth" | "authStatus"; readonly target: Target }
   | { readonly kind: "login"; readonly target: Target; readonly user: string }
@@ -45,7 +45,7 @@ export type UserStep =
       readonly end: string;
     };
 
-/** Somebody with a lease who wants a lock, or to be elected, or to know who is. */
+/** A client with a lease that wants a lock, wants to be elected, or observes the leader. */
 export type SessionStep =
   | {
       readonly kind: "lock";
@@ -93,7 +93,7 @@ export function sceneSettings(seed: number, scene: Scene): SceneSettings {
   return scene === "users" ? { tokens: random.pick(["simple", "jwt"] as const) } : {};
 }
 
-/** The scene that a seed has of itself. */
+/** The seed's default scene. */
 export function sceneOf(seed: number): Scene {
   const scene = SimRandom.of(seed, "which scene").pick<Scene>(["plain", "plain", "sessions", "users"]);
   return scene === "plain" && SimRandom.of(seed, "has a quota").chance(0.3) ? "quota" : scene;
@@ -137,7 +137,7 @@ function quotaSteps(
   return [...fills, ...rooms];
 }
 
-/** The keys that are written to fill the backend. */
+/** The keys written to fill the backend. */
 export const FILL = { key: "f/", end: "f0" };
 
 function userSteps(
@@ -148,7 +148,7 @@ function userSteps(
 ): ({ readonly atMs: number } & UserStep)[] {
   const target = (): number => random.below(members);
   const step = { password: "p", key: "a", end: "b", type: 2 as const };
-  // At first everybody has something that he may do.
+  // At first every user has some permission.
   const first: UserStep[] = [0, 1, 2].flatMap((i) => [
     { kind: "role", target: target(), change: "add", ...step, role: `r${i}` },
     { kind: "role", target: target(), change: "grant", ...step, role: `r${i}`, ...random.pick(SPANS) },

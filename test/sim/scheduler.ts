@@ -1,6 +1,6 @@
 /**
- * Virtual time: what is to happen, in order. Between two happenings everything that was promised is settled, so that
- * the order of events is all that decides, and the order is that of the seed.
+ * Virtual time: an ordered queue of events. All promises settle between two events, so that only the order of events
+ * matters, and the seed determines it.
  */
 import type { Clock, Timer } from "../../src/base/clock.ts";
 
@@ -10,21 +10,21 @@ interface Happening {
   run: (() => void) | undefined;
 }
 
-/** Happenings between two turns of Node's own loop. */
+/** Events between two turns of Node's own loop. */
 const TURN = 2000;
 
 export class Scheduler {
   #nowMs = 0;
   #order = 0;
   #count = 0;
-  /** Binary heap by time, then by order of arrival. */
+  /** Binary heap by time, then by insertion order. */
   readonly #heap: Happening[] = [];
 
   get nowMs(): number {
     return this.#nowMs;
   }
 
-  /** Grows with every happening: the moment of what is seen now. */
+  /** Incremented by every event: the moment of current observations. */
   get moment(): number {
     return this.#count;
   }
@@ -43,7 +43,7 @@ export class Scheduler {
     return this.at(this.#nowMs + delayMs, run);
   }
 
-  /** Lets everything happen until `isDone`, asked after each happening. Rejects with what a happening throws. */
+  /** Runs events until `isDone`, checked after each one. Rejects with an event's exception. */
   run(isDone: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       let turn = 0;
@@ -58,7 +58,7 @@ export class Scheduler {
           return;
         }
         if (++turn % TURN === 0) setImmediate(step);
-        // A tick comes after all microtasks, also those that microtasks make.
+        // A tick runs after all microtasks, including those that microtasks create.
         else queueMicrotask(() => process.nextTick(step));
       };
       setImmediate(step);
@@ -111,10 +111,10 @@ export class Scheduler {
 
 const isBefore = (a: Happening, b: Happening): boolean => a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);
 
-/** What a process would run while it stands still: its sockets and timers hold no more. */
+/** Events held for a frozen process: its sockets and timers hold no more. */
 const HELD_MAX = 20_000;
 
-/** Runs what happens to one process: nothing after its end, and later what happens while it stands still. */
+/** Runs the events of one process: none after its end, and delayed while it is frozen. */
 export class SimProcess {
   readonly #scheduler: Scheduler;
   readonly #crashed: (error: unknown) => void;
@@ -122,12 +122,12 @@ export class SimProcess {
   #pausedUntilMs = 0;
   #held: (() => void)[] = [];
   #markEnd: () => void = () => {};
-  /** Resolves when it is over. */
+  /** Resolves when it has ended. */
   readonly ended = new Promise<void>((resolve) => {
     this.#markEnd = resolve;
   });
 
-  /** `crashed` gets what a callback throws: in a real process nobody catches it. */
+  /** `crashed` gets a callback's exception: in a real process nothing would catch it. */
   constructor(scheduler: Scheduler, crashed: (error: unknown) => void) {
     this.#scheduler = scheduler;
     this.#crashed = crashed;
@@ -147,7 +147,7 @@ export class SimProcess {
     this.#markEnd();
   }
 
-  /** Stands still for so long: stopped by a signal, or waiting for a slow disk. */
+  /** Freezes for this time: stopped by a signal, or waiting for a slow disk. */
   pause(forMs: number): void {
     const untilMs = this.#scheduler.nowMs + forMs;
     if (!this.#alive || untilMs <= this.#pausedUntilMs) return;
@@ -166,7 +166,7 @@ export class SimProcess {
 
   #resume(): void {
     if (!this.#alive || this.paused) return;
-    // One by one, so that each has its own microtasks behind it.
+    // One by one, so that the microtasks of each run after it.
     const next = this.#held.shift();
     if (next === undefined) return;
     this.#call(next);
@@ -182,7 +182,7 @@ export class SimProcess {
   }
 }
 
-/** The clock of one machine, for one of its processes. */
+/** The clock of a machine, for one of its processes. */
 export class SimClock implements Clock {
   readonly #scheduler: Scheduler;
   readonly #process: SimProcess;

@@ -7,17 +7,17 @@ import type { Finding } from "./checkers/history.ts";
 import { type Plan, planOf } from "./plan.ts";
 import { simulate } from "./simulation.ts";
 
-/** KVORUM_SIM_SEEDS=N runs more of them; `npm run sim` runs as many as you like. */
+/** KVORUM_SIM_SEEDS=N runs more; `npm run sim` runs any number. */
 const SEEDS = Number(process.env["KVORUM_SIM_SEEDS"] ?? 30);
 const PLANS = join(import.meta.dirname, "plans");
 
-/** Seeds that failed once, of the planner as it is; what they found is also kept as a plan where it was cut down. */
+/** Seeds of the current planner that failed once; reduced cases are also kept as plans. */
 const FAILED_ONCE = [
   22, 43, 55, 62, 74, 98, 99, 114, 127, 130, 143, 296, 347, 1241, 1860, 2108, 2608, 46, 5025, 6681, 7072, 7082, 7178,
   8561,
 ];
 
-/** The same, with the scene that the seed has of itself. */
+/** The same, with the seed's default scene. */
 const FAILED_WITH_SCENE = [114, 179, 807, 1335, 1634, 3223, 4038];
 
 const describe = (findings: readonly Finding[]): string =>

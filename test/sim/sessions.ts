@@ -1,6 +1,6 @@
 /**
- * Clients that contend for locks and elections, through the services that etcd has for them: each has a lease, which it
- * renews or leaves to itself, and holds what it got for a while before it lets go of it, or is never heard of again.
+ * Clients that contend for locks and elections, through etcd's services: each has a lease that it renews or not, and
+ * holds the lock or leadership for a while before it releases it or disappears.
  */
 import {
   Compare,
@@ -33,11 +33,11 @@ import type { SessionStep } from "./scenes.ts";
 type LockStep = Extract<SessionStep, { kind: "lock" }>;
 type CampaignStep = Extract<SessionStep, { kind: "campaign" }>;
 
-/** How long a client stands in a queue. */
+/** How long a client waits in a queue. */
 const WAIT_MS = 20_000;
 const CALL_MS = 12_000;
 const RETRY_MS = 300;
-/** TTL of those who contend when all troubles are over, in seconds, and how they wait: as long as it takes. */
+/** TTL, in seconds, of the clients that contend after all faults have ended; they wait without limit. */
 const LAST_TTL = 10;
 const FOR_EVER_MS = Number.MAX_SAFE_INTEGER;
 
@@ -88,8 +88,8 @@ export class Sessions {
   }
 
   /**
-   * The troubles are over: from every member somebody asks once more for each lock, and each campaigns once more. All
-   * must have their turn, whoever was before them.
+   * The faults have ended: from every member one more client requests each lock, and one more campaigns. All must get
+   * their turn, whatever came before.
    */
   contendOnce(machines: readonly SimMachine[]): void {
     for (const [name, kind] of this.#names) {
@@ -109,7 +109,7 @@ export class Sessions {
     }
   }
 
-  /** With another lease when nothing is heard of the first. */
+  /** Gets another lease when the first request is not answered. */
   #withLastLease(machine: SimMachine, then: (session: Session) => void): void {
     let state: "asked" | "granted" | "given up" = "asked";
     this.#withLease(machine, LAST_TTL, (session) => {
@@ -124,12 +124,12 @@ export class Sessions {
     });
   }
 
-  /** Those who have not had their turn. */
+  /** Clients that have not had their turn. */
   get unfinished(): number {
     return this.#unfinished;
   }
 
-  /** Nothing was done with it, and there is nothing to be told: what an observer has not heard now it never will. */
+  /** No further events will come: what an observer has not received by now it never will. */
   settled(): void {
     for (const observer of this.observers) {
       if (!observer.isLive) continue;
@@ -203,7 +203,7 @@ export class Sessions {
     });
   }
 
-  /** Goes without a word, or by the end of its lease. */
+  /** Leaves without a release, or by revoking its lease. */
   #leave(machine: SimMachine, end: "abandon" | "revoke", lease: LeaseLog, done: () => void): void {
     done();
     if (end === "abandon") return;
@@ -227,7 +227,7 @@ export class Sessions {
     const expectedKey = keyOf(prefix, lease);
     const by = `session ${lease.id} at ${machine.name}`;
     const join = this.#note(machine, queueUp(expectedKey, lease.id, value));
-    // Who gives up is taken out of the queue, whatever the revision that put him there.
+    // A client that gives up is removed from the queue, whatever the revision of its key.
     const leave = this.#note(machine, {
       kind: "delete",
       request: DeleteRangeRequest.create({ key: bytes(expectedKey) }),
@@ -259,7 +259,7 @@ export class Sessions {
     });
   }
 
-  /** A transaction like any other, with the answer of one. */
+  /** An ordinary transaction and its answer. */
   #proclaim(machine: SimMachine, leader: LeaderKey): void {
     const value = this.#value();
     const request = TxnRequest.create({
@@ -312,12 +312,12 @@ export class Sessions {
     });
   }
 
-  /** A member that gets a snapshot in place of entries never answers those who asked it for them. They ask again. */
+  /** A member that receives a snapshot instead of entries never answers their proposers. They retry. */
   #later(again: () => void): void {
     this.#world.side.scheduler.after(RETRY_MS, again);
   }
 
-  /** What the server does for the client is in the history as if the client had asked for it. */
+  /** The server's actions for the client are recorded as the client's requests. */
   #note(machine: SimMachine, action: Operation["action"]): Operation {
     return this.#clients.note(machine, action);
   }
@@ -329,11 +329,11 @@ export class Sessions {
 
 interface Session {
   readonly lease: LeaseLog;
-  /** It still wants what it asked for, or has. */
+  /** It still wants what it requested or holds. */
   wants: boolean;
 }
 
-/** Follows an election, at the next member when a stream breaks; each stream is a log of its own. */
+/** Observes an election, at the next member when a stream breaks; each stream has its own log. */
 class Observer {
   readonly logs: ObserveLog[] = [];
   readonly prefix: string;
@@ -395,7 +395,7 @@ const createdAt = (key: Uint8Array, createRevision: number): Compare =>
 const putOp = (key: Uint8Array, value: string, lease: bigint): RequestOp =>
   RequestOp.create({ requestPut: PutRequest.create({ key, value: bytes(value), lease }) });
 
-/** The transaction that both services begin with; what it reads besides is of no matter here. */
+/** The transaction with which both services begin; its other reads do not matter here. */
 function queueUp(key: string, lease: bigint, value: string): Operation["action"] {
   const request = TxnRequest.create({
     compare: [createdAt(bytes(key), 0)],

@@ -1,6 +1,6 @@
 /**
- * Makes a failing plan small: leaves out steps as long as the same checker still complains, first many at once, then
- * one by one (delta debugging). Source: Zeller and Hildebrandt, Simplifying and Isolating Failure-Inducing Input, 2002.
+ * Reduces a failing plan: drops steps as long as the same checker still fails, first many at once, then one by one
+ * (delta debugging). Source: Zeller and Hildebrandt, Simplifying and Isolating Failure-Inducing Input, 2002.
  */
 import { isFault, type Plan, type Step } from "./plan.ts";
 import { type Outcome, type RunSettings, simulate } from "./simulation.ts";
@@ -26,7 +26,7 @@ export async function shrink(plan: Plan, settings: RunSettings, runsMax: number)
     outcome = result;
     return true;
   };
-  // Troubles first: a story with few of them is the easiest to understand.
+  // Faults first: a plan with few of them is the easiest to understand.
   for (const which of [isFault, (step: Step) => !isFault(step)]) {
     for (let size = Math.ceil(best.steps.filter(which).length / 2); size >= 1 && runs < runsMax; ) {
       const chosen = best.steps.filter(which);

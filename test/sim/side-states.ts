@@ -1,7 +1,7 @@
 /**
- * Sees what each member makes of users and alarms, the moment it applies a change, against what others made of it before:
- * both are replicated beside the keys, so they must be the same behind the same entry of the log, also after a restart or
- * a snapshot, and in the backend as in memory.
+ * Compares each member's users and alarms, when it applies a change, with the others' earlier states: both are
+ * replicated beside the keys, so they must be equal after the same log entry, also after a restart or a snapshot, and
+ * in the backend as in memory.
  */
 import { isDeepStrictEqual } from "node:util";
 import { AuthBucket } from "../../src/auth/auth-bucket.ts";
@@ -13,17 +13,17 @@ import { Timeline } from "./checkers/timeline.ts";
 import type { Running, SimMachine } from "./machine.ts";
 import type { Scheduler } from "./scheduler.ts";
 
-/** Alarms that are raised, as `member/type`, ascending. */
+/** Active alarms, as `member/type`, ascending. */
 export type AlarmState = readonly string[];
 
 export class SideStates {
   readonly auth = new Timeline<AuthState>({ enabled: false, revision: 1, users: {}, roles: {} });
   readonly alarms = new Timeline<AlarmState>([]);
-  /** When a member found that a request does not fit into its quota. */
+  /** When a member found that a request exceeds its quota. */
   readonly overQuota: { readonly member: string; readonly moment: number }[] = [];
   readonly #scheduler: Scheduler;
   readonly #report: (checker: string, message: string) => void;
-  /** The index at which a running member was last looked at, and the switch and revision of users that it had. */
+  /** The index at a running member's last check, and its auth enabled flag and revision then. */
   readonly #looked = new WeakMap<EtcdServer, { index: number; auth: string }>();
 
   constructor(scheduler: Scheduler, report: (checker: string, message: string) => void) {
@@ -31,7 +31,7 @@ export class SideStates {
     this.#report = report;
   }
 
-  /** Watches a member from its start to its end. */
+  /** Observes a member from start to end. */
   observe({ name }: SimMachine, { server }: Running): void {
     const { auth, alarms } = server;
     for (const method of AUTH_CHANGES) {
@@ -43,7 +43,7 @@ export class SideStates {
     const admits = server.quota.admits.bind(server.quota);
     server.quota.admits = (costBytes) => {
       const fits = admits(costBytes);
-      // What it may not count of a file are 32 KiB.
+      // 32 KiB of a file may be uncounted.
       if (!fits && server.replication.backend.sizeBytes() + costBytes >= server.quota.limitBytes)
         this.overQuota.push({ member: name, moment: this.#scheduler.moment });
       return fits;
@@ -61,7 +61,7 @@ export class SideStates {
     }
   }
 
-  /** Compares all members with what is known, as far as they have moved. */
+  /** Compares all members with the known states, as far as they have advanced. */
   step(machines: readonly SimMachine[]): void {
     for (const machine of machines) {
       const { name, running } = machine;
@@ -88,12 +88,12 @@ export class SideStates {
       this.#report("auth", `${name} has ${JSON.stringify(state)}, but stored ${JSON.stringify(stored)}`);
   }
 
-  /** Calls back behind each call of a method that changed something. */
+  /** Calls back after each call of a method that changed something. */
   #after<T extends object>(target: T, name: keyof T, changed: () => void): void {
     const original = target[name] as (...args: unknown[]) => unknown;
     const wrapped = (...args: unknown[]): unknown => {
       const result = original.apply(target, args);
-      // What it says is wrong with the request changes nothing.
+      // A returned problem means that nothing was changed.
       if (typeof result !== "string" && result !== undefined) changed();
       return result;
     };

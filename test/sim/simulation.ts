@@ -1,6 +1,6 @@
 /**
- * Runs a plan: a cluster of production servers on simulated machines, its clients, its troubles, the healing, and then
- * every checker. The same plan gives the same trace, to the byte.
+ * Runs a plan: a cluster of production servers on simulated machines, its clients, its faults, the recovery, and then
+ * every checker. The same plan gives the same trace, byte for byte.
  */
 import { isDeepStrictEqual } from "node:util";
 import { AUTH_DEFAULTS, type ReadSlice, type ServerOptions } from "../../src/server/contract/options.ts";
@@ -38,7 +38,7 @@ export interface Outcome {
   readonly findings: readonly Finding[];
   /** Hash of the trace. */
   readonly hash: string;
-  /** Empty unless asked for. */
+  /** Empty unless requested. */
   readonly trace: readonly string[];
   readonly counts: {
     readonly virtualMs: number;
@@ -59,29 +59,29 @@ export interface Outcome {
 
 export interface RunSettings {
   readonly keepTrace?: boolean;
-  /** Breaks something on purpose, to see whether it is found. */
+  /** A planted bug, to see whether it is found. */
   readonly bug?: Bug;
 }
 
-/** Virtual time that the cluster has to come to rest after its troubles ended. */
+/** Virtual time for the cluster to come to rest after its faults ended. */
 const REST_MS = 60_000;
-/** How often the operator has to make room before the cluster can be at rest, at most. */
+/** Maximum number of times the operator makes room before the cluster is at rest. */
 const ROOMS_MAX = 10;
-/** Pause between two looks at whether it has. */
+/** Interval of checks for rest. */
 const LOOK_MS = 250;
-/** A watch that gets no events for so long has them all, however slow its client is. */
+/** A watch without events for this long has them all, however slow its client is. */
 const QUIET_MS = 1500;
-/** How late a lease may end: an election, its extension, and the pace of revocations. */
+/** Permitted delay of a lease's end: an election, its extension, and the revocation rate. */
 const LEASE_GRACE_MS = 15_000;
 const LONGEST_LEASE_MS = 14_000;
-/** How long the versions may take to follow: members look at them every four seconds. */
+/** Time for the versions to follow: members check them every four seconds. */
 const VERSIONS_MS = 20_000;
-/** A run that makes more events than this goes round in circles. */
+/** A run with more events than this is in an endless loop. */
 const EVENTS_MAX = 3_000_000;
 const FINDINGS_MAX = 5;
 const TOKENS = {
   simple: "simple",
-  // Their wall clocks may be days apart.
+  // Wall clocks may differ by days.
   jwt: `jwt,priv-key=${TOKEN_KEY_FILE},sign-method=HS256,ttl=100000h`,
 };
 
@@ -111,7 +111,7 @@ export class Simulation implements MachineWorld {
   readonly sideStates: SideStates;
   readonly #users: Users | undefined;
   readonly options: Partial<ServerOptions>;
-  /** What a planted bug does to a machine that is about to start, or has started. */
+  /** Hook of a planted bug for a machine that is about to start, or has started. */
   onStarting: ((machine: SimMachine) => void) | undefined;
   onStarted: ((machine: SimMachine) => void) | undefined;
   readonly #trace: Trace;
@@ -139,9 +139,9 @@ export class Simulation implements MachineWorld {
       snapshotCount: plan.snapshotCount,
       snapshotCatchUpEntries: plan.snapshotCatchUpEntries,
       compactionBatchLimit: plan.compactionBatchLimit,
-      // Of the few keys here, so few that most deletions of ranges take several turns.
+      // So few keys per slice that most range deletions take several turns.
       applySlice: { rows: 1 + (plan.seed % 3), bytes: 64 },
-      // Of the few keys here, so few that most ranges take several turns, with whatever happens in between.
+      // So few keys per slice that most ranges take several turns, with other events in between.
       readSlice: readSliceOf(plan.seed),
       turns: { slicesMax: 1 + (plan.seed % 2), stepsNowMax: plan.seed % 3 },
       ...limitOptions(plan.limits),
@@ -255,7 +255,7 @@ export class Simulation implements MachineWorld {
 
   unhandled(error: unknown): void {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    // What a dead process still tries is nobody's business.
+    // Errors of a dead process are ignored.
     if (text.includes("the machine is off") || text.includes("the backend in memory is closed")) return;
     this.oracle.add("process", `nobody caught: ${text}`);
   }
@@ -288,7 +288,7 @@ export class Simulation implements MachineWorld {
       this.oracle.add("simulation", error instanceof Error ? (error.stack ?? error.message) : String(error));
     }
     const findings = this.#check();
-    // The processes end, so that nothing of them is left for the next seed.
+    // Ends the processes, so that nothing remains for the next seed.
     for (const machine of this.#machines) machine.kill();
     return this.#outcome(findings);
   }
@@ -315,7 +315,7 @@ export class Simulation implements MachineWorld {
     });
   }
 
-  /** False when the time was over first. */
+  /** False on timeout. */
   async #untilOr(isTrue: () => boolean, limitMs: number): Promise<boolean> {
     const endMs = this.scheduler.nowMs + limitMs;
     while (this.scheduler.nowMs < endMs && !isTrue() && this.#goesOn) await this.#pass(LOOK_MS);
@@ -339,13 +339,13 @@ export class Simulation implements MachineWorld {
     this.#healed = true;
   }
 
-  /** Liveness: with all troubles gone, every member serves reads and writes, and all end in the same state. */
+  /** Liveness: after all faults, every member serves reads and writes, and all reach the same state. */
   async #comeToRest(): Promise<void> {
     const { scheduler, clients } = this;
     let untilMs = scheduler.nowMs + REST_MS;
     let rooms = 0;
     while (scheduler.nowMs < untilMs && this.#goesOn) {
-      // What the operator has begun goes on, and gives up by itself if it comes to nothing.
+      // Work that the operator has begun continues, and ends by itself if it fails.
       if (this.operator.isBusy) untilMs = scheduler.nowMs + REST_MS;
       else if (this.sideStates.alarms.stages.at(-1)!.state.length > 0 && rooms++ < ROOMS_MAX) this.operator.makeRoom();
       const asked = this.#machines.length;
@@ -393,7 +393,7 @@ export class Simulation implements MachineWorld {
       .join("; ");
   }
 
-  /** Liveness of locks and elections: whoever holds one is gone, or goes when his lease ends, and then comes the next. */
+  /** Liveness of locks and elections: a holder is gone, or ends with its lease, and the next follows. */
   async #passOn(): Promise<void> {
     const untilMs = this.scheduler.nowMs + REST_MS;
     this.sessions.contendOnce(this.#machines);
@@ -404,7 +404,7 @@ export class Simulation implements MachineWorld {
     this.sessions.settled();
   }
 
-  /** All agree on the version that the oldest of them has, and have brought their state to it. */
+  /** All agree on the version of the oldest member, and have migrated their state to it. */
   async #settleVersions(): Promise<void> {
     const untilMs = this.scheduler.nowMs + VERSIONS_MS;
     for (;;) {
@@ -419,7 +419,7 @@ export class Simulation implements MachineWorld {
     }
   }
 
-  /** Nobody renews any more, so all leases must end. */
+  /** Renewals have stopped, so all leases must end. */
   async #outliveLeases(): Promise<void> {
     const untilMs = this.scheduler.nowMs + LONGEST_LEASE_MS + LEASE_GRACE_MS;
     const none = (): boolean => this.#machines.every(({ running }) => running?.server.lessor.leases().length === 0);
@@ -437,7 +437,7 @@ export class Simulation implements MachineWorld {
       () => this.clients.hashes.length === before + this.#machines.length || this.clients.pending === 0,
     );
     await this.#pass(4 * LOOK_MS);
-    // Slow clients have not had everything yet.
+    // Slow clients have not received everything yet.
     const areQuiet = (): boolean =>
       this.clients.watches.every(({ isLive, eventsMs }) => !isLive || scheduler.nowMs - eventsMs > QUIET_MS);
     await this.#untilOr(areQuiet, REST_MS);
@@ -450,7 +450,7 @@ export class Simulation implements MachineWorld {
     const findings = [...oracle.findings];
     const isSerializable = ({ action }: Operation): boolean =>
       (action.kind === "range" && action.request.serializable) ||
-      // A transaction that has nothing but comparisons is answered from what the member has.
+      // A transaction with only comparisons is answered from the member's local state.
       (action.kind === "txn" && action.request.success.length + action.request.failure.length === 0);
     const operations = [
       ...clients.operations,
@@ -489,7 +489,7 @@ export class Simulation implements MachineWorld {
     return findings.sort((a, b) => a.moment - b.moment);
   }
 
-  /** Nobody is called corrupt who is not, and what members compact of themselves is as old as it was told to be. */
+  /** No healthy member is reported corrupt, and automatic compaction keeps the configured retention. */
   #checkUpkeep(): Finding[] {
     const { clients, oracle, plan, sideStates } = this;
     const findings: Finding[] = [];
@@ -516,12 +516,12 @@ export class Simulation implements MachineWorld {
     );
   }
 
-  /** HashKV of the same revision and the same compaction is the same everywhere. */
+  /** HashKV at the same revision and compaction is equal on all members. */
   #compareHashes(): Finding[] {
     const findings: Finding[] = [];
     const known = new Map<string, { machine: string; hash: number }>();
     for (const { machine, revision, compactRevision, hash } of this.clients.hashes) {
-      // As in etcd, where nothing is left a compaction there hashes other rows than the call before it.
+      // As in etcd, when nothing is left, a compaction hashes other rows than the earlier call.
       if (this.#isEmptyAt(revision)) continue;
       const at = `revision ${revision} compacted at ${compactRevision}`;
       const other = known.get(at);

@@ -1,4 +1,4 @@
-/** What happened, line by line: kept when somebody wants to read it, hashed always, so that two runs can be compared. */
+/** The event lines of a run: kept on request, always hashed, so that two runs can be compared. */
 import { createHash } from "node:crypto";
 import type { Scheduler } from "./scheduler.ts";
 
@@ -16,7 +16,7 @@ export class Trace {
   }
 
   readonly add = (text: string): void => {
-    // What was under way in processes that have ended may still come to an end of its own.
+    // Work in progress in ended processes may still finish.
     if (this.#isOver) return;
     const { nowMs, moment } = this.#scheduler;
     const line = `${(nowMs / 1000).toFixed(4).padStart(9)} s ${`#${moment}`.padStart(7)}  ${text}`;
@@ -26,7 +26,7 @@ export class Trace {
     if (this.#keep) this.lines.push(line);
   };
 
-  /** Ends the trace: its hash in short. */
+  /** Ends the trace and returns its short hash. */
   digest(): string {
     this.#isOver = true;
     return this.#hash.digest("hex").slice(0, 16);

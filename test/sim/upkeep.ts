@@ -1,23 +1,23 @@
 /**
- * What members do of themselves in some seeds: leaders compact, and record what leases have left; members compare their
- * data. Its choices have a stream of their own, so that the rest of a seed's plan is the same with and without it.
+ * Members' own background work in some seeds: leaders compact and checkpoint leases; members compare their data. Its
+ * choices have their own random stream, so that the rest of a seed's plan is the same with and without it.
  */
 import { CHECK_DEFAULTS, type ServerOptions } from "../../src/server/contract/options.ts";
 import { SimRandom } from "./random.ts";
 
 export interface Upkeep {
-  /** Leaders compact what is older, in milliseconds. */
+  /** Retention of automatic compaction, in milliseconds. */
   readonly compactMs?: number;
-  /** How often it is recorded what leases have left; `persist`: in the backend too. */
+  /** Interval of lease checkpoints; `persist`: in the backend too. */
   readonly checkpoints?: { readonly everyMs: number; readonly persist: boolean };
   readonly checks?: {
-    /** Members compare themselves with the others before they serve. */
+    /** Members compare their data with the others before they serve. */
     readonly initial: boolean;
-    /** Between two comparisons of the data, and of the hashes of compactions, by the leader; 0 never. */
+    /** Interval of the leader's comparisons of data, and of compaction hashes; 0 for never. */
     readonly everyMs: number;
     readonly compactionsMs: number;
   };
-  /** When everything is over, a row of a member's database is damaged: it must be noticed. */
+  /** At the end a row of a member's database is damaged: it must be noticed. */
   readonly damagesRow?: boolean;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Users: somebody who changes them, their roles and what those may do, and switches the whole of it on and off; and tokens,
- * which users get at one member and use at another, in whose names all other clients then make their requests.
+ * Users: a client changes users, roles and permissions, and enables and disables authentication; tokens, which users
+ * get at one member and use at another, then authenticate all other clients' requests.
  */
 import { createHash } from "node:crypto";
 import type { PasswordHasher } from "../../src/auth/passwords.ts";
@@ -31,11 +31,11 @@ import type { SimRandom } from "./random.ts";
 import type { UserStep } from "./scenes.ts";
 
 const CALL_MS = 12_000;
-/** Between two attempts of a user to get a token. */
+/** Interval of a user's attempts to get a token. */
 const LOGIN_MS = 300;
-/** Before a change is tried at another member. */
+/** Delay before a change is tried at another member. */
 const AGAIN_MS = 150;
-/** After these nobody knows, or everybody knows that nothing was changed. */
+/** Errors after which the outcome is unknown, or certainly without effect. */
 const MAY_TRY_AGAIN = ["connection refused", "the connection broke", "leader", "timed out", "token", "name is empty"];
 const NAMES = ["u0", "u1", "u2"] as const;
 
@@ -46,7 +46,7 @@ export class Users implements Credentials {
   readonly #random: SimRandom;
   readonly #tokens = new Map<string, Credential>();
   readonly #loggingIn = new Set<string>();
-  /** What the password of a user may be by now, the last first. */
+  /** The possible passwords of a user, the latest first. */
   readonly #passwords = new Map<string, string[]>();
 
   constructor(world: ClientWorld, random: SimRandom) {
@@ -54,7 +54,7 @@ export class Users implements Credentials {
     this.#random = random;
   }
 
-  /** Who looks after the cluster does so as root. */
+  /** The operator acts as root. */
   token(): string | undefined {
     return this.root.token;
   }
@@ -63,7 +63,7 @@ export class Users implements Credentials {
     return this.#of("root");
   }
 
-  /** In whose name the next request is made. */
+  /** The identity of the next request. */
   pick(): Credential {
     const dice = this.#random.below(10);
     if (dice < 4) return this.root;
@@ -71,7 +71,7 @@ export class Users implements Credentials {
     return { user: "", token: undefined, revision: undefined };
   }
 
-  /** A member refused a request: when that is because of its token, the user gets another. */
+  /** A member refused a request: if its token is the reason, the user gets a new one. */
   refused(token: string | undefined, message: string): void {
     if (!TOKEN_PROBLEMS.some((text) => message.includes(text))) return;
     for (const [user, credential] of this.#tokens) if (credential.token === token) this.#tokens.delete(user);
@@ -222,7 +222,7 @@ export class Users implements Credentials {
     });
   }
 
-  /** Takes a token, at one member or another. */
+  /** Requests a token at some member. */
   #logIn(user: string, machine = this.#random.pick(this.#world.machines())): void {
     if (this.#loggingIn.has(user)) return;
     this.#loggingIn.add(user);
@@ -235,7 +235,7 @@ export class Users implements Credentials {
       if (reply.ok) {
         const { token } = reply.response;
         this.#tokens.set(user, { user, token, revision: signedRevision(token) });
-        // The password was the one by the state that the member had.
+        // The password was correct in the member's state.
       } else if (reply.message.includes("authentication failed") && passwords.length > 1) {
         this.#passwords.set(user, [...passwords.slice(1), passwords[0]!].slice(0, PASSWORDS_MAX));
       }
@@ -256,10 +256,10 @@ export class Users implements Credentials {
   }
 }
 
-/** Passwords that a user tries one after the other. */
+/** Passwords that a user tries in turn. */
 const PASSWORDS_MAX = 4;
 
-/** Why a member refuses a token, or the lack of one. */
+/** Errors about an invalid or missing token. */
 const TOKEN_PROBLEMS = ["invalid auth token", "revision of auth store is old", "user name is empty"];
 
 const has =
@@ -267,14 +267,14 @@ const has =
   ({ users }: AuthState): boolean =>
     users[user] !== undefined;
 
-/** Signed tokens say for which users and roles they are good. */
+/** Signed tokens contain the auth revision for which they are valid. */
 function signedRevision(token: string): number | undefined {
   const body = token.split(".");
   if (body.length !== 3) return undefined;
   return (JSON.parse(Buffer.from(body[1]!, "base64url").toString()) as { revision: number }).revision;
 }
 
-/** Hashes in virtual time: bcrypt's own is a matter of real milliseconds, and of nothing that is tested here. */
+/** Hashes in virtual time: bcrypt would take real milliseconds, and is not under test here. */
 export class SimHasher implements PasswordHasher {
   readonly #clock: Clock;
   readonly #random: Random;

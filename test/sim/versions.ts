@@ -1,6 +1,6 @@
 /**
- * Watches the version that the members agree on, and the downgrade that goes on: both are the same at all members that have
- * applied the same entries; the version goes back by a downgrade only, and is never above that of a member's server.
+ * Checks the cluster version and the downgrade in progress: both are equal on all members that have applied the same
+ * entries; the version decreases only by a downgrade, and is never above that of a member's server.
  */
 import { compareVersions, minorVersion } from "../../src/base/semver.ts";
 import { mustParseVersion } from "../../src/membership/version-rules.ts";
@@ -8,7 +8,7 @@ import type { Running, SimMachine } from "./machine.ts";
 
 export class Versions {
   readonly #found: (message: string) => void;
-  /** By applied index, as the first member had it. */
+  /** By applied index, as of the first member. */
   readonly #known = new Map<number, string>();
   readonly #seen = new WeakMap<Running, { readonly applied: number; readonly version: string | undefined }>();
 
@@ -16,7 +16,7 @@ export class Versions {
     this.#found = found;
   }
 
-  /** Watches a member from its start to its end: a step may apply several changes. */
+  /** Observes a member from start to end: a step may apply several changes. */
   observe({ name }: SimMachine, { server: { cluster } }: Running): void {
     const { agreed } = cluster;
     const set = agreed.set.bind(agreed);
@@ -49,7 +49,7 @@ export class Versions {
     }
   }
 
-  /** What is wrong with the versions of a cluster at rest; undefined when all is well. */
+  /** What is wrong with the versions of a cluster at rest; undefined when nothing is. */
   unsettled(machines: readonly SimMachine[]): string | undefined {
     for (const { name, running } of machines) {
       if (running === undefined) return `${name} does not run`;

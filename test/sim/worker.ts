@@ -1,4 +1,4 @@
-/** The process of a job: runs the tasks that it is sent, one after the other, until its parent is gone. */
+/** The process of a job: runs the tasks it receives, one at a time, until its parent is gone. */
 import { runTask, type Task } from "./jobs.ts";
 
 process.on("message", (task: Task) => {

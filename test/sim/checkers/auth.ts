@@ -1,7 +1,7 @@
 /**
- * What users may do, as etcd's documentation tells it, on a model that shares no code with the server. A request is judged
- * by the users and roles of some moment between its beginning and its end: one that was answered must have been allowed at
- * one of them, one that was refused must not have been allowed at all of them.
+ * Users' permissions as etcd's documentation defines them, on a model that shares no code with the server. A request is
+ * judged by the users and roles of some moment between its start and its end: one that was answered must have been
+ * allowed at one such moment, one that was refused must not have been allowed at all of them.
  */
 import type { PutRequest, RequestOp, TxnRequest } from "../../../src/proto/etcdserverpb.ts";
 import type { Finding, Moment, Operation } from "./history.ts";
@@ -17,12 +17,12 @@ export interface AuthState {
   readonly roles: Readonly<Record<string, readonly string[]>>;
 }
 
-/** In whose name a request was made. */
+/** The identity of a request. */
 export interface Credential {
   readonly user: string;
-  /** Undefined: as nobody. */
+  /** Undefined: no user. */
   readonly token: string | undefined;
-  /** Of the users and roles for which a signed token is good; undefined for one that is good for all. */
+  /** Auth revision for which a signed token is valid; undefined for a token valid at any revision. */
   readonly revision: number | undefined;
 }
 
@@ -31,12 +31,12 @@ export interface UsedCredential {
   readonly credential: Credential;
 }
 
-/** A change of users or roles that was acknowledged, or what a client was told of them. */
+/** An acknowledged change of users or roles, or information about them given to a client. */
 export interface AuthAnswer {
   readonly what: string;
   readonly invoked: Moment;
   readonly returned: Moment;
-  /** True of what it must have been like at some moment in between. */
+  /** Whether the state fits the answer; must hold at some moment in between. */
   readonly holds: (state: AuthState) => boolean;
 }
 
@@ -123,7 +123,7 @@ class Rights {
     return this.covers(WRITE, key, end) && (!request.prevKv || this.covers(READ, key, end));
   }
 
-  /** Every comparison and every operation, whether it is reached or not. */
+  /** Every comparison and every operation, executed or not. */
   txn({ compare, success, failure }: TxnRequest): boolean {
     return (
       compare.every(({ key, rangeEnd }) => this.covers(READ, text(key), text(rangeEnd))) &&
@@ -138,7 +138,7 @@ class Rights {
     return requestTxn === undefined || this.txn(requestTxn);
   }
 
-  /** True when the permissions of a kind hold every key of a range, together. */
+  /** True when the permissions of a kind together cover every key of a range. */
   covers(kind: number, key: string, end: string): boolean {
     const able = this.#permissions.filter(({ type }) => type === kind || type === 2);
     if (end === "") return able.some((each) => inRange(key, each.key, each.end));
@@ -155,7 +155,7 @@ class Rights {
   }
 }
 
-/** Rights on the other keys of a lease count too, and are not in the model. */
+/** Permissions on the lease's other keys matter too, and are not in the model. */
 function hasLease(action: KvRequest): boolean {
   if (action.kind === "put") return action.request.lease !== 0n;
   return action.kind === "txn" && [...action.request.success, ...action.request.failure].some(opHasLease);

@@ -1,13 +1,13 @@
-/** What clients saw and what the members applied: the input of the checkers. */
+/** The clients' observations and the members' applied entries: the input of the checkers. */
 import type { KvRequest, ModelEvent } from "./model.ts";
 
 /**
- * Moments are numbers that only grow: of two with the same number nothing is known. A simulation counts its events; real
+ * Moments are non-decreasing numbers: the order of two equal ones is unknown. A simulation counts its events; real
  * processes use one monotonic clock of the observer.
  */
 export type Moment = number;
 
-/** One call of a client, of which revisions tell something. */
+/** One client call, with the facts that revisions reveal. */
 export interface Operation {
   readonly id: number;
   readonly client: string;
@@ -22,26 +22,26 @@ export interface Operation {
 export type Action =
   | KvRequest
   | { readonly kind: "compact"; readonly revision: number }
-  /** Anything else: only the revision in its header is looked at. */
+  /** Anything else: only its header's revision is checked. */
   | { readonly kind: "other"; readonly name: string };
 
 export type OperationOutcome =
-  /** `revision` is that of the header. */
+  /** `revision` is the header's. */
   | { readonly kind: "ok"; readonly revision: number; readonly answer: unknown }
   /** It had no effect. */
   | { readonly kind: "refused"; readonly error: string }
-  /** It had an effect once, or none, or has one later. */
+  /** It had an effect once, or none, or will have one later. */
   | { readonly kind: "unknown"; readonly error: string };
 
-/** A revision as the first member that applied it tells it. */
+/** A revision, as reported by the first member that applied it. */
 export interface Revision {
   readonly revision: number;
   readonly events: readonly ModelEvent[];
-  /** When it was first seen: it was committed by then. */
+  /** When it was first seen; it was committed by then. */
   readonly seen: Moment;
 }
 
-/** What a checker found: a sentence, with the moment where to look. */
+/** A checker's finding: a sentence, with the moment to look at. */
 export interface Finding {
   readonly checker: string;
   readonly message: string;

@@ -1,25 +1,25 @@
 /**
- * Leases: none ends before its time, all end after it, and while one lives so do the keys that hang on it.
+ * Leases: none ends before its time, all end after it, and while a lease lives, its attached keys do too.
  *
- * Times are of one clock that all members share the rate of. A lease lives at least its TTL from the moment at which
- * its grant or its last renewal was asked for.
+ * Times are from one clock, whose rate all members share. A lease lives at least its TTL from the moment its grant or
+ * last renewal was requested.
  */
 import type { Finding, Moment } from "./history.ts";
 
-/** What clients did with one lease. */
+/** The clients' actions on one lease. */
 export interface LeaseLog {
   readonly id: bigint;
-  /** Seconds, as the server granted it; 0 until the grant was answered. */
+  /** Seconds, as granted; 0 until the grant was answered. */
   ttl: number;
   readonly grantInvoked: Moment;
   readonly grantInvokedMs: number;
-  /** Infinity: the answer never came, or was an error. */
+  /** Infinity: no answer, or an error. */
   grantReturned: Moment;
   /** Renewals that were acknowledged with the lease alive. */
   readonly renewals: { readonly invokedMs: number; readonly returned: Moment; readonly ttl: number }[];
-  /** When a client first asked to revoke it; it may end from then on. Infinity: never. */
+  /** When a client first requested its revocation; it may end from then on. Infinity: never. */
   revokeInvoked: Moment;
-  /** Answers that said that it does not exist. */
+  /** Answers saying that it does not exist. */
   readonly missing: {
     readonly invoked: Moment;
     readonly returnedMs: number;
@@ -39,10 +39,10 @@ export function checkLeases(input: {
   readonly leases: readonly LeaseLog[];
   /** Revisions that ended a lease without a client's acknowledged revocation. */
   readonly ends: readonly LeaseEnd[];
-  /** Leases that exist at the end, when all should be over, and by when each should have been. */
+  /** Leases that still exist at the end, when all should be gone, and when each should have ended. */
   readonly left: readonly { readonly id: bigint; readonly member: string }[];
   readonly endMs: number;
-  /** How late a revocation may be, in milliseconds: elections, and the pace at which leases are revoked. */
+  /** Permitted delay of a revocation, in milliseconds: elections, and the revocation rate. */
   readonly graceMs: number;
 }): Finding[] {
   const findings: Finding[] = [];

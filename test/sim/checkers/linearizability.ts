@@ -1,12 +1,12 @@
 /**
  * Linearizability of etcd's key-value interface.
  *
- * Every answer names a revision, and a write's is its own. That gives the order which a general checker (Porcupine) has
- * to search for: writes by revision, a read behind the write whose revision it names. What remains is to check that each
- * answer is what the model says at its place, that the order agrees with real time, and that every revision was made
- * once, by a request that could make it, where requests whose outcome nobody knows fill the gaps.
+ * Every answer names a revision, and a write's is its own. That provides the order that a general checker (Porcupine)
+ * must search for: writes by revision, a read after the write whose revision it names. It remains to check that each
+ * answer matches the model at its place, that the order agrees with real time, and that every revision was made once,
+ * by a request that could make it; requests with unknown outcome fill the gaps.
  *
- * The time is linear in the history, but for gaps that several requests could fill: there a matching is looked for.
+ * The time is linear in the history, except for gaps that several requests could fill: these need a matching.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { Finding, Moment, Operation, Revision } from "./history.ts";
@@ -25,7 +25,7 @@ import {
 export interface Linearized {
   readonly findings: readonly Finding[];
   readonly space: KeySpace;
-  /** Revisions that ended a lease, and which: no client's request can have made them. */
+  /** Revisions that ended a lease, and which one: no client request made them. */
   readonly leaseEnds: ReadonlyMap<number, bigint>;
   readonly operations: number;
 }
@@ -34,9 +34,9 @@ export interface LinearizabilityInput {
   readonly operations: readonly Operation[];
   /** From revision 2 on, without gaps. */
   readonly revisions: readonly Revision[];
-  /** Serializable reads may be old. */
+  /** Serializable reads may be stale. */
   readonly isSerializable: (operation: Operation) => boolean;
-  /** True when `seen` of a revision is when it was first applied anywhere: then later calls must know it. */
+  /** True when a revision's `seen` is its first application anywhere: later calls must then see it. */
   readonly seenIsKnown: boolean;
 }
 
@@ -44,14 +44,14 @@ export function checkLinearizability(input: LinearizabilityInput): Linearized {
   return new Check(input).run();
 }
 
-/** What can have made a revision that nobody was told of: a request of unknown outcome, or the end of this lease. */
+/** A possible maker of an unclaimed revision: a request with unknown outcome, or the end of this lease. */
 type Maker = Operation | bigint;
 
 class Check {
   readonly #input: LinearizabilityInput;
   readonly #findings: Finding[] = [];
   readonly #space = new KeySpace();
-  /** Who made a revision. */
+  /** The maker of each revision. */
   readonly #makers = new Map<number, Operation>();
   readonly #leaseEnds = new Map<number, bigint>();
 
@@ -98,7 +98,7 @@ class Check {
     return this.#input.revisions.at(-1)?.revision ?? 1;
   }
 
-  /** Goes through the revisions in order; returns those that no acknowledged write claims. */
+  /** Processes the revisions in order; returns those that no acknowledged write claims. */
   #replay(): Revision[] {
     const gaps: Revision[] = [];
     for (const revision of this.#input.revisions) {
@@ -152,7 +152,7 @@ class Check {
     );
   }
 
-  /** Each gap was made by one request of unknown outcome, at most one gap by each, or by the end of a lease. */
+  /** Each gap was made by one request with unknown outcome, which makes at most one, or by the end of a lease. */
   #fillGaps(gaps: readonly Revision[]): void {
     const unknown = this.#input.operations.filter(
       ({ action, outcome }) => outcome.kind === "unknown" && isKv(action) && mayWrite(action),
@@ -186,7 +186,7 @@ class Check {
     return execution !== undefined && isDeepStrictEqual(execution.events, gap.events);
   }
 
-  /** The lease whose keys, all of them, this revision deletes. */
+  /** The lease whose keys this revision deletes, all of them. */
   #leaseEndOf(gap: Revision): bigint | undefined {
     const before = gap.revision - 1;
     const lease = this.#space.at(gap.events[0]!.key, before)?.lease ?? 0n;
@@ -216,7 +216,7 @@ class Check {
       this.#add(`revision ${gap.revision} ${showEvents(gap.events)} took effect twice: ${names.join(", ")}`, gap.seen);
     }
     for (const [maker, gap] of takenBy) {
-      // Where a request could have made it as well, it may be the other way round.
+      // If a request could have made it too, the assignment may be the other way round.
       if (typeof maker !== "bigint") this.#makers.set(gap.revision, maker);
       else if (candidates.get(gap)!.length === 1) this.#leaseEnds.set(gap.revision, maker);
     }
@@ -237,7 +237,7 @@ class Check {
     }
   }
 
-  /** Whoever starts after something was known to someone must know it too. */
+  /** A call that starts after a fact was known to any client must know it too. */
   #checkRealTime(): void {
     const marks: { moment: Moment; revision: number }[] = [];
     for (const { returned, outcome } of this.#input.operations) {
@@ -284,7 +284,10 @@ class Check {
     }
   }
 
-  /** A revision is gone for all who ask after a compaction was acknowledged, and for nobody before one was asked for. */
+  /**
+   * A compacted revision is unavailable to every call after the compaction was acknowledged, and available to every
+   * call before it was requested.
+   */
   #checkCompactions(): void {
     const compactions = this.#input.operations.filter(({ action }) => action.kind === "compact");
     for (const operation of this.#input.operations) {
@@ -318,7 +321,7 @@ class Check {
   }
 }
 
-/** What is wrong with the rows of a revision, whoever made it. */
+/** What is wrong with the rows of a revision, whatever made it. */
 function brokenRow(space: KeySpace, { revision, events }: Revision): string | undefined {
   if (events.length === 0) return "it has no events";
   for (const { key, kv } of events) {

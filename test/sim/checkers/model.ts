@@ -1,8 +1,8 @@
 /**
- * etcd's key-value model, written from its documentation and not from our server: the state at every revision, and what
- * a request does to the state at one. The checkers replay histories on it.
+ * etcd's key-value model, written from its documentation, not from our server: the state at every revision, and the
+ * effect of a request on it. The checkers replay histories on it.
  *
- * Keys and values are strings with one character a byte. Everything is kept: there is no compaction in the model.
+ * Keys and values are strings with one character per byte. Everything is kept: the model has no compaction.
  */
 import {
   type Compare,
@@ -31,13 +31,13 @@ export interface Kv {
   readonly lease: bigint;
 }
 
-/** One change of a key: what it is now, or that it is gone. */
+/** One change of a key: its new value, or its deletion. */
 export interface ModelEvent {
   readonly key: string;
   readonly kv: Kv | undefined;
 }
 
-/** What a request answers, without headers; comparable with `isDeepStrictEqual`. */
+/** The answer to a request, without headers; comparable with `isDeepStrictEqual`. */
 export type Answer =
   | { readonly kind: "put"; readonly prev: Kv | undefined }
   | { readonly kind: "delete"; readonly deleted: number; readonly prevs: readonly Kv[] }
@@ -51,7 +51,7 @@ export type KvRequest =
   | { readonly kind: "txn"; readonly request: TxnRequest };
 
 export interface Execution {
-  /** The changes, in the order in which they get their sub-revisions. */
+  /** The changes, in the order of their sub-revisions. */
   readonly events: readonly ModelEvent[];
   readonly answer: Answer;
 }
@@ -59,7 +59,7 @@ export interface Execution {
 /** The request needs a key that does not exist. */
 export class ModelRefusal extends Error {}
 
-/** All keys at all revisions. The first revision that a write makes is 2. */
+/** All keys at all revisions. The first write makes revision 2. */
 export class KeySpace {
   readonly #versions = new Map<string, { readonly mod: number; readonly kv: Kv | undefined }[]>();
   #sorted: string[] = [];
@@ -83,7 +83,7 @@ export class KeySpace {
     return low === 0 ? undefined : versions[low - 1]!.kv;
   }
 
-  /** Every key that there ever was, ascending. */
+  /** Every key that ever existed, ascending. */
   keys(): readonly string[] {
     return this.#sorted;
   }
@@ -101,7 +101,7 @@ export class KeySpace {
     }
   }
 
-  /** What `request` does as revision `revision + 1`, and answers. Throws ModelRefusal. */
+  /** The effect of `request` as revision `revision + 1`, and its answer. Throws ModelRefusal. */
   execute(request: KvRequest, revision: number): Execution {
     const view = new View(this, revision);
     const answer = executeOn(view, request);
@@ -109,7 +109,7 @@ export class KeySpace {
   }
 }
 
-/** A state and what one transaction has changed of it so far. */
+/** A state and the changes of one transaction so far. */
 class View {
   readonly events: ModelEvent[] = [];
   readonly revision: number;
@@ -148,7 +148,7 @@ class View {
   }
 }
 
-/** Whether a key is in what (key, range end) means on the wire. */
+/** Whether a key is in (key, range end) as on the wire. */
 export function inRange(each: string, key: string, end: string): boolean {
   if (end === "") return each === key;
   return each >= key && (end === "\0" || each < end);
@@ -201,7 +201,7 @@ function range(view: View, request: RangeRequest): Answer {
     request.maxModRevision > 0 ||
     request.minCreateRevision > 0 ||
     request.maxCreateRevision > 0;
-  // Without an order and without filters, a limit is that of what is looked at: one more tells that there is more.
+  // Without an order and without filters, the limit bounds the rows read: one more shows that there are more.
   const looksAtAll = request.limit === 0 || request.sortOrder !== SortOrder.NONE || filtered;
   let kvs = (looksAtAll ? all : all.slice(0, request.limit + 1)).filter(
     (kv) =>
@@ -216,7 +216,7 @@ function range(view: View, request: RangeRequest): Answer {
   }
   const more = request.limit > 0 && kvs.length > request.limit;
   if (more) kvs.length = request.limit;
-  // Keys alone come from the index, which does not know of leases; an order by value has to read the rest too.
+  // Keys alone come from the index, which has no leases; an order by value reads the rest too.
   if (request.keysOnly) {
     kvs = kvs.map((kv) => ({ ...kv, value: "", lease: request.sortTarget === SortTarget.VALUE ? kv.lease : 0n }));
   }
@@ -231,7 +231,7 @@ const comparators: Record<SortTarget, (a: Kv, b: Kv) => number> = {
   [SortTarget.VALUE]: (a, b) => compareText(a.value, b.value),
 };
 
-/** All comparisons are made on the state before the transaction, those of nested transactions too. */
+/** All comparisons use the state before the transaction, including those of nested transactions. */
 function decide(view: View, request: TxnRequest, branches: boolean[]): void {
   const succeeded = request.compare.every((compare) => holds(view, compare));
   branches.push(succeeded);
@@ -295,7 +295,7 @@ function requestOf(op: RequestOp): KvRequest {
   throw new Error("an operation of a transaction is empty");
 }
 
-/** A response as the model's answer. */
+/** Converts a response to the model's answer. */
 export function answerOfResponse(response: ResponseOp): Answer {
   if (response.responsePut !== undefined) return { kind: "put", prev: kvOf(response.responsePut.prevKv) };
   if (response.responseRange !== undefined) return rangeAnswer(response.responseRange);
@@ -328,7 +328,7 @@ export function kvOf(kv: KeyValue | undefined): Kv | undefined {
   };
 }
 
-/** True when the answer tells of a change, which then has a revision of its own. */
+/** True when the answer reports a change, which then has its own revision. */
 export function answerWrote(answer: Answer): boolean {
   switch (answer.kind) {
     case "put":

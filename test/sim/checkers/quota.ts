@@ -1,19 +1,19 @@
 /**
- * What members without space may take and refuse. A request that came after the alarm was raised and was answered before
- * it was lifted finds it in place: one that grows the store must be refused, and has no effect. A request is refused for
- * space only while the alarm stands, or by a member that has passed its quota; the latter, as in etcd, may have
- * written all the same, when it was found out as it was applied.
+ * What members without space may accept and refuse. A request that starts after the alarm was raised and is answered
+ * before it was disarmed meets the alarm: one that grows the store must be refused, without effect. A request is
+ * refused for space only while the alarm is active, or by a member above its quota; in the latter case, as in etcd, it
+ * may have been written all the same, when the quota was exceeded while applying.
  */
 import type { RequestOp, TxnRequest } from "../../../src/proto/etcdserverpb.ts";
 import type { Finding, Moment, Operation } from "./history.ts";
 import type { Timeline } from "./timeline.ts";
 
 export interface QuotaInput {
-  /** Those whose refusal is found to be without effect are marked so. */
+  /** Requests whose refusal is found to be without effect are marked so. */
   readonly operations: readonly Operation[];
-  /** `member/type` of each alarm that is raised. */
+  /** `member/type` of each active alarm. */
   readonly alarms: Timeline<readonly string[]>;
-  /** When a member found that something does not fit. */
+  /** When a member found that a request does not fit. */
   readonly overQuota: readonly { readonly member: string; readonly moment: Moment }[];
 }
 

@@ -1,17 +1,17 @@
 /**
- * Locks and elections, as etcd promises them: who waits stands in a queue of keys under one prefix, by the revision that
- * made his key, and whose key is the oldest one holds the lock, or leads. That is a matter of revisions alone: two keys
- * are never the oldest of one revision. What a holder's clock says is a matter of his lease, which has a checker of its own.
+ * Locks and elections, as etcd promises them: each waiting client has a key in a queue under one prefix, ordered by
+ * create revision, and the owner of the oldest key holds the lock, or leads. This depends only on revisions: two keys
+ * are never the oldest of one revision. The holder's clock concerns its lease, which has its own checker.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { Finding, Moment, Revision } from "./history.ts";
 import type { Kv, ModelEvent } from "./model.ts";
 
-/** A lock that a client was given. */
+/** A lock granted to a client. */
 export interface LockLog {
   readonly prefix: string;
   readonly key: string;
-  /** The key that the client's lease makes under the prefix. */
+  /** The key of the client's lease under the prefix. */
   readonly expectedKey: string;
   readonly revision: number;
   readonly invoked: Moment;
@@ -19,7 +19,7 @@ export interface LockLog {
   readonly by: string;
 }
 
-/** A lock or a leadership that a client gave up, and was told so. */
+/** A lock or leadership released by a client, acknowledged. */
 export interface ReleaseLog {
   readonly key: string;
   readonly revision: number;
@@ -27,13 +27,13 @@ export interface ReleaseLog {
   readonly by: string;
 }
 
-/** An election that a client won. */
+/** An election won by a client. */
 export interface CampaignLog extends Omit<LockLog, "revision"> {
-  /** Create revision of its key, as it was told. */
+  /** Create revision of its key, as reported. */
   readonly rev: number;
 }
 
-/** Who leads, as a client was told: undefined for nobody, who has no revision either. */
+/** The leader, as reported to a client: undefined for none, without a revision. */
 export interface LeaderLog {
   readonly prefix: string;
   readonly kv: Kv | undefined;
@@ -43,7 +43,7 @@ export interface LeaderLog {
   readonly by: string;
 }
 
-/** The leaders that one stream told of. */
+/** The leaders reported on one stream. */
 export interface ObserveLog {
   readonly prefix: string;
   readonly by: string;
@@ -62,13 +62,13 @@ export function checkSessions(logs: SessionLogs, revisions: readonly Revision[])
   return new Check(revisions).run(logs);
 }
 
-/** One life of a key in a queue. */
+/** One lifetime of a key in a queue. */
 interface Turn {
   readonly key: string;
   readonly create: number;
-  /** What it was put to, by revision. */
+  /** Its values, by revision. */
   readonly versions: Kv[];
-  /** The revision at which it is the oldest; Infinity when it never is. */
+  /** The revision at which it becomes the oldest; Infinity for never. */
   from: number;
   /** The revision that deletes it. */
   until: number;
@@ -164,7 +164,7 @@ class Check {
     }
   }
 
-  /** All who ever waited under a prefix, in the order of their revisions. */
+  /** All keys that ever waited under a prefix, in order of revision. */
   #queue(prefix: string): Turn[] {
     let queue = this.#queues.get(prefix);
     if (queue !== undefined) return queue;

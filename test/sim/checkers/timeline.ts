@@ -1,11 +1,11 @@
-/** A replicated state beside the keys, by the index of the log entry that made it, and who was the first to have it. */
+/** A replicated state beside the keys, by the index of the log entry that made it, and the first member to have it. */
 import { isDeepStrictEqual } from "node:util";
 import type { Moment } from "./history.ts";
 
 export interface Stage<T> {
   readonly index: number;
   readonly state: T;
-  /** When a member was first seen to have it. */
+  /** When it was first seen at a member. */
   readonly seen: Moment;
   readonly member: string;
 }
@@ -17,7 +17,7 @@ export class Timeline<T> {
     this.stages = [{ index: 0, state: first, seen: 0, member: "nobody" }];
   }
 
-  /** The state behind the entry at `index`. */
+  /** The state after the entry at `index`. */
   at(index: number): Stage<T> {
     return this.stages.findLast((stage) => stage.index <= index)!;
   }
@@ -30,7 +30,7 @@ export class Timeline<T> {
       return undefined;
     }
     const known = this.at(index);
-    // Two changes by one entry: only the last one can be seen by others.
+    // Two changes by one entry: others can only see the last.
     if (known.index === index && known.member === member && known === last) {
       this.stages[this.stages.length - 1] = { ...known, state };
       return undefined;
@@ -38,14 +38,14 @@ export class Timeline<T> {
     return this.differs(member, index, state);
   }
 
-  /** What is wrong with `member` having `state` behind the entry at `index`. */
+  /** What is wrong with `member` having `state` after the entry at `index`. */
   differs(member: string, index: number, state: T): string | undefined {
     const known = this.at(index);
     if (isDeepStrictEqual(known.state, state)) return undefined;
     return `${member} has ${JSON.stringify(state)} at index ${index}, but ${known.member} had ${JSON.stringify(known.state)} since ${known.index}`;
   }
 
-  /** The stages in which a request can have been served that began and ended then, by a member that lags or one that does not. */
+  /** The stages that can have served a request in this interval, by a lagging member or one that is up to date. */
   during(invoked: Moment, returned: Moment, mayLag: boolean): readonly Stage<T>[] {
     let first = 0;
     if (!mayLag) while (first + 1 < this.stages.length && this.stages[first + 1]!.seen < invoked) first++;

@@ -1,7 +1,7 @@
 /**
  * The guarantees of a watch, against the history: events come in the order of revisions (ordered), once (unique), none
- * is left out (reliable), all of a revision together (atomic), a watch that breaks goes on from any revision that is not
- * compacted (resumable), and a progress notification says that everything before it has been seen (bookmarkable).
+ * is left out (reliable), all of a revision together (atomic), a broken watch resumes from any revision that is not
+ * compacted (resumable), and a progress notification says that everything before it was delivered (bookmarkable).
  * Source: https://etcd.io/docs/v3.6/learning/api_guarantees/#watch-apis
  */
 import { isDeepStrictEqual } from "node:util";
@@ -9,7 +9,7 @@ import type { Finding, Moment, Operation, Revision } from "./history.ts";
 import { showEvents } from "./linearizability.ts";
 import { inRange, type KeySpace, type Kv } from "./model.ts";
 
-/** One watch of a client, over all streams that it needed. */
+/** One watch of a client, over all the streams it needed. */
 export interface WatchLog {
   readonly id: number;
   readonly key: string;
@@ -28,7 +28,7 @@ export interface WatchedEvent {
 }
 
 export type WatchStep =
-  /** A stream began from `startRevision`, 0 for what comes next; `revision` is in the header of the answer. */
+  /** A stream began from `startRevision`, 0 for new events only; `revision` is the answer's header. */
   | { readonly kind: "created"; readonly startRevision: number; readonly revision: number; readonly moment: Moment }
   | {
       readonly kind: "events";
@@ -38,7 +38,7 @@ export type WatchStep =
     }
   | { readonly kind: "progress"; readonly revision: number; readonly moment: Moment }
   | { readonly kind: "compacted"; readonly compactRevision: number; readonly moment: Moment }
-  /** The client had this watch, live, when everything had come to rest. */
+  /** The client had this watch, live, when the cluster was at rest. */
   | { readonly kind: "settled"; readonly moment: Moment };
 
 export function checkWatches(input: {
@@ -67,7 +67,7 @@ function checkWatch(
   };
   const compactedBy = (moment: Moment): number =>
     Math.max(0, ...compactions.filter(({ invoked }) => invoked <= moment).map(({ revision }) => revision));
-  /** What it must get of the revisions from..to. */
+  /** The events it must get from revisions from..to. */
   const expected = (from: number, to: number): { key: string; kv: Kv | undefined; mod: number }[] => {
     const events: { key: string; kv: Kv | undefined; mod: number }[] = [];
     for (let revision = Math.max(2, from); revision <= to; revision++) {
@@ -80,9 +80,9 @@ function checkWatch(
     return events;
   };
   const last = revisions.at(-1)?.revision ?? 1;
-  /** The first revision that it has not had. */
+  /** The first revision that was not delivered yet. */
   let next = 0;
-  /** Where the present stream began. */
+  /** Start of the current stream. */
   let from = 0;
   for (const step of watch.steps) {
     switch (step.kind) {
@@ -133,7 +133,7 @@ function checkWatch(
         if (next > step.compactRevision) {
           report(`ended for a compaction at ${step.compactRevision}, but it needs only ${next}`, step.moment);
         }
-        // The client goes on from there, and knows that it missed something.
+        // The client continues from there, and knows that it missed something.
         next = Math.max(next, step.compactRevision);
         break;
       case "settled": {
