@@ -8,6 +8,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -63,6 +64,12 @@ describe("the packed package", { skip: requireProgram("npm") }, () => {
   test("runs without the sources", async () => {
     assert.equal(existsSync(join(root, "src")), false);
     assert.match((await run(join(root, "bin", "etcd"), ["--version"])).stdout.toString(), /^etcd Version/);
+  });
+
+  test("carries its license, and the notice of what follows etcd's contracts", () => {
+    for (const name of ["LICENSE", "NOTICE"]) {
+      assert.equal(readFileSync(join(root, name), "utf8"), readFileSync(join(repositoryRoot, name), "utf8"));
+    }
   });
 
   test("says in its last line that it serves, where, and what to try; and ends when npm is told to", async (t) => {

@@ -1,7 +1,8 @@
 /**
- * A published StatefulSet for etcd, carried out with processes instead of pods: three members, scaled to five and back.
+ * A StatefulSet of etcd, carried out with processes instead of pods: three members, scaled to five and back.
  *
- * statefulset/start.sh and pre-stop.sh are the commands that it gives to Kubernetes. Replaced are addresses, the volume's
+ * statefulset/pod.sh is what it gives to Kubernetes. Where the published pages lie beside the repository (KVORUM_SEEDS, or
+ * ../shared/seeds), the commands of the one about StatefulSets are carried out too. Replaced in those are addresses, the volume's
  * path, and one thing more: they cut the id of a member off at the first colon, as etcdctl printed it for API 2; what
  * stock etcdctl prints since 3.4 has a comma there, and the same commands fail with it as they stand. `hostname`, `ping`
  * and `sleep` are stand-ins for the pod's name, its network and a minute's wait.
@@ -12,6 +13,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import {
   closeSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -24,6 +26,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
+import { parse } from "yaml";
 import { connect, type RawClient } from "../../src/client/raw.ts";
 import { ClusterService, MaintenanceService } from "../../src/proto/etcdserverpb.ts";
 import { repositoryRoot, run } from "../harness/programs.ts";
@@ -35,8 +38,25 @@ const SET_NAME = "infra-etcd-cluster";
 const INITIAL_SIZE = 3;
 const SCALED_SIZE = 5;
 
-test("a published StatefulSet starts three members, scales to five, and back to three", async () => {
-  const set = await StatefulSet.create(SCALED_SIZE);
+/** Gives the port of a pod by its name. */
+const PORTS = `port() { set -- "$1" \${1##*-} $2; shift; i=$1; shift; shift $i; echo $1; }
+`;
+
+test("a StatefulSet starts three members, scales to five, and back to three", () => scaleUpAndDown(ownCommands()));
+
+const published = publishedCommands();
+if (published !== undefined) {
+  test("a published StatefulSet does the same", () => scaleUpAndDown(published));
+}
+
+/** Shell texts: the container's command, and the hook before its end. */
+interface Commands {
+  readonly start: string;
+  readonly preStop: string;
+}
+
+async function scaleUpAndDown(commands: Commands): Promise<void> {
+  const set = await StatefulSet.create(SCALED_SIZE, commands);
   try {
     const initial = set.pods.slice(0, INITIAL_SIZE);
     const added = set.pods.slice(INITIAL_SIZE);
@@ -75,7 +95,7 @@ test("a published StatefulSet starts three members, scales to five, and back to 
   } finally {
     await set.close();
   }
-});
+}
 
 class StatefulSet {
   readonly pods: readonly Pod[];
@@ -86,16 +106,22 @@ class StatefulSet {
     this.pods = pods;
   }
 
-  static async create(size: number): Promise<StatefulSet> {
+  static async create(size: number, commands: Commands): Promise<StatefulSet> {
     const directory = mkdtempSync(join(tmpdir(), "kvorum-statefulset-"));
     const bin = programs(directory);
     const ports = await freePorts(2 * size);
     const clientPorts = ports.slice(0, size);
+    const peerPorts = ports.slice(size);
+    const urls = (list: readonly number[]) => list.map((port) => `http://127.0.0.1:${port}`).join(" ");
     const env = {
       ...process.env,
       PATH: `${bin}:${process.env["PATH"]}`,
+      INITIAL_SIZE: String(INITIAL_SIZE),
+      CLIENT_URLS: urls(clientPorts),
+      PEER_URLS: urls(peerPorts),
+      // What the published commands ask for.
       CLIENT_PORTS: clientPorts.join(" "),
-      PEER_PORTS: ports.slice(size).join(" "),
+      PEER_PORTS: peerPorts.join(" "),
       INITIAL_CLUSTER_SIZE: String(INITIAL_SIZE),
       CLUSTER_NAMESPACE: "default",
       ETCDAPI_VERSION: "3",
@@ -103,7 +129,8 @@ class StatefulSet {
       SET_NAME,
       GOMAXPROCS: "4",
     };
-    const pod = (port: number, i: number) => new Pod(`${SET_NAME}-${i}`, join(directory, `pod${i}`), port, env);
+    const pod = (port: number, i: number) =>
+      new Pod(`${SET_NAME}-${i}`, join(directory, `pod${i}`), port, commands, env);
     return new StatefulSet(directory, clientPorts.map(pod));
   }
 
@@ -132,14 +159,22 @@ class Pod {
   readonly name: string;
   readonly volume: string;
   readonly client: RawClient;
+  readonly #commands: Commands;
   readonly #url: string;
   readonly #logFile: string;
   readonly #env: Readonly<Record<string, string | undefined>>;
   #container: ChildProcess | undefined;
   #ended: Promise<unknown> = Promise.resolve();
 
-  constructor(name: string, directory: string, port: number, env: Readonly<Record<string, string | undefined>>) {
+  constructor(
+    name: string,
+    directory: string,
+    port: number,
+    commands: Commands,
+    env: Readonly<Record<string, string | undefined>>,
+  ) {
     this.name = name;
+    this.#commands = commands;
     this.volume = join(directory, "volume");
     mkdirSync(this.volume, { recursive: true });
     this.#logFile = join(directory, "log");
@@ -154,7 +189,10 @@ class Pod {
 
   async start(): Promise<void> {
     const output = openSync(this.#logFile, "a");
-    const container = spawn("bash", ["-ec", script("start.sh")], { env: this.#env, stdio: ["ignore", output, output] });
+    const container = spawn("bash", ["-ec", this.#commands.start], {
+      env: this.#env,
+      stdio: ["ignore", output, output],
+    });
     closeSync(output);
     this.#container = container;
     this.#ended = new Promise((resolve) => container.once("exit", resolve));
@@ -166,7 +204,7 @@ class Pod {
   /** As Kubernetes ends a pod: the hook to its end, then SIGTERM. */
   async stop(): Promise<void> {
     const env = Object.fromEntries(Object.entries(this.#env).flatMap(([k, v]) => (v === undefined ? [] : [[k, v]])));
-    const { code, stdout, stderr } = await run("bash", ["-ec", script("pre-stop.sh")], { env, timeoutMs: 30_000 });
+    const { code, stdout, stderr } = await run("bash", ["-ec", this.#commands.preStop], { env, timeoutMs: 30_000 });
     assert.equal(code, 0, `the hook of ${this.name}: ${stdout}${stderr}`);
     await this.kill("SIGTERM");
   }
@@ -204,15 +242,31 @@ function programs(directory: string): string {
   return bin;
 }
 
-/** Gives the port of a pod by its name. */
-const PORTS = `port() { set -- "$1" \${1##*-} $2; shift; i=$1; shift; shift $i; echo $1; }
-`;
+function ownCommands(): Commands {
+  const script = join(repositoryRoot, "test", "e2e", "statefulset", "pod.sh");
+  return { start: `exec sh ${script} start`, preStop: `exec sh ${script} pre-stop` };
+}
 
-/** The commands with addresses and paths replaced. */
-function script(name: string): string {
+/** From the page that has a StatefulSet with a hook; undefined where the pages are not. */
+function publishedCommands(): Commands | undefined {
+  const directory = process.env["KVORUM_SEEDS"] ?? join(repositoryRoot, "..", "shared", "seeds");
+  if (!existsSync(directory)) return undefined;
+  const pages = readdirSync(directory).map((name) => readFileSync(join(directory, name), "utf8"));
+  const resources = pages.flatMap((page) => [...page.matchAll(/``` ?yaml\n([\s\S]*?)```/g)].map((match) => match[1]!));
+  const text = resources.find((resource) => resource.includes("kind: StatefulSet") && resource.includes("preStop:"));
+  if (text === undefined) return undefined;
+  const [container] = parse(text).spec.template.spec.containers;
+  return {
+    start: adapted(container.command.at(-1)),
+    preStop: adapted(container.lifecycle.preStop.exec.command.at(-1)),
+  };
+}
+
+/** Published commands with addresses and paths replaced. */
+function adapted(commands: string): string {
   const host = /http:\/\/(\$\{\w+\}(?:-\$\{i\})?)\.\$\{SET_NAME\}\.\$\{CLUSTER_NAMESPACE\}:(2379|2380)/g;
   const ports = (port: string) => `$${port === "2379" ? "CLIENT" : "PEER"}_PORTS`;
-  const text = readFileSync(join(repositoryRoot, "test", "e2e", "statefulset", name), "utf8")
+  const text = commands
     .replace(host, (_, pod, port) => `http://127.0.0.1:$(port ${pod} "${ports(port)}")`)
     .replace(/http:\/\/0\.0\.0\.0:(2379|2380)/g, (_, port) => `http://127.0.0.1:$(port \${HOSTNAME} "${ports(port)}")`)
     .replaceAll("/var/run/etcd", "$VOLUME")

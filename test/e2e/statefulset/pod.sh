@@ -1,0 +1,48 @@
+#!/bin/sh
+# What a StatefulSet gives to Kubernetes for the pods of an etcd cluster: "pod.sh start" is the container, "pod.sh pre-stop" the
+# hook before its end. The first INITIAL_SIZE pods found the cluster, and find their data again when they come back. Later ones
+# come and go with the size of the set: each start joins as a new member with an empty volume, and each end leaves the cluster.
+#
+# POD_NAME ends in the number of the pod, CLIENT_URLS and PEER_URLS are those of all pods by number, VOLUME is the pod's directory.
+set -eu
+
+number=${POD_NAME##*-}
+client_url=$(echo "$CLIENT_URLS" | cut -d' ' -f$((number + 1)))
+peer_url=$(echo "$PEER_URLS" | cut -d' ' -f$((number + 1)))
+ETCDCTL_ENDPOINTS=$(echo "$CLIENT_URLS" | cut -d' ' -f-"$INITIAL_SIZE" | tr ' ' ,)
+export ETCDCTL_ENDPOINTS
+
+is_founder() { [ "$number" -lt "$INITIAL_SIZE" ]; }
+
+founders() {
+  i=0
+  for url in $PEER_URLS; do
+    [ "$i" -eq 0 ] || [ "$i" -ge "$INITIAL_SIZE" ] || printf ,
+    [ "$i" -ge "$INITIAL_SIZE" ] || printf '%s-%s=%s' "${POD_NAME%-*}" "$i" "$url"
+    i=$((i + 1))
+  done
+}
+
+leave() {
+  members=$(etcdctl member list)
+  id=$(echo "$members" | awk -F', ' -v url="$peer_url" '$4 == url { print $1 }')
+  [ -z "$id" ] || etcdctl member remove "$id"
+  rm -rf "${VOLUME:?}"/*
+}
+
+serve() {
+  exec etcd --name "$POD_NAME" --data-dir "$VOLUME/data" \
+    --listen-client-urls "$client_url" --advertise-client-urls "$client_url" \
+    --listen-peer-urls "$peer_url" --initial-advertise-peer-urls "$peer_url" "$@"
+}
+
+case $1 in
+  start)
+    if is_founder; then serve --initial-cluster "$(founders)" --initial-cluster-token pods; fi
+    # etcd refuses a new member until the others have been connected for five seconds.
+    until leave && joined=$(etcdctl member add "$POD_NAME" --peer-urls="$peer_url"); do sleep 1; done
+    eval "$(echo "$joined" | grep ^ETCD_INITIAL_CLUSTER)"
+    serve --initial-cluster "$ETCD_INITIAL_CLUSTER" --initial-cluster-state "$ETCD_INITIAL_CLUSTER_STATE"
+    ;;
+  pre-stop) is_founder || leave ;;
+esac
