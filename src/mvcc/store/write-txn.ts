@@ -112,7 +112,7 @@ export class WriteTxn implements ReadView {
     if (rangeEnd === null) {
       const entry = index.find(key);
       if (entry === undefined || !entry.live) return 0;
-      this.#delete(entry);
+      this.#delete(entry, this.#core.leases.leaseOf(entry.key));
       return 1;
     }
     const before = this.#changeCount;
@@ -122,18 +122,21 @@ export class WriteTxn implements ReadView {
 
   /**
    * Deletes what exists of [start, end), end null to the last key, in order, until the budget is spent: each key that it looks
-   * at counts. Returns the key to go on from, or null when that was all.
+   * at counts. Returns the key to go on from, or null when that was all. With a lease, only what is attached to it.
    */
-  deleteSlice(start: ByteString, end: ByteString | null, budget: SliceBudget): ByteString | null {
+  deleteSlice(start: ByteString, end: ByteString | null, budget: SliceBudget, lease = 0n): ByteString | null {
     this.#checkOpen();
+    const { index, leases } = this.#core;
     let next: ByteString | null = null;
-    this.#core.index.visit(start, end, (entry) => {
+    index.visit(start, end, (entry) => {
       if (budget.isSpent) {
         next = entry.key;
         return false;
       }
       budget.spend(1, entry.key.length);
-      if (entry.live) this.#delete(entry);
+      if (!entry.live) return true;
+      const owner = leases.leaseOf(entry.key);
+      if (lease === 0n || owner === lease) this.#delete(entry, owner);
       return true;
     });
     return next;
@@ -144,8 +147,13 @@ export class WriteTxn implements ReadView {
     this.#checkOpen();
     const entry = this.#core.index.findString(key);
     if (entry === undefined || !entry.live) return false;
-    this.#delete(entry);
+    this.#delete(entry, this.#core.leases.leaseOf(entry.key));
     return true;
+  }
+
+  /** Keys in [start, end) that exist now, its own changes included; end null means to the last key. */
+  countLive(start: ByteString, end: ByteString | null): number {
+    return this.#core.index.countLiveInside(start, end);
   }
 
   range(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions, visit: RawVisitor): RangeResult {
@@ -172,14 +180,14 @@ export class WriteTxn implements ReadView {
     this.#onEnd(this.#long ?? this.#changes);
   }
 
-  #delete(entry: KeyEntry): void {
+  /** `lease`: the one that it is attached to, or 0n. */
+  #delete(entry: KeyEntry, lease: bigint): void {
     const { index, leases } = this.#core;
     const main = this.#base + 1;
     const sub = this.#changeCount;
     index.tombstone(entry, main, sub);
     this.#encoder.tombstone(entry.key);
     this.#record(entry, main, sub, 0n);
-    const lease = leases.leaseOf(entry.key);
     if (lease !== 0n) leases.detach(lease, entry.key);
   }
 

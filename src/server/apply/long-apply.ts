@@ -1,7 +1,8 @@
 import type { SliceBudget } from "../../base/slice-budget.ts";
 import { SliceSort } from "../../base/slice-sort.ts";
+import type { Lease } from "../../lease/lease.ts";
 import type { Lessor } from "../../lease/lessor.ts";
-import { type ByteString, FROM_KEY, toByteString } from "../../mvcc/model/types.ts";
+import { type ByteString, FROM_KEY, fromByteString, toByteString } from "../../mvcc/model/types.ts";
 import type { MvccStore, WriteTxn } from "../../mvcc/store/store.ts";
 import {
   type DeleteRangeRequest,
@@ -116,12 +117,7 @@ export function* deleteRangeInSlices(
   const previous = request.prevKv ? reads?.previous(txn, request.key, request.rangeEnd) : undefined;
   const before = txn.changeCount;
   const end = rangeEnd === FROM_KEY ? null : toByteString(rangeEnd);
-  let next: ByteString | null = toByteString(request.key);
-  for (;;) {
-    next = txn.deleteSlice(next, end, budget);
-    if (next === null) break;
-    yield* nextSlice(txn, budget);
-  }
+  yield* deleteInSlices(txn, toByteString(request.key), end, budget, 0n);
   const header = ResponseHeader.create({ revision: txn.revision });
   const deleted = txn.changeCount - before;
   const response = DeleteRangeResponse.create({ header, deleted, prevKvs: previous?.kvs ?? [] });
@@ -129,23 +125,40 @@ export function* deleteRangeInSlices(
   return response;
 }
 
+/** Deletes what exists of [start, end), or what of it is attached to a lease. */
+function* deleteInSlices(
+  txn: WriteTxn,
+  start: ByteString,
+  end: ByteString | null,
+  budget: SliceBudget,
+  lease: bigint,
+): Slices<void> {
+  // What takes more than a slice is known as a part from the start: later all that it has changed would have to be looked up.
+  if (txn.countLive(start, end) > budget.rows) txn.becomeLong();
+  let next: ByteString | null = start;
+  for (;;) {
+    next = txn.deleteSlice(next, end, budget, lease);
+    if (next === null) return;
+    yield* nextSlice(txn, budget);
+  }
+}
+
 /**
  * Revokes a lease with many keys: deletes them in the order that every member has, ascending. Nothing else changes the lease
  * meanwhile, and it is there, with the keys that are left, until the end.
  */
 export function* revokeInSlices(store: MvccStore, lessor: Lessor, id: bigint, budget: SliceBudget): Slices<void> {
-  const keys: ByteString[] = [];
-  for (const key of lessor.lookup(id)!.keys()) {
-    keys.push(key);
-    budget.spend(SPENT_FOR_A_COPY, 0);
-    if (budget.isSpent) yield* sliceOf(budget);
-  }
-  const sort = new SliceSort(keys.length, (a, b) => (keys[a]! < keys[b]! ? -1 : 1));
-  while (!sort.step()) yield* sliceOf(budget);
+  const lease = lessor.lookup(id)!;
+  const { low, high } = lease.keySet!;
+  const end = `${high}\0`;
+  // Between its lowest and its highest key there may be little else: then the index has them in order.
+  const isDense = store.countLive(fromByteString(low), fromByteString(end)) <= DENSE_FACTOR * lease.keyCount;
+  const keys = isDense ? NO_KEYS : yield* sortedKeys(lease, budget);
   const txn = store.begin();
-  for (const position of sort.order) {
+  if (isDense) yield* deleteInSlices(txn, low, end, budget, id);
+  for (const position of keys.order) {
     if (budget.isSpent) yield* nextSlice(txn, budget);
-    const key = keys[position]!;
+    const key = keys.all[position]!;
     budget.spend(1, key.length);
     txn.deleteKey(key);
   }
@@ -154,6 +167,28 @@ export function* revokeInSlices(store: MvccStore, lessor: Lessor, id: bigint, bu
   txn.end();
 }
 
+interface SortedKeys {
+  readonly all: readonly ByteString[];
+  /** Positions in `all`. */
+  readonly order: Uint32Array;
+}
+
+const NO_KEYS: SortedKeys = { all: [], order: new Uint32Array() };
+
+function* sortedKeys(lease: Lease, budget: SliceBudget): Slices<SortedKeys> {
+  const all: ByteString[] = [];
+  for (const key of lease.keys()) {
+    all.push(key);
+    budget.spend(SPENT_FOR_A_COPY, 0);
+    if (budget.isSpent) yield* sliceOf(budget);
+  }
+  const sort = new SliceSort(all.length, (a, b) => (all[a]! < all[b]! ? -1 : 1));
+  while (!sort.step()) yield* sliceOf(budget);
+  return { all, order: sort.order };
+}
+
+/** Keys that are looked at for one that is deleted. */
+const DENSE_FACTOR = 3;
 /** Of what a deletion costs. */
 const SPENT_FOR_A_COPY = 0.1;
 

@@ -133,10 +133,12 @@ export interface ApplySlice {
   readonly rows: number;
   /** Bytes of keys and values that are copied. */
   readonly bytes: number;
+  /** Others follow in the same turn until so much time has passed. Absent: one a turn. */
+  readonly turnMs?: number;
 }
 
-/** Some milliseconds. */
-export const APPLY_SLICE: ApplySlice = { rows: 2000, bytes: 512 * 1024 };
+/** Some milliseconds a turn. */
+export const APPLY_SLICE: ApplySlice = { rows: 1000, bytes: 256 * 1024, turnMs: 3.5 };
 
 export interface ReadSlice {
   /** A range of at most so many keys and bytes is answered in one turn: what Kubernetes lists at a time. */

@@ -12,7 +12,7 @@ import { type ConfChangeOutcome, ConfChanges } from "../apply/conf-changes.ts";
 import type { BackendQuota } from "../apply/quota.ts";
 import { StateMachine } from "../apply/state-machine.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
-import { READ_SLICE, requestTimeoutMs, type ServerOptions } from "../contract/options.ts";
+import { APPLY_SLICE, READ_SLICE, requestTimeoutMs, type ServerOptions } from "../contract/options.ts";
 import type { QueuedProposal } from "../log/proposal.ts";
 import { ProposalQueue } from "../log/proposal-queue.ts";
 import { type Read, ReadQueue } from "../log/read-queue.ts";
@@ -160,7 +160,14 @@ export class Replication {
   }
 
   #openStateMachine(idPrefix: number): StateMachine {
-    const { logger, clock, readSlice, warningApplyDurationMs, warningUnaryRequestDurationMs } = this.#options;
+    const {
+      logger,
+      clock,
+      readSlice,
+      applySlice = APPLY_SLICE,
+      warningApplyDurationMs,
+      warningUnaryRequestDurationMs,
+    } = this.#options;
     const { appliedIndex: index, appliedTerm: term, consistentIndex, confState, metrics } = this.#parts;
     return new StateMachine({
       applier: this.#state.applier,
@@ -175,6 +182,7 @@ export class Replication {
       logger,
       clock,
       readSlice: readSlice ?? READ_SLICE,
+      longTurnMs: applySlice.turnMs ?? 0,
       warningApplyDurationMs,
       warningRequestDurationMs: warningUnaryRequestDurationMs,
       onTermStarted: (started) => this.#startLeading(started),

@@ -213,33 +213,44 @@ describe("a deletion of more keys than one turn has time for", () => {
     assert.equal(hash.hashRevision, revision - 1, "as of when it was asked for");
   });
 
-  test("a lease with many keys takes them with it at one revision", async () => {
-    const { client } = member;
-    const { id } = await client.unary(LeaseService.LeaseGrant, { id: 0n, ttl: 60 });
-    const keys = Array.from({ length: 100 }, (_, i) => `l/${(i * 37) % 100}`);
-    await client.unary(KVService.Txn, txn(keys.map((key) => putOp(key, "", { lease: id }))));
-    const { header } = await client.unary(LeaseService.LeaseRevoke, { id });
-    const watch = client.stream(WatchService.Watch);
-    const responses = watch[Symbol.asyncIterator]();
-    watch.send({
-      createRequest: WatchCreateRequest.create({
-        key: bytes("l/"),
-        rangeEnd: bytes("l0"),
-        startRevision: header!.revision,
-      }),
+  const others: [string, number][] = [
+    ["and few others between them", 40],
+    ["and many others between them", 600],
+  ];
+  for (const [what, count] of others)
+    test(`a lease with many keys ${what} takes them with it at one revision`, async () => {
+      const { client } = member;
+      const { id } = await client.unary(LeaseService.LeaseGrant, { id: 0n, ttl: 60 });
+      const keys = Array.from({ length: 100 }, (_, i) => `l/${(i * 37) % 100}`);
+      await client.unary(KVService.Txn, txn(keys.map((key) => putOp(key, "", { lease: id }))));
+      for (let i = 0; i < count; i += 100) {
+        const ops = Array.from({ length: Math.min(100, count - i) }, (_, j) => putOp(`l/${(i + j) % 100}/${i}`));
+        await client.unary(KVService.Txn, txn(ops));
+      }
+      const { header } = await client.unary(LeaseService.LeaseRevoke, { id });
+      const watch = client.stream(WatchService.Watch);
+      const responses = watch[Symbol.asyncIterator]();
+      watch.send({
+        createRequest: WatchCreateRequest.create({
+          key: bytes("l/"),
+          rangeEnd: bytes("l0"),
+          startRevision: header!.revision,
+        }),
+      });
+      await responses.next();
+      const { events } = (await responses.next()).value as WatchResponse;
+      assert.deepEqual(
+        events.map(({ kv }) => text(kv!.key)),
+        keys.sort(),
+      );
+      const rest = await client.unary(KVService.DeleteRange, remove("l/", "l0"));
+      assert.equal(rest.deleted, count);
+      assert.equal(
+        (await client.unary(LeaseService.LeaseLeases, {})).leases.some((lease) => lease.id === id),
+        false,
+      );
+      watch.end();
     });
-    await responses.next();
-    const { events } = (await responses.next()).value as WatchResponse;
-    assert.deepEqual(
-      events.map(({ kv }) => text(kv!.key)),
-      keys.sort(),
-    );
-    assert.equal(
-      (await client.unary(LeaseService.LeaseLeases, {})).leases.some((lease) => lease.id === id),
-      false,
-    );
-    watch.end();
-  });
 });
 
 test("a crash in the middle of a deletion leaves all or nothing of it, and the log brings it all", async () => {
