@@ -36,7 +36,9 @@ async function bundle() {
   const made = join(root, `dist-${process.pid}`);
   const entryPoints = readdirSync(programs)
     .filter((name) => name.endsWith(".ts"))
-    .map((name) => join(programs, name));
+    .map((name) => ({ in: join(programs, name), out: name.replace(/\.ts$/, "") }));
+  // A thread is a program of its own.
+  entryPoints.push({ in: join(root, "src", "bolt", "thread.ts"), out: "bolt-thread" });
   try {
     await build({
       entryPoints,

@@ -1,4 +1,6 @@
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import { createRequire } from "node:module";
 
 /**
  * The process that holds a lock of `flock` on a file, as stock etcd does on its database; undefined when none does, or
@@ -18,4 +20,74 @@ export function lockHolderOf(path: string): number | undefined {
     if (kind === "FLOCK" && file?.split(":")[2] === `${ino}`) return Number(pid);
   }
   return undefined;
+}
+
+/** A file that this process holds locked. */
+export interface FileLock {
+  /** Idempotent. */
+  release(): void;
+}
+
+/** Another process, or another part of this one, has the file. */
+export class FileLockedError extends Error {
+  override name = "FileLockedError";
+  /** Undefined when the system does not tell. */
+  readonly holder: number | undefined;
+
+  constructor(path: string, holder: number | undefined) {
+    super(`${path} is locked${holder === undefined ? "" : ` by process ${holder}`}`);
+    this.holder = holder;
+  }
+}
+
+/**
+ * Takes the exclusive lock that bbolt takes on its files (flock), so that neither opens what the other has. It goes with the
+ * process, however that ends. Where nothing here can take such a lock, what others hold is still noticed.
+ * Throws FileLockedError and node's errors.
+ */
+export function lockFile(path: string): FileLock {
+  const fd = fs.openSync(path, "r+");
+  try {
+    const outcome = flockByProgram(fd) ?? flockByLibrary(fd);
+    const holder = outcome === "locked" ? undefined : lockHolderOf(path);
+    if (outcome === "held" || holder !== undefined) throw new FileLockedError(path, holder);
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+  let isHeld = true;
+  return {
+    release() {
+      if (isHeld) fs.closeSync(fd);
+      isHeld = false;
+    },
+  };
+}
+
+type Outcome = "locked" | "held";
+
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/** Undefined where the library that calls into libc is not installed. To load it takes longer than to run the program. */
+function flockByLibrary(fd: number): Outcome | undefined {
+  try {
+    flockCall ??= loadFlock();
+  } catch {
+    return undefined;
+  }
+  return flockCall(fd, LOCK_EX | LOCK_NB) === 0 ? "locked" : "held";
+}
+
+let flockCall: ((fd: number, operation: number) => number) | undefined;
+
+function loadFlock(): (fd: number, operation: number) => number {
+  const koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
+  return koffi.load(null).func("int flock(int fd, int operation)");
+}
+
+/** The lock belongs to what both processes have open, so it stays when the program has ended. */
+function flockByProgram(fd: number): Outcome | undefined {
+  const { status } = spawnSync("flock", ["-n", "-x", "3"], { stdio: ["ignore", "ignore", "ignore", fd] });
+  return status === 0 ? "locked" : status === 1 ? "held" : undefined;
 }

@@ -5,11 +5,16 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { systemClock } from "../../../src/base/clock.ts";
 import { nullLogger } from "../../../src/base/log.ts";
+import { othersTurn } from "../../../src/base/others-turn.ts";
+import { InlineWriter } from "../../../src/bolt/store-writer.ts";
 import { type Backend, BackendError, BUCKETS, metaKeys } from "../../../src/mvcc/backend/backend.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
+import { knownBuckets } from "../../../src/mvcc/backend/bolt-batch.ts";
 import { LmdbBackend } from "../../../src/mvcc/backend/lmdb.ts";
 import { dropUnfinished, isUnfinished } from "../../../src/mvcc/backend/long-write.ts";
 import { MemoryBackend, type MemoryBackendFile } from "../../../src/mvcc/backend/memory.ts";
 import { hashBackend } from "../../../src/mvcc/store/hash.ts";
+import { SimDisk } from "../../sim/disk.ts";
 import { SeededRandom } from "../model.ts";
 
 /** What both backends promise. `reopen` closes cleanly first. */
@@ -20,6 +25,7 @@ interface Subject {
 }
 
 const dirs: string[] = [];
+const disks = new WeakMap<Backend, SimDisk>();
 after(async () => {
   for (const dir of dirs) await rm(dir, { recursive: true, force: true });
 });
@@ -34,6 +40,35 @@ const lmdb = (path: string): Backend =>
       throw error;
     },
   });
+
+const bolt = (path: string): Backend =>
+  new BoltBackend({
+    path,
+    clock: systemClock,
+    logger: nullLogger,
+    batchIntervalMs: 1,
+    onFailure: (error) => {
+      throw error;
+    },
+  });
+
+/** Without a thread, on a disk in memory. */
+const inlineBolt = (disk: SimDisk): Backend => {
+  disk.threadPool = (_operation, job) => setImmediate(job);
+  return new BoltBackend({
+    path: "/d/db",
+    clock: systemClock,
+    logger: nullLogger,
+    batchIntervalMs: 1,
+    storage: {
+      disk,
+      writer: (path) => new InlineWriter(disk, path, knownBuckets, () => othersTurn(systemClock)),
+    },
+    onFailure: (error) => {
+      throw error;
+    },
+  });
+};
 
 const subjects: Subject[] = [
   {
@@ -55,6 +90,35 @@ const subjects: Subject[] = [
     async reopen(backend) {
       await backend.close();
       return lmdb((backend as LmdbBackend).path);
+    },
+  },
+  {
+    name: "the bbolt backend",
+    async open() {
+      const dir = await mkdtemp(join(tmpdir(), "kvorum-backend-"));
+      dirs.push(dir);
+      return bolt(join(dir, "db"));
+    },
+    async reopen(backend) {
+      await backend.close();
+      return bolt((backend as BoltBackend).path);
+    },
+  },
+  {
+    name: "the bbolt backend without a thread",
+    async open() {
+      const disk = new SimDisk();
+      disk.makeDir("/d");
+      const backend = inlineBolt(disk);
+      disks.set(backend, disk);
+      return backend;
+    },
+    async reopen(backend) {
+      await backend.close();
+      const disk = disks.get(backend)!;
+      const next = inlineBolt(disk);
+      disks.set(next, disk);
+      return next;
     },
   },
 ];

@@ -1,0 +1,172 @@
+/**
+ * A page of a B+tree that a write transaction has in memory, with its entries taken apart, so that they can be changed.
+ * Entries refer to the bytes that they came from, of a page or of a batch; nothing is copied until a page is written.
+ */
+import { BRANCH_PAGE, ELEMENT_BYTES, LEAF_PAGE, PAGE_HEADER_BYTES, writePageHeader, writeUint64 } from "./format.ts";
+import {
+  branchChild,
+  branchKeyBytes,
+  branchKeyStart,
+  compareBytes,
+  countOf,
+  elementAt,
+  isLeafPage,
+  leafFlags,
+  leafKeyBytes,
+  leafKeyStart,
+  leafValueBytes,
+} from "./raw-page.ts";
+
+/** The key is `bytes[start .. keyEnd)`, the value behind it ends at `end`. An entry of a branch has no value but a child. */
+export interface Entry {
+  readonly bytes: Uint8Array;
+  readonly start: number;
+  readonly keyEnd: number;
+  readonly end: number;
+  /** Of a leaf. */
+  readonly flags: number;
+  /** Of a branch: page of the child, 0 while it has none. */
+  readonly child: number;
+  /** Of a branch: the child, when it is in memory. */
+  node: TreeNode | undefined;
+}
+
+export class TreeNode {
+  readonly isLeaf: boolean;
+  /** Where it was read from; 0 for a new one, or one that lies within its parent's leaf. */
+  readonly page: number;
+  /** Pages that it took there. */
+  readonly span: number;
+  entries: Entry[] = [];
+  /** What it takes in the file. */
+  sizeBytes = PAGE_HEADER_BYTES;
+  /** It, or something beneath it, is not as in the file. */
+  isChanged = false;
+  /** It has lost entries, and may be too small now. */
+  hasLost = false;
+
+  constructor(isLeaf: boolean, page: number, span: number) {
+    this.isLeaf = isLeaf;
+    this.page = page;
+    this.span = span;
+  }
+
+  /** Takes a checked page apart. Its bytes must not change while the transaction lasts. */
+  static read(bytes: Uint8Array, at: number, page: number, span: number): TreeNode {
+    const isLeaf = isLeafPage(bytes, at);
+    const node = new TreeNode(isLeaf, page, span);
+    const count = countOf(bytes, at);
+    for (let i = 0; i < count; i++) {
+      const element = elementAt(at, i);
+      if (isLeaf) {
+        const start = leafKeyStart(bytes, element);
+        const keyEnd = start + leafKeyBytes(bytes, element);
+        const end = keyEnd + leafValueBytes(bytes, element);
+        node.push({ bytes, start, keyEnd, end, flags: leafFlags(bytes, element), child: 0, node: undefined });
+      } else {
+        const start = branchKeyStart(bytes, element);
+        const keyEnd = start + branchKeyBytes(bytes, element);
+        const child = branchChild(bytes, element);
+        node.push({ bytes, start, keyEnd, end: keyEnd, flags: 0, child, node: undefined });
+      }
+    }
+    return node;
+  }
+
+  push(entry: Entry): void {
+    this.entries.push(entry);
+    this.sizeBytes += entryBytes(entry);
+  }
+
+  /** Puts the entry at `index`, in place of the one there when `replaces`. */
+  put(index: number, entry: Entry, replaces: boolean): void {
+    if (replaces) this.sizeBytes -= entryBytes(this.entries[index]!);
+    this.sizeBytes += entryBytes(entry);
+    if (replaces) this.entries[index] = entry;
+    else this.entries.splice(index, 0, entry);
+  }
+
+  remove(index: number): void {
+    this.sizeBytes -= entryBytes(this.entries[index]!);
+    this.entries.splice(index, 1);
+  }
+
+  /** Takes over the entries of the node to the right of it. */
+  append(right: TreeNode): void {
+    for (const entry of right.entries) this.entries.push(entry);
+    this.sizeBytes += right.sizeBytes - PAGE_HEADER_BYTES;
+  }
+
+  setEntries(entries: Entry[]): void {
+    this.entries = entries;
+    this.sizeBytes = PAGE_HEADER_BYTES;
+    for (const entry of entries) this.sizeBytes += entryBytes(entry);
+  }
+
+  /** Index of the first entry at or above the key. */
+  lowerBound(bytes: Uint8Array, start: number, keyEnd: number): number {
+    let low = 0;
+    let high = this.entries.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const entry = this.entries[middle]!;
+      if (compareBytes(entry.bytes, entry.start, entry.keyEnd, bytes, start, keyEnd) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Of a branch: index of the child that the key belongs to. */
+  childFor(bytes: Uint8Array, start: number, keyEnd: number): number {
+    const bound = this.lowerBound(bytes, start, keyEnd);
+    return bound < this.entries.length && this.isAt(bound, bytes, start, keyEnd) ? bound : Math.max(0, bound - 1);
+  }
+
+  /** Whether the entry at `index` has this key. */
+  isAt(index: number, bytes: Uint8Array, start: number, keyEnd: number): boolean {
+    const entry = this.entries[index];
+    return entry !== undefined && compareBytes(entry.bytes, entry.start, entry.keyEnd, bytes, start, keyEnd) === 0;
+  }
+}
+
+export function entryBytes(entry: Entry): number {
+  return ELEMENT_BYTES + entry.end - entry.start;
+}
+
+/** Writes entries as page `id` that spans `overflow` more. The memory must be zeroed behind what is written. */
+export function writeTreePage(
+  out: Buffer,
+  at: number,
+  id: number,
+  isLeaf: boolean,
+  overflow: number,
+  entries: readonly Entry[],
+  from: number,
+  to: number,
+): void {
+  const count = to - from;
+  writePageHeader(out, at, id, isLeaf ? LEAF_PAGE : BRANCH_PAGE, count, overflow);
+  let data = elementAt(at, count);
+  for (let i = 0; i < count; i++) {
+    const entry = entries[from + i]!;
+    const element = elementAt(at, i);
+    if (isLeaf) {
+      out.writeUInt32LE(entry.flags, element);
+      out.writeUInt32LE(data - element, element + 4);
+      out.writeUInt32LE(entry.keyEnd - entry.start, element + 8);
+      out.writeUInt32LE(entry.end - entry.keyEnd, element + 12);
+    } else {
+      out.writeUInt32LE(data - element, element);
+      out.writeUInt32LE(entry.keyEnd - entry.start, element + 4);
+      writeUint64(out, element + 8, entry.child);
+    }
+    copyBytes(entry.bytes, entry.start, entry.end, out, data);
+    data += entry.end - entry.start;
+  }
+}
+
+/** A loop is faster than a call for what is short. */
+function copyBytes(from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): void {
+  if (end - start > 48) to.set(from.subarray(start, end), at);
+  else for (let i = start; i < end; i++) to[at++] = from[i]!;
+}

@@ -1,0 +1,319 @@
+/**
+ * One B+tree in a write transaction: changes gather in memory, and `finish` gives every changed page a new place.
+ *
+ * As bbolt does it, nothing is moved while changes come in: a leaf may grow to any size and shrink to nothing. At the end
+ * small pages are merged with a neighbour and large ones split, from the leaves up.
+ *
+ * Promises: every branch page that is written has at least two children, without which bbolt stops when it deletes
+ * beneath it; no page but a root is empty; a value larger than a page has a page of its own.
+ */
+import { BUCKET_ELEMENT, PAGE_HEADER_BYTES } from "./format.ts";
+import { compareBytes, countOf, elementAt, isLeafPage, leafKeyBytes, leafKeyStart, usedBytes } from "./raw-page.ts";
+import { type Entry, entryBytes, TreeNode } from "./tree-node.ts";
+
+/** What a tree needs of its transaction. */
+export interface TreePages {
+  readonly pageSize: number;
+  /** The page with all that it spans, checked, in memory that stays as it is while the transaction lasts. */
+  read(id: number): { readonly bytes: Uint8Array; readonly span: number };
+  free(id: number, span: number): void;
+  /** Takes a page out of entries; returns its id. It is written with the transaction. */
+  write(isLeaf: boolean, sizeBytes: number, entries: readonly Entry[], from: number, to: number): number;
+  damaged(page: number, problem: string): never;
+}
+
+/** Branch levels that are followed. A tree of the largest file that could exist needs fewer than 20. */
+const DEPTH_MAX = 64;
+const ENTRIES_MAX = 0xfffe;
+
+export class WriteTree {
+  readonly #pages: TreePages;
+  /** How full a page is made when a node is split. */
+  readonly #splitBytes: number;
+  readonly #mergeBytes: number;
+  #root: TreeNode;
+  /** The leaf at the right end, when something was appended to it. */
+  #tail: TreeNode | undefined;
+
+  constructor(pages: TreePages, root: TreeNode, fill: number) {
+    this.#pages = pages;
+    this.#root = root;
+    this.#splitBytes = Math.floor(pages.pageSize * fill);
+    // A quarter, as bbolt has it.
+    this.#mergeBytes = Math.floor(pages.pageSize / 4);
+  }
+
+  /** The page `id` as the root of a tree. */
+  static rootAt(pages: TreePages, id: number): TreeNode {
+    const { bytes, span } = pages.read(id);
+    return TreeNode.read(bytes, 0, id, span);
+  }
+
+  get isChanged(): boolean {
+    return this.#root.isChanged;
+  }
+
+  /** Before `finish`. */
+  get root(): TreeNode {
+    return this.#root;
+  }
+
+  /** The entry of a key. */
+  get(bytes: Uint8Array, start: number, keyEnd: number): Entry | undefined {
+    let node = this.#root;
+    for (let depth = 0; !node.isLeaf; depth++) node = this.#child(node, node.childFor(bytes, start, keyEnd), depth);
+    const index = node.lowerBound(bytes, start, keyEnd);
+    return node.isAt(index, bytes, start, keyEnd) ? node.entries[index] : undefined;
+  }
+
+  /** Sets the value of a key, both out of `bytes`, which must not change while the transaction lasts. */
+  put(bytes: Uint8Array, start: number, keyEnd: number, end: number, flags: number): void {
+    const entry: Entry = { bytes, start, keyEnd, end, flags, child: 0, node: undefined };
+    const tail = this.#tail;
+    const last = tail?.entries.at(-1);
+    if (last !== undefined && compareBytes(last.bytes, last.start, last.keyEnd, bytes, start, keyEnd) < 0) {
+      tail!.push(entry);
+      return;
+    }
+    let node = this.#root;
+    let isTail = true;
+    for (let depth = 0; !node.isLeaf; depth++) {
+      node.isChanged = true;
+      const index = node.childFor(bytes, start, keyEnd);
+      if (index < node.entries.length - 1) isTail = false;
+      else if (isTail && this.#startLeaf(node, entry)) return;
+      node = this.#child(node, index, depth);
+    }
+    node.isChanged = true;
+    const index = node.lowerBound(bytes, start, keyEnd);
+    const replaces = node.isAt(index, bytes, start, keyEnd);
+    if (replaces && node.entries[index]!.flags !== flags) this.#wrongKind(node, index);
+    node.put(index, entry, replaces);
+    if (isTail) this.#tail = node;
+  }
+
+  /**
+   * Puts an entry above all others into a leaf of its own when the last one, under `branch`, is as full as it is made: it
+   * then need not be written again.
+   */
+  #startLeaf(branch: TreeNode, entry: Entry): boolean {
+    const last = branch.entries.at(-1)!;
+    if (last.node !== undefined) return false;
+    const { bytes } = this.#pages.read(last.child);
+    if (!isLeafPage(bytes, 0)) return false;
+    const count = countOf(bytes, 0);
+    if (count === 0 || usedBytes(bytes, 0) + entryBytes(entry) <= this.#splitBytes) return false;
+    const element = elementAt(0, count - 1);
+    const keyStart = leafKeyStart(bytes, element);
+    const keyEnd = keyStart + leafKeyBytes(bytes, element);
+    if (compareBytes(bytes, keyStart, keyEnd, entry.bytes, entry.start, entry.keyEnd) >= 0) return false;
+    const leaf = new TreeNode(true, 0, 0);
+    leaf.isChanged = true;
+    leaf.push(entry);
+    branch.push({ ...entry, end: entry.keyEnd, flags: 0, node: leaf });
+    this.#tail = leaf;
+    return true;
+  }
+
+  /** Removes a key that holds a value; false when there is none. */
+  delete(bytes: Uint8Array, start: number, keyEnd: number): boolean {
+    const path: TreeNode[] = [];
+    let node = this.#root;
+    for (; !node.isLeaf; node = this.#child(node, node.childFor(bytes, start, keyEnd), path.length)) path.push(node);
+    const index = node.lowerBound(bytes, start, keyEnd);
+    if (!node.isAt(index, bytes, start, keyEnd)) return false;
+    if (node.entries[index]!.flags & BUCKET_ELEMENT) this.#wrongKind(node, index);
+    node.remove(index);
+    node.hasLost = true;
+    node.isChanged = true;
+    for (const branch of path) branch.isChanged = true;
+    return true;
+  }
+
+  /** Merges what has become too small. `root` is then as it will be written. */
+  balance(): void {
+    this.#tail = undefined;
+    if (!this.#root.isChanged) return;
+    if (!this.#root.isLeaf) this.#settle(this.#root, 0);
+    while (!this.#root.isLeaf && this.#root.entries.length < 2) {
+      const old = this.#root;
+      this.#root = old.entries.length === 0 ? new TreeNode(true, 0, 0) : this.#child(old, 0, 0);
+      if (old.entries.length === 0) this.#root.isChanged = true;
+      this.#free(old);
+    }
+  }
+
+  /** After `balance`: gives the changed pages their places, and returns the page of the root. */
+  finish(): number {
+    if (!this.#root.isChanged) return this.#root.page;
+    let entries = this.#write(this.#root);
+    while (entries.length > 1) {
+      const above = new TreeNode(false, 0, 0);
+      above.setEntries(entries);
+      above.isChanged = true;
+      entries = this.#write(above);
+    }
+    return entries[0]!.child;
+  }
+
+  /** After `balance`, when the tree's only leaf goes into its parent: it needs no page of its own. */
+  dissolve(): void {
+    this.#free(this.#root);
+  }
+
+  /**
+   * Brings the children of a branch in order. Afterwards none of them is empty or a branch of one child, unless the branch
+   * itself has only this one: then it is too small itself, and its own parent merges it with a neighbour.
+   */
+  #settle(branch: TreeNode, depth: number): void {
+    if (depth === DEPTH_MAX) this.#tooDeep(branch);
+    for (let i = 0; i < branch.entries.length; ) {
+      const child = branch.entries[i]!.node;
+      if (child === undefined || !child.isChanged) {
+        i++;
+        continue;
+      }
+      if (!child.isLeaf) this.#settle(child, depth + 1);
+      if (child.entries.length === 0) this.#removeChild(branch, i);
+      else if (!child.hasLost || !this.#isSmall(child)) i++;
+      else i = this.#merge(branch, i, depth);
+    }
+  }
+
+  #isSmall(node: TreeNode): boolean {
+    return node.sizeBytes <= this.#mergeBytes || (!node.isLeaf && node.entries.length < 2);
+  }
+
+  /** Merges child `i` with a neighbour if that makes sense or must be. Returns where the branch is to be looked at next. */
+  #merge(branch: TreeNode, i: number, depth: number): number {
+    const child = branch.entries[i]!.node!;
+    const mustMerge = !child.isLeaf && child.entries.length < 2;
+    for (const left of [i - 1, i]) {
+      if (left < 0 || left + 1 >= branch.entries.length) continue;
+      const a = this.#child(branch, left, depth);
+      const b = this.#child(branch, left + 1, depth);
+      if (a.isLeaf !== b.isLeaf) this.#pages.damaged(branch.page, "has both leaves and branches for children");
+      // The one to the right may not have been looked at yet.
+      if (left === i && !b.isLeaf && b.isChanged) this.#settle(b, depth + 1);
+      if (b.entries.length === 0) {
+        this.#removeChild(branch, left + 1);
+        return i;
+      }
+      if (!mustMerge && a.sizeBytes + b.sizeBytes - PAGE_HEADER_BYTES > this.#pages.pageSize) continue;
+      a.append(b);
+      a.isChanged = true;
+      a.hasLost ||= b.hasLost;
+      this.#removeChild(branch, left + 1);
+      // A child of one of them that had no neighbour may have one now.
+      if (!a.isLeaf) this.#settle(a, depth + 1);
+      return this.#isSmall(a) && branch.entries.length > 1 ? left : left + 1;
+    }
+    return i + 1;
+  }
+
+  /** Takes a child, whose entries are gone or elsewhere, out of its branch. */
+  #removeChild(branch: TreeNode, index: number): void {
+    this.#free(branch.entries[index]!.node!);
+    branch.remove(index);
+    branch.hasLost = true;
+    branch.isChanged = true;
+  }
+
+  #free(node: TreeNode): void {
+    if (node.page !== 0) this.#pages.free(node.page, node.span);
+  }
+
+  /** Writes a changed node; returns the entries that stand for it in its parent. */
+  #write(node: TreeNode): Entry[] {
+    if (!node.isLeaf) {
+      const entries: Entry[] = [];
+      for (const entry of node.entries) {
+        if (entry.node?.isChanged) for (const written of this.#write(entry.node)) entries.push(written);
+        else entries.push(entry);
+      }
+      node.setEntries(entries);
+    }
+    this.#free(node);
+    const pages: Entry[] = [];
+    const { entries } = node;
+    let from = 0;
+    do {
+      const { to, sizeBytes } = this.#cut(node, from);
+      const child = this.#pages.write(node.isLeaf, sizeBytes, entries, from, to);
+      const first = entries[from];
+      pages.push(
+        first === undefined
+          ? { bytes: NO_BYTES, start: 0, keyEnd: 0, end: 0, flags: 0, child, node: undefined }
+          : {
+              bytes: first.bytes,
+              start: first.start,
+              keyEnd: first.keyEnd,
+              end: first.keyEnd,
+              flags: 0,
+              child,
+              node: undefined,
+            },
+      );
+      from = to;
+    } while (from < entries.length);
+    return pages;
+  }
+
+  /** Where the page that starts with entry `from` ends, and what it takes. */
+  #cut(node: TreeNode, from: number): { to: number; sizeBytes: number } {
+    const { entries } = node;
+    if (from === 0 && node.sizeBytes <= this.#pages.pageSize && entries.length <= ENTRIES_MAX) {
+      return { to: entries.length, sizeBytes: node.sizeBytes };
+    }
+    const least = node.isLeaf ? 1 : 2;
+    let sizeBytes = PAGE_HEADER_BYTES;
+    let to = from;
+    for (; to < entries.length; to++) {
+      const bytes = entryBytes(entries[to]!);
+      // What comes behind needs its least, too.
+      const mayEnd = to - from >= least && entries.length - to >= least;
+      if (mayEnd && (sizeBytes + bytes > this.#splitBytes || to - from === ENTRIES_MAX)) break;
+      sizeBytes += bytes;
+    }
+    return { to, sizeBytes };
+  }
+
+  #child(branch: TreeNode, index: number, depth: number): TreeNode {
+    const entry = branch.entries[index]!;
+    if (entry.node !== undefined) return entry.node;
+    if (depth >= DEPTH_MAX) this.#tooDeep(branch);
+    const { bytes, span } = this.#pages.read(entry.child);
+    const node = TreeNode.read(bytes, 0, entry.child, span);
+    this.#checkPlace(branch, index, node);
+    entry.node = node;
+    return node;
+  }
+
+  /** A page whose keys are not those that its parent promises belongs somewhere else: to change it would make it worse. */
+  #checkPlace(branch: TreeNode, index: number, node: TreeNode): void {
+    const first = node.entries[0];
+    const last = node.entries.at(-1);
+    if (first === undefined || last === undefined)
+      this.#pages.damaged(node.page, "is empty, though it is not the only one");
+    const entry = branch.entries[index]!;
+    if (compareBytes(first.bytes, first.start, first.keyEnd, entry.bytes, entry.start, entry.keyEnd) < 0) {
+      this.#pages.damaged(node.page, "its first key is below its parent's");
+    }
+    const next = branch.entries[index + 1];
+    if (next && compareBytes(last.bytes, last.start, last.keyEnd, next.bytes, next.start, next.keyEnd) >= 0) {
+      this.#pages.damaged(node.page, "its last key is not below the next key of its parent");
+    }
+  }
+
+  #tooDeep(node: TreeNode): never {
+    return this.#pages.damaged(node.page, `lies below ${DEPTH_MAX} branch pages: the tree is not a tree`);
+  }
+
+  #wrongKind(node: TreeNode, index: number): never {
+    const { bytes, start, keyEnd } = node.entries[index]!;
+    const key = Buffer.from(bytes.subarray(start, keyEnd)).toString("hex");
+    throw new Error(`key ${key} holds a bucket where a value belongs, or the reverse`);
+  }
+}
+
+const NO_BYTES = new Uint8Array(0);

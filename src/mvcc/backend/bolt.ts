@@ -1,0 +1,539 @@
+import { dirname, resolve } from "node:path";
+import type { Clock, Timer } from "../../base/clock.ts";
+import { type Disk, systemDisk } from "../../base/disk.ts";
+import { spentOn } from "../../base/doing.ts";
+import { lockFile } from "../../base/file-locks.ts";
+import type { Logger } from "../../base/log.ts";
+import type { StoreWriter } from "../../bolt/store-writer.ts";
+import { ThreadWriter } from "../../bolt/thread-writer.ts";
+import { type ByteString, fromByteString, type RevisionVisitor, toByteString } from "../model/types.ts";
+import {
+  type Backend,
+  BackendError,
+  type BackendSnapshot,
+  KEY_LENGTH_MAX,
+  type RawSlot,
+  type SmallBucket,
+} from "./backend.ts";
+import { Batch } from "./batch.ts";
+import { batchRecords, knownBuckets } from "./bolt-batch.ts";
+import { closedError, defragPathOf, removeLeftovers, toBackendError } from "./bolt-file.ts";
+import { type OpenBolt, OpenFile, takeLock } from "./bolt-open.ts";
+import { BoltSnapshot, readError } from "./bolt-snapshot.ts";
+import { isUnfinished, LongWrite } from "./long-write.ts";
+
+export interface BoltBackendOptions {
+  /** The file. Its directory must exist. */
+  readonly path: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** A batch is committed this long after its first write (`--backend-batch-interval`). Default 100. */
+  readonly batchIntervalMs?: number;
+  /** A batch of this many operations is committed as soon as the one before is (`--backend-batch-limit`). Default 10000. */
+  readonly batchLimit?: number;
+  /** `overloaded` from this many bytes on that are not durable yet. Default 64 MiB. */
+  readonly pendingBytesMax?: number;
+  /** Pages kept in memory for reading. Default 64 MiB. */
+  readonly cacheBytes?: number;
+  /** Called once when a commit in the background failed: the state in memory is ahead of the disk for good. */
+  readonly onFailure: (error: BackendError) => void;
+  /** Told how long each commit took. */
+  readonly onCommit?: (milliseconds: number) => void;
+  /** Another disk than the system's, with what writes to it: for simulation. Nobody else can have its files. */
+  readonly storage?: { readonly disk: Disk; readonly writer: (path: string) => StoreWriter };
+}
+
+/**
+ * The backend in production: a bbolt file as stock etcd's, and over it the writes that are not committed yet, in two
+ * batches: one that is being committed, and one that fills meanwhile.
+ *
+ * A sealed batch goes to the writer in slices, one a turn, so a commit costs the event loop no more than copying its bytes.
+ * Reads are done here, at once, from the pages in memory and the file.
+ */
+export class BoltBackend implements Backend {
+  #path: string;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #batchIntervalMs: number;
+  readonly #batchLimit: number;
+  readonly #pendingBytesMax: number;
+  readonly #onFailure: (error: BackendError) => void;
+  readonly #onCommit: ((milliseconds: number) => void) | undefined;
+  readonly #disk: Disk;
+  readonly #openOptions: Omit<OpenBolt, "path">;
+  #file: OpenFile;
+  #batch = new Batch();
+  #committing: Batch | null = null;
+  /** Settles when the batch under `#committing` is durable. */
+  #commitDone: Promise<void> = Promise.resolve();
+  /** A commit was asked for while another was running. */
+  #queued: Promise<void> | null = null;
+  #timer: Timer | null = null;
+  #hook: () => void = () => {};
+  #isSealing = false;
+  /** A full batch will be committed after this turn. */
+  #isDeferred = false;
+  #failure: BackendError | null = null;
+  #isClosed = false;
+  #closing: Promise<void> | null = null;
+  #defragmenting: Promise<void> | null = null;
+  /** While set, no commit starts. */
+  #writerHold: Promise<void> | null = null;
+  readonly #longWrite = new LongWrite();
+  readonly #snapshots = new Set<BoltSnapshot>();
+  #drained: Waiting | null = null;
+  #room: Waiting | null = null;
+
+  /**
+   * Opens or creates the file. Throws BackendError: ERR_BACKEND_IN_USE, ERR_BACKEND_CORRUPT, ERR_BACKEND_NOT_WRITABLE,
+   * ERR_BACKEND_NO_SPACE, ERR_BACKEND_IO. Damage that shows later fails the read that meets it, or the next commit.
+   */
+  constructor(options: BoltBackendOptions) {
+    this.#path = resolve(options.path);
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#batchIntervalMs = options.batchIntervalMs ?? 100;
+    this.#batchLimit = options.batchLimit ?? 10_000;
+    this.#pendingBytesMax = options.pendingBytesMax ?? 64 * 1024 * 1024;
+    this.#onFailure = options.onFailure;
+    this.#onCommit = options.onCommit;
+    this.#disk = options.storage?.disk ?? systemDisk;
+    this.#openOptions = {
+      disk: this.#disk,
+      cacheBytes: options.cacheBytes ?? 64 * 1024 * 1024,
+      lock: options.storage === undefined ? lockFile : undefined,
+      writer: options.storage?.writer ?? ((path) => new ThreadWriter(path, knownBuckets)),
+    };
+    try {
+      this.#file = this.#open();
+    } catch (error) {
+      throw toBackendError(error, this.path, "open");
+    }
+    this.#watchWriter();
+  }
+
+  #open(): OpenFile {
+    // Nobody else's leftovers: whoever has the file has it locked.
+    const file = new OpenFile({ ...this.#openOptions, path: this.#path });
+    removeLeftovers(this.#disk, this.#path);
+    return file;
+  }
+
+  /** A file whose pages make no sense takes no writes: the member must not go on as if it did. */
+  #watchWriter(): void {
+    this.#file.writer.opened.catch((error: unknown) => {
+      if (!this.#isClosed && this.#closing === null) this.#fail(error, "open");
+    });
+  }
+
+  get path(): string {
+    return this.#path;
+  }
+
+  get(bucket: SmallBucket, key: Uint8Array): Uint8Array | undefined {
+    const name = toByteString(key);
+    for (const batch of [this.#batch, this.#committing]) {
+      const value = batch?.small(bucket)?.get(name);
+      if (value !== undefined) return value === null ? undefined : value.slice();
+    }
+    return this.#reading(() => {
+      const value = this.#file.state.get(bucket, key);
+      return value === undefined ? undefined : Buffer.from(value);
+    });
+  }
+
+  put(bucket: SmallBucket, key: Uint8Array, value: Uint8Array): void {
+    this.#checkWritable();
+    if (key.length === 0 || key.length > KEY_LENGTH_MAX) {
+      throw new BackendError(
+        "ERR_BACKEND_KEY_LENGTH",
+        `a key of bucket ${bucket} has ${key.length} bytes; 1 to ${KEY_LENGTH_MAX} are possible`,
+      );
+    }
+    this.#batch.put(bucket, key, value);
+    this.#written();
+  }
+
+  delete(bucket: SmallBucket, key: Uint8Array): void {
+    this.#checkWritable();
+    this.#batch.delete(bucket, key);
+    this.#written();
+  }
+
+  forEach(bucket: SmallBucket, visit: (key: Uint8Array, value: Uint8Array) => void): void {
+    const entries = new Map<ByteString, Uint8Array>();
+    this.#reading(() =>
+      this.#file.state.forEach(bucket, undefined, (key, value) => {
+        entries.set(toByteString(key), Buffer.from(value));
+        return true;
+      }),
+    );
+    let isSorted = true;
+    for (const batch of [this.#committing, this.#batch]) {
+      for (const [key, value] of batch?.small(bucket) ?? []) {
+        if (value === null) entries.delete(key);
+        else entries.set(key, value.slice());
+        isSorted = false;
+      }
+    }
+    const all = [...entries];
+    if (!isSorted) all.sort(([a], [b]) => (a < b ? -1 : 1));
+    for (const [key, value] of all) visit(fromByteString(key), value);
+  }
+
+  putRevision(main: number, sub: number, tombstone: boolean, bytes: Uint8Array, start: number, end: number): void {
+    this.#checkWritable();
+    this.#batch.putRevision(main, sub, tombstone, bytes, start, end);
+    this.#written();
+  }
+
+  getRevision(main: number, sub: number, out: RawSlot): boolean {
+    if (this.#batch.findRevision(main, sub, out)) return true;
+    if (this.#committing?.findRevision(main, sub, out)) return true;
+    this.#checkOpen();
+    try {
+      return this.#file.rows.get(main, sub, out);
+    } catch (error) {
+      throw readError(error, this.path);
+    }
+  }
+
+  deleteRevision(main: number, sub: number, tombstone: boolean): void {
+    this.#checkWritable();
+    this.#batch.deleteRevision(main, sub, tombstone);
+    this.#written();
+  }
+
+  forEachRevision(fromMain: number, fromSub: number, toMain: number, visit: RevisionVisitor): void {
+    const batch = this.#batch;
+    const committing = this.#committing;
+    const visitBelowBatch: RevisionVisitor = (main, sub, tombstone, bytes, start, end) =>
+      batch.deletes(main, sub) || visit(main, sub, tombstone, bytes, start, end);
+    const visitBelowBoth: RevisionVisitor =
+      committing === null
+        ? visitBelowBatch
+        : (main, sub, tombstone, bytes, start, end) =>
+            committing.deletes(main, sub) || visitBelowBatch(main, sub, tombstone, bytes, start, end);
+    const goesOn = this.#reading(() => this.#file.rows.forEach(fromMain, fromSub, toMain, 0, visitBelowBoth));
+    if (!goesOn) return;
+    if (committing !== null && !committing.forEachRevision(fromMain, fromSub, toMain, visitBelowBatch)) return;
+    batch.forEachRevision(fromMain, fromSub, toMain, visit);
+  }
+
+  setPreCommitHook(hook: () => void): void {
+    this.#hook = hook;
+  }
+
+  commit(): Promise<void> {
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    if (this.#isClosed) return Promise.reject(closedError(this.path));
+    if (this.#committing === null && this.#writerHold === null) return this.#startCommit();
+    // One more commit after the running one serves everybody who asks meanwhile.
+    this.#queued ??= this.#afterRunning();
+    return this.#queued;
+  }
+
+  async #afterRunning(): Promise<void> {
+    await (this.#writerHold ?? this.#commitDone);
+    while (this.#writerHold !== null || this.#committing !== null) await (this.#writerHold ?? this.#commitDone);
+    this.#queued = null;
+    await this.#startCommit();
+  }
+
+  #startCommit(): Promise<void> {
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#isSealing = true;
+    try {
+      this.#hook();
+      this.#longWrite.seal((bucket, key, value) => this.put(bucket, key, value));
+    } finally {
+      this.#isSealing = false;
+    }
+    if (this.#batch.isEmpty) return Promise.resolve();
+    const batch = this.#batch;
+    this.#committing = batch;
+    this.#batch = new Batch();
+    this.#commitDone = this.#write(batch);
+    return this.#commitDone;
+  }
+
+  async #write(batch: Batch): Promise<void> {
+    const startMs = this.#clock.nowMs();
+    const file = this.#file;
+    try {
+      file.writer.begin(file.readers);
+      let turnMs = startMs;
+      for (const records of batchRecords(batch)) {
+        file.writer.add(records);
+        spentOn("commit of the backend", this.#clock.nowMs() - turnMs);
+        await new Promise<void>((resolve) => this.#clock.defer(resolve));
+        turnMs = this.#clock.nowMs();
+      }
+      file.written(await file.writer.commit());
+      this.#onCommit?.(this.#clock.nowMs() - startMs);
+      this.#committing = null;
+    } catch (error) {
+      throw this.#fail(error, "commit");
+    } finally {
+      if (!this.#pendingIsOver() || this.#failure !== null) this.#settleDrained();
+      this.#room?.resolve();
+      this.#room = null;
+    }
+    if (this.#pendingIsOver() || this.#batch.opCount >= this.#batchLimit) this.#commitInBackground();
+  }
+
+  /** After this the process has to stop: the batch that failed stays readable, and no other is taken. */
+  #fail(cause: unknown, action: "open" | "commit"): BackendError {
+    const error = toBackendError(cause, this.path, action);
+    if (this.#failure === null) {
+      this.#failure = error;
+      this.#onFailure(error);
+    }
+    return error;
+  }
+
+  #commitInBackground(): void {
+    // The failure is reported once, through onFailure.
+    if (this.#failure === null && !this.#isClosed) this.commit().catch(() => {});
+  }
+
+  /** Never commits at once: the caller may be in the middle of a write transaction. */
+  #written(): void {
+    if (this.#isSealing) return;
+    if (this.#batch.opCount >= this.#batchLimit) {
+      if (this.#isDeferred || this.#committing !== null || this.#writerHold !== null) return;
+      this.#isDeferred = true;
+      this.#clock.defer(() => {
+        this.#isDeferred = false;
+        this.#commitInBackground();
+      });
+    } else if (this.#timer === null) {
+      this.#timer = this.#clock.after(this.#batchIntervalMs, () => {
+        this.#timer = null;
+        this.#commitInBackground();
+      });
+    }
+  }
+
+  #pendingIsOver(): boolean {
+    const bytes = this.#batch.byteCount + (this.#committing?.byteCount ?? 0);
+    return bytes > this.#pendingBytesMax || this.#batch.opCount > PENDING_OPS_MAX;
+  }
+
+  get overloaded(): boolean {
+    return this.#pendingIsOver();
+  }
+
+  drained(): Promise<void> {
+    if (!this.overloaded) return Promise.resolve();
+    this.#commitInBackground();
+    this.#drained ??= waiting();
+    return this.#drained.promise;
+  }
+
+  beginLongWrite(main: number): void {
+    this.#longWrite.begin(main);
+  }
+
+  endLongWrite(): void {
+    this.#longWrite.end((bucket, key) => this.delete(bucket, key));
+  }
+
+  get hasRoom(): boolean {
+    return this.#batch.opCount < LONG_WRITE_OPS_MAX || (this.#committing === null && this.#writerHold === null);
+  }
+
+  roomLeft(): Promise<void> {
+    if (this.hasRoom) return Promise.resolve();
+    this.#room ??= waiting();
+    return this.#room.promise;
+  }
+
+  #settleDrained(): void {
+    this.#drained?.resolve();
+    this.#drained = null;
+  }
+
+  sizeBytes(): number {
+    return this.#file.sizeBytes;
+  }
+
+  sizeInUseBytes(): number {
+    return this.#file.inUseBytes;
+  }
+
+  openReadCount(): number {
+    return this.#snapshots.size;
+  }
+
+  async snapshot(): Promise<BackendSnapshot> {
+    for (;;) {
+      while (this.#longWrite.isOpen && !this.#isClosed) await this.#longWrite.whenEnded();
+      await this.commit();
+      this.#checkOpen();
+      const { state, release } = this.#file.pin();
+      const snapshot = new BoltSnapshot(this.path, state, this.sizeInUseBytes(), () => {
+        this.#snapshots.delete(snapshot);
+        release();
+      });
+      this.#snapshots.add(snapshot);
+      // A long write may have begun, and been committed in part, since the commit that was waited for.
+      if (!isUnfinished(snapshot)) return snapshot;
+      snapshot.close();
+    }
+  }
+
+  defragment(): Promise<void> {
+    this.#defragmenting ??= this.#defragment().finally(() => {
+      this.#defragmenting = null;
+    });
+    return this.#defragmenting;
+  }
+
+  async #defragment(): Promise<void> {
+    this.#checkWritable();
+    const sizeBefore = this.sizeBytes();
+    const startMs = this.#clock.nowMs();
+    try {
+      await this.#rewriteInto(defragPathOf(this.path));
+    } catch (error) {
+      throw toBackendError(error, this.path, "copy");
+    }
+    this.#logger.info("finished defragmenting", {
+      path: this.path,
+      "current-db-size-bytes": this.sizeBytes(),
+      "current-db-size-bytes-diff": this.sizeBytes() - sizeBefore,
+      "took-ms": Math.round(this.#clock.nowMs() - startMs),
+    });
+  }
+
+  /**
+   * Copies into a new file, holds commits for the rest, and only then gives the new file the name: whatever happens in
+   * between, the name stands for a whole file with every batch that was reported durable.
+   */
+  async #rewriteInto(temporary: string): Promise<void> {
+    const old = this.#file;
+    await old.writer.opened;
+    const startsHold = this.#holdCommits();
+    await this.#idle();
+    const copied = old.writer.rewrite(temporary);
+    startsHold();
+    await copied;
+    if (this.#failure !== null || this.#closing !== null) {
+      old.writer.abandonRewrite();
+      throw this.#failure ?? closedError(this.path);
+    }
+    const release = this.#holdCommits();
+    try {
+      await this.#idle();
+      await old.writer.finishRewrite();
+      // Before it has the name by which others find it.
+      const lock = takeLock(this.#openOptions.lock, temporary);
+      this.#disk.rename(temporary, this.path);
+      this.#disk.syncDir(dirname(this.path));
+      this.#file = new OpenFile({ ...this.#openOptions, path: this.path, lock: lock && (() => lock) });
+      this.#watchWriter();
+      await this.#file.writer.opened;
+    } catch (error) {
+      // Under its name there may be the copy already, which holds the same: but this process no longer knows which it has.
+      if (this.#file !== old) throw this.#fail(error, "open");
+      throw error;
+    } finally {
+      release();
+      if (!this.#batch.isEmpty) this.#commitInBackground();
+    }
+    await old.retire();
+  }
+
+  /** No commit starts until the function that it returns is called. */
+  #holdCommits(): () => void {
+    let release = (): void => {};
+    this.#writerHold = new Promise((resolve) => {
+      release = resolve;
+    });
+    return () => {
+      this.#writerHold = null;
+      release();
+    };
+  }
+
+  async #idle(): Promise<void> {
+    while (this.#committing !== null && this.#failure === null) await this.#commitDone.catch(() => {});
+  }
+
+  moveTo(path: string): void {
+    const target = resolve(path);
+    try {
+      this.#disk.rename(this.#path, target);
+      this.#disk.syncDir(dirname(target));
+    } catch (error) {
+      throw toBackendError(error, this.#path, "open");
+    }
+    this.#path = target;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    try {
+      // It notices that the backend is closing.
+      if (this.#defragmenting !== null) this.#file.writer.abandonRewrite();
+      await this.#defragmenting?.catch(() => {});
+      if (this.#failure === null) await this.commit();
+      await this.#idle();
+      if (this.#failure === null) await this.#keepFreeList();
+    } finally {
+      this.#isClosed = true;
+      this.#longWrite.release();
+      this.#timer?.cancel();
+      for (const snapshot of this.#snapshots) snapshot.close();
+      await this.#file.retire();
+    }
+  }
+
+  /** So that the next start need not look for the free pages. */
+  async #keepFreeList(): Promise<void> {
+    if (this.#file.meta.freelistPage !== undefined) return;
+    const { writer } = this.#file;
+    writer.begin([]);
+    this.#file.written(await writer.commit({ writeFreeList: true }));
+  }
+
+  #checkWritable(): void {
+    if (this.#failure !== null) throw this.#failure;
+    this.#checkOpen();
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) throw closedError(this.path);
+  }
+
+  #reading<T>(read: () => T): T {
+    this.#checkOpen();
+    try {
+      return read();
+    } catch (error) {
+      throw readError(error, this.path);
+    }
+  }
+}
+
+/** What a long write lets gather while another batch is being committed. */
+const LONG_WRITE_OPS_MAX = 20_000;
+const PENDING_OPS_MAX = 200_000;
+
+interface Waiting {
+  readonly promise: Promise<void>;
+  readonly resolve: () => void;
+}
+
+function waiting(): Waiting {
+  let resolve = (): void => {};
+  const promise = new Promise<void>((r) => (resolve = r));
+  return { promise, resolve };
+}

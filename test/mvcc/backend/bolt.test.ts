@@ -1,0 +1,255 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { chmod, copyFile, mkdtemp, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { systemClock } from "../../../src/base/clock.ts";
+import { nullLogger } from "../../../src/base/log.ts";
+import { BackendError, metaKeys } from "../../../src/mvcc/backend/backend.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
+import { MemoryBackend } from "../../../src/mvcc/backend/memory.ts";
+import { FROM_KEY } from "../../../src/mvcc/model/types.ts";
+import { MvccStore } from "../../../src/mvcc/store/store.ts";
+import { SeededRandom } from "../model.ts";
+import { historyOp } from "./crash-history.ts";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const dirs: string[] = [];
+after(async () => {
+  for (const dir of dirs) await rm(dir, { recursive: true, force: true });
+});
+
+async function tempDir(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), "kvorum-bolt-"));
+  dirs.push(dir);
+  return dir;
+}
+
+function open(path: string, options: { cacheBytes?: number } = {}): BoltBackend {
+  return new BoltBackend({
+    path,
+    clock: systemClock,
+    logger: nullLogger,
+    batchIntervalMs: 2,
+    onFailure: (error) => {
+      throw error;
+    },
+    ...options,
+  });
+}
+
+const openStore = (backend: BoltBackend | MemoryBackend): Promise<MvccStore> =>
+  MvccStore.open({ backend, clock: systemClock, logger: nullLogger, compactionSleepMs: 0 });
+
+const withCode = (code: string, path: string) => (error: unknown) =>
+  error instanceof BackendError && error.code === code && error.message.includes(path);
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** Everything that a client could read, now and in the past. */
+function contents(store: MvccStore): unknown[] {
+  const seen: unknown[] = [store.currentRevision, store.compactRevision];
+  for (const back of [0, 1, 10, 50]) {
+    const revision = Math.max(store.compactRevision, store.currentRevision - back, 1);
+    const { kvs } = store.rangeDecoded(Buffer.from([0]), FROM_KEY, { revision, limit: 0, countOnly: false });
+    for (const kv of kvs) seen.push([`${kv.key}`, `${kv.value}`, kv.modRevision, kv.createRevision, kv.version]);
+  }
+  return seen;
+}
+
+test("after kill -9 the file holds a prefix of the history that contains every batch reported durable", async () => {
+  const path = join(await tempDir(), "db");
+  const random = new SeededRandom(Date.now() & 0xffff);
+  let applied = 0;
+  for (let round = 0; round < 4; round++) {
+    const child = spawn(process.execPath, ["--import", "tsx", join(here, "crash-child.ts"), path, "bolt"], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    let reported = "";
+    child.stdout.on("data", (data: Buffer) => (reported += data));
+    await once(child.stdout, "data");
+    await new Promise((resolve) => setTimeout(resolve, 100 + random.below(400)));
+    child.kill("SIGKILL");
+    await once(child, "exit");
+
+    const durable = Number(reported.trimEnd().split("\n").at(-1));
+    const backend = open(path);
+    const found = Number(String(backend.get("meta", metaKeys.consistentIndex)));
+    assert.ok(found >= durable, `index ${found} in the file, ${durable} was durable`);
+    assert.ok(found > applied);
+    applied = found;
+    const store = await openStore(backend);
+    const again = await openStore(new MemoryBackend({ clock: systemClock }));
+    for (let index = 1; index <= found; index++) historyOp(again, index);
+    assert.deepEqual(contents(store), contents(again));
+    const hash = await store.hashKv(0);
+    assert.equal(hash.hash, (await again.hashKv(0)).hash);
+    await store.close();
+    await again.close();
+    await backend.close();
+    assert.deepEqual((await readdir(dirname(path))).sort(), ["db"]);
+  }
+});
+
+test("defragmenting while reads, writes and a snapshot go on loses nothing and gives the space back", async () => {
+  const path = join(await tempDir(), "db");
+  let backend = open(path);
+  let store = await openStore(backend);
+  const value = Buffer.alloc(500, 1);
+  const put = (key: string): void => {
+    const txn = store.begin();
+    txn.put(Buffer.from(key), value, 0n);
+    txn.end();
+  };
+  for (let i = 0; i < 20_000; i++) put(`k${i % 1000}`);
+  // Revisions that are compacted before they were committed never reach the file.
+  await backend.commit();
+  await store.compact(store.currentRevision);
+  await backend.commit();
+  const before = backend.sizeBytes();
+  assert.ok(backend.sizeInUseBytes() * 3 < before);
+
+  const snapshot = await backend.snapshot();
+  let done = false;
+  const defragmented = backend.defragment().then(() => (done = true));
+  let written = 0;
+  while (!done) {
+    // However long it takes, what is new must stay small beside what is given back.
+    for (let i = 0; i < 10 && written < 2000; i++) put(`new${written++}`);
+    const last = store.rangeDecoded(Buffer.from(`new${written - 1}`), null, {
+      revision: 0,
+      limit: 0,
+      countOnly: false,
+    });
+    assert.equal(last.kvs[0]?.value.length, 500);
+    assert.equal(
+      store.range(Buffer.from("k7"), null, { revision: 0, limit: 0, countOnly: false }, () => {}).visited,
+      1,
+    );
+    await turn();
+  }
+  await defragmented;
+  for (let i = 0; i < 10; i++) put(`new${written++}`);
+  await backend.commit();
+  assert.equal([...snapshot.entries("key")].flat().length, 1000);
+  snapshot.close();
+  assert.ok((await stat(path)).size * 2 < before);
+
+  const hash = await store.hashKv(0);
+  await backend.defragment();
+  await store.close();
+  await backend.close();
+  assert.deepEqual((await readdir(dirname(path))).sort(), ["db"]);
+  backend = open(path);
+  store = await openStore(backend);
+  assert.equal(store.keyCount, 1000 + written);
+  assert.equal((await store.hashKv(0)).hash, hash.hash);
+  await store.close();
+  await backend.close();
+});
+
+test("defragmenting refills pages that compaction left half empty", async () => {
+  const backend = open(join(await tempDir(), "db"));
+  const value = Buffer.alloc(300, 1);
+  for (let main = 2; main < 8002; main++) backend.putRevision(main, 0, false, value, 0, value.length);
+  await backend.commit();
+  for (let main = 2; main < 8002; main++) if (main % 5 < 2) backend.deleteRevision(main, 0, false);
+  await backend.commit();
+  const inUse = backend.sizeInUseBytes();
+  await backend.defragment();
+  assert.ok(backend.sizeBytes() * 1.2 < inUse, `${inUse} bytes in use became ${backend.sizeBytes()}`);
+  let count = 0;
+  backend.forEachRevision(0, 0, 9000, (main) => {
+    assert.ok(main % 5 >= 2);
+    count++;
+    return true;
+  });
+  assert.equal(count, 4800);
+  await backend.close();
+});
+
+test("more waiting than the limit makes it overloaded until a commit is through", async () => {
+  const backend = new BoltBackend({
+    path: join(await tempDir(), "db"),
+    clock: systemClock,
+    logger: nullLogger,
+    pendingBytesMax: 100_000,
+    onFailure: (error) => {
+      throw error;
+    },
+  });
+  const value = Buffer.alloc(60_000, 3);
+  backend.putRevision(2, 0, false, value, 0, value.length);
+  const first = backend.commit();
+  assert.equal(backend.overloaded, false);
+  backend.putRevision(3, 0, false, value, 0, value.length);
+  assert.equal(backend.overloaded, true);
+  await backend.drained();
+  await first;
+  assert.equal(backend.overloaded, false);
+  await backend.close();
+});
+
+test("a file that another backend has open is refused, in this process and in others", async () => {
+  const path = join(await tempDir(), "db");
+  const backend = open(path);
+  assert.throws(() => open(path), withCode("ERR_BACKEND_IN_USE", path));
+  await backend.close();
+  await open(path).close();
+
+  const child = spawn(process.execPath, ["--import", "tsx", join(here, "crash-child.ts"), path, "bolt"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  await once(child.stdout, "data");
+  assert.throws(() => open(path), withCode("ERR_BACKEND_IN_USE", path));
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  await open(path).close();
+});
+
+test("a file that is not a database is refused, an empty one is taken", async () => {
+  const path = join(await tempDir(), "db");
+  await writeFile(path, Buffer.alloc(100_000, "not a database "));
+  assert.throws(() => open(path), withCode("ERR_BACKEND_CORRUPT", path));
+  await writeFile(path, "short");
+  assert.throws(() => open(path), withCode("ERR_BACKEND_CORRUPT", path));
+  await writeFile(path, "");
+  await open(path).close();
+});
+
+test("a file that was cut off is refused with an error, not with the death of the process", async () => {
+  const dir = await tempDir();
+  const path = join(dir, "db");
+  const backend = open(path);
+  const value = Buffer.alloc(300, 3);
+  for (let main = 2; main < 5002; main++) backend.putRevision(main, 0, false, value, 0, value.length);
+  await backend.close();
+  const whole = (await stat(path)).size;
+  for (const part of [0.01, 0.3, 0.9]) {
+    const cut = join(dir, `cut${part}`);
+    await copyFile(path, cut);
+    await truncate(cut, Math.floor(whole * part));
+    await assert.rejects(
+      async () => {
+        const damaged = open(cut);
+        try {
+          await openStore(damaged);
+        } finally {
+          await damaged.close();
+        }
+      },
+      withCode("ERR_BACKEND_CORRUPT", cut),
+    );
+  }
+});
+
+const isRoot = process.getuid?.() === 0;
+test("a file that may not be written is refused", { skip: isRoot && "root may write everything" }, async () => {
+  const path = join(await tempDir(), "db");
+  await open(path).close();
+  await chmod(path, 0o400);
+  assert.throws(() => open(path), withCode("ERR_BACKEND_NOT_WRITABLE", path));
+});
