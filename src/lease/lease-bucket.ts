@@ -1,4 +1,6 @@
+import type { Clock } from "../base/clock.ts";
 import { InvariantError } from "../base/fatal.ts";
+import { othersTurn } from "../base/others-turn.ts";
 import type { Backend } from "../mvcc/backend/backend.ts";
 import { Lease as LeaseRecord } from "../proto/leasepb.ts";
 
@@ -18,18 +20,36 @@ export function deleteLease(backend: LeaseBackend, id: bigint): void {
 
 /** Visits all leases, ascending by key. Throws InvariantError when a record cannot be decoded. */
 export function forEachLease(backend: LeaseBackend, visit: (record: LeaseRecord) => void): void {
-  backend.forEach("lease", (key, value) => {
-    let record: LeaseRecord;
-    try {
-      record = LeaseRecord.decode(value);
-    } catch (cause) {
-      const id = Buffer.from(key).toString("hex");
-      throw new InvariantError(`stored lease ${id} cannot be decoded: restore this member from a backup`, {
-        cause,
-      });
+  backend.forEach("lease", (key, value) => visit(decode(key, value)));
+}
+
+/** The same in slices, as of now: there may be hundreds of thousands. */
+export async function readLeases(
+  backend: Pick<Backend, "snapshot">,
+  clock: Clock,
+  visit: (record: LeaseRecord) => void,
+): Promise<void> {
+  const view = await backend.snapshot();
+  try {
+    for (const chunk of view.entries("lease", SLICE_BYTES)) {
+      for (const { key, value } of chunk) visit(decode(key, value));
+      await othersTurn(clock);
     }
-    visit(record);
-  });
+  } finally {
+    view.close();
+  }
+}
+
+/** A thousand leases or two. */
+const SLICE_BYTES = 32 * 1024;
+
+function decode(key: Uint8Array, value: Uint8Array): LeaseRecord {
+  try {
+    return LeaseRecord.decode(value);
+  } catch (cause) {
+    const id = Buffer.from(key).toString("hex");
+    throw new InvariantError(`stored lease ${id} cannot be decoded: restore this member from a backup`, { cause });
+  }
 }
 
 function leaseKey(id: bigint): Buffer {

@@ -1,10 +1,12 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
+import type { Backend } from "../mvcc/backend/backend.ts";
 import type { ByteString, LeaseAttachments } from "../mvcc/model/types.ts";
 import type { LeaseCheckpoint } from "../proto/etcdserverpb.ts";
+import type { Lease as LeaseRecord } from "../proto/leasepb.ts";
 import { LessorError } from "./errors.ts";
 import { Lease, type RenewCallback } from "./lease.ts";
-import { deleteLease, forEachLease, type LeaseBackend, putLease } from "./lease-bucket.ts";
+import { deleteLease, forEachLease, type LeaseBackend, putLease, readLeases } from "./lease-bucket.ts";
 import { LeaseQueue } from "./lease-queue.ts";
 import { PileUp } from "./pile-up.ts";
 
@@ -300,16 +302,17 @@ export class Lessor implements LeaseAttachments {
   }
 
   /**
-   * Drops everything and loads the leases of another backend (a snapshot was installed); the store attaches the keys
-   * again.
+   * Drops everything and loads the leases of another backend (a snapshot was installed), in slices; the store attaches the
+   * keys again. Nothing is granted or revoked meanwhile.
    */
-  recover(backend: LeaseBackend): void {
+  async recover(backend: LeaseBackend & Pick<Backend, "snapshot">): Promise<void> {
+    const leases = new Map<bigint, Lease>();
+    await readLeases(backend, this.#clock, (record) => leases.set(record.id, this.#stored(record)));
     const { primary } = this;
     this.demote();
     this.#backend = backend;
-    this.#leases = new Map();
+    this.#leases = leases;
     this.#owners = new Map();
-    this.#load();
     if (primary) this.promote(0);
   }
 
@@ -326,9 +329,11 @@ export class Lessor implements LeaseAttachments {
   }
 
   #load(): void {
-    forEachLease(this.#backend, ({ id, ttl, remainingTtl }) => {
-      this.#leases.set(id, new Lease(id, Math.max(ttl, this.#minTtl), remainingTtl));
-    });
+    forEachLease(this.#backend, (record) => this.#leases.set(record.id, this.#stored(record)));
+  }
+
+  #stored({ id, ttl, remainingTtl }: LeaseRecord): Lease {
+    return new Lease(id, Math.max(ttl, this.#minTtl), remainingTtl);
   }
 
   #isRunning(lease: Lease): boolean {

@@ -102,7 +102,7 @@ describe("leases of a store", () => {
     const leader = await open(clock, new MemoryBackend({ clock }));
     leader.lessor.grant(2n, 10);
     put(leader, "new", 2n);
-    follower.lessor.recover(leader.backend);
+    await settled(clock, follower.lessor.recover(leader.backend));
     await settled(clock, follower.store.replaceBackend(leader.backend));
     assert.deepEqual(follower.lessor.leases(), [2n]);
     assert.deepEqual(follower.lessor.keysOf(2n), ["new"]);

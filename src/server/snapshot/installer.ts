@@ -79,7 +79,7 @@ export async function switchBackend(next: Backend, snapshot: Snapshot, users: Ba
   const { lessor, store, machine, alarms, quota, cluster, auth, network } = users;
   const { index = 0, term = 0, confState = ConfState.create() } = snapshot.metadata ?? {};
   const peers = cluster.members().filter(({ id }) => id !== cluster.localId);
-  lessor.recover(next);
+  await lessor.recover(next);
   await store.replaceBackend(next);
   machine.restore(next, { index, term }, confState);
   alarms.recover(next);
