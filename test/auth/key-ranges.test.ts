@@ -19,12 +19,12 @@ test("a range is in the set when ranges that touch cover it together", () => {
   assert.equal(ranges.hasKey("zzz"), true);
 });
 
-test("an empty set has nothing, and a range that ends before it starts adds nothing", () => {
+test("an empty set contains nothing, and a range that ends before it starts adds nothing", () => {
   assert.equal(new KeyRanges([]).hasKey("a"), false);
   assert.equal(new KeyRanges([{ start: "b", end: "a" }]).hasKey("b"), false);
 });
 
-test("asking gives the same as looking at each range", () => {
+test("a lookup gives the same as checking each range", () => {
   const random = seeded(7);
   const key = (): string => String.fromCharCode(97 + random.below(8)) + "ab".slice(random.below(3));
   for (let round = 0; round < 300; round++) {
@@ -39,7 +39,7 @@ test("asking gives the same as looking at each range", () => {
       assert.equal(ranges.hasKey(asked), has(asked), `${asked} in ${JSON.stringify(given)}`);
       const end = key();
       if (asked >= end) continue;
-      // What has all points at which something can change has everything between them.
+      // If all points of possible change are covered, so is everything between them.
       const points = [asked, ...given.flatMap(({ start, end: e }) => [start, e])].filter((p) => p >= asked && p < end);
       assert.equal(ranges.hasRange(asked, end), points.every(has), `${asked}..${end} in ${JSON.stringify(given)}`);
     }

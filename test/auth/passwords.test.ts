@@ -16,13 +16,13 @@ describe("passwords", () => {
     assert.equal(await hasher.matches("wrong", bytes(MADE_BY_GO[0]![1])), false);
   });
 
-  test("match when they agree in what bcrypt uses of them, however long they are", async () => {
+  test("match when they agree in the bytes that bcrypt uses, however long they are", async () => {
     const { hash } = (await hasher.hash("é".repeat(36))) as { hash: string };
     assert.equal(await hasher.matches("é".repeat(500_000), bytes(hash)), true);
     assert.equal(await hasher.matches(`${"é".repeat(35)}x`, bytes(hash)), false);
   });
 
-  test("match nothing that is no hash", async () => {
+  test("match nothing that is not a hash", async () => {
     for (const hash of ["", "$2a$04$", `$2a$99$${"a".repeat(53)}`, "x".repeat(60), "$5$ab$cd"]) {
       assert.equal(await hasher.matches("secret", bytes(hash)), false, hash);
     }
@@ -44,7 +44,7 @@ describe("passwords", () => {
   });
 });
 
-test("a job that goes wrong in its thread fails alone", async () => {
+test("a job that fails in its thread fails alone", async () => {
   const threads = new BcryptThreads(1, { all: 10, ofAddress: 10, ofConnection: 10 });
   const failed = threads.hash("secret", "no salt");
   const made = threads.hash("secret", "$2a$04$abcdefghijklmnopqrstuu");
@@ -53,7 +53,7 @@ test("a job that goes wrong in its thread fails alone", async () => {
   assert.equal(threads.pending, 0);
 });
 
-test("turns go round by address and by connection, and who has gone is passed over", () => {
+test("turns rotate by address and by connection, and clients that have gone are skipped", () => {
   const queue = new HashQueue<string>({ all: 100, ofAddress: 100, ofConnection: 100 });
   const connections = new Map<string, HashAsker>();
   const asker = (name: string, cancelled = false): HashAsker => {
@@ -71,7 +71,7 @@ test("turns go round by address and by connection, and who has gone is passed ov
   assert.equal(queue.length, 0);
 });
 
-test("no address and no connection can take all places of the line", () => {
+test("no address and no connection can take all places in the queue", () => {
   const queue = new HashQueue<number>({ all: 10, ofAddress: 6, ofConnection: 4 });
   const push = (remoteAddress: string, socket: object): number => {
     let taken = 0;

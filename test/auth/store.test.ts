@@ -56,7 +56,7 @@ beforeEach(() => {
   auth = open();
 });
 
-describe("the switch", () => {
+describe("enabling authentication", () => {
   test("needs a user root that has the role root", () => {
     assert.equal(auth.authEnable(), "rootUserNotExist");
     add("root");
@@ -66,7 +66,7 @@ describe("the switch", () => {
     assert.equal(auth.enabled, true);
   });
 
-  test("protects root while it is on", () => {
+  test("protects root while it is enabled", () => {
     enable();
     auth.roleAdd({ name: "root" });
     assert.equal(auth.userDelete({ name: "root" }), "invalidAuthMgmt");
@@ -77,7 +77,7 @@ describe("the switch", () => {
     assert.deepEqual(auth.userGet("root"), []);
   });
 
-  test("counts a revision when it goes off, and none when it goes on", () => {
+  test("increments the revision when it is disabled, not when it is enabled", () => {
     assert.equal(auth.revision, 1);
     enable();
     assert.equal(auth.revision, 3);
@@ -117,7 +117,7 @@ describe("users and roles", () => {
     assert.equal(auth.revision, revision);
   });
 
-  test("a role that is deleted is taken from everyone", () => {
+  test("a deleted role is removed from every user", () => {
     for (const name of ["anna", "bob"]) add(name);
     for (const name of ["z", "r"]) auth.roleAdd({ name });
     grant("anna", "z");
@@ -131,7 +131,7 @@ describe("users and roles", () => {
     assert.deepEqual(auth.userList(), ["anna", "bob"]);
   });
 
-  test("a permission for the same range is replaced, others are kept in the order of their keys", () => {
+  test("a permission for the same range is replaced, others stay in key order", () => {
     auth.roleAdd({ name: "r" });
     permit("r", READ, "b");
     permit("r", READ, "a", "c");
@@ -191,7 +191,7 @@ describe("permissions", () => {
     assert.equal(auth.mayWrite(anna, "n", "\0"), null);
   });
 
-  test("root may everything, nobody may anything", () => {
+  test("root may do everything, a request without a user nothing", () => {
     assert.equal(auth.mayWrite(as("root"), "\0", "\0"), null);
     assert.equal(auth.mayRead(NOBODY, "a", ""), "userEmpty");
     assert.equal(auth.mayAdminister(NOBODY), "userEmpty");
@@ -200,7 +200,7 @@ describe("permissions", () => {
     assert.equal(auth.mayRead(as("ghost"), "a", ""), "permissionDenied");
   });
 
-  test("of an older revision do not count", () => {
+  test("of an older revision are invalid", () => {
     const anna = as("anna");
     auth.roleAdd({ name: "more" });
     assert.equal(auth.mayRead(anna, "b", ""), "authOldRevision");
@@ -213,7 +213,7 @@ describe("permissions", () => {
     assert.equal(auth.mayWrite(as("anna"), "c", ""), "permissionDenied");
   });
 
-  test("are not asked for while authentication is off", () => {
+  test("are not checked while authentication is disabled", () => {
     auth.authDisable();
     assert.equal(auth.mayWrite(NOBODY, "a", ""), null);
     assert.equal(auth.mayAdminister(NOBODY), null);
@@ -221,7 +221,7 @@ describe("permissions", () => {
 });
 
 describe("passwords", () => {
-  test("are hashed in Go's notation with the cost asked for", async () => {
+  test("are hashed in Go's notation with the configured cost", async () => {
     const { hash } = (await auth.passwords.hash("secret")) as { hash: string };
     assert.match(hash, /^\$2a\$04\$.{53}$/);
     assert.equal(await auth.passwords.matches("secret", bytes(hash)), true);
@@ -230,14 +230,14 @@ describe("passwords", () => {
     assert.equal(await auth.passwords.hash("x".repeat(73)), "passwordTooLong");
   });
 
-  test("that a member before etcd 3.5 left in the log are hashed when they are applied", async () => {
+  test("left in the log by a member before etcd 3.5 are hashed when they are applied", async () => {
     enable();
     assert.equal(auth.userAdd(AuthUserAddRequest.create({ name: "old", password: "clear" })), null);
     const stored = auth.passwordOf("old") as { hash: Uint8Array };
     assert.equal(await auth.passwords.matches("clear", stored.hash), true);
   });
 
-  test("that are no base64 are refused, and a user without one cannot log in", () => {
+  test("that are not base64 are refused, and a user without one cannot log in", () => {
     enable();
     assert.equal(auth.userAdd(AuthUserAddRequest.create({ name: "a", hashedPassword: "%" })), "noPasswordUser");
     auth.userAdd(AuthUserAddRequest.create({ name: "b", options: { noPassword: true } }));
@@ -256,7 +256,7 @@ describe("passwords", () => {
     assert.deepEqual([...backend.get("auth", bytes("authEnabled"))!], [1]);
   });
 
-  test("that change end the user's tokens", () => {
+  test("that change invalidate the user's tokens", () => {
     enable();
     add("anna");
     const { token } = auth.authenticate("anna", "p", 5) as { token: string };

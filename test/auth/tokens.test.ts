@@ -44,7 +44,7 @@ const ed = pemPair("ed", generateKeyPairSync("ed25519"));
 const secret = file("secret", "not so secret");
 
 describe("a simple token", () => {
-  test("is sixteen letters and the index before its entry, and known until it was not used for its time", () => {
+  test("is sixteen letters and the index before its entry, and valid until it was unused for its TTL", () => {
     const tokens = provider("simple");
     const prefix = tokens.newPrefix();
     assert.match(prefix, /^[a-zA-Z]{16}$/);
@@ -61,7 +61,7 @@ describe("a simple token", () => {
     tokens.disable();
   });
 
-  test("is forgotten when authentication goes off", () => {
+  test("is dropped when authentication is disabled", () => {
     const tokens = provider("simple");
     const token = tokenOf(tokens.assign("anna", 3, "p", 1));
     tokens.disable();
@@ -78,7 +78,7 @@ describe("a simple token", () => {
     tokens.disable();
   });
 
-  test("that looks like nothing of ours has no index", () => {
+  test("of another form has no index", () => {
     const tokens = provider("simple");
     for (const text of ["", "abc", "a.b.1", "a.x", "a.-1", "a.99999999999999999"])
       assert.equal(tokens.indexOf(text), 0);
@@ -97,7 +97,7 @@ describe("a signed token", () => {
   };
 
   for (const [method, spec] of Object.entries(specs)) {
-    test(`by ${method} says who, at which revision and until when`, () => {
+    test(`by ${method} names the user, the revision and the expiry`, () => {
       const tokens = provider(spec);
       const token = tokenOf(tokens.assign("anna", 3, "", 9));
       const [head, body] = token.split(".").map((part) => Buffer.from(part, "base64url").toString());
@@ -116,7 +116,7 @@ describe("a signed token", () => {
     });
   }
 
-  test("is taken from whoever has the key, and only with the method asked for", () => {
+  test("is accepted from anyone who has the key, and only with the configured method", () => {
     const tokens = provider(specs["HS256"]!);
     const make = (header: object, claims: object, hash = "sha256"): string => {
       const text = [header, claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
@@ -138,14 +138,14 @@ describe("a signed token", () => {
       assert.equal(tokens.info(broken, 3), undefined);
   });
 
-  test("is only checked, not made, with a public key alone", () => {
+  test("is only verified, not created, with a public key alone", () => {
     const token = tokenOf(provider(specs["RS256"]!).assign("anna", 3, "", 9));
     const checker = provider(`jwt,pub-key=${rsa.pub},sign-method=RS256`);
     assert.equal(checker.info(token, 3)?.username, "anna");
     assert.equal(checker.assign("anna", 3, "", 9), "verifyOnlyKey");
   });
 
-  test("is not made with a curve that the method is not for", () => {
+  test("is not created with a curve that does not match the method", () => {
     assert.equal(provider(`jwt,priv-key=${p384.priv},sign-method=ES256`).assign("anna", 3, "", 9), "invalidSigningKey");
   });
 });
@@ -174,7 +174,7 @@ describe("--auth-token is refused", () => {
     });
   }
 
-  test("not for options that nobody knows, which are told", () => {
+  test("not for unknown options, which are logged", () => {
     const logger = new MemoryLogger();
     provider(`jwt,sign-method=HS256,priv-key=${secret},color=red`, logger);
     assert.equal(logger.has("unknown JWT options"), true);
