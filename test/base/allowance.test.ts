@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Allowance } from "../../src/base/allowance.ts";
 
-test("what fits is granted at once, and the rest in the order of asking", () => {
+test("what fits is granted at once, and the rest in the order of the claims", () => {
   const log: string[] = [];
   const allowance = new Allowance(10);
   const a = allowance.claim(6, () => log.push("a"));
@@ -15,7 +15,7 @@ test("what fits is granted at once, and the rest in the order of asking", () => 
   assert.equal(allowance.taken, 6);
 });
 
-test("who asks for more than there is gets it alone", () => {
+test("a claim larger than the total is granted alone", () => {
   const log: string[] = [];
   const allowance = new Allowance(10);
   const small = allowance.claim(1, () => {});
@@ -26,7 +26,7 @@ test("who asks for more than there is gets it alone", () => {
   assert.equal(allowance.claim(1, () => {}).granted, false);
 });
 
-test("who no longer waits is passed over, and makes room for those behind", () => {
+test("a claim that no longer waits is skipped, and makes room for those behind", () => {
   const log: string[] = [];
   const allowance = new Allowance(10);
   const first = allowance.claim(10, () => {});

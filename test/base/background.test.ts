@@ -6,7 +6,7 @@ import { MemoryLogger } from "../harness/memory-logger.ts";
 import { repositoryRoot, run } from "../harness/programs.ts";
 import { waitFor } from "../harness/wait.ts";
 
-test("what fails in the background is logged, and nothing else happens", async () => {
+test("an error in the background is logged, and nothing else happens", async () => {
   const logger = new MemoryLogger();
   inBackground(Promise.reject(new TypeError("a mistake")), "look around", logger);
   await waitFor("the line", () => logger.has("failed to look around"));
@@ -21,7 +21,7 @@ test("what fails in the background is logged, and nothing else happens", async (
   );
 });
 
-test("a broken invariant is thrown on, to whoever ends the process", async () => {
+test("a broken invariant is rethrown, to end the process", async () => {
   const broken = () => {
     throw new InvariantError("commit went backwards");
   };

@@ -29,7 +29,7 @@ const program: Command<string[]> = {
 };
 const read = (line: string) => understand(program, line.split(" ").filter(Boolean));
 
-test("flags stand before, between and behind commands and arguments", () => {
+test("flags may come before, between and after commands and arguments", () => {
   const { command, flags, args, dash } = read(
     "--endpoints x,y -w json get --limit 3 key -i --prefix=false --endpoints=z more",
   );
@@ -59,7 +59,7 @@ test("the value of a flag is not taken for a command", () => {
   assert.equal(flags.string("write-out"), "get");
 });
 
-test("a flag before its command is understood with its value, though only the command knows it", () => {
+test("a flag before its command is parsed with its value, though only the command knows it", () => {
   const { command, flags, args } = read("--limit 3 -w json get key");
   assert.deepEqual([command.name, flags.number("limit"), args], ["get", 3, ["key"]]);
   assert.equal(read("--limit=3 get k").command.name, "get");
@@ -78,7 +78,7 @@ test("a command may be shortened as long as it is one", () => {
   assert.throws(() => read("le"), /^UsageError: unknown command "le" for "prog"/);
 });
 
-test("a wrong command line is refused with what was wrong and the help for it", () => {
+test("a wrong command line is refused with the error and the help for it", () => {
   const refused = (line: string, message: string, hint: RegExp) =>
     assert.throws(
       () => read(line),

@@ -4,7 +4,7 @@ import { Complaints } from "../../src/base/complaints.ts";
 import { MemoryLogger } from "../harness/memory-logger.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 
-test("the same complaint is logged once a minute, with how often it was held back", () => {
+test("the same warning is logged once a minute, with the number of suppressed repeats", () => {
   const logger = new MemoryLogger();
   const clock = new VirtualClock();
   const complaints = new Complaints(logger, clock);
@@ -18,7 +18,7 @@ test("the same complaint is logged once a minute, with how often it was held bac
   );
 });
 
-test("what differs from time to time is shown, and makes no other complaint", () => {
+test("varying details are shown, and do not make a different warning", () => {
   const logger = new MemoryLogger();
   const complaints = new Complaints(logger, new VirtualClock());
   for (let port = 1; port < 100; port++) complaints.warn("refused", { address: "a" }, { port });
@@ -28,7 +28,7 @@ test("what differs from time to time is shown, and makes no other complaint", ()
   );
 });
 
-test("complaints about others are not held back, up to a number of lines a minute", () => {
+test("different warnings are not suppressed, up to a number of lines a minute", () => {
   const logger = new MemoryLogger();
   const clock = new VirtualClock();
   const complaints = new Complaints(logger, clock, 100);

@@ -50,7 +50,7 @@ test("a background write and sync report when they are done", async (t) => {
   assert.ok(buffer.equals(Buffer.alloc(300_000, 5)));
 });
 
-test("a background write and sync report the error that they end with", async (t) => {
+test("a background write and sync report the error that they fail with", async (t) => {
   const name = path.join(tempDir(t), "file");
   fs.writeFileSync(name, "abc");
   const file = disk.open(name, "r");
@@ -70,7 +70,7 @@ test("truncating cuts a file and extends it with zeros", (t) => {
   assert.deepEqual([...buffer.subarray(0, 4)], [97, 98, 0, 0]);
 });
 
-test("opening to create fails where there is a file, opening to read where there is none", (t) => {
+test("opening to create fails if the file exists, opening to read if it does not", (t) => {
   const dir = tempDir(t);
   disk.open(path.join(dir, "a"), "wx").close();
   assert.throws(() => disk.open(path.join(dir, "a"), "wx"), { code: "EEXIST" });
@@ -102,7 +102,7 @@ test("two paths to one directory share their identity, two directories do not", 
   assert.notEqual(disk.identityOf(path.join(dir, "a")), disk.identityOf(dir));
 });
 
-test("a file is read whole", (t) => {
+test("a file is read completely", (t) => {
   const name = path.join(tempDir(t), "file");
   fs.writeFileSync(name, "content");
   assert.equal(disk.readFile(name).toString(), "content");

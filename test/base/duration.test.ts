@@ -30,11 +30,11 @@ for (const [ms, text] of printed) {
   test(`${ms} ms are ${text}`, () => assert.equal(goDuration(ms), text));
 }
 
-test("what is nearer to the next unit than a nanosecond is written in it", () => {
+test("a value within a nanosecond of the next unit is printed in that unit", () => {
   assert.equal(goDuration(999.9999999), "1s");
   assert.equal(goDuration(59_999.9999999), "1m0s");
   assert.equal(goDuration(3_599_999.9999999), "1h0m0s");
   assert.equal(goDuration(0.00099999999), "1µs");
 });
 
-test("less than half a nanosecond is nothing", () => assert.equal(goDuration(-1e-7), "0s"));
+test("less than half a nanosecond is zero", () => assert.equal(goDuration(-1e-7), "0s"));

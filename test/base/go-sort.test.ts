@@ -32,7 +32,7 @@ test("everything is there and in order, whatever the order before", () => {
   }
 });
 
-test("equal elements come out in the order that Go leaves them in", () => {
+test("equal elements are left in Go's order", () => {
   // The digests are those of Go 1.26's sort.Sort.
   const cases: [length: number, keyOf: (i: number) => number, digest: number][] = [
     [14, (i) => (i === 13 ? 0 : i >> 1), 121762124],

@@ -45,7 +45,7 @@ test("a console line has zap's columns and spacing", () => {
 
 test("the time is local with its offset, and Z for UTC", () => {
   const wallMs = Date.UTC(2026, 6, 1, 0, 0, 1, 5);
-  // Node takes a new TZ at once; the second is another one so that no earlier text is reused.
+  // Node applies a new TZ at once; the second is different so that no earlier text is reused.
   assert.equal(
     withZone("UTC", () => timestamp(wallMs)),
     "2026-07-01T00:00:01.005000Z",
@@ -90,7 +90,7 @@ test("values of every kind are written as zap writes them", () => {
   });
 });
 
-test("a value that contains itself ends in a mark instead of never", () => {
+test("a value that contains itself is cut off with a mark", () => {
   const loop: Record<string, unknown> = {};
   loop["loop"] = loop;
   assert.match(encodeRecord(record(loop), "json"), /\{…\}/);

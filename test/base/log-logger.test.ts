@@ -20,7 +20,7 @@ function loggerAt(level: LogLevel) {
   return { sink, log: createLogger({ level, format: "json", sinks: [sink], clock: systemClock }) };
 }
 
-test("a line below the level is dropped, and debugEnabled tells beforehand", () => {
+test("a line below the level is dropped, and debugEnabled says so beforehand", () => {
   const { sink, log } = loggerAt("warn");
   log.debug("a");
   log.info("b");
@@ -33,7 +33,7 @@ test("a line below the level is dropped, and debugEnabled tells beforehand", () 
   assert.equal(log.debugEnabled, false);
 });
 
-test("a new level holds at once, for the loggers named from this one too", () => {
+test("a new level takes effect at once, for the loggers named from this one too", () => {
   const { sink, log } = loggerAt("info");
   const raft = log.named({ name: "raft" });
   raft.debug("before");
@@ -47,7 +47,7 @@ test("a new level holds at once, for the loggers named from this one too", () =>
   );
 });
 
-test("a line says which function logged it when callers are wanted, unless it is labelled", () => {
+test("a line names the function that logged it when callers are enabled, unless it is labelled", () => {
   const sink = keepingSink();
   const log = createLogger({ level: "debug", format: "json", sinks: [sink], clock: systemClock, callers: true });
   class Member {
@@ -72,7 +72,7 @@ test("a line says which function logged it when callers are wanted, unless it is
   );
 });
 
-test("what only passes a line on to the logger is not named in it, nor how the bundler calls a class that names itself", () => {
+test("functions that only forward a line are not named in it, nor the bundler's name of a class that refers to itself", () => {
   const sink = keepingSink();
   const log = createLogger({ level: "debug", format: "json", sinks: [sink], clock: systemClock, callers: true });
   const forward = { info: (text: string) => log.info(text) };
@@ -92,7 +92,7 @@ test("what only passes a line on to the logger is not named in it, nor how the b
   );
 });
 
-test("what a timer calls is named by itself", async () => {
+test("a timer's callback is named by its own name", async () => {
   const sink = keepingSink();
   const log = createLogger({ level: "debug", format: "json", sinks: [sink], clock: systemClock, callers: true });
   await new Promise<void>((resolve) => {
@@ -111,7 +111,7 @@ test("every sink gets every line", () => {
   assert.deepEqual(sinks[0]?.lines, sinks[1]?.lines);
 });
 
-test("of a storm of one message the first hundred of a second are written and then every hundredth", () => {
+test("in a storm of one message the first hundred in a second are written, then every hundredth", () => {
   const now = { now: 1_000_000 };
   const sink = keepingSink();
   const log = createLogger({ level: "info", format: "json", sinks: [sink], clock: frozenClock(now) });

@@ -24,7 +24,7 @@ function open(t: TestContext, rotation: Partial<LogRotation> = {}) {
 /** A line of almost half a megabyte: three of them do not fit. */
 const LINE = `${"x".repeat(450 * 1024)}\n`;
 
-test("a file that would grow beyond its size is set aside under the time", (t) => {
+test("a file that would exceed its size is renamed with the time", (t) => {
   const { sink, path, names } = open(t);
   for (let i = 0; i < 3; i++) sink.write(LINE);
   assert.deepEqual(names(), ["etcd-2026-01-02T15-04-05.000.log", "etcd.log"]);
@@ -37,7 +37,7 @@ test("two rotations in one millisecond keep both files", (t) => {
   assert.deepEqual(names(), ["etcd-2026-01-02T15-04-05.000.log", "etcd-2026-01-02T15-04-05.001.log", "etcd.log"]);
 });
 
-test("old files go by count, the oldest first", async (t) => {
+test("old files are removed by count, the oldest first", async (t) => {
   const { sink, now, names } = open(t, { maxBackups: 2 });
   for (let i = 0; i < 11; i++) {
     sink.write(LINE);
@@ -47,7 +47,7 @@ test("old files go by count, the oldest first", async (t) => {
   assert.deepEqual(names(), ["etcd-2026-01-02T15-04-13.000.log", "etcd-2026-01-02T15-04-15.000.log", "etcd.log"]);
 });
 
-test("old files go by age, and files of others stay", async (t) => {
+test("old files are removed by age, and other files stay", async (t) => {
   const { sink, now, names, dir } = open(t, { maxAgeDays: 1 });
   writeFileSync(join(dir, "etcd-notes.log"), "");
   for (let i = 0; i < 3; i++) sink.write(LINE);
@@ -57,7 +57,7 @@ test("old files go by age, and files of others stay", async (t) => {
   assert.deepEqual(names(), ["etcd-2026-01-04T15-04-05.000.log", "etcd-notes.log", "etcd.log"]);
 });
 
-test("old files are compressed when that is asked for, and nothing is lost", async (t) => {
+test("old files are compressed when configured, and nothing is lost", async (t) => {
   const { sink, names, dir } = open(t, { compress: true });
   sink.write("first\n");
   for (let i = 0; i < 3; i++) sink.write(LINE);
@@ -67,7 +67,7 @@ test("old files are compressed when that is asked for, and nothing is lost", asy
   assert.ok(text.startsWith("first\nxxx"));
 });
 
-test("a log that is there already is continued", (t) => {
+test("an existing log is continued", (t) => {
   const { sink, path, dir } = open(t);
   sink.write("a\n");
   sink.close();

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { journalEntry } from "../../src/base/log-journal.ts";
 import { DescriptorSink } from "../../src/base/log-sink.ts";
 
-test("a pipe that is full keeps a bounded rest, in order, and says later what was dropped", () => {
+test("a full pipe keeps a bounded rest, in order, and reports later what was dropped", () => {
   const dir = mkdtempSync(join(tmpdir(), "kvorum-pipe-"));
   const path = join(dir, "pipe");
   execFileSync("mkfifo", [path]);

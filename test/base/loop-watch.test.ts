@@ -7,7 +7,7 @@ import { type LoopProbe, systemLoop } from "../../src/base/loop-probe.ts";
 import { LoopWatch } from "../../src/base/loop-watch.ts";
 import { MemoryLogger } from "../harness/memory-logger.ts";
 
-/** A loop that turns by hand: of each turn the test says how long it waited, worked, and stood in the queue. */
+/** A loop driven by hand: for each turn the test sets how long it waited, worked, and queued for a processor. */
 class HandLoop implements LoopProbe {
   ms = 0;
   idle = 0;
@@ -49,7 +49,7 @@ function setUp(): { loop: HandLoop; watch: LoopWatch; logger: MemoryLogger } {
   return { loop, logger, watch: new LoopWatch({ clock: loop.clock, probe: loop, logger }) };
 }
 
-test("time in which the loop waits for events is not of a turn", () => {
+test("time in which the loop waits for events is not part of a turn", () => {
   const { loop, watch } = setUp();
   loop.turn(5_000, 3);
   assert.equal(watch.longestMs, 3);
@@ -80,7 +80,7 @@ test("a long turn is remembered with its longest piece of work", () => {
   );
 });
 
-test("of a long turn it is known how long the thread had no processor", () => {
+test("a long turn records how long its thread had no processor", () => {
   const { loop, watch } = setUp();
   loop.turn(0, 60, () => (loop.queued += 35));
   loop.turn(0, 60, () => (loop.queued += 200));
@@ -90,7 +90,7 @@ test("of a long turn it is known how long the thread had no processor", () => {
   );
 });
 
-test("of a long turn it becomes known how much of it the collector of garbage took", () => {
+test("a long turn records how much of it garbage collection took", () => {
   const { loop, watch } = setUp();
   loop.turn(0, 60);
   loop.turn(50, 40);
@@ -103,7 +103,7 @@ test("of a long turn it becomes known how much of it the collector of garbage to
   );
 });
 
-test("turns that are too long are warned of once they hold clients up, and not more often than every ten seconds", () => {
+test("turns that are too long cause a warning once there are clients, at most every ten seconds", () => {
   const { loop, watch, logger } = setUp();
   loop.turn(0, 500);
   assert.equal(logger.lines.length, 0);
@@ -137,11 +137,11 @@ test("the longest turn is one of the last two minutes", () => {
   assert.equal(watch.longestMs, 1);
 });
 
-test("the loop of this process is watched without being woken, and a turn that holds it up is seen", async () => {
+test("the loop of this process is watched without waking it, and a turn that blocks it is seen", async () => {
   const watch = new LoopWatch({ clock: systemClock, probe: systemLoop, logger: new MemoryLogger() });
   try {
     await new Promise<void>((resolve) => systemClock.after(300, resolve));
-    // A loop that is kept spinning turns many thousand times.
+    // A busy loop turns many thousand times.
     assert.ok(watch.turns.count < 100, `${watch.turns.count} turns in 300 ms of nothing`);
     await new Promise<void>((resolve) => systemClock.defer(resolve));
     const endMs = systemClock.nowMs() + 60;

@@ -23,7 +23,7 @@ test("a family has one sample for each set of labels", () => {
   ]);
 });
 
-test("a histogram's buckets are cumulative and end with all", () => {
+test("a histogram's buckets are cumulative and end with the total", () => {
   const histogram = new Histogram([0.001, 1]);
   for (const value of [0.0005, 0.5, 0.25, 7]) histogram.observe(value);
   const text = new MetricsText().histogram("took_seconds", "Took.", [[{ disk: "a" }, histogram]]).toString();
@@ -43,13 +43,13 @@ test("quotes, backslashes and line ends are escaped, quotes only in labels", () 
   assert.equal(text, '# HELP a C:\\\\ "x"\\ny\n# TYPE a gauge\na{path="C:\\\\ \\"x\\"\\ny"} 1\n');
 });
 
-test("values that are no finite number have the names that Prometheus reads", () => {
+test("values that are not finite have the names that Prometheus reads", () => {
   const text = new MetricsText();
   for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) text.sample("v", {}, value);
   assert.equal(text.toString(), "v NaN\nv +Inf\nv -Inf\n");
 });
 
-test("sums lose the noise of floating point, whole numbers nothing", () => {
+test("sums lose floating-point noise, whole numbers lose nothing", () => {
   const text = new MetricsText().sample("v", {}, 0.1 + 0.2).sample("v", {}, 2 ** 53 - 1);
   assert.equal(text.toString(), "v 0.3\nv 9007199254740991\n");
 });

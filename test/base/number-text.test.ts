@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { clampToSafe, parseBool, parseDuration, parseInt64, parseUint64 } from "../../src/base/number-text.ts";
 
-test("integers are read as Go reads them", () => {
+test("integers are parsed as in Go", () => {
   assert.equal(parseInt64("-9223372036854775808", 10), -(2n ** 63n));
   assert.equal(parseInt64("694d77aa9e38260f", 16), 0x694d77aa9e38260fn);
   assert.equal(parseInt64("-ff", 16), -255n);
@@ -13,7 +13,7 @@ test("integers are read as Go reads them", () => {
   assert.equal(clampToSafe(2n ** 63n - 1n), Number.MAX_SAFE_INTEGER);
 });
 
-test("what is not an integer is refused with Go's words", () => {
+test("a text that is not an integer is refused with Go's error", () => {
   const refused = (action: () => unknown, message: string) => assert.throws(action, { name: "ParseError", message });
   for (const text of ["", "x", "1.5", " 1", "0x1", "1_0", "--1"]) {
     refused(() => parseInt64(text, 10), `strconv.ParseInt: parsing "${text}": invalid syntax`);

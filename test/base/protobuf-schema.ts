@@ -1,4 +1,4 @@
-/** The generated codecs beside protobufjs' reading of the same .proto texts: two implementations of one contract. */
+/** The generated codecs and protobufjs's reading of the same .proto texts: two implementations of one contract. */
 import protobuf from "protobufjs";
 import type { Codec } from "../../src/base/protobuf.ts";
 import * as authpb from "../../src/proto/authpb.ts";
@@ -14,7 +14,7 @@ import * as v3lockpb from "../../src/proto/v3lockpb.ts";
 import * as walpb from "../../src/proto/walpb.ts";
 import type { SeededRandom } from "../harness/random.ts";
 
-/** A 64-bit integer that protobufjs takes, which asks for its halves. */
+/** A 64-bit integer in the form that protobufjs reads: its halves. */
 class Wide {
   readonly value: bigint;
   readonly low: number;
@@ -29,7 +29,7 @@ class Wide {
 
 type Fields = Record<string, unknown>;
 
-/** One message type as both know it. */
+/** One message type, in both implementations. */
 export interface Pair {
   readonly name: string;
   readonly ours: Codec<Fields>;
@@ -58,7 +58,7 @@ export function pairOf(reference: protobuf.Type): Pair {
   return pair;
 }
 
-/** Fields in the order of their numbers, which is also that of the members of our messages. */
+/** Fields in the order of their numbers, which is also the property order of our messages. */
 export function fieldsOf({ ours, reference }: Pair): [string, protobuf.Field][] {
   const fields = [...reference.fieldsArray].sort((a, b) => a.id - b.id);
   const members = Object.keys(ours.create());
@@ -68,7 +68,7 @@ export function fieldsOf({ ours, reference }: Pair): [string, protobuf.Field][] 
 
 const DEPTH_MAX = 3;
 
-/** Random content as protobufjs takes it: 64-bit integers as Wide. What is at its default may be missing. */
+/** Random content in protobufjs's form: 64-bit integers as Wide. Default values may be missing. */
 export function randomFields(pair: Pair, random: SeededRandom, depth = 0): Fields {
   const fields: Fields = {};
   const always = proto2.has(pair.name.split(".")[0]!);
@@ -86,7 +86,7 @@ export function randomFields(pair: Pair, random: SeededRandom, depth = 0): Field
       if (random.chance(0.6)) fields[field.name] = randomValue(field, random, depth);
     } else {
       const value = random.chance(0.2) ? zeroOf(field) : randomValue(field, random, depth);
-      // Proto2 scalars are always on the wire, empty bytes excepted; those of proto3 unless they are at their default.
+      // Proto2 scalars are always on the wire, except empty bytes; those of proto3 unless they are default values.
       if (always ? field.type !== "bytes" || !isZero(value) : !isZero(value)) fields[field.name] = value;
     }
   }
@@ -118,7 +118,7 @@ function randomValue(field: protobuf.Field, random: SeededRandom, depth: number)
   }
 }
 
-/** Any 64 bits where the codec keeps them all, as in ids; elsewhere what a number holds exactly. */
+/** Any 64 bits where the codec keeps all of them, as in ids; elsewhere an exact number. */
 function randomWide(field: protobuf.Field, random: SeededRandom): Wide {
   const unsigned = field.type === "uint64";
   if (isBig(field)) {
@@ -168,7 +168,7 @@ function isZero(value: unknown): boolean {
   return value === 0 || value === "" || value === false;
 }
 
-/** The same content as our codec shows it, with every field that is missing at its default. */
+/** The same content in our codec's form, with defaults in missing fields. */
 export function expectedOf(pair: Pair, fields: Fields): Fields {
   const expected: Fields = {};
   for (const [member, field] of fieldsOf(pair)) {
@@ -187,7 +187,7 @@ function expectedValue(field: protobuf.Field, value: unknown): unknown {
   return value instanceof Uint8Array ? hex(value) : value;
 }
 
-/** A decoded message with its bytes made comparable. */
+/** A decoded message with comparable bytes. */
 export function comparable(value: unknown): unknown {
   if (value instanceof Uint8Array) return hex(value);
   if (Array.isArray(value)) return value.map(comparable);

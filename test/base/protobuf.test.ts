@@ -80,7 +80,7 @@ describe("integers", () => {
     }
   });
 
-  test("may be written longer than need be", () => {
+  test("may be written longer than necessary", () => {
     assert.equal(RangeRequest.decode(hex("18 8500")).limit, 5);
     assert.equal(RangeRequest.decode(hex("18 85808080808080808000")).limit, 5);
     assert.equal(RangeRequest.decode(hex("9880808000 05")).limit, 5, "the tag too");
@@ -99,7 +99,7 @@ describe("integers", () => {
 });
 
 describe("fields", () => {
-  test("that are unknown are stepped over, whatever their wire type", () => {
+  test("that are unknown are skipped, whatever their wire type", () => {
     const unknown = {
       "varint on two bytes": hex("f83f ac02"),
       "64 bits": hex("f93f 0102030405060708"),
@@ -114,21 +114,21 @@ describe("fields", () => {
     }
   });
 
-  test("of a known number with another wire type are stepped over", () => {
+  test("of a known number with another wire type are skipped", () => {
     const { key, limit } = RangeRequest.decode(hex("0807 0a0161 1a020909 1805"));
     assert.deepEqual([Buffer.from(key).toString(), limit], ["a", 5]);
   });
 
-  test("that come twice count the last time", () => {
+  test("that occur twice: the last value wins", () => {
     assert.equal(RangeRequest.decode(hex("1805 1806")).limit, 6);
   });
 
-  test("that are messages and come twice are one message with the content of both", () => {
+  test("that are messages and occur twice are merged", () => {
     const { requestPut } = RequestOp.decode(hex("12 03 0a0161 12 03 120162"));
     assert.deepEqual(comparable(requestPut), comparable(PutRequest.create({ key: bytes(0x61), value: bytes(0x62) })));
   });
 
-  test("of a oneof exclude each other: the last counts", () => {
+  test("of a oneof exclude each other: the last wins", () => {
     const put = hex("12 03 0a0161");
     const range = hex("0a 03 0a0162");
     const op = RequestOp.decode(Buffer.concat([put, range]));
@@ -197,7 +197,7 @@ describe("malformed input is refused", () => {
     });
   }
 
-  test("a nested message that ends inside a field of it, though the outer one goes on", () => {
+  test("a nested message that ends inside one of its fields, though the outer one continues", () => {
     assert.throws(() => RequestOp.decode(hex("0a 02 0a05 6161616161")), ProtobufError);
     assert.throws(() => RequestOp.decode(hex("0a 02 1880 01")), ProtobufError);
   });
@@ -220,7 +220,7 @@ describe("malformed input is refused", () => {
     }
   });
 
-  test("after which the next message is read as if nothing had been", () => {
+  test("after which the next message is read correctly", () => {
     assert.throws(() => TxnRequest.decode(nested(NESTING_DEPTH_MAX + 2)), ProtobufError);
     assert.doesNotThrow(() => TxnRequest.decode(nested(NESTING_DEPTH_MAX)));
   });
@@ -300,13 +300,13 @@ describe("the writer", () => {
     assert.ok(large.equals(message.entries[0]!.data));
   });
 
-  test("forgets a message that could not be written", () => {
+  test("discards a message that could not be written", () => {
     const broken = PutRequest.create({ key: Buffer.from("a"), value: 5 as never });
     assert.throws(() => TxnRequest.encode(TxnRequest.create({ compare: [{ key: null } as never] })), TypeError);
     assert.equal(PutRequest.encode({ ...broken, value: bytes() }).toString("hex"), "0a0161");
   });
 
-  test("writes half a surrogate pair as the replacement character", () => {
+  test("writes a lone surrogate as the replacement character", () => {
     const writer = new Writer();
     writer.string("a\ud800");
     assert.equal(writer.finish().toString("hex"), "0461efbfbd");

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { decodeLossless, encodeLossless } from "../../src/base/lossless-text.ts";
 import { quote, unquotePrefix } from "../../src/base/quote.ts";
 
-/** A repeatable sequence of bytes that are often near-misses of UTF-8. */
+/** A reproducible sequence of bytes that are often almost UTF-8. */
 function* samples(): Generator<Buffer> {
   let state = 1;
   const next = (bound: number) => (state = (state * 48271) % 2147483647) % bound;
@@ -13,13 +13,13 @@ function* samples(): Generator<Buffer> {
   }
 }
 
-test("bytes become text and come back, whatever they are", () => {
+test("bytes become text and come back unchanged, whatever they are", () => {
   for (const bytes of samples()) assert.deepEqual(encodeLossless(decodeLossless(bytes)), bytes);
   assert.equal(decodeLossless(Buffer.from("grün 😀")), "grün 😀");
   assert.equal(decodeLossless(Buffer.from("\ufeffx")), "\ufeffx");
 });
 
-test("what is quoted is unquoted to the same bytes", () => {
+test("quoted text is unquoted to the same bytes", () => {
   for (const bytes of samples()) {
     const unquoted = unquotePrefix(`${quote(bytes)} rest`);
     assert.deepEqual(unquoted?.value, bytes);
@@ -27,12 +27,12 @@ test("what is quoted is unquoted to the same bytes", () => {
   }
 });
 
-test("quoting is Go's", () => {
+test("quoting matches Go", () => {
   assert.equal(quote(Buffer.from([0x61, 0xff, 0x00, 0x0a, 0x1b, 0x22, 0x5c])), '"a\\xff\\x00\\n\\x1b\\"\\\\"');
   assert.equal(quote("é\u200b\u00a0\u{e0001}€😀"), '"é\\u200b\\u00a0\\U000e0001€😀"');
 });
 
-test("text that is not quoted well is not taken", () => {
+test("badly quoted text is not accepted", () => {
   for (const text of ["", "x", '"', '"a', '"\\q"', '"\\x1"', '"\\400"', '"\\ud800"', "`a", '"a\nb"']) {
     assert.equal(unquotePrefix(text), undefined, text);
   }

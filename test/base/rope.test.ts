@@ -5,7 +5,7 @@ import { Rope, RopeLimit } from "../../src/base/rope.ts";
 import { seeded } from "../harness/random.ts";
 
 describe("a rope", () => {
-  test("holds what was written into it and into those it took over, in order", () => {
+  test("holds what was written to it and to those it took over, in order", () => {
     const random = seeded(5);
     for (let round = 0; round < 50; round++) {
       const limit = new RopeLimit(Number.POSITIVE_INFINITY);
@@ -28,7 +28,7 @@ describe("a rope", () => {
     }
   });
 
-  test("keeps nothing above the limit that it shares with others, and still counts", () => {
+  test("keeps nothing above the shared limit, and still counts", () => {
     const limit = new RopeLimit(100_000);
     const [rope, other] = [new Rope(limit), new Rope(limit)];
     const bytes = Buffer.alloc(60_000);

@@ -8,7 +8,7 @@ function sorted(keys: readonly number[]): number[] {
   return [...sort.order];
 }
 
-test("lists of every length around the runs come out as a stable sort has them", () => {
+test("lists of every length around the runs are sorted as by a stable sort", () => {
   for (const length of [0, 1, 2, 1023, 1024, 1025, 2048, 2049, 3000, 5000, 8192, 8193, 20_000]) {
     const keys = Array.from({ length }, (_, i) => (i * 7919) % 101);
     const expected = keys.map((_, i) => i).sort((a, b) => keys[a]! - keys[b]! || a - b);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Subscribers } from "../../src/base/subscribers.ts";
 
-test("every subscriber is told, in the order in which they came", () => {
+test("every subscriber is called, in the order of subscription", () => {
   const told: string[] = [];
   const subscribers = new Subscribers<[word: string, count: number]>();
   subscribers.add((word, count) => told.push(`first ${word} ${count}`));
@@ -11,7 +11,7 @@ test("every subscriber is told, in the order in which they came", () => {
   assert.deepEqual(told, ["first event 7", "second event 7"]);
 });
 
-test("who has unsubscribed is told no more, and the others are", () => {
+test("an unsubscribed listener is no longer called, and the others are", () => {
   const told: string[] = [];
   const subscribers = new Subscribers();
   const end = subscribers.add(() => told.push("gone"));
@@ -22,7 +22,7 @@ test("who has unsubscribed is told no more, and the others are", () => {
   assert.deepEqual(told, ["stays"]);
 });
 
-test("a subscriber that comes or goes while others are told changes the next telling, not this one", () => {
+test("a subscriber added or removed during a notification changes the next one, not this one", () => {
   const told: string[] = [];
   const subscribers = new Subscribers();
   const end = subscribers.add(() => {

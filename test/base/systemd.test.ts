@@ -7,7 +7,7 @@ import { type TestContext, test } from "node:test";
 import { JOURNAL_SOCKET, openJournalSink } from "../../src/base/log-journal.ts";
 import { systemdNotifier } from "../../src/base/systemd.ts";
 
-/** Binds a datagram socket as systemd does and prints each datagram with the pid that the kernel gives for its sender. */
+/** Binds a datagram socket as systemd does and prints each datagram with the kernel's pid of its sender. */
 const RECEIVER = `
 import socket, struct, sys
 path = sys.argv[1]
@@ -61,7 +61,7 @@ const missing =
       : "python3 is missing";
 const skip = missing !== "" && process.env["KVORUM_REQUIRE_ALL"] !== "1" ? missing : false;
 
-test("systemd sees the state, sent by this very process", { skip }, async (t) => {
+test("systemd receives the state, sent by this very process", { skip }, async (t) => {
   const path = join(tempDir(t), "notify");
   const receive = await startReceiver(t, path);
   assert.equal(await systemdNotifier({ NOTIFY_SOCKET: path }).notify("READY=1"), true);
@@ -79,7 +79,7 @@ test("without systemd nothing is sent and nothing fails", async () => {
   assert.equal(await systemdNotifier({}).notify("READY=1"), false);
 });
 
-test("a socket that is not there is an error that names it", { skip }, async () => {
+test("a missing socket is an error that names it", { skip }, async () => {
   await assert.rejects(
     systemdNotifier({ NOTIFY_SOCKET: "/nowhere/notify", PATH: "" }).notify("READY=1"),
     /\/nowhere\/notify: ENOENT/,
@@ -95,7 +95,7 @@ test("a line of the log becomes a journal entry", { skip }, async (t) => {
   assert.match((await receive()).text, /^PRIORITY=3\nSYSLOG_IDENTIFIER=etcd\nMESSAGE\n/);
 });
 
-test("no journal on the machine is told in etcd's words", {
+test("a machine without a journal is reported in etcd's words", {
   skip: existsSync(JOURNAL_SOCKET) ? "there is a journal" : false,
 }, async () => {
   await assert.rejects(openJournalSink("etcd"), {

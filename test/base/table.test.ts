@@ -16,7 +16,7 @@ test("a table is as wide as its widest cells", () => {
   );
 });
 
-test("sizes are rounded to what a person reads", () => {
+test("sizes are rounded for human readers", () => {
   const sizes: [number, string][] = [
     [0, "0 B"],
     [9, "9 B"],

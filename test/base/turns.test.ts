@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Clock } from "../../src/base/clock.ts";
 import { Owner, type StepResult, TURNS_DEFAULTS, Turns, type TurnsOptions, type Work } from "../../src/base/turns.ts";
 
-/** A clock that stands still but for what the work says it takes, and a loop that is run by hand. */
+/** A clock that advances only by what the work claims to take, and a loop driven by hand. */
 class HandClock implements Clock {
   ms = 0;
   readonly deferred: (() => void)[] = [];
@@ -72,7 +72,7 @@ test("an owner whose slices are long gets fewer of them", () => {
   assert.ok(light >= 3 * heavy && heavy >= 4, `${heavy} heavy slices, ${light} light ones`);
 });
 
-test("whoever was away does not get the time back that it did not use", () => {
+test("an owner that was idle does not get its unused time later", () => {
   const { clock, turns, log } = setUp({ budgetMs: 20 });
   turns.add(new Owner("old"), work(clock, log, "old", 1000, 1));
   for (let i = 0; i < 5; i++) clock.turn();
@@ -83,7 +83,7 @@ test("whoever was away does not get the time back that it did not use", () => {
   assert.ok(late >= 9 && late <= 11, `${late} of 20 slices`);
 });
 
-test("work that waits takes no turns until it is resumed", () => {
+test("waiting work takes no turns until it is resumed", () => {
   const { clock, turns, log } = setUp();
   let result: StepResult = "wait";
   const ticket = turns.add(new Owner("a"), {
@@ -103,7 +103,7 @@ test("work that waits takes no turns until it is resumed", () => {
   assert.equal(turns.active, 0);
 });
 
-test("what work waits for may come while its step still runs", () => {
+test("work may be resumed while its step is still running", () => {
   const { clock, turns, log } = setUp();
   const ticket = turns.add(new Owner("a"), {
     name: "a",
@@ -119,7 +119,7 @@ test("what work waits for may come while its step still runs", () => {
   assert.deepEqual(log, ["step", "step"]);
 });
 
-test("an error of one piece of work is told to it, and the others go on", () => {
+test("an error of one piece of work is reported to it, and the others continue", () => {
   const { clock, turns, log } = setUp();
   turns.add(new Owner("a"), {
     name: "bad",
@@ -134,7 +134,7 @@ test("an error of one piece of work is told to it, and the others go on", () => 
   assert.equal(turns.active, 0);
 });
 
-test("work above the limits waits for its start, in order, and above the last limit is refused", () => {
+test("work above the limits waits to start, in order, and above the last limit is refused", () => {
   const { clock, turns, log } = setUp({ activeMax: 3, activePerOwnerMax: 2, waitingMax: 2 });
   const a = new Owner("a");
   const parked: Work = { name: "parked", step: () => "wait", fail: assert.fail };
@@ -155,7 +155,7 @@ test("work above the limits waits for its start, in order, and above the last li
   assert.equal(turns.active, 2);
 });
 
-test("work that is cancelled, begun or not, is not stepped again", () => {
+test("cancelled work, started or not, is not stepped again", () => {
   const { clock, turns, log } = setUp({ activeMax: 1 });
   const a = turns.add(new Owner("a"), work(clock, log, "a", 100, 10))!;
   const b = turns.add(new Owner("b"), work(clock, log, "b", 1, 1))!;
@@ -168,7 +168,7 @@ test("work that is cancelled, begun or not, is not stepped again", () => {
   assert.equal(turns.active + turns.waiting, 0);
 });
 
-test("a slice that takes too long is told", () => {
+test("a slice that takes too long is reported", () => {
   const seen: string[] = [];
   const { clock, turns, log } = setUp({
     longSliceMs: 25,
@@ -180,7 +180,7 @@ test("a slice that takes too long is told", () => {
   assert.deepEqual(seen, ["long 26"]);
 });
 
-test("what cannot be refused any more is taken on although too much waits", () => {
+test("work that can no longer be refused is accepted although too much waits", () => {
   const { clock, turns, log } = setUp({ activeMax: 1, waitingMax: 0 });
   const parked = turns.add(new Owner("a"), { name: "parked", step: () => "wait", fail: assert.fail });
   assert.equal(parked, undefined);

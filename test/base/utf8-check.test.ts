@@ -9,7 +9,7 @@ function isText(bytes: Uint8Array): boolean {
   return bytes.every((byte) => check.take(byte)) && check.needs === 0;
 }
 
-test("a text is UTF-8 byte by byte exactly when it is as a whole", () => {
+test("the check byte by byte agrees with a check of the whole text", () => {
   const random = seeded(11);
   // Bytes at the bounds of every rule.
   const bytes = [
