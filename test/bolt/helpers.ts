@@ -6,7 +6,7 @@ import type { BoltBucketSource } from "../../src/bolt/writer.ts";
 
 export type Content = Record<string, readonly (readonly [key: string | Uint8Array, value: string | Uint8Array])[]>;
 
-/** A directory that is gone after the test. */
+/** A directory that is deleted after the test. */
 export function tempDir(t: TestContext): string {
   const dir = mkdtempSync(join(tmpdir(), "kvorum-bolt-"));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
@@ -15,7 +15,7 @@ export function tempDir(t: TestContext): string {
 
 const bytes = (text: string | Uint8Array) => (typeof text === "string" ? Buffer.from(text) : text);
 
-/** Buckets to write, out of literals that are already in order. */
+/** Buckets to write, from literals that are already in order. */
 export function sources(content: Content): BoltBucketSource[] {
   return Object.entries(content).map(([name, entries]) => ({
     name: Buffer.from(name),
@@ -30,7 +30,7 @@ export function numbered(name: string, count: number, valueBytes: (i: number) =>
   return {
     name: Buffer.from(name),
     *entries() {
-      // One buffer for all, as the writer promises that it may be.
+      // One buffer for all, as the writer permits.
       const key = Buffer.alloc(17);
       key[8] = 0x5f;
       for (let i = 0; i < count; i++) {
@@ -41,7 +41,7 @@ export function numbered(name: string, count: number, valueBytes: (i: number) =>
   };
 }
 
-/** A repeatable sequence of 32-bit numbers (xorshift). */
+/** A reproducible sequence of 32-bit numbers (xorshift). */
 export function generator(seed: number): () => number {
   let state = seed | 1;
   return () => {

@@ -21,7 +21,7 @@ function sample(t: Parameters<typeof tempDir>[0], count = 2000): { path: string;
   return { path, bytes: readFileSync(path) };
 }
 
-/** Reads all that there is; what may be thrown is a BoltError. */
+/** Reads everything; may only throw a BoltError. */
 function readAll(path: string): number {
   const reader = new BoltReader({ disk: systemDisk, path });
   try {
@@ -36,7 +36,7 @@ function readAll(path: string): number {
   }
 }
 
-test("the meta with the higher transaction id counts, and one damaged meta does not matter", (t) => {
+test("the meta with the higher transaction id is used, and one damaged meta does not matter", (t) => {
   const { path, bytes } = sample(t);
   const whole = readAll(path);
   for (const meta of [0, 1]) {
@@ -47,7 +47,7 @@ test("the meta with the higher transaction id counts, and one damaged meta does 
   }
 });
 
-test("a file that is not bbolt, of another version, or with two bad metas is refused with its reason", (t) => {
+test("a file that is not bbolt, of another version, or with two bad metas is refused with the reason", (t) => {
   const { path, bytes } = sample(t);
   const refused = (change: (bytes: Buffer) => Buffer, code: string, reason: RegExp) => {
     writeFileSync(path, change(Buffer.from(bytes)));
@@ -102,7 +102,7 @@ test("a branch that points at itself ends in an error", (t) => {
   assert.ok([...checkBolt(reader)].some((problem) => problem.includes("multiple references")));
 });
 
-test("no mutation of a file makes the reader crash, hang or read on for ever", (t) => {
+test("no mutation of a file makes the reader crash, hang or read endlessly", (t) => {
   const { path, bytes } = sample(t, 600);
   const next = generator(2024);
   let damaged = 0;

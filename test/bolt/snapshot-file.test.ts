@@ -10,7 +10,7 @@ import { numbered, tempDir } from "./helpers.ts";
 
 const buckets = [numbered("key", 20_000, () => 50)];
 
-test("a snapshot file is the database and the sha256 of it, stored or streamed", (t) => {
+test("a snapshot file is the database and its sha256, stored or streamed", (t) => {
   const path = join(tempDir(t), "snapshot.db");
   const layout = writeBoltFile({ disk: systemDisk, path, buckets });
   const database = readFileSync(path);
@@ -24,7 +24,7 @@ test("a snapshot file is the database and the sha256 of it, stored or streamed",
   assert.throws(() => appendSha256Trailer(systemDisk, path), /already ends with a checksum/);
 });
 
-test("a snapshot file without its sha256, or with another, is refused", (t) => {
+test("a snapshot file without its sha256, or with a wrong one, is refused", (t) => {
   const path = join(tempDir(t), "snapshot.db");
   writeBoltFile({ disk: systemDisk, path, buckets });
   assert.throws(() => verifySnapshotFile(systemDisk, path), { code: "hash-missing" });

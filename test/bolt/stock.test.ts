@@ -70,7 +70,7 @@ test("stock etcd's database is read; our copy of it has its hash and serves as i
   });
   assert.equal(restored.code, 0, restored.stderr);
 
-  // Everything is there, and the tree stands up to etcd's own changes: new entries, and the removal of most of the old.
+  // Everything is there, and the tree survives etcd's own changes: new entries, and the removal of most old ones.
   const second = await startServer(stockEtcd(), { dataDir });
   t.after(() => second.close());
   const range = (key: Uint8Array) => second.client.unary(KVService.Range, { key });

@@ -25,7 +25,7 @@ function dump(reader: BoltReader): Content {
   return content;
 }
 
-/** Writes, checks that the streamed bytes are the same, and opens the result. */
+/** Writes, checks that streaming gives the same bytes, and opens the result. */
 function written(t: Parameters<typeof tempDir>[0], buckets: readonly BoltBucketSource[]): BoltReader {
   const path = join(tempDir(t), "db");
   const layout = writeBoltFile({ disk: systemDisk, path, buckets });
@@ -43,7 +43,7 @@ test("a database without buckets is a valid file", (t) => {
   assert.deepEqual(dump(written(t, [])), {});
 });
 
-test("what is written is read back, empty buckets and empty values included", (t) => {
+test("everything written is read back, empty buckets and empty values included", (t) => {
   const content: Content = {
     alarm: [],
     auth: [["authRevision", "\0\0\0\0\0\0\0\u0001"]],
@@ -111,7 +111,7 @@ test("every branch page has at least two children, whatever the length of the ke
   }
 });
 
-test("keys out of order, empty or too long are refused with their reason", () => {
+test("keys out of order, empty or too long are refused with the reason", () => {
   const refused = (content: Content, reason: RegExp) =>
     assert.throws(() => [...boltChunks(sources(content), measureBolt(sources(content)))], {
       name: "BoltInputError",
@@ -123,7 +123,7 @@ test("keys out of order, empty or too long are refused with their reason", () =>
   refused({ a: [[Buffer.alloc(32769), ""]] }, /32769 bytes/);
 });
 
-test("a failed write leaves the file that was there, and no other", (t) => {
+test("a failed write leaves the existing file, and no other", (t) => {
   const dir = tempDir(t);
   const path = join(dir, "db");
   writeBoltFile({ disk: systemDisk, path, buckets: sources({ a: [["k", "v"]] }) });
@@ -140,7 +140,7 @@ test("a failed write leaves the file that was there, and no other", (t) => {
   assert.deepEqual(systemDisk.readDir(dir), ["db"]);
 });
 
-test("input that changed since it was measured is noticed", () => {
+test("input that changed since it was measured is detected", () => {
   const layout = measureBolt([numbered("key", 1000, () => 10)]);
   assert.throws(() => [...boltChunks([numbered("key", 2000, () => 10)], layout)], BoltInputError);
 });
