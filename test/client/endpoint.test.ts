@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { EndpointError, hostPort, parseEndpoint } from "../../src/client/endpoint.ts";
 
-test("an endpoint is a host and a port, perhaps with a scheme that says whether TLS is spoken", () => {
+test("an endpoint is a host and a port, with an optional scheme that selects TLS", () => {
   const read = (endpoint: string) => {
     const { secure, host, port, path } = parseEndpoint(endpoint);
     return [secure, host, port, path];
@@ -16,7 +16,7 @@ test("an endpoint is a host and a port, perhaps with a scheme that says whether 
   assert.equal(hostPort(parseEndpoint("[::1]:2")), "[::1]:2");
 });
 
-test("what is no endpoint is refused with what is wrong with it", () => {
+test("an invalid endpoint is refused with the reason", () => {
   for (const [endpoint, problem] of [
     ["", /^missing address/],
     ["http:", /^address http:: missing port in address$/],

@@ -35,7 +35,7 @@ async function secureServer(t: TestContext, issue: IssueOptions = {}, asksFor?: 
   return listen(t, createSecureServer({ cert, key, ...asking }));
 }
 
-test("an endpoint that speaks as it is expected to has no trouble", async (t) => {
+test("an endpoint that answers as expected has no trouble", async (t) => {
   assert.equal(await trouble(await listen(t, createServer())), undefined);
   assert.equal(await trouble(await secureServer(t), trusting(ours)), undefined);
   const { cert, key } = await ours.issue();
@@ -44,7 +44,7 @@ test("an endpoint that speaks as it is expected to has no trouble", async (t) =>
   assert.equal(await trouble(await secureServer(t, { expired: true }), { insecureSkipVerify: true }), undefined);
 });
 
-test("nobody who listens is a trouble that may pass", async (t) => {
+test("no listener is a trouble that may pass", async (t) => {
   const [port] = await freePorts(1);
   const refused = `dial tcp 127.0.0.1:${port}: connect: connection refused`;
   assert.deepEqual(await trouble(`127.0.0.1:${port}`), { text: refused, lasting: false });
@@ -58,7 +58,7 @@ test("nobody who listens is a trouble that may pass", async (t) => {
   assert.equal(name!.lasting, false);
 });
 
-test("TLS on one side only is told from both sides", async (t) => {
+test("TLS on one side only is detected from both sides", async (t) => {
   const plain = await listen(t, createServer());
   assert.equal((await trouble(plain, trusting(ours)))?.kind, "speaks-plain");
   const secure = await secureServer(t);
@@ -67,7 +67,7 @@ test("TLS on one side only is told from both sides", async (t) => {
   assert.equal((await trouble(asking))?.kind, "speaks-tls");
 });
 
-test("a server's certificate that cannot be trusted is told with the reason", async (t) => {
+test("an untrusted server certificate is reported with the reason", async (t) => {
   const failed = async (tls: TlsOptions, issue: IssueOptions = {}) => {
     const found = await trouble(await secureServer(t, issue), tls);
     assert.equal(found?.lasting, true);
@@ -88,7 +88,7 @@ test("a server's certificate that cannot be trusted is told with the reason", as
   assert.match(expired!, /^certificate has expired or is not yet valid: current time [\dTZ:-]+ is after [\dTZ:-]+$/);
 });
 
-test("a client certificate that is missing or refused is told", async (t) => {
+test("a missing or refused client certificate is reported", async (t) => {
   const asking = await secureServer(t, {}, ours);
   const missing = await trouble(asking, trusting(ours));
   assert.deepEqual(missing, {
@@ -108,7 +108,7 @@ test("a client certificate that is missing or refused is told", async (t) => {
   assert.equal((await trouble(await listen(t, closing), trusting(ours)))?.kind, "closed-without-certificate");
 });
 
-test("a server that speaks something else is told", async (t) => {
+test("a server that speaks another protocol is reported", async (t) => {
   const http1 = createTcpServer((socket) => socket.on("error", () => {}).end("HTTP/1.1 503 Unavailable\r\n\r\n"));
   const found = await trouble(await listen(t, http1));
   assert.deepEqual(found, { text: "the server speaks HTTP/1 where gRPC needs HTTP/2", lasting: false });
@@ -117,7 +117,7 @@ test("a server that speaks something else is told", async (t) => {
   assert.deepEqual(nothing, { text: "error reading server preface: EOF", lasting: false });
 });
 
-test("a server that says nothing is told when the time is over", async (t) => {
+test("a silent server is reported after the timeout", async (t) => {
   const sockets: { destroy(): void }[] = [];
   t.after(() => {
     for (const socket of sockets) socket.destroy();

@@ -51,7 +51,7 @@ describe("a raw connection", () => {
     assert.equal((await responses.next()).done, true);
   });
 
-  test("gives every message of a stream that the server ends", async () => {
+  test("delivers every message of a stream that the server ends", async () => {
     const stream = server.client.stream(MaintenanceService.Snapshot);
     await stream.send({});
     stream.end();
@@ -65,7 +65,7 @@ describe("a raw connection", () => {
     assert.equal(size % 512, 32, "a database of whole pages and its SHA-256");
   });
 
-  test("a call past its time limit fails with DEADLINE_EXCEEDED", async () => {
+  test("a call past its timeout fails with DEADLINE_EXCEEDED", async () => {
     const stream = server.client.stream(WatchService.Watch, { timeoutMs: 50 });
     await assert.rejects(
       async () => {
@@ -81,7 +81,7 @@ describe("a raw connection", () => {
   });
 });
 
-test("a connection to nobody fails with UNAVAILABLE", async () => {
+test("a connection without a listener fails with UNAVAILABLE", async () => {
   const [port] = await freePorts(1);
   const client = connect(`http://127.0.0.1:${port}`);
   await assert.rejects(client.ready(100), { code: 14 });
