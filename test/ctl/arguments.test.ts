@@ -23,13 +23,13 @@ test("arguments that are UTF-8 are taken as they are", () => {
   assert.equal(trueArguments(args, none), args);
 });
 
-test("arguments that are not UTF-8 have the bytes that the kernel has", () => {
+test("arguments that are not UTF-8 have the kernel's bytes", () => {
   const args = ["put", A_FF_B.toString(), "", "\ufffd"];
   const whole = trueArguments(args, records("node", "--flag", "etcdctl", "put", A_FF_B, "", "\ufffd"));
   assert.deepEqual(whole.map(encodeLossless), [Buffer.from("put"), A_FF_B, Buffer.alloc(0), Buffer.from("\ufffd")]);
 });
 
-test("arguments that are not UTF-8 are refused where their bytes cannot be had", () => {
+test("arguments that are not UTF-8 are refused where their bytes are not available", () => {
   const args = ["put", A_FF_B.toString()];
   const refused = { name: "ExitError", code: 128, message: /^argument 2 is not UTF-8, and its bytes cannot be had/ };
   assert.throws(() => trueArguments(args, none), refused);
@@ -37,7 +37,7 @@ test("arguments that are not UTF-8 are refused where their bytes cannot be had",
   assert.throws(() => trueArguments(args, records(A_FF_B)), refused);
 });
 
-test("variables that are not UTF-8 have the bytes that the kernel has", () => {
+test("variables that are not UTF-8 have the kernel's bytes", () => {
   const env = { A: "1", ETCDCTL_WATCH_KEY: A_FF_B.toString() };
   const record = Buffer.concat([Buffer.from("ETCDCTL_WATCH_KEY="), A_FF_B]);
   const whole = trueEnvironment(env, records("A=1", record));
@@ -53,7 +53,7 @@ before(async () => {
 });
 after(() => server.close());
 
-/** Runs etcdctl as a process with what `printf` makes of the last argument. */
+/** Runs etcdctl as a process with `printf`'s output for the last argument. */
 function withBytes(args: readonly string[], printed: string) {
   const program = pathToFileURL(join(repositoryRoot, "src", "programs", "etcdctl.ts")).href;
   const code = `import { main } from ${JSON.stringify(program)}; await main(process.argv.slice(1), process.env);`;
@@ -66,7 +66,7 @@ function withBytes(args: readonly string[], printed: string) {
   });
 }
 
-test("a key of any bytes is the key that is written, read and deleted", { skip }, async () => {
+test("a key of any bytes is written, read and deleted under exactly these bytes", { skip }, async () => {
   assert.deepEqual(await withBytes(["put", "--prev-kv", "--", "plain"], "v\\377"), {
     code: 0,
     stdout: Buffer.from("OK\n"),
@@ -81,7 +81,7 @@ test("a key of any bytes is the key that is written, read and deleted", { skip }
   assert.deepEqual(kvs[0]?.value, Buffer.from([0x76, 0xff]));
 });
 
-test("a name that has to be text is refused when it is not", { skip }, async () => {
+test("a name that must be text is refused when it is not", { skip }, async () => {
   const user = await withBytes(["user", "add", "--no-password"], "u\\377");
   assert.equal(user.code, 1);
   assert.match(user.stderr, /string field contains invalid UTF-8\n$/);

@@ -23,14 +23,14 @@ after(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** Runs etcdctl against the server; what it prints is text. */
+/** Runs etcdctl against the server; its output is text. */
 async function at(line: string | readonly string[], options: CtlOptions = {}) {
   const args = typeof line === "string" ? line.split(" ") : line;
   const { code, stdout, stderr } = await ctl(["--endpoints", server.endpoint, ...args], options);
   return { code, stdout: stdout.toString(), stderr };
 }
 
-/** A command that runs until it is interrupted, and what it has printed so far. */
+/** A command that runs until it is interrupted, and its output so far. */
 function background(line: string | readonly string[], options: CtlOptions = {}) {
   let printed = "";
   let interrupt = () => {};
@@ -61,7 +61,7 @@ test("a watch prints history, then changes, as they happen", { skip }, async (t)
   await waitFor("the changes", () => watch.printed() === "PUT\nw1\na\nPUT\nw1\na\nw1\nb\nDELETE\nw1\nb\nw1\n\n");
 });
 
-test("a watch goes on where it was when the server comes back", { skip }, async (t) => {
+test("a watch resumes where it was when the server is back", { skip }, async (t) => {
   const watch = forever(t, "watch back");
   await at("get back");
   const next = async (value: string) => {
@@ -88,7 +88,7 @@ test("a watch runs a program for each event, and ends when the program fails", {
   assert.match(result.stderr, /^command \["sh" "-c" ".*"\] error \(exit status 1\)\n$/s);
 });
 
-test("interactive watches come from lines, and progress can be asked for", { skip }, async (t) => {
+test("interactive watches are read from lines, and progress can be requested", { skip }, async (t) => {
   const session = forever(t, "watch -i");
   session.write('watch inter\nwatch "in\\x74er2" -- echo ran\n');
   await waitFor("both watches", async () => {
@@ -120,7 +120,7 @@ test("a lease is kept alive until it is revoked", { skip }, async () => {
   assert.ok(all.endsWith(`lease ${id} expired or revoked.\n`));
 });
 
-test("a lock of ours keeps stock etcdctl out, and the other way round", {
+test("a lock of ours excludes stock etcdctl, and the other way round", {
   skip: skip || requireProgram("etcdctl"),
 }, async () => {
   const ours = background("lock shared");
@@ -147,7 +147,7 @@ test("a lock of ours keeps stock etcdctl out, and the other way round", {
   assert.match(second.stdout, /^shared\/[0-9a-f]+\n$/);
 });
 
-test("an election has one leader at a time, and listeners see each", { skip }, async () => {
+test("an election has one leader at a time, and observers see each", { skip }, async () => {
   const listener = background("elect -l office");
   const first = background("elect office ann");
   await waitFor("the first leader", () => /^office\/[0-9a-f]{1,16}\nann\n$/.test(first.printed()));
@@ -164,7 +164,7 @@ test("an election has one leader at a time, and listeners see each", { skip }, a
   assert.equal((await listener.result).code, 0);
 });
 
-test("a snapshot is saved whole, and under its name only when it is", { skip }, async () => {
+test("a snapshot is saved completely, and only then has its name", { skip }, async () => {
   const path = join(dir, "snapshot.db");
   const { code, stdout, stderr } = await at(["snapshot", "save", path]);
   assert.equal(code, 0, stderr);
@@ -178,7 +178,7 @@ test("a snapshot is saved whole, and under its name only when it is", { skip }, 
   assert.match(two.stderr, /snapshot must be requested to one selected node, not multiple \[a:1 b:2\]/);
 });
 
-test("a mirror copies what there is and follows what changes", { skip }, async (t) => {
+test("a mirror copies existing keys and follows changes", { skip }, async (t) => {
   const target = await startServer(stockEtcd());
   t.after(() => target.close());
   for (let i = 0; i < 5; i++) await at(`put m/${i} v${i}`);
@@ -193,7 +193,7 @@ test("a mirror copies what there is and follows what changes", { skip }, async (
   });
 });
 
-test("a mirror from a revision on puts keys where a whole copy would", { skip }, async (t) => {
+test("a mirror from a revision on puts keys where a full copy would", { skip }, async (t) => {
   const revision = async () => JSON.parse((await at("get x -w json")).stdout).header.revision as number;
   await at("put rev/old before");
   await at("put rev/gone before");
@@ -233,7 +233,7 @@ test("a mirror from a revision on puts keys where a whole copy would", { skip },
   );
 });
 
-test("an endpoint that is down is passed over", { skip }, async () => {
+test("an endpoint that is down is skipped", { skip }, async () => {
   const [port] = await freePorts(1);
   await at("put over v");
   const { code, stdout } = await ctl(["--endpoints", `127.0.0.1:${port},${server.endpoint}`, "get", "over"]);
@@ -241,7 +241,7 @@ test("an endpoint that is down is passed over", { skip }, async () => {
   assert.equal(stdout.toString(), "over\nv\n");
 });
 
-test("endpoints of all members are asked with --cluster", { skip }, async () => {
+test("endpoints of all members are used with --cluster", { skip }, async () => {
   const { code, stdout } = await at("endpoint health --cluster");
   assert.equal(code, 0);
   assert.match(
@@ -261,7 +261,7 @@ test("a request above the limit is not sent", { skip }, async () => {
   assert.match(limited.stderr, /larger than max/);
 });
 
-test("a command prints no faster than what it prints is read", { skip }, async () => {
+test("a command prints only as fast as its output is read", { skip }, async () => {
   for (let i = 0; i < 5; i++) await at(`put slow/${i}`, { input: Buffer.alloc(100_000, "v") });
   let printed = 0;
   let allowed = 100_000;
@@ -285,7 +285,7 @@ test("all of a large value goes through a pipe", { skip }, async () => {
   assert.equal(child.printed(), `large\n${value}\n`);
 });
 
-test("variables stand in for flags that are not given", { skip }, async () => {
+test("variables replace flags that are not given", { skip }, async () => {
   await at("put env v");
   const env = { ETCDCTL_ENDPOINTS: server.endpoint, ETCDCTL_WRITE_OUT: "fields", ETCDCTL_API: "3" };
   const fromEnv = await ctl(["get", "env"], { env });
@@ -299,14 +299,14 @@ test("variables stand in for flags that are not given", { skip }, async () => {
   assert.match(unknown.stderr, /"unrecognized environment variable".*"ETCDCTL_NONSENSE=1"/);
 });
 
-test("a variable that asks for version 2 of the API is told to be ignored", { skip }, async () => {
+test("a variable that selects version 2 of the API is reported as ignored", { skip }, async () => {
   await at("put api v");
   const { code, stdout, stderr } = await at("get api", { env: { ETCDCTL_API: "2" } });
   assert.deepEqual([code, stdout], [0, "api\nv\n"]);
   assert.match(stderr, /^\{"level":"warn".*"unrecognized environment variable".*"ETCDCTL_API=2"\}\n$/);
 });
 
-test("nobody sees a password or a token that was given", { skip }, async () => {
+test("passwords and tokens are never shown", { skip }, async () => {
   const env = { ETCDCTL_PASWORD: "secret1", ETCDCTL_AUTH_TOKEN: "secret2", ETCDCTL_USR: "visible" };
   const flags = ["--debug", "--user", "root:secret3", "get", "a"];
   const both = await at(flags, { env });
@@ -329,7 +329,7 @@ test("a password is the first line of standard input, which may stay open", { sk
   }
 });
 
-test("a discovery that finds nothing names what was looked up", async () => {
+test("a discovery without results names what was looked up", async () => {
   const { code, stderr } = await ctl(["--discovery-srv", "none.invalid", "--discovery-srv-name", "x", "get", "a"]);
   assert.equal(code, 1);
   const ssl = "lookup _etcd-client-ssl-x\\._tcp\\.none\\.invalid: [^_]+";
@@ -337,7 +337,7 @@ test("a discovery that finds nothing names what was looked up", async () => {
   assert.match(stderr, new RegExp(`^Error: dns lookup errors: ${ssl} and ${plain}\n$`));
 });
 
-test("who waits for a lock or an office and is interrupted says so and leaves the queue", { skip }, async (t) => {
+test("an interrupted wait for a lock or an election says so and leaves the queue", { skip }, async (t) => {
   for (const [held, waiting] of [
     ["lock taken", "lock taken"],
     ["elect seat ann", "elect seat ben"],
@@ -375,7 +375,7 @@ test("a lock held for a program is kept until the program ends, whatever signals
   assert.equal((await at("get --prefix job/")).stdout, "");
 });
 
-test("a password that is missing is asked for", { skip }, async () => {
+test("a missing password is asked for", { skip }, async () => {
   const wrong = await at("user add asker", { passwords: ["one", "two"] });
   assert.deepEqual([wrong.code, wrong.stderr], [128, "Error: given passwords are different\n"]);
   const right = await at("user add asker", { passwords: ["one", "one"] });
@@ -383,7 +383,7 @@ test("a password that is missing is asked for", { skip }, async () => {
   assert.match(right.stdout, /Password of asker: Type password of asker again for confirmation: User asker created\n$/);
 });
 
-test("TLS is spoken with the certificates given, and a stranger's server is refused", {
+test("TLS uses the given certificates, and an untrusted server is refused", {
   skip: skip || requireProgram("openssl"),
 }, async (t) => {
   const { ca, cert, key } = await certificates(dir);

@@ -1,4 +1,4 @@
-/** What etcdctl says and does when an endpoint does not answer, or is not the one to ask. */
+/** etcdctl's behaviour when an endpoint does not answer, or cannot serve the request. */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -42,10 +42,10 @@ async function run(args: readonly string[], options: CtlOptions = {}) {
   return { code, stdout: stdout.toString(), stderr };
 }
 
-/** Limits that no test reaches: what ends before was not waited for. */
+/** Limits that no test reaches: a test that ends earlier did not wait for them. */
 const NEVER = ["--command-timeout", "1h", "--dial-timeout", "1h"];
 
-/** Commands of every kind: unary, streams, members one by one, sessions. */
+/** Commands of every kind: unary, streams, per-member calls, sessions. */
 const COMMANDS = [
   "get a",
   "put a b",
@@ -75,7 +75,7 @@ const COMMANDS = [
   "make-mirror 127.0.0.1:1",
 ].map((line) => line.split(" "));
 
-test("what waiting cannot mend is said at once, by every command", { skip }, async () => {
+test("an error that waiting cannot fix is reported at once, by every command", { skip }, async () => {
   const missing =
     /remote error: tls: (?:certificate required|bad certificate) \(give a client certificate with --cert and --key\)/;
   const snapshot = ["snapshot", "save", file("snapshot.db")];
@@ -86,7 +86,7 @@ test("what waiting cannot mend is said at once, by every command", { skip }, asy
   }
 });
 
-test("each cause has its words", { skip }, async () => {
+test("each cause has its text", { skip }, async () => {
   const get = (...flags: string[]) => run([...NEVER, ...flags, "get", "a"]);
   const cert = ["--cert", file("client.crt"), "--key", file("client.key")];
   const address = secure.endpoint;
@@ -111,13 +111,13 @@ test("each cause has its words", { skip }, async () => {
   assert.match(mirror.stderr, /--dest-cacert/);
 });
 
-test("an endpoint that is no use does not keep another one from answering", { skip }, async () => {
+test("an unusable endpoint does not prevent another one from answering", { skip }, async () => {
   const [port] = await freePorts(1);
   const endpoints = `http:,127.0.0.1:${port},http://${secure.endpoint},${plain.endpoint}`;
   assert.equal((await run(["--endpoints", endpoints, "put", "several", "v"])).stdout, "OK\n");
 });
 
-test("a server that restarts is waited for, and who waits is told what for", { skip }, async (t) => {
+test("a restarting server is waited for, and the user is told why", { skip }, async (t) => {
   const server = await startServer(stockEtcd());
   t.after(() => server.close());
   await server.kill("SIGKILL");
@@ -162,7 +162,7 @@ test("the time limit ends the wait, with the cause", async () => {
   assert.equal(status.stderr, `Failed to get the status of endpoint ${endpoint} (${cause})\n`);
 });
 
-test("files that are no certificates or keys are told by what they are, whatever the command", async () => {
+test("files that are not certificates or keys are reported by what they are, whatever the command", async () => {
   const [ca, cert, key] = [file("ca.crt"), file("client.crt"), file("client.key")];
   const nothing = file("nothing");
   const pairs: readonly (readonly [string, string, string, RegExp])[] = [
@@ -191,7 +191,7 @@ test("files that are no certificates or keys are told by what they are, whatever
   }
 });
 
-test("a learner among the endpoints is passed over, by every command", async () => {
+test("a learner among the endpoints is skipped, by every command", async () => {
   await withCluster({ members: ["ours"] }, async (cluster) => {
     const voter = cluster.all[0]!;
     const learner = await cluster.add("ours", { learner: true });

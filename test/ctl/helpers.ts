@@ -18,13 +18,13 @@ export interface CtlRun {
 export interface CtlOptions {
   readonly input?: string | Uint8Array | AsyncIterable<Uint8Array>;
   readonly env?: Readonly<Record<string, string>>;
-  /** Passwords to give when asked. */
+  /** Passwords to enter at the prompt. */
   readonly passwords?: string[];
-  /** Called with everything printed so far, after each print. */
+  /** Called after each print, with the output so far. */
   readonly onOutput?: (stdout: string) => void;
   /** Resolves when more may be printed. */
   readonly drained?: () => Promise<void>;
-  /** Resolves when the command is to be interrupted. */
+  /** Resolves when the command should be interrupted. */
   readonly interrupt?: Promise<void>;
 }
 
@@ -87,7 +87,7 @@ export interface CtlProcess {
   kill(): Promise<unknown>;
 }
 
-/** Runs our etcdctl as a process of its own, for commands that end only with it. */
+/** Runs our etcdctl as a separate process, for commands that end only with it. */
 export function ctlProcess(args: readonly string[]): CtlProcess {
   const program = pathToFileURL(join(repositoryRoot, "src", "programs", "etcdctl.ts")).href;
   const code = `import { main } from ${JSON.stringify(program)}; await main(process.argv.slice(1), process.env);`;

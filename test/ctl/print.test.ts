@@ -31,7 +31,7 @@ const SHAPES: Readonly<Record<string, Shape>> = {
   AuthStatusResponse: shapes.AUTH_STATUS,
 };
 
-test("JSON has every field of the messages, under its name and in its order", () => {
+test("JSON has every field of the messages, with its name and in its order", () => {
   const root = new protobuf.Root();
   for (const [path, text] of Object.entries(protoSources)) {
     if (/^(?:etcdserverpb\/rpc|mvccpb|authpb)/.test(path)) protobuf.parse(text, root, { keepCase: true });
@@ -53,7 +53,7 @@ test("JSON has every field of the messages, under its name and in its order", ()
   compare(root.lookupType("mvccpb.Event"), shapes.EVENT);
 });
 
-test("the properties that shapes name exist", () => {
+test("the properties named in shapes exist", () => {
   const header = pb.ResponseHeader.create({ clusterId: 1n, memberId: 2n, revision: 3, raftTerm: 4 });
   const member = { id: 5n, name: "n", peerUrls: ["p"], clientUrls: ["c"], isLearner: true };
   assert.equal(
@@ -82,7 +82,7 @@ test("JSON in pieces is the JSON of the whole", () => {
   assert.equal([...pieces(undefined, shapes.RANGE)].join(""), "null");
 });
 
-test("a result that is longer than a string can be is printed", () => {
+test("a result longer than the longest string is printed", () => {
   const value = Buffer.alloc(2 ** 24, "v");
   const response = pb.RangeResponse.create({ kvs: Array.from({ length: 25 }, () => KeyValue.create({ value })) });
   let length = 0;
@@ -98,7 +98,7 @@ test("a large value is quoted", () => {
   assert.ok(quoted.includes(`"Value" : "${"v".repeat(2 ** 24)}"\n`));
 });
 
-test("small pieces are gathered, and their order stays", () => {
+test("small pieces are joined, and keep their order", () => {
   const parts = Array.from({ length: 50_000 }, (_, i) => (i % 10_000 === 0 ? Buffer.alloc(100_000, "x") : `${i}\n`));
   const written = [...gathered(parts)];
   assert.deepEqual(Buffer.concat(written), Buffer.concat(parts.map((part) => Buffer.from(part))));
@@ -118,7 +118,7 @@ test("text in JSON is escaped as Go escapes it", () => {
   );
 });
 
-test("a status row says what part of the database is not in use", () => {
+test("a status row shows which part of the database is not in use", () => {
   const response = pb.StatusResponse.create({ dbSize: 24_576, dbSizeInUse: 16_384, leader: 1n });
   const row = statusRows([{ endpoint: "e", response }])[0]!;
   assert.deepEqual(row.slice(4, 7), ["25 kB", "16 kB", "34%"]);

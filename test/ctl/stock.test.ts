@@ -1,6 +1,6 @@
 /**
- * Two servers of stock etcd get the same commands, one from stock etcdctl and one from ours: what both print, and how
- * both end, must be the same.
+ * Two stock etcd servers get the same commands, one from stock etcdctl and one from ours: output and exit code must be
+ * the same.
  */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
@@ -17,7 +17,7 @@ interface Step {
   readonly env?: Readonly<Record<string, string>>;
   /** Older versions print something else. */
   readonly since37?: boolean;
-  /** Only the first line of the complaint is etcd's; the help after it is ours. */
+  /** Only the first line of the error is etcd's; the help after it is ours. */
   readonly ownHelp?: boolean;
 }
 
@@ -256,7 +256,7 @@ const STEPS: readonly Step[] = [
   $("user delete u -w json"),
 ];
 
-test("etcdctl prints what stock etcdctl prints, and ends as it ends", { skip }, async (t) => {
+test("etcdctl prints what stock etcdctl prints, and exits with the same code", { skip }, async (t) => {
   const is37 = (await run(STOCK_CTL, ["version"])).stdout.toString().includes("etcdctl version: 3.7");
   const [theirs, ours] = await Promise.all([server(t), server(t)]);
   const theirNames = await names(theirs);
@@ -287,7 +287,7 @@ async function server(t: TestContext): Promise<Server> {
   return started;
 }
 
-/** What differs between two servers anyway. */
+/** Differences between any two servers. */
 async function names(server: Server): Promise<readonly (readonly [RegExp, string])[]> {
   const { stdout } = await ctl(["--endpoints", server.endpoint, "member", "list", "-w", "json"]);
   const text = stdout.toString();
@@ -320,7 +320,7 @@ function plain(
         .replace(/"(RaftIndex|RaftAppliedIndex|DBSize|DBSizeInUse)" : \d+/g, '"$1" : N')
         .replace(/lease [0-9a-f]{16} granted|"ID":\d{15,}|"ID" : \d{15,}|Member +[0-9a-f]+ added/g, "NEW")
         .replace(/"hash":\d+|"Hash" : \d+/g, "HASH")
-        // Members come in the order of their ids, which are random.
+        // Members are ordered by their ids, which are random.
         .replace(/(?<=ETCD_INITIAL_CLUSTER=")[^"]*/g, (list) => list.split(",").sort().join(","))
         .replace(/(?<="members":\[)[^\n]*(?=\]\}\n)/g, (list) =>
           list
@@ -333,7 +333,7 @@ function plain(
   const binary = step.args.includes("protobuf") && run.stdout.length > 0;
   const stderr = clean(run.stderr);
   let stdout = clean(run.stdout.toString("latin1"));
-  // The header of a binary message has ids in it: only what follows can be compared.
+  // The header of a binary message contains ids: only the rest can be compared.
   if (binary) stdout = stdout.slice(stdout.charCodeAt(1) + 2);
   if (step.args[0] === "endpoint" && step.args[1] === "status") stdout = stdout.replace(/\d+ kB|\d+%|\b\d+\b/g, "N");
   return {
