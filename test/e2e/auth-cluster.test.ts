@@ -1,4 +1,6 @@
-/** Users in a cluster of three: known at every member at once, and to one that was away and catches up by a snapshot. */
+/**
+ * Users in a cluster of three: known at every member at once, and to one that was down and catches up from a snapshot.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { RawClient } from "../../src/client/raw.ts";
@@ -35,7 +37,7 @@ async function logIn({ client }: Member, name: string): Promise<{ token: string 
   return { token: (await client.unary(AuthService.Authenticate, { name, password: name })).token };
 }
 
-/** No member may call a token invalid that another has just given. */
+/** No member may refuse a token that another has just issued. */
 async function useTokenOf(giver: Member, cluster: Cluster): Promise<void> {
   const metadata = await logIn(giver, "anna");
   await Promise.all(
@@ -49,7 +51,7 @@ async function useTokenOf(giver: Member, cluster: Cluster): Promise<void> {
   );
 }
 
-/** A lease is renewed and looked at through any member, by who may write its keys. */
+/** A lease is renewed and queried through any member, by a user with write permission on its keys. */
 async function leasesAreKept(cluster: Cluster): Promise<void> {
   const [one] = cluster.all as [Member];
   const [root, anna] = await Promise.all([logIn(one, "root"), logIn(one, "anna")]);
@@ -74,14 +76,14 @@ async function renewed(client: RawClient, id: bigint, metadata: { token: string 
   throw new Error("the stream ended");
 }
 
-/** While a member is away, users change and its part of the log is dropped. */
+/** While a member is down, users change and its part of the log is dropped. */
 async function catchUp(away: Member, leader: Member): Promise<void> {
   await away.kill("SIGTERM");
   const metadata = await logIn(leader, "root");
   await leader.client.unary(AuthService.UserAdd, { name: "bob", password: "bob" }, { metadata });
   for (let i = 0; i < 60; i++) await leader.client.unary(KVService.Put, put("z"), { metadata });
   away.spawn();
-  // The snapshot has the users, not the tokens that the entries in it made.
+  // The snapshot has the users, but not the tokens made by entries in it.
   const own = await waitFor("the member is back", () => logIn(away, "bob").catch(() => undefined));
   assert.match(away.log(), /applied snapshot/);
   const { roles } = await away.client.unary(AuthService.UserGet, { name: "bob" }, { metadata: own });

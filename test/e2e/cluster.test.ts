@@ -1,4 +1,4 @@
-/** Three members of ours as processes: the loss of each kind of member under load, and what etcdctl tells of them. */
+/** Three of our members as processes: the loss of each kind of member under load, and etcdctl's view of them. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
@@ -35,7 +35,7 @@ test("no acknowledged write is lost when leaders and followers are killed under 
     }),
   ));
 
-test("a cluster serves without one of its members, whose place a new one takes; all at once it comes back from its logs", (t) =>
+test("a cluster serves without one of its members, which is replaced; after a full stop it comes back from its logs", (t) =>
   withCluster({ members: three, tls: true }, async (cluster) => {
     await withLoad(t, cluster, async () => {
       const lost = cluster.running.find((member) => member.kind === "ours")!;
@@ -55,12 +55,12 @@ test("a cluster serves without one of its members, whose place a new one takes; 
     }
   }));
 
-test("a leader that is told to stop gives leadership away first", () =>
+test("a leader that is stopped transfers leadership first", () =>
   withCluster({ members: three }, async (cluster) => {
     const leader = await cluster.leader();
     const others = cluster.running.filter((member) => member !== leader);
     const [ms] = await Promise.all([untilLed(others, leader), leader.kill("SIGTERM")]);
-    // Without that the others would notice after an election timeout at the earliest.
+    // Otherwise the others would notice after an election timeout at the earliest.
     assert.ok(ms < ELECTION_MS, `${ms} ms until another member led`);
     await leader.start();
     await cluster.settled();
@@ -73,7 +73,7 @@ const ctls = [
   { name: "stock etcdctl", program: { file: stockCtl, args: [] }, skip: requireProgram(stockCtl) },
 ];
 
-describe("what etcdctl tells of a cluster", () => {
+describe("etcdctl's view of a cluster", () => {
   for (const { name, program, skip } of ctls) {
     test(`${name} lists members, status, health and hashes of all of them, over TLS`, { skip }, () =>
       withCluster({ members: three, tls: true }, (cluster) => etcdctlReadsRight(cluster, program)),
@@ -89,7 +89,7 @@ async function etcdctlReadsRight(cluster: Cluster, program: Program): Promise<vo
     const args = [...cluster.ctlArgs, "--endpoints", cluster.all[0]!.url, ...line.split(" ")];
     const { code, stdout, stderr } = await run(program, args, { env: { ETCDCTL_API: "3" } });
     assert.equal(code, 0, `${line}: ${stdout}${stderr}`);
-    // Health is told on standard error by some versions.
+    // Some versions print health on standard error.
     return `${stdout}${stderr}`
       .trim()
       .split("\n")
@@ -149,7 +149,7 @@ async function withLoad(
   t.diagnostic(load.describe());
 }
 
-/** Kills the leader; milliseconds until another member leads. */
+/** Kills the leader; returns the milliseconds until another member is leader. */
 async function killLeader(cluster: Cluster, leader: Member): Promise<number> {
   const others = cluster.running.filter((member) => member !== leader);
   const [ms] = await Promise.all([untilLed(others, leader), leader.kill("SIGKILL")]);

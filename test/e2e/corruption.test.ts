@@ -1,4 +1,4 @@
-/** A member whose data is not that of the others: found by real members, with the alarm that keeps the cluster from going on. */
+/** A member whose data differs from the others': found by real members, with the alarm that stops the cluster. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -18,10 +18,10 @@ import { put, putMany } from "../harness/traffic.ts";
 import { waitFor } from "../harness/wait.ts";
 
 const CALL = { timeoutMs: 10_000 };
-/** Of one of the keys that were put. */
+/** One of the keys that were put. */
 const LOST_REVISION = 5;
 
-/** Takes a key from the database of a member that is stopped. */
+/** Deletes a key from the database of a stopped member. */
 async function corrupt(member: Member): Promise<void> {
   const backend = new LmdbBackend({
     path: join(member.dataDir, "member", "snap", "db"),
@@ -55,8 +55,8 @@ const raised = (cluster: Cluster): Promise<AlarmMember[]> =>
     20_000,
   );
 
-describe("a member with other data than the rest", () => {
-  test("is found by its leader's periodic check; then nothing is written until the alarm is lifted", async () => {
+describe("a member with different data", () => {
+  test("is found by its leader's periodic check; then writes are refused until the alarm is disarmed", async () => {
     await withCluster({ members: ["ours", "ours", "ours"], args: ["--corrupt-check-time", "1s"] }, async (cluster) => {
       const victim = await corruptFollower(cluster);
       await victim.start();
@@ -88,7 +88,7 @@ describe("a member with other data than the rest", () => {
     });
   });
 
-  test("does not start when it is asked to compare its data first", async () => {
+  test("does not start when configured to compare its data first", async () => {
     const args = ["--feature-gates=InitialCorruptCheck=true"];
     await withCluster({ members: ["ours", "ours", "ours"], args }, async (cluster) => {
       const healthy = cluster.all[2]!;

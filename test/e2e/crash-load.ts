@@ -1,10 +1,10 @@
 /**
  * Concurrent writers that know exactly what the store must hold after the server was killed.
  *
- * Each writer works on keys and leases of its own, one operation at a time. What was acknowledged must be there; of each
- * writer at most one operation, the one under way at the kill, may or may not be, and then wholly. `verify` reads the
- * store, decides that for each writer, and compares everything: keys, values, revisions, versions, leases, and the
- * store's revision, which counts every applied write once.
+ * Each writer uses its own keys and leases, one operation at a time. Acknowledged operations must be there; of each
+ * writer at most one operation, the one in progress at the kill, may be there or not, but only as a whole. `verify`
+ * reads the store, decides that for each writer, and compares everything: keys, values, revisions, versions, leases,
+ * and the store's revision, which counts every applied write once.
  */
 import assert from "node:assert/strict";
 import { type RawClient, RpcError } from "../../src/client/raw.ts";
@@ -23,10 +23,10 @@ import type { SeededRandom } from "../harness/random.ts";
 import { prefixEnd } from "../interop/history.ts";
 
 type Operation =
-  /** Raises the writer's counter from `from` by one and puts `key`, in one transaction. */
+  /** Increments the writer's counter from `from` by one and puts `key`, in one transaction. */
   | { readonly kind: "increment"; readonly from: number; readonly key: string; readonly value: string }
   | { readonly kind: "put"; readonly key: string; readonly value: string; readonly lease: bigint }
-  /** Deletes keys of the writer that exist, all in [first, last]. */
+  /** Deletes existing keys of the writer, all in [first, last]. */
   | { readonly kind: "delete"; readonly keys: readonly string[] }
   | { readonly kind: "grant"; readonly lease: bigint }
   | { readonly kind: "revoke"; readonly lease: bigint };
@@ -48,10 +48,10 @@ export class CrashLoad {
   readonly #random: SeededRandom;
   readonly #writers: Writer[];
   readonly #keys = new Map<string, Expected>();
-  /** Writes that are known to be applied; the store starts at revision 1. */
+  /** Writes known to be applied; the store starts at revision 1. */
   #revision = 1;
   acknowledged = 0;
-  /** Operations that a kill left open, and how many of them turned out to be applied. */
+  /** Operations left open by a kill, and how many of them turned out to be applied. */
   open = 0;
   openApplied = 0;
   /** Highest revision of an acknowledged write. */
@@ -63,7 +63,7 @@ export class CrashLoad {
     this.#writers = Array.from({ length: writers }, (_, id) => new Writer(id));
   }
 
-  /** Writes until `stopped` or until the server is gone. Rejects when it refuses an operation that it must do. */
+  /** Writes until `stopped` or until the server is gone. Rejects when it refuses a valid operation. */
   async run(stopped: () => boolean): Promise<void> {
     await Promise.all(this.#writers.map((writer) => this.#write(writer, stopped)));
   }
@@ -114,7 +114,7 @@ export class CrashLoad {
     }
   }
 
-  /** Makes the expectation what it is after the operation. `revision` is that of the write, if it made one. */
+  /** Updates the expectation for the operation. `revision` is the write's, if it made one. */
   #apply(writer: Writer, operation: Operation, revision: number): void {
     switch (operation.kind) {
       case "increment":
@@ -164,7 +164,10 @@ export class CrashLoad {
     }
   }
 
-  /** Compares the whole store with what it must hold; throws on the first thing lost, doubled or torn. Returns its revision. */
+  /**
+   * Compares the whole store with the expectation; throws on the first loss, duplicate or partial write. Returns its
+   * revision.
+   */
   async verify(): Promise<number> {
     const { kvs, header } = await this.#client.unary(KVService.Range, {
       key: Buffer.from("w/"),

@@ -1,8 +1,8 @@
 /**
- * Kills the server with SIGKILL at random moments under load and while it starts, and holds the store against what was
- * acknowledged. KVORUM_CRASHES sets how often (8 by default), KVORUM_SEED the operations.
+ * Kills the server with SIGKILL at random moments under load and while it starts, and compares the store with the
+ * acknowledged writes. KVORUM_CRASHES sets how often (8 by default), KVORUM_SEED the operations.
  *
- * A killed process loses what it had not written, not what the kernel had not synced: losing power is the simulator's part.
+ * A killed process loses what it had not written, not what the kernel had not synced: the simulator covers power loss.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -93,7 +93,7 @@ async function killDuringStart(server: Server, random: SeededRandom): Promise<vo
   await start;
 }
 
-/** What the server hashed before it died hashes to the same after, unless compaction went on in between. */
+/** Data hashed before the server died has the same hash afterwards, unless compaction continued in between. */
 async function compareHashes(server: Server, hashes: readonly HashKVResponse[]): Promise<void> {
   for (const { hash, compactRevision, hashRevision } of hashes) {
     const after = await server.client.unary(MaintenanceService.HashKV, { revision: hashRevision });

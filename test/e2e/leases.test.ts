@@ -14,7 +14,7 @@ async function followersOf(cluster: Cluster): Promise<[Member, Member]> {
   return cluster.all.filter((member) => member !== leader) as [Member, Member];
 }
 
-describe("a lease, asked for at a follower", () => {
+describe("a lease, queried at a follower", () => {
   test("is the leader's: its time, its keys, and that it does not exist", async () => {
     await withCluster({ members: ["ours", "ours", "ours"] }, async (cluster) => {
       const [follower, other] = await followersOf(cluster);
@@ -35,7 +35,7 @@ describe("a lease, asked for at a follower", () => {
       assert.equal((await answers.next()).value!.ttl, 100);
       await stream.send({ id: 4n });
       assert.equal((await answers.next()).value!.ttl, 0, "one that does not exist has no time to live");
-      // What was asked before the client has said its last word is answered still.
+      // Requests sent before the client half-closes are still answered.
       for (let i = 0; i < 50; i++) await stream.send({ id });
       stream.end();
       let count = 0;
@@ -65,7 +65,7 @@ describe("a lease, asked for at a follower", () => {
     });
   });
 
-  test("is refused when there is nobody to lead for the time of a request", async () => {
+  test("is refused when there is no leader for the duration of a request", async () => {
     const args = ["--heartbeat-interval", "20", "--election-timeout", "200"];
     await withCluster({ members: ["ours", "ours", "ours"], args }, async (cluster) => {
       const [follower, other] = await followersOf(cluster);

@@ -13,7 +13,7 @@ const root = new URL("../../", import.meta.url);
 const read = (name: string) => JSON.parse(readFileSync(new URL(name, root), "utf8"));
 const packages = read("package-lock.json").packages as Record<string, LockedPackage>;
 
-/** What npm does not check before somebody's `npm ci` fails. */
+/** Checks that npm omits until a user's `npm ci` fails. */
 describe("the lock file", () => {
   test("holds the packages of all platforms, so that `npm ci` works on each", () => {
     for (const [path, { optionalDependencies = {} }] of Object.entries(packages)) {
@@ -24,7 +24,7 @@ describe("the lock file", () => {
     }
   });
 
-  test("names no registry, and nothing that some versions of npm drop again", () => {
+  test("names no registry, and nothing that some versions of npm remove again", () => {
     for (const [path, { resolved, libc }] of Object.entries(packages)) {
       assert.equal(resolved, undefined, path);
       assert.equal(libc, undefined, path);

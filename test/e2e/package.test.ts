@@ -22,7 +22,7 @@ import { waitFor } from "../harness/wait.ts";
 const dir = mkdtempSync(join(tmpdir(), "kvorum-package-"));
 after(() => rmSync(dir, { recursive: true, force: true }));
 
-/** `npm start` in a package, as somebody at a shell starts it. */
+/** `npm start` in a package, as started from a shell. */
 function npmStart(t: TestContext, root: string, name: string) {
   const listen = ["--listen-client-urls", "http://127.0.0.1:0", "--advertise-client-urls", "http://127.0.0.1:1"];
   const peers = ["--listen-peer-urls", "http://127.0.0.1:0"];
@@ -50,7 +50,7 @@ describe("the packed package", { skip: requireProgram("npm") }, () => {
   const root = join(dir, "package");
 
   before(async () => {
-    // Packing builds, but here the build that the tests use is there already, and others may be using it.
+    // Packing builds, but the build used by the tests exists already, and others may be using it.
     const packed = await run(findProgram("npm")!, ["pack", "--ignore-scripts", "--pack-destination", dir], {
       cwd: repositoryRoot,
       timeoutMs: 60_000,

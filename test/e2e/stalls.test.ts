@@ -1,7 +1,7 @@
 /**
- * A short form of `npm run bench -- stalls`: beside none of its heavy things does a turn of the member's event loop take more than
- * 100 ms, by the member's own account. Time in which its thread waited for a processor does not count; and where the machine is so
- * busy that a client which only looks at the clock comes late, nothing can be told.
+ * A short form of `npm run bench -- stalls`: beside none of its heavy loads does a turn of the member's event loop take
+ * more than 100 ms, as the member measures it. Time in which its thread waited for a processor does not count. If the
+ * machine is so busy that a client that only reads the clock is late, nothing can be concluded.
  */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -17,7 +17,7 @@ import { upkeepCases } from "../../bench/stalls/upkeep.ts";
 import { ourEtcd } from "../harness/programs.ts";
 
 const TURN_MS_MAX = 100;
-/** A client of its own process that is late by so much does not get its share of the machine. */
+/** A client in its own process that is this late does not get its share of the machine. */
 const LATE_MS = 30;
 const ATTEMPTS = 3;
 const SIZES: Sizes = {
@@ -28,7 +28,7 @@ const SIZES: Sizes = {
   handshakes: 100,
   seconds: 2,
 };
-/** Minutes long, whatever the sizes, or beyond what a machine of a test has. */
+/** Minutes long at any size, or too large for a test machine. */
 const LEFT_OUT = ["expire", "large-64"];
 
 const cases = [...rangeCases, ...upkeepCases, ...clientCases].filter(({ name }) => !LEFT_OUT.includes(name));
@@ -43,7 +43,7 @@ for (const data of new Set(cases.map((each) => each.data))) {
     let loaded: Loaded | undefined;
     after(() => loaded?.cluster.close());
 
-    /** What was wrong with one run of a case; undefined: nothing. */
+    /** What was wrong with one run of a case; undefined for nothing. */
     async function attempt(each: Case): Promise<{ problem: string; busy: boolean } | undefined> {
       loaded ??= await fresh(data);
       const { turn, error, honest } = await measure(each, "ours", loaded, SIZES);

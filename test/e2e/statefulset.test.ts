@@ -1,11 +1,11 @@
 /**
- * A StatefulSet of etcd, carried out with processes instead of pods: three members, scaled to five and back.
+ * A StatefulSet of etcd, run with processes instead of pods: three members, scaled to five and back.
  *
- * statefulset/pod.sh is what it gives to Kubernetes. Where the published pages lie beside the repository (KVORUM_SEEDS, or
- * ../shared/seeds), the commands of the one about StatefulSets are carried out too. Replaced in those are addresses, the volume's
- * path, and one thing more: they cut the id of a member off at the first colon, as etcdctl printed it for API 2; what
- * stock etcdctl prints since 3.4 has a comma there, and the same commands fail with it as they stand. `hostname`, `ping`
- * and `sleep` are stand-ins for the pod's name, its network and a minute's wait.
+ * statefulset/pod.sh is its script for Kubernetes. If the published pages are beside the repository (KVORUM_SEEDS, or
+ * ../shared/seeds), the commands of the page about StatefulSets are run too, with addresses and the volume's path
+ * replaced, and one more change: they cut the id of a member off at the first colon, as etcdctl printed it for API 2;
+ * stock etcdctl prints a comma there since 3.4, so the unchanged commands fail with it. `hostname`, `ping` and `sleep`
+ * are stand-ins for the pod's name, its network and a minute's wait.
  *
  * KVORUM_SERVER runs another etcd, with the etcdctl beside it.
  */
@@ -38,7 +38,7 @@ const SET_NAME = "infra-etcd-cluster";
 const INITIAL_SIZE = 3;
 const SCALED_SIZE = 5;
 
-/** Gives the port of a pod by its name. */
+/** Returns the port of a pod by its name. */
 const PORTS = `port() { set -- "$1" \${1##*-} $2; shift; i=$1; shift; shift $i; echo $1; }
 `;
 
@@ -69,7 +69,7 @@ async function scaleUpAndDown(commands: Commands): Promise<void> {
     await set.hasMembers(set.pods);
     assert.equal(await get(added[1]!.client, "key/199"), "v".repeat(16));
 
-    // A pod of the first three keeps its data when it comes back; a later one is removed, and added as a new member.
+    // A pod of the first three keeps its data when it restarts; a later one is removed, and added as a new member.
     await put(first.client, "while", "all run");
     for (const pod of [initial[1]!, added[0]!]) {
       await pod.kill("SIGKILL");
@@ -119,7 +119,7 @@ class StatefulSet {
       INITIAL_SIZE: String(INITIAL_SIZE),
       CLIENT_URLS: urls(clientPorts),
       PEER_URLS: urls(peerPorts),
-      // What the published commands ask for.
+      // The programs that the published commands need.
       CLIENT_PORTS: clientPorts.join(" "),
       PEER_PORTS: peerPorts.join(" "),
       INITIAL_CLUSTER_SIZE: String(INITIAL_SIZE),
@@ -134,7 +134,7 @@ class StatefulSet {
     return new StatefulSet(directory, clientPorts.map(pod));
   }
 
-  /** Waits until all of `pods`, and nobody else, are members, each has applied what the others have, and hashes are equal. */
+  /** Waits until exactly `pods` are members, each has applied the same entries, and hashes are equal. */
   async hasMembers(pods: readonly Pod[]): Promise<void> {
     const expected = pods.map(({ name }) => name).sort();
     for (const { name, client } of pods) {
@@ -201,7 +201,7 @@ class Pod {
     await this.client.ready(5_000);
   }
 
-  /** As Kubernetes ends a pod: the hook to its end, then SIGTERM. */
+  /** As Kubernetes ends a pod: runs the hook to completion, then sends SIGTERM. */
   async stop(): Promise<void> {
     const env = Object.fromEntries(Object.entries(this.#env).flatMap(([k, v]) => (v === undefined ? [] : [[k, v]])));
     const { code, stdout, stderr } = await run("bash", ["-ec", this.#commands.preStop], { env, timeoutMs: 30_000 });
@@ -226,7 +226,7 @@ class Pod {
   }
 }
 
-/** Makes the directory that the pods have on their PATH. */
+/** Creates the directory on the pods' PATH. */
 function programs(directory: string): string {
   const bin = join(directory, "bin");
   mkdirSync(bin);
@@ -237,7 +237,7 @@ function programs(directory: string): string {
     writeFileSync(join(bin, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   standIn("hostname", 'echo "$POD_NAME"');
   standIn("ping", "exit 0");
-  // Long enough for etcd's rule that members were connected for five seconds before a change.
+  // Long enough for etcd's rule that members must be connected for five seconds before a change.
   standIn("sleep", '[ "$1" = 60 ] && exec /bin/sleep 6; exec /bin/sleep 0.1');
   return bin;
 }
@@ -247,7 +247,7 @@ function ownCommands(): Commands {
   return { start: `exec sh ${script} start`, preStop: `exec sh ${script} pre-stop` };
 }
 
-/** From the page that has a StatefulSet with a hook; undefined where the pages are not. */
+/** From the page that has a StatefulSet with a hook; undefined when the pages are not available. */
 function publishedCommands(): Commands | undefined {
   const directory = process.env["KVORUM_SEEDS"] ?? join(repositoryRoot, "..", "shared", "seeds");
   if (!existsSync(directory)) return undefined;
