@@ -1,4 +1,4 @@
-/** Wall clocks of members, each apart from the machine's, by Debian's libfaketime. The monotonic clock stays as it is. */
+/** Members' wall clocks, each offset from the machine's, by Debian's libfaketime. The monotonic clock is unchanged. */
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -8,11 +8,11 @@ const library = (): string | undefined =>
     .map((directory) => join("/usr/lib", directory, "faketime", "libfaketimeMT.so.1"))
     .find((path) => existsSync(path));
 
-/** Why no clock can be set apart here; undefined when one can. */
+/** Why clocks cannot be offset here; undefined when they can. */
 export const clocksMissing = (): string | undefined =>
   library() === undefined ? "clock steps need libfaketime (Debian: faketime)" : undefined;
 
-/** A clock that is told by a file. */
+/** A clock set by a file. */
 export class WallClock {
   readonly #file: string;
 
@@ -21,7 +21,7 @@ export class WallClock {
     this.step("+0");
   }
 
-  /** For the process that goes by this clock. */
+  /** For the process that uses this clock. */
   get env(): Record<string, string> {
     return {
       LD_PRELOAD: library() ?? "",
@@ -32,7 +32,7 @@ export class WallClock {
     };
   }
 
-  /** How far from the machine's time, as `+90`, in seconds, or `-3h`. It takes effect within a second. */
+  /** Offset from the machine's time, as `+90`, in seconds, or `-3h`. It takes effect within a second. */
   step(offset: string): void {
     writeFileSync(this.#file, `${offset}\n`);
   }

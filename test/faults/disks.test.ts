@@ -1,7 +1,7 @@
 import { test } from "node:test";
 import { requireFault, survives } from "./suite.ts";
 
-// Disks of the tests' own, under members that have work to do.
+// Separate disks under members with work to do.
 
 test("a member whose disk is full says so and ends, and comes back when there is room", {
   skip: requireFault("full-disk"),

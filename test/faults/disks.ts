@@ -1,4 +1,6 @@
-/** Disks of a test's own, mounted where a member keeps its data: a small one that can be full, one that can be slow. */
+/**
+ * Separate disks for a test, mounted where a member keeps its data: a small one that can be full, one that can be slow.
+ */
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import {
@@ -21,14 +23,14 @@ import { findProgram } from "../harness/programs.ts";
 const MIB = 1 << 20;
 const THROTTLE = "/sys/fs/cgroup/blkio";
 
-/** Why there can be no disks here; undefined when there can. */
+/** Why separate disks are not possible here; undefined when they are. */
 export function disksMissing(): string | undefined {
   if (process.getuid?.() !== 0) return "disks of a test's own need root";
   const missing = ["mount", "umount"].filter((name) => findProgram(name) === undefined);
   return missing.length === 0 ? undefined : `disks need ${missing.join(", ")} on PATH`;
 }
 
-/** Why no disk can be made slow here. */
+/** Why a disk cannot be made slow here. */
 export function slowDisksMissing(): string | undefined {
   if (disksMissing() !== undefined) return disksMissing();
   const missing = ["losetup", "mkfs.ext4"].filter((name) => findProgram(name) === undefined);
@@ -54,7 +56,7 @@ abstract class MountedDisk {
     return join(this.#home, name);
   }
 
-  /** Unmounts it and removes all of it. */
+  /** Unmounts it and removes everything. */
   close(): void {
     if (!this.#open) return;
     this.#open = false;
@@ -67,14 +69,14 @@ abstract class MountedDisk {
   protected detach(): void {}
 }
 
-/** A disk in memory, of which a filler takes what is left. */
+/** An in-memory disk whose free space a filler takes. */
 export class SmallDisk extends MountedDisk {
   constructor(sizeMiB: number) {
     super("small");
     execFileSync("mount", ["-t", "tmpfs", "-o", `size=${sizeMiB}m`, "kvorum", this.path]);
   }
 
-  /** Takes all the room that there is; returns how many bytes that were. */
+  /** Takes all free space; returns the number of bytes. */
   fill(): number {
     const fd = openSync(join(this.path, "filler"), "a");
     let written = 0;
@@ -100,7 +102,7 @@ export class SmallDisk extends MountedDisk {
   }
 }
 
-/** A file system on a loop device; the kernel holds back the writes of a process to it. */
+/** A file system on a loop device; the kernel throttles a process's writes to it. */
 export class SlowDisk extends MountedDisk {
   readonly #device: string;
   readonly #numbers: string;
@@ -119,12 +121,12 @@ export class SlowDisk extends MountedDisk {
     mkdirSync(this.#group);
   }
 
-  /** Writes of this process will be held back; needed once for each start. */
+  /** Throttles this process's writes; needed once for each start. */
   adopt(pid: number): void {
     writeFileSync(join(this.#group, "cgroup.procs"), `${pid}`);
   }
 
-  /** Writes a second, 0 for as many as it can. A sync takes two or three. */
+  /** Writes per second, 0 for no limit. A sync takes two or three. */
   limit(writes: number): void {
     writeFileSync(join(this.#group, "blkio.throttle.write_iops_device"), `${this.#numbers} ${writes}`);
   }
@@ -134,7 +136,7 @@ export class SlowDisk extends MountedDisk {
     try {
       rmdirSync(this.#group);
     } catch {
-      // Still in use by a process that is ending; an empty group costs nothing.
+      // Still used by a process that is ending; an empty group costs nothing.
     }
   }
 }

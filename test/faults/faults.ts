@@ -1,4 +1,4 @@
-/** The faults: each makes its trouble again and again until the run's time is over, and leaves the cluster whole. */
+/** The faults: each causes its trouble repeatedly until the run's time is over, and leaves the cluster intact. */
 import { randomInt } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -222,7 +222,7 @@ function pauser(pick: Pick): Fault["inflict"] {
   };
 }
 
-/** Cuts links, for 3 s at a time. `cut` returns whom that hits. */
+/** Cuts links, for 3 s at a time. `cut` returns the members affected. */
 function cutter(pick: Pick, cut: (run: Run, member: Member) => Promise<Member[]>): Fault["inflict"] {
   return async (run) => {
     while (!run.isOver) {
@@ -265,7 +265,7 @@ async function fillDisk(run: Run): Promise<void> {
     const before = member.log().length;
     run.hit(member);
     disk.fill();
-    // What the file system still had set aside is used up after a while.
+    // The file system's reserved space is used up after a while.
     for (let i = 0; i < 30 && member.running; i++) {
       await run.pass(100);
       disk.fill();
@@ -285,7 +285,7 @@ async function fillDisk(run: Run): Promise<void> {
   }
 }
 
-/** Starts a member that has ended, or that ends while it is looked at. */
+/** Starts a member that has ended, or that ends during the check. */
 async function backAgain(member: Member): Promise<void> {
   if (!member.running) member.spawn();
   try {
@@ -320,7 +320,7 @@ class ClockSite implements Site {
   spec(index: number): { env: Record<string, string>; args: string[] } {
     const clock = new WallClock(join(this.#home, `${index}`));
     this.clocks.set(index, clock);
-    // So long that no election comes of a machine that is busy.
+    // So long that a busy machine causes no election.
     return { env: clock.env, args: ["--election-timeout", "3000", "--heartbeat-interval", "200"] };
   }
 
@@ -354,7 +354,7 @@ async function stepClocks(run: Run): Promise<void> {
 
 const HOUR_MS = 3_600_000;
 
-/** What a member takes the time to be: it tells it with every answer over HTTP. */
+/** A member's wall-clock time: it is in every HTTP response. */
 async function wallMs(member: Member): Promise<number> {
   const response = await fetch(`${member.url}/version`);
   await response.text();

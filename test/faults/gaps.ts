@@ -1,4 +1,4 @@
-/** How long clients went without an answer: the figures of a run. */
+/** How long clients were without an answer: the figures of a run. */
 import type { Moment, Operation } from "../sim/checkers/history.ts";
 import { type Answer, answerWrote } from "../sim/checkers/model.ts";
 import { isSerializable } from "./history.ts";
@@ -12,11 +12,11 @@ export interface Gap {
 export interface Gaps {
   /** At any member. */
   readonly cluster: Gap;
-  /** At the members that the fault hit, the worst; undefined when it hit none. */
+  /** At the affected members, the worst; undefined without any. */
   readonly hit: Gap | undefined;
   /** At the worst of the others. */
   readonly others: Gap | undefined;
-  /** From the end of a fault until every member had served a write and a linearizable read; the longest of all times. */
+  /** From the end of a fault until every member had served a write and a linearizable read; the longest of all. */
   readonly recovery: number;
 }
 
@@ -35,7 +35,7 @@ export interface Hit {
 
 export function gapsOf(input: {
   readonly operations: readonly Operation[];
-  /** Members that were there from the start to the end of the window. */
+  /** Members present for the whole window. */
   readonly members: readonly string[];
   readonly hits: readonly Hit[];
   readonly from: Moment;
@@ -52,7 +52,7 @@ export function gapsOf(input: {
     };
     return { write: of("write"), read: of("read") };
   };
-  /** The worst of single members, each from one fault to the next. */
+  /** The worst single members, each from one fault to the next. */
   const worst = (isMeant: (member: string, hit: Hit) => boolean): Gap | undefined => {
     const hits = input.hits.length > 0 ? input.hits : [{ moment: input.from, members: [] }];
     const gaps = hits.flatMap((hit, i) =>
@@ -82,7 +82,7 @@ export function gapsOf(input: {
   };
 }
 
-/** Whether a member has answered a write and a linearizable read that were asked for after a moment. */
+/** Whether a member has answered a write and a linearizable read requested after a moment. */
 export function serves(operations: readonly Operation[], member: string, after: Moment): boolean {
   let write = false;
   let read = false;
@@ -104,7 +104,7 @@ function answeredOf(operation: Operation): Answered | undefined {
   return { member, invoked, returned, kind: "read" };
 }
 
-/** The longest stretch between `from` and `to` in which none of the moments lies. */
+/** The longest interval between `from` and `to` without any of the moments. */
 function longest(moments: readonly Moment[], from: Moment, to: Moment): number {
   let gap = 0;
   let last = from;

@@ -7,7 +7,7 @@ import type { WatchLog, WatchStep } from "../sim/checkers/watch.ts";
 import { type History, judge } from "./history.ts";
 import { Load } from "./load.ts";
 
-// The verdict on histories of real members must be able to be bad: one good history, and what is found when it is doctored.
+// The checkers must be able to reject a history of real members: one valid history, and the findings in altered copies.
 
 let history: History;
 
@@ -31,7 +31,7 @@ before(async () => {
   });
 });
 
-/** A copy to doctor. */
+/** A copy to alter. */
 const copied = (): History => structuredClone(history);
 
 const found = (doctored: History): string[] => judge(doctored).findings.map(({ message }) => message);
@@ -49,7 +49,7 @@ function eventsOf({ steps }: WatchLog): EventStep[] {
 const richest = (watches: readonly WatchLog[]): WatchLog =>
   watches.reduce((best, each) => (eventsOf(each).length > eventsOf(best).length ? each : best));
 
-test("what real clients saw of a healthy member has nothing wrong", () => {
+test("the history of real clients and a healthy member has no findings", () => {
   assert.deepEqual(found(history), []);
 });
 
@@ -61,7 +61,7 @@ test("an acknowledged write that no member has is found", () => {
   assert.match(found(doctored).join("\n"), /was acknowledged as revision \d+, which no member has/);
 });
 
-test("a change that nobody asked for is found", () => {
+test("a change that no client requested is found", () => {
   const doctored = copied();
   const write = doctored.operations.findIndex(isWrite);
   const without = { ...doctored, operations: doctored.operations.filter((_, i) => i !== write) };
@@ -76,7 +76,7 @@ test("a stale linearizable read is found", () => {
   );
   const early = reads[0]!;
   const late = reads.at(-1)!;
-  // As if the late one had been asked the early one's question, and been answered as that was.
+  // As if the late one had asked the early one's question and got the same answer.
   const stale: Operation = { ...late, action: early.action, outcome: early.outcome };
   const messages = found({ ...doctored, operations: operations.map((each) => (each === late ? stale : each)) });
   assert.equal(messages.length, 1, messages.join("\n"));

@@ -1,9 +1,9 @@
 /**
- * What the clients of real members saw, in the form that the simulator's checkers take, and their verdict.
+ * The observations of real members' clients, in the form that the simulator's checkers take, and their result.
  *
- * All moments are milliseconds of the observer's monotonic clock. What was committed is told by watches, one on each
- * member from revision 1 on: a revision counts as known from the first moment at which any client was told of it. That is
- * later than its commit, never earlier, so no check gets stricter than the guarantees are.
+ * All moments are milliseconds of the observer's monotonic clock. Watches, one on each member from revision 1 on,
+ * report what was committed: a revision counts as known from the first moment at which any client received it. That is
+ * later than its commit, never earlier, so no check is stricter than the guarantees.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { Finding, Moment, Operation, Revision } from "../sim/checkers/history.ts";
@@ -12,7 +12,7 @@ import { checkLinearizability, showEvents } from "../sim/checkers/linearizabilit
 import type { ModelEvent } from "../sim/checkers/model.ts";
 import { checkWatches, type WatchLog } from "../sim/checkers/watch.ts";
 
-/** Everything on one member, from revision 1 on. */
+/** A watch of everything on one member, from revision 1 on. */
 export interface Observed {
   readonly member: string;
   readonly log: WatchLog;
@@ -31,11 +31,11 @@ export interface History {
 export interface Verdict {
   readonly findings: readonly Finding[];
   readonly revisions: number;
-  /** Ended leases of which a client would have been told. */
+  /** Ended leases whose end clients would have seen. */
   readonly leaseEnds: number;
 }
 
-/** How late the end of a lease may be: elections, each of which gives all leases their whole time again. */
+/** Permitted delay of a lease's end: elections, each of which restarts all leases. */
 const LEASE_GRACE_MS = 30_000;
 
 export function judge(history: History): Verdict {
@@ -56,10 +56,10 @@ export function judge(history: History): Verdict {
 
 export const isSerializable = ({ action }: Operation): boolean =>
   (action.kind === "range" && action.request.serializable) ||
-  // A transaction that has nothing but comparisons is answered from what the member has.
+  // A transaction with only comparisons is answered from the member's local state.
   (action.kind === "txn" && action.request.success.length + action.request.failure.length === 0);
 
-/** The revisions as the members tell them, which must be the same at all, without gaps. */
+/** The revisions as reported by members, which must be the same at all, without gaps. */
 function committed({ operations, watches, observed }: History, findings: Finding[]): Revision[] {
   const all = new Map<number, { events: readonly ModelEvent[]; seen: Moment; member: string }>();
   for (const { member, log } of observed) {
@@ -88,7 +88,7 @@ function committed({ operations, watches, observed }: History, findings: Finding
   return knownFrom(revisions, operations, watches);
 }
 
-/** A transaction's events may come in several responses only if it was fragmented, which nobody asks for here. */
+/** A transaction's events may come in several responses only if fragmented, which is not requested here. */
 function revisionsOf(log: WatchLog): { revision: number; events: ModelEvent[]; moment: Moment }[] {
   const found: { revision: number; events: ModelEvent[]; moment: Moment }[] = [];
   for (const step of log.steps) {
@@ -102,7 +102,7 @@ function revisionsOf(log: WatchLog): { revision: number; events: ModelEvent[]; m
   return found;
 }
 
-/** Whoever is told of a revision is told that all before it are committed. */
+/** A client that learns of a revision knows that all before it are committed. */
 function knownFrom(
   revisions: readonly Revision[],
   operations: readonly Operation[],

@@ -4,13 +4,13 @@ import type { Operation } from "../sim/checkers/history.ts";
 import { judge } from "./history.ts";
 import { requireFault, survives } from "./suite.ts";
 
-// Members on hosts of their own, in network namespaces, under load.
+// Members on separate hosts, in network namespaces, under load.
 
-test("a leader that is cut off answers nothing stale but what is asked for as such", {
+test("a leader that is partitioned answers nothing stale but serializable reads", {
   skip: requireFault("partition-leader"),
 }, async () => {
   const { history } = await survives("partition-leader");
-  // The same history with its serializable reads taken for linearizable ones: the checker sees those that were stale.
+  // The same history with its serializable reads treated as linearizable: the checker finds the stale ones.
   const operations = history.operations.map((operation): Operation => {
     const { action } = operation;
     if (action.kind !== "range") return operation;
@@ -21,6 +21,6 @@ test("a leader that is cut off answers nothing stale but what is asked for as su
   for (const message of messages) assert.match(message, /read revision \d+, but \d+ was known before it began/);
 });
 
-test("members in bad weather lose nothing", { skip: requireFault("weather") }, async () => {
+test("members on a bad network lose nothing", { skip: requireFault("weather") }, async () => {
   await survives("weather", 3);
 });

@@ -1,6 +1,6 @@
 /**
- * Hosts on one machine: network namespaces with one address each, joined by veth pairs to a bridge on which the clients
- * are. What one makes is removed by close, and when this process ends without it.
+ * Hosts on one machine: network namespaces with one address each, connected by veth pairs to a bridge with the clients.
+ * `close` removes everything, as does the end of this process.
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
@@ -13,19 +13,19 @@ import { waitFor } from "../harness/wait.ts";
 export interface Host {
   readonly namespace: string;
   readonly address: string;
-  /** The end of its cable on the bridge's side. */
+  /** The bridge's end of its link. */
   readonly cable: string;
 }
 
 export interface Weather {
   readonly delayMs: number;
-  /** Added or taken, evenly. */
+  /** Jitter, uniformly distributed in both directions. */
   readonly jitterMs: number;
   /** Per cent of the packets. */
   readonly loss: number;
 }
 
-/** Why there can be no hosts here; undefined when there can. */
+/** Why hosts are not possible here; undefined when they are. */
 export function hostsMissing(): string | undefined {
   if (process.getuid?.() !== 0) return "hosts in network namespaces need root";
   const missing = ["ip", "iptables", "python3"].filter((name) => findProgram(name) === undefined);
@@ -66,12 +66,12 @@ export class Hosts {
     }
   }
 
-  /** `program`, run on a host. Its process id is that of the program itself. */
+  /** `program`, run on a host. Its process id is the program's own. */
   program({ namespace }: Host, program: Program): Program {
     return { file: "ip", args: ["netns", "exec", namespace, program.file, ...program.args] };
   }
 
-  /** Packets from `from` do not reach `to` any more. Those of the clients do. */
+  /** Packets from `from` no longer reach `to`. Clients' packets do. */
   async cutOneWay(from: Host, to: Host): Promise<void> {
     await inside(to, "iptables", "-w", "-A", "INPUT", "-s", from.address, "-j", "DROP");
   }
@@ -86,12 +86,12 @@ export class Hosts {
     }
   }
 
-  /** Pulls the cable, or plugs it in again: nobody reaches the host, clients neither. */
+  /** Unplugs the host, or reconnects it: nothing reaches it, clients included. */
   async plug({ cable }: Host, plugged: boolean): Promise<void> {
     await ip("link", "set", cable, plugged ? "up" : "down");
   }
 
-  /** Packets between hosts take longer, and some get lost. */
+  /** Packets between hosts are delayed, and some are lost. */
   async weather({ delayMs, jitterMs, loss }: Weather): Promise<void> {
     const script = join(repositoryRoot, "test", "faults", "weather.py");
     const args = [
@@ -117,12 +117,12 @@ export class Hosts {
     }
   }
 
-  /** All cables are plugged in, all links whole, the weather is fine. */
+  /** All hosts are connected, all links restored, no delay or loss. */
   async heal(): Promise<void> {
     const relay = this.#relay;
     this.#relay = undefined;
     if (relay !== undefined) {
-      // Its interfaces go with it, and the routes over them.
+      // Its interfaces are removed with it, and the routes over them.
       relay.kill("SIGKILL");
       await waitFor("the weather is over", () => relay.exitCode !== null || relay.signalCode !== null);
     }
@@ -169,11 +169,11 @@ function quietly(file: string, ...args: string[]): void {
   try {
     execFileSync(file, args, { stdio: "ignore" });
   } catch {
-    // It was not made, or is gone with what it hung on.
+    // It was not created, or was removed with its parent.
   }
 }
 
-/** The first three bytes of a private network that no interface here is in. */
+/** The first three bytes of a private network that no interface here uses. */
 function freeNetwork(): string {
   const taken = new Set(
     Object.values(networkInterfaces()).flatMap((list) =>

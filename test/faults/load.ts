@@ -1,6 +1,6 @@
 /**
- * Clients of a real cluster, at a bounded rate: some at each member and bound to it, some that go to another when theirs
- * fails, watches, and leases. They do not wait for one another, so an outage shows as what it is.
+ * Clients of a real cluster, at a bounded rate: some bound to each member, some that switch when theirs fails, watches,
+ * and leases. They do not wait for one another, so an outage shows in full.
  */
 import { randomInt } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -28,21 +28,21 @@ import { Recorder, type Target } from "./recorder.ts";
 import { Watcher } from "./watcher.ts";
 
 export interface LoadSettings {
-  /** Requests a second at each member. */
+  /** Requests per second at each member. */
   readonly rate?: number;
   /** Bytes of a value beyond its number. */
   readonly valueSize?: number;
   /** Clients that hold a lease at any time. */
   readonly leaseClients?: number;
-  /** Above the numbers of a load before it on the same data; values must not repeat. */
+  /** Above the numbers of an earlier load on the same data; values must not repeat. */
   readonly firstId?: number;
 }
 
-/** Requests at one member that may wait for an answer at one time. */
+/** Requests at one member that may be waiting for an answer. */
 const WAITING_MAX = 400;
 const KEYS = 20;
 const FIRST_LEASE = 7_000_000n;
-/** What a lease lives, in seconds, or one more. */
+/** TTL of a lease, in seconds, or one more. */
 const TTL_MIN = 2;
 const KEEPALIVE_MS = 3_000;
 const REST_MS = 30_000;
@@ -81,7 +81,7 @@ export class Load {
     this.#roam();
   }
 
-  /** Begins to ask a member. */
+  /** Starts using a member. */
   attach(target: Target): void {
     const { name } = target;
     this.#targets.set(name, target);
@@ -95,7 +95,7 @@ export class Load {
     );
   }
 
-  /** A member that will not come back. What it has told stays in the history. */
+  /** A member that will not return. What it reported stays in the history. */
   async detach(name: string): Promise<void> {
     clearInterval(this.#timers.get(name));
     this.#timers.delete(name);
@@ -107,7 +107,7 @@ export class Load {
     this.#gone.push({ member: name, log: observer.log });
   }
 
-  /** Ends the requests and waits for the last answers; watches go on. */
+  /** Stops the requests and waits for the last answers; watches continue. */
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#stopped.abort();
@@ -117,11 +117,11 @@ export class Load {
     while (this.recorder.pending > 0) await sleep(20);
   }
 
-  /** After stop: waits until all watches are up to date and all leases are over, and says what is not. */
+  /** After stop: waits until all watches are up to date and all leases have ended, and returns what is not. */
   async finish(): Promise<{ history: History; problems: string[] }> {
     const { recorder } = this;
     const leasesLeft = await this.#outliveLeases();
-    // What a request without an answer does, it has done by the time that two reads agree on the revision.
+    // A request without an answer has had its effect, if any, once two reads agree on the revision.
     let revision = 0;
     for (let last = -1; last !== revision; await sleep(200)) {
       last = revision;
@@ -158,7 +158,7 @@ export class Load {
     this.#watchers.push(new Watcher(this.recorder, { ...settings, target: () => this.#someone }));
   }
 
-  /** A client that stays where it is as long as it gets answers. */
+  /** A client that stays at its member as long as it gets answers. */
   #roam(): void {
     let name = this.#someone?.name;
     const timer = setInterval(async () => {
@@ -249,7 +249,7 @@ export class Load {
     return this.recorder.call(client, target, { kind: "range", request }, KVService.Range, request, rangeAnswer);
   }
 
-  /** Grants a lease, hangs a key on it, renews it some times, and then revokes it or lets it end. */
+  /** Grants a lease, attaches a key, renews it several times, and then revokes it or lets it expire. */
   async #holdLeases(): Promise<void> {
     const { recorder } = this;
     while (!this.#stopping) {
@@ -337,13 +337,13 @@ export class Load {
     lease.missing.push({ invoked, returned: this.recorder.now, returnedMs: this.recorder.now, by });
   }
 
-  /** Nobody renews any more, so all leases end. Returns those that have not, in the time that they get. */
+  /** Renewals have stopped, so all leases end. Returns those that have not, within the time limit. */
   async #outliveLeases(): Promise<{ id: bigint; member: string }[]> {
     const deadline = this.recorder.now + 2 * REST_MS;
     for (;;) {
       const left = await Promise.all(
         [...this.#targets.values()].map(async ({ name, client }) => {
-          // 0 stands for a member that does not answer; it is asked again.
+          // 0 for a member that does not answer; it is asked again.
           const leases = await client.unary(LeaseService.LeaseLeases, LeaseLeasesRequest.create(), ASK).then(
             (response) => response.leases.map(({ id }) => id),
             () => [0n],
@@ -360,6 +360,6 @@ export class Load {
 const keyAt = (at: number): Buffer => Buffer.from(`k${String(at).padStart(2, "0")}`);
 const key = (): Buffer => keyAt(randomInt(KEYS));
 
-/** A transaction may not put a key twice. */
+/** A transaction must not put a key twice. */
 const otherThan = (at: number, op: RequestOp): RequestOp[] =>
   keyAt(at).equals(Buffer.from(op.requestPut!.key)) ? [] : [op];

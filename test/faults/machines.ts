@@ -1,6 +1,6 @@
 /**
- * Whole hosts on one machine: each has a network namespace and an address, a disk that outlives it, and systemd as its
- * first process, which runs the member as an installed service. Losing its power ends every process on it at once.
+ * Complete hosts on one machine: each has a network namespace and an address, a persistent disk, and systemd as its
+ * first process, which runs the member as an installed service. A power loss ends all its processes at once.
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import {
@@ -33,7 +33,7 @@ const PEER_PORT = 2380;
 const PATIENCE_MS = 60_000;
 const execute = promisify(execFile);
 
-/** Why there can be no such hosts here; undefined when there can. */
+/** Why such hosts are not possible here; undefined when they are. */
 export function machinesMissing(): string | undefined {
   if (hostsMissing() !== undefined) return hostsMissing();
   const missing = ["unshare", "nsenter", "pivot_root"].filter((name) => findProgram(name) === undefined);
@@ -43,7 +43,7 @@ export function machinesMissing(): string | undefined {
   return existsSync(tree) ? undefined : `hosts with systemd need ${tree} (cgroup v1 or hybrid)`;
 }
 
-/** As many hosts as members, all booted and serving. Close them, whatever happens. */
+/** As many hosts as members, all booted and serving. Close them in any case. */
 export async function bootMachines(count: number): Promise<Machines> {
   const hosts = await Hosts.create(count);
   const machines = new Machines(hosts);
@@ -131,7 +131,7 @@ export class Machine {
     return this.client.unary(MaintenanceService.Status, {}, { timeoutMs: 2_000 });
   }
 
-  /** Starts its systemd, which starts what is enabled. */
+  /** Starts its systemd, which starts the enabled services. */
   async boot(): Promise<void> {
     const script = join(repositoryRoot, "test", "faults", "boot-host.sh");
     const args = ["netns", "exec", this.#host.namespace, "unshare", "--fork", "--pid", "--mount", "--uts", "--ipc"];
@@ -147,7 +147,7 @@ export class Machine {
     });
   }
 
-  /** Ends all of its processes at once. What they wrote is on its disk. */
+  /** Ends all of its processes at once. What they wrote stays on its disk. */
   async cutPower(): Promise<void> {
     const unshare = this.#unshare;
     if (unshare === undefined || this.#pid === undefined) return;
@@ -157,7 +157,7 @@ export class Machine {
     await waitFor(`${this.name} is off`, () => unshare.exitCode !== null || unshare.signalCode !== null);
   }
 
-  /** Waits until the service has told its systemd that it is ready, and it serves. */
+  /** Waits until the service has notified its systemd that it is ready, and serves. */
   async serving(): Promise<void> {
     await waitFor(
       `the service of ${this.name} is active`,
@@ -175,12 +175,12 @@ export class Machine {
     return this.#inside("systemctl", ...args);
   }
 
-  /** What the service logged last. */
+  /** The service's last log lines. */
   async journal(): Promise<string> {
     return this.#inside("tail", "-n", "20", "/var/lib/kvorum/log").catch((error) => (error as Error).message);
   }
 
-  /** What it left outside of its disk. */
+  /** What it left outside its disk. */
   remove(): void {
     if (this.#pid !== undefined) process.kill(this.#pid, "SIGKILL");
     this.#pid = undefined;
@@ -226,13 +226,13 @@ AllowIsolate=yes
   }
 }
 
-/** The directory that has the program and all that it needs. */
+/** The directory with the program and everything it needs. */
 function programRoot(): string {
   const { file, args } = ourEtcd();
   return dirname(dirname(args[0] ?? file));
 }
 
-/** Groups have no files that could be removed, only directories, the inner ones first. */
+/** Groups have no removable files, only directories, the inner ones first. */
 function removeGroups(path: string): void {
   try {
     for (const entry of readdirSync(path, { withFileTypes: true })) {
@@ -240,6 +240,6 @@ function removeGroups(path: string): void {
     }
     rmdirSync(path);
   } catch {
-    // It does not exist, or a process of it is still ending; an empty group costs nothing.
+    // It does not exist, or one of its processes is still ending; an empty group costs nothing.
   }
 }

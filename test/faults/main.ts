@@ -1,16 +1,16 @@
 /**
  * Runs faults on clusters of real processes and prints a verdict and the gaps for each.
  *
- *   npm run faults -- [FAULT …]   these faults; all that can be made when none is named
+ *   npm run faults -- [FAULT …]   these faults; all possible ones when none is named
  *     --members 3|5               size of the cluster (3)
  *     --hosts                     each member on a host of its own: a network namespace; needs root
  *     --seconds N                 for how long each fault is inflicted (20)
  *     --ours PATH                 another build of bin/etcd
  *     --stock                     stock etcd instead: KVORUM_STOCK_ETCD, or `etcd` on PATH
  *     --list                      the faults, and what each is
- *     --errors                    also what requests were told that were not acknowledged
+ *     --errors                    also the errors of requests that were not acknowledged
  *
- * Faults of the network take hosts whether asked for or not. Exits with 1 when anything was found.
+ * Network faults use hosts whether requested or not. Exits with 1 when anything was found.
  */
 import { FAULTS } from "./faults.ts";
 import type { Gap } from "./gaps.ts";

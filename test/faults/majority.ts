@@ -1,4 +1,4 @@
-/** The loss of a majority, and the two ways back: a backup, or a survivor that goes on alone. */
+/** The loss of a majority, and the two ways back: a backup, or a survivor that continues alone. */
 
 import { once } from "node:events";
 import { createWriteStream, mkdtempSync, rmSync } from "node:fs";
@@ -21,9 +21,9 @@ export const restoreMissing = (): string | undefined =>
   restorer() === undefined ? "a backup is restored by stock etcdutl or etcdctl, which are not on PATH" : undefined;
 
 /**
- * A backup is taken under load, then all members are lost with their disks. The restored cluster has everything that was
- * acknowledged before the backup began, at the same revisions, and goes on from the backup's last one: revisions after
- * that are given again.
+ * A backup is taken under load, then all members are lost with their disks. The restored cluster has everything
+ * acknowledged before the backup began, at the same revisions, and continues from the backup's last one: later
+ * revisions are assigned again.
  */
 export async function loseMajorityAndRestore(run: Run): Promise<void> {
   const { cluster } = run;
@@ -65,7 +65,7 @@ export async function loseMajorityAndRestore(run: Run): Promise<void> {
   }
 }
 
-/** One member is left, with all that was acknowledged. It forgets the others and takes in new ones. */
+/** One member is left, with everything that was acknowledged. It removes the others and adds new ones. */
 export async function loseMajorityAndForce(run: Run): Promise<void> {
   const { cluster, settings } = run;
   await run.pass((settings.seconds * 1000) / 2);
@@ -103,7 +103,7 @@ async function backUp(run: Run, file: string): Promise<void> {
   await once(output, "finish");
 }
 
-/** The load's history without what its members told: the next cluster tells it again. */
+/** The load's history without the members' reports: the next cluster reports it again. */
 async function endLoad(run: Run): Promise<History> {
   await run.load.stop();
   const { history, problems } = await run.load.finish();
@@ -121,7 +121,7 @@ const writesAfter = ({ operations }: History, revision: number) =>
       answerWrote(outcome.answer as Answer),
   );
 
-/** What clients saw up to a revision. Whoever saw more saw what is lost. */
+/** The clients' observations up to a revision. Clients that saw more saw what is lost. */
 const cutAt = (history: History, revision: number): History => ({
   ...history,
   operations: history.operations.filter(({ outcome }) => outcome.kind !== "ok" || outcome.revision <= revision),

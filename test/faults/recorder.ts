@@ -1,4 +1,4 @@
-/** Carries out calls on real members and writes down what came of them, on the observer's monotonic clock. */
+/** Makes calls to real members and records their results, on the observer's monotonic clock. */
 
 import type { MethodType } from "../../src/base/protobuf.ts";
 import { type RawClient, RpcError } from "../../src/client/raw.ts";
@@ -7,13 +7,13 @@ import type { Action, Moment, Operation } from "../sim/checkers/history.ts";
 import type { LeaseLog } from "../sim/checkers/lease.ts";
 import type { WatchLog } from "../sim/checkers/watch.ts";
 
-/** One member as clients know it: by its name, over a connection that outlives its restarts. */
+/** One member as clients see it: its name, and a connection that survives its restarts. */
 export interface Target {
   readonly name: string;
   readonly client: RawClient;
 }
 
-/** Time that a client waits for an answer. A member gives up after seven seconds. */
+/** A client's time limit. A member gives up after seven seconds. */
 const CALL_MS = 8_000;
 
 export class Recorder {
@@ -35,7 +35,7 @@ export class Recorder {
     return performance.now();
   }
 
-  /** The largest revision that a client was told of. */
+  /** The largest revision reported to a client. */
   get known(): number {
     return this.#known;
   }
@@ -45,7 +45,7 @@ export class Recorder {
     return this.#pending;
   }
 
-  /** A number that no one else gets. */
+  /** A number used nowhere else. */
   next(): number {
     return ++this.#ids;
   }
@@ -54,7 +54,7 @@ export class Recorder {
     this.#known = Math.max(this.#known, revision);
   }
 
-  /** Resolves with the answer, or with the error of a call that has none; never rejects with an RpcError. */
+  /** Resolves with the answer, or with the error of a failed call; never rejects with an RpcError. */
   async call<I, O extends { header: ResponseHeader | undefined }>(
     client: string,
     target: Target,
@@ -95,7 +95,7 @@ export class Recorder {
   }
 }
 
-/** Errors after which a request certainly has had no effect, and will have none. */
+/** Errors after which a request certainly had no effect, and will have none. */
 const NO_EFFECT = [
   // The call was never given to a connection.
   "No connection established",

@@ -1,4 +1,4 @@
-/** One run: a cluster under load, a fault, and what the checkers and the clocks say of it. */
+/** One run: a cluster under load, a fault, and the results of checkers and measurements. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Cluster, type Kind, type Member, type MemberSpec, startCluster } from "../harness/cluster.ts";
 import { ourEtcd, type Program, stockEtcd } from "../harness/programs.ts";
@@ -13,22 +13,22 @@ export interface Fault {
   readonly name: string;
   /** For people: what happens. */
   readonly what: string;
-  /** Needs members on hosts of their own. */
+  /** Needs members on separate hosts. */
   readonly hosts?: boolean;
-  /** The least size of a cluster that it makes sense for. */
+  /** The smallest cluster for which it makes sense. */
   readonly membersMin?: number;
   /** Hosts beyond those of the first members. */
   readonly spareHosts?: number;
   readonly load?: LoadSettings;
-  /** Why it cannot be made here; undefined when it can. */
+  /** Why it is not possible here; undefined when it is. */
   readonly missing?: () => string | undefined;
-  /** Makes what members need beforehand. */
+  /** Prepares what members need. */
   readonly prepare?: () => Site;
-  /** Makes trouble until run.isOver, and ends it. */
+  /** Causes trouble until run.isOver, and ends it. */
   readonly inflict: (run: Run) => Promise<void>;
 }
 
-/** What a fault has made for the members, by their number from 0 on. */
+/** Per-member preparations of a fault, by number from 0 on. */
 export interface Site {
   spec(index: number): Omit<MemberSpec, "kind" | "program" | "host">;
   close(): void;
@@ -37,7 +37,7 @@ export interface Site {
 export interface RunSettings {
   readonly members: number;
   readonly hosts: boolean;
-  /** For how long trouble is made. */
+  /** Duration of the fault. */
   readonly seconds: number;
   readonly kind: Kind;
 }
@@ -45,18 +45,18 @@ export interface RunSettings {
 export interface Report {
   readonly fault: string;
   readonly settings: RunSettings;
-  /** How often it was inflicted. */
+  /** How often it was caused. */
   readonly times: number;
   readonly operations: number;
   readonly acknowledged: number;
   readonly revisions: number;
   readonly leaseEnds: number;
-  /** Leaders that members became, and snapshots that they got of others, by their logs. */
+  /** How often members became leader, and received snapshots from others, by their logs. */
   readonly elections: number;
   readonly snapshots: number;
   /** Undefined where the load was stopped in between. */
   readonly gaps: Gaps | undefined;
-  /** What is wrong; none when everything held. */
+  /** The findings; empty when everything held. */
   readonly findings: readonly string[];
   readonly notes: readonly string[];
   readonly errors: ReadonlyMap<string, number>;
@@ -94,7 +94,7 @@ export async function runFault(fault: Fault, settings: RunSettings): Promise<Rep
   }
 }
 
-/** The member with this number, on a host of its own when there are hosts. */
+/** The member with this number, on a separate host when there are hosts. */
 export function specOf(kind: Kind, hosts: Hosts | undefined, index: number, site?: Site): MemberSpec {
   const more = site?.spec(index) ?? {};
   const host = hosts?.all[index];
@@ -116,7 +116,7 @@ export class Run {
   readonly #hits: Hit[] = [];
   readonly #healed: number[] = [];
   #untilMs = 0;
-  /** Members that were there from the beginning. */
+  /** Members present from the beginning. */
   readonly #founders: readonly string[];
   #judged: History | undefined;
 
@@ -149,12 +149,12 @@ export class Run {
     return host;
   }
 
-  /** Says that a fault begins, and which members it is at. */
+  /** Records that a fault begins, and which members it affects. */
   hit(...members: readonly Member[]): void {
     this.#hits.push({ moment: this.load.recorder.now, members: members.map(({ name }) => name) });
   }
 
-  /** Says that nothing is wrong any more, from now on. */
+  /** Records that from now on no fault is active. */
   healed(): void {
     this.#healed.push(this.load.recorder.now);
   }
@@ -163,12 +163,12 @@ export class Run {
     this.#notes.push(text);
   }
 
-  /** Something that may not be. */
+  /** A finding. */
   problem(text: string): void {
     this.#problems.push(text);
   }
 
-  /** Replaces the history that is judged at the end, for a run that had several clusters. */
+  /** Replaces the history that is checked at the end, for a run with several clusters. */
   judgeInstead(history: History): void {
     this.#judged = history;
   }
@@ -245,7 +245,7 @@ export class Run {
   }
 }
 
-/** Requests and leases of both; what members tell comes from the cluster that is there now. */
+/** Requests and leases of both; members' reports come from the current cluster. */
 function mergeOf(before: History, after: History): Pick<History, "operations" | "leases"> {
   return {
     operations: [...before.operations, ...after.operations],

@@ -1,4 +1,4 @@
-/** How tests run a fault: three members, a few seconds, and nothing may be found. */
+/** Runs a fault as a test: three members, a few seconds, no findings allowed. */
 import assert from "node:assert/strict";
 import { requirement } from "../harness/programs.ts";
 import { FAULTS } from "./faults.ts";
@@ -11,14 +11,14 @@ export function faultNamed(name: string): Fault {
   return fault;
 }
 
-/** Skip reason of node:test, as requireProgram gives it. */
+/** Skip reason of node:test, as requireProgram returns it. */
 export function requireFault(name: string): string | false {
   const fault = faultNamed(name);
   const reason = fault.missing?.() ?? (fault.hosts === true ? hostsMissing() : undefined);
   return requirement(reason === undefined, reason ?? "");
 }
 
-/** Inflicts it once or for `seconds`; fails with all that was found. */
+/** Causes it once or for `seconds`; fails with all findings. */
 export async function survives(name: string, seconds = 1): Promise<Report> {
   const fault = faultNamed(name);
   const report = await runFault(fault, { members: 3, hosts: fault.hosts === true, seconds, kind: "ours" });

@@ -1,4 +1,4 @@
-/** A watch as a good client keeps it: when its stream breaks it goes on from where it was, at the same member or another. */
+/** A watch of a correct client: when its stream breaks it resumes where it was, at the same member or another. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type RawStream, RpcError } from "../../src/client/raw.ts";
 import {
@@ -17,16 +17,16 @@ export interface WatchSettings {
   readonly key: string;
   readonly end: string;
   readonly prevKv: boolean;
-  /** 0 for what comes next. */
+  /** 0 for new events only. */
   readonly startRevision: number;
-  /** Where its next stream goes; undefined while there is no member to ask. */
+  /** The member of its next stream; undefined while there is none. */
   readonly target: () => Target | undefined;
-  /** Milliseconds after which it breaks its own stream, again and again; never when absent. */
+  /** Milliseconds after which it repeatedly breaks its own stream; never when absent. */
   readonly breakMs?: number;
 }
 
 const RETRY_MS = 100;
-/** Time between two questions of how far a stream is, while everything comes to rest. */
+/** Interval of progress requests while everything comes to rest. */
 const ASK_MS = 100;
 
 export class Watcher {
@@ -35,7 +35,7 @@ export class Watcher {
   readonly #settings: WatchSettings;
   readonly #running: Promise<void>;
   #stream: RawStream<WatchRequest, WatchResponse> | undefined;
-  /** The revision that it needs next; 0 before it knows. */
+  /** The next revision it needs; 0 while unknown. */
   #next: number;
   #closed = false;
   #broken: string | undefined;
@@ -56,7 +56,7 @@ export class Watcher {
     this.#running = this.#run();
   }
 
-  /** Waits until it has had all up to `revision`; returns what is wrong if that does not come. */
+  /** Waits until it has everything up to `revision`; returns what is wrong if that does not happen. */
   async settle(revision: number, timeoutMs: number): Promise<string | undefined> {
     const deadline = this.#recorder.now + timeoutMs;
     while (this.#next <= revision && this.#broken === undefined && this.#recorder.now < deadline) {
@@ -124,7 +124,7 @@ export class Watcher {
       steps.push({ kind: "compacted", compactRevision: response.compactRevision, moment });
       this.#next = Math.max(this.#next, response.compactRevision);
     } else if (response.canceled) {
-      // A member that goes ends its streams; only a reason of its own is a refusal.
+      // A member that stops ends its streams; only its own error is a refusal.
       if (response.cancelReason !== "") this.#broken = `watch ${this.log.id} was cancelled: ${response.cancelReason}`;
     } else if (response.events.length === 0) {
       steps.push({ kind: "progress", revision, moment });
