@@ -1,6 +1,6 @@
 /**
- * Authentication against stock etcd: the same requests get the same answers, stock etcdctl drives ours, ours drives stock,
- * and a backup taken here logs its users in there.
+ * Authentication against stock etcd: the same requests get the same answers, stock etcdctl works with ours, ours with
+ * stock, and users of a backup taken here can log in there.
  */
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -35,7 +35,7 @@ import { bytes, put, putOp, range, rangeOp, remove, txn, valueIs } from "../serv
 import { show } from "./compare.ts";
 
 const etcdctl = process.env["KVORUM_STOCK_ETCDCTL"] || "etcdctl";
-/** Since 3.6 etcdctl leaves what works on files to etcdutl: KVORUM_STOCK_ETCDUTL is its path then. */
+/** Since 3.6 etcdctl leaves file operations to etcdutl: KVORUM_STOCK_ETCDUTL is its path then. */
 const snapshotTool = process.env["KVORUM_STOCK_ETCDUTL"] || etcdctl;
 const env = { ETCDCTL_API: "3" };
 const skip = requireStockEtcd() || requireProgram(etcdctl);
@@ -47,7 +47,7 @@ interface Step {
   readonly as: string;
   readonly method: MethodType;
   readonly request: object;
-  /** Older versions answer otherwise. */
+  /** Older versions answer differently. */
   readonly since: number;
 }
 
@@ -67,7 +67,7 @@ const permission = (permType: PermissionType, key: string, rangeEnd = "") => ({
 const { RoleAdd, RoleGet, RoleList, RoleDelete, RoleGrantPermission, RoleRevokePermission } = AuthService;
 const { UserAdd, UserGet, UserList, UserDelete, UserChangePassword, UserGrantRole, UserRevokeRole } = AuthService;
 
-/** In order; the user "" sends no token, "?" one that is none. */
+/** In order; the user "" sends no token, "?" an invalid one. */
 const steps: readonly Step[] = [
   step("", AuthService.AuthStatus, {}, 3.005),
   step("", AuthService.AuthEnable, {}),
@@ -97,7 +97,7 @@ const steps: readonly Step[] = [
   step("", RoleGrantPermission, { name: "r", perm: permission(READ, "a") }),
   step("", RoleGrantPermission, { name: "q", perm: permission(READWRITE, "x", "\0") }),
   step("", RoleGet, { role: "r" }),
-  // So many permissions of one key that etcd's sort, which keeps no order among them, shows in what comes out.
+  // So many permissions of one key that etcd's unstable sort shows in the result.
   step("", RoleAdd, { name: "many" }),
   ...Array.from({ length: 60 }, (_, i) => {
     const perm = permission((i % 3) as PermissionType, `k${(i * 5) % 7}`, i % 4 === 0 ? "" : `l${(i * 11) % 6}`);
@@ -184,7 +184,7 @@ const steps: readonly Step[] = [
   step("", AuthService.AuthStatus, {}, 3.005),
 ];
 
-/** Performs the steps, each user logging in when it first appears. */
+/** Performs the steps, each user logging in on first use. */
 async function perform(client: RawClient): Promise<string[]> {
   const tokens = new Map([
     ["", ""],
@@ -224,7 +224,7 @@ async function answerOf(
   }
 }
 
-describe("the same requests of users", { skip }, () => {
+describe("the same requests by users", { skip }, () => {
   let stock: Server;
   let ours: Server;
 
@@ -233,7 +233,7 @@ describe("the same requests of users", { skip }, () => {
   });
   after(() => Promise.all([stock, ours].map((server) => server?.close())));
 
-  test("get the answers that stock etcd gives", async () => {
+  test("get stock etcd's answers", async () => {
     const [expected, actual] = await Promise.all([perform(stock.client), perform(ours.client)]);
     assert.deepEqual(actual, expected);
   });
@@ -275,7 +275,7 @@ const commands = [
   "get k1",
 ];
 
-/** What differs between servers: ids, terms, and the times of log lines. */
+/** Differences between servers: ids, terms, and the times of log lines. */
 const printed = (text: string): string =>
   text
     .replace(/\b[0-9a-f]{14,20}\b/g, "ID")
@@ -297,7 +297,7 @@ async function drive(ctl: Program, server: Server): Promise<string[]> {
 }
 
 describe("etcdctl", { skip }, () => {
-  test("of stock etcd prints for our server what it prints for stock", async () => {
+  test("of stock etcd prints the same for our server as for stock", async () => {
     const servers = await startServers([stockEtcd(), ourEtcd()], { args: ["--bcrypt-cost=4"] });
     try {
       const ctl = { file: etcdctl, args: [] };
@@ -320,7 +320,7 @@ describe("etcdctl", { skip }, () => {
   });
 });
 
-/** 3.6 is the one version that looks whose data it is. */
+/** 3.6 is the only version that checks whose data it is. */
 const refusesNewer = stockVersion === 3.006 && "etcd 3.6 refuses the data of a newer version";
 
 test("a backup with users, restored in stock etcd, lets them log in there", {
@@ -370,7 +370,7 @@ test("a backup with users, restored in stock etcd, lets them log in there", {
   }
 });
 
-/** etcd before 3.5 has other tokens: they are numbered by one more, so no other version knows them. */
+/** etcd before 3.5 numbers its tokens by one more, so no other version knows them. */
 const otherTokens = stockVersion < 3.005 && "stock etcd before 3.5 numbers tokens differently";
 
 describe("a cluster of ours and stock etcd", { skip: skip || otherTokens }, () => {
@@ -381,7 +381,7 @@ describe("a cluster of ours and stock etcd", { skip: skip || otherTokens }, () =
     test(`${members.join(" + ")}, led by ${leader}, knows each user and token at every member`, () =>
       withCluster({ members, args: ["--bcrypt-cost=4"] }, async (cluster) => {
         const [ours, stock] = [cluster.one("ours"), cluster.one("stock")];
-        // While nobody asks who wants to know the leader.
+        // While no one asks for the leader.
         await cluster.lead(cluster.one(leader));
         await addUsers(ours.client);
         await addPermissions(stock.client);
@@ -403,7 +403,7 @@ describe("a cluster of ours and stock etcd", { skip: skip || otherTokens }, () =
     await client.unary(UserGrantRole, { user: "anna", role: "r" });
   }
 
-  /** A token that one member gave is good at all: at ours at once, at stock's when they have applied its entry. */
+  /** A token issued by one member is valid at all: at ours at once, at stock's when they have applied its entry. */
   async function useTokenOf(giver: Server, all: readonly Member[]): Promise<void> {
     const { token } = await giver.client.unary(AuthService.Authenticate, { name: "anna", password: "anna's" });
     const metadata = { token };
@@ -419,7 +419,7 @@ describe("a cluster of ours and stock etcd", { skip: skip || otherTokens }, () =
     );
   }
 
-  /** What changes through one member counts at the other. */
+  /** A change through one member takes effect at the other. */
   async function changesAreKnown(one: RawClient, other: RawClient): Promise<void> {
     const { token } = await one.unary(AuthService.Authenticate, { name: "root", password: "root's" });
     const metadata = { token };
@@ -429,7 +429,7 @@ describe("a cluster of ours and stock etcd", { skip: skip || otherTokens }, () =
     await assert.rejects(one.unary(KVService.Range, range("k"), { metadata: { token: login.token } }), /denied/);
   }
 
-  /** All members hold the same, and say so. */
+  /** All members hold the same data, by their hashes. */
   async function sameUsers(all: readonly Server[]): Promise<void> {
     const seen = await Promise.all(
       all.map(async ({ client }) => {

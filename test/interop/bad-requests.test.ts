@@ -47,8 +47,8 @@ const times = <T>(count: number, make: (i: number) => T) => Array.from({ length:
 const enumValue = (value: number) => value as 0;
 
 /**
- * Two that stop stock etcd are left out: an alarm request with an unknown action (a nil response up to 3.7.1), and,
- * below 3.6, an unknown sort target, whose `since` below keeps it away.
+ * Two requests that crash stock etcd are omitted: an alarm request with an unknown action (a nil response up to 3.7.1),
+ * and, below 3.6, an unknown sort target, which its `since` below excludes.
  *
  * `since` is the first version whose answer this server follows.
  */

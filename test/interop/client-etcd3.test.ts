@@ -1,4 +1,4 @@
-/** The npm client `etcd3`, as other people use it, over its public API. */
+/** The npm client `etcd3`, used through its public API. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, beforeEach, describe, test } from "node:test";
@@ -168,14 +168,14 @@ describe("the npm client etcd3", () => {
     assert.equal(await client.get("leased"), null);
   });
 
-  test("a released lease expires and takes its keys along", async () => {
+  test("a released lease expires with its keys", async () => {
     const lease = client.lease(1, { autoKeepAlive: false });
     await lease.put("short").value("life");
     lease.release();
     await waitFor("the key is gone", async () => (await client.get("short")) === null, 15_000);
   });
 
-  test("a lock is held by one at a time", async () => {
+  test("a lock is held by one client at a time", async () => {
     let inside = 0;
     let most = 0;
     const work = () =>
@@ -201,7 +201,7 @@ describe("the npm client etcd3", () => {
     return { seen, watcher };
   }
 
-  test("watchers of keys, prefixes and ranges see what happens, and only that", async () => {
+  test("watchers of keys, prefixes and ranges see the changes, and only those", async () => {
     const prefix = await watching(await client.watch().prefix("foo").withPreviousKV().create());
     const single = await watching(await client.watch().key("baz").create());
     const deletes = await watching(await client.watch().prefix("foo").only("delete").create());
@@ -228,7 +228,7 @@ describe("the npm client etcd3", () => {
     await watcher.cancel();
   });
 
-  test("a watcher goes on after the server was restarted", async () => {
+  test("a watcher continues after the server was restarted", async () => {
     const { seen, watcher } = await watching(await client.watch().key("again").create());
     await client.put("again").value("1");
     await waitFor("the first put", () => seen.length === 1);
@@ -245,7 +245,7 @@ describe("the npm client etcd3", () => {
     await watcher.cancel();
   });
 
-  test("elections: one leads, an observer sees it, and the next follows when it resigns", async () => {
+  test("elections: one is leader, an observer sees it, and the next follows when it resigns", async () => {
     const election = client.election("singleton", 5);
     const first = election.campaign("one");
     await first.wait();

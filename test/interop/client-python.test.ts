@@ -1,4 +1,6 @@
-/** The Python client `etcd3` over its public API. KVORUM_PYTHON names a Python that has it; python3 otherwise. */
+/**
+ * The Python client `etcd3`, used through its public API. KVORUM_PYTHON names a Python that has it; python3 otherwise.
+ */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -6,7 +8,7 @@ import { findProgram, ourEtcd, repositoryRoot, requirement, run } from "../harne
 import { startServer } from "../harness/server.ts";
 
 const python = process.env["KVORUM_PYTHON"] || "python3";
-// The library's generated code predates protobuf 4, whose pure Python implementation still takes it.
+// The library's generated code predates protobuf 4, whose pure Python implementation still accepts it.
 const env = { PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION: "python" };
 
 async function hasClient(): Promise<boolean> {

@@ -1,8 +1,9 @@
 /**
- * Makes the answers of two servers comparable: removes what two correct servers may differ in, and nothing else.
+ * Makes the answers of two servers comparable: removes the permitted differences between two correct servers, and
+ * nothing else.
  *
- * That is: cluster and member ids, the raft term, seconds that passed since a lease was granted, the order of sets that
- * etcd keeps in Go maps, and the order of equal sort keys, since Go's sort is not stable.
+ * These are: cluster and member ids, the raft term, seconds since a lease was granted, the order of sets that etcd
+ * keeps in Go maps, and the order of equal sort keys, because Go's sort is not stable.
  */
 import { inspect } from "node:util";
 import { type RawClient, RpcError } from "../../src/client/raw.ts";
@@ -29,10 +30,10 @@ export interface Outcome {
   readonly revision: number | undefined;
 }
 
-/** Of a server that is gone: both servers saying it would not be an answer. */
+/** From a server that is gone: both servers reporting it would not be an answer. */
 const UNAVAILABLE = 14;
 
-/** Performs one step and describes the outcome without what `differences` says that the stock version lacks. */
+/** Performs one step and describes the outcome without what `differences` says the stock version lacks. */
 export async function outcome(
   client: RawClient,
   step: Step,
@@ -87,7 +88,7 @@ function normalise({ method, request }: Step, response: unknown): void {
   }
 }
 
-/** Visits every range with its answer: the one of a Range, or all in a transaction. */
+/** Visits every range with its answer: that of a Range, or all in a transaction. */
 export function forEachRange(
   { method, request }: Step,
   response: unknown,
@@ -110,7 +111,7 @@ function visitTxn(
   });
 }
 
-/** Orders keys of equal sort value by key, and forgets which of them a limit cut off. */
+/** Orders keys of equal sort value by key, and ignores which of them a limit cut off. */
 function settleTies(request: RangeRequest, response: RangeResponse): void {
   const { kvs } = response;
   if (request.sortTarget === SortTarget.KEY || kvs.length === 0) return;

@@ -1,8 +1,8 @@
 /**
- * What older etcd does otherwise than v3.7, which this server follows. Nothing else may differ.
+ * Differences of older etcd versions from v3.7, which this server follows. Nothing else may differ.
  *
- * Each entry holds for stock versions below `before`. `adapt` changes requests before both get them, `hide` removes what the older one lacks from both answers;
- * `excuses` accepts a pair of answers.
+ * Each entry applies to stock versions below `before`. `adapt` changes requests before both get them, `hide` removes
+ * what the older one lacks from both answers; `excuses` accepts a pair of answers.
  */
 import {
   type CompactionRequest,
@@ -18,7 +18,7 @@ import type { Step } from "./history.ts";
 export interface Difference {
   readonly before: readonly [number, number];
   readonly what: string;
-  /** Changes a request that the older one does not answer the same way each time. */
+  /** Changes a request that the older version does not answer deterministically. */
   adapt?(step: Step): void;
   hide?(step: Step, response: unknown): void;
   excuses?(step: Step, ours: string, stock: string): boolean;
@@ -76,7 +76,7 @@ export async function stockVersion(stock: Server): Promise<readonly [number, num
   return [major!, minor!];
 }
 
-/** The differences that the version of this stock server explains. */
+/** The differences explained by this stock server's version. */
 export async function differencesTo(stock: Server): Promise<readonly Difference[]> {
   const [major, minor] = await stockVersion(stock);
   return known.filter(({ before }) => major < before[0] || (major === before[0] && minor < before[1]));

@@ -1,5 +1,5 @@
 /**
- * Stock etcdctl against this server and against stock etcd: what it prints and how it exits must be the same.
+ * Stock etcdctl against this server and against stock etcd: output and exit code must be the same.
  *
  * KVORUM_STOCK_ETCDCTL chooses another etcdctl than the one on PATH.
  */
@@ -15,7 +15,7 @@ import { type Server, startServer, startServers } from "../harness/server.ts";
 import { show } from "./compare.ts";
 
 const etcdctl = process.env["KVORUM_STOCK_ETCDCTL"] || "etcdctl";
-/** Since 3.6 etcdctl leaves what works on files to etcdutl: KVORUM_STOCK_ETCDUTL is its path then. */
+/** Since 3.6 etcdctl leaves file operations to etcdutl: KVORUM_STOCK_ETCDUTL is its path then. */
 const snapshotTool = process.env["KVORUM_STOCK_ETCDUTL"] || etcdctl;
 const env = { ETCDCTL_API: "3" };
 
@@ -29,7 +29,9 @@ const sh = (line: string, input?: string): Command => ({
   ...(input === undefined ? {} : { input }),
 });
 
-/** In order: each finds what the ones before it left. An underscore stands for a blank within an argument. */
+/**
+ * In order: each command sees the effects of the previous ones. An underscore stands for a blank within an argument.
+ */
 const commands: readonly Command[] = [
   sh("put foo bar"),
   sh("put foo bar2 --prev-kv"),
@@ -128,7 +130,7 @@ describe("stock etcdctl", { skip: requireStockEtcd() || requireProgram(etcdctl) 
     await Promise.all([ours?.close(), stock?.close()]);
   });
 
-  /** Runs a command on both and compares what it printed. */
+  /** Runs a command on both and compares the output. */
   async function same(command: Command): Promise<void> {
     const [a, b] = await Promise.all([ours, stock].map((server) => ctl(server, command)));
     assert.equal(a, b, "on ours (actual) and on stock (expected)");
@@ -283,7 +285,7 @@ async function ctl(
   return clean(`${stdout}${stderr}exit ${code}\n`, server);
 }
 
-/** Without what differs between any two servers: addresses, ids, terms, times. */
+/** Without the differences between any two servers: addresses, ids, terms, times. */
 function normalise(text: string, server: Server): string {
   return text
     .replaceAll(server.endpoint, "<endpoint>")
@@ -298,7 +300,7 @@ function normalise(text: string, server: Server): string {
     .replace(/"ts":"[^"]*"|"caller":"[^"]*"|"target":"[^"]*"|LocalAddr: '[^']*'|endpoint:\/\/client-[^"\s]*/g, "");
 }
 
-/** Runs a command that does not end by itself until what it printed matches. */
+/** Runs a command that does not end by itself until its output matches. */
 async function until(server: Server, args: readonly string[], pattern: RegExp): Promise<string> {
   const running = start(server, args);
   try {

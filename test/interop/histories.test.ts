@@ -42,8 +42,8 @@ async function compareHistory(seed: number, ours: Server, stock: Server): Promis
   const shape = shapes[seed % shapes.length]!;
   const state: HistoryState = { revision: 1, compacted: 0, leases: [] };
   const restartAt = random.below(stepsPerHistory);
-  // etcd answers HashKV of a revision from before its compaction or from after it, depending on how far the compaction
-  // got in the background; only a physical one has finished when it is answered.
+  // etcd answers HashKV with the hash from before its compaction or from after it, depending on the background
+  // compaction's progress; only a physical one has finished when it is answered.
   const compacting = new Set<number>();
   let failures = 0;
   for (let i = 0; i < stepsPerHistory; i++) {

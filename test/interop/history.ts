@@ -1,9 +1,9 @@
 /**
  * Seeded random requests that exercise every option of the KV, lease and compaction RPCs.
  *
- * Owns what is generated, not how it is compared. The generator follows the history with a rough model (revision,
- * leases), so that most requests hit something, and deliberately leaves it now and then: requests that fail are part of
- * the history too.
+ * Owns the generation, not the comparison. The generator follows the history with a rough model (revision, leases), so
+ * that most requests hit something, and deliberately deviates from it sometimes: failing requests are part of the
+ * history too.
  */
 import type { MethodType } from "../../src/base/protobuf.ts";
 import {
@@ -30,7 +30,7 @@ export interface Step {
   readonly request: unknown;
 }
 
-/** What the generator knows of the servers' state; `revision` is fed back from the responses. */
+/** The generator's knowledge of the servers' state; `revision` is updated from the responses. */
 export interface HistoryState {
   revision: number;
   compacted: number;
@@ -75,8 +75,8 @@ export function nextStep(random: SeededRandom, state: HistoryState, options: His
 }
 
 /**
- * Without the puts that stop stock etcd: when a transaction deletes a key and then puts it with ignore_value or
- * ignore_lease, the put passes the check beforehand and fails while it is applied, at which etcd panics.
+ * Without the puts that crash stock etcd: when a transaction deletes a key and then puts it with ignore_value or
+ * ignore_lease, the put passes the check beforehand and fails while it is applied, which makes etcd panic.
  */
 function survivable(txn: TxnRequest): TxnRequest {
   if (!opsOf(txn).some((op) => op.requestDeleteRange)) return txn;
@@ -156,7 +156,7 @@ class Generator {
       ? random.pick(leases)
       : BigInt(1 + random.below(2 ** 30)) * (random.chance(0.1) ? 8_589_934_593n : 1n);
     if (!repeated) leases.push(id);
-    // Long enough that none expires while the history runs.
+    // Long enough that none expires during the history.
     return step(LeaseService.LeaseGrant, LeaseGrantRequest.create({ id, ttl: 10_000 + random.below(1000) }));
   }
 
@@ -182,7 +182,7 @@ class Generator {
     return step(KVService.Compact, CompactionRequest.create({ revision, physical: random.chance(0.5) }));
   }
 
-  /** Mostly a revision that can be read; also 0, compacted and future ones. */
+  /** Mostly a readable revision; also 0, compacted and future ones. */
   revision(): number {
     const random = this.#random;
     const { revision, compacted } = this.#state;
@@ -216,7 +216,7 @@ class Generator {
     const target = random.pick([0, 1, 2, 3, 4] as const);
     const compare = Compare.create({ result: random.pick([0, 1, 2, 3] as const), target, key: this.#key() });
     if (random.chance(0.2)) Object.assign(compare, this.#interval());
-    // Half of them against zero, the value that a key which does not exist compares as.
+    // Half of them against zero, the value used for comparing a missing key.
     const number = random.chance(0.5) ? 0 : this.#pastRevision();
     if (target === 0) compare.version = random.below(4);
     else if (target === 1) compare.createRevision = number;

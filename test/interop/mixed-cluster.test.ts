@@ -1,8 +1,8 @@
 /**
  * Clusters of our members and stock etcd's: formed together, led by either, with TLS; writes, watches, leases and
- * compactions through each member show the same on all, and HashKV is equal.
+ * compactions through each member have the same effect on all, and HashKV is equal.
  *
- * KVORUM_STOCK_ETCD chooses the stock etcd; docs/interop.md says what came out with which version.
+ * KVORUM_STOCK_ETCD chooses the stock etcd; docs/interop.md lists the results by version.
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -18,7 +18,7 @@ const mixes: readonly { readonly members: readonly Kind[]; readonly tls: boolean
 
 describe("a cluster of ours and stock etcd", { skip: requireStockEtcd() }, () => {
   for (const { members, tls } of mixes) {
-    test(`${members.join(" + ")}${tls ? " over TLS" : ""} serves alike, whoever leads`, () =>
+    test(`${members.join(" + ")}${tls ? " over TLS" : ""} serves the same, whichever member is leader`, () =>
       withCluster({ members, tls }, async (cluster) => {
         await sameMembers(cluster);
         for (const kind of ["stock", "ours"] as const) {
@@ -43,7 +43,7 @@ async function traffic(cluster: Cluster): Promise<void> {
   await cluster.settled();
 }
 
-/** All members tell the same list of members, with the names and addresses that each published. */
+/** All members report the same list of members, with the names and addresses that each published. */
 async function sameMembers(cluster: Cluster): Promise<void> {
   const lists = await Promise.all(
     cluster.running.map(async ({ client }) => {

@@ -1,6 +1,6 @@
 /**
- * Random troubles of a cluster of ours and stock etcd under load: kills, pauses, hand-overs, replacements, compactions.
- * Nothing acknowledged is lost, hashes stay equal. KVORUM_FAULTS sets how many, KVORUM_SEED which.
+ * Random faults of a cluster of ours and stock etcd under load: kills, pauses, leadership transfers, replacements,
+ * compactions. Nothing acknowledged is lost, hashes stay equal. KVORUM_FAULTS sets how many, KVORUM_SEED which.
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -14,7 +14,7 @@ import { putAnyway, writeEverywhere } from "../harness/traffic.ts";
 
 const faults = Number(process.env["KVORUM_FAULTS"] ?? 8);
 const seed = Number(process.env["KVORUM_SEED"] ?? 1);
-/** Few entries are kept, so that members who were away need snapshots too. */
+/** Few entries are kept, so that members that were away need snapshots too. */
 const ARGS = ["--snapshot-count", "500", "--heartbeat-interval", "50", "--election-timeout", "500"];
 
 type Trouble = (cluster: Cluster, member: Member, random: SeededRandom) => Promise<void>;
@@ -45,7 +45,7 @@ const troubles: Readonly<Record<string, Trouble>> = {
     await member.client.unary(MaintenanceService.Defragment, {}, { timeoutMs: 10_000 });
   },
   replacement: async (cluster, member) => {
-    // The new one first: without any member of an older version the cluster's version would rise, and it could not join.
+    // The new one first: without any member of an older version the cluster version would rise, and it could not join.
     const learner = await cluster.add(member.kind, { learner: true });
     await cluster.promote(learner);
     await cluster.remove(member);
@@ -57,7 +57,7 @@ const mixes: readonly (readonly Kind[])[] = [
   ["stock", "ours", "stock"],
 ];
 
-describe("a cluster of ours and stock etcd in trouble", { skip: requireStockEtcd() }, () => {
+describe("a cluster of ours and stock etcd under faults", { skip: requireStockEtcd() }, () => {
   for (const [i, members] of mixes.entries()) {
     test(`${members.join(" + ")} loses nothing that was acknowledged, seed ${seed + i}`, (t) =>
       withCluster({ members, args: ARGS }, async (cluster) => {

@@ -7,7 +7,7 @@ import { type Cluster, type Kind, type Member, withCluster } from "../harness/cl
 import { requireStockEtcd } from "../harness/programs.ts";
 import { get, put, watchEverywhere, writeEverywhere } from "../harness/traffic.ts";
 
-// A member cannot join a cluster that agreed on a version above its own, so stock etcd joins one where stock etcd is.
+// A member cannot join a cluster with a version above its own, so stock etcd joins one with stock etcd in it.
 const clusters: readonly { readonly members: readonly Kind[]; readonly guest: Kind }[] = [
   { members: ["stock"], guest: "ours" },
   { members: ["ours", "stock"], guest: "stock" },
@@ -32,7 +32,7 @@ describe("membership of ours and stock etcd", { skip: requireStockEtcd() }, () =
         await writeEverywhere(cluster.running);
         await cluster.settled();
 
-        // Changes through the guest as leader, the host among those who go.
+        // Changes through the guest as leader, with the host among the removed members.
         await cluster.lead(voter);
         await cluster.add(first.kind, { via: voter });
         await writeEverywhere(cluster.running);
@@ -49,7 +49,7 @@ describe("membership of ours and stock etcd", { skip: requireStockEtcd() }, () =
       }));
   }
 
-  test("a member that was removed is told so when it comes back", () =>
+  test("a removed member is told so when it returns", () =>
     withCluster({ members: ["ours", "stock", "ours", "stock"] }, async (cluster) => {
       for (const gone of [cluster.one("ours"), cluster.one("stock")]) {
         await gone.kill("SIGKILL");
@@ -65,7 +65,7 @@ describe("membership of ours and stock etcd", { skip: requireStockEtcd() }, () =
     }));
 });
 
-/** A learner takes no writes and no linearizable reads. */
+/** A learner accepts no writes and no linearizable reads. */
 async function learnerRefuses(learner: Member): Promise<void> {
   for (const call of [() => put(learner.client, "x", "y"), () => get(learner.client, "x")]) {
     const error = await call().catch((refusal: unknown) => refusal);

@@ -1,6 +1,6 @@
 /**
  * A cluster of stock etcd becomes one of ours, member by member, under load, and back: no acknowledged write is lost or
- * doubled, HashKV is equal throughout.
+ * duplicated, HashKV is equal throughout.
  */
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
@@ -9,7 +9,7 @@ import { AcknowledgedLoad } from "../harness/load.ts";
 import { requireStockEtcd, stockEtcdVersion } from "../harness/programs.ts";
 import { put } from "../harness/traffic.ts";
 
-/** Which member goes, by the order of the cluster's list, and what comes. */
+/** The member to remove, by the order of the cluster's list, and its replacement. */
 interface Replacement {
   readonly from: Kind;
   readonly to: Kind;
@@ -18,8 +18,8 @@ interface Replacement {
 const toOurs: Replacement = { from: "stock", to: "ours" };
 const toStock: Replacement = { from: "ours", to: "stock" };
 
-// Once all members are of 3.7 the cluster's version follows, and no older member can join. So an older stock etcd goes
-// back while one of it is left.
+// Once all members are of 3.7 the cluster version follows, and no older member can join. So an older stock etcd returns
+// while one of its version is left.
 const version = (await stockEtcdVersion()) ?? 0;
 const sameVersion = version >= 3.007;
 const inPlace = version < 3.005 && "data of etcd 3.4 cannot be taken over: KVORUM_STOCK_ETCD names a later one";
@@ -30,7 +30,7 @@ const plan = sameVersion
 describe("rolling replacement", { skip: requireStockEtcd() }, () => {
   test("of every stock member by ours under load, and back, loses no acknowledged write", (t) =>
     withCluster({ members: ["stock", "stock", "stock"] }, async (cluster) => {
-      // A member that goes is no longer written to; what it had not answered has an unknown outcome.
+      // A member to be removed is no longer written to; its unanswered requests have an unknown outcome.
       let leaving: Member | undefined;
       const clients = () => cluster.running.filter((member) => member !== leaving && joined.has(member));
       const joined = new Set(cluster.running);
@@ -42,7 +42,7 @@ describe("rolling replacement", { skip: requireStockEtcd() }, () => {
           await load.progress();
           leaving = cluster.one(from);
           const leads = (await cluster.leader()) === leaving;
-          // In turn: a new member takes the place of one that was removed, or learns before the old one goes.
+          // Alternately: a new member replaces one that was removed, or joins as learner before the old one is removed.
           const incoming =
             i % 2 === 0 ? await removeThenAdd(cluster, leaving, to) : await learnThenRemove(cluster, leaving, to);
           joined.add(incoming);
@@ -63,7 +63,7 @@ describe("rolling replacement", { skip: requireStockEtcd() }, () => {
     }));
 
   test(
-    "in place, each of ours going on with the data of the stock member before it, loses none either",
+    "in place, each of ours continuing with the data of the stock member before it, loses none either",
     {
       skip: inPlace,
     },

@@ -1,4 +1,7 @@
-/** Members whose log is gone at the leader catch up by a snapshot, sent by ours to stock etcd and by stock etcd to ours. */
+/**
+ * Members that need entries no longer in the leader's log catch up from a snapshot, sent by ours to stock etcd and by
+ * stock etcd to ours.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { KVService, LeaseService } from "../../src/proto/etcdserverpb.ts";
@@ -12,7 +15,7 @@ const CATCH_UP = 20;
 
 const version = (await stockEtcdVersion()) ?? 0;
 const catchUpFlag = version >= 3.006 ? "--snapshot-catchup-entries" : "--experimental-snapshot-catchup-entries";
-/** etcd 3.4 keeps 5,000 entries behind a snapshot whatever it is told. */
+/** etcd 3.4 keeps 5,000 entries after a snapshot whatever the flags say. */
 const stockCatchUp = version >= 3.005 ? CATCH_UP : 5_000;
 const argsOf: Record<Kind, string[]> = {
   ours: ["--snapshot-catchup-entries", String(CATCH_UP)],
@@ -63,7 +66,7 @@ describe("snapshots between ours and stock etcd", { skip: requireStockEtcd() }, 
   }
 });
 
-/** Ends the receiver, writes more than the sender's log keeps, compacts, and starts the receiver again. */
+/** Stops the receiver, writes more than the sender's log keeps, compacts, and restarts the receiver. */
 async function catchUpBySnapshot(cluster: Cluster, sender: Member, receiver: Member): Promise<void> {
   await cluster.lead(sender);
   const { id } = await sender.client.unary(LeaseService.LeaseGrant, { ttl: 600 }, { timeoutMs: 10_000 });
@@ -78,7 +81,7 @@ async function catchUpBySnapshot(cluster: Cluster, sender: Member, receiver: Mem
   tookSnapshot(receiver);
   assert.equal(await get(receiver.client, after), "y");
 
-  // As the leader it must know what came with the snapshot: leases and what they hold.
+  // As leader it must know what came with the snapshot: leases and their keys.
   await cluster.lead(receiver);
   const lease = await receiver.client.unary(LeaseService.LeaseTimeToLive, { id, keys: true }, { timeoutMs: 10_000 });
   assert.deepEqual(lease.keys.map((key) => Buffer.from(key).toString()).sort(), [after, before]);
@@ -88,7 +91,7 @@ async function catchUpBySnapshot(cluster: Cluster, sender: Member, receiver: Mem
   await writeEverywhere(cluster.running);
 }
 
-/** Writes until the member has dropped what it had logged before, and compacts the revisions too. */
+/** Writes until the member has dropped its earlier log, and compacts the revisions too. */
 async function outrunLog(member: Member): Promise<void> {
   await putMany(member.client, "fill/", catchUpOf[member.kind] + 3 * SNAPSHOT_COUNT);
   const revision = (await put(member.client, "fill/end", "x")) - 10;

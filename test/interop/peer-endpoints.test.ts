@@ -1,4 +1,4 @@
-/** What members ask each other over HTTP, asked of ours and of stock etcd: the answers must be the same, byte for byte. */
+/** Requests between members over HTTP, sent to ours and to stock etcd: the answers must be the same, byte for byte. */
 import assert from "node:assert/strict";
 import http from "node:http";
 import { after, before, describe, test } from "node:test";
@@ -18,7 +18,7 @@ interface Answer {
   readonly body: string;
 }
 
-/** Headers that say something about the answer. */
+/** Headers that describe the answer. */
 const HEADERS = ["content-type", "content-length", "allow", "x-content-type-options", "x-etcd-cluster-id"];
 
 interface Question {
@@ -78,7 +78,7 @@ describe("ours and stock etcd give the same answers to other members", { skip: r
   });
   after(() => Promise.all([ours?.close(), stock?.close()]));
 
-  /** The same in both: what names the member or its version is replaced. */
+  /** The same in both: names of the member and its version are replaced. */
   async function same(question: Question): Promise<Answer> {
     const answers = await Promise.all(
       [ours, stock].map(async (server) => {
@@ -118,7 +118,7 @@ describe("ours and stock etcd give the same answers to other members", { skip: r
     if (version >= 3.005) await same({ method: "POST", path: "/downgrade/enabled" });
   });
 
-  test("about versions, but for the versions", async (t) => {
+  test("about versions, except for the versions themselves", async (t) => {
     if (version < 3.007) return t.skip("stock etcd is older: it says something else");
     await same({ path: "/version" });
   });
@@ -174,7 +174,7 @@ describe("ours and stock etcd give the same answers to other members", { skip: r
     assert.equal((await same({ method: "POST", path: "/leases", body: Buffer.alloc(64 * 1024 + 1) })).status, 413);
   });
 
-  test("about promotions that cannot be", async () => {
+  test("about impossible promotions", async () => {
     for (const id of ["1", "x", "", "-1", "18446744073709551616", "1/2"]) {
       assert.equal((await same({ method: "POST", path: `/members/promote/${id}` })).status, 404);
     }

@@ -1,4 +1,4 @@
-/** What version a cluster has, when its members are of several versions, and when it is asked to go down. */
+/** The cluster version when members have several versions, and when a downgrade is requested. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { RpcError } from "../../src/client/raw.ts";
@@ -24,7 +24,7 @@ async function versionsOf(member: Member): Promise<Versions> {
   return JSON.parse((await httpText(`${member.peerUrl}/version`)).body) as Versions;
 }
 
-/** All running members say so; ours have brought their storage there. */
+/** All running members report it; ours have migrated their storage to it. */
 function becomes(cluster: Cluster, version: string): Promise<true> {
   return waitFor(
     `the cluster's version becomes ${version}`,
@@ -32,7 +32,7 @@ function becomes(cluster: Cluster, version: string): Promise<true> {
       for (const member of cluster.running) {
         const { etcdcluster, storage } = await versionsOf(member);
         if (etcdcluster !== version) return undefined;
-        // Before 3.5 there is no storage version, and a state of 3.5 stays one.
+        // Before 3.5 there is no storage version, and 3.5 state stays 3.5.
         const wanted = version < "3.5.0" ? "3.5.0" : version;
         if (member.kind === "ours" && storage !== wanted) return undefined;
       }
@@ -61,7 +61,7 @@ describe("a cluster of several versions", { skip: requireStockEtcd() }, () => {
 
 describe("a downgrade", () => {
   const skip = stockMinor === 6 ? false : "only one version down, which is 3.6: KVORUM_STOCK_ETCD names such a program";
-  test("lets members of the lower version take the place of all", { skip }, async () => {
+  test("lets members of the lower version replace all", { skip }, async () => {
     await withCluster({ members: ["ours", "ours", "ours"] }, async (cluster) => {
       await becomes(cluster, "3.7.0");
       const [first] = cluster.all;
@@ -70,7 +70,7 @@ describe("a downgrade", () => {
       await becomes(cluster, "3.6.0");
       for (const old of [...cluster.all]) {
         await cluster.remove(old);
-        // Members of stock say so until the last of the higher version is gone; the leader then ends the downgrade.
+        // Stock members report it until the last of the higher version is gone; the leader then ends the downgrade.
         await waitFor("a member may join", async () => {
           const answers = cluster.running.map((member) => httpText(`${member.peerUrl}/downgrade/enabled`));
           const bodies = (await Promise.all(answers)).map(({ body }) => body);
@@ -117,11 +117,11 @@ describe("a downgrade", () => {
         assert.deepEqual(downgradeInfo, { enabled: true, targetVersion: "3.6.0" });
         assert.equal(storageVersion, "3.6.0");
         assert.equal(version, "3.7.1");
-        // Who joins now must be of the lower version.
+        // A member that joins now must be of the lower version.
         assert.equal((await httpText(`${member.peerUrl}/downgrade/enabled`)).body, "false");
         await waitFor("a snapshot is forced", () => member.log().includes("saved snapshot to disk"));
       }
-      // A member that restarts meanwhile still is of a newer version than its cluster.
+      // A member that restarts meanwhile is still newer than its cluster.
       await follower.kill("SIGTERM");
       await follower.start();
       await becomes(cluster, "3.6.0");

@@ -34,7 +34,7 @@ const del = (key: string, end = "") =>
 const create = (fields: Partial<WatchCreateRequest>) => ({ createRequest: WatchCreateRequest.create(fields) });
 const prefix = (key: string) => ({ key: bytes(key), rangeEnd: prefixEnd(bytes(key)) });
 
-/** Both servers after the same steps; a conversation is held with each and must be the same. */
+/** Both servers after the same steps; the same conversation is held with each and must give the same result. */
 describe("a watch", { skip: requireStockEtcd() }, () => {
   let ours: Server;
   let stock: Server;
@@ -43,7 +43,7 @@ describe("a watch", { skip: requireStockEtcd() }, () => {
   });
   after(() => Promise.all([ours?.close(), stock?.close()]));
 
-  /** Performs the steps on both and returns the revision that they end at. */
+  /** Performs the steps on both and returns the revision at their end. */
   async function both(...steps: Step[]): Promise<number> {
     let revision = 0;
     for (const each of steps) {
@@ -54,7 +54,7 @@ describe("a watch", { skip: requireStockEtcd() }, () => {
     return revision;
   }
 
-  /** Holds the conversation with both servers and compares all that they say. */
+  /** Holds the conversation with both servers and compares all responses. */
   async function same(conversation: (talk: Talk) => Promise<void>): Promise<WatchResponse[]> {
     const talks = [new Talk(ours), new Talk(stock)] as const;
     try {
@@ -67,7 +67,7 @@ describe("a watch", { skip: requireStockEtcd() }, () => {
     }
   }
 
-  test("from a past revision replays every event in order, then goes on with new ones", async () => {
+  test("from a past revision replays every event in order, then continues with new ones", async () => {
     const start = await both(
       put("past/a", "1"),
       put("past/a", "2"),
@@ -84,7 +84,7 @@ describe("a watch", { skip: requireStockEtcd() }, () => {
     assert.equal(responses[0]?.created, true);
   });
 
-  test("from now on gets what comes, with previous values when asked for", async () => {
+  test("from now on gets new events, with previous values when requested", async () => {
     await both(put("now/a", "old"));
     await same(async (talk) => {
       await talk.say(create({ ...prefix("now/"), prevKv: true }));
@@ -145,7 +145,7 @@ describe("a watch", { skip: requireStockEtcd() }, () => {
     assert.equal(responses.at(-1)?.events.length, 3);
   });
 
-  test("sees the keys of a revoked lease go", async () => {
+  test("sees the deletion of a revoked lease's keys", async () => {
     await both(step(LeaseService.LeaseGrant, LeaseGrantRequest.create({ id: 90n, ttl: 500 })));
     await both(put("leased/a", "1", { lease: 90n }), put("leased/b", "1", { lease: 90n }));
     await same(async (talk) => {
@@ -189,7 +189,7 @@ describe("a watch", { skip: requireStockEtcd() }, () => {
     });
   });
 
-  test("has the id that the client chose, and one chosen twice is refused", async () => {
+  test("has the id chosen by the client, and one chosen twice is refused", async () => {
     await same(async (talk) => {
       await talk.say(create({ key: bytes("id"), watchId: 42 }));
       await talk.until((response) => response.created);
@@ -200,7 +200,7 @@ describe("a watch", { skip: requireStockEtcd() }, () => {
     });
   });
 
-  test("ends with cancel, and the others on the stream go on", async () => {
+  test("ends with cancel, and the others on the stream continue", async () => {
     await same(async (talk) => {
       await talk.say(create({ key: bytes("cancel/a") }));
       await talk.untilResponses(1);
@@ -260,7 +260,7 @@ describe("a watch", { skip: requireStockEtcd() }, () => {
   });
 });
 
-/** One Watch stream and all that came over it. */
+/** One Watch stream and everything received on it. */
 class Talk {
   readonly responses: WatchResponse[] = [];
   readonly #server: Server;
@@ -304,8 +304,8 @@ class Talk {
   }
 
   /**
-   * What was said, as text. Where one response ends and the next begins is the server's choice (etcd joins what it has
-   * at hand), except within a revision; so events are listed by revision, the other responses one by one.
+   * The responses, as text. How events are split into responses is the server's choice (etcd joins what is available),
+   * except within a revision; so events are listed by revision, the other responses one by one.
    */
   transcript(): string {
     const lines = this.responses.flatMap<object>(({ header, events, fragment: _, ...rest }) =>
