@@ -27,7 +27,7 @@ function primary(options: Partial<LessorOptions> = {}): Setup {
   return made;
 }
 
-/** What `renew` answered: the TTL, an error's message, or undefined while it waits. */
+/** The result of `renew`: the TTL, an error's message, or undefined while it waits. */
 function renew(lessor: Lessor, id: bigint): { answer: number | string | undefined } {
   const got: { answer: number | string | undefined } = { answer: undefined };
   lessor.renew(id, (error, ttl) => {
@@ -79,7 +79,7 @@ describe("granting", () => {
     assert.equal(lessor.grant(4n, 3).ttl, 3);
   });
 
-  it("stores a lease in etcd's bytes", () => {
+  it("stores a lease in etcd's encoding", () => {
     const { lessor, backend } = setup();
     lessor.grant(0x1234n, 300);
     lessor.grant(-2n, 5);
@@ -92,7 +92,7 @@ describe("granting", () => {
 });
 
 describe("expiry", () => {
-  it("reports a lease when its time is over, never before", () => {
+  it("reports a lease when its time is up, never before", () => {
     const { clock, lessor } = primary();
     lessor.grant(1n, 10);
     clock.advance(9_999.9);
@@ -146,7 +146,7 @@ describe("expiry", () => {
     assert.equal(lessor.count, 0);
   });
 
-  it("does not run while the lessor is not the primary one", () => {
+  it("does not run while the lessor is not primary", () => {
     const { clock, lessor } = setup();
     lessor.grant(1n, 1);
     clock.advance(60_000);
@@ -179,7 +179,7 @@ describe("expiry", () => {
     assert.equal(lessor.expired(10_000).length, 200);
   });
 
-  it("stops gathering when the server takes nothing, and loses none", () => {
+  it("stops collecting when the server takes nothing, and loses none", () => {
     const { clock, lessor } = primary({ revokeRate: 1_000_000 });
     for (let i = 1n; i <= 20_000n; i++) lessor.grant(i, 1);
     clock.advance(60_000);
@@ -205,7 +205,7 @@ describe("expiry", () => {
     assert.deepEqual(lessor.expired(), [1n]);
   });
 
-  it("does not keep revoked leases for the time they would have lived", () => {
+  it("does not keep revoked leases until their old expiry", () => {
     const { clock, lessor } = primary();
     for (let i = 1n; i <= 10_000n; i++) {
       lessor.grant(i, LEASE_TTL_MAX);
@@ -219,7 +219,7 @@ describe("expiry", () => {
 });
 
 describe("renewing", () => {
-  it("starts the full time again and answers the granted TTL", () => {
+  it("restarts the full time and returns the granted TTL", () => {
     const { clock, lessor } = primary();
     lessor.grant(1n, 10);
     for (let i = 0; i < 5; i++) {
@@ -306,7 +306,7 @@ describe("keys", () => {
     assert.throws(() => lessor.revoke(1n, () => {}), { code: "ERR_LEASE_NOT_FOUND" });
   });
 
-  it("hang on one lease each: the last they were attached to", () => {
+  it("are attached to one lease each: the last one", () => {
     const { lessor } = setup();
     lessor.grant(1n, 10);
     lessor.grant(2n, 10);
@@ -359,7 +359,7 @@ describe("keys", () => {
 });
 
 describe("restarting", () => {
-  it("keeps the leases, with at least the smallest TTL, and runs them from the promotion on", async () => {
+  it("keeps the leases, with at least the smallest TTL, and starts them at the promotion", async () => {
     const first = setup();
     first.lessor.grant(1n, 10);
     first.lessor.grant(2n, 1);
@@ -401,7 +401,7 @@ describe("restarting", () => {
     assert.ok(turns >= 8, `${turns} turns`);
   });
 
-  it("from a snapshot's backend forgets what was there before", async () => {
+  it("from a snapshot's backend drops the previous state", async () => {
     const { lessor, clock } = setup();
     lessor.grant(1n, 10);
     lessor.attach(1n, "k");
@@ -418,7 +418,7 @@ describe("restarting", () => {
 });
 
 describe("promotion", () => {
-  it("gives every lease its time again and one election timeout more", () => {
+  it("restarts every lease and adds one election timeout", () => {
     const { clock, lessor } = primary();
     lessor.grant(1n, 10);
     clock.advance(9_000);
@@ -460,7 +460,7 @@ describe("promotion", () => {
     assert.ok(Math.max(...perSecond) <= 100, `never above the rate: ${perSecond}`);
   });
 
-  it("lets the time of very many leases run again over several turns, none of them early", () => {
+  it("restarts very many leases over several turns, none of them early", () => {
     const count = 23_000;
     const { clock, lessor } = setup({ revokeRate: 1_000_000 });
     for (let i = 1; i <= count; i++) lessor.grant(BigInt(i), 10 + (i % 20));
@@ -491,7 +491,7 @@ describe("promotion", () => {
     assert.equal(clock.timerCount, 0);
   });
 
-  it("forgets a promotion that goes on when the lessor is demoted", () => {
+  it("drops a promotion in progress when the lessor is demoted", () => {
     const { clock, lessor } = setup();
     for (let i = 1; i <= 12_000; i++) lessor.grant(BigInt(i), 1);
     lessor.promote(0);
@@ -502,7 +502,7 @@ describe("promotion", () => {
     assert.equal(clock.timerCount, 0);
   });
 
-  it("ends when the lessor is demoted: nothing that expired before is reported after", () => {
+  it("ends when the lessor is demoted: leases that expired before are not reported after", () => {
     const { clock, lessor } = primary();
     lessor.grant(1n, 1);
     clock.advance(1_100);
@@ -516,7 +516,7 @@ describe("promotion", () => {
 describe("checkpoints", () => {
   const intervalMs = 300_000;
 
-  /** A checkpointer that applies at once what it is given. */
+  /** A checkpointer that applies immediately. */
   function withCheckpoints(made: Setup): LeaseCheckpoint[][] {
     const proposed: LeaseCheckpoint[][] = [];
     made.lessor.setCheckpointer((checkpoints, done) => {
@@ -542,7 +542,7 @@ describe("checkpoints", () => {
     assert.deepEqual(made.lessor.expired(), [2n, 1n]);
   });
 
-  it("are forgotten by a renewal, which then runs for the whole TTL and is checkpointed again", () => {
+  it("are cleared by a renewal, which then runs for the whole TTL and is checkpointed again", () => {
     const made = setup();
     const proposed = withCheckpoints(made);
     made.lessor.promote(0);
@@ -579,7 +579,7 @@ describe("checkpoints", () => {
     assert.equal(lessor.lookup(1n)!.remainingTtl, 500);
   });
 
-  it("that fail make the renewal fail, and are tried again at the next interval", () => {
+  it("that fail make the renewal fail, and are retried at the next interval", () => {
     const made = setup();
     let failures = 0;
     made.lessor.setCheckpointer((_, done) => {
@@ -613,7 +613,7 @@ describe("checkpoints", () => {
     );
   });
 
-  it("for leases that do not exist are passed over", () => {
+  it("for leases that do not exist are skipped", () => {
     const { lessor, backend } = setup();
     lessor.checkpoint(5n, 10);
     assert.deepEqual(stored(backend), []);
