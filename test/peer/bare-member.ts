@@ -1,6 +1,6 @@
 /**
- * A member that is nothing but raft and the transport: its log is in memory, and what is committed is kept in a list. It
- * stands beside members of stock etcd, to show that the two understand each other before any server is involved.
+ * A member with only raft and the transport: its log is in memory, and committed entries are kept in a list. It runs
+ * beside stock etcd members, to show that they interoperate without a server.
  */
 import { systemRandom } from "../../src/base/random.ts";
 import { clusterId, encodeMember, memberId } from "../../src/membership/member.ts";
@@ -28,7 +28,7 @@ export interface BareMember {
   /** Databases received with snapshots. */
   readonly databases: Buffer[];
   readonly removedCount: number;
-  /** Proposes an entry, or sends it to the leader; false when there is none. */
+  /** Proposes an entry, or forwards it to the leader; false when there is none. */
   propose(data: Uint8Array): boolean;
   campaign(): void;
   transferLeader(to: bigint): void;

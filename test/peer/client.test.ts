@@ -27,7 +27,7 @@ function peerClient(timeoutMs = 5000): HttpPeerClient {
   return new HttpPeerClient({ logger, timeoutMs, http: new PeerHttp(systemClock, dialer) });
 }
 
-describe("asking a member of stock etcd", { skip: requireStockEtcd() }, () => {
+describe("requests to a stock etcd member", { skip: requireStockEtcd() }, () => {
   let stock: Server;
   let version: number;
   const client = peerClient();
@@ -51,14 +51,14 @@ describe("asking a member of stock etcd", { skip: requireStockEtcd() }, () => {
     );
   });
 
-  test("it says its versions; before 3.6 it says none of its storage", async () => {
+  test("it reports its versions; before 3.6 none of its storage", async () => {
     const versions = await client.versions(peer());
     assert.equal(Number(versions.server.split(".")[1]), Math.round((version - 3) * 1000));
     assert.equal(versions.cluster, `3.${Math.round((version - 3) * 1000)}.0`);
     assert.equal(versions.storage, version < 3.006 ? "" : versions.cluster);
   });
 
-  test("its hash at a revision is the one that it gives to clients, and a revision in the future is an error", async () => {
+  test("its hash at a revision is the same as for clients, and a revision in the future is an error", async () => {
     await stock.client.unary(KVService.Put, { key: Buffer.from("k"), value: Buffer.from("v") });
     const { clusterId } = await client.members(stock.peerUrl, 5000);
     const wanted = await stock.client.unary(MaintenanceService.HashKV, { revision: 2 });
@@ -82,7 +82,7 @@ describe("asking a member of stock etcd", { skip: requireStockEtcd() }, () => {
     await assert.rejects(client.hashKv(peer(), 2, clusterId), (error) => error === errors.compacted);
   });
 
-  test("a lease is renewed, and its keys and times are told", async () => {
+  test("a lease is renewed, and its keys and times are returned", async () => {
     const { id } = await stock.client.unary(LeaseService.LeaseGrant, { ttl: 600 });
     await stock.client.unary(KVService.Put, { key: Buffer.from("leased"), value: Buffer.from("v"), lease: id });
     assert.equal(await client.renewLease(peer(), id), 600);
@@ -107,7 +107,7 @@ describe("asking a member of stock etcd", { skip: requireStockEtcd() }, () => {
     await assert.rejects(client.promoteMember(peer(), members[0]!.id), (error) => error === errors.memberNotLearner);
   });
 
-  test("no downgrade goes on", async (t) => {
+  test("no downgrade is in progress", async (t) => {
     if (version < 3.005) return t.skip("etcd before 3.5 does not serve this");
     assert.equal(await client.downgradeEnabled(peer()), false);
   });
@@ -190,7 +190,7 @@ describe("a member with several URLs", () => {
     client.close();
   });
 
-  test("that renews another lease than asked is not believed", async () => {
+  test("that renews a lease other than requested is not trusted", async () => {
     const url = await serve((request, response) => {
       request.on("data", (body: Buffer) => {
         const { id } = LeaseKeepAliveRequest.decode(body);
@@ -202,7 +202,7 @@ describe("a member with several URLs", () => {
     client.close();
   });
 
-  test("without an id in its answer about members is not believed", async () => {
+  test("without an id in its answer about members is not trusted", async () => {
     const url = await serve((_request, response) => response.end('[{"id":1,"peerURLs":["http://127.0.0.1:1"]}]\n'));
     const client = peerClient();
     await assert.rejects(client.members(url, 5000), /names no cluster/);

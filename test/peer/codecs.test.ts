@@ -11,7 +11,7 @@ import { append, message } from "./loopback.ts";
 const LOCAL = 2n;
 const REMOTE = 1n;
 
-/** What the decoder of this kind makes of the body of an answer, given to it in pieces that `cut` chooses. */
+/** The decoder's output for a response body, given in pieces chosen by `cut`. */
 function decode(kind: StreamKind, body: Buffer, cut: (left: number) => number = (left) => left): Message[] {
   const out: Message[] = [];
   const decoder = kind.decoder({ message: (one) => void out.push(one) }, LOCAL, REMOTE);
@@ -22,13 +22,13 @@ function decode(kind: StreamKind, body: Buffer, cut: (left: number) => number = 
 function pieces(bytes: Buffer, cut: (left: number) => number, take: (piece: Buffer) => void): void {
   for (let at = 0; at < bytes.length; ) {
     const end = at + Math.max(1, Math.min(bytes.length - at, cut(bytes.length - at)));
-    // A copy, as each read of a socket has memory of its own.
+    // A copy, because each socket read has its own memory.
     take(Buffer.from(bytes.subarray(at, end)));
     at = end;
   }
 }
 
-/** The payload of chunks of HTTP. */
+/** The payload of HTTP chunks. */
 function unchunk(chunks: readonly Uint8Array[]): Buffer {
   const parts: Buffer[] = [];
   const parser = new ResponseParser({
@@ -48,7 +48,7 @@ const plain = (messages: readonly Message[]): unknown =>
     entries: one.entries.map((entry) => ({ ...entry, data: Buffer.from(entry.data).toString("hex") })),
   }));
 
-/** A leader's life: probing, replicating, heartbeats between, a change of term, probing again. */
+/** A leader's messages: probing, replicating, heartbeats in between, a change of term, probing again. */
 function replication(): Message[] {
   return [
     append(REMOTE, LOCAL, 10, []),
@@ -87,7 +87,7 @@ const CASES: readonly [StreamKind, () => Message[]][] = [
 ];
 
 for (const [kind, make] of CASES) {
-  test(`${kind.name}: what is encoded in any batches is decoded from pieces of any size`, () => {
+  test(`${kind.name}: messages encoded in any batches are decoded from pieces of any size`, () => {
     const random = seeded(7);
     const messages = make();
     for (let round = 0; round < 60; round++) {
@@ -106,7 +106,7 @@ for (const [kind, make] of CASES) {
     }
   });
 
-  test(`${kind.name}: a stream that breaks off anywhere has given whole messages and nothing else`, () => {
+  test(`${kind.name}: a stream cut off anywhere has given complete messages and nothing else`, () => {
     const random = seeded(11);
     const messages = make();
     const body = unchunk(kind.encoder().encode(messages, 0, messages.length));
@@ -134,7 +134,7 @@ for (const [kind, make] of CASES) {
   });
 }
 
-test("the first MsgApp of a stream goes whole, one that follows on in the same term as its entries alone", () => {
+test("the first MsgApp of a stream is sent completely, one that directly follows in the same term as its entries only", () => {
   const [probe, next, heartbeat] = [
     append(REMOTE, LOCAL, 0, [3]),
     append(REMOTE, LOCAL, 1, [3]),
@@ -154,7 +154,7 @@ test("the first MsgApp of a stream goes whole, one that follows on in the same t
   assert.deepEqual([...body.subarray(at)], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
 });
 
-test("a length beyond the limit, and a frame of an unknown type, are refused without taking memory", () => {
+test("a length beyond the limit, and a frame of an unknown type, are refused without allocating memory", () => {
   const refuse = (kind: StreamKind, bytes: number[], why: RegExp): void => {
     let decoder: FrameDecoder | undefined;
     assert.throws(() => {
@@ -167,7 +167,7 @@ test("a length beyond the limit, and a frame of an unknown type, are refused wit
   refuse(MSG_APP_STREAM, [1, 0, 0, 0, 1, 0, 0, 0, 0], /exceeds the limit/);
   refuse(MESSAGE_STREAM, [0, 0, 0, 0, 32, 0, 0, 1], /exceeds the limit/);
 
-  // A length within the limit takes memory only as its bytes come.
+  // A length within the limit allocates memory only as its bytes arrive.
   const before = process.memoryUsage().arrayBuffers;
   const decoders = Array.from({ length: 100 }, () => MESSAGE_STREAM.decoder({ message() {} }, LOCAL, REMOTE));
   for (const decoder of decoders) decoder.push(Buffer.from([0, 0, 0, 0, 32, 0, 0, 0, 1]), 0, 9);
@@ -198,7 +198,7 @@ function parse(answer: string, cut: (left: number) => number = (left) => left): 
   return seen;
 }
 
-test("answers of HTTP/1.1 are read whether chunked, counted or ended by the connection, in pieces of any size", () => {
+test("HTTP/1.1 responses are parsed whether chunked, counted or ended by the connection, in pieces of any size", () => {
   const random = seeded(17);
   const head = "HTTP/1.1 200 OK\r\nx-server-VERSION:  3.7.1 \r\n";
   const answers = [
@@ -214,7 +214,7 @@ test("answers of HTTP/1.1 are read whether chunked, counted or ended by the conn
   }
 });
 
-test("what is no answer of HTTP/1.1 is refused", () => {
+test("anything but an HTTP/1.1 response is refused", () => {
   for (const [answer, why] of [
     ["SSH-2.0-OpenSSH\r\n\r\n", /malformed HTTP response/],
     ["HTTP/2 200\r\n\r\n", /malformed HTTP response/],

@@ -1,4 +1,4 @@
-/** Transports of a cluster in one process, each with a server on a port that the system chose. */
+/** Transports of a cluster in one process, each with a server on a port chosen by the system. */
 import * as net from "node:net";
 import { systemClock } from "../../src/base/clock.ts";
 import { PeerDialer } from "../../src/peer/dialer.ts";
@@ -13,7 +13,7 @@ import { MemoryLogger } from "../harness/memory-logger.ts";
 
 export const CLUSTER_ID = 0xc1n;
 
-/** Neither a certificate nor authorities. */
+/** Neither a certificate nor a CA. */
 export const NO_TLS: TlsClientOptions = {
   certFile: "",
   keyFile: "",
@@ -33,7 +33,7 @@ export const NO_TLS: TlsClientOptions = {
   insecureSkipVerify: false,
 };
 
-/** Remembers what the network tells a server. */
+/** Records the network's callbacks to a server. */
 export class RecordingReceiver implements NetworkReceiver {
   readonly messages: Message[] = [];
   readonly unreachable: bigint[] = [];
@@ -71,11 +71,11 @@ export interface NodeOptions {
   readonly writeTimeoutMs?: number;
   readonly handlers?: readonly PeerHandler[];
   readonly postedBytesMax?: number;
-  /** What gets the messages in place of a recording one. */
+  /** Receives the messages instead of a recording receiver. */
   readonly receiver?: NetworkReceiver;
-  /** What TLS it speaks, if any. */
+  /** Its TLS, if any. */
   readonly tls?: TlsClientOptions;
-  /** Where it listens; 0 for a port that the system chooses. */
+  /** Its port; 0 for one chosen by the system. */
   readonly port?: number;
 }
 
@@ -86,7 +86,7 @@ export interface Node {
   readonly transport: PeerTransport;
   readonly receiver: RecordingReceiver;
   readonly logger: MemoryLogger;
-  /** Sockets that others have opened. */
+  /** Sockets opened by others. */
   readonly sockets: Set<net.Socket>;
   close(): Promise<void>;
 }
@@ -145,7 +145,7 @@ export async function startNode(id: bigint, options: NodeOptions = {}): Promise<
   };
 }
 
-/** Nodes with ids 1, 2, …, each of which has the others as peers. */
+/** Nodes with ids 1, 2, …, each with the others as peers. */
 export async function startNodes(count: number, options: NodeOptions = {}): Promise<Node[]> {
   const nodes: Node[] = [];
   for (let i = 1; i <= count; i++) nodes.push(await startNode(BigInt(i), options));
@@ -157,7 +157,7 @@ export async function startNodes(count: number, options: NodeOptions = {}): Prom
 
 export const closeAll = (nodes: readonly Node[]): Promise<unknown> => Promise.all(nodes.map((node) => node.close()));
 
-/** A message of raft with the fields that its sender sets. */
+/** A raft message with the fields set by its sender. */
 export const message = (fields: Partial<Message>): Message => MessageCodec.create({ term: 1, ...fields });
 
 /** A MsgApp with entries of these sizes after `index`. */
@@ -174,7 +174,7 @@ export function append(from: bigint, to: bigint, index: number, sizes: readonly 
   });
 }
 
-/** A database of pieces made up on the fly. */
+/** A database of pieces generated on the fly. */
 export function image(pieces: readonly Uint8Array[]): DatabaseImage & { closed: boolean } {
   return {
     closed: false,

@@ -8,7 +8,7 @@ import { waitFor } from "../harness/wait.ts";
 import { startNode } from "./loopback.ts";
 import { startFake } from "./raw-http.ts";
 
-/** Probes a member that answers with this body; the prober's clock is moved by hand. */
+/** Probes a member that answers with this body; the test advances the prober's clock. */
 async function probe(body: (clock: VirtualClock) => string | undefined, check: (p: Probing) => Promise<void>) {
   const clock = new VirtualClock();
   const asked: string[] = [];
@@ -39,7 +39,7 @@ interface Probing {
 
 const lines = (node: Probing["node"]) => node.logger.lines.filter(({ message }) => message.startsWith("prober"));
 
-/** Lets the clock reach the next check after the next answer. */
+/** Advances the clock to the next check after the next answer. */
 async function untilChecked({ clock, asked, node }: Probing): Promise<void> {
   const before = node.transport.metrics.roundTripSeconds.values.get("2")?.count ?? 0;
   clock.advance(4000);
@@ -91,7 +91,7 @@ test("a peer whose clock is behind by more than a second is logged with the diff
     },
   ));
 
-test("only the URL that is used now is given up for the next when it fails", () => {
+test("only the URL in use is replaced by the next when it fails", () => {
   const [one, two] = parseUrls("http://127.0.0.1:1,http://127.0.0.1:2") as [never, never];
   const picker = new UrlPicker([one, two]);
   assert.equal(picker.pick(), one);

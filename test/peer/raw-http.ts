@@ -1,4 +1,4 @@
-/** A peer made by hand: HTTP/1.1 over a socket, for what no member of good manners sends. */
+/** A hand-made peer: HTTP/1.1 over a socket, for requests that no correct member sends. */
 import * as net from "node:net";
 import { ETCD_VERSION } from "../../src/base/versions.ts";
 import { CLUSTER_ID } from "./loopback.ts";
@@ -23,7 +23,7 @@ export interface RawAnswer {
   readonly body: string;
 }
 
-/** Asks with fetch; nothing of what it asks is ever cached or followed. */
+/** Requests with fetch; nothing is cached or followed. */
 export async function ask(
   url: string,
   path: string,
@@ -40,10 +40,10 @@ export async function ask(
   return { status: response.status, headers: response.headers, body: await response.text() };
 }
 
-/** A connection on which everything is written and read by hand. */
+/** A connection whose reads and writes are done by the test. */
 export interface RawConnection {
   readonly socket: net.Socket;
-  /** All that was received. */
+  /** Everything received. */
   received(): string;
   closed: boolean;
 }
@@ -70,7 +70,7 @@ export const streamRequest = (kind: "msgapp" | "message", from = "2"): string =>
     .map(([name, value]) => `${name}: ${value}\r\n`)
     .join("")}\r\n`;
 
-/** A member that accepts connections, answers each request with what `respond` writes, and is closed by hand. */
+/** A member that accepts connections, answers each request with `respond`, and is closed by the test. */
 export async function startFake(
   respond: (socket: net.Socket, request: string) => void,
 ): Promise<{ url: string; sockets: net.Socket[]; close(): void }> {

@@ -27,14 +27,14 @@ const beat = (changes: Partial<Message> = {}): Buffer =>
 const post = (body: Uint8Array, changes?: Record<string, string>) =>
   ask(node.url, "/raft", { method: "POST", headers: headers(changes), body });
 
-test("a posted message is taken with 204 and the id of the cluster", async () => {
+test("a posted message is answered with 204 and the cluster id", async () => {
   const answer = await post(beat());
   assert.equal(answer.status, 204);
   assert.equal(answer.headers.get("x-etcd-cluster-id"), "c1");
   assert.equal(node.receiver.messages.length, 1);
 });
 
-test("a mistake in serving one request ends its connection, and nobody else's", async () => {
+test("an error in serving one request ends only its connection", async () => {
   await assert.rejects(ask(node.url, "/mistake"), (error: Error) => {
     assert.equal((error.cause as NodeJS.ErrnoException).code, "UND_ERR_SOCKET");
     return true;
@@ -43,7 +43,7 @@ test("a mistake in serving one request ends its connection, and nobody else's", 
   assert.deepEqual([answer.status, answer.body], [200, "3.7"]);
 });
 
-test("methods that a path does not know are answered 405 with the one that it does", async () => {
+test("unknown methods of a path are answered 405 with the known one", async () => {
   for (const [path, method, allow] of [
     ["/raft", "GET", "POST"],
     ["/raft/snapshot", "GET", "POST"],
@@ -56,7 +56,7 @@ test("methods that a path does not know are answered 405 with the one that it do
   }
 });
 
-test("requests of another cluster, or of versions that do not fit, are answered 412 with the reason", async () => {
+test("requests of another cluster, or of incompatible versions, are answered 412 with the reason", async () => {
   const paths = [
     ["/raft", "POST"],
     ["/raft/snapshot", "POST"],
@@ -118,7 +118,7 @@ test("messages of removed members and messages for another member are answered 4
   assert.equal(node.receiver.messages.length, 0);
 });
 
-test("bytes that are no message, a snapshot without its database and gaps between entries are refused", async () => {
+test("invalid messages, a snapshot without its database and gaps between entries are refused", async () => {
   const garbage = await post(Buffer.from([255, 255, 255]));
   assert.deepEqual([garbage.status, garbage.body], [400, "error unmarshalling raft message\n"]);
   assert.equal((await post(beat({ type: MessageType.MsgSnap }))).status, 500);
@@ -127,7 +127,7 @@ test("bytes that are no message, a snapshot without its database and gaps betwee
   assert.equal(node.receiver.messages.length, 0);
 });
 
-test("a sender that is not known can be answered where it says that it is, and bad URLs are left out", async () => {
+test("an unknown sender can be answered at the address it gives, and invalid URLs are skipped", async () => {
   const got: string[] = [];
   const other = await startFake((socket, request) => {
     got.push(request.split("\r\n")[0]!);
@@ -146,7 +146,7 @@ test("a sender that is not known can be answered where it says that it is, and b
   }
 });
 
-test("whoever makes up members is not remembered without end", async () => {
+test("invented members do not accumulate without limit", async () => {
   for (let i = 0; i < 200; i++) {
     await post(beat({ from: BigInt(100 + i) }), {
       "X-Server-From": (100 + i).toString(16),
@@ -170,7 +170,7 @@ test("other paths are for the handlers, and 404 where there is none", async () =
   assert.deepEqual([unknown.status, unknown.body], [404, "404 page not found\n"]);
 });
 
-test("a newer stream takes the place of the older one, which is ended in order", async () => {
+test("a newer stream replaces the older one, which is ended in order", async () => {
   node.transport.addPeer({ id: 2n, urls: ["http://127.0.0.1:1"] });
   const first = await open(node.port, streamRequest("message"));
   await waitFor("the first is open", () => first.received().includes("\r\n\r\n"));
@@ -188,7 +188,7 @@ test("a newer stream takes the place of the older one, which is ended in order",
   assert.equal(node.transport.activeSince(2n), undefined);
 });
 
-test("what is no request is answered 400 and the connection closed", async () => {
+test("an invalid request is answered 400 and the connection closed", async () => {
   for (const garbage of ["\x16\x03\x01\x02\x00\x01", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "hello there\r\n\r\n"]) {
     const connection = await open(node.port, garbage);
     await waitFor("it is closed", () => connection.closed);
@@ -198,7 +198,7 @@ test("what is no request is answered 400 and the connection closed", async () =>
   await waitFor("it is closed", () => long.closed);
 });
 
-test("messages that are posted at one time have a limit together, those before databases too", async () => {
+test("messages posted at a time have a total limit, including those before databases", async () => {
   const small = await startNode(1n, { postedBytesMax: 1000 });
   try {
     const lines = Object.entries(headers()).map(([name, value]) => `${name}: ${value}\r\n`);
@@ -217,7 +217,7 @@ test("messages that are posted at one time have a limit together, those before d
     await waitFor("it is refused too", () => third.closed);
     assert.match(third.received(), /error reading raft message/);
     other.socket.destroy();
-    // What is given up makes room.
+    // Aborted messages make room.
     await waitFor("a message is taken again", async () => {
       const body = Message.encode(
         message({ type: MessageType.MsgHeartbeat, from: 2n, to: 1n, context: Buffer.alloc(900) }),
@@ -229,7 +229,7 @@ test("messages that are posted at one time have a limit together, those before d
   }
 });
 
-test("a body that stops coming is given up after the read timeout", async () => {
+test("a body that stops arriving is aborted after the read timeout", async () => {
   const quick = await startNode(1n, { readTimeoutMs: 150 });
   try {
     const lines = Object.entries(headers()).map(([name, value]) => `${name}: ${value}\r\n`);

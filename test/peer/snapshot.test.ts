@@ -25,7 +25,7 @@ const snapshot = (index = 7): Message =>
     snapshot: { data: Buffer.from("{}"), metadata: { confState: undefined, index, term: 1 } },
   });
 
-/** Remembers what it was given. */
+/** Records its calls. */
 class Sink implements DatabaseSink {
   readonly hash = createHash("sha256");
   bytes = 0;
@@ -74,7 +74,7 @@ test("a snapshot arrives with its database, and both ends count it", async () =>
   assert.ok(a.logger.has("peer became active"));
 });
 
-test("the database is read no faster than the receiver stores it, and a slow disk is waited for", async () => {
+test("the database is read only as fast as the receiver stores it, and a slow disk is waited for", async () => {
   const sink = new Sink();
   let release = (): void => {};
   sink.onWrite = () =>
@@ -93,7 +93,7 @@ test("the database is read no faster than the receiver stores it, and a slow dis
   };
   a.transport.sendSnapshot(snapshot(), database);
   await waitFor("the first write waits", () => sink.bytes > 0);
-  // What fits into the buffers of both sockets has been read, and no more, for longer than the read timeout.
+  // What fits into the buffers of both sockets was read, and no more, for longer than the read timeout.
   await new Promise((resolve) => setTimeout(resolve, 400));
   const stalled = produced;
   assert.ok(stalled < 40, `${stalled} MiB were read while nothing was stored`);
@@ -138,7 +138,7 @@ for (const [what, prepare, why] of [
   });
 }
 
-test("a receiver that cannot take a snapshot refuses it at once", async () => {
+test("a receiver that cannot accept a snapshot refuses it at once", async () => {
   b.receiver.sink = () => {
     throw new Error("a snapshot is being received");
   };
@@ -147,7 +147,7 @@ test("a receiver that cannot take a snapshot refuses it at once", async () => {
   assert.deepEqual(a.receiver.snapshots, [{ id: 2n, received: false }]);
 });
 
-test("a database that cannot be read is a failed snapshot, which the receiver throws away", async () => {
+test("a database that cannot be read is a failed snapshot, which the receiver discards", async () => {
   const sink = new Sink();
   b.receiver.sink = () => sink;
   let closed = false;
@@ -168,7 +168,7 @@ test("a database that cannot be read is a failed snapshot, which the receiver th
   await waitFor("the receiver has thrown it away", () => sink.ended === "aborted");
 });
 
-test("a snapshot for a member that is not known is reported as lost and its database closed", async () => {
+test("a snapshot for an unknown member is reported as lost and its database closed", async () => {
   const database = image([Buffer.alloc(1)]);
   a.transport.sendSnapshot(Message.create({ ...snapshot(), to: 9n }), database);
   assert.ok(database.closed);
@@ -176,14 +176,14 @@ test("a snapshot for a member that is not known is reported as lost and its data
   assert.deepEqual(a.receiver.snapshots, [{ id: 9n, received: false }]);
 });
 
-test("a receiver that cannot be reached is a failed snapshot", async () => {
+test("an unreachable receiver is a failed snapshot", async () => {
   await b.close();
   a.transport.sendSnapshot(snapshot(), image([Buffer.alloc(1)]));
   await waitFor("its fate is known", () => a.receiver.snapshots.length === 1);
   assert.deepEqual(a.receiver.snapshots, [{ id: 2n, received: false }]);
 });
 
-test("a removed sender hears so from the answer to its snapshot", async () => {
+test("a removed sender learns it from the answer to its snapshot", async () => {
   b.receiver.removedIds.add(1n);
   a.transport.sendSnapshot(snapshot(), image([Buffer.alloc(3_000_000)]));
   await waitFor("it has heard", () => a.receiver.removedCount === 1);
@@ -222,7 +222,7 @@ const framed = (one: Message): Buffer => {
 
 const from1 = headers({ "X-Server-From": "1" });
 
-test("what is no snapshot is refused as etcd refuses it", async () => {
+test("an invalid snapshot is refused as etcd refuses it", async () => {
   const post = (body: Buffer) => ask(b.url, "/raft/snapshot", { method: "POST", headers: from1, body });
   const cases: [Buffer, number, string][] = [
     [framed(message({ type: MessageType.MsgApp, from: 1n, to: 2n })), 400, "wrong raft message type\n"],
@@ -244,7 +244,7 @@ test("what is no snapshot is refused as etcd refuses it", async () => {
   assert.equal(mismatch.status, 403);
 });
 
-test("a sender that breaks off or stops sending leaves nothing behind", async () => {
+test("a sender that disconnects or stops sending leaves nothing behind", async () => {
   const lines = Object.entries(from1).map(([name, value]) => `${name}: ${value}\r\n`);
   const begin = framed(snapshot());
   for (const leave of [true, false]) {

@@ -1,4 +1,4 @@
-/** The transport beside members of stock etcd. KVORUM_STOCK_ETCD names another version than the one on PATH. */
+/** The transport with stock etcd members. KVORUM_STOCK_ETCD names another version than the one on PATH. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -17,9 +17,9 @@ import { NO_TLS } from "./loopback.ts";
 
 const skip = requireStockEtcd();
 const version = (await stockEtcdVersion()) ?? 0;
-/** The flag that says how many entries are kept behind a snapshot. */
+/** The flag for the number of entries kept after a snapshot. */
 const CATCH_UP_FLAG = version < 3.006 ? "--experimental-snapshot-catchup-entries" : "--snapshot-catchup-entries";
-/** Older versions keep thousands of entries, whatever one says. */
+/** Older versions keep thousands of entries, whatever the flag says. */
 const skipSnapshots = skip || (version < 3.005 && "needs stock etcd 3.5 or later");
 const TOKEN = "transport-test";
 
@@ -137,7 +137,7 @@ async function withStock(
 async function talk(ours: BareMember, theirs: Stock, theirId: bigint): Promise<void> {
   await waitFor("there is a leader", () => ours.raft.leader !== 0n, 20_000);
 
-  // This end leads: it appends, and stock etcd acknowledges and applies.
+  // This end is leader: it appends, and stock etcd acknowledges and applies.
   await waitFor("this member leads", () => {
     if (ours.raft.isLeader) return true;
     if (ours.raft.leader !== 0n) ours.transferLeader(ours.id);
@@ -150,7 +150,7 @@ async function talk(ours: BareMember, theirs: Stock, theirId: bigint): Promise<v
   });
   assert.equal(await serializableGet(theirs.clientUrl, "k99"), "99".repeat(99 * 50));
 
-  // Stock etcd leads: its entries come over the stream, and the acknowledgements go back.
+  // Stock etcd is leader: its entries come over the stream, and the acknowledgements go back.
   ours.transferLeader(theirId);
   await waitFor("stock etcd leads", () => ours.raft.leader === theirId);
   for (let i = 0; i < 50; i++) {
@@ -175,7 +175,7 @@ test("votes, entries and acknowledgements pass between this transport and stock 
   withStock(undefined, talk),
 );
 
-test("the same over TLS, with certificates of one authority", { skip }, async () => {
+test("the same over TLS, with certificates of one CA", { skip }, async () => {
   const dir = mkdtempSync(join(tmpdir(), "kvorum-stock-tls-"));
   try {
     const ca = await Authority.create("ca");
@@ -210,7 +210,7 @@ test("a member of stock etcd sends its database to one that has fallen behind", 
     const late = await startBareMember("ours", members, TOKEN);
     ours = late;
     const database = await waitFor("the database has come", () => late.databases[0], 20_000);
-    // A file of bbolt: whole pages, the magic number behind the header of the first.
+    // A bbolt file: whole pages, the magic number after the header of the first.
     assert.equal(database.length % 4096, 0);
     assert.equal(database.readUInt32LE(16), 0xed0cdaed);
     assert.ok(database.includes("k40"));

@@ -37,7 +37,7 @@ test("members open both streams to each other, and each peer becomes active once
   }
 });
 
-test("messages of a kind arrive in the order in which they were sent, entries and all", async () => {
+test("messages of a kind arrive in the order in which they were sent, with all entries", async () => {
   const nodes = await startNodes(2);
   const [a, b] = nodes as [Node, Node];
   try {
@@ -72,7 +72,7 @@ test("messages of a kind arrive in the order in which they were sent, entries an
   }
 });
 
-test("large messages go over the streams whole", async () => {
+test("large messages are sent over the streams completely", async () => {
   const nodes = await startNodes(2);
   const [a, b] = nodes as [Node, Node];
   try {
@@ -99,7 +99,7 @@ const beat = (from: bigint, to: bigint, context = "") =>
 
 const count = (node: Node, text: string): number => node.logger.lines.filter((line) => line.message === text).length;
 
-test("streams that break are opened again, and messages go on", async () => {
+test("broken streams are reopened, and messages continue", async () => {
   const nodes = await startNodes(2);
   const [a, b] = nodes as [Node, Node];
   try {
@@ -118,7 +118,7 @@ test("streams that break are opened again, and messages go on", async () => {
   }
 });
 
-test("a member that comes back on the same port is found again", async () => {
+test("a member that returns on the same port is found again", async () => {
   const a = await startNode(1n);
   let b = await startNode(2n);
   try {
@@ -139,7 +139,7 @@ test("a member that comes back on the same port is found again", async () => {
   }
 });
 
-test("a member that was removed is told so, by stream and by post, once", async () => {
+test("a removed member is told so, by stream and by post, once", async () => {
   const nodes = await startNodes(2);
   const [a, b] = nodes as [Node, Node];
   try {
@@ -158,7 +158,7 @@ test("a member that was removed is told so, by stream and by post, once", async 
   }
 });
 
-test("members of different clusters do not talk", async () => {
+test("members of different clusters do not communicate", async () => {
   const a = await startNode(1n, { clusterId: 0xaan });
   const b = await startNode(2n, { clusterId: 0xbbn });
   try {
@@ -187,7 +187,7 @@ test("members of different clusters do not talk", async () => {
   }
 });
 
-test("a message for another member is no reason to believe that this one was removed", async () => {
+test("a message for another member does not make this one believe it was removed", async () => {
   const a = await startNode(1n);
   const b = await startNode(2n);
   try {
@@ -207,7 +207,7 @@ test("idle streams are kept alive by heartbeats for longer than the read timeout
     await connected(nodes);
     const heard = (): number =>
       Math.min(...nodes.map((node) => [...node.transport.metrics.receivedBytes.values.values()][0] ?? 0));
-    // A heartbeat on the stream for all messages has some thirty bytes.
+    // A heartbeat on the general stream has about thirty bytes.
     await waitFor("many heartbeats have come", () => heard() > 300);
     for (const node of nodes) {
       assert.ok(!node.logger.has("lost TCP streaming connection with remote peer"));
@@ -218,7 +218,7 @@ test("idle streams are kept alive by heartbeats for longer than the read timeout
   }
 });
 
-test("a stream on which nothing comes is closed after the read timeout and opened again", async () => {
+test("a silent stream is closed after the read timeout and reopened", async () => {
   const silent = await startFake((socket) => {
     socket.write("HTTP/1.1 200 OK\r\nX-Server-Version: 3.7.1\r\nTransfer-Encoding: chunked\r\n\r\n");
   });
@@ -236,7 +236,7 @@ test("a stream on which nothing comes is closed after the read timeout and opene
   }
 });
 
-test("a stream of garbage is closed and opened again", async () => {
+test("a stream of garbage is closed and reopened", async () => {
   const liar = await startFake((socket, request) => {
     const body = request.includes("/msgapp/") ? "9" : "\xff".repeat(9);
     const chunk = `${body.length.toString(16)}\r\n${body}\r\n`;
@@ -268,7 +268,7 @@ test("attempts to open a stream are a tenth of a second apart", async () => {
   try {
     a.transport.addPeer({ id: 2n, urls: [refusing.url] });
     await waitFor("there were several", () => times.length >= 6);
-    // The first two may follow on each other, as in etcd.
+    // The first two may follow each other directly, as in etcd.
     assert.ok(times[5]! - times[1]! >= 380, `${times[5]! - times[1]!} ms`);
   } finally {
     await a.close();
@@ -276,7 +276,7 @@ test("attempts to open a stream are a tenth of a second apart", async () => {
   }
 });
 
-test("when one URL of a peer fails the next one is used, and new URLs take their place", async () => {
+test("when one URL of a peer fails the next one is used, and new URLs replace them", async () => {
   const a = await startNode(1n);
   const b = await startNode(2n);
   try {
@@ -295,7 +295,7 @@ test("when one URL of a peer fails the next one is used, and new URLs take their
   }
 });
 
-test("a peer that does not read makes the queue full and then the stream lost, with a report", async () => {
+test("a peer that does not read fills the queue and then loses its stream, with a report", async () => {
   const a = await startNode(1n, { writeTimeoutMs: 250 });
   const deaf = await startFake(() => {});
   try {
@@ -317,7 +317,7 @@ test("a peer that does not read makes the queue full and then the stream lost, w
   }
 });
 
-test("at most four posts are under way and 64 wait; more are dropped and reported", async () => {
+test("at most four posts are in flight and 64 wait; more are dropped and reported", async () => {
   const posts: string[] = [];
   const slow = await startFake((socket, request) => {
     if (request.startsWith("GET")) socket.end("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
@@ -343,7 +343,7 @@ test("without a stream messages are posted one by one", async () => {
   const a = await startNode(1n);
   const b = await startNode(2n);
   try {
-    // b does not know a, so a gets no stream; b remembers where a can be answered.
+    // b does not know a, so a gets no stream; b remembers a's address for answers.
     a.transport.addPeer({ id: 2n, urls: [b.url] });
     a.transport.send([message({ type: MessageType.MsgVote, from: 1n, to: 2n, term: 5 })]);
     await waitFor("the vote has come", () => b.receiver.messages.length === 1);
