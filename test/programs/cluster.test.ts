@@ -8,7 +8,7 @@ import { repositoryRoot, run } from "../harness/programs.ts";
 import { freePorts } from "../harness/server.ts";
 import { MemberProcess } from "./member-process.ts";
 
-// Three members as published guides start them, flag by flag: only addresses, ports and paths are of this machine.
+// Three members started as in published guides, flag by flag: only addresses, ports and paths are changed.
 
 const dir = tempDir();
 after(() => dir.remove());
@@ -22,7 +22,7 @@ interface Node {
   readonly home: string;
   readonly peer: number;
   readonly client: number;
-  /** A further port for clients on the same machine. */
+  /** A second client port on the same machine. */
   readonly local: number;
 }
 
@@ -56,7 +56,7 @@ async function etcdctl(...args: readonly string[]): Promise<string> {
   return stdout.toString() + stderr;
 }
 
-/** What the guides do next: member list, endpoint status and health, in tables and lines. */
+/** The guides' next steps: member list, endpoint status and health, as tables and lines. */
 async function checkCluster(members: readonly Node[], tls: readonly string[]): Promise<void> {
   const endpoints = members.map(({ client }) => `https://127.0.0.1:${client}`);
   for (const endpoint of endpoints) {
@@ -115,7 +115,7 @@ test("a unit file with TLS for clients and peers forms a cluster of three", asyn
   });
   await serveAll(processes);
   await checkCluster(members, clientTls);
-  // The plain address is for who is on the machine.
+  // The plain address is for local clients.
   await etcdctl(`--endpoints=http://127.0.0.1:${members[0]!.local}`, "put", "where", "here");
   const there = await etcdctl(`--endpoints=https://127.0.0.1:${members[2]!.client}`, ...clientTls, "get", "where");
   assert.equal(there, "where\nhere\n");
@@ -158,7 +158,7 @@ test("an EnvironmentFile whose values the flags repeat forms one", async (t) => 
   await checkCluster(members, clientTls);
 });
 
-/** A certificate for each purpose, as cfssl and kubeadm make them. */
+/** A certificate for each purpose, as cfssl and kubeadm create them. */
 async function pairs(t: TestContext): Promise<(name: string) => { certFile: string; keyFile: string }> {
   const own = tempDir();
   t.after(() => own.remove());
@@ -169,7 +169,7 @@ async function pairs(t: TestContext): Promise<(name: string) => { certFile: stri
   return (name) => made.get(name)!;
 }
 
-test("a conf.yml forms one, and starts its member again when it says 'existing' by then", async (t) => {
+test("a conf.yml forms one, and restarts its member with 'existing' in it", async (t) => {
   const members = await nodes("z-b-data-");
   const pair = await pairs(t);
   const write = ({ name, home, peer, client, local }: Node, state: string): void => {
@@ -300,14 +300,14 @@ test("static pods as kubeadm writes them form one", async (t) => {
     );
   });
   await serveAll(processes);
-  // The guide checks with the certificate of a peer.
+  // The guide checks with a peer's certificate.
   const peer = pair("peer");
   await checkCluster(members, [`--cacert=${caFile}`, `--cert=${peer.certFile}`, `--key=${peer.keyFile}`]);
   const health = await fetch(`http://127.0.0.1:${members[1]!.local}/health?serializable=true`);
   assert.equal(health.status, 200);
 });
 
-test("a member without the others says whom it waits for, and where", async (t) => {
+test("a member without the others says which ones it waits for, and where", async (t) => {
   const members = await nodes("n");
   const [own, ...others] = members;
   const member = new MemberProcess(

@@ -52,7 +52,7 @@ test("members that register under one token learn of each other when all are the
   assert.equal(Buffer.from(kvs[0]!.value).toString(), "m10=http://127.0.0.1:10");
 });
 
-test("who comes when the cluster is full is refused, who was in it is not", async () => {
+test("a member that comes when the cluster is full is refused, one that was in it is not", async () => {
   const config = await newToken("full", "1");
   assert.deepEqual(await joinAs(config, 1), members(1));
   await assert.rejects(joinAs(config, 2), {
@@ -62,7 +62,7 @@ test("who comes when the cluster is full is refused, who was in it is not", asyn
   assert.deepEqual(await joinAs(config, 1), members(1));
 });
 
-test("a token that nobody made, or whose size is no number, is refused", async () => {
+test("an unknown token, or one whose size is not a number, is refused", async () => {
   const config = await newToken("sizeless", "1");
   await assert.rejects(joinAs({ ...config, token: "unknown" }, 1), {
     message: "failed to join discovery cluster (discovery: size key not found)",
@@ -77,7 +77,7 @@ test("a token that nobody made, or whose size is no number, is refused", async (
   }
 });
 
-test("what is no member in the registry is passed over with a warning", async () => {
+test("invalid members in the registry are skipped with a warning", async () => {
   const config = await newToken("dirty", "1");
   await put("/_etcd/registry/dirty/members/junk", "junk");
   const logger = new MemoryLogger();
@@ -87,7 +87,7 @@ test("what is no member in the registry is passed over with a warning", async ()
   assert.equal(warning?.fields["discovery-token"], "dirty");
 });
 
-test("a registry that does not answer is tried again, and the log says so", async () => {
+test("an unreachable registry is retried, and the log says so", async () => {
   const [port] = await freePorts(1);
   const config = {
     ...(await newToken("late", "1")),

@@ -30,7 +30,7 @@ function tempDir(t: TestContext): string {
   return dir;
 }
 
-test("the version stands in the first line as etcd prints it", async () => {
+test("the version is in the first line as etcd prints it", async () => {
   const { code, stdout } = await run(etcd, ["--version"]);
   assert.equal(code, 0);
   assert.match(
@@ -52,14 +52,14 @@ test("help prints the usage and then every flag with its default", async () => {
   assert.match(stdout.toString(), /CompactHashCheck=true\|false \(ALPHA - default=false\)/);
 });
 
-test("a flag that cannot be read ends with 2, the text and the usage", async () => {
+test("an invalid flag ends with 2, the text and the usage", async () => {
   const { code, stdout, stderr } = await run(etcd, ["--foo"]);
   assert.equal(code, 2);
   assert.equal(stdout.length, 0);
   assert.match(stderr, /^flag provided but not defined: -foo\nUsage:\n/);
 });
 
-test("a configuration that is wrong ends with 1 and is logged as etcd logs it", async () => {
+test("a wrong configuration ends with 1 and is logged as etcd logs it", async () => {
   const { code, stderr } = await run(etcd, ["--listen-client-urls=http://127.0.0.1:1"]);
   assert.equal(code, 1);
   const lines = stderr
@@ -82,7 +82,7 @@ test("a configuration that is wrong ends with 1 and is logged as etcd logs it", 
   );
 });
 
-test("a bootstrap that is wrong ends with 1 in the log that was configured", async (t) => {
+test("a wrong bootstrap ends with 1 in the configured log", async (t) => {
   const dir = tempDir(t);
   const log = join(dir, "etcd.log");
   const { code, stderr } = await run(
@@ -117,7 +117,7 @@ test("a launcher works through a symbolic link", async (t) => {
   assert.match(stdout.toString(), /^etcd Version: 3/);
 });
 
-test("a launcher of a package that was not built tells how to build it", async (t) => {
+test("a launcher of a package that was not built says how to build it", async (t) => {
   const dir = tempDir(t);
   mkdirSync(join(dir, "bin"));
   cpSync(join(repositoryRoot, "bin"), join(dir, "bin"), { recursive: true });
@@ -128,7 +128,7 @@ test("a launcher of a package that was not built tells how to build it", async (
   }
 });
 
-test("kvorum is the other programs by one name", async () => {
+test("kvorum is the other programs under one name", async () => {
   const kvorum = bin("kvorum");
   assert.deepEqual((await run(kvorum, ["server", "--version"])).stdout, (await run(etcd, ["--version"])).stdout);
   assert.match(
@@ -202,7 +202,7 @@ for (const [signal, name] of [
   });
 }
 
-test("a member says at its start what it was told", async (t) => {
+test("a member logs its configuration at its start", async (t) => {
   const running = start(t, [...SOMEWHERE, "--max-snapshots=3"]);
   await waitFor("the member serves", () => says(running, "ready to serve client requests"));
   const entry = running.entries().find(({ msg }) => msg === "starting an etcd server");
@@ -214,13 +214,13 @@ test("a member says at its start what it was told", async (t) => {
   assert.ok(says(running, "Initialize and start etcd server"));
 });
 
-test("at the level debug the log tells of calls, entries and commits", async (t) => {
+test("at level debug the log shows calls, entries and commits", async (t) => {
   const running = start(t, [...SOMEWHERE, "--log-level=debug"]);
   await waitFor("entries", () => says(running, "Applying entry"));
   await waitFor("commits", () => says(running, "committed the database"));
 });
 
-test("a port that is taken ends the start with 1 and says which", async (t) => {
+test("a port in use ends the start with 1 and is named", async (t) => {
   const taken = createServer().listen(0, "127.0.0.1");
   t.after(() => taken.close());
   await once(taken, "listening");
@@ -247,7 +247,7 @@ test("a data directory that is a file ends the start with 1 and the reason, not 
   assert.ok(last.error.includes(file), last.error);
 });
 
-test("a member killed while it served a unix socket starts again on it, but not on one that is served", async (t) => {
+test("a member killed while it served a unix socket starts again on it, but not on one with a listener", async (t) => {
   const socket = join(tempDir(t), "client.sock");
   const args = [`--listen-client-urls=unix://${socket}`, "--advertise-client-urls=http://127.0.0.1:1"];
   const killed = start(t, args);
@@ -266,7 +266,7 @@ test("a member killed while it served a unix socket starts again on it, but not 
   assert.ok(!existsSync(socket));
 });
 
-test("a file that is no socket is not removed to listen there", async (t) => {
+test("a file that is not a socket is not removed to listen there", async (t) => {
   const socket = join(tempDir(t), "precious");
   writeFileSync(socket, "kept");
   const running = start(t, [`--listen-client-urls=unix://${socket}`, "--advertise-client-urls=http://127.0.0.1:1"]);
@@ -285,7 +285,7 @@ while True:
     print(struct.unpack("iII", ancillary[0][2][:12])[0], data.decode(), flush=True)
 `;
 
-test("systemd hears from the member's own process that it is ready and that it stops", {
+test("systemd is notified by the member's own process that it is ready and that it stops", {
   skip: requireProgram("python3"),
 }, async (t) => {
   const socket = join(tempDir(t), "notify");

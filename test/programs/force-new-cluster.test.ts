@@ -8,7 +8,7 @@ import { freePorts } from "../harness/server.ts";
 import { waitFor } from "../harness/wait.ts";
 import { MemberProcess } from "./member-process.ts";
 
-// The last resort: most members are lost for good, and one that is left becomes a cluster of its own.
+// The last resort: most members are permanently lost, and a remaining one becomes a cluster of its own.
 
 const dir = tempDir();
 after(() => dir.remove());
@@ -55,7 +55,7 @@ async function membersOf({ client }: Machine): Promise<Member[]> {
   return (await client.unary(ClusterService.MemberList, { linearizable: true }, { timeoutMs: 10_000 })).members;
 }
 
-test("one of three goes on alone with all that was written, and takes new members in", async (t) => {
+test("one of three continues alone with everything that was written, and adds new members", async (t) => {
   const [first, second, third, fresh] = (await machines(t, 4)) as [Machine, Machine, Machine, Machine];
   const founders = [first, second, third];
   for (const { process, args } of founders) process.spawn([...args, ...clusterOf(founders)]);
@@ -85,7 +85,7 @@ test("one of three goes on alone with all that was written, and takes new member
   assert.ok(await has(fresh, "k0"));
 });
 
-test("a learner whose voters are lost becomes the one voter", async (t) => {
+test("a learner whose voters are lost becomes the only voter", async (t) => {
   const [voter, learner] = (await machines(t, 2)) as [Machine, Machine];
   voter.process.spawn([...voter.args, ...clusterOf([voter])]);
   await voter.process.serves();

@@ -1,4 +1,4 @@
-/** Members as an init system starts them: the program with a command line and an environment, watched by its log. */
+/** Members as an init system starts them: the program with a command line and an environment, observed by its log. */
 import { type ChildProcess, spawn } from "node:child_process";
 import type { TestContext } from "node:test";
 import { ourEtcd } from "../harness/programs.ts";
@@ -50,7 +50,7 @@ export class MemberProcess {
     return this.#child!.exitCode;
   }
 
-  /** What it logged since it was started. */
+  /** Its log since it was started. */
   entries(): LogEntry[] {
     const lines = this.#log.split("\n").slice(0, -1);
     return lines.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line) as LogEntry);

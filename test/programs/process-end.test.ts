@@ -39,14 +39,14 @@ test("a second signal ends a shutdown that hangs", async (t) => {
   assert.match(running.log, /received second signal; ending without waiting for the shutdown/);
 });
 
-test("while a member starts a signal ends the process as it is", async (t) => {
+test("during a member's start a signal ends the process directly", async (t) => {
   const running = start(t, `log.info("up");`);
   await waitFor("the process to be up", () => running.log.includes('"up"'));
   running.child.kill("SIGTERM");
   assert.deepEqual(await running.exit, [null, "SIGTERM"]);
 });
 
-test("what nobody caught is in the log, with its stack, before the process ends with 1", async (t) => {
+test("an uncaught error is logged, with its stack, before the process ends with 1", async (t) => {
   const running = start(t, `setTimeout(() => { throw new Error("broken invariant"); });`);
   assert.deepEqual(await running.exit, [1, null]);
   const { level, msg, error, stacktrace } = JSON.parse(running.log.trim().split("\n").at(-1)!);
@@ -54,13 +54,13 @@ test("what nobody caught is in the log, with its stack, before the process ends 
   assert.match(stacktrace, /Error: broken invariant\n {4}at /);
 });
 
-test("a promise that nobody awaited ends the process like any other failure", async (t) => {
+test("an unhandled rejection ends the process like any other failure", async (t) => {
   const running = start(t, `void Promise.reject(new Error("lost"));`);
   assert.deepEqual(await running.exit, [1, null]);
   assert.match(running.log, /"msg":"uncaught exception","error":"lost"/);
 });
 
-test("what ends a member says what happened and what to do", async (t) => {
+test("an error that ends a member says what happened and what to do", async (t) => {
   const running = start(
     t,
     `const { InvariantError } = await import("./src/base/fatal.ts");
@@ -73,7 +73,7 @@ test("what ends a member says what happened and what to do", async (t) => {
   assert.match(entry["what-to-do"], /etcdctl member remove/);
 });
 
-test("each kind of end has its own line, and a mistake is told from what the disk or the cluster did", () => {
+test("each kind of end has its own line, and bugs are distinguished from errors of the disk or the cluster", () => {
   const named = (name: string) => Object.assign(new Error("x"), { name });
   assert.equal(endOf(named("WalError")).message, "the log cannot be written");
   assert.equal(endOf(named("BackendError")).message, "the database cannot be used");

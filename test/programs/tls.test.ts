@@ -31,10 +31,10 @@ interface Entry {
   readonly [field: string]: unknown;
 }
 
-/** Starts the program and gives its secure and its plain address. */
+/** Starts the program and returns its secure and its plain address. */
 async function start(t: TestContext, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
   const { file, args: first } = ourEtcd();
-  // A configuration file stands alone; elsewhere the port for peers is not what the test is about.
+  // A configuration file excludes flags; otherwise the peer port does not matter to the test.
   const child = spawn(file, [...first, ...args], {
     env: { ETCD_LISTEN_PEER_URLS: "http://127.0.0.1:0", ...process.env, ...env },
     stdio: ["ignore", "ignore", "pipe"],
@@ -82,7 +82,7 @@ test("a unit file's flags", async (t) => {
   assert.ok(member.entries().some(({ msg }) => msg === "starting with client TLS"));
 });
 
-test("an EnvironmentFile; authorities alone suffice to ask for certificates", async (t) => {
+test("an EnvironmentFile; a CA alone is enough to require certificates", async (t) => {
   const member = await start(t, [], {
     ETCD_NAME: "one",
     ETCD_DATA_DIR: newDataDir(),
@@ -95,7 +95,7 @@ test("an EnvironmentFile; authorities alone suffice to ask for certificates", as
   await serves(t, member);
 });
 
-test("a configuration file, with the common names that only it can ask for", async (t) => {
+test("a configuration file, with the common names that only it can require", async (t) => {
   const file = (allowed: string) => {
     const path = join(dir.path, `${allowed}.yml`);
     const lines = [
@@ -122,7 +122,7 @@ test("a configuration file, with the common names that only it can ask for", asy
   );
 });
 
-test("certificates that cannot be used end the start with what to do, before anything is written", async () => {
+test("unusable certificates end the start with the advice, before anything is written", async () => {
   const dataDir = newDataDir();
   const flags = [`--data-dir=${dataDir}`, `--listen-client-urls=${LISTEN}`, `--advertise-client-urls=${ADVERTISE}`];
   const reason = async (...tls: string[]) => {
