@@ -24,7 +24,7 @@ function randomChanges(random: SeededRandom): ConfChangeSingle[] {
   });
 }
 
-/** Takes a change if it fits. */
+/** Applies a change if it fits. */
 function attempt(tracker: ProgressTracker, change: (changer: Changer) => ReturnType<Changer["simple"]>): void {
   const before = String(tracker.config);
   try {
@@ -36,7 +36,7 @@ function attempt(tracker: ProgressTracker, change: (changer: Changer) => ReturnT
   }
 }
 
-test("every configuration that changes lead to is restored from its stored form", () => {
+test("every configuration reached by changes is restored from its stored form", () => {
   const random = new SeededRandom(7);
   for (let round = 0; round < 300; round++) {
     const tracker = newTracker();
@@ -72,7 +72,7 @@ test("changes through a joint configuration end where the same changes one by on
   }
 });
 
-test("a new member counts as heard from, and is probed from the end of the log", () => {
+test("a new member counts as active, and is probed from the end of the log", () => {
   const tracker = newTracker();
   attempt(tracker, (changer) => changer.simple([{ type: ConfChangeType.ConfChangeAddNode, nodeId: 1n }]));
   assert.equal(String(tracker.get(1n)), "StateProbe match=0 next=10");

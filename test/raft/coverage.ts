@@ -1,28 +1,28 @@
 /**
- * Which of our scenario files cover which of etcd-raft's: each situation of theirs is in one of ours, in our own words and
- * with our own numbers. Paths without the ending, below the folder that has all of them.
+ * Which of our scenario files cover which of etcd-raft's: each of their situations is in one of ours, with our own
+ * words and numbers. Paths without the extension, below the folder with all of them.
  */
 export const COVERED_BY: Readonly<Record<string, readonly string[]>> = {
-  // A pipeline of writes that end late, and of entries that are applied later still.
+  // A pipeline of writes that finish late, and of entries applied later still.
   "interaction/async_storage_writes": ["group/storage_writes_pipeline", "group/storage_writes_single_voter"],
-  // A write ends whose entries have been overwritten in memory, twice, in other terms.
+  // A write finishes whose entries were overwritten in memory, twice, in other terms.
   "interaction/async_storage_writes_append_aba_race": ["group/storage_writes_overwritten_in_flight"],
   "interaction/campaign": ["group/election_five_voters", "group/election_split_vote"],
   // A learner that does not know that it is a voter votes.
   "interaction/campaign_learner_must_vote": ["group/election_learner_votes_unaware"],
-  // A leader without answers steps down; whoever hears from a leader votes for nobody.
+  // A leader without answers steps down; a node that hears from a leader votes for no candidate.
   "interaction/checkquorum": ["group/checkquorum_leader_steps_down"],
   "interaction/confchange_disable_validation": ["group/confchange_unvalidated"],
   "interaction/confchange_v1_add_single": ["group/confchange_grow_by_one"],
-  // A leader removes itself: it does not count for what comes behind, and stays, or steps down.
+  // A leader removes itself: it does not count for later entries, and stays, or steps down.
   "interaction/confchange_v1_remove_leader": ["group/confchange_leader_removed_stays"],
   "interaction/confchange_v1_remove_leader_stepdown": ["group/confchange_leader_removed_steps_down"],
-  // Two changes at a time, in and out; proposals meanwhile; what removed members still say.
+  // Two changes at a time, in and out; proposals meanwhile; messages from removed members.
   "interaction/confchange_v2_add_double_auto": ["group/confchange_grow_and_shrink_by_two"],
-  // Joint by wish, left of itself; ours also by another leader than the one that began.
+  // Explicitly joint, left automatically; ours also by another leader than the one that began.
   "interaction/confchange_v2_add_double_implicit": ["group/confchange_joint_left_automatically"],
   "interaction/confchange_v2_add_single_auto": ["group/confchange_grow_by_one"],
-  // Joint until it is told to end: no change meanwhile, and only one end.
+  // Joint until told to leave: no change meanwhile, and it is left only once.
   "interaction/confchange_v2_add_single_explicit": [
     "group/confchange_joint_left_by_hand",
     "group/confchange_demote_through_joint",

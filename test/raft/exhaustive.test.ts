@@ -4,7 +4,7 @@ import type { MemoryStorage } from "../../src/raft/memory-storage.ts";
 import type { RawNode } from "../../src/raft/rawnode.ts";
 import { type ExplorerOptions, explore } from "./harness/explorer.ts";
 
-/** KVORUM_RAFT_DEPTH=N goes N steps further, each of which takes some three times as long. */
+/** KVORUM_RAFT_DEPTH=N goes N steps deeper, each taking about three times as long. */
 const further = Number(process.env["KVORUM_RAFT_DEPTH"] ?? 0);
 
 const none = { proposals: 0, restarts: 0, duplicates: 0, heartbeats: 0 };
@@ -57,7 +57,7 @@ const bugs: [string, RegExp, Partial<ExplorerOptions>, (node: RawNode, storage: 
 ];
 
 for (const [name, finding, options, prepare] of bugs) {
-  test(`going through everything finds ${name}`, () => {
+  test(`exhaustive exploration finds ${name}`, () => {
     assert.throws(() => explore({ ...none, nodes: 3, depth: 0, terms: 0, ...options, prepare }), finding);
   });
 }

@@ -5,7 +5,7 @@ import { NO_LIMIT } from "../../src/raft/entry-size.ts";
 import { Inflights } from "../../src/raft/tracker/inflights.ts";
 import { SeededRandom } from "./harness/random.ts";
 
-test("the window is full by count, or by bytes, of which one message may be too many", () => {
+test("the window is full by count, or by bytes, which one message may exceed", () => {
   const byCount = new Inflights(2, NO_LIMIT);
   byCount.add(1, 1000);
   assert.ok(!byCount.full);
@@ -22,7 +22,7 @@ test("the window is full by count, or by bytes, of which one message may be too 
   assert.deepEqual([byBytes.count, byBytes.bytes, byBytes.full], [1, 50, false]);
 });
 
-test("the ring does as a plain queue would", () => {
+test("the ring behaves like a plain queue", () => {
   const random = new SeededRandom(3);
   const ring = new Inflights(13, 200);
   let queue: { index: number; bytes: number }[] = [];

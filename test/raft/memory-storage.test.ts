@@ -49,7 +49,7 @@ test("entries are cut at the limit in bytes, but there is always one", () => {
   assert.throws(() => storage.entries(4, 8, NO_LIMIT), InvariantError);
 });
 
-test("appending replaces what follows, skips what is compacted, and leaves no gap", () => {
+test("appending replaces what follows, skips compacted entries, and leaves no gap", () => {
   const storage = newStorage();
   storage.append([entry(5, 7)]);
   assert.deepEqual(terms(storage), [4, 7]);
@@ -62,7 +62,7 @@ test("appending replaces what follows, skips what is compacted, and leaves no ga
   assert.throws(() => storage.append([entry(8, 9)]), InvariantError);
 });
 
-test("what entries() returned stays as it was when the log changes", () => {
+test("the result of entries() does not change when the log changes", () => {
   const storage = newStorage();
   const held = storage.entries(4, 7, NO_LIMIT);
   storage.append([entry(5, 7)]);
@@ -104,7 +104,7 @@ test("an older snapshot is not applied; a newer one replaces the log", () => {
   assert.deepEqual(storage.initialState().confState.voters, [1n]);
 });
 
-test("a long log that is trimmed all the time stays correct", () => {
+test("a long log that is trimmed continuously stays correct", () => {
   const storage = new MemoryStorage();
   for (let index = 1; index <= 5000; index++) {
     storage.append([entry(index, index)]);

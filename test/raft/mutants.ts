@@ -1,4 +1,4 @@
-/** Mistakes in the consensus core that our scenarios must notice; each of the scenarios notices one at least. */
+/** Bugs in the consensus core that our scenarios must detect; each scenario detects at least one. */
 import type { Mutant } from "./harness/mutants.ts";
 
 export const MUTANTS: readonly Mutant[] = [

@@ -37,7 +37,7 @@ function newNode(voters: readonly bigint[], settings: Settings = {}): { node: Ra
   return { node, storage };
 }
 
-/** Does the owner's duties until there are none. Returns what it was given. */
+/** Does the owner's duties until there are none. Returns the Readys. */
 function drain(node: RawNode, storage: MemoryStorage): Ready[] {
   const readies: Ready[] = [];
   while (node.hasReady()) {
@@ -98,7 +98,7 @@ test("bootstrap refuses a log that is not empty, and an empty group", () => {
   assert.equal(newNode([]).node.bootstrap([]), ErrBootstrapWithoutPeers);
 });
 
-test("step refuses local messages, and responses of strangers", () => {
+test("step refuses local messages, and responses from unknown nodes", () => {
   const { node } = newNode([1n, 2n]);
   assert.equal(node.step(newMessage(MessageType.MsgHup, 1n, 2n)), ErrStepLocalMsg);
   assert.equal(node.step(newMessage(MessageType.MsgUnreachable, 1n, 2n)), ErrStepLocalMsg);
@@ -134,7 +134,7 @@ test("messages that no peer would send do no harm", () => {
   assert.equal(follower.node.step(snapshot), undefined);
 });
 
-test("a follower that got a transfer request from the network passes it on", () => {
+test("a follower forwards a transfer request from the network", () => {
   const { node, storage } = newNode([1n, 2n, 3n]);
   node.step(newMessage(MessageType.MsgHeartbeat, 1n, 2n, 2));
   drain(node, storage);
@@ -162,7 +162,7 @@ test("a proposal from the network is copied, so that its sender may send it twic
   assert.equal(proposal.entries[0]!.index, 0);
 });
 
-test("a restarted member goes on where it was, and applies nothing twice", () => {
+test("a restarted member continues where it was, and applies nothing twice", () => {
   const { node, storage } = newNode([1n]);
   node.campaign();
   drain(node, storage);
@@ -199,7 +199,7 @@ test("entries for applying come in portions of committedBytesMax", () => {
   assert.deepEqual(portions, [2, 2, 2, 2, 2]);
 });
 
-test("election timeouts are drawn anew from [electionTicks, 2 * electionTicks)", () => {
+test("election timeouts are drawn from [electionTicks, 2 * electionTicks) each time", () => {
   const drawn = new Set<number>();
   const { node } = newNode([1n, 2n]);
   for (let i = 0; i < 200; i++) {

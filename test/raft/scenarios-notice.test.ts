@@ -14,7 +14,7 @@ const filesOf = (root: string, folder: string): string[] =>
 
 const ours = ["group", "confchange", "quorum"].flatMap((folder) => filesOf(ownScenarios, folder));
 
-/** Our scenarios that a core does not pass. */
+/** Our scenarios that a core fails. */
 function noticing({ handlers, runScenario }: Core): string[] {
   return ours.filter((name) => {
     try {
@@ -26,7 +26,7 @@ function noticing({ handlers, runScenario }: Core): string[] {
   });
 }
 
-test("each mistake in the core is noticed by a scenario, and each scenario notices one", async () => {
+test("each bug in the core is detected by a scenario, and each scenario detects one", async () => {
   assert.deepEqual(noticing(await coreWith(undefined)), [], "without a mistake there is nothing to notice");
   const silent = new Set(ours);
   for (const mutant of MUTANTS) {
@@ -47,7 +47,7 @@ test("each situation of etcd's own scenarios is in one of ours", () => {
   assert.deepEqual(theirs.sort(), Object.keys(COVERED_BY).sort());
 });
 
-test("scenarios that are missing fail where nothing may be missing, unless it is said", () => {
+test("missing scenarios fail where nothing may be missing, unless declared", () => {
   const { isFault, message } = missingScenarios("/nowhere/interaction", { KVORUM_REQUIRE_ALL: "1" });
   assert.ok(isFault);
   for (const part of [

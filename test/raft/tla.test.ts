@@ -7,10 +7,10 @@ import { recordRun, runOptions } from "./tla/run.ts";
 import { scenarioTraces } from "./tla/scenarios.ts";
 import { recordServers } from "./tla/servers.ts";
 
-/** TLC and the specification are not needed here: `npm run tla` is for that. */
+/** TLC and the specification are not needed here: `npm run tla` uses them. */
 const traces = Array.from({ length: 40 }, (_, i) => recordRun(runOptions(i + 1, 300)));
 
-test("traces are lines of JSON with the fields of etcd's state tracer, in the order of time", () => {
+test("traces are JSON lines with the fields of etcd's state tracer, in order of time", () => {
   let before = 0;
   for (const line of toNdjson(traces[0]!.finish()).trimEnd().split("\n")) {
     const { tag, ts, event } = JSON.parse(line) as { tag: string; ts: number; event: TraceEvent };
@@ -99,7 +99,7 @@ test("each lie finds a trace to be told in, and changes it", () => {
   }
 });
 
-test("a trace ends where the specification cannot follow, and says why", () => {
+test("a trace ends where the specification cannot follow, with the reason", () => {
   const ends = new Map([...scenarioTraces()].map(({ name, tracer }) => [name, tracer.endedBy]));
   assert.equal(ends.get("group/confchange_demote_through_joint.txt"), "a change by joint consensus");
   assert.equal(ends.get("group/confchange_learner_becomes_voter.txt"), "a group that begins with learners");

@@ -7,7 +7,7 @@ import { type Command, type Handler, valuesOf } from "./scenario.ts";
 
 export function newChangerScenario(): Handler {
   const tracker = new ProgressTracker(10, NO_LIMIT);
-  // The log grows by one with each command.
+  // The log grows by one entry per command.
   let lastIndex = 0;
   return (command) => {
     try {

@@ -1,12 +1,12 @@
 /**
- * Goes through everything that can happen to a small raft group within a number of steps: any node may start an
- * election at any time, any message under way may arrive next, or twice, or never, nodes restart, the leader proposes and
- * sends heartbeats. Invariants are checked after every step; see invariants.ts.
+ * Explores everything that can happen to a small raft group within a number of steps: any node may start an election at
+ * any time, any message in flight may arrive next, or twice, or never, nodes restart, the leader proposes and sends
+ * heartbeats. Invariants are checked after every step; see invariants.ts.
  *
- * A node does at once what a Ready orders: to crash before it is written is to have lost the message that led to it, and
- * before it is sent, to have lost what it sends. Nodes cannot be copied, so to come back to a state is to repeat the
- * steps that led there. States are told apart by all of a group's state that matters to what may follow, and no state is
- * gone into again with as few steps left.
+ * A node carries out a Ready at once: crashing before it is written is equivalent to losing the message that led to it,
+ * and crashing before it is sent, to losing its messages. Nodes cannot be copied, so a state is reached again by
+ * repeating the steps that led to it. States are distinguished by all the state of a group that affects what may
+ * follow, and no state is explored again with as few steps left.
  */
 import { EMPTY_BYTES } from "../../../src/base/protobuf.ts";
 import { ConfState, type Entry, type Message, MessageType, type Snapshot } from "../../../src/proto/raftpb.ts";
@@ -21,13 +21,13 @@ export interface ExplorerOptions {
   readonly nodes: number;
   /** Steps from the start. */
   readonly depth: number;
-  /** No election starts that would go beyond this term. */
+  /** No election starts beyond this term. */
   readonly terms: number;
   readonly proposals: number;
   readonly restarts: number;
   readonly duplicates: number;
   readonly heartbeats: number;
-  /** Does something to a node when it has started, such as planting a bug. */
+  /** Called for a started node, for example to plant a bug. */
   readonly prepare?: (node: RawNode, storage: MemoryStorage) => void;
 }
 
@@ -35,12 +35,12 @@ export interface Exploration {
   /** Different states reached, and steps taken to and between them. */
   readonly states: number;
   readonly steps: number;
-  /** States that had a leader, and the highest index committed in any. */
+  /** States with a leader, and the highest index committed in any. */
   readonly led: number;
   readonly committedMax: number;
 }
 
-/** Throws what the invariants throw, with the steps that led there. */
+/** Throws an invariant's error, with the steps that led to it. */
 export function explore(options: ExplorerOptions): Exploration {
   const seen = new Map<string, number>();
   const total = { states: 0, steps: 0, led: 0, committedMax: 0 };
@@ -48,7 +48,7 @@ export function explore(options: ExplorerOptions): Exploration {
   visit(new SmallGroup(options));
   return total;
 
-  /** The group is where `path` leads. It is used up. */
+  /** The group after `path`. It is consumed. */
   function visit(group: SmallGroup): void {
     const left = options.depth - path.length;
     const key = group.key();
@@ -103,7 +103,7 @@ class SmallGroup {
   readonly members: SmallMember[] = [];
   readonly #options: ExplorerOptions;
   readonly #invariants = new Invariants();
-  /** Messages under way, by what they say. */
+  /** Messages in flight, by content. */
   readonly #network = new Map<string, { message: Message; count: number }>();
   readonly #left: { proposals: number; restarts: number; duplicates: number; heartbeats: number };
   readonly #leaders = new Map<number, bigint>();
@@ -126,7 +126,7 @@ class SmallGroup {
     }
   }
 
-  /** What may happen next. Nodes are alike at the start, so the first election is the first node's. */
+  /** Possible next steps. Nodes are identical at the start, so the first election is the first node's. */
   actions(): string[] {
     const actions: string[] = [];
     const isStart = this.#network.size === 0 && this.members.every(({ node }) => node.term === 1);
@@ -154,7 +154,7 @@ class SmallGroup {
     this.#checkLogs();
   }
 
-  /** Messages that can have no effect any more need not arrive: those of earlier terms, and answers no longer waited for. */
+  /** Messages without any possible effect need not arrive: those of earlier terms, and answers no longer waited for. */
   #forget(): void {
     for (const [key, { message }] of this.#network) {
       const { raft } = this.members[Number(message.to) - 1]!.node;
@@ -166,7 +166,7 @@ class SmallGroup {
     }
   }
 
-  /** All that may matter for what follows. */
+  /** All state that may affect what follows. */
   key(): string {
     const nodes = this.members.map((member) => {
       const { raft } = member.node;
@@ -259,7 +259,7 @@ class SmallGroup {
     if (committed.length > this.#committed.length) this.#committed = committed.map(({ term }) => String(term));
   }
 
-  /** Log matching: an entry of the same index and term is the same, and so is all before it. */
+  /** Log matching: entries of the same index and term are the same, and so are all before them. */
   #checkLogs(): void {
     for (const a of this.members) {
       for (const b of this.members) {
@@ -291,7 +291,7 @@ class SmallGroup {
     return node;
   }
 
-  /** The tracker tells how many votes there are, but not whose. */
+  /** The tracker reports the number of votes, but not the voters. */
   #watchVotes(member: SmallMember): void {
     const { tracker } = member.node.raft;
     const { recordVote, resetVotes } = tracker;

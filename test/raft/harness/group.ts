@@ -1,6 +1,6 @@
 /**
- * A raft group in memory whose owner's duties are done step by step, by hand: what the scenario commands work on.
- * Messages under way are in one list, in the order of sending. The state machine appends each entry to its content.
+ * An in-memory raft group whose owner's duties are done step by step by the test: the basis of the scenario commands.
+ * Messages in flight are in one list, in order of sending. The state machine appends each entry to its content.
  */
 import { EMPTY_BYTES } from "../../../src/base/protobuf.ts";
 import {
@@ -20,7 +20,7 @@ import { RawNode } from "../../../src/raft/rawnode.ts";
 import type { Output } from "./output.ts";
 import { SeededRandom } from "./random.ts";
 
-/** A storage whose snapshot is always that of the last entry applied. */
+/** A storage whose snapshot is always that of the last applied entry. */
 class HistoryStorage extends MemoryStorage {
   readonly history: Snapshot[] = [];
 
@@ -39,7 +39,7 @@ export interface Member {
   readonly applyWork: Message[];
 }
 
-/** The snapshot that a node starts from, and the term that it had reached. */
+/** The snapshot that a node starts from, and its term then. */
 export interface Start {
   readonly index: number;
   readonly term: number;
@@ -47,7 +47,7 @@ export interface Start {
   readonly confState: ConfState;
 }
 
-/** Sees nodes as they are started, and when what a Ready orders is written, or with asynchronous writes ordered. */
+/** Called for started nodes, and when a Ready's writes are done, or ordered in asynchronous mode. */
 export interface GroupObserver {
   started(node: RawNode): void;
   persisted(node: RawNode): void;
@@ -164,7 +164,7 @@ export class Group {
     this.messages.push(...responses);
   }
 
-  /** Takes the messages under way to a node out of the list. */
+  /** Removes the messages in flight to a node from the list. */
   takeMessages(to: bigint, type?: MessageType, drop = false): Message[] {
     const taken = this.messages.filter((message) => isFor(message, to, type, drop));
     this.messages = this.messages.filter((message) => !isFor(message, to, type, drop));
@@ -175,7 +175,7 @@ export class Group {
     return this.messages.some((message) => message.to === to);
   }
 
-  /** Delivers, or drops, messages to a node. Returns how many there were. */
+  /** Delivers, or drops, messages to a node. Returns their number. */
   deliver(to: bigint, type?: MessageType, drop = false): number {
     const messages = this.takeMessages(to, type, drop);
     for (const message of messages) {
@@ -186,7 +186,7 @@ export class Group {
     return messages.length;
   }
 
-  /** Does all work of some nodes until there is none left. */
+  /** Does all work of some nodes until none is left. */
   stabilize(ids: readonly bigint[]): void {
     const { output } = this;
     let rounds = 0;

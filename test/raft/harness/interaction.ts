@@ -1,4 +1,4 @@
-/** The scenario commands that drive a group of nodes and print what they do. */
+/** The scenario commands that drive a group of nodes and print their actions. */
 import { ConfChange, ConfChangeTransition, ConfChangeV2, ConfState, MessageType } from "../../../src/proto/raftpb.ts";
 import { parseChanges } from "../../../src/raft/confchange/change.ts";
 import { describeEntries, describeMessage } from "../../../src/raft/describe.ts";

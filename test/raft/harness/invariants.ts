@@ -1,4 +1,4 @@
-/** What must hold at every moment in a raft group. Source: Raft thesis, figure 3.2, and section 6.4 for reads. */
+/** The invariants of a raft group at every moment. Source: Raft thesis, figure 3.2, and section 6.4 for reads. */
 import assert from "node:assert/strict";
 import type { RaftLog } from "../../../src/raft/log.ts";
 import type { RawNode } from "../../../src/raft/rawnode.ts";
@@ -13,7 +13,7 @@ interface Seen {
 
 interface CommittedEntry {
   readonly entryTerm: number;
-  /** A term by whose end the entry was surely committed. */
+  /** A term by whose end the entry was certainly committed. */
   byTerm: number;
 }
 
@@ -22,7 +22,7 @@ interface Observed {
   readonly node: RawNode;
 }
 
-/** Log matching compares whole logs, so it is checked now and then. */
+/** Log matching compares whole logs, so it is checked only occasionally. */
 const LOG_MATCHING_EVERY = 50;
 
 export class Invariants {
@@ -30,11 +30,11 @@ export class Invariants {
   readonly #committed = new Map<number, CommittedEntry>();
   readonly #digests = new Map<number, number>();
   readonly #seen = new Map<bigint, Seen>();
-  /** Commit index known to anyone when a read started. */
+  /** Commit index known to any node when a read started. */
   readonly #reads = new Map<string, number>();
   #committedMax = 0;
   #checks = 0;
-  /** How much was seen, so that a test can tell that something happened at all. */
+  /** How much was observed, so that a test can tell that anything happened at all. */
   readonly counts = { leaders: 0, applied: 0, readsDone: 0, restarts: 0 };
 
   check(members: readonly Observed[]): void {
@@ -99,7 +99,7 @@ export class Invariants {
     assert.ok(log.committed >= seen.committed, `node ${id} took back a commit`);
     if (!node.isLeader || !seen.wasLeader || seen.term !== node.term) return;
     assert.ok(log.lastIndex() >= seen.lastIndex, `leader append-only: node ${id} cut its log`);
-    // What a leader commits in its term it commits by counting, and that counts for entries of its own term only.
+    // A leader commits in its term by counting, which is valid only for entries of its own term.
     const counts = log.committed === seen.committed || log.term(log.committed) === node.term;
     assert.ok(counts, `leader ${id} of term ${node.term} committed ${log.committed}, of an earlier term, by counting`);
     const term = log.term(seen.lastIndex);

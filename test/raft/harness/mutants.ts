@@ -1,6 +1,6 @@
 /**
- * The consensus core with one thing broken in it, to see that the scenarios notice. The core is bundled with one place of
- * its source replaced; the code that runs the scenarios is bundled with it.
+ * The consensus core with one deliberate bug, to see that the scenarios detect it. The core is bundled with one place
+ * of its source replaced, together with the code that runs the scenarios.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { build } from "esbuild";
 import type { Handler } from "./scenario.ts";
 
 export interface Mutant {
-  /** What is wrong then. */
+  /** The resulting bug. */
   readonly about: string;
   /** Below src/raft. */
   readonly file: string;
@@ -18,7 +18,7 @@ export interface Mutant {
   readonly to: string;
 }
 
-/** What a core runs the scenarios of each folder with. */
+/** Runs the scenarios of each folder with a core. */
 export interface Core {
   readonly handlers: Readonly<Record<string, () => Handler>>;
   runScenario(path: string, handle: Handler): void;
@@ -35,7 +35,7 @@ const ENTRY = `
   export const handlers = { group: () => newInteraction(), confchange: newChangerScenario, quorum: () => runQuorumCommand };
 `;
 
-/** Throws when the source has not exactly one place to break. Undefined breaks nothing. */
+/** Throws unless the source has exactly one place to replace. Undefined changes nothing. */
 export async function coreWith(mutant: Mutant | undefined): Promise<Core> {
   const folder = mkdtempSync(join(tmpdir(), "kvorum-raft-"));
   try {

@@ -3,7 +3,7 @@ import type { RaftLogger } from "../../../src/raft/logger.ts";
 const levelNames = ["DEBUG", "INFO", "WARN", "ERROR", "FATAL", "NONE"] as const;
 type Level = (typeof levelNames)[number];
 
-/** Collects what a scenario's command prints, its raft log lines included. Level NONE drops everything. */
+/** Collects the output of a scenario command, including its raft log lines. Level NONE drops everything. */
 export class Output implements RaftLogger {
   #level: Level = "DEBUG";
   #text = "";
@@ -34,7 +34,7 @@ export class Output implements RaftLogger {
     return text;
   }
 
-  /** Indents by two spaces the lines that `run` writes. */
+  /** Indents by two spaces the lines written by `run`. */
   indented(run: () => void): void {
     const before = this.take();
     try {

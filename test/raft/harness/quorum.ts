@@ -1,6 +1,6 @@
 /**
  * The scenario commands about quorums: `committed` and `vote`, with cfg=(ID,…) and, for a joint quorum, cfgj=(ID,…) or
- * cfgj=zero. idx=(INDEX,…) and votes=(y|n,…) give one value a voter in the order of their first mention; `_` for none.
+ * cfgj=zero. idx=(INDEX,…) and votes=(y|n,…) give one value per voter in order of their first mention; `_` for none.
  */
 import assert from "node:assert/strict";
 import { JointConfig } from "../../../src/raft/quorum/joint.ts";

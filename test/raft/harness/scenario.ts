@@ -1,5 +1,5 @@
 /**
- * Reads and runs scenario files: commands with the output that each must give, to the letter.
+ * Reads and runs scenario files: commands with the exact output that each must give.
  *
  *   # A comment.
  *   command argument key=value key=(value,value)
@@ -7,7 +7,7 @@
  *   ----
  *   the output, up to a blank line
  *
- * With KVORUM_REWRITE_SCENARIOS=1 our own files get the output that the code now gives; read the difference before
+ * With KVORUM_REWRITE_SCENARIOS=1 our own files are rewritten with the current output; review the difference before
  * keeping it. The format is that of github.com/cockroachdb/datadriven.
  */
 import assert from "node:assert/strict";
@@ -34,21 +34,20 @@ export interface Command {
   readonly source: string;
 }
 
-/** Output of one command. Errors that a command reports are part of it; what it throws fails the test. */
+/** Output of one command. Reported errors are part of it; exceptions fail the test. */
 export type Handler = (command: Command) => string;
 
 /**
- * Scenarios of etcd's own raft (github.com/etcd-io/raft), which are not part of this repository: in the folder that
- * KVORUM_RAFT_SCENARIOS names, or beside the repository. test/raft/coverage.ts says which of ours covers which of theirs.
+ * Scenarios of etcd's own raft (github.com/etcd-io/raft), which are not part of this repository: in the folder named by
+ * KVORUM_RAFT_SCENARIOS, or beside the repository. test/raft/coverage.ts says which of ours covers which of theirs.
  */
 export const sharedScenarios =
   process.env["KVORUM_RAFT_SCENARIOS"] ?? fileURLToPath(new URL("../../../../shared/raft-scenarios/", import.meta.url));
 export const ownScenarios = fileURLToPath(new URL("../scenarios/", import.meta.url));
 
 /**
- * One test for each file of a folder, each with a fresh handler. A folder that is missing is one skipped test that names it;
- * where nothing may be missing (KVORUM_REQUIRE_ALL=1), a test that fails, unless KVORUM_WITHOUT_RAFT_SCENARIOS=1 says that
- * it is known.
+ * One test for each file of a folder, each with a fresh handler. A folder that is missing is one skipped test that
+ * names it; with KVORUM_REQUIRE_ALL=1 it is a failing test, unless KVORUM_WITHOUT_RAFT_SCENARIOS=1.
  */
 export function testScenarios(folder: string, newHandler: () => Handler, env = process.env): void {
   if (!existsSync(folder)) {
@@ -130,7 +129,7 @@ function parseArguments(text: string): Argument[] {
   });
 }
 
-/** The values of the argument with a key; empty if it is not there. */
+/** The values of the argument with a key; empty if absent. */
 export function valuesOf(command: Command, key: string): readonly string[] {
   return command.args.find((arg) => arg.key === key)?.values ?? [];
 }

@@ -1,7 +1,7 @@
 /**
- * A raft group under a hostile network and hostile machines, all decided by one seed: messages are lost, doubled and
- * reordered; nodes stop at any point and come back with what they had written; logs are compacted, members change.
- * Messages travel encoded. Invariants are checked on the way; see invariants.ts.
+ * A raft group under a hostile network and hostile machines, all decided by one seed: messages are lost, duplicated and
+ * reordered; nodes stop at any point and restart with what they had written; logs are compacted, members change.
+ * Messages travel encoded. Invariants are checked throughout; see invariants.ts.
  */
 import assert from "node:assert/strict";
 import {
@@ -40,7 +40,7 @@ export type SimulationOptions = Partial<
 const NETWORK_MAX = 400;
 const MEMBERS_MAX = 6;
 
-/** What is written; survives a crash. A snapshot to send is made of the state at that moment, as etcd does. */
+/** Written state; survives a crash. A snapshot to send contains the state at that moment, as in etcd. */
 class SimulatedStorage extends MemoryStorage {
   readonly #member: Member;
 
@@ -82,7 +82,7 @@ export class Member {
     this.node = this.restart();
   }
 
-  /** Loses all that was not written, and starts over from the last snapshot, as a member does. */
+  /** Loses unwritten state, and restarts from the last snapshot, as a member does. */
   restart(): RawNode {
     this.appendWork.length = 0;
     this.applyWork.length = 0;
@@ -138,7 +138,7 @@ export class Member {
     }
   }
 
-  /** Makes a snapshot of the state machine and drops the log that it covers, but for `keep` entries. */
+  /** Makes a snapshot of the state machine and drops the log it covers, except for `keep` entries. */
   compact(keep: number): void {
     const index = this.storage.snapshot().metadata!.index - keep;
     if (index >= this.storage.firstIndex()) this.storage.compact(index);
@@ -156,13 +156,13 @@ export class Simulation {
   readonly members: Member[] = [];
   readonly invariants: Invariants;
   readonly #options: SimulationOptions;
-  /** Messages under way, encoded. */
+  /** Messages in flight, encoded. */
   #network: Uint8Array[] = [];
-  /** Ids of nodes that are cut off. */
+  /** Ids of partitioned nodes. */
   #isolated = new Set<bigint>();
   /**
-   * Set when fewer than a majority of the voters stayed voters in one change. Those who left may be the only ones to
-   * know, no longer able to campaign, and with a longer log than those who stayed.
+   * Set when fewer than a majority of the voters remained voters in one change. The former voters may be the only ones
+   * to know, cannot campaign any more, and have a longer log than the remaining ones.
    */
   #mayGetStuck = false;
   #proposals = 0;
@@ -177,7 +177,7 @@ export class Simulation {
     for (let i = 0; i < voters; i++) this.#add(first);
   }
 
-  /** Does `count` things at random. */
+  /** Takes `count` random steps. */
   run(count: number): void {
     for (let i = 0; i < count; i++) {
       this.#act();
@@ -186,8 +186,8 @@ export class Simulation {
   }
 
   /**
-   * Ends all mischief and lets the group come to rest. Every member of the configuration must end with the same state,
-   * unless members were changed as can leave a group without a leader for good.
+   * Ends all faults and lets the group come to rest. Every member of the configuration must end with the same state,
+   * unless membership changes can leave a group permanently without a leader.
    */
   settle(): void {
     this.#isolated.clear();
@@ -209,7 +209,7 @@ export class Simulation {
         member.node.tick();
         if (round % 5 === 0) this.#leaveJoint(member);
         if (round % 50 === 0) this.#reportLostSnapshots(member);
-        // A member that was removed is shut down, which matters if it still leads.
+        // A removed member is shut down, which matters if it is still leader.
         if (member.node.isLeader && member.node.raft.tracker.get(member.id) === undefined) this.#restart(member);
       }
       // Everything arrives, in order.
@@ -224,7 +224,7 @@ export class Simulation {
       this.invariants.check(this.members);
       if (!isDone()) continue;
       if (proposed) return;
-      // At rest. What is proposed now must still reach everyone.
+      // At rest. New proposals must still reach every member.
       const leader = this.#leader()!;
       proposed = leader.node.propose(Buffer.from("last")) === undefined;
     }
@@ -334,7 +334,7 @@ export class Simulation {
     if (member.node.isLeader && config.voters.isJoint) member.node.proposeConfChange(ConfChangeV2.create());
   }
 
-  /** A transport knows in the end that a snapshot did not arrive, and says so. */
+  /** A transport eventually knows that a snapshot did not arrive, and reports it. */
   #reportLostSnapshots({ node }: Member): void {
     for (const [id, { state }] of node.status().progress) if (state === "StateSnapshot") node.reportSnapshot(id, false);
   }
@@ -354,14 +354,14 @@ export class Simulation {
     if (message.type === MessageType.MsgSnap) this.#member(message.from).node.reportSnapshot(message.to, true);
   }
 
-  /** Does all that a member has to do. False if it was nothing. */
+  /** Does all of a member's work. False if there was none. */
   #work(member: Member): boolean {
     let worked = false;
     while (this.#workSome(member)) worked = true;
     return worked;
   }
 
-  /** Does one piece of what a member has to do. */
+  /** Does one piece of a member's work. */
   #workSome(member: Member): boolean {
     const kinds = [this.#takeReady, this.#writeSome, this.#applySome];
     const first = this.random.below(kinds.length);
@@ -422,12 +422,12 @@ export class Simulation {
 
   #send(message: Message): void {
     this.#network.push(Message.encode(message));
-    // The oldest are lost first, as in any queue of a real network.
+    // The oldest are lost first, as in a real network queue.
     if (this.#network.length > NETWORK_MAX) this.#network.shift();
   }
 }
 
-/** 32 bits that depend on all that was applied, in its order. */
+/** 32 bits that depend on all applied entries, in order. */
 function digestOf(previous: number, entry: Entry): number {
   let digest = Math.imul(previous ^ entry.index, 0x01000193) ^ Math.imul(entry.term, 0x85ebca6b);
   for (const byte of entry.data) digest = Math.imul(digest ^ byte, 0x01000193);

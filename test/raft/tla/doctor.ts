@@ -1,9 +1,9 @@
-/** Lies, each of which TLC must find in a trace: what shows that an accepted trace says something. */
+/** Falsifications, each of which TLC must find in a trace: they show that an accepted trace means something. */
 import type { TraceEvent } from "./event.ts";
 
 export interface Doctor {
   readonly name: string;
-  /** The trace with the lie in it; undefined where there is nothing to lie about. */
+  /** The falsified trace; undefined where there is nothing to falsify. */
   readonly apply: (events: readonly TraceEvent[]) => TraceEvent[] | undefined;
 }
 
@@ -24,7 +24,7 @@ export const DOCTORS: readonly Doctor[] = [
     name: "an acknowledgement of more than there is",
     apply: (events) => {
       const at = events.findLastIndex(({ name, msg }) => {
-        // The index of a rejection says nothing.
+        // The index of a rejection carries no information.
         return name === "ReceiveAppendEntriesResponse" && msg!.type === "MsgAppResp" && !msg!.reject;
       });
       return change(
@@ -79,7 +79,7 @@ function isLast(events: readonly TraceEvent[], name: TraceEvent["name"]) {
   return (_: TraceEvent, i: number): boolean => i === at;
 }
 
-/** A copy with a change at the first event that `chosen` takes. */
+/** A copy with a change at the first event accepted by `chosen`. */
 function change(
   events: readonly TraceEvent[],
   chosen: (event: TraceEvent, i: number) => boolean,

@@ -1,6 +1,6 @@
 /**
- * The events of a trace, as etcd's raft writes them for its TLA+ specification, and how they are written down: one JSON
- * object a line. Source of names and fields: state_trace.go and Traceetcdraft.tla of go.etcd.io/raft.
+ * The events of a trace, as etcd's raft writes them for its TLA+ specification, and their output format: one JSON
+ * object per line. Source of names and fields: state_trace.go and Traceetcdraft.tla of go.etcd.io/raft.
  */
 import type { Message } from "../../../src/proto/raftpb.ts";
 import { MessageType } from "../../../src/proto/raftpb.ts";
@@ -31,7 +31,7 @@ export type Role = "StateFollower" | "StateCandidate" | "StateLeader";
 /** Ids are decimal strings; "0" is none. */
 export interface TraceEvent {
   name: EventName;
-  /** The node that it happened at. */
+  /** The node of the event. */
   nid: string;
   state: { term: number; vote: string; commit: number };
   role: Role;
@@ -53,7 +53,7 @@ export interface TraceMessage {
   term: number;
   from: string;
   to: string;
-  /** How many; of a snapshot, the index that it goes up to, as if it brought the whole log. */
+  /** Their number; for a snapshot, its last index, as if it contained the whole log. */
   entries: number;
   logTerm: number;
   index: number;
@@ -63,7 +63,7 @@ export interface TraceMessage {
   rejectHint: number;
 }
 
-/** What the message is part of: the specification has two requests with their responses, heartbeats being appends. */
+/** The kind of the message: the specification has two requests with their responses, and heartbeats are appends. */
 export function kindOf(
   type: MessageType,
 ): "AppendEntriesRequest" | "AppendEntriesResponse" | "RequestVoteRequest" | "RequestVoteResponse" | undefined {
@@ -84,7 +84,7 @@ export function kindOf(
   }
 }
 
-/** The event with the node's state as it is now. */
+/** The event with the node's current state. */
 export function newEvent(name: EventName, raft: Raft): TraceEvent {
   const { voters } = raft.tracker.config;
   return {
@@ -97,7 +97,7 @@ export function newEvent(name: EventName, raft: Raft): TraceEvent {
   };
 }
 
-/** The specification has no pre-vote: whoever only asks is still a follower. */
+/** The specification has no pre-vote: a pre-candidate is still a follower. */
 export function roleOf({ state }: Raft): Role {
   return state === "StatePreCandidate" ? "StateFollower" : state;
 }
@@ -113,7 +113,7 @@ export function newTraceMessage(message: Message): TraceMessage {
     entries: isSnapshot ? (message.snapshot?.metadata?.index ?? 0) : entries.length,
     logTerm: isSnapshot ? 0 : message.logTerm,
     index: isSnapshot ? 0 : index,
-    // A receiver commits no more than it has been sent; the specification's sender says no more either.
+    // A receiver commits no more than it was sent; the specification's sender reports no more either.
     commit: type === MessageType.MsgApp ? Math.min(commit, index + entries.length) : commit,
     vote: String(message.vote),
     reject: message.reject,
@@ -121,7 +121,7 @@ export function newTraceMessage(message: Message): TraceMessage {
   };
 }
 
-/** Lines with rising times, since etcd's script sorts by them. */
+/** Lines with increasing times, because etcd's script sorts by them. */
 export function toNdjson(events: readonly TraceEvent[]): string {
   return events
     .map((event, i) => {

@@ -8,10 +8,10 @@
  *   npm run tla -- --write DIR                 only writes the traces; needs nothing
  *
  * --jars (or KVORUM_TLA_JARS) has tla2tools.jar and CommunityModules-deps.jar, from the releases of github.com/tlaplus
- * (tlaplus and CommunityModules). --spec (or KVORUM_TLA_SPEC) has Traceetcdraft.tla, Traceetcdraft.cfg and etcdraft.tla,
- * from the folder tla of github.com/etcd-io/raft, v3.7.0. Java 11 or later is taken from JAVA_HOME or PATH. What is
- * missing is said, and nothing is done; with KVORUM_REQUIRE_ALL=1 that is a failure. --jobs N runs N TLCs at a time.
- * The exit code is 1 when a trace was rejected, or a lie accepted.
+ * (tlaplus and CommunityModules). --spec (or KVORUM_TLA_SPEC) has Traceetcdraft.tla, Traceetcdraft.cfg and
+ * etcdraft.tla, from the folder tla of github.com/etcd-io/raft, v3.7.0. Java 11 or later is taken from JAVA_HOME or
+ * PATH. If anything is missing it is reported, and nothing runs; with KVORUM_REQUIRE_ALL=1 that is a failure. --jobs N
+ * runs N TLCs at a time. The exit code is 1 when a trace was rejected, or a lie accepted.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -26,7 +26,7 @@ interface Trace {
   readonly name: string;
   readonly events: readonly TraceEvent[];
   readonly endedBy: string | undefined;
-  /** Whether it says what happened. */
+  /** Whether it reports what happened. */
   readonly isTrue: boolean;
 }
 

@@ -1,8 +1,8 @@
 /**
- * A raft group at random, from one seed, recorded for the specification: elections, lost and reordered messages, cut-off
- * nodes, crashes and restarts, compaction and snapshots, single changes of the members. It keeps to what the
- * specification assumes of an application: what a Ready orders is written whole or not at all, and a node remembers what
- * it had applied, with the configuration, as of the last write.
+ * A random raft group, from one seed, recorded for the specification: elections, lost and reordered messages,
+ * partitioned nodes, crashes and restarts, compaction and snapshots, single membership changes. It meets the
+ * specification's assumptions about an application: a Ready is written completely or not at all, and a node remembers
+ * what it had applied, with the configuration, as of the last write.
  */
 import { EMPTY_BYTES } from "../../../src/base/protobuf.ts";
 import {
@@ -26,19 +26,19 @@ export interface RunOptions {
   readonly seed: number;
   /** First voters. */
   readonly voters: number;
-  /** Nodes that start with nothing and may be added. */
+  /** Nodes that start empty and may be added. */
   readonly spares: number;
   readonly asyncStorageWrites: boolean;
   readonly preVote: boolean;
   readonly checkQuorum: boolean;
   readonly stepDownOnRemoval: boolean;
-  /** Small messages and windows, so that logs move in pieces. */
+  /** Small messages and windows, so that logs are replicated in pieces. */
   readonly smallLimits: boolean;
   /** Ends with the first event past this. */
   readonly eventsMax: number;
 }
 
-/** Options of all kinds, by the seed. */
+/** Options of all kinds, chosen by the seed. */
 export function runOptions(seed: number, eventsMax: number): RunOptions {
   const random = new SeededRandom(seed * 7919);
   const careful = random.oneIn(2);
@@ -73,7 +73,7 @@ class DurableStorage extends MemoryStorage {
     return { ...super.initialState(), confState: this.confState };
   }
 
-  /** Made when it is asked for, of what is durably applied. */
+  /** Created on request, from what is durably applied. */
   override snapshot(): Snapshot {
     if (this.applied > super.snapshot().metadata!.index) this.createSnapshot(this.applied, this.confState, EMPTY_BYTES);
     return super.snapshot();
@@ -145,7 +145,7 @@ class Node {
     storage.append(entries);
   }
 
-  /** Makes durable what is applied. */
+  /** Makes the applied state durable. */
   remember(): void {
     this.storage.applied = this.applied;
     this.storage.confState = this.confState;
@@ -273,7 +273,7 @@ class Run {
     if (this.#network.length > NETWORK_MAX) this.#network.shift();
   }
 
-  /** Loses what is not written. What is ordered counts as written: the specification knows no state between. */
+  /** Loses unwritten state. Ordered writes count as written: the specification has no state in between. */
   #crash(node: Node): void {
     if (node.appends.length > 0) return;
     node.start();

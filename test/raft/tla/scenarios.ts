@@ -10,7 +10,7 @@ export interface ScenarioTrace {
   readonly tracer: Tracer;
 }
 
-/** Those of a folder that is missing are left out. */
+/** Scenarios of a missing folder are omitted. */
 export function* scenarioTraces(): Iterable<ScenarioTrace> {
   for (const folder of [join(ownScenarios, "group"), join(sharedScenarios, "interaction")]) {
     if (!existsSync(folder)) continue;

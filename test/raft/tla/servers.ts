@@ -1,7 +1,8 @@
 /**
  * Whole servers in the simulator, recorded for the specification: production's own use of the core, over its loop, with
- * asynchronous writes. Members are cut off, paused and added, messages are lost and late. Kills are left out: a server can
- * lose half of what a Ready orders, which the specification does not know; a trace ends with the first restart.
+ * asynchronous writes. Members are partitioned, paused and added, messages are lost and delayed. Kills are excluded: a
+ * server can lose part of a Ready's writes, which the specification does not model; a trace ends with the first
+ * restart.
  */
 import { FAIR } from "../../sim/network.ts";
 import { planOf } from "../../sim/plan.ts";

@@ -1,7 +1,7 @@
 /**
- * TLC on a trace: whether etcd's specification of raft can take every step of it, with its invariants holding all along.
- * Needs Java, tla2tools.jar and CommunityModules-deps.jar of the TLA+ project, and Traceetcdraft.tla, Traceetcdraft.cfg
- * and etcdraft.tla of go.etcd.io/raft.
+ * TLC on a trace: whether etcd's specification of raft accepts every step of it, with its invariants holding
+ * throughout. Needs Java, tla2tools.jar and CommunityModules-deps.jar of the TLA+ project, and Traceetcdraft.tla,
+ * Traceetcdraft.cfg and etcdraft.tla of go.etcd.io/raft.
  */
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -20,9 +20,9 @@ export interface TlcPlaces {
 
 export interface Verdict {
   readonly accepted: boolean;
-  /** States that TLC went through. */
+  /** States explored by TLC. */
   readonly states: number;
-  /** How TLC says it, and what it printed. */
+  /** TLC's message, and its output. */
   readonly reason: string;
   readonly output: string;
 }
@@ -31,7 +31,7 @@ const JARS = ["tla2tools.jar", "CommunityModules-deps.jar"];
 const SPEC = ["Traceetcdraft.tla", "Traceetcdraft.cfg", "etcdraft.tla"];
 const MINUTES_MAX = 10;
 
-/** What is missing, to be told to whoever asked; undefined if all is there. */
+/** What is missing, for an error message; undefined if all is there. */
 export function missing({ jars, spec, java }: TlcPlaces): string | undefined {
   for (const file of JARS)
     if (!existsSync(join(jars, file)))
@@ -63,7 +63,7 @@ export async function validate(events: readonly TraceEvent[], { jars, spec, java
       "tlc2.TLC",
     ];
     args.push("-config", resolve(spec, "Traceetcdraft.cfg"), resolve(spec, "Traceetcdraft.tla"));
-    // One worker, as the specification demands; liveness, which tells whether the trace was matched, once at the end.
+    // One worker, as the specification requires; liveness, which tells whether the trace was matched, once at the end.
     args.push(
       "-workers",
       "1",
@@ -88,14 +88,14 @@ function run(
 ): Promise<string> {
   return new Promise((done) => {
     const limits = { maxBuffer: 64 << 20, timeout: MINUTES_MAX * 60_000 };
-    // TLC says what it found by its exit code too; the text tells more.
+    // TLC's exit code also gives its findings; the text says more.
     execFile(program, args, { ...options, ...limits }, (error, stdout, stderr) => {
       done(`${stdout}${stderr}${error?.killed === true ? `Error: stopped after ${MINUTES_MAX} minutes\n` : ""}`);
     });
   });
 }
 
-/** TLC is content with a trace that it could not follow to its end if it left it early: both must be there. */
+/** TLC accepts a trace that it could not follow to its end if it left it early: both must be there. */
 function verdictOf(output: string): Verdict {
   const clean = output.includes("Model checking completed. No error has been found.");
   const complete = output.includes('<<"Progress %:", 100>>');

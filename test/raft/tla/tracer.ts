@@ -1,20 +1,20 @@
 /**
- * Watches nodes of a raft group from outside and writes down what etcd's TLA+ specification of raft needs to follow them.
- * It lays itself over methods of the nodes given to it; nothing in the core knows of it.
+ * Observes nodes of a raft group from outside and records what etcd's TLA+ specification of raft needs to follow them.
+ * It wraps methods of the given nodes; the core does not know about it.
  *
  * The specification is simpler than etcd's raft in some points. Where a step has no counterpart but also no effect that
- * the specification can see, it is left out, like a message that was lost. Where it has one, the trace ends before it, and
- * `endedBy` says why. Neither can hide a fault: every further event names the state that its node is in, and TLC refuses
- * the trace if that is not the state which the specification has come to.
+ * the specification can see, it is omitted, like a lost message. Where it has an effect, the trace ends before it, and
+ * `endedBy` says why. Neither can hide a fault: every further event contains its node's state, and TLC rejects the
+ * trace if that is not the specification's state.
  *
- * Left out, or written otherwise:
- * - pre-votes; who asks for them is a follower, also if it was a candidate before;
+ * Omitted, or recorded differently:
+ * - pre-votes; a pre-candidate is a follower, also if it was a candidate before;
  * - vote requests ignored because of the leader's lease, or refused because the term's leader is known: the
  *   specification would answer, or vote;
- * - of a commit index, what goes beyond the entries sent with it;
+ * - the part of a commit index beyond the entries sent with it;
  * - the acknowledgement that makes a replaced leader step down is a rejection to the specification;
- * - a snapshot that arrives is written as the entries that it stands for: the specification takes snapshots into empty
- *   logs only, and does not know their acknowledgements again.
+ * - a received snapshot is recorded as the entries it represents: the specification accepts snapshots only into empty
+ *   logs, and does not recognise their acknowledgements.
  */
 import {
   ConfChangeType,
@@ -40,7 +40,7 @@ import {
   type TraceEvent,
 } from "./event.ts";
 
-/** What is known of a message that was sent, by the object that it is. */
+/** The known facts about a sent message, by object. */
 interface Sent {
   readonly event: TraceEvent;
   /** What the receiver of a snapshot was known to have. */
@@ -50,10 +50,10 @@ interface Sent {
 
 export class Tracer {
   readonly events: TraceEvent[] = [];
-  /** Why nothing more is recorded: what the specification does not know. */
+  /** Why nothing more is recorded: the specification does not model it. */
   endedBy: string | undefined;
   readonly #sent = new WeakMap<Message, Sent>();
-  /** The same, by what they say: a network may carry them encoded. Equal ones are alike to the specification too. */
+  /** The same, by content: a network may carry messages encoded. Equal ones are the same to the specification too. */
   readonly #sentBySaying = new Map<string, Sent[]>();
   /** Answers to messages that the specification never received. */
   readonly #unsent = new WeakSet<Message>();
@@ -65,14 +65,14 @@ export class Tracer {
 
   readonly #eventsMax: number;
 
-  /** Records no more than so many events. */
+  /** Records at most this many events. */
   constructor(eventsMax = Number.MAX_SAFE_INTEGER) {
     this.#eventsMax = eventsMax;
   }
 
   /**
-   * Watches a node that someone else drives, with asynchronous writes, and that loses at a restart what the specification
-   * lets nobody lose.
+   * Observes a node driven elsewhere, with asynchronous writes, that loses at a restart what the specification does not
+   * allow to be lost.
    */
   attachDriven(node: RawNode): void {
     if (this.#started.has(String(node.id))) this.#end("a restart");
@@ -85,7 +85,7 @@ export class Tracer {
     };
   }
 
-  /** Watches a node from its start on, or from its restart. */
+  /** Observes a node from its start or restart. */
   attach(node: RawNode): void {
     const { raft } = node;
     if (!this.#started.has(String(raft.id)) && raft.tracker.config.learners.size > 0) {
@@ -97,14 +97,14 @@ export class Tracer {
   }
 
   /**
-   * A Ready of the node is written, or with asynchronous writes, on its way: its messages may go out now. To the
+   * A Ready of the node is written, or in asynchronous mode being written: its messages may be sent now. To the
    * specification that is one step; a crash must not come between.
    */
   persisted(node: RawNode): void {
     this.record("Ready", node.raft);
   }
 
-  /** The whole trace. The specification wants each node that is spoken of to have started. */
+  /** The whole trace. The specification requires every node mentioned to have started. */
   finish(): readonly TraceEvent[] {
     const missing = new Set<string>();
     for (const { prop } of this.events) for (const { nid } of prop?.cc.changes ?? []) missing.add(nid);
@@ -135,12 +135,12 @@ export class Tracer {
     if (this.events.length < this.#eventsMax) this.endedBy ??= reason;
   }
 
-  /** For Watch: what concerns more than one node. */
+  /** For Watch: facts about more than one node. */
   readonly shared = {
     end: (reason: string): void => this.#end(reason),
     removed: this.#removed,
     committedTerms: this.#committedTerms,
-    /** What is known of a message that arrives; "unsent" if the specification never saw it go. */
+    /** The known facts about an arriving message; "unsent" if the specification never saw it sent. */
     sentOf: (message: Message): Sent | "unsent" | undefined => {
       const sent = this.#sent.get(message);
       if (sent !== undefined) return sent;
@@ -169,7 +169,7 @@ function sayingOf(message: Message): string {
   return `${JSON.stringify(newTraceMessage(message))} ${message.context.length}`;
 }
 
-/** One node, from its start to its end. */
+/** One node, from start to end. */
 class Watch {
   readonly #tracer: Tracer;
   readonly #raft: Raft;
@@ -260,7 +260,7 @@ class Watch {
     const raft = this.#raft;
     const kind = kindOf(message.type);
     if (kind === undefined || this.#tracer.endedBy !== undefined) return;
-    // RawNode lets nobody answer who is not a member.
+    // RawNode ignores answers from non-members.
     if (isResponseMsg(message.type) && !isLocalMsgTarget(message.from) && raft.tracker.get(message.from) === undefined)
       return;
     const sent = this.#tracer.shared.sentOf(message);
@@ -286,7 +286,7 @@ class Watch {
     this.#tracer.record(`Receive${kind}`, raft, { msg: { ...sent.event.msg! } });
   }
 
-  /** Whether the specification would act on the message otherwise, and is better served if it was lost. */
+  /** Whether the specification would treat the message differently, so that it should count as lost. */
   #isBeyondSpecification(message: Message): boolean {
     const raft = this.#raft;
     const { type, term } = message;
@@ -294,7 +294,7 @@ class Watch {
       const isLeaderKnown = raft.lead !== NONE;
       if (term === raft.term) return isLeaderKnown && raft.vote === NONE;
       const inLease = raft.config.checkQuorum && isLeaderKnown && raft.electionElapsed < raft.config.electionTicks;
-      // Only a transfer's request carries anything, and it knows no lease.
+      // Only a transfer's request has a context, and the specification has no lease.
       return term > raft.term && inLease && message.context.length === 0;
     }
     if (type === MessageType.MsgSnap) {
@@ -307,7 +307,7 @@ class Watch {
     return false;
   }
 
-  /** Turns a snapshot, where it was sent, into the entries that it stands for. */
+  /** Converts a snapshot, where it was sent, to the entries it represents. */
   #expandSnapshot(message: Message, sent: Sent): boolean {
     const { log } = this.#raft;
     const { index = 0 } = message.snapshot?.metadata ?? {};
@@ -343,7 +343,7 @@ class Watch {
   #becameFollower(roleBefore: TraceEvent["role"], termBefore: number): void {
     const raft = this.#raft;
     if (raft.term !== termBefore) {
-      // A term comes with a message, and the specification must have got it too.
+      // A term comes with a message, which the specification must have received too.
       if (this.#receiving?.term !== raft.term) {
         this.#end("a term that came with a message of no part in the specification");
         return;
@@ -382,7 +382,7 @@ class Watch {
     this.#pendingChange = entry.index;
   }
 
-  /** What the specification has against a change that raft accepts. */
+  /** Why the specification rejects a change that raft accepts. */
   #objectionTo(type: ConfChangeType, id: bigint): string | undefined {
     const { voters, learners } = this.#raft.tracker.config;
     const isMember = voters.has(id) || learners.has(id);
@@ -394,7 +394,7 @@ class Watch {
     return isMember ? "a member made a learner" : undefined;
   }
 
-  /** Index of the last change that is committed, as far as the log still has it. */
+  /** Index of the last committed change, as far as the log still has it. */
   #lastCommittedChange(): number {
     const { log } = this.#raft;
     const entries = log.slice(log.firstIndex(), log.committed + 1, NO_LIMIT) ?? [];
