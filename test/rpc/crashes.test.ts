@@ -1,4 +1,4 @@
-/** What a handler throws fails its call and nothing else. */
+/** An exception of a handler fails its call and nothing else. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type ServiceError, status } from "@grpc/grpc-js";
@@ -56,7 +56,7 @@ describe("a handler that throws", () => {
     assert.equal((await client.call("/t.S/Echo", Buffer.from("still here"))).toString(), "still here");
   };
 
-  test("fails its call with INTERNAL; the connection and others go on", async () => {
+  test("fails its call with INTERNAL; the connection and others continue", async () => {
     const error = await failure(client.call("/t.S/Throw", Buffer.from("1")));
     assert.equal(error.code, status.INTERNAL);
     assert.match(error.details, /its log has the reason/);
@@ -85,7 +85,7 @@ describe("a handler that throws", () => {
   });
 
   for (const where of ["onMessage", "onHalfClose", "onDrain"] as const) {
-    test(`in ${where} of a stream fails the stream, and hears of its end once`, async () => {
+    test(`in ${where} of a stream fails the stream, and is notified of its end once`, async () => {
       stream = undefined;
       const out = client.stream("/t.S/Stream");
       const ended = new Promise<ServiceError>((resolve) => out.on("error", resolve));
@@ -134,7 +134,7 @@ describe("a handler that throws", () => {
   });
 });
 
-test("a broken invariant is no failed call: it is thrown on", () => {
+test("a broken invariant is not a failed call: it is rethrown", () => {
   const rpc = new RpcServer({ ...RPC_DEFAULTS, clock: new ManualClock(), logger: nullLogger });
   assert.throws(() => rpc.crashed("/t.S/X", new InvariantError("broken")), /broken/);
   assert.equal(rpc.stats.crashes, 0);

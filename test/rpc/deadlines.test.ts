@@ -39,7 +39,7 @@ describe("the deadline wheel", () => {
     assert.equal(wheel.size, 0);
   });
 
-  test("entries that were removed do not expire, wherever they stand in their slot", () => {
+  test("removed entries do not expire, wherever they are in their slot", () => {
     const clock = new ManualClock();
     const wheel = new DeadlineWheel(clock);
     const entries = Array.from({ length: 9 }, () => new Entry(clock, 50));
@@ -78,7 +78,7 @@ describe("the deadline wheel", () => {
     wheel.remove(keeper);
   });
 
-  test("an empty wheel gives up its timer and takes it again", () => {
+  test("an empty wheel stops its timer and restarts it", () => {
     const clock = new ManualClock();
     const wheel = new DeadlineWheel(clock);
     wheel.add(new Entry(clock, 5));

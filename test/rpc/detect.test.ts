@@ -11,7 +11,7 @@ describe("one port for HTTP/1 and HTTP/2", () => {
   });
   after(() => server.close());
 
-  /** What the server says to `pieces`, each sent on its own, until it ends the connection. */
+  /** The server's output for `pieces`, each sent separately, until it ends the connection. */
   async function answerTo(...pieces: string[]): Promise<string> {
     const socket = connect(Number(new URL(server.url).port), "127.0.0.1").setNoDelay(true);
     let answer = "";
@@ -23,7 +23,7 @@ describe("one port for HTTP/1 and HTTP/2", () => {
     return answer;
   }
 
-  test("a request of HTTP/1 is answered, however its first bytes arrive", async () => {
+  test("an HTTP/1 request is answered, however its first bytes arrive", async () => {
     const rest = " /version HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     assert.match(await answerTo(`GET${rest}`), /^HTTP\/1\.1 200 /);
     assert.match(await answerTo("G", "E", `T${rest}`), /^HTTP\/1\.1 200 /);
@@ -31,7 +31,7 @@ describe("one port for HTTP/1 and HTTP/2", () => {
     assert.match(await answerTo("PR", `OPFIND${rest}`), /^HTTP\/1\.1 405 /);
   });
 
-  test("what is neither is cut off without an answer, as h2spec wants of a wrong preface", async () => {
+  test("any other protocol is cut off without an answer, as h2spec requires for a wrong preface", async () => {
     for (const text of [
       "INVALID CONNECTION PREFACE\r\n\r\n",
       "PRI * HTTP/1.1\r\n\r\n",

@@ -20,7 +20,7 @@ import {
 const ECHO = "/t.S/Echo";
 const BIG_BYTES = 1_000_000;
 
-describe("a flood ends its own connection and no other, and the client and the operator are told why", () => {
+describe("a flood ends its own connection and no other, and the client and the log get the reason", () => {
   let server: TestServer;
   const logger = new MemoryLogger();
   let bystander: RawClient;
@@ -219,7 +219,7 @@ describe("a flood ends its own connection and no other, and the client and the o
   });
 });
 
-describe("what honest clients do is no flood, however much of it", () => {
+describe("any amount of traffic from honest clients is no flood", () => {
   const clock = new ManualClock();
   let server: TestServer;
   let endAll: (() => void)[] = [];
@@ -277,7 +277,7 @@ describe("what honest clients do is no flood, however much of it", () => {
     await alive(raw, 10_001);
   });
 
-  test("windows that are returned in small steps", async () => {
+  test("windows returned in small steps", async () => {
     const raw = await server.connect([[Setting.initialWindowSize, 0x7fffffff]]);
     raw.write(frame(FrameType.windowUpdate, 0, 0, uint32(0x70000000)));
     for (const id of ids(20)) {
@@ -309,7 +309,7 @@ describe("what honest clients do is no flood, however much of it", () => {
     await alive(raw, 20_001);
   });
 
-  test("messages and resets on the way to five thousand streams that the server ends at once", async () => {
+  test("messages and resets in flight to five thousand streams that the server ends at once", async () => {
     endAll = [];
     const raw = await server.connect();
     const streams = ids(5000);
@@ -329,7 +329,7 @@ describe("what honest clients do is no flood, however much of it", () => {
     assert.ok(!raw.frames.some(({ type, payload }) => type === FrameType.rstStream && payload.readUInt32BE(0) > 0));
   });
 
-  test("a window full of small messages on the way to a stream that the server has ended", async () => {
+  test("a window full of small messages in flight to a stream that the server has ended", async () => {
     endAll = [];
     const raw = await server.connect();
     raw.write(open(1, "/t.S/Stream"));
@@ -379,7 +379,7 @@ describe("what honest clients do is no flood, however much of it", () => {
 });
 
 describe("silence", () => {
-  test("a connection that says nothing is cut off", async () => {
+  test("a silent connection is cut off", async () => {
     const clock = new ManualClock();
     const server = await TestServer.start({ clock });
     const raw = await server.connectSilently();

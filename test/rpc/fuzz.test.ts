@@ -1,5 +1,5 @@
 /**
- * Whatever arrives, the server neither crashes nor hangs and keeps serving others. Every run uses the same seeds; set
+ * For any input, the server neither crashes nor hangs and keeps serving others. Every run uses the same seeds; set
  * KVORUM_FUZZ_ROUNDS (default 150) for longer ones, and KVORUM_FUZZ_SEED to start elsewhere.
  */
 import assert from "node:assert/strict";
@@ -45,7 +45,7 @@ describe("fuzzing", () => {
     server = await TestServer.start({
       maxConcurrentStreams: 20,
       maxRecvMessageBytes: 100_000,
-      // Small, so that what is held is given up now and then.
+      // Small, so that held bytes are released now and then.
       heldReplyBytesMax: 150_000,
       heldRequestBytesMax: 60_000,
       http2Request: (request) => readAll(request, (body) => request.respond(200, {}, body)),
@@ -76,7 +76,7 @@ describe("fuzzing", () => {
 
   const paths = ["/t.S/Echo", "/t.S/Later", "/t.S/Pieces", "/t.S/Stream", "/no.Such/Method"];
 
-  /** Traffic that is right, mostly. */
+  /** Mostly valid traffic. */
   function traffic(below: (bound: number) => number): Buffer[] {
     const out: Buffer[] = [];
     let next = 1;
@@ -159,7 +159,7 @@ describe("fuzzing", () => {
     raw.socket.destroy();
   }
 
-  /** Sends the bytes in random pieces and goes away when the server has said or closed what it wanted. */
+  /** Sends the bytes in random pieces and disconnects when the server has answered or closed as expected. */
   async function attack(below: (bound: number) => number, input: Buffer): Promise<void> {
     const raw = await server.connectSilently();
     for (let at = 0; at < input.length && !raw.closed; ) {

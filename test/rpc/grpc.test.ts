@@ -11,7 +11,7 @@ const RECV_MAX = 2 * 1024 * 1024;
 describe("gRPC calls", () => {
   let server: TestServer;
   let client: GrpcClient;
-  /** The last call that /t.S/Hold or /t.S/HoldStream keeps unanswered. */
+  /** The last call kept unanswered by /t.S/Hold or /t.S/HoldStream. */
   let held: UnaryCall | undefined;
   let heldStream: StreamCall | undefined;
 
@@ -54,7 +54,7 @@ describe("gRPC calls", () => {
     assert.equal((await client.call("/t.S/Echo", Buffer.alloc(0))).length, 0);
   });
 
-  test("many calls at once each get their own answer", async () => {
+  test("many concurrent calls each get their own answer", async () => {
     const calls = Array.from({ length: 500 }, (_, i) =>
       client.call(i % 2 ? "/t.S/Echo" : "/t.S/Later", Buffer.from(`${i}`)),
     );
@@ -136,7 +136,7 @@ describe("gRPC calls", () => {
     assert.equal(error.code, status.DEADLINE_EXCEEDED);
     await eventually(() => cancelled, "the cancellation");
     assert.equal(call.cancelled, true);
-    call.respond(Buffer.alloc(0)); // to nobody, without harm
+    call.respond(Buffer.alloc(0)); // without effect and without harm
   });
 
   test("the server itself answers DEADLINE_EXCEEDED to a client that waits", async () => {
@@ -170,7 +170,7 @@ describe("gRPC calls", () => {
     call.end();
   });
 
-  test("a connection that goes away cancels its calls", async () => {
+  test("a closed connection cancels its calls", async () => {
     const own = new GrpcClient(`127.0.0.1:${server.port}`);
     const failed = failure(own.call("/t.S/Hold", Buffer.from("x")));
     await eventually(() => held !== undefined, "the call");
@@ -194,7 +194,7 @@ describe("gRPC calls", () => {
     assert.deepEqual(got, sent);
   });
 
-  test("a sender that outruns its client is told to wait, and to go on when it has drained", async () => {
+  test("a sender faster than its client is told to wait, and to continue when it has drained", async () => {
     const raw = await server.connect([[Setting.initialWindowSize, 1000]]);
     raw.write(frame(FrameType.headers, Flag.endHeaders, 1, grpcHead("/t.S/HoldStream")));
     await eventually(() => heldStream !== undefined, "the call");
@@ -213,7 +213,7 @@ describe("gRPC calls", () => {
     assert.ok(call.bufferedBytes < 64 * 1024);
   });
 
-  test("a message of a stream may come in pieces, between others, and leaves as the client takes it", async () => {
+  test("a message of a stream may come in pieces, between others, and is sent as the client reads", async () => {
     const stream = client.stream("/t.S/HoldStream");
     const got: Buffer[] = [];
     stream.on("data", (bytes: Buffer) => got.push(bytes)).on("error", () => {});
@@ -248,7 +248,7 @@ describe("gRPC calls", () => {
     assert.ok(mostBytes < 64 * 1024 + 2 * piece.length, `${mostBytes} bytes were held`);
   });
 
-  test("a call that ends inside of a message is cut off", async () => {
+  test("a call that ends inside a message is cut off", async () => {
     const stream = client.stream("/t.S/HoldStream");
     stream.write(Buffer.from("x"));
     const ended = new Promise<ServiceError>((resolve) => stream.on("error", resolve).on("data", () => {}));
@@ -261,7 +261,7 @@ describe("gRPC calls", () => {
     assert.equal((await ended).code, status.INTERNAL);
   });
 
-  test("a paused reader holds the client to its window and loses nothing", async () => {
+  test("a paused reader limits the client to its window and loses nothing", async () => {
     const raw = await server.connect();
     raw.write(frame(FrameType.headers, Flag.endHeaders, 1, grpcHead("/t.S/HoldStream")));
     await eventually(() => heldStream !== undefined, "the call");
@@ -282,7 +282,7 @@ describe("gRPC calls", () => {
     assert.equal(got, 0);
     assert.equal(updates(), 0);
     call.resumeReading();
-    // What waited comes in the time that a turn has for it.
+    // Waiting messages arrive in the time a turn has for them.
     await eventually(() => halfClosed, "the end of what was held back");
     assert.equal(got, 61);
     call.end();
@@ -312,7 +312,7 @@ describe("gRPC calls", () => {
     assert.deepEqual(got, sent);
   });
 
-  test("gzip requests are understood and answered with gzip", async () => {
+  test("gzip requests are decoded and answered with gzip", async () => {
     const raw = await server.connect();
     const text = "kvorum ".repeat(1000);
     raw.write(

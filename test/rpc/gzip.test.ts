@@ -24,7 +24,7 @@ const GZIP = [["grpc-encoding", "gzip"]] as const;
 describe("gzip", () => {
   let server: TestServer;
   let stream: StreamCall | undefined;
-  /** A view is kept of nothing: answers may be reused as soon as `respond` returns. */
+  /** Buffers may be reused as soon as `respond` returns. */
   const answer = Buffer.alloc(RECV_MAX);
 
   before(async () => {
@@ -55,7 +55,7 @@ describe("gzip", () => {
     raw.write(frame(FrameType.windowUpdate, 0, 0, uint32(0x7fff0000)));
     return raw;
   };
-  /** Messages of a stream's data, decompressed, each with the flag that it had. */
+  /** Decompressed messages of a stream's data, each with its flag. */
   const messagesOf = (data: Buffer): { flag: number; body: Buffer }[] => {
     const out: { flag: number; body: Buffer }[] = [];
     for (let at = 0; at < data.length; ) {
@@ -84,7 +84,7 @@ describe("gzip", () => {
     for (const id of ids) assert.ok(place(id) < place(1), `call ${id} was answered first`);
   });
 
-  test("an answer that would take long to compress leaves as it is", async () => {
+  test("an answer that would take long to compress is sent as it is", async () => {
     const raw = await wide();
     raw.write(open(1, "/t.S/Big"), dataFrames(1, message("5000000")));
     const { data, headers } = await raw.ofStream(1);
@@ -158,7 +158,7 @@ describe("gzip", () => {
     );
   });
 
-  test("a request that becomes large is decompressed whether or not the client ends its side", async () => {
+  test("a request that becomes large is decompressed whether or not the client half-closes", async () => {
     const raw = await wide();
     const bytes = message(gzipSync(Buffer.alloc(3_000_000)), 1);
     raw.write(open(1, "/t.S/Length"), dataFrames(1, bytes));
@@ -184,7 +184,7 @@ describe("gzip", () => {
     assert.equal(server.rpc.heldRequests.total, 0);
   });
 
-  test("a client that goes while its answer is compressed leaves nothing behind", async () => {
+  test("a client that disconnects while its answer is compressed leaves nothing behind", async () => {
     const raw = await wide();
     for (let id = 1; id < 20; id += 2) raw.write(open(id, "/t.S/Big"), dataFrames(id, message("2000000")));
     await eventually(() => server.rpc.heldReplies.total > 0, "the answers");

@@ -11,7 +11,7 @@ const skip = missing && process.env["KVORUM_REQUIRE_ALL"] !== "1" ? `${program} 
 test("h2spec passes in full", { skip }, async () => {
   const server = await TestServer.start({
     maxConcurrentStreams: 100,
-    // The suite's mistakes come behind the head of a request, which must not be answered by then.
+    // The suite's errors come after the head of a request, which must not be answered by then.
     http2Request: (request) => {
       const answer = (): void => request.respond(200, { "content-type": "text/plain" }, "kvorum answers h2spec");
       request.readBody(() => {}, answer);

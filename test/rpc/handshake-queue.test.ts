@@ -9,7 +9,7 @@ const socketOf = (remoteAddress: string, name: number): Socket =>
   ({ remoteAddress, name, destroyed: false }) as unknown as Socket;
 const nameOf = (socket: Socket): string => `${socket.remoteAddress}${(socket as unknown as { name: number }).name}`;
 
-/** Time goes on by `costMs` with each handshake, and only then. */
+/** Time advances by `costMs` with each handshake, and only then. */
 class WorkClock extends ManualClock {
   readonly turns: string[][] = [[]];
 
@@ -28,7 +28,7 @@ function queueOf(clock: WorkClock, costMs: number): HandshakeQueue {
   });
 }
 
-test("a turn begins as many handshakes as a few milliseconds are enough for, one from each address in turn", async () => {
+test("a turn starts as many handshakes as fit into a few milliseconds, one from each address in turn", async () => {
   const clock = new WorkClock();
   const queue = queueOf(clock, 2);
   for (let i = 0; i < 4; i++) queue.push(socketOf("a", i));
@@ -37,7 +37,7 @@ test("a turn begins as many handshakes as a few milliseconds are enough for, one
   assert.deepEqual(clock.turns, [["a0", "a3"], ["b0", "a2"], ["a1"]]);
 });
 
-test("where the clock stands still a turn has an end too", async () => {
+test("a turn ends even if the clock stands still", async () => {
   const clock = new WorkClock();
   const queue = queueOf(clock, 0);
   for (let i = 0; i < 100; i++) queue.push(socketOf("a", i));
@@ -45,7 +45,7 @@ test("where the clock stands still a turn has an end too", async () => {
   assert.ok(Math.max(...clock.turns.map(({ length }) => length)) <= 16);
 });
 
-test("who has gone meanwhile is passed over", async () => {
+test("clients that have gone are skipped", async () => {
   const clock = new WorkClock();
   const queue = queueOf(clock, 10);
   const sockets = [0, 1, 2].map((i) => socketOf("a", i));

@@ -1,4 +1,4 @@
-/** An RpcServer on a port of its own, a gRPC client that sends plain bytes, and a client that sends frames of any kind. */
+/** An RpcServer on its own port, a gRPC client that sends plain bytes, and a client that sends frames of any kind. */
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { Client, type ClientDuplexStream, credentials, type Metadata, type ServiceError } from "@grpc/grpc-js";
 import { type Clock, systemClock, type Timer } from "../../src/base/clock.ts";
@@ -10,7 +10,7 @@ import { RPC_DEFAULTS, type RpcServerOptions } from "../../src/rpc/options.ts";
 import { Flag, FrameType, PREFACE } from "../../src/rpc/protocol.ts";
 import { RpcServer } from "../../src/rpc/server.ts";
 
-/** Calls back with the whole body of a request. */
+/** Calls back with the complete body of a request. */
 export function readAll(request: PlainRequest, done: (body: Buffer) => void): void {
   const pieces: Buffer[] = [];
   request.readBody(
@@ -99,7 +99,7 @@ export interface Frame {
   readonly payload: Buffer;
 }
 
-/** Reads frames as they come and writes what it is told, right or wrong. */
+/** Reads frames as they arrive and writes what it is told, valid or not. */
 export class RawClient {
   readonly socket: Socket;
   readonly frames: Frame[] = [];
@@ -129,7 +129,7 @@ export class RawClient {
     if (!this.socket.destroyed) this.socket.write(Buffer.concat(parts));
   }
 
-  /** Waits until `test` says something other than undefined about what has arrived. */
+  /** Waits until `test` returns something other than undefined for the received frames. */
   async until<T>(test: () => T | undefined | false, what: string): Promise<T> {
     const deadline = setTimeout(() => {
       this.socket.destroy();
@@ -172,7 +172,7 @@ export class RawClient {
     await this.until(() => this.closed, "its end");
   }
 
-  /** A ping that the server answers shows that all before it was processed. */
+  /** A ping that the server answers shows that everything before it was processed. */
   async settled(): Promise<void> {
     const mark = Buffer.from(String(Math.random()).slice(2, 10).padEnd(8, "0"));
     this.write(frame(FrameType.ping, 0, 0, mark));
@@ -182,7 +182,7 @@ export class RawClient {
     );
   }
 
-  /** Header blocks have been decoded as they came: the list that the n-th HEADERS frame of a stream carried. */
+  /** Header blocks were decoded on arrival: the list carried by the n-th HEADERS frame of a stream. */
   headers(id: number, nth = 0): Record<string, string> | undefined {
     return this.#headers.get(id)?.[nth];
   }
@@ -276,7 +276,7 @@ export function uint32(value: number): Buffer {
   return out;
 }
 
-/** HPACK literals that leave the table alone; lengths up to 2^21. */
+/** HPACK literals without indexing; lengths up to 2^21. */
 export function block(fields: readonly (readonly [string, string])[]): Buffer {
   const out: number[] = [];
   const string = (text: string): void => {
@@ -319,7 +319,7 @@ export function message(bytes: Uint8Array | string, flag = 0): Buffer {
   return out;
 }
 
-/** Bytes as data frames of legal size, the last with END_STREAM. */
+/** Bytes as data frames of valid size, the last with END_STREAM. */
 export function dataFrames(id: number, bytes: Uint8Array): Buffer {
   const out: Buffer[] = [];
   for (let at = 0; at === 0 || at < bytes.length; at += 16384) {
@@ -334,7 +334,7 @@ export function unaryCall(id: number, path: string, body: Uint8Array | string): 
   return Buffer.concat([frame(FrameType.headers, Flag.endHeaders, id, grpcHead(path)), dataFrames(id, message(body))]);
 }
 
-/** Waits for a condition of the test's own process. */
+/** Waits for a condition in the test's own process. */
 export async function eventually(test: () => boolean, what: string): Promise<void> {
   const deadline = Date.now() + 10_000;
   while (!test()) {
@@ -343,7 +343,7 @@ export async function eventually(test: () => boolean, what: string): Promise<voi
   }
 }
 
-/** Time that passes when the test says so. */
+/** Time that the test advances. */
 export class ManualClock implements Clock {
   #nowMs = 1000;
   #timers: { atMs: number; callback: () => void; periodMs: number | undefined }[] = [];

@@ -1,4 +1,4 @@
-/** What the server holds for clients that do not read their answers, or do not finish their requests. */
+/** Memory held for clients that do not read their answers, or do not complete their requests. */
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { status } from "@grpc/grpc-js";
@@ -50,7 +50,7 @@ async function takeHeld(raw: RawClient): Promise<UnaryCall> {
   return held!;
 }
 
-describe("answers that are not read", () => {
+describe("unread answers", () => {
   test("one large list that waits refuses no other call of its connection", async () => {
     const raw = await server.connect([[Setting.initialWindowSize, 100]]);
     raw.write(unaryCall(1, "/t.S/Big", String(REPLIES_MAX - MEGABYTE)));
@@ -67,7 +67,7 @@ describe("answers that are not read", () => {
     assert.equal(answered, 17);
   });
 
-  test("when all together leave too much, those who left most for longest are told, and others go on", async () => {
+  test("when all connections together leave too much unread, the largest and oldest are released, and others continue", async () => {
     const modest = await server.connect(noWindow);
     modest.write(unaryCall(1, "/t.S/Big", "5000"));
     const greedy = await server.connect(noWindow);
@@ -88,13 +88,13 @@ describe("answers that are not read", () => {
     assert.equal((await modest.ofStream(1)).data.length, 5005);
   });
 
-  test("an answer of which a part has left is reset, with the code that clients take for RESOURCE_EXHAUSTED", async () => {
+  test("a partly sent answer is reset, with the code that clients map to RESOURCE_EXHAUSTED", async () => {
     const raw = await server.connect([[Setting.initialWindowSize, 100]]);
     raw.write(unaryCall(1, "/t.S/Big", String(REPLIES_MAX + 1000)));
     assert.equal(await raw.reset(1), H2Error.enhanceYourCalm);
   });
 
-  test("a connection whose socket takes nothing is closed when it must give up", async () => {
+  test("a connection whose socket takes nothing is closed when it must be released", async () => {
     const raw = await server.connect([[Setting.initialWindowSize, 0x7fffffff]]);
     raw.write(frame(FrameType.windowUpdate, 0, 0, uint32(0x7fff0000 - 65535)));
     await raw.settled();
@@ -115,7 +115,7 @@ describe("answers that are not read", () => {
     assert.ok(!other.closed);
   });
 
-  test("a stream that must give up is told to its handler, once", async () => {
+  test("a stream that is released notifies its handler, once", async () => {
     const raw = await server.connect(noWindow);
     raw.write(openCall(1, "/t.S/HoldStream"));
     heldStream = undefined;
@@ -132,7 +132,7 @@ describe("answers that are not read", () => {
 describe("an answer in pieces", () => {
   const PIECE = Buffer.alloc(64 * 1024);
 
-  /** Writes until told to wait. Returns how often it wrote. */
+  /** Writes until told to wait. Returns the number of writes. */
   function writeOn(call: UnaryCall, pieces: number): number {
     let written = 0;
     while (written < pieces) {
@@ -166,7 +166,7 @@ describe("an answer in pieces", () => {
     assert.ok(server.rpc.heldReplies.total <= 3 * PIECE.length, `${server.rpc.heldReplies.total} bytes`);
   });
 
-  test("brings the client what was written, though the room of each piece is used again", async () => {
+  test("brings the client what was written, though the buffer of each piece is reused", async () => {
     const raw = await server.connect([[Setting.initialWindowSize, 10_000_000]]);
     raw.write(frame(FrameType.windowUpdate, 0, 0, uint32(10_000_000)));
     const call = await takeHeld(raw);
@@ -220,12 +220,12 @@ describe("an answer in pieces", () => {
     assert.equal(cancels, 1);
   };
 
-  test("ends with a reset, and its handler hears of it once", () =>
+  test("ends with a reset, and its handler is notified once", () =>
     interrupted((raw) => raw.write(frame(FrameType.rstStream, 0, 1, uint32(H2Error.cancel)))));
 
-  test("ends with its connection, and its handler hears of it once", () => interrupted((raw) => raw.socket.destroy()));
+  test("ends with its connection, and its handler is notified once", () => interrupted((raw) => raw.socket.destroy()));
 
-  test("is cut off at its deadline, and its handler hears of it once", async () => {
+  test("is cut off at its deadline, and its handler is notified once", async () => {
     const client = server.client();
     const failed = client.call("/t.S/Hold", Buffer.from("x"), undefined, 500).catch((error: { code: number }) => error);
     held = undefined;
@@ -239,7 +239,7 @@ describe("an answer in pieces", () => {
     client.close();
   });
 
-  test("that fails in the middle is reset with the code that comes nearest", async () => {
+  test("that fails in the middle is reset with the closest code", async () => {
     for (const [code, reset] of [
       [status.RESOURCE_EXHAUSTED, H2Error.enhanceYourCalm],
       [status.CANCELLED, H2Error.cancel],
@@ -254,7 +254,7 @@ describe("an answer in pieces", () => {
     }
   });
 
-  test("that is larger than gRPC can say is refused, with advice", async () => {
+  test("that is larger than gRPC allows is refused, with advice", async () => {
     const client = server.client();
     held = undefined;
     const failed = client.call("/t.S/Hold", Buffer.from("x")).catch((error: unknown) => error);
@@ -287,7 +287,7 @@ describe("an answer in pieces", () => {
   });
 });
 
-describe("requests that are not finished", () => {
+describe("incomplete requests", () => {
   const part = (id: number, bytes: number): Buffer =>
     Buffer.concat([
       openCall(id, "/t.S/Echo"),
@@ -295,7 +295,7 @@ describe("requests that are not finished", () => {
       ...Array.from({ length: bytes / 10_000 }, () => frame(FrameType.data, 0, id, Buffer.alloc(10_000))),
     ]);
 
-  test("over all connections give up when they are too many, those that held most for longest first", async () => {
+  test("over all connections are released when they are too many, the largest and oldest first", async () => {
     const slow = await server.connect();
     slow.write(part(1, 600_000));
     await eventually(() => server.rpc.heldRequests.total > 500_000, "the first");

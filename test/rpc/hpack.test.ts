@@ -34,7 +34,7 @@ describe("HPACK, against the examples of RFC 7541, appendix C", () => {
     [":method: GET", ":scheme: http", ":path: /", ":authority: www.example.com", "cache-control: no-cache"],
     [":method: GET", ":scheme: https", ":path: /index.html", ":authority: www.example.com", "custom-key: custom-value"],
   ];
-  test("C.3 and C.4: requests in a row, plain and Huffman-coded", () => {
+  test("C.3 and C.4: successive requests, plain and Huffman-coded", () => {
     const plain = [
       "828684410f7777772e6578616d706c652e636f6d",
       "828684be58086e6f2d6361636865",
@@ -77,7 +77,7 @@ describe("HPACK, against the examples of RFC 7541, appendix C", () => {
       "set-cookie: foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1",
     ],
   ];
-  test("C.5 and C.6: responses in a row in a table of 256 bytes, which evicts", () => {
+  test("C.5 and C.6: successive responses in a table of 256 bytes, which evicts", () => {
     const plain = [
       "4803333032580770726976617465611d4d6f6e2c203231204f637420323031332032303a31333a323120474d546e1768747470733a2f2f7777772e6578616d706c652e636f6d",
       "4803333037c1c0bf",

@@ -45,7 +45,7 @@ describe("an HTTP/2 connection", () => {
   });
   after(() => server.stop());
 
-  /** Begins to read the body of the request for /unread. */
+  /** Starts reading the body of the request for /unread. */
   let unread: (() => void) | undefined;
   function answerPlain(request: PlainRequest): void {
     if (request.path === "/unread") {
@@ -65,7 +65,7 @@ describe("an HTTP/2 connection", () => {
   const plainHead = (path: string, more: readonly (readonly [string, string])[] = [], method = "GET"): Buffer =>
     block([[":method", method], [":scheme", "http"], [":path", path], [":authority", "test"], ...more]);
 
-  test("HTTP/1.1 on the same port is handed on with its first bytes", async () => {
+  test("HTTP/1.1 on the same port is passed on with its first bytes", async () => {
     const text = await new Promise<string>((resolve, reject) => {
       const request = get({ port: server.port, host: "127.0.0.1", path: "/health", agent: false }, (response) => {
         let body = "";
@@ -97,7 +97,7 @@ describe("an HTTP/2 connection", () => {
     const big = await ask({ ":path": "/big" });
     assert.equal(big.length, 1_000_000);
     assert.equal(big.slice(990_000), "9".repeat(10_000));
-    // nghttp2 sends what gets shorter by it in Huffman code: every byte that a value may have passes through.
+    // nghttp2 uses Huffman code where it is shorter: every byte allowed in a value is covered.
     const bytes = Array.from({ length: 256 }, (_, i) => i).filter((i) => i === 9 || (i >= 32 && i !== 127));
     for (const byte of bytes) {
       const value = `${"a".repeat(40)}${String.fromCharCode(byte)}z`;
@@ -106,7 +106,7 @@ describe("an HTTP/2 connection", () => {
     session.close();
   });
 
-  test("a plain request is answered without waiting for its body, which is held back while nobody reads it", async () => {
+  test("a plain request is answered without waiting for its body, which is held back until it is read", async () => {
     const raw = await server.connect();
     raw.write(
       frame(FrameType.headers, Flag.endHeaders, 1, plainHead("/value", [["x-value", "v"]], "POST")),
@@ -121,7 +121,7 @@ describe("an HTTP/2 connection", () => {
     await raw.frame(FrameType.windowUpdate, 3).catch(() => assert.fail("the window stays closed"));
   });
 
-  test("frames may be cut anywhere", async () => {
+  test("frames may be split anywhere", async () => {
     const raw = await RawClient.connect(server.port);
     const all = Buffer.concat([PREFACE, settingsFrame([]), unaryCall(1, ECHO, "one"), unaryCall(3, ECHO, "two")]);
     for (const byte of all) {
@@ -133,7 +133,7 @@ describe("an HTTP/2 connection", () => {
     raw.socket.destroy();
   });
 
-  test("messages may be cut anywhere and joined in one frame", async () => {
+  test("messages may be split anywhere and joined in one frame", async () => {
     const raw = await server.connect();
     raw.write(frame(FrameType.headers, Flag.endHeaders, 1, grpcHead("/t.S/Stream")));
     await eventually(() => stream !== undefined, "the call");
@@ -162,7 +162,7 @@ describe("an HTTP/2 connection", () => {
     assert.equal((await raw.ofStream(1)).trailers["grpc-status"], "0");
   });
 
-  test("data waits for both windows and goes on when they open", async () => {
+  test("data waits for both windows and continues when they open", async () => {
     const raw = await server.connect([[Setting.initialWindowSize, 10]]);
     raw.write(unaryCall(1, ECHO, "0123456789"));
     await raw.until(() => raw.data(1).length === 10, "ten bytes");
@@ -185,7 +185,7 @@ describe("an HTTP/2 connection", () => {
     assert.equal((await raw.ofStream(3)).data.length, 60_005);
   });
 
-  test("received data earns the client its window back", async () => {
+  test("received data returns the client's window", async () => {
     const raw = await server.connect();
     for (let id = 1; id < 150; id += 2) {
       raw.write(unaryCall(id, ECHO, Buffer.alloc(90_000)), frame(FrameType.windowUpdate, 0, 0, uint32(100_000)));
@@ -205,7 +205,7 @@ describe("an HTTP/2 connection", () => {
     assert.equal((await raw.ofStream(25)).trailers["grpc-status"], "0");
   });
 
-  test("malformed requests are reset, and the connection lives on", async () => {
+  test("malformed requests are reset, and the connection continues", async () => {
     const raw = await server.connect();
     const grpc = [":method POST", ":scheme http", `:path ${ECHO}`, "content-type application/grpc"];
     const cases = [
@@ -269,7 +269,7 @@ describe("an HTTP/2 connection", () => {
     assert.equal((await raw.ofStream(3)).headers["content-type"], "text/plain");
   });
 
-  test("broken connections are told what was wrong", async () => {
+  test("broken connections get the reason", async () => {
     const cases: readonly (readonly [Buffer, number, RegExp])[] = [
       [frame(FrameType.data, 0, 0, Buffer.from("x")), H2Error.protocol, /DATA on stream 0/],
       [frame(FrameType.data, 0, 9, Buffer.from("x")), H2Error.protocol, /not open/],
@@ -308,7 +308,7 @@ describe("an HTTP/2 connection", () => {
     }
   });
 
-  test("an unknown frame is ignored, and data for a stream that we ended early does no harm", async () => {
+  test("an unknown frame is ignored, and data for a stream ended early does no harm", async () => {
     const raw = await server.connect();
     raw.write(
       frame(99, 255, 7, Buffer.from("whatever")),
@@ -368,7 +368,7 @@ describe("closing", () => {
     await server.stop();
   });
 
-  test("calls that outlast the grace are cut off and cancelled", async () => {
+  test("calls that outlast the grace period are cut off and cancelled", async () => {
     const server = await TestServer.start();
     let held: UnaryCall | undefined;
     server.rpc.unary("/t.S/Hold", (call) => {

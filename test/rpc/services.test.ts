@@ -52,7 +52,7 @@ describe("standard services", () => {
     });
   });
 
-  test("health: a watch tells the present status and every change, once", async () => {
+  test("health: a watch sends the current status and every change, once", async () => {
     const stream = client.stream("/grpc.health.v1.Health/Watch");
     stream.on("error", () => {});
     const seen: string[] = [];
@@ -114,7 +114,7 @@ describe("standard services", () => {
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
       ]);
-      // The files alone make a complete set of types.
+      // The files alone form a complete set of types.
       const set = (descriptor.FileDescriptorSet as unknown as protobuf.Type).fromObject({
         file: file.file_descriptor_response.file_descriptor_proto.map((bytes: Uint8Array) =>
           (descriptor.FileDescriptorProto as unknown as protobuf.Type).decode(bytes),

@@ -50,7 +50,7 @@ function directoryOf(t: TestContext): string {
   return directory.path;
 }
 
-/** A listener that greets whoever may come in. `trusted`: it asks for certificates. */
+/** A listener that greets accepted clients. `trusted`: it requires certificates. */
 async function listen(
   t: TestContext,
   changes: Partial<TlsOptions> & { readonly trusted?: string; readonly checkSan?: boolean; lookup?: NameLookup } = {},
@@ -91,11 +91,11 @@ interface Greeting {
   readonly cipher: string;
   readonly alpn: string | false | null;
   readonly serverSerial: string;
-  /** A session of before was resumed. */
+  /** An earlier session was resumed. */
   readonly reused: boolean;
 }
 
-/** What the listener says to a client; rejects when it does not let it in. */
+/** The listener's greeting to a client; rejects when the client is refused. */
 async function greet(port: number, options: tls.ConnectionOptions & { readonly pair?: Pair } = {}): Promise<Greeting> {
   const { pair, ...rest } = options;
   const socket = tls.connect({ host: "127.0.0.1", port, ca: ca.pem, ...pair, ...rest });
@@ -118,11 +118,11 @@ async function greet(port: number, options: tls.ConnectionOptions & { readonly p
   return { text, ...seen };
 }
 
-/** The alert of TLS, the end of the socket, or silence until it: which of them comes first is a matter of timing. */
+/** The TLS alert, the end of the socket, or silence until then: which one comes first depends on timing. */
 const NOT_LET_IN =
   /not let in|alert certificate required|alert handshake failure|alert protocol version|ECONNRESET|EPIPE/;
 
-/** What a client of TLS says first. */
+/** The first bytes of a TLS client. */
 async function firstBytes(): Promise<Buffer> {
   const listener = net.createServer().listen(0, "127.0.0.1");
   await once(listener, "listening");
@@ -148,25 +148,25 @@ async function refusal(setup: Setup, options: Parameters<typeof greet>[1] = {}):
 }
 
 describe("a listener with TLS", () => {
-  test("lets any client in when no authorities are given", async (t) => {
+  test("accepts any client when no CA is given", async (t) => {
     const { port } = await listen(t);
     assert.equal((await greet(port)).text, "hello stranger");
   });
 
-  test("speaks h2 and http/1.1, the client's choice among them, and does not insist on ALPN", async (t) => {
+  test("speaks h2 and http/1.1, at the client's choice, and does not require ALPN", async (t) => {
     const { port } = await listen(t);
     assert.equal((await greet(port, { ALPNProtocols: ["http/1.1", "h2"] })).alpn, "h2");
     assert.equal((await greet(port, { ALPNProtocols: ["http/1.1"] })).alpn, "http/1.1");
     assert.equal((await greet(port)).alpn, false);
   });
 
-  test("lets in who shows a certificate of the authority, and logs who shows none", async (t) => {
+  test("accepts clients with a certificate of the CA, and logs those without one", async (t) => {
     const setup = await listen(t, { trusted: ca.pem });
     assert.equal((await greet(setup.port, { pair: client })).text, "hello CN=client");
     assert.deepEqual(await refusal(setup), { "server-name": "", error: "tls: client didn't provide a certificate" });
   });
 
-  test("trusts an intermediate authority that is given without its root, as Go does", async (t) => {
+  test("trusts an intermediate CA given without its root, as Go does", async (t) => {
     const middle = await ca.intermediate("middle");
     const pair = await middle.issue({ cn: "below", names: [] });
     const setup = await listen(t, { trusted: middle.pem });
@@ -174,7 +174,7 @@ describe("a listener with TLS", () => {
     await refusal(setup, { pair: client });
   });
 
-  test("refuses certificates of strangers, expired ones, and those of servers", async (t) => {
+  test("refuses certificates of unknown CAs, expired ones, and those of servers", async (t) => {
     const setup = await listen(t, { trusted: ca.pem });
     const stranger = await (await Authority.create("stranger")).issue();
     const failed = "tls: failed to verify certificate: x509: certificate";
@@ -195,7 +195,7 @@ describe("a listener with TLS", () => {
     ]);
   });
 
-  test("logs what is not TLS", async (t) => {
+  test("logs input that is not TLS", async (t) => {
     const setup = await listen(t);
     const before = refusals(setup.logger).length;
     const plain = net.connect(setup.port, "127.0.0.1").on("error", () => {});
@@ -207,7 +207,7 @@ describe("a listener with TLS", () => {
     );
   });
 
-  test("keeps to the versions and suites asked for", async (t) => {
+  test("uses only the configured versions and suites", async (t) => {
     const only12 = await listen(t, {
       maxVersion: "TLS1.2",
       cipherSuites: ["TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"],
@@ -225,7 +225,7 @@ describe("a listener with TLS", () => {
     assert.equal((await greet(both.port)).protocol, "TLSv1.3");
   });
 
-  test("checks who resumes a session like anybody else", async (t) => {
+  test("checks resumed sessions like any other", async (t) => {
     const crlFile = join(directoryOf(t), "revoked.crl");
     writeFileSync(crlFile, await ca.revoke("0abc"));
     for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
@@ -262,7 +262,7 @@ describe("a listener with TLS", () => {
     assert.deepEqual(refusals(setup.logger), [], "an end of file is for the debug log");
   });
 
-  test("lets in only the common names and host names that are allowed", async (t) => {
+  test("accepts only the allowed common names and host names", async (t) => {
     const byName = await listen(t, { trusted: ca.pem, allowedCns: ["ops", "client"] });
     assert.equal((await greet(byName.port, { pair: client })).text, "hello CN=client");
     assert.deepEqual(
@@ -303,7 +303,7 @@ describe("a listener with TLS", () => {
     assert.match(String(refusals(setup.logger).at(-1)!.fields["error"]), /^x509: malformed crl: .*--client-crl-file/);
   });
 
-  test("holds a certificate's names against the address it comes from, where that is asked", async (t) => {
+  test("compares a certificate's names with the client's address, where configured", async (t) => {
     const lookup: NameLookup = {
       reverse: async () => ["here.example."],
       forward: async (name) => (name === "local.example" ? ["127.0.0.1"] : ["10.1.1.1"]),
@@ -329,7 +329,7 @@ describe("a listener with TLS", () => {
 });
 
 describe("certificates replaced on disk", () => {
-  test("are used from the next connection on; sessions of before do not resume the old", async (t) => {
+  test("are used from the next connection on; earlier sessions do not resume the old ones", async (t) => {
     const setup = await listen(t, { trusted: ca.pem });
     const first = await greet(setup.port, { pair: client });
     const next = await ca.issue({ cn: "next" });
@@ -341,7 +341,7 @@ describe("certificates replaced on disk", () => {
     assert.ok(setup.logger.has("reloaded certificate files"));
   });
 
-  test("are taken up from a directory that is swapped by a link, as secrets are mounted", async (t) => {
+  test("are picked up from a directory swapped by a link, as secrets are mounted", async (t) => {
     const setup = await listen(t);
     const first = await greet(setup.port);
     const pair = await ca.issue({ cn: "swapped" });
@@ -352,7 +352,7 @@ describe("certificates replaced on disk", () => {
     assert.notEqual((await greet(setup.port)).serverSerial, first.serverSerial);
   });
 
-  test("that do not fit together leave the former pair in use, and the log says so once", async (t) => {
+  test("that do not match leave the former pair in use, and the log says so once", async (t) => {
     const setup = await listen(t);
     const { serverSerial } = await greet(setup.port);
     writeFileSync(setup.options.certFile, (await ca.issue()).cert);
@@ -365,7 +365,7 @@ describe("certificates replaced on disk", () => {
     assert.ok(setup.logger.has("failed to find peer cert files"));
   });
 
-  test("include the authorities", async (t) => {
+  test("include the CAs", async (t) => {
     const setup = await listen(t, { trusted: ca.pem });
     const other = await Authority.create("other");
     const pair = await other.issue({ cn: "theirs", names: [] });
@@ -376,7 +376,7 @@ describe("certificates replaced on disk", () => {
   });
 });
 
-describe("files that cannot be used are told with what to do", () => {
+describe("unusable files are reported with the advice", () => {
   const problem = (options: Partial<TlsOptions>): string => {
     try {
       new TlsContext({ ...NONE, ...options }, systemClock, new MemoryLogger());
@@ -468,7 +468,7 @@ describe("names in certificates", () => {
   });
 });
 
-test("a host name that leads nowhere speaks against its certificate", async (t) => {
+test("a host name that does not resolve counts against its certificate", async (t) => {
   const setup = await listen(t, { trusted: ca.pem, checkSan: true });
   const { error } = await refusal(setup, { pair: await ca.issue({ names: ["nowhere.invalid"] }) });
   assert.match(
@@ -477,14 +477,14 @@ test("a host name that leads nowhere speaks against its certificate", async (t) 
   );
 });
 
-test("a certificate that has expired is used, and the log says so", async (t) => {
+test("an expired certificate is used, and the log says so", async (t) => {
   const logger = new MemoryLogger();
   const files = writePair(directoryOf(t), "old", await ca.issue({ expired: true }));
   new TlsContext({ ...NONE, ...files }, systemClock, logger);
   assert.ok(logger.has("the certificate has expired; clients that verify it will not connect until it is replaced"));
 });
 
-test("a certificate made at the start is kept, and good for the hosts listened on", async (t) => {
+test("a certificate created at the start is kept, and valid for the hosts listened on", async (t) => {
   const directory = join(directoryOf(t), "fixtures", "client");
   const logger = new MemoryLogger();
   const make = () =>

@@ -1,14 +1,14 @@
-/** No connection, however much it sends or loses at once, has a turn of the event loop for itself. */
+/** No connection, however much it sends or loses at once, takes a whole turn of the event loop. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { StreamCall } from "../../src/rpc/contract.ts";
 import { Flag, FrameType } from "../../src/rpc/protocol.ts";
 import { dataFrames, eventually, frame, grpcHead, ManualClock, message, TestServer, unaryCall } from "./harness.ts";
 
-/** Calls of this cost a millisecond of the clock each. */
+/** Each such call costs a millisecond of the clock. */
 const SLOW = "/t.S/Slow";
 
-test("a piece of the socket that holds hundreds of slow calls is read in slices, and others are served between", async () => {
+test("a socket read that holds hundreds of slow calls is handled in slices, and others are served in between", async () => {
   const clock = new ManualClock();
   const server = await TestServer.start({ clock });
   let slow = 0;
@@ -37,7 +37,7 @@ test("a piece of the socket that holds hundreds of slow calls is read in slices,
   await server.stop();
 });
 
-test("many connections that all have much to read share a turn", async () => {
+test("many connections with much input share a turn", async () => {
   const clock = new ManualClock();
   const server = await TestServer.start({ clock });
   let slow = 0;
@@ -64,7 +64,7 @@ test("many connections that all have much to read share a turn", async () => {
   await Promise.all(raws.map((raw) => raw.ofStream(99)));
   clearInterval(watch);
   assert.equal(slow, 40 * 50);
-  // Eight milliseconds, a slice that had begun, and what comes between two looks at the clock; each call is one.
+  // Eight milliseconds, a slice that had begun, and what comes between two reads of the clock; each call is one.
   assert.ok(mostInATurn <= 2 * (8 + 16), `${mostInATurn} in one turn`);
   await server.stop();
 });
@@ -106,7 +106,7 @@ async function withManyStreams(deadline: string | undefined): Promise<{
 
 const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);
 
-test("the calls of a lost connection end a lot at a time", async () => {
+test("the calls of a lost connection end a limited number at a time", async () => {
   const { server, socketGone, perTurn } = await withManyStreams(undefined);
   socketGone();
   await eventually(() => sum(perTurn) === MANY, "all ends");
@@ -114,7 +114,7 @@ test("the calls of a lost connection end a lot at a time", async () => {
   await server.stop();
 });
 
-test("deadlines that pass together are told a lot at a time", async () => {
+test("deadlines that pass together are handled a limited number at a time", async () => {
   const { server, clock, perTurn } = await withManyStreams("1S");
   clock.advance(2000);
   await eventually(() => sum(perTurn) === MANY, "all ends");
@@ -131,7 +131,7 @@ test("a server that closes waits for the ends of all calls", async () => {
   await eventually(() => sum(perTurn) === MANY, "all ends");
 });
 
-test("messages that waited for a paused reader are handed on in slices, in order", async () => {
+test("messages that waited for a paused reader are delivered in slices, in order", async () => {
   const clock = new ManualClock();
   const server = await TestServer.start({ clock });
   let stream: StreamCall | undefined;
