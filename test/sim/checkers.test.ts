@@ -80,7 +80,7 @@ test("a history in the order of its revisions is linearizable", () => {
   assert.deepEqual(found, []);
 });
 
-test("calls at the same time may see each other or not", () => {
+test("concurrent calls may see each other or not", () => {
   const revisions = revisionsOf([put(a1)], [put(a2)]);
   for (const [revision, seen] of [
     [2, a1],
@@ -98,7 +98,7 @@ test("calls at the same time may see each other or not", () => {
   }
 });
 
-test("a read that misses what was acknowledged before it is stale, unless it is serializable", () => {
+test("a read that misses an earlier acknowledged write is stale, unless it is serializable", () => {
   const history = (serializable: boolean): string[] =>
     linearize(
       [
@@ -186,7 +186,7 @@ test("a refused write has no effect", () => {
   rejects(linearize([refused], revisionsOf([put(a1)])), /nothing that any client asked for makes revision 2/);
 });
 
-test("a write may not come before what was acknowledged before it began", () => {
+test("a write must not come before writes acknowledged before it began", () => {
   const found = linearize(
     [operation(putOf("a", "2"), [5, 50], ok(3, wrote)), operation(putOf("a", "1"), [51, 55], ok(2, wrote))],
     revisionsOf([put(a1)], [put(a2)]),
@@ -208,7 +208,7 @@ test("the end of a lease deletes exactly its keys", () => {
   );
 });
 
-test("a compacted revision is gone for all who ask later, and none before", () => {
+test("a compacted revision is unavailable to later calls, and to none before", () => {
   const revisions = revisionsOf([put(a1)], [put(a2)]);
   const puts = [operation(putOf("a", "1"), [15, 25], ok(2, wrote)), operation(putOf("a", "2"), [26, 35], ok(3, wrote))];
   const compact = operation({ kind: "compact", revision: 3 }, [36, 38], { kind: "ok", revision: 3, answer: undefined });
@@ -249,7 +249,7 @@ test("a watch that gets every event once and in order keeps its promises", () =>
   assert.deepEqual(watch([created(0, 3), events(4, [gone("a"), 4]), settled]), []);
 });
 
-test("a watch that leaves out, repeats or swaps an event is found", () => {
+test("a watch that omits, repeats or swaps an event is found", () => {
   rejects(watch([created(2), events(3, [put(a2), 3])]), /from revision 2 it must get/);
   rejects(watch([created(2), events(2, [put(a1), 2]), events(2, [put(a1), 2])]), /from revision 3 it must get \[\]/);
   assert.ok(watch([created(2), events(3, [put(a2), 3], [put(a1), 2])]).length > 0);
@@ -268,14 +268,14 @@ test("progress before an event has come is found", () => {
   rejects(watch([created(4), progress]), /told of progress to 3 before its start at 4/);
 });
 
-test("a watch that goes on elsewhere gets what it lacks and nothing again", () => {
+test("a watch that resumes elsewhere gets the missing events and none again", () => {
   assert.deepEqual(
     watch([created(2), events(2, [put(a1), 2]), created(3), events(4, [put(a2), 3], [gone("a"), 4]), settled]),
     [],
   );
 });
 
-test("the end of a watch for a compaction that nobody asked for is found", () => {
+test("a watch cancelled for a compaction that was never requested is found", () => {
   assert.ok(watch([created(2), { kind: "compacted", compactRevision: 3, moment: 4 }]).length > 0);
 });
 
@@ -310,7 +310,7 @@ test("a lease ends after its time, counted from its last renewal", () => {
   assert.deepEqual(leases(lease({ revokeInvoked: 10 }), 2000), []);
 });
 
-test("a lease that stays after its time is found", () => {
+test("a lease that outlives its time is found", () => {
   const found = checkLeases({
     leases: [lease()],
     ends: [],

@@ -28,7 +28,7 @@ async function keepsItsPromises(plan: Plan): Promise<void> {
   assert.equal(findings.length, 0, `seed ${plan.seed}: ${describe(findings)}`);
 }
 
-test("a cluster keeps its promises under the troubles of each seed", async () => {
+test("a cluster keeps its promises under the faults of each seed", async () => {
   for (let seed = 1; seed <= SEEDS; seed++) await keepsItsPromises(planOf(seed));
 });
 
@@ -36,7 +36,7 @@ test("a single member keeps its promises too", async () => {
   for (let seed = 1; seed <= SEEDS / 3; seed++) await keepsItsPromises(planOf(seed, { members: 1 }));
 });
 
-test("what failed once does not fail again", async () => {
+test("seeds that failed once do not fail again", async () => {
   for (const seed of FAILED_ONCE) await keepsItsPromises(planOf(seed, { scene: "plain", limits: {} }));
   for (const seed of FAILED_WITH_SCENE) await keepsItsPromises(planOf(seed, { limits: {} }));
   for (const file of readdirSync(PLANS)) {
@@ -44,7 +44,7 @@ test("what failed once does not fail again", async () => {
   }
 });
 
-test("the same seed gives the same trace, to the byte", async () => {
+test("the same seed gives the same trace, byte for byte", async () => {
   for (const seed of [4, 11]) {
     const first = await simulate(planOf(seed));
     const second = await simulate(planOf(seed), { keepTrace: true });
@@ -53,7 +53,7 @@ test("the same seed gives the same trace, to the byte", async () => {
   }
 });
 
-test("planted bugs are found, each by a checker of its own", async () => {
+test("planted bugs are found, each by its own checker", async () => {
   for (const [name, seed, checker] of [
     ["term-not-persisted", 1, "raft"],
     ["apply-twice", 1, "state"],
