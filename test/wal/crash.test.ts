@@ -14,7 +14,7 @@ const SEGMENT_BYTES = 3000;
 
 class PowerLoss extends Error {}
 
-/** What the test wrote, in order, and up to where it was told that it is durable. */
+/** The records written by the test, in order, and how many were reported durable. */
 interface History {
   readonly written: (Entry | HardState)[];
   durable: number;
@@ -32,13 +32,13 @@ function contentAfter(history: History, count: number): { entries: Entry[]; hard
   return { entries: log.filter((e) => e.index > history.snapshot.index), hardState };
 }
 
-/** Works on the log at random until the power fails, which may be in the middle of any call. */
+/** Random operations on the log until the power fails, possibly in the middle of any call. */
 function work(wal: Wal, disk: SimDisk, history: History, random: SeededRandom): void {
   let { term, commit } = [...history.written].reverse().find((r): r is HardState => "commit" in r) ?? {
     term: 1,
     commit: 0,
   };
-  // Entries are written before the state, which a crash may have taken alone.
+  // Entries are written before the state, which a crash may have lost.
   for (const record of history.written) term = Math.max(term, record.term);
   for (let step = 0; step < 60; step++) {
     const before = history.written.length;
@@ -75,7 +75,7 @@ function work(wal: Wal, disk: SimDisk, history: History, random: SeededRandom): 
         }
         break;
       default: {
-        // A new leader may replace what is not committed.
+        // A new leader may replace uncommitted entries.
         if (random.chance(0.2)) term++;
         const from = random.chance(0.2) ? commit + 1 + random.below(wal.lastIndex - commit + 1) : wal.lastIndex + 1;
         const batch = Array.from({ length: random.below(6) }, (_, i) =>
@@ -111,7 +111,7 @@ function describe(e: Entry): string {
   return `${e.index}/${e.term}/${e.data.length}/${e.data[0] ?? ""}`;
 }
 
-test(`after power loss at any moment the log is what was written up to some point, and all that was synced (${SEEDS} seeds)`, () => {
+test(`after power loss at any moment the log is a prefix of what was written, with all that was synced (${SEEDS} seeds)`, () => {
   let repaired = 0;
   let crashes = 0;
   for (let seed = 1; seed <= SEEDS; seed++) {
@@ -155,7 +155,7 @@ test(`after power loss at any moment the log is what was written up to some poin
   assert.ok(crashes > SEEDS && repaired > SEEDS / 20, `the test has to see torn tails (saw ${repaired})`);
 });
 
-test("a log is not there until creating it is complete, wherever the power fails", () => {
+test("a log does not exist until its creation is complete, wherever the power fails", () => {
   for (let operations = 0; ; operations++) {
     const disk = new SimDisk();
     let left = operations;
@@ -181,7 +181,7 @@ test("a log is not there until creating it is complete, wherever the power fails
   }
 });
 
-test("sectors that a torn write left behind the end of the log are cleared and reported", () => {
+test("sectors left by a torn write after the end of the log are cleared and reported", () => {
   const disk = new SimDisk();
   const wal = createWal(disk);
   wal.append(undefined, entries(1, 2));
@@ -211,7 +211,7 @@ function hasCause(error: unknown, type: typeof PowerLoss): boolean {
   return false;
 }
 
-test("what a killed process had written but not synced is durable once the log was opened again", () => {
+test("data written but not synced by a killed process is durable once the log is opened again", () => {
   for (let seed = 1; seed <= SEEDS; seed++) {
     const disk = new SimDisk();
     const wal = createWal(disk);

@@ -72,7 +72,7 @@ test("a flipped bit in the middle is a checksum mismatch at its file and offset,
   }
 });
 
-test("a flipped bit is noticed wherever it is, and is never taken for a torn tail", () => {
+test("a flipped bit is detected wherever it is, and is never taken for a torn tail", () => {
   const disk = new SimDisk();
   const wal = createWal(disk, { segmentSizeBytes: 900 });
   const vote = 0x8e9e05c52164694dn;
@@ -118,7 +118,7 @@ test("a flipped bit is noticed wherever it is, and is never taken for a torn tai
   }
 });
 
-test("a tail whose sectors were not all written is torn: repaired at the last whole record, with a copy beside it", () => {
+test("a tail whose sectors were not all written is torn: repaired at the last complete record, keeping a copy", () => {
   const disk = new SimDisk();
   const wal = createWal(disk);
   wal.append(undefined, entries(1, 3));
@@ -245,7 +245,7 @@ test("a segment without its header is refused, empty, cut off or replaced", () =
 });
 
 test("segments of two clusters in one directory are refused", () => {
-  // The first segments of two logs differ in nothing but the metadata; a second one with a matching chain is made by hand.
+  // The first segments of two logs differ only in the metadata; a second one with a matching chain is made by hand.
   const disk = new SimDisk();
   const wal = createWal(disk);
   wal.close();
@@ -260,13 +260,13 @@ test("segments of two clusters in one directory are refused", () => {
   }
 });
 
-/** The rolling checksum that the last record of a segment carries. */
+/** The rolling checksum of the last record of a segment. */
 function chainOf(content: Buffer): number {
   const last = frames(content).at(-1)!;
   return Record.decode(content, last + 8, last + 8 + content.readUIntLE(last, 6)).crc;
 }
 
-test("a failed fdatasync stops the log for good, blocking or not, and is not tried again", () => {
+test("a failed fdatasync stops the log for good, blocking or not, and is not retried", () => {
   for (const asynchronous of [false, true]) {
     const disk = new SimDisk();
     const wal = createWal(disk);
@@ -306,7 +306,7 @@ test("a blocking sync that fails while another is on the thread pool fails both"
   assert.ok(failure instanceof WalError);
 });
 
-test("no space for the next segment is reported before anything is written, and the log goes on when there is some", () => {
+test("no space for the next segment is reported before anything is written, and the log continues when there is some", () => {
   const disk = new SimDisk();
   const warnings: string[] = [];
   const mib = 1024 * 1024;

@@ -1,4 +1,4 @@
-/** What the tests of the log share: entries, logs on a simulated disk, and a temp directory for those on a real one. */
+/** Shared by the log's tests: entries, logs on a simulated disk, and a temporary directory for those on a real one. */
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
@@ -37,7 +37,7 @@ export function createWal(disk: Disk, options: OpenTestOptions = {}): Wal {
   return Wal.create({ disk, dir, metadata: METADATA, logger, segmentSizeBytes });
 }
 
-/** Opens, repairing a torn tail once, as a member does when it starts. */
+/** Opens the log, repairing a torn tail once, as a member does at its start. */
 export function recoverWal(
   disk: Disk,
   snapshot = START,

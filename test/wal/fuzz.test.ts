@@ -50,7 +50,7 @@ function mutate(content: Buffer, random: SeededRandom): Buffer {
   }
 }
 
-test(`a mutated log reads as what was written up to some point, or throws a WalError that names a file (${ROUNDS} rounds)`, () => {
+test(`a mutated log reads as a prefix of what was written, or throws a WalError that names a file (${ROUNDS} rounds)`, () => {
   const original = new SimDisk();
   const wal = createWal(original, { segmentSizeBytes: 2500 });
   const written = new Map<string, Buffer>();
@@ -107,7 +107,7 @@ test(`a mutated log reads as what was written up to some point, or throws a WalE
   }
 });
 
-test("a mutated snapshot file reads as it was or is refused with a SnapError", () => {
+test("a mutated snapshot file reads unchanged or is refused with a SnapError", () => {
   const random = seeded(7);
   const confState = ConfState.create({ voters: [1n, 2n, 3n] });
   const snapshot = Snapshot.create({

@@ -34,7 +34,7 @@ function snapErrorOf(action: () => unknown): SnapError {
   throw new Error("nothing was thrown");
 }
 
-test("a saved snapshot is one file named for term and index, and loads again, on a real disk", () => {
+test("a saved snapshot is one file named by term and index, and loads again, on a real disk", () => {
   withTempDir((dir) => {
     const snapshots = new Snapshotter({ disk: systemDisk, dir, logger: nullLogger });
     assert.equal(snapshots.load(), undefined);
@@ -44,7 +44,7 @@ test("a saved snapshot is one file named for term and index, and loads again, on
   });
 });
 
-test("the newest snapshot is loaded, or the newest that the log names", () => {
+test("the newest snapshot is loaded, or the newest named by the log", () => {
   const { snapshots } = snapshotter();
   for (const index of [10, 20, 30]) snapshots.save(snapshot(index));
   snapshots.save(Snapshot.create());
@@ -58,7 +58,7 @@ test("the newest snapshot is loaded, or the newest that the log names", () => {
   assert.equal(snapshots.loadNewestAvailable([]), undefined);
 });
 
-test("a damaged snapshot is set aside as .broken and the one before is loaded", () => {
+test("a damaged snapshot is renamed to .broken and the one before is loaded", () => {
   const good = snapshot(10);
   const broken = new Map<string, Buffer>([
     ["empty", Buffer.alloc(0)],
@@ -78,7 +78,7 @@ test("a damaged snapshot is set aside as .broken and the one before is loaded", 
   }
 });
 
-test("a snapshot that cannot be read is an error and stays where it is", () => {
+test("an unreadable snapshot is an error and stays in place", () => {
   for (const [errno, code] of [
     ["EIO", "IO"],
     ["EACCES", "NO_PERMISSION"],
@@ -105,7 +105,7 @@ test("a failed save leaves no file behind and keeps the error's meaning", () => 
   }
 });
 
-test("a saved snapshot survives power loss, and a half saved one is never seen", () => {
+test("a saved snapshot survives power loss, and a partly saved one is never seen", () => {
   for (let seed = 1; seed <= 100; seed++) {
     const random = seeded(seed);
     const { disk, snapshots } = snapshotter();
@@ -175,7 +175,7 @@ test("of two transfers of one database the first to finish wins", () => {
   assert.deepEqual(disk.readDir(DIR), ["0000000000000007.snap.db"]);
 });
 
-test("a full disk during a transfer is reported and nothing stays", () => {
+test("a full disk during a transfer is reported and leaves nothing behind", () => {
   const { disk, snapshots } = snapshotter();
   disk.capacityBytes = 10;
   const writer = snapshots.receiveDb(7);

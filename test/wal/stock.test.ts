@@ -1,6 +1,6 @@
 /**
- * Logs and snapshots pass between us and stock etcd (`etcd` on PATH, or KVORUM_STOCK_ETCD) in both directions: read what it
- * wrote; have it start on what we wrote; go on with what it continued.
+ * Logs and snapshots are exchanged with stock etcd (`etcd` on PATH, or KVORUM_STOCK_ETCD) in both directions: we read
+ * what it wrote; it starts on what we wrote; we continue what it continued.
  */
 import assert from "node:assert/strict";
 import * as fs from "node:fs";
@@ -41,8 +41,8 @@ function keysPut(content: WalContent): string[] {
       const { header, put } = InternalRaftRequest.decode(entry.data);
       return header === undefined || put === undefined ? [] : [Buffer.from(put.key).toString()];
     } catch (error) {
-      // Up to 3.5 members also propose requests of the v2 store (attributes, version, SYNC), which are another message:
-      // it has no header, and most do not decode as this one.
+      // Up to 3.5 members also propose v2 store requests (attributes, version, SYNC), which are another message: it has
+      // no header, and most do not decode as this one.
       if (error instanceof ProtobufError) return [];
       throw error;
     }
@@ -56,7 +56,7 @@ function readLog(dataDir: string, snapshot: { index: number; term: number } = ST
   return content;
 }
 
-/** Writes the log again with our code, in several segments, with the snapshot marks where they were. */
+/** Writes the log again with our code, in several segments, with the snapshot records in the same places. */
 function writeAgain(content: WalContent, snapshots: readonly Snapshot[], dataDir: string): string[] {
   fs.mkdirSync(`${dataDir}/member/snap`, { recursive: true, mode: 0o700 });
   const dir = `${dataDir}/member/wal`;
@@ -132,7 +132,7 @@ test("stock etcd starts on a log that we wrote, continues it, and we read on", {
     Array.from({ length: 50 }, (_, i) => `key ${i + 1}`),
   );
 
-  // And we continue where stock etcd stopped.
+  // We continue where stock etcd stopped.
   const wal = Wal.open({ disk, dir: `${dataDir}/member/wal`, snapshot: START, logger, segmentSizeBytes: 4096 });
   const { hardState, entries } = wal.readAll();
   const last = entries.at(-1)!;
@@ -180,7 +180,7 @@ test("stock etcd starts on a snapshot file and log that we wrote, and we on its"
   }
 });
 
-test("stock etcd repairs a tail of ours that a crash tore", { skip: requireStockEtcd() }, async (t) => {
+test("stock etcd repairs a tail of ours torn by a crash", { skip: requireStockEtcd() }, async (t) => {
   const dir = tempDir(t);
   const original = await startServer(stockEtcd(), { dataDir: `${dir}/original` });
   try {

@@ -43,7 +43,7 @@ test("a new log has one preallocated segment that begins with checksum, metadata
   });
 });
 
-test("what was appended comes back after reopening, on a real disk", () => {
+test("appended entries are read back after reopening, on a real disk", () => {
   withTempDir((temp) => {
     const dir = `${temp}/wal`;
     const wal = createWal(systemDisk, { dir });
@@ -136,7 +136,7 @@ test("a full segment is cut to its content, and the next one is named for its fi
   assert.equal(error.code, "WAL_SEGMENT_MISSING");
 });
 
-test("the next segment is written in the background, and appends go on beyond the size until it is ready", () => {
+test("the next segment is written in the background, and appends continue beyond the size until it is ready", () => {
   const disk = new SimDisk();
   const mib = 1024 * 1024;
   const wal = createWal(disk, { segmentSizeBytes: 3 * mib });
@@ -153,7 +153,7 @@ test("the next segment is written in the background, and appends go on beyond th
   assert.equal(readWal(disk).entries.length, 6);
 });
 
-test("a segment that outgrows twice its size is closed even if the next one is not ready", () => {
+test("a segment that exceeds twice its size is closed even if the next one is not ready", () => {
   const disk = new SimDisk();
   const mib = 1024 * 1024;
   const wal = createWal(disk, { segmentSizeBytes: 2 * mib });
@@ -225,7 +225,7 @@ test("syncs without fsync report success and touch no file", async () => {
   wal.close();
 });
 
-test("released segments may be purged, needed ones never, and the log opens at the snapshot afterwards", () => {
+test("released segments may be purged, needed ones never, and the log then opens at the snapshot", () => {
   const disk = new SimDisk();
   const wal = createWal(disk, { segmentSizeBytes: 1000 });
   for (let i = 1; i <= 60; i++) wal.append(HardState.create({ term: 1, vote: 1n, commit: i }), entries(i, i, 1, 100));
@@ -284,7 +284,7 @@ test("snapshots count as valid only up to the committed index", () => {
   assert.equal(Wal.verify(disk, DIR, { index: 5, term: 1 }, nullLogger)?.commit, 5);
 });
 
-test("a snapshot that the log does not mention, or with another term, is refused", () => {
+test("a snapshot that is not in the log, or has another term, is refused", () => {
   const disk = new SimDisk();
   const wal = createWal(disk);
   wal.append(HardState.create({ term: 1, vote: 1n, commit: 5 }), entries(1, 10));
@@ -299,7 +299,7 @@ test("a snapshot that the log does not mention, or with another term, is refused
   }
 });
 
-test("creating a log where one exists is refused, and opening one where none is, too", () => {
+test("creating a log where one exists is refused, as is opening one where there is none", () => {
   const disk = new SimDisk();
   assert.equal(Wal.exists(disk, DIR), false);
   assert.equal(
