@@ -10,10 +10,31 @@ import type { BoltReader } from "./reader.ts";
 /** Nested buckets, and branch levels, that the check follows. */
 const DEPTH_MAX = 64;
 
+/** Pages between two turns of the event loop: about a millisecond. */
+const SLICE_PAGES = 100;
+
 /** Yields every problem, as one line of text each. Memory: one byte for each page of the file. */
 export function* checkBolt(reader: BoltReader): Generator<string, void, void> {
-  yield* new Check(reader).run();
+  for (const step of new Check(reader).run()) if (step !== undefined) yield step;
 }
+
+/** The same for a large file: awaits `turn` between slices. Returns the first `problemsMax` problems. */
+export async function checkBoltInSlices(
+  reader: BoltReader,
+  turn: () => Promise<void>,
+  problemsMax = 20,
+): Promise<readonly string[]> {
+  const problems: string[] = [];
+  let pages = 0;
+  for (const step of new Check(reader).run()) {
+    if (step !== undefined && problems.push(step) === problemsMax) break;
+    if (step === undefined && ++pages % SLICE_PAGES === 0) await turn();
+  }
+  return problems;
+}
+
+/** One problem, or undefined for one page that was looked at. */
+type Step = string | undefined;
 
 const FREE = 1;
 const REACHED = 2;
@@ -28,11 +49,11 @@ class Check {
     this.#state = new Uint8Array(reader.pageCount);
   }
 
-  *run(): Generator<string, void, void> {
+  *run(): Generator<Step, void, void> {
     this.#state.fill(REACHED, 0, 2);
     this.#attempt(() => this.#freelist());
     yield* this.#drain();
-    yield* this.#bucket(this.#reader.root, 0);
+    yield* this.#bucket(this.#reader.root, "", 0);
     // Without a freelist, every unreachable page is free.
     if (this.#reader.meta.freelistPage === undefined) return;
     for (let id = 0; id < this.#state.length; id++) {
@@ -66,26 +87,28 @@ class Check {
     }
   }
 
-  *#bucket(bucket: BoltBucket, nesting: number): Generator<string, void, void> {
+  *#bucket(bucket: BoltBucket, name: string, nesting: number): Generator<Step, void, void> {
     if (nesting > DEPTH_MAX) {
       yield `buckets nest deeper than ${DEPTH_MAX} levels`;
       return;
     }
-    const sound =
-      bucket.rootPage === 0 || (yield* this.#tree(bucket.rootPage, undefined, undefined, 0, { key: undefined }));
-    if (!sound) return;
-    const children = bucket.buckets();
-    for (;;) {
-      const next = this.#attempt(() => children.next());
+    // An inline bucket is part of its parent's page, which has been checked. It holds no buckets.
+    if (bucket.rootPage === 0) return;
+    const nested: Buffer[] = [];
+    for (const step of this.#tree(bucket.rootPage, undefined, undefined, 0, { key: undefined }, nested)) {
+      yield step === undefined || name === "" ? step : `bucket "${name}": ${step}`;
+    }
+    for (const key of nested) {
+      const child = this.#attempt(() => bucket.bucket(key));
       yield* this.#drain();
-      if (next === undefined || next.done) return;
-      yield* this.#bucket(next.value.bucket, nesting + 1);
+      const path = name === "" ? key.toString("latin1") : `${name}/${key.toString("latin1")}`;
+      if (child !== undefined) yield* this.#bucket(child, path, nesting + 1);
     }
   }
 
   /**
-   * Checks the pages under `id`, whose keys must lie in [low, high) and above `highest`, which it advances.
-   * @returns false when the tree is not safe to walk
+   * Checks the pages under `id`, whose keys must lie in [low, high) and above `highest`, which it advances. The keys that
+   * hold buckets are added to `nested`.
    */
   *#tree(
     id: number,
@@ -93,15 +116,15 @@ class Check {
     high: Buffer | undefined,
     depth: number,
     highest: { key: Buffer | undefined },
-  ): Generator<string, boolean, void> {
+    nested: Buffer[],
+  ): Generator<Step, void, void> {
     const page = this.#attempt(() => this.#reader.page(id));
     yield* this.#drain();
-    if (page === undefined) return false;
-    if (!this.#claim(page) || depth > DEPTH_MAX) {
-      yield* this.#drain();
-      return false;
-    }
+    yield undefined;
+    if (page === undefined) return;
+    const isClaimed = this.#claim(page);
     yield* this.#drain();
+    if (!isClaimed || depth > DEPTH_MAX) return;
     if (page.count > 0) {
       const first = page.key(0);
       if (low !== undefined && low.compare(first) > 0) yield `page ${id}: its first key is below its parent's`;
@@ -114,14 +137,13 @@ class Check {
     }
     if (page.isLeaf) {
       if (page.count > 0) highest.key = page.key(page.count - 1);
-      return true;
+      for (let i = 0; i < page.count; i++) if (page.isBucket(i)) nested.push(page.key(i));
+      return;
     }
-    let sound = true;
     for (let i = 0; i < page.count; i++) {
       const next = i + 1 < page.count ? page.key(i + 1) : high;
-      if (!(yield* this.#tree(page.child(i), page.key(i), next, depth + 1, highest))) sound = false;
+      yield* this.#tree(page.child(i), page.key(i), next, depth + 1, highest, nested);
     }
-    return sound;
   }
 
   /** Marks the page as claimed; false when it already was. */

@@ -34,8 +34,8 @@ export interface BucketRoot {
 /** In a page: the first element at or above what is looked for, of a leaf, or the child to go to, of a branch. */
 export type Seek = (bytes: Uint8Array, at: number, count: number, isLeaf: boolean) => number;
 
-/** Given the elements `from .. count` of the leaf at `bytes[at]`; false stops the walk. */
-export type LeafVisitor = (bytes: Buffer, at: number, from: number, count: number) => boolean;
+/** Given the elements `from .. count` of the leaf at `bytes[at]`, which is `page` of the file; false stops the walk. */
+export type LeafVisitor = (bytes: Buffer, at: number, from: number, count: number, page: number) => boolean;
 
 interface Level {
   readonly page: number;
@@ -147,10 +147,15 @@ export class StateReader {
     const { inline } = root;
     if (inline !== undefined) {
       const count = countOf(inline, 0);
-      return visit(inline, 0, seek === undefined ? 0 : seek(inline, 0, count, true), count);
+      return visit(inline, 0, seek === undefined ? 0 : seek(inline, 0, count, true), count, this.meta.rootPage);
     }
     const walk = new LeafWalk(this.#cache, this.meta.pageCount, root.name, visit);
     return walk.run(root.page, seek);
+  }
+
+  /** For what only its reader can see: the content of a page makes no sense. */
+  damaged(page: number, problem: string, bucket: string): never {
+    return this.#cache.pages.damaged(page, problem, bucket);
   }
 
   #tooDeep(page: number, bucket: string): never {
@@ -239,7 +244,7 @@ class LeafWalk {
     const length = leafKeyBytes(bytes, last);
     if (previous.length !== length) this.#previous = Buffer.allocUnsafe(length);
     bytes.copy(this.#previous, 0, lastStart, lastStart + length);
-    return from >= count || this.#visit(bytes, at, from, count);
+    return from >= count || this.#visit(bytes, at, from, count, page);
   }
 
   /** Down to the first leaf; returns its page. */

@@ -312,7 +312,7 @@ export class WriteTree {
   #wrongKind(node: TreeNode, index: number): never {
     const { bytes, start, keyEnd } = node.entries[index]!;
     const key = Buffer.from(bytes.subarray(start, keyEnd)).toString("hex");
-    throw new Error(`key ${key} holds a bucket where a value belongs, or the reverse`);
+    return this.#pages.damaged(node.page, `key ${key} holds a bucket where a value belongs, or the reverse`);
   }
 }
 

@@ -9,7 +9,7 @@ import {
   leafValueBytes,
 } from "../../bolt/raw-page.ts";
 import type { BucketRoot, StateReader } from "../../bolt/state-reader.ts";
-import { isTombstone, mainOf, REVISION_BYTES, subOf } from "../model/revision.ts";
+import { isRevision, isTombstone, mainOf, REVISION_BYTES, subOf } from "../model/revision.ts";
 import type { RevisionVisitor } from "../model/types.ts";
 import type { RawSlot } from "./backend.ts";
 
@@ -42,12 +42,16 @@ export class BoltRows {
       setTarget(fromMain, fromSub);
       return seekRow(bytes, at, count, isLeaf);
     };
-    this.#state.forEachLeaf(this.#root, seek, (bytes, at, from, count) => {
+    this.#state.forEachLeaf(this.#root, seek, (bytes, at, from, count, page) => {
       for (let i = from; i < count; i++) {
         const element = elementAt(at, i);
         if (leafFlags(bytes, element) & BUCKET_ELEMENT) continue;
         const start = leafKeyStart(bytes, element);
         const keyEnd = start + leafKeyBytes(bytes, element);
+        if (!isRevision(bytes, start, keyEnd)) {
+          const key = bytes.toString("hex", start, keyEnd);
+          this.#state.damaged(page, `holds a key that is not a revision: ${key}`, "key");
+        }
         const main = mainOf(bytes, start, keyEnd);
         const sub = subOf(bytes, start);
         if (main > toMain || (main === toMain && sub >= toSub)) return false;

@@ -47,9 +47,14 @@ export function isTombstone(bytes: Uint8Array, start = 0, end = bytes.length): b
   return end - start === TOMBSTONE_BYTES && bytes[end - 1] === TOMBSTONE_MARK;
 }
 
-function checkRevision(bytes: Uint8Array, start: number, end: number): void {
+/** Whether the bytes are a key of this bucket. */
+export function isRevision(bytes: Uint8Array, start: number, end: number): boolean {
   const length = end - start;
-  if ((length === REVISION_BYTES || length === TOMBSTONE_BYTES) && bytes[start + 8] === UNDERSCORE) return;
+  return (length === REVISION_BYTES || length === TOMBSTONE_BYTES) && bytes[start + 8] === UNDERSCORE;
+}
+
+function checkRevision(bytes: Uint8Array, start: number, end: number): void {
+  if (isRevision(bytes, start, end)) return;
   throw new InvariantError(
     `the bucket "key" holds a key that is not a revision: ${Buffer.from(bytes.subarray(start, end)).toString("hex")}`,
   );
