@@ -76,7 +76,9 @@ function keyText({ name, file = name }: NamedSetting): string {
 
 function stateText({ status }: NamedSetting): string {
   if (status === undefined) return "honoured";
-  return status.state === "not built" ? `refused: ${status.reason} is not built yet` : `no effect: ${status.reason}`;
+  return status.state === "not built"
+    ? `refused: ${status.reason} is not built yet`
+    : `${status.state}: ${status.reason}`;
 }
 
 /** The help text, and the numbers it omits. */

@@ -11,7 +11,7 @@ export function refuseUnbuilt(settings: Settings, log: Logger): void {
   for (const { name, status } of allSettings) {
     if (status === undefined || !settings.isChanged(name)) continue;
     if (status.state === "not built") refuse(`--${name}`, status.reason);
-    else log.warn(`--${name} has no effect: ${status.reason}`);
+    if (status.state === "no effect") log.warn(`--${name} has no effect: ${status.reason}`);
   }
   for (const gate of settings.get("feature-gates").withoutEffect())
     log.warn(`--feature-gates: ${gate} has no effect yet`);

@@ -51,14 +51,17 @@ export interface Bounds {
  * How this build treats a setting that etcd v3.7 has, where it does not do what etcd's documentation says:
  * - `no effect`: accepted, because the thing it tunes does not exist here; a warning says so when it is set.
  * - `not built`: refused by name when set to anything but its default.
+ * - `only checked`: accepted silently, because what it is for is reached without it.
  */
 export interface Status {
-  readonly state: "no effect" | "not built";
+  readonly state: "no effect" | "not built" | "only checked";
   readonly reason: string;
 }
 
 export const notBuilt = (reason: string): Status => ({ state: "not built", reason });
 export const noEffect = (reason: string): Status => ({ state: "no effect", reason });
+
+export const onlyChecked = (reason: string): Status => ({ state: "only checked", reason });
 
 export function setting<T, const F extends string | undefined = undefined>(
   kind: Kind<T>,

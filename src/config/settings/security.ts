@@ -1,5 +1,7 @@
-import { setting } from "./definition.ts";
+import { onlyChecked, setting } from "./definition.ts";
 import { bool, hosts, list, origins, text, uint } from "./kinds.ts";
+
+const NO_CONNECTION = onlyChecked("the JSON gateway calls the server without a connection to it");
 
 /** Settings about certificates and about who may connect. */
 export const securitySettings = {
@@ -26,12 +28,14 @@ export const securitySettings = {
     file: "client-transport-security.client-cert-file",
     default: "",
     help: "Certificate that the server itself shows as a client; without it --cert-file.",
+    status: NO_CONNECTION,
   }),
   "client-key-file": setting(text, {
     field: "clientTls.clientKeyFile",
     file: "client-transport-security.client-key-file",
     default: "",
     help: "Private key of that certificate.",
+    status: NO_CONNECTION,
   }),
   "client-crl-file": setting(text, {
     field: "clientTls.crlFile",
