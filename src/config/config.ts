@@ -2,7 +2,7 @@ import { type AutoCompaction, readAutoCompaction } from "./auto-compaction.ts";
 import { type LogConfig, readLogSettings } from "./log-settings.ts";
 import type { Setting } from "./settings/definition.ts";
 import { type Definitions, definitions, type SettingName, type SettingValue } from "./settings/definitions.ts";
-import type { Settings } from "./settings/settings.ts";
+import { Settings } from "./settings/settings.ts";
 import { FeatureGates } from "./values/feature-gates.ts";
 
 /**
@@ -29,6 +29,9 @@ type Fields = { readonly [N in SettingName as FieldOf<N> & string]: SettingValue
 type Tree<T> = { readonly [H in Head<keyof T>]: H extends keyof T ? T[H] : Tree<Below<T, H>> };
 type Head<K> = K extends `${infer H}.${string}` ? H : K;
 type Below<T, H> = { readonly [K in keyof T as K extends `${H & string}.${infer Rest}` ? Rest : never]: T[K] };
+
+/** What a member is told when nobody says anything. */
+export const defaultConfig: Config = configFromSettings(new Settings());
 
 /** Makes the configuration of settings that were validated. Throws `ConfigError` of kind `start`. */
 export function configFromSettings(settings: Settings): Config {

@@ -10,7 +10,9 @@ import { systemClock } from "../../src/base/clock.ts";
 import { systemDisk } from "../../src/base/disk.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { connect, type RawClient } from "../../src/client/raw.ts";
-import type { BootstrapOptions } from "../../src/server/contract/options.ts";
+import { defaultConfig } from "../../src/config/config.ts";
+import { urlTexts } from "../../src/config/values/url.ts";
+import { AUTH_DEFAULTS, type BootstrapOptions, CHECK_DEFAULTS } from "../../src/server/contract/options.ts";
 import { MemoryLogger } from "./memory-logger.ts";
 
 export { type LogLine, MemoryLogger } from "./memory-logger.ts";
@@ -44,38 +46,19 @@ export interface InProcess {
 /** The options of a default member in `dataDir`. */
 export function serverOptions(dataDir: string, changes: Partial<BootstrapOptions> = {}): BootstrapOptions {
   return {
-    name: "default",
+    ...defaultConfig,
     dataDir,
     walDir: undefined,
     initialCluster: new Map([["default", ["http://localhost:2380"]]]),
-    initialClusterToken: "etcd-cluster",
     newCluster: true,
-    forceNewCluster: false,
-    maxLearners: 1,
-    strictReconfigCheck: true,
-    initialElectionTickAdvance: true,
-    bootstrapDefragThresholdBytes: 0,
-    advertiseClientUrls: ["http://localhost:2379"],
-    tickMs: 100,
+    advertiseClientUrls: urlTexts(defaultConfig.advertiseClientUrls),
     electionTicks: 10,
-    preVote: true,
-    snapshotCount: 10_000,
-    snapshotCatchUpEntries: 5000,
-    maxSnapFiles: 5,
-    maxWalFiles: 5,
     walSegmentSizeBytes: 1024 * 1024,
     unsafeNoFsync: true,
-    quotaBackendBytes: 0,
-    backendBatchIntervalMs: 100,
-    backendBatchLimit: 10_000,
-    compactionBatchLimit: 1000,
-    compactionSleepIntervalMs: 10,
-    maxRequestBytes: 1.5 * 1024 * 1024,
-    maxTxnOps: 128,
-    warningApplyDurationMs: 100,
-    warningUnaryRequestDurationMs: 300,
     autoCompactionMode: "periodic",
     autoCompactionRetention: 0,
+    checks: CHECK_DEFAULTS,
+    auth: AUTH_DEFAULTS,
     leaseCheckpoint: false,
     leaseCheckpointPersist: false,
     clock: systemClock,
@@ -96,21 +79,16 @@ export async function startInProcess(options: InProcessOptions = {}): Promise<In
   const failures: unknown[] = [];
   try {
     const etcd = await startEtcd({
+      ...defaultConfig,
       server: serverOptions(dataDir, { logger, onFailure: (error) => failures.push(error), ...options.server }),
       listenClient: [{ kind: "tcp", host: "127.0.0.1", port: 0, url: "" }],
       listenClientHttp: [],
       listenMetrics: [],
       listenPeer: [],
-      raftReadTimeoutMs: 5000,
-      raftWriteTimeoutMs: 5000,
-      maxClientConnections: 0,
-      maxConcurrentStreams: 0xffffffff,
-      keepalive: { minTimeMs: 5000, permitWithoutStream: false, intervalMs: 7_200_000, timeoutMs: 20_000 },
-      cors: ["*"],
-      hostWhitelist: ["*"],
-      watchProgressNotifyIntervalMs: 600_000,
+      keepalive: { ...defaultConfig.keepalive, permitWithoutStream: false },
+      clientTls: undefined,
+      peerTls: undefined,
       extensiveMetrics: false,
-      enableGrpcGateway: true,
       features: [],
       ...options.etcd,
     });

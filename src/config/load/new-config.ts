@@ -1,7 +1,6 @@
 import { checkTiming } from "../checks/timing.ts";
-import { type Config, configFromSettings, deepFreeze } from "../config.ts";
+import { type Config, deepFreeze, defaultConfig } from "../config.ts";
 import { ConfigError } from "../errors.ts";
-import { Settings } from "../settings/settings.ts";
 import type { GoValueError } from "../values/go-value.ts";
 import { clusterOf, parseUrls, type Url } from "../values/url.ts";
 
@@ -28,7 +27,7 @@ const urlFields: readonly UrlField[] = [
  * Throws `ConfigError` for a URL or for times that make no sense.
  */
 export function newConfig(overrides: ConfigOverrides = {}): Config {
-  const config: Record<string, unknown> = { ...configFromSettings(new Settings()), ...overrides };
+  const config: Record<string, unknown> = { ...defaultConfig, ...overrides };
   for (const field of urlFields) if (typeof config[field] === "string") config[field] = parseUrlField(config[field]);
   const made = config as unknown as { -readonly [K in keyof Config]: Config[K] };
   checkTiming(made.tickMs, made.electionMs);

@@ -4,6 +4,7 @@ import type { Disk } from "../../base/disk.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { TurnsOptions } from "../../base/turns.ts";
+import { defaultConfig } from "../../config/config.ts";
 import type { Backend } from "../../mvcc/backend/backend.ts";
 import type { LmdbBackendOptions } from "../../mvcc/backend/lmdb.ts";
 import type { PageLimits } from "../../mvcc/watch/page.ts";
@@ -189,18 +190,16 @@ export interface CheckOptions {
   readonly downgradeCheckMs: number;
 }
 
+/** The gates InitialCorruptCheck and CompactHashCheck are off. */
 export const CHECK_DEFAULTS: CheckOptions = {
+  ...defaultConfig.checks,
   initialCorruptCheck: false,
-  corruptCheckMs: 0,
   compactHashCheckMs: 0,
-  downgradeCheckMs: 5000,
 };
 
 export const AUTH_DEFAULTS: AuthOptions = {
-  token: "simple",
-  tokenTtlMs: 300_000,
-  bcryptCost: 10,
-  clientCertAuth: false,
+  ...defaultConfig.auth,
+  clientCertAuth: defaultConfig.clientTls.clientCertAuth,
 };
 
 /** What is needed before the member knows who it is, and so who the others are. */

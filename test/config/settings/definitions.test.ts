@@ -2,20 +2,21 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { configFromSettings } from "../../../src/config/config.ts";
+import { TURNS_DEFAULTS } from "../../../src/base/turns.ts";
+import { defaultConfig } from "../../../src/config/config.ts";
 import { defaultOf } from "../../../src/config/settings/definition.ts";
 import { allSettings, sections } from "../../../src/config/settings/definitions.ts";
-import { Settings } from "../../../src/config/settings/settings.ts";
 import { repositoryRoot } from "../../harness/programs.ts";
 
 test("a setting gives one field of the configuration, in the unit of the field", () => {
-  const config = configFromSettings(new Settings());
   const fields = new Set<string>();
   for (const setting of allSettings) {
     if (setting.field === undefined) continue;
     assert.ok(!fields.has(setting.field), `${setting.field} is given twice`);
     fields.add(setting.field);
-    const value = setting.field.split(".").reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], config);
+    const value = setting.field
+      .split(".")
+      .reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], defaultConfig);
     const usual = defaultOf(setting);
     const expected = typeof usual === "number" ? (usual || (setting.zeroMeans ?? 0)) * (setting.times ?? 1) : usual;
     assert.deepEqual(value, expected, setting.name);
@@ -41,6 +42,10 @@ test("every setting is in one section of the help, and its default is in its own
     for (const least of [min, raisedTo]) assert.ok(least === undefined || value >= least, setting.name);
     assert.ok(max === undefined || value <= max, setting.name);
   }
+});
+
+test("long work without settings has the limits that members have by default", () => {
+  assert.deepEqual({ ...TURNS_DEFAULTS, ...defaultConfig.turns }, TURNS_DEFAULTS);
 });
 
 /** All but the definitions and what is generated. */
