@@ -2,7 +2,7 @@ import { type ByteString, type RevisionVisitor, toByteString } from "../model/ty
 import type { RawSlot, SmallBucket } from "./backend.ts";
 import { RevisionRows } from "./revision-rows.ts";
 
-/** Writes that are not durable yet, readable over what is. One batch is committed completely or not at all. */
+/** Writes that are not durable yet, readable over the durable state. A batch is committed completely or not at all. */
 export class Batch {
   readonly rows = new RevisionRows();
   readonly #deletedRows: DeletedRow[] = [];
@@ -39,7 +39,7 @@ export class Batch {
     this.#count(key.length + (value?.length ?? 0));
   }
 
-  /** What the batch holds for a small bucket: null for deleted. */
+  /** The batch's content for a small bucket: null for deleted. */
   small(bucket: SmallBucket): ReadonlyMap<ByteString, Uint8Array | null> | undefined {
     return this.#small.get(bucket);
   }
@@ -53,7 +53,7 @@ export class Batch {
     this.#count(end - start);
   }
 
-  /** Takes the row away from this batch, or remembers to take it away from what lies below. */
+  /** Removes the row from this batch, or records its deletion from the layer below. */
   deleteRevision(main: number, sub: number, tombstone: boolean): void {
     if (!this.rows.delete(main, sub, tombstone)) {
       this.#deletedRows.push({ main, sub, tombstone });
@@ -66,7 +66,7 @@ export class Batch {
     return this.#deletedRows;
   }
 
-  /** Whether the batch deletes this row of what lies below it. */
+  /** Whether the batch deletes this row of the layer below. */
   deletes(main: number, sub: number): boolean {
     return this.#deletedKeys.size > 0 && this.#deletedKeys.has(`${main}.${sub}`);
   }

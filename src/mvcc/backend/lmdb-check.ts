@@ -5,10 +5,10 @@ import type { BackendError } from "./backend.ts";
 import { corrupt, latestMeta } from "./lmdb-file.ts";
 
 /**
- * Looks over the pages of an LMDB file before the library opens it. LMDB trusts what it reads: a damaged page ends the process
- * in its C code, or lets a part of the keys vanish without a word. Only what holds for every file that LMDB writes is
- * checked: each page is where its parent says, of the kind that it must be, its entries lie within it, and there are as
- * many in a tree as its root counts. Not checked is what a value says; the layers above decode that.
+ * Checks the pages of an LMDB file before the library opens it. LMDB trusts what it reads: a damaged page crashes the
+ * process in its C code, or silently hides some of the keys. Only properties of every file that LMDB writes are
+ * checked: each page is where its parent says and has the expected kind, its entries lie within it, and each tree has
+ * as many entries as its root counts. Values are not checked; the layers above decode them.
  *
  * Layout: LMDB's `MDB_page`, `MDB_node` and `MDB_db` of its 64-bit version, little endian.
  */
@@ -26,7 +26,7 @@ const DUPLICATES = 0x04;
 
 /** "No page" as a root: the tree is empty. */
 const NO_PAGE = 0xffff_ffff_ffff_ffffn;
-/** Pages between two turns of the loop: about a millisecond. */
+/** Pages between two turns of the event loop: about a millisecond. */
 const SLICE_PAGES = 400;
 
 interface Tree {
@@ -35,7 +35,7 @@ interface Tree {
   readonly root: bigint;
 }
 
-/** Resolves when the file is whole, absent or empty. Rejects with ERR_BACKEND_CORRUPT, which names the page. */
+/** Resolves when the file is valid, absent or empty. Rejects with ERR_BACKEND_CORRUPT, which names the page. */
 export async function checkPages(path: string, clock: Clock): Promise<void> {
   const meta = latestMeta(path);
   if (meta === undefined) return;
@@ -73,7 +73,7 @@ class Walk {
     this.#page = Buffer.alloc(pageSize);
   }
 
-  /** Visits all pages of a tree; trees that its entries hold are added to `found`. */
+  /** Visits all pages of a tree; adds trees in its entries to `found`. */
   async over(tree: Tree, found: Tree[], clock: Clock): Promise<void> {
     if (tree.root === NO_PAGE) return;
     const waiting = [{ page: Number(tree.root), level: 1 }];
@@ -90,7 +90,7 @@ class Walk {
         else this.#entry(page, at, found);
       }
       if (kind === LEAF) entries += count;
-      // A page that is its own descendant would never end.
+      // A page that is its own descendant would cause an endless loop.
       if (waiting.length > this.#lastPage) throw this.#damaged(page, "leads to more pages than there are");
       if (++this.#pages % SLICE_PAGES === 0) await othersTurn(clock);
     }
@@ -99,7 +99,7 @@ class Walk {
     }
   }
 
-  /** Reads a page; its kind. */
+  /** Reads a page; returns its kind. */
   #read(page: number): number {
     if (page < 2 || page > this.#lastPage) throw this.#damaged(page, "is outside of the file");
     const size = fs.readSync(this.#fd, this.#page, 0, this.#pageSize, page * this.#pageSize);
@@ -111,7 +111,7 @@ class Walk {
   #count(page: number): number {
     const lower = this.#page.readUInt16LE(20);
     const upper = this.#page.readUInt16LE(22);
-    // Both count from behind the header.
+    // Both are relative to the end of the header.
     const room = this.#pageSize - PAGE_HEADER_BYTES;
     if (lower > upper || upper > room || lower % 2 !== 0) throw this.#damaged(page, "has impossible bounds");
     return lower / 2;
@@ -140,7 +140,7 @@ class Walk {
     else if (flags & SUB_TREE && !(flags & DUPLICATES) && size >= TREE_BYTES) found.push(readTree(this.#page, data));
   }
 
-  /** A value of its own pages: the first has a header. */
+  /** A value on its own pages: the first has a header. */
   #overflow(page: number): void {
     if (page < 2 || page > this.#lastPage) throw this.#damaged(page, "is outside of the file");
     fs.readSync(this.#fd, overflowHeader, 0, overflowHeader.length, page * this.#pageSize);

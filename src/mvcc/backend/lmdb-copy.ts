@@ -3,11 +3,11 @@ import { Batch, type DeletedRow } from "./batch.ts";
 import type { LmdbEnv } from "./lmdb-env.ts";
 
 /**
- * Copies one LMDB file into another row by row, which fills its pages anew. (LMDB's own compacting copy leaves out free
- * pages only, and compaction of the key space mostly leaves pages half empty.)
+ * Copies an LMDB file to another row by row, which packs its pages. (LMDB's own compacting copy only omits free pages,
+ * and compaction of the key space mostly leaves pages half empty.)
  *
- * The rows are copied while the source goes on: first everything, then again and again what came since. Rows that were
- * deleted meanwhile are deleted from the copy at the end.
+ * The rows are copied while the source is in use: first all of them, then repeatedly the new ones. Rows deleted
+ * meanwhile are deleted from the copy at the end.
  */
 export class LmdbCopy {
   readonly #target: LmdbEnv;
@@ -19,7 +19,7 @@ export class LmdbCopy {
     this.#target = target;
   }
 
-  /** Copies the rows that the source has committed since the last pass, with a turn between slices. Returns how many. */
+  /** Copies the rows committed to the source since the last pass, yielding between slices. Returns their number. */
   async copyRows(source: LmdbEnv, isAborted: () => boolean): Promise<number> {
     const transaction = source.acquireTransaction();
     try {
@@ -36,7 +36,7 @@ export class LmdbCopy {
     }
   }
 
-  /** Copies the small buckets and deletes `deletedRows`. Nothing may be committed to the source meanwhile. */
+  /** Copies the small buckets and deletes `deletedRows`. The source must not be committed to meanwhile. */
   async finish(source: LmdbEnv, deletedRows: readonly DeletedRow[]): Promise<void> {
     for (let i = 0; i < deletedRows.length; i += SLICE_ROWS) {
       const batch = new Batch();

@@ -4,7 +4,7 @@ import type { RevisionVisitor } from "../model/types.ts";
 import { BUCKETS, type RawSlot, type SmallBucket, type SnapshotEntry } from "./backend.ts";
 import type { Batch } from "./batch.ts";
 
-/** The library has failed over what the file holds. */
+/** The library failed because of the file's content. */
 export class UnreadableError extends Error {
   constructor(what: string, cause: unknown) {
     super(`${what} (${cause instanceof Error ? cause.message : cause})`, { cause });
@@ -12,18 +12,18 @@ export class UnreadableError extends Error {
 }
 
 /**
- * One open LMDB file with etcd's buckets in it: the only place that knows the library. What it reads is what is
- * committed; batches over it are backend/lmdb.ts's business. Errors are the library's.
+ * One open LMDB file with etcd's buckets: the only place that uses the library. It reads committed data; batches over
+ * it belong to backend/lmdb.ts. Errors are the library's.
  *
- * LMDB's own commit is used as it is: pages, sync, header, sync. (`overlappingSync` would save the second sync but is
- * the library's invention.) The library runs it on its own thread.
+ * Uses LMDB's own commit: pages, sync, header, sync. (`overlappingSync` would save the second sync but is the library's
+ * invention.) The library runs it on its own thread.
  */
 export class LmdbEnv {
   readonly path: string;
   readonly #root: RootDatabase<Buffer, Buffer>;
   readonly #rows: RowDatabase;
   readonly #small = new Map<SmallBucket, Database<Buffer, Buffer>>();
-  /** Snapshots that keep an env open after it was replaced. */
+  /** Snapshots that keep an env open after its replacement. */
   #useCount = 0;
   #closing: Promise<void> | null = null;
   #isRetired = false;
@@ -75,8 +75,8 @@ export class LmdbEnv {
   }
 
   /**
-   * Visits from (fromMain, fromSub) to, but without, (toMain, toSub), ascending, at the last commit or in a transaction.
-   * False when the visitor stopped it.
+   * Visits from (fromMain, fromSub) up to, but excluding, (toMain, toSub), ascending, at the last commit or in a
+   * transaction. False when the visitor stopped it.
    */
   forEachRow(
     fromMain: number,
@@ -89,7 +89,7 @@ export class LmdbEnv {
     const start: RowKey = { main: fromMain, sub: fromSub, tombstone: false };
     const end: RowKey = { main: Math.min(toMain, Number.MAX_SAFE_INTEGER), sub: toSub, tombstone: false };
     const options = transaction === undefined ? { start, end } : { start, end, transaction };
-    // What the visitor throws is not about the file.
+    // The visitor's errors do not concern the file.
     let isVisiting = false;
     try {
       for (const { key } of this.#rows.getRange(options)) {
@@ -115,7 +115,7 @@ export class LmdbEnv {
     }
   }
 
-  /** Commits the batch; resolves when it is durable. From then on reads see it. */
+  /** Commits the batch; resolves when it is durable and visible to reads. */
   async write(batch: Batch): Promise<void> {
     await this.#root.batch(() => {
       for (const row of batch.deletedRows) void this.#rows.remove(row);
@@ -123,7 +123,8 @@ export class LmdbEnv {
         rowKey.main = main;
         rowKey.sub = sub;
         rowKey.tombstone = tombstone;
-        // The library takes a part of a buffer when it finds these two on it, counted from the ArrayBuffer's start.
+        // The library takes a part of a buffer when it has these two properties, counted from the start of the
+        // ArrayBuffer.
         const part = bytes as Uint8Array & { start?: number; end?: number };
         part.start = bytes.byteOffset + start;
         part.end = bytes.byteOffset + end;
@@ -143,7 +144,7 @@ export class LmdbEnv {
     this.#root.resetReadTxn();
   }
 
-  /** Bytes of all pages up to the last, and of those that hold something. */
+  /** Bytes of all pages up to the last, and of those in use. */
   sizes(): { totalBytes: number; inUseBytes: number } {
     let pages = 2;
     let info: LmdbStats | undefined;
@@ -157,7 +158,7 @@ export class LmdbEnv {
     return { totalBytes, inUseBytes: Math.min(totalBytes, pages * pageSize) };
   }
 
-  /** A read transaction at the last commit, which keeps the env open. Give it back with `releaseTransaction`. */
+  /** A read transaction at the last commit, which keeps the env open. Release it with `releaseTransaction`. */
   acquireTransaction(): unknown {
     this.#root.resetReadTxn();
     this.#useCount++;
@@ -170,7 +171,7 @@ export class LmdbEnv {
     if (this.#isRetired && this.#useCount === 0) void this.close();
   }
 
-  /** Closes as soon as no snapshot needs it any more. */
+  /** Closes as soon as no snapshot needs it. */
   retire(): void {
     this.#isRetired = true;
     if (this.#useCount === 0) void this.close();
@@ -195,7 +196,7 @@ interface LmdbStats extends TreeStats {
   readonly lastPageNumber: number;
 }
 
-/** The few methods used of the database of the rows, with the codecs below. */
+/** The methods used of the row database, with the codecs below. */
 interface RowDatabase {
   readonly lastSize: number;
   getBinaryFast(key: RowKey): Buffer | undefined;
@@ -205,7 +206,7 @@ interface RowDatabase {
   getStats(): object;
 }
 
-// Everything below is reused for every row: keys and values go in and out without an object of their own.
+// Everything below is reused for every row: keys and values pass without allocating objects.
 
 interface RowKey {
   main: number;
@@ -216,13 +217,13 @@ interface RowKey {
 const rowKey: RowKey = { main: 0, sub: 0, tombstone: false };
 const readKey: RowKey = { main: 0, sub: 0, tombstone: false };
 const rowHolder: Record<string, Uint8Array> = { "\x10binary-data\x02": Buffer.alloc(0) };
-/** What the codec decoded last. */
+/** The last value decoded by the codec. */
 const rowValue: { bytes: Uint8Array; length: number } = { bytes: Buffer.alloc(0), length: 0 };
 const keyBytes = Buffer.alloc(18);
 
 /**
  * The library returns values in one buffer that it reuses and whose `length` it overwrites with the value's, which
- * confuses parts of Node. This is the same memory in a buffer with its true length.
+ * confuses parts of Node. This returns the same memory as a buffer of the correct length.
  */
 function honest(bytes: Uint8Array): Uint8Array {
   if (bytes !== libraryBuffer) {

@@ -3,13 +3,13 @@ import { basename, dirname, join } from "node:path";
 import { BackendError, type BackendErrorCode } from "./backend.ts";
 
 /**
- * The LMDB file seen from outside: who has it open, whether it can be an LMDB file at all, what an error of the library
- * means to an operator. Nothing here reads or writes the database itself.
+ * The LMDB file from outside: which process has it open, whether it can be an LMDB file, what a library error means to
+ * an operator. This code does not read or write the database itself.
  */
 
 /**
- * Takes the file for this process, by a file beside it that names the owner. A file left behind by a process that is
- * gone is taken over. Throws ERR_BACKEND_IN_USE.
+ * Claims the file for this process, with a file beside it that names the owner. Takes over a file left by a dead
+ * process. Throws ERR_BACKEND_IN_USE.
  */
 export function acquireOwnership(path: string): void {
   const ownerPath = ownerPathOf(path);
@@ -35,7 +35,7 @@ export function acquireOwnership(path: string): void {
   throw new BackendError("ERR_BACKEND_IN_USE", `the database ${path} is being opened by another process`);
 }
 
-/** Another process that has the file open and lives; undefined when there is none. */
+/** Another live process that has the file open; undefined when there is none. */
 export function otherOwnerOf(path: string): number | undefined {
   const owner = readOwner(ownerPathOf(path)).trim();
   const pid = Number.parseInt(owner, 10);
@@ -51,7 +51,7 @@ export function releaseOwnership(path: string): void {
   fs.rmSync(ownerPathOf(path), { force: true });
 }
 
-/** Files that this process has open, because its own mark cannot tell. */
+/** Files opened by this process, because the owner file cannot distinguish them. */
 const ownedHere = new Set<string>();
 
 function ownerPathOf(path: string): string {
@@ -66,14 +66,14 @@ function readOwner(ownerPath: string): string {
   }
 }
 
-/** The process id and, where the system tells it, when the process started: process ids are used again. */
+/** The process id and, where available, the process's start time: process ids are reused. */
 function describeProcess(pid: number): string {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
     const bootId = fs.readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
     // The second field is the program's name in parentheses and may hold anything; the start time is the 22nd.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    // One that has ended stays in the table until its parent has heard of it.
+    // An ended process stays in the table until its parent has reaped it.
     if (fields[0] === "Z" || fields[0] === "X") return "";
     return `${pid} ${bootId} ${fields[19]}`;
   } catch {
@@ -91,7 +91,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Removes what a defragmentation that a crash interrupted left beside the file. */
+/** Removes leftovers of a defragmentation interrupted by a crash. */
 export function removeLeftovers(path: string): void {
   const prefix = `${basename(path)}${DEFRAG_INFIX}`;
   for (const name of fs.readdirSync(dirname(path))) {
@@ -101,7 +101,7 @@ export function removeLeftovers(path: string): void {
 
 let defragCount = 0;
 
-/** A new name each time: LMDB must not meet a name under which it still has another file open. */
+/** A new name each time: LMDB must not see a name under which it still has another file open. */
 export function defragPathOf(path: string): string {
   return `${path}${DEFRAG_INFIX}${process.pid}-${++defragCount}`;
 }
@@ -109,9 +109,9 @@ export function defragPathOf(path: string): string {
 const DEFRAG_INFIX = ".defrag-";
 
 /**
- * Checks what LMDB trusts blindly: that both copies of the header are its own, and that the file is as long as they say
- * (reading a mapped page behind the end would kill the process). Throws ERR_BACKEND_CORRUPT. An absent or empty file,
- * as a crash during the very first start leaves, is fine.
+ * Checks what LMDB does not check: that both copies of the header are its own, and that the file is as long as they say
+ * (reading a mapped page past the end would kill the process). Throws ERR_BACKEND_CORRUPT. An absent or empty file, as
+ * left by a crash during the very first start, is fine.
  */
 export function checkFile(path: string): void {
   let fd: number;
@@ -130,7 +130,8 @@ export function checkFile(path: string): void {
       throw isBolt(fd) ? foreign(path) : corrupt(path, "it is not an LMDB database");
     const latest = first.txnId > second.txnId ? first : second;
     const expected = (latest.lastPage + 1) * latest.pageSize;
-    // LMDB does not write free pages at the end, so a whole file may be a little short. What is missing reads as zeros.
+    // LMDB does not write free pages at the end, so an intact file may be slightly short. The missing part reads as
+    // zeros.
     if (size < expected) fs.ftruncateSync(fd, expected);
   } finally {
     fs.closeSync(fd);
@@ -138,8 +139,9 @@ export function checkFile(path: string): void {
 }
 
 /**
- * Opens LMDB's lock file for a moment, if there is one: when the library cannot, it ends the process instead of saying so.
- * Only while this process does not have the database open, whose locks on that file would go. Throws what the system says.
+ * Briefly opens LMDB's lock file, if there is one: if the library cannot, it ends the process instead of reporting it.
+ * Only call it while this process does not have the database open, because closing would release its locks. Throws the
+ * system's error.
  */
 export function checkLockFile(path: string): void {
   try {
@@ -153,7 +155,7 @@ interface Header {
   readonly pageSize: number;
   readonly lastPage: number;
   readonly txnId: number;
-  /** The page as far as it says something. */
+  /** The used part of the page. */
   readonly bytes: Buffer;
 }
 
@@ -174,7 +176,7 @@ export function latestMeta(path: string): Header | undefined {
   }
 }
 
-/** Layout of LMDB's MDB_meta behind the page header, 64 bits, little endian. */
+/** Layout of LMDB's MDB_meta after the page header, 64 bits, little endian. */
 function readHeader(fd: number, position: number): Header | undefined {
   const bytes = Buffer.alloc(168);
   if (fs.readSync(fd, bytes, 0, bytes.length, position) < bytes.length) return undefined;
@@ -184,7 +186,7 @@ function readHeader(fd: number, position: number): Header | undefined {
   return { pageSize, lastPage: Number(bytes.readBigUInt64LE(144)), txnId: Number(bytes.readBigUInt64LE(152)), bytes };
 }
 
-/** Both metas of a bbolt file begin with its magic number, the first of them behind a page header of 16 bytes. */
+/** Both metas of a bbolt file begin with its magic number; the first follows a page header of 16 bytes. */
 function isBolt(fd: number): boolean {
   const bytes = Buffer.alloc(20);
   return fs.readSync(fd, bytes, 0, bytes.length, 0) === bytes.length && bytes.readUInt32LE(16) === 0xed0cdaed;
@@ -211,7 +213,7 @@ export function closedError(path: string): BackendError {
   return new BackendError("ERR_BACKEND_CLOSED", `the database ${path} is closed`);
 }
 
-/** Turns an error of the file system or of LMDB into one that says what to do. */
+/** Converts an error of the file system or LMDB to one that says what to do. */
 export function toBackendError(
   error: unknown,
   path: string,
@@ -221,7 +223,7 @@ export function toBackendError(
   const text = error instanceof Error ? error.message : String(error);
   const code = (error as { code?: unknown } | null)?.code;
   let kind = kindOf(code, text);
-  // LMDB calls a write that came to an end early an input/output error.
+  // LMDB reports a short write as an input/output error.
   if (kind === "ERR_BACKEND_IO" && action !== "read" && diskIsFull(path)) kind = "ERR_BACKEND_NO_SPACE";
   if (kind === "ERR_BACKEND_CORRUPT") return corrupt(path, text, error);
   const reason = kind === "ERR_BACKEND_NO_SPACE" ? "no space left on device" : text;

@@ -4,8 +4,8 @@ import type { LmdbEnv } from "./lmdb-env.ts";
 import { closedError } from "./lmdb-file.ts";
 
 /**
- * A read transaction on one LMDB file that lasts as long as its reader needs. Iterations that are not finished when it
- * closes end there: their cursors must not outlive the transaction.
+ * A read transaction on one LMDB file that lasts as long as its reader needs. Closing it ends unfinished iterations:
+ * their cursors must not outlive the transaction.
  */
 export class LmdbSnapshot implements BackendSnapshot {
   readonly sizeBytes: number;

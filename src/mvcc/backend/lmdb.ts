@@ -31,27 +31,30 @@ import { LmdbSnapshot } from "./lmdb-snapshot.ts";
 import { isUnfinished, LongWrite } from "./long-write.ts";
 
 export interface LmdbBackendOptions {
-  /** The file. Its directory must exist; `<path>-lock` and `<path>-owner` appear beside it. */
+  /** The file. Its directory must exist; `<path>-lock` and `<path>-owner` are created beside it. */
   readonly path: string;
   readonly clock: Clock;
   readonly logger: Logger;
   /** A batch is committed this long after its first write (`--backend-batch-interval`). Default 100. */
   readonly batchIntervalMs?: number;
-  /** A batch of this many operations is committed as soon as the one before is (`--backend-batch-limit`). Default 10000. */
+  /**
+   * A batch of this many operations is committed as soon as the previous one is (`--backend-batch-limit`). Default
+   * 10000.
+   */
   readonly batchLimit?: number;
-  /** `overloaded` from this many bytes on that are not durable yet. Default 64 MiB. */
+  /** `overloaded` is true from this many non-durable bytes on. Default 64 MiB. */
   readonly pendingBytesMax?: number;
-  /** Address space to reserve; the file may outgrow it. Default 10 GiB. */
+  /** Address space to reserve; the file may grow beyond it. Default 10 GiB. */
   readonly mapSizeBytes?: number;
-  /** Called once when a commit in the background failed: the state in memory is ahead of the disk for good. */
+  /** Called once when a background commit failed: the state in memory is then permanently ahead of the disk. */
   readonly onFailure: (error: BackendError) => void;
-  /** Told how long each commit took. */
+  /** Called with the duration of each commit. */
   readonly onCommit?: (milliseconds: number) => void;
 }
 
 /**
- * The backend in production: one LMDB file, and over it the writes that are not committed yet, in two batches: one that
- * the library's thread is committing, and one that fills meanwhile.
+ * The production backend: one LMDB file, and the uncommitted writes in two batches: one being committed on the
+ * library's thread, and one that collects new writes.
  */
 export class LmdbBackend implements Backend {
   #path: string;
@@ -66,9 +69,9 @@ export class LmdbBackend implements Backend {
   #env: LmdbEnv;
   #batch = new Batch();
   #committing: Batch | null = null;
-  /** Settles when the batch under `#committing` is durable. */
+  /** Settles when the batch in `#committing` is durable. */
   #commitDone: Promise<void> = Promise.resolve();
-  /** A commit was asked for while another was running. */
+  /** A commit was requested while another was running. */
   #queued: Promise<void> | null = null;
   #timer: Timer | null = null;
   #hook: () => void = () => {};
@@ -79,7 +82,7 @@ export class LmdbBackend implements Backend {
   #isClosed = false;
   #closing: Promise<void> | null = null;
   #defragmenting: Promise<void> | null = null;
-  /** Rows whose deletion was committed while a defragmentation copies: the copy may have them. */
+  /** Rows whose deletion was committed during a defragmentation: the copy may have them. */
   #deletedDuringDefrag: DeletedRow[] | null = null;
   /** While set, no commit starts. */
   #writerHold: Promise<void> | null = null;
@@ -199,8 +202,8 @@ export class LmdbBackend implements Backend {
         ? visitBelowBatch
         : (main, sub, tombstone, bytes, start, end) =>
             committing.deletes(main, sub) || visitBelowBatch(main, sub, tombstone, bytes, start, end);
-    // A batch may become visible in the file a moment before it is dropped here: the file is asked only for what is
-    // older than both batches.
+    // A batch may become visible in the file shortly before it is dropped here: read from the file only what is older
+    // than both batches.
     const pending = committing !== null && committing.rows.firstMain < Number.POSITIVE_INFINITY ? committing : batch;
     const { firstMain, firstSub } = pending.rows;
     const endsBefore = toMain <= firstMain;
@@ -221,7 +224,7 @@ export class LmdbBackend implements Backend {
     if (this.#failure !== null) return Promise.reject(this.#failure);
     if (this.#isClosed) return Promise.reject(closedError(this.path));
     if (this.#committing === null && this.#writerHold === null) return this.#startCommit();
-    // One more commit after the running one serves everybody who asks meanwhile.
+    // One more commit after the running one serves all requests made meanwhile.
     this.#queued ??= this.#afterRunning();
     return this.#queued;
   }
@@ -272,7 +275,7 @@ export class LmdbBackend implements Backend {
     if (this.#pendingIsOver() || this.#batch.opCount >= this.#commitThreshold()) this.#commitInBackground();
   }
 
-  /** After this the process has to stop: the batch that failed stays readable, and no other is taken. */
+  /** After this the process must stop: the failed batch stays readable, and no further one is accepted. */
   #fail(cause: unknown): BackendError {
     const error = toBackendError(cause, this.path, "commit");
     if (this.#failure === null) {
@@ -287,7 +290,7 @@ export class LmdbBackend implements Backend {
     if (this.#failure === null && !this.#isClosed) this.commit().catch(() => {});
   }
 
-  /** Never commits at once: the caller may be in the middle of a write transaction. */
+  /** Never commits immediately: the caller may be inside a write transaction. */
   #written(): void {
     if (this.#isSealing) return;
     if (this.#batch.opCount >= this.#commitThreshold()) {
@@ -305,7 +308,10 @@ export class LmdbBackend implements Backend {
     }
   }
 
-  /** Handing a batch to the library takes about 1.5 us an operation, in one turn: so hand over early when it is idle. */
+  /**
+   * Handing a batch to the library takes about 1.5 us per operation, in one turn: so hand over early when the library
+   * is idle.
+   */
   #commitThreshold(): number {
     return Math.min(this.#batchLimit, HAND_OVER_OPS);
   }
@@ -368,7 +374,7 @@ export class LmdbBackend implements Backend {
       this.#checkOpen();
       const snapshot = new LmdbSnapshot(this.#env, this.#sizes.inUseBytes, () => this.#snapshots.delete(snapshot));
       this.#snapshots.add(snapshot);
-      // A long write may have begun, and been committed in part, since the commit that was waited for.
+      // A long write may have started, and been committed in part, since the awaited commit.
       if (!isUnfinished(snapshot)) return snapshot;
       snapshot.close();
     }
@@ -404,8 +410,8 @@ export class LmdbBackend implements Backend {
   }
 
   /**
-   * Copies into a new file, catches up, holds commits for the rest, and only then gives the new file the name: whatever
-   * happens in between, the name stands for a whole file with every batch that was reported durable.
+   * Copies to a new file, catches up, holds commits for the rest, and only then renames the new file: at any time the
+   * name refers to a complete file with every batch reported as durable.
    */
   async #rewriteInto(temporary: string): Promise<void> {
     const next = new LmdbEnv(temporary, this.#mapSizeBytes);
@@ -458,7 +464,7 @@ export class LmdbBackend implements Backend {
 
   async #close(): Promise<void> {
     try {
-      // It notices that the backend is closing.
+      // It detects that the backend is closing.
       await this.#defragmenting?.catch(() => {});
       if (this.#failure === null) await this.commit();
     } finally {
@@ -495,14 +501,14 @@ export class LmdbBackend implements Backend {
   }
 }
 
-/** Passes over new rows before commits have to wait for the last one. */
+/** Passes over new rows before commits wait for the last one. */
 const DEFRAG_PASSES_MAX = 10;
-/** So few rows are copied while commits wait. */
+/** Maximum number of rows copied while commits wait. */
 const DEFRAG_REST_ROWS = 5000;
 const HAND_OVER_OPS = 2500;
-/** What a long write lets gather while another batch is being committed. */
+/** Operations that a long write may collect while another batch is being committed. */
 const HAND_OVER_OPS_MAX = 10_000;
-/** Beyond 300,000 operations in a batch the library makes the thread sleep for each further one. */
+/** Beyond 300,000 operations in a batch, the library makes the thread sleep for each further one. */
 const PENDING_OPS_MAX = 200_000;
 
 interface Waiting {
@@ -516,7 +522,7 @@ function waiting(): Waiting {
   return { promise, resolve };
 }
 
-/** The library wraps the reason of a failed commit in a promise that rejects with it. */
+/** The library wraps the reason of a failed commit in a rejecting promise. */
 async function rootCause(error: unknown): Promise<unknown> {
   const inner = (error as { commitError?: Promise<never> } | null)?.commitError;
   return inner === undefined ? error : inner.catch((cause: unknown) => cause);

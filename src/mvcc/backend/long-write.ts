@@ -4,9 +4,9 @@ import { mainOf, revisionBytes } from "../model/revision.ts";
 import { type Backend, type BackendSnapshot, metaKeys } from "./backend.ts";
 
 /**
- * A write transaction of many turns, as a backend sees it: batches that are sealed meanwhile hold a part of its rows. The
- * first of them says so in the bucket meta, and the one that holds the last rows takes that back. A crash in between leaves
- * the mark, and whoever opens the file takes the part away before anything else: the log brings the whole again.
+ * The backend's view of a write transaction of many turns: batches sealed meanwhile hold part of its rows. The first of
+ * them sets a mark in the bucket meta, and the one with the last rows clears it. A crash in between leaves the mark,
+ * and the next open removes the partial rows first: replaying the log restores all of them.
  */
 export class LongWrite {
   #main = 0;
@@ -18,12 +18,12 @@ export class LongWrite {
     return this.#main !== 0;
   }
 
-  /** All its rows get the revision `main`. */
+  /** All its rows have revision `main`. */
   begin(main: number): void {
     this.#main = main;
   }
 
-  /** For the batch that is being sealed: adds the mark where it is due. */
+  /** For the batch being sealed: adds the mark when needed. */
   seal(put: (bucket: "meta", key: Uint8Array, value: Uint8Array) => void): void {
     if (this.#main === 0 || this.#isMarked) return;
     this.#isMarked = true;
@@ -37,20 +37,20 @@ export class LongWrite {
     this.release();
   }
 
-  /** Lets go of those who wait for the end, which does not come any more. */
+  /** Releases those who wait for the end, which will not come. */
   release(): void {
     const ended = this.#ended;
     this.#ended = [];
     for (const resolve of ended) resolve();
   }
 
-  /** Resolves when it has ended, or the backend closes. */
+  /** Resolves when the write has ended, or the backend closes. */
   whenEnded(): Promise<void> {
     return new Promise((resolve) => this.#ended.push(resolve));
   }
 }
 
-/** Whether a view has only a part of a write transaction. */
+/** Whether a view holds only part of a write transaction. */
 export function isUnfinished(snapshot: BackendSnapshot): boolean {
   for (const chunk of snapshot.entries("meta")) {
     if (chunk.some(({ key }) => metaKeys.unfinished.equals(key))) return true;
@@ -58,7 +58,7 @@ export function isUnfinished(snapshot: BackendSnapshot): boolean {
   return false;
 }
 
-/** Takes away what a crash left of an unfinished transaction, in slices. Returns how many rows that were. */
+/** Removes the rows of a transaction left unfinished by a crash, in slices. Returns their number. */
 export async function dropUnfinished(backend: Backend, clock: Clock): Promise<number> {
   const mark = backend.get("meta", metaKeys.unfinished);
   if (mark === undefined) return 0;
@@ -77,7 +77,7 @@ export async function dropUnfinished(backend: Backend, clock: Clock): Promise<nu
     await backend.commit();
     await othersTurn(clock);
   }
-  // Only with the last row: a crash before begins again.
+  // Deleted with the last rows: after an earlier crash this starts again.
   backend.delete("meta", metaKeys.unfinished);
   await backend.commit();
   return dropped;

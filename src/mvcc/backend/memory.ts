@@ -16,14 +16,14 @@ import { Batch } from "./batch.ts";
 import { LongWrite } from "./long-write.ts";
 import { RevisionRows } from "./revision-rows.ts";
 
-/** What survives a crash of a MemoryBackend: the committed batches. Give it to the next MemoryBackend. */
+/** The committed batches of a MemoryBackend, which survive a crash. Pass it to the next MemoryBackend. */
 export class MemoryBackendFile {
   readonly state = new State();
 }
 
 /**
- * The backend of the simulator: a file in memory with explicit commit points. A write is visible at once and durable when
- * its batch is committed, `commitDelayMs` after it was sealed; `crash` forgets everything else.
+ * The simulator's backend: a file in memory with explicit commit points. A write is visible at once and durable when
+ * its batch is committed, `commitDelayMs` after sealing; `crash` drops everything else.
  */
 export class MemoryBackend implements Backend {
   readonly #file: MemoryBackendFile;
@@ -31,18 +31,18 @@ export class MemoryBackend implements Backend {
   readonly #batchIntervalMs: number;
   readonly #batchLimit: number;
   readonly #commitDelayMs: () => number;
-  /** What reads see: the file plus all batches. */
+  /** The visible state: the file plus all batches. */
   #visible: State;
   #batch = new Batch();
   #hook: () => void = () => {};
   #last: Promise<void> = Promise.resolve();
   #timerIsSet = false;
-  /** While the hook runs, its writes do not count towards the next commit. */
+  /** Writes made by the running hook do not trigger another commit. */
   #sealing = false;
   readonly #longWrite = new LongWrite();
   readonly #snapshots = new Set<MemorySnapshot>();
   readonly #roomDelayMs: (() => number) | undefined;
-  /** A long write has written, and waits for what that takes. */
+  /** A long write has written, and waits for the simulated delay. */
   #isFull = false;
   #roomLeft: (() => void)[] = [];
   readonly #onMove: (path: string) => void;
@@ -53,11 +53,11 @@ export class MemoryBackend implements Backend {
     file?: MemoryBackendFile;
     batchIntervalMs?: number;
     batchLimit?: number;
-    /** How long a commit takes; asked for each. */
+    /** Duration of a commit; called for each. */
     commitDelayMs?: () => number;
-    /** How long a long write has to wait after each of its turns; no time when absent. */
+    /** Delay of a long write after each of its turns; none when absent. */
     roomDelayMs?: () => number;
-    /** Whoever keeps the files by name learns of a new one. */
+    /** Notifies the owner of files by name of a new name. */
     onMove?: (path: string) => void;
   }) {
     this.#file = options.file ?? new MemoryBackendFile();
@@ -75,7 +75,7 @@ export class MemoryBackend implements Backend {
     this.#onMove(path);
   }
 
-  /** Forgets what is not committed and closes. Returns what is left, for the next backend. */
+  /** Drops uncommitted data and closes. Returns the file for the next backend. */
   crash(): MemoryBackendFile {
     this.#closed = true;
     return this.#file;
@@ -150,7 +150,7 @@ export class MemoryBackend implements Backend {
     const delayMs = this.#commitDelayMs();
     const done = new Promise<void>((resolve) => {
       this.#clock.after(delayMs, () => {
-        // A crash leaves the promise open, as it leaves its caller.
+        // A crash leaves the promise pending, as it leaves its caller.
         if (this.#closed) return;
         void before.then(() => {
           if (this.#closed) return;
@@ -213,7 +213,7 @@ export class MemoryBackend implements Backend {
 
   async snapshot(): Promise<BackendSnapshot> {
     while (this.#longWrite.isOpen && !this.#closed) await this.#longWrite.whenEnded();
-    // The hook's index must be in the view: it says which entries of the log the view holds.
+    // The hook's index must be in the view: it says which log entries the view contains.
     const committed = this.commit();
     const state = this.#visible.copy();
     await committed;
@@ -243,7 +243,7 @@ export class MemoryBackend implements Backend {
     const isFull = this.#batch.opCount === this.#batchLimit;
     if (this.#timerIsSet && !isFull) return;
     this.#timerIsSet = true;
-    // Never at once: the caller may be in the middle of a write transaction.
+    // Never immediately: the caller may be inside a write transaction.
     this.#clock.after(isFull ? 0 : this.#batchIntervalMs, () => {
       this.#timerIsSet = false;
       if (!this.#closed) void this.commit();

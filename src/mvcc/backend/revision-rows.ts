@@ -3,7 +3,7 @@ import { REVISION_BYTES, TOMBSTONE_BYTES } from "../model/revision.ts";
 import type { RevisionVisitor } from "../model/types.ts";
 import type { RawSlot } from "./backend.ts";
 
-/** Rows of the bucket key in memory, in columns, ascending by (main, sub). Appending and finding are what it is fast at. */
+/** Rows of the bucket key in memory, in columns, ascending by (main, sub). Fast at appending and finding. */
 export class RevisionRows {
   readonly #mains: number[] = [];
   readonly #subs: number[] = [];
@@ -15,12 +15,12 @@ export class RevisionRows {
   #deletedCount = 0;
   #byteCount = 0;
 
-  /** Rows that are not deleted. */
+  /** Number of rows that are not deleted. */
   get size(): number {
     return this.#mains.length - this.#deletedCount;
   }
 
-  /** Bytes of the keys and values of the rows that are not deleted. */
+  /** Total bytes of keys and values of the rows that are not deleted. */
   get byteCount(): number {
     return this.#byteCount;
   }
@@ -99,7 +99,7 @@ export class RevisionRows {
     return low;
   }
 
-  /** Deleted rows at the end go at once: others may come in their place. */
+  /** Deleted rows at the end are removed at once: others may take their place. */
   #cutTail(): void {
     let length = this.#mains.length;
     while (length > 0 && this.#bytes[length - 1] === undefined) length--;

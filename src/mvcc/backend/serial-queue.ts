@@ -1,4 +1,4 @@
-/** Runs asynchronous jobs one after the other, in the order of the calls. A job that fails does not stop the next. */
+/** Runs asynchronous jobs one at a time, in order of the calls. A failed job does not stop the next. */
 export class SerialQueue {
   #last: Promise<void> = Promise.resolve();
 
@@ -8,7 +8,7 @@ export class SerialQueue {
     return result;
   }
 
-  /** Resolves when everything that was queued before the call is done. */
+  /** Resolves when every job queued before the call is done. */
   idle(): Promise<void> {
     return this.#last;
   }

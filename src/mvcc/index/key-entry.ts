@@ -2,12 +2,12 @@ import { InvariantError } from "../../base/fatal.ts";
 import type { ByteString } from "../model/types.ts";
 
 /**
- * The revisions of one key that are not compacted away: etcd's keyIndex, flat.
+ * The revisions of one key that are not compacted: etcd's keyIndex, flat.
  *
  * A revision with version 0 is a tombstone: it ends a generation, and the next revision begins the next one. The latest
- * revision is in the fields; the ones before it, which most keys do not have, are in one array of four numbers each.
- * Reads and compaction are etcd's (server/storage/mvcc/key_index.go): a read at R sees the latest revision with
- * main <= R unless that is a tombstone.
+ * revision is in the fields; earlier ones, which most keys do not have, are in one array, four numbers each. Reads and
+ * compaction are etcd's (server/storage/mvcc/key_index.go): a read at R sees the latest revision with main <= R unless
+ * that is a tombstone.
  */
 export class KeyEntry {
   readonly key: ByteString;
@@ -15,9 +15,9 @@ export class KeyEntry {
   sub: number;
   /** Version of the key at the latest revision; 0 when that is a tombstone. */
   version: number;
-  /** Main revision of the generation's first revision; 0 when compaction took its beginning before a restart. */
+  /** Main revision of the generation's first revision; 0 when its beginning was compacted before a restart. */
   created: number;
-  /** What came before, ascending: main, sub, version, created, main, … */
+  /** Earlier revisions, ascending: main, sub, version, created, main, … */
   older: number[] | null = null;
 
   constructor(key: ByteString, main: number, sub: number, version: number, created: number) {
@@ -32,7 +32,7 @@ export class KeyEntry {
     return this.version !== 0;
   }
 
-  /** Adds a put. Returns whether it began a generation: the key was not live before. */
+  /** Adds a put. Returns whether it began a generation, that is, the key was not live before. */
   put(main: number, sub: number): boolean {
     const began = this.version === 0;
     this.#push(main, sub);
@@ -58,7 +58,9 @@ export class KeyEntry {
     this.sub = sub;
   }
 
-  /** Finds what a read at `atMain` sees. False when the key is not there then; `out` is then undefined. */
+  /**
+   * Finds the revision that a read at `atMain` sees. False when the key does not exist then; `out` is then undefined.
+   */
   readAt(atMain: number, out: RevisionInfo): boolean {
     if (this.main <= atMain) {
       if (this.version === 0) return false;
@@ -73,7 +75,7 @@ export class KeyEntry {
     return copyRevision(older, lastAtOrBelow(older, atMain), out);
   }
 
-  /** The same for a read that sees of `main` only the changes before number `sub`. */
+  /** The same for a read that sees only the changes of `main` before number `sub`. */
   readBefore(main: number, sub: number, out: RevisionInfo): boolean {
     if (this.main < main || (this.main === main && this.sub < sub)) return this.readAt(main, out);
     const { older } = this;
@@ -84,9 +86,9 @@ export class KeyEntry {
   }
 
   /**
-   * Forgets the revisions that nobody can read once the store is compacted at `atMain`: all below the one that a read at
-   * `atMain` sees. A tombstone exactly at `atMain` stays, as in etcd. When one at or below `atMain` remains, it is put
-   * into `kept` and true is returned. An entry without revisions is left with main 0: remove it.
+   * Drops the revisions that become unreadable when the store is compacted at `atMain`: all below the one that a read
+   * at `atMain` sees. A tombstone exactly at `atMain` stays, as in etcd. When a revision at or below `atMain` remains,
+   * stores it in `kept` and returns true. An entry without revisions is left with main 0: remove it.
    */
   compact(atMain: number, kept: RevisionInfo): boolean {
     if (this.main <= atMain) {
@@ -117,7 +119,7 @@ export class KeyEntry {
   }
 }
 
-/** One revision of a key, as `readAt` finds it. */
+/** One revision of a key, found by `readAt`. */
 export interface RevisionInfo {
   main: number;
   sub: number;

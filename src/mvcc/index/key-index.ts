@@ -5,19 +5,19 @@ import { KeyTree } from "./key-tree.ts";
 import type { LongChanges } from "./long-changes.ts";
 
 /**
- * Every key of the store with its revisions: etcd's treeIndex. The table finds one key, the tree has their order and
- * counts the live ones; this keeps the two in step.
+ * Every key of the store with its revisions: etcd's treeIndex. The table finds single keys, the tree has the order and
+ * counts live keys; this class keeps both consistent.
  */
 export class KeyIndex {
   readonly #table: KeyTable;
   readonly #tree = new KeyTree();
   /**
-   * What a write transaction of many turns has changed so far. The entries have it already, each under a revision that nobody
-   * sees yet; counts have no revision, and are made without it.
+   * Changes so far of a write transaction of many turns. The entries already have them, each under a revision that is
+   * not visible yet; counts have no revision and exclude them.
    */
   pending: LongChanges | null = null;
 
-  /** `seed` (32 bits) keeps clients from choosing keys that collide in the table. */
+  /** `seed` (32 bits) prevents clients from choosing keys that collide in the table. */
   constructor(seed: number) {
     this.#table = new KeyTable(seed);
   }
@@ -61,12 +61,14 @@ export class KeyIndex {
     this.#tree.remove(entry.key);
   }
 
-  /** See KeyTree.visit: [start, end), end null to the last key, until the visitor returns false, which this does then too. */
+  /**
+   * See KeyTree.visit: [start, end), end null to the last key, until the visitor returns false; then returns false too.
+   */
   visit(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
     return this.#tree.visit(start, end, visitor);
   }
 
-  /** The keys alone that exist for the open write transaction, or without one at the current revision. */
+  /** Visits only keys that exist for the open write transaction, or without one at the current revision. */
   visitLive(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
     return this.#tree.visitLive(start, end, visitor);
   }

@@ -2,17 +2,17 @@ import type { ByteString } from "../model/types.ts";
 import type { KeyEntry } from "./key-entry.ts";
 
 /**
- * Key entries by key: the fast way to one entry, three to ten times faster than down the tree when there are a million.
+ * Key entries by key: with a million entries, three to ten times faster than the tree.
  *
- * A hash table with open addressing, split into shards that grow on their own so that no insert has to move all entries.
- * It looks a key up by its bytes, without making a string of them. 20 bytes an entry.
+ * A hash table with open addressing, split into shards that grow separately, so that no insert moves all entries. Looks
+ * keys up by their bytes, without creating a string. 20 bytes per entry.
  */
 export class KeyTable {
   readonly #shards: Shard[] = [];
   readonly #seed: number;
   #size = 0;
 
-  /** `seed` (32 bits) keeps clients from choosing keys that collide. */
+  /** `seed` (32 bits) prevents clients from choosing keys that collide. */
   constructor(seed: number) {
     this.#seed = seed | 0;
     for (let i = 0; i < SHARD_COUNT; i++) this.#shards.push(new Shard(SHARD_CAPACITY_MIN));
@@ -72,7 +72,7 @@ const SHARD_COUNT = 1 << SHARD_BITS;
 const SHARD_MASK = SHARD_COUNT - 1;
 const SHARD_CAPACITY_MIN = 16;
 
-/** The slot of an entry is the first free one from its hash on. Never more than three quarters full. */
+/** An entry's slot is the first free one from its hash on. At most three quarters full. */
 class Shard {
   readonly hashes: Int32Array;
   readonly entries: (KeyEntry | undefined)[];
@@ -101,7 +101,7 @@ class Shard {
       if (entry === undefined) return false;
       if (hashes[slot] === hash && entry.key === key) break;
     }
-    // Closes the gap: what follows moves up unless that would put it before its own first slot.
+    // Closes the gap: following entries move up, unless that would put one before its own first slot.
     for (let next = (slot + 1) & mask; entries[next] !== undefined; next = (next + 1) & mask) {
       const home = (hashes[next]! >>> SHARD_BITS) & mask;
       if (((next - home) & mask) >= ((next - slot) & mask)) {

@@ -2,12 +2,12 @@ import type { ByteString } from "../model/types.ts";
 import type { KeyEntry } from "./key-entry.ts";
 
 /**
- * Key entries in the order of their keys: a B+tree in memory whose nodes also count the live keys under them, so that
- * counting a range at the current revision takes no walk.
+ * Key entries in key order: an in-memory B+tree whose nodes also count the live keys under them, so that counting a
+ * range at the current revision needs no walk.
  *
- * It owns the order and the counts, not the meaning of an entry: whoever makes an entry live or dead says so
- * (`adjustLive`). Nodes split in half, but at the right edge only the last entry moves over, so keys that arrive in
- * order fill their nodes. Neighbours merge when they fit into one node.
+ * It owns the order and the counts, not the meaning of an entry: the caller reports when an entry becomes live or dead
+ * (`adjustLive`). Nodes split in half, except at the right edge, where only the last entry moves, so that keys inserted
+ * in order fill their nodes. Neighbours merge when they fit into one node.
  */
 export class KeyTree {
   #root: Node = new Leaf();
@@ -30,7 +30,7 @@ export class KeyTree {
     releasePath(depth);
   }
 
-  /** Says that the entry of `key` became live (+1) or dead (-1). */
+  /** Reports that the entry of `key` became live (+1) or dead (-1). */
   adjustLive(key: ByteString, delta: 1 | -1): void {
     let node = this.#root;
     while (node instanceof Inner) {
@@ -55,19 +55,19 @@ export class KeyTree {
   }
 
   /**
-   * Visits from `start` on, below `end` (null: to the last key), ascending, until the visitor returns false: so does this
-   * then. The visitor may change entries, but must not insert or remove.
+   * Visits ascending from `start`, below `end` (null: to the last key), until the visitor returns false; then returns
+   * false too. The visitor may change entries, but must not insert or remove any.
    */
   visit(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
     return visitNode(this.#root, start, end, visitor, false) !== STOPPED;
   }
 
-  /** Visits the live ones alone, and takes no time for any number of dead ones where no live one is near. */
+  /** Visits live entries only, and skips subtrees without any. */
   visitLive(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
     return visitNode(this.#root, start, end, visitor, true) !== STOPPED;
   }
 
-  /** The same range from its end down. */
+  /** The same range, descending. */
   visitDescending(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
     return visitNodeDescending(this.#root, start, end, visitor) !== STOPPED;
   }
@@ -84,7 +84,7 @@ export class KeyTree {
     while (node instanceof Inner) {
       const at = upperBound(node.keys, key);
       const { children } = node;
-      // Counts from the nearer side.
+      // Counts from the nearer end.
       if (at < children.length >> 1) {
         for (let i = 0; i < at; i++) count += children[i]!.live;
       } else {
@@ -99,7 +99,7 @@ export class KeyTree {
     return count;
   }
 
-  /** Records the way to the leaf of `key` in pathNodes, pathSlots and pathLeaf; returns the number of inner nodes. */
+  /** Records the path to the leaf of `key` in pathNodes, pathSlots and pathLeaf; returns the number of inner nodes. */
   #descend(key: ByteString): number {
     let depth = 0;
     let node = this.#root;
@@ -134,7 +134,7 @@ export class KeyTree {
     this.#root = new Inner([separator], [this.#root, right]);
   }
 
-  /** Merges the leaf, and then its parents, with a neighbour where both fit into one node. */
+  /** Merges the leaf, and then its parents, with a neighbour when both fit into one node. */
   #shrink(depth: number): void {
     for (let i = depth - 1; i >= 0; i--) {
       const parent = pathNodes[i]!;
@@ -154,7 +154,7 @@ export class KeyTree {
   }
 }
 
-/** Most entries of a leaf and children of an inner node. With 1M keys, 32 to 128 measure about the same. */
+/** Maximum entries of a leaf and children of an inner node. With 1M keys, 32 to 128 perform about the same. */
 const NODE_LENGTH_MAX = 64;
 
 class Leaf {
@@ -179,7 +179,7 @@ class Inner {
 
 type Node = Leaf | Inner;
 
-// The path of the change in progress. Module-wide because there is one at a time: nothing here is reentrant.
+// Path of the current change. Module-wide because there is one at a time: this code is not reentrant.
 const pathNodes: (Inner | null)[] = [];
 const pathSlots: number[] = [];
 let pathLeaf: Leaf | null = null;
@@ -245,7 +245,7 @@ function mergeInto(left: Node, right: Node, separator: ByteString): void {
   left.live += right.live;
 }
 
-/** How the visit of a node ended: the next one follows, the range ends in this one, or the visitor stopped it. */
+/** Result of visiting a node: continue with the next, the range ends in this one, or the visitor stopped. */
 const GO_ON = 0;
 const RANGE_ENDS = 1;
 const STOPPED = 2;
@@ -262,7 +262,7 @@ function visitNode(
     const { children, keys } = node;
     const first = start === null ? 0 : upperBound(keys, start);
     for (let i = first; i < children.length; i++) {
-      // A child wholly below the end needs no look at its keys.
+      // A child entirely below the end needs no key comparisons.
       const within = end === null || (i < keys.length && keys[i]! <= end);
       const how = visitNode(children[i]!, i === first ? start : null, within ? null : end, visitor, liveOnly);
       if (how !== GO_ON) return how;
@@ -289,7 +289,7 @@ function visitNodeDescending(
     const { children, keys } = node;
     const last = end === null ? children.length - 1 : upperBound(keys, end);
     for (let i = last; i >= 0; i--) {
-      // A child wholly above the start needs no look at its keys.
+      // A child entirely above the start needs no key comparisons.
       const within = start === null || (i > 0 && keys[i - 1]! >= start);
       const how = visitNodeDescending(children[i]!, within ? null : start, i === last ? end : null, visitor);
       if (how !== GO_ON) return how;

@@ -3,23 +3,26 @@ import type { ByteString, Change, ChangeList } from "../model/types.ts";
 import { KeyEntry } from "./key-entry.ts";
 
 /**
- * What a write transaction of many turns has changed so far. A deleted key costs one reference: with an object each, a
- * million deletions would keep the garbage collector busy for longer than all the rest.
+ * Changes so far of a write transaction of many turns. A deleted key costs one reference: with one object each, a
+ * million deletions would keep the garbage collector busier than all other work.
  *
- * The index already has the changes, and its counts too. Readers in between want those of the revision before, so this also
- * knows how many keys of a range the transaction has brought and taken.
+ * The index already has the changes, and its counts include them. Readers meanwhile need the counts of the previous
+ * revision, so this also knows how many keys of a range the transaction has added and removed.
  */
 export class LongChanges implements ChangeList {
-  /** The revision that all of them get. */
+  /** The revision of all changes. */
   readonly main: number;
   #length = 0;
-  /** Live keys more than before; negative for fewer. */
+  /** Change in the number of live keys. */
   #net = 0;
-  /** In order, in chunks so that no array grows by copying millions: a put as its change, a deletion as the entry. */
+  /**
+   * In order, in chunks so that no array copies millions of elements when it grows: a put as its change, a deletion as
+   * the entry.
+   */
   readonly #chunks: (Change | KeyEntry)[][] = [];
-  /** Deletions that follow each other in the order of their keys, as positions. */
+  /** Consecutive deletions in key order, as positions. */
   readonly #runs: { readonly from: number; to: number }[] = [];
-  /** Keys that were not live before. As many as one request has puts. */
+  /** Keys that were not live before. At most the number of puts in one request. */
   readonly #born: ByteString[] = [];
   #lastDeleted: ByteString | undefined = undefined;
 
@@ -70,7 +73,7 @@ export class LongChanges implements ChangeList {
     };
   }
 
-  /** Live keys in [start, end) more than before; end null means to the last key. */
+  /** Change in the number of live keys in [start, end); end null means to the last key. */
   netIn(start: ByteString, end: ByteString | null): number {
     let net = 0;
     for (const key of this.#born) if (key >= start && (end === null || key < end)) net++;
@@ -107,7 +110,7 @@ export class LongChanges implements ChangeList {
 const CHUNK_LENGTH = 8192;
 const TAG_KEY = 0x0a;
 
-/** What the backend stores of a deletion: a KeyValue with the key alone. */
+/** The backend's value for a deletion: a KeyValue with only the key. */
 function encodeTombstone(key: ByteString): Buffer {
   if (key.length === 0) return Buffer.alloc(0);
   const bytes = Buffer.allocUnsafe(1 + varintSize(key.length) + key.length);

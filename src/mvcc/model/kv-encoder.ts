@@ -2,10 +2,10 @@ import { writeVarint, writeVarintBig } from "../../base/varint.ts";
 import type { ByteString } from "./types.ts";
 
 /**
- * Encodes mvccpb.KeyValue once, byte for byte as Go does, into memory that backend and watchers share.
+ * Encodes mvccpb.KeyValue once, byte for byte as Go does, into memory shared by backend and watchers.
  *
- * The memory comes in chunks that are written front to back and never again, so what was encoded may be kept as long as
- * anybody needs it without a copy. After `put` and `tombstone`, `bytes[start .. end)` is the message.
+ * The memory comes in chunks that are written once, front to back, so encoded messages may be kept indefinitely without
+ * a copy. After `put` and `tombstone`, `bytes[start .. end)` is the message.
  */
 export class KvEncoder {
   bytes: Buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
@@ -42,7 +42,7 @@ export class KvEncoder {
     this.end = pos;
   }
 
-  /** A deletion: the key alone. */
+  /** A deletion: only the key. */
   tombstone(key: ByteString): void {
     this.#reserve(key.length + OVERHEAD_BYTES_MAX);
     this.end = this.#key(key);
@@ -62,7 +62,7 @@ export class KvEncoder {
   #reserve(size: number): void {
     this.start = this.end;
     if (this.bytes.length - this.start >= size) return;
-    // A large message gets memory of its own, so that a chunk is never pinned for it alone.
+    // A large message gets its own memory, so that it does not pin a whole chunk.
     this.bytes = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, size));
     this.start = 0;
   }

@@ -1,7 +1,10 @@
 import { InvariantError } from "../../base/fatal.ts";
 import type { ByteString } from "./types.ts";
 
-/** What an encoded mvccpb.KeyValue says besides its value. Restoring reads millions of them, so it makes no objects. */
+/**
+ * The fields of an encoded mvccpb.KeyValue besides its value. Restoring reads millions of them, so it allocates no
+ * objects.
+ */
 export interface KvHeader {
   key: ByteString;
   createRevision: number;
@@ -52,7 +55,7 @@ export function readKvHeader(bytes: Uint8Array, start: number, end: number, out:
   if (pos !== end) throw malformed();
 }
 
-/** Where the varint that `readVarint` read last ends. */
+/** End of the varint that `readVarint` read last. */
 let varintEnd = 0;
 
 /** Exact below 2^53. */

@@ -1,6 +1,6 @@
 /**
- * A set of revisions that is filled in any order and then asked in ascending order: what a compaction or a hash keeps.
- * About 8 bytes a revision: revisions are grouped by their upper bits, and only the group asked last is hashed.
+ * A set of revisions, filled in any order and then queried in ascending order: what a compaction or a hash keeps. About
+ * 8 bytes per revision: revisions are grouped by their upper bits, and only the last queried group is hashed.
  */
 export class RevisionSet {
   readonly #groups = new Map<number, number[]>();
@@ -12,7 +12,7 @@ export class RevisionSet {
     return this.#size;
   }
 
-  /** Each revision at most once. */
+  /** Add each revision at most once. */
   add(main: number, sub: number): void {
     const number = Math.floor(main / GROUP_LENGTH);
     let group = this.#groups.get(number);

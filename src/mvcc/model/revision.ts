@@ -1,7 +1,7 @@
 import { InvariantError } from "../../base/fatal.ts";
 
 /**
- * Revisions as keys of the bucket key: 8 bytes main, '_', 8 bytes sub, big endian, and 't' behind those of a tombstone.
+ * Revisions as keys of the bucket key: 8 bytes main, '_', 8 bytes sub, big endian, followed by 't' for a tombstone.
  * Source: etcd `server/storage/mvcc/revision.go`.
  */
 export const REVISION_BYTES = 17;

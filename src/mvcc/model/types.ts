@@ -1,7 +1,7 @@
 import type { KeyValue } from "../../proto/mvccpb.ts";
 
 /**
- * The words that the parts of mvcc/ and its users share. No code but the errors and two converters.
+ * The types shared by the parts of mvcc/ and its users. No code except the errors and two converters.
  *
  * A key inside mvcc/ and lease/ is a *byte string*: a JavaScript string with one character (0..255) per byte, so that
  * `<` orders keys bytewise, `===` compares them, and a Map can hold them. It never shares memory with a socket buffer.
@@ -10,12 +10,12 @@ export type ByteString = string;
 
 const latin1Slice = Buffer.prototype.latin1Slice;
 
-/** The bytes as a byte string of its own memory. */
+/** The bytes as a byte string, copied. */
 export function toByteString(bytes: Uint8Array): ByteString {
   return latin1Slice.call(bytes as Buffer, 0, bytes.length);
 }
 
-/** Bytes of its own, made without the slice of Buffer, which is slow. */
+/** A copy, made without Buffer's slow slice. */
 export function copyOf(bytes: Uint8Array, start: number, end: number): Buffer {
   const copy = Buffer.allocUnsafe(end - start);
   copy.set(bytes.subarray(start, end));
@@ -54,12 +54,12 @@ export class FutureRevisionError extends Error {
 }
 
 /**
- * One change of the key space, as a write transaction makes it and a watcher gets it.
+ * One change of the key space, as a write transaction makes it and a watcher receives it.
  *
- * `bytes[start .. end)` is the encoded mvccpb.KeyValue exactly as the backend stores it: for a put, ready to be copied
- * into an Event or a RangeResponse; for a tombstone it holds the key alone (the Event of a deletion also carries the
- * mod revision, so it has to be encoded anew). The memory behind `bytes` is written once and never reused, so it may be
- * kept, but keeping it pins up to 256 KiB.
+ * `bytes[start .. end)` is the encoded mvccpb.KeyValue exactly as the backend stores it: for a put, ready to copy into
+ * an Event or a RangeResponse; for a tombstone it holds only the key (the Event of a deletion also carries the mod
+ * revision, so it is encoded again). The memory behind `bytes` is written once and never reused, so it may be kept, but
+ * keeping it pins up to 256 KiB.
  */
 export interface Change {
   readonly key: ByteString;
@@ -79,13 +79,13 @@ export interface Change {
   readonly end: number;
 }
 
-/** The changes of one transaction, in order: an array, or what makes them when they are asked for. */
+/** The changes of one transaction, in order: an array, or a list that creates them on demand. */
 export interface ChangeList {
   readonly length: number;
   at(index: number): Change | undefined;
 }
 
-/** Called at the end of a write transaction that changed something, in the order of revisions. Must not throw. */
+/** Called at the end of a write transaction with changes, in order of revisions. Must not throw. */
 export type ChangeListener = (revision: number, changes: ChangeList) => void;
 
 /** Gets one encoded mvccpb.KeyValue, `bytes[start .. end)`, valid until the visitor returns: copy or decode, do not keep. */
@@ -110,61 +110,64 @@ export type RevisionVisitor = (
 export interface RangeOptions {
   /** Revision to read at; 0 (or below) is the current one. */
   readonly revision: number;
-  /** Most keys to visit; 0 (or below) is no limit. Does not limit `count`. */
+  /** Maximum number of keys to visit; 0 (or below) is no limit. Does not limit `count`. */
   readonly limit: number;
-  /** Visit nothing, only count. */
+  /** Only count, visit nothing. */
   readonly countOnly: boolean;
-  /** Stop at the limit: `count` is then what was visited. For reading on page by page. */
+  /** Stop at the limit: `count` is then the number visited. For reading page by page. */
   readonly withoutCount?: boolean;
 }
 
 export interface RangeResult {
   /** Keys in the range at the revision, whatever the limit. */
   readonly count: number;
-  /** Keys that the visitor got. */
+  /** Keys passed to the visitor. */
   readonly visited: number;
-  /** The store's current revision (inside a write transaction: the one its writes get, once it has written). */
+  /** The store's current revision (inside a write transaction that has written: the revision of its writes). */
   readonly revision: number;
 }
 
 export interface DecodedRangeResult extends RangeResult {
-  /** Bytes of their own memory. */
+  /** Copied bytes. */
   readonly kvs: KeyValue[];
 }
 
-/** What both a store and an open write transaction can be asked. `rangeEnd` null is the single key, [0] is from `key` on. */
+/** Queries of both a store and an open write transaction. `rangeEnd` null is the single key, [0] is from `key` on. */
 export interface ReadView {
   /** Throws CompactedError, FutureRevisionError. */
   range(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions, visit: RawVisitor): RangeResult;
   /** Throws CompactedError, FutureRevisionError. */
   rangeDecoded(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions): DecodedRangeResult;
-  /** Keys and revisions without values and leases, from memory alone. Throws CompactedError, FutureRevisionError. */
+  /** Keys and revisions without values and leases, from memory only. Throws CompactedError, FutureRevisionError. */
   rangeKeys(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions, visit: KeyVisitor): RangeResult;
 }
 
-/** What watch needs of a store. MvccStore is one. */
+/** The part of a store that watch needs. MvccStore implements it. */
 export interface ChangeSource extends ReadView {
   /** Revision of the last ended write transaction; 1 in an empty store. */
   readonly currentRevision: number;
   /** -1 before the first compaction. Reads and watches below it fail. */
   readonly compactRevision: number;
-  /** Subscribes; `currentRevision` is already the new revision when it is told. Returns what ends that. */
+  /**
+   * Subscribes; `currentRevision` is already the new revision when the listener is called. Returns a function that
+   * unsubscribes.
+   */
   onChange(listener: ChangeListener): () => void;
-  /** Subscribes to what happens after the content was replaced by a snapshot: everything known about revisions is void. */
+  /** Subscribes to the replacement of the content by a snapshot: everything known about revisions is then invalid. */
   onRestore(listener: () => void): () => void;
   /**
-   * Visits what is stored of the revisions `fromMain`, of that from `fromSub` on, to, but without, `toMain`, ascending: the
-   * catching up of watchers.
+   * Visits the stored rows of the revisions from (`fromMain`, `fromSub`) up to, but excluding, `toMain`, ascending: for
+   * watchers catching up.
    */
   forEachRevision(fromMain: number, toMain: number, fromSub: number, visit: RevisionVisitor): void;
 }
 
 /**
- * Where leases keep which key hangs on them; lease/ implements it. The store calls it in the order of the revisions:
- * from inside write transactions, and once for each key with a lease while it restores.
+ * The attachments of keys to leases; lease/ implements it. The store calls it in order of revisions: from inside write
+ * transactions, and once for each key with a lease while restoring.
  */
 export interface LeaseAttachments {
-  /** The lease the key hangs on; 0n for none. */
+  /** The lease the key is attached to; 0n for none. */
   leaseOf(key: ByteString): bigint;
   /** False when there is no such lease. */
   attach(lease: bigint, key: ByteString): boolean;
@@ -181,8 +184,8 @@ export interface HashKvResult {
   /** Compact revision that the hash was made under; -1 before the first compaction. */
   readonly compactRevision: number;
   readonly currentRevision: number;
-  /** Revision that the hash covers. */
+  /** Revision covered by the hash. */
   readonly hashRevision: number;
-  /** Some key was there at that revision. */
+  /** At least one key existed at that revision. */
   readonly hasKeys: boolean;
 }

@@ -11,17 +11,16 @@ import type { StoreCore } from "./core.ts";
 import { type KvHash, KvHasher } from "./hash.ts";
 
 /**
- * The two phases of a compaction, both in slices: the index forgets what nobody can read any more, then the backend's
- * rows are deleted in batches. A crash in between is repaired at the next start: the meta bucket says what was scheduled
- * and what was finished.
- * Source: etcd `server/storage/mvcc/kvstore_compaction.go`, `index.go`.
+ * The two phases of a compaction, both in slices: first the index drops unreadable revisions, then the backend's rows
+ * are deleted in batches. After a crash in between, the next start completes it: the meta bucket records the scheduled
+ * and the finished compaction. Source: etcd `server/storage/mvcc/kvstore_compaction.go`, `index.go`.
  */
 
-/** What a compaction leaves. */
+/** What a compaction keeps. */
 export interface Kept {
-  /** Revisions at or below that of the compaction that must stay in the backend, with tombstones at that very one. */
+  /** Revisions at or below the compact revision that must stay in the backend, including tombstones exactly at it. */
   readonly revisions: RevisionSet;
-  /** Some of them are no tombstones. */
+  /** At least one of them is not a tombstone. */
   hasKeys: boolean;
 }
 
@@ -45,8 +44,8 @@ export function compactIndex(index: KeyIndex, revision: number, clock: Clock): P
 }
 
 /**
- * What a hash at `revision` needs to know of the keys that live there: whether there are any, and their revisions at or below
- * `upTo`, where a compaction may be at work on the rows.
+ * The facts about live keys that a hash at `revision` needs: whether there are any, and their revisions at or below
+ * `upTo`, where a compaction may be deleting rows.
  */
 export function liveAt(index: KeyIndex, revision: number, upTo: number, clock: Clock): Promise<Kept> {
   const result: Kept = { revisions: new RevisionSet(), hasKeys: false };
@@ -64,11 +63,11 @@ export function liveAt(index: KeyIndex, revision: number, upTo: number, clock: C
   );
 }
 
-/** About a millisecond of work, and two when all of them go. */
+/** About a millisecond of work, and two when all entries are removed. */
 const SLICE_ENTRIES = 2000;
 
 /**
- * Visits all entries until the visitor returns false, with a turn of the event loop between slices. Entries that come in
+ * Visits all entries until the visitor returns false, yielding to the event loop between slices. Entries inserted
  * meanwhile may be missed.
  */
 async function inSlices<T>(
@@ -97,26 +96,29 @@ async function inSlices<T>(
 
 export interface CompactionSettings {
   readonly clock: Clock;
-  /** Rows looked at between two commits. */
+  /** Rows examined between two commits. */
   readonly batchLimit: number;
   /** After each batch. */
   readonly pause: CompactionPause;
 }
 
-/** What compactions did since the start, for the metrics. Source: etcd `server/storage/mvcc/metrics.go`. */
+/** Statistics of compactions since the start, for the metrics. Source: etcd `server/storage/mvcc/metrics.go`. */
 export class CompactionStatistics {
   /** Milliseconds of one walk over the index. */
   readonly index = new Histogram(exponentialBuckets(0.5, 2, 14));
-  /** Milliseconds of one turn of deleting rows, in which nothing else is served. */
+  /** Milliseconds of one turn of deleting rows, which blocks everything else. */
   readonly batch = new Histogram(exponentialBuckets(1, 2, 13));
-  /** Milliseconds of deleting all rows of one compaction, with its pauses. */
+  /** Milliseconds of deleting all rows of one compaction, including pauses. */
   readonly total = new Histogram(exponentialBuckets(100, 2, 14));
   deletedRows = 0;
-  /** Unix time in seconds; 0: none yet. */
+  /** Unix time in seconds; 0 for none yet. */
   lastEndSeconds = 0;
 }
 
-/** The pause between two batches. It may be set to hours, and must not hold up what waits for a compaction to end. */
+/**
+ * The pause between two batches. It may be configured to hours, and must not delay those who wait for a compaction to
+ * end.
+ */
 export class CompactionPause {
   readonly #clock: Clock;
   readonly #sleepMs: number;
@@ -135,20 +137,20 @@ export class CompactionPause {
     });
   }
 
-  /** Ends the pause that is on now, if any. */
+  /** Ends the current pause, if any. */
   cutShort(): void {
     this.#timer?.cancel();
     this.#resume?.();
   }
 }
 
-/** Rows and bytes looked at in one turn, whatever the batch: about two milliseconds of work. */
+/** Rows and bytes examined in one turn, regardless of the batch: about two milliseconds of work. */
 const SLICE_ROWS = 1000;
 const SLICE_BYTES = 512 * 1024;
 
 /**
- * Deletes the rows up to `revision` that are not to be kept, and returns the hash of what was there, as HashKV would
- * have given it. Returns null when `isStopped` said so in between.
+ * Deletes the rows up to `revision` that are not kept, and returns the hash that HashKV would have given before.
+ * Returns null when `isStopped` became true in between.
  */
 export async function compactRows(
   core: StoreCore,
@@ -161,7 +163,7 @@ export async function compactRows(
 ): Promise<{ hash: KvHash; deletedCount: number } | null> {
   const { backend } = core;
   const { clock, batchLimit, pause } = settings;
-  // As in etcd: without anything to keep, what the compaction before has left counts. That one has ended.
+  // As in etcd: with nothing to keep, the hash covers what the previous compaction left. That one has ended.
   const hasher = new KvHasher(previousRevision, revision, keep.size > 0 ? keep : undefined, hasKeys);
   let deletedCount = 0;
   let fromMain = 0;
@@ -202,7 +204,7 @@ export async function compactRows(
   return { hash: hasher.finish(), deletedCount };
 }
 
-/** What the meta bucket knows of compactions. Undefined: never. */
+/** The compactions recorded in the meta bucket. Undefined for never. */
 export function readCompactions(core: StoreCore): { scheduled: number | undefined; finished: number | undefined } {
   const read = (key: Uint8Array): number | undefined => {
     const value = core.backend.get("meta", key);

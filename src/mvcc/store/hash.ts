@@ -11,16 +11,21 @@ import type { RevisionVisitor } from "../model/types.ts";
  * Source: etcd `server/storage/mvcc/hash.go`, `server/storage/backend/backend.go`.
  */
 
-/** A hash of the key bucket and what it covers. */
+/** A hash of the key bucket and the range it covers. */
 export interface KvHash {
   readonly hash: number;
   readonly compactRevision: number;
   readonly revision: number;
-  /** Some key was there at `revision`. Without, a member that has compacted there has another hash than one that has not. */
+  /**
+   * At least one key existed at `revision`. Otherwise a member that has compacted there has another hash than one that
+   * has not.
+   */
   readonly hasKeys: boolean;
 }
 
-/** Takes the rows of the key bucket in order and hashes those that a member compacted at the same revision also has. */
+/**
+ * Takes the rows of the key bucket in order and hashes those that any member compacted at the same revision also has.
+ */
 export class KvHasher {
   readonly #hash = new RunningHash();
   readonly #compactRevision: number;
@@ -28,7 +33,7 @@ export class KvHasher {
   readonly #keep: RevisionSet | undefined;
   readonly #hasKeys: boolean;
 
-  /** `keep` says which revisions at or below `compactRevision` count; undefined: all that are there. */
+  /** `keep` says which revisions at or below `compactRevision` are included; undefined for all existing ones. */
   constructor(compactRevision: number, revision: number, keep: RevisionSet | undefined, hasKeys: boolean) {
     this.#compactRevision = compactRevision;
     this.#revision = revision;
@@ -41,7 +46,7 @@ export class KvHasher {
     if (main > this.#revision) return;
     if (main <= this.#compactRevision) {
       if (this.#keep !== undefined && !this.#keep.has(main, sub)) return;
-      // Old versions delete a tombstone at the compact revision and new ones do not: it never counts.
+      // Old versions delete a tombstone at the compact revision and new ones do not: it is never included.
       if (main === this.#compactRevision && tombstone) return;
     }
     this.#hash.writeRevision(main, sub, tombstone);
@@ -58,7 +63,7 @@ export class KvHasher {
   }
 }
 
-/** Keeps the hashes that compactions made: HashKV of such a revision must give the hash from before the compaction. */
+/** Stores the hashes made by compactions: HashKV of such a revision must return the hash from before the compaction. */
 export class HashStorage {
   #hashes: KvHash[] = [];
 
@@ -84,7 +89,7 @@ export class HashStorage {
 
 const STORED_HASHES_MAX = 10;
 
-/** Hashes the key bucket of the snapshot, giving the event loop a turn after every slice. */
+/** Hashes the key bucket of the snapshot, yielding to the event loop after every slice. */
 export async function hashKeyBucket(snapshot: BackendSnapshot, hasher: KvHasher, clock: Clock): Promise<KvHash> {
   await eachSlice(snapshot, clock, (...row) => {
     hasher.write(...row);
@@ -93,14 +98,14 @@ export async function hashKeyBucket(snapshot: BackendSnapshot, hasher: KvHasher,
   return hasher.finish();
 }
 
-/** What the hash of the backend leaves out: what members need not have in common. */
+/** Excluded from the backend's hash: data that may differ between members. */
 export function defaultHashIgnores(bucket: BucketName, key: Uint8Array): boolean {
   return bucket === "meta" && ignoredMetaKeys.some((ignored) => ignored.equals(key));
 }
 
 const ignoredMetaKeys = ["term", "consistent_index", "storageVersion"].map((key) => Buffer.from(key));
 
-/** Hashes all buckets of the snapshot, giving the event loop a turn after every slice. */
+/** Hashes all buckets of the snapshot, yielding to the event loop after every slice. */
 export async function hashBackend(
   snapshot: BackendSnapshot,
   clock: Clock,
@@ -152,7 +157,7 @@ async function eachSlice(snapshot: BackendSnapshot, clock: Clock, visit: Revisio
   }
 }
 
-/** crc32c of many small pieces: they are gathered, because a call of the library costs more than hashing a row. */
+/** crc32c of many small pieces, which are collected, because a library call costs more than hashing a row. */
 class RunningHash {
   readonly #buffer = Buffer.allocUnsafe(32 * 1024);
   #length = 0;

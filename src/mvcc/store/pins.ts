@@ -1,12 +1,12 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 
 /**
- * Revisions that reads under way still need. A long answer is read in slices at one revision, some of them when the client
- * has taken what came before; a compaction that overtakes it makes the revision unreadable for new requests at once, but
- * deletes nothing that a pin needs.
+ * Revisions needed by reads in progress. A long answer is read in slices at one revision, some of them only when the
+ * client has taken the earlier ones. A compaction that overtakes it makes the revision unreadable for new requests at
+ * once, but deletes nothing that a pin needs.
  *
- * A pin cannot hold a compaction up for ever: who has made no progress for `PIN_IDLE_MS`, or has been waited for as long as
- * `PIN_WAIT_MAX_MS`, loses it.
+ * A pin cannot delay a compaction indefinitely: it is revoked when its read has made no progress for `PIN_IDLE_MS`, or
+ * when the compaction has waited for `PIN_WAIT_MAX_MS`.
  */
 export class Pins {
   readonly #clock: Clock;
@@ -19,7 +19,7 @@ export class Pins {
     this.#clock = clock;
   }
 
-  /** Reads under way. */
+  /** Number of pins. */
   get count(): number {
     return this.#pins.size;
   }
@@ -51,7 +51,7 @@ export class Pins {
     });
   }
 
-  /** Takes all pins away, and lets whoever waits go on. */
+  /** Revokes all pins, and releases those who wait. */
   close(): void {
     this.#closed = true;
     for (const pin of this.#pins) pin.revoked = true;
@@ -86,14 +86,14 @@ export class Pins {
   }
 }
 
-/** What a read under way holds. */
+/** A pinned revision of a read in progress. */
 export class Pin {
   readonly revision: number;
-  /** Clock time of the last progress; a read that waits for its start has made none, and is not idle. */
+  /** Clock time of the last progress; a read waiting for its start has made none and is not idle. */
   usedMs = Number.POSITIVE_INFINITY;
-  /** A compaction could wait no longer: what it kept may be gone. */
+  /** A compaction could wait no longer: the pinned rows may be gone. */
   revoked = false;
-  /** Called when it is revoked, for a reader that waits for its client. */
+  /** Called on revocation, for a reader that waits for its client. */
   onRevoked: (() => void) | null = null;
   readonly #pins: Pins;
 
@@ -102,12 +102,12 @@ export class Pin {
     this.revision = revision;
   }
 
-  /** The read got on. */
+  /** The read made progress. */
   touch(): void {
     this.#pins.touched(this);
   }
 
-  /** The read is over. Idempotent. */
+  /** The read has ended. Idempotent. */
   release(): void {
     this.#pins.released(this);
   }

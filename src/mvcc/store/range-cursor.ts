@@ -5,8 +5,8 @@ import { type ByteString, CompactedError, FROM_KEY, toByteString } from "../mode
 import type { StoreCore } from "./core.ts";
 
 /**
- * What a read sees: all revisions up to `main`, and of `main` itself the changes before number `sub`. With that a read
- * inside a transaction can be made after it has ended, and gives the same.
+ * What a read sees: all revisions up to `main`, and of `main` itself the changes before number `sub`. So a read inside
+ * a transaction can run after its end with the same result.
  */
 export interface ReadPoint {
   readonly main: number;
@@ -14,7 +14,7 @@ export interface ReadPoint {
   readonly sub: number;
 }
 
-/** Gets a key with the revision that the read sees of it. Returning false stops behind it. */
+/** Gets a key with the revision visible to the read. Returning false stops after it. */
 export type CursorVisitor = (
   key: ByteString,
   main: number,
@@ -24,11 +24,11 @@ export type CursorVisitor = (
 ) => boolean;
 
 /**
- * A walk over the keys of a range at one point, ascending or descending, that goes on where it stopped: in a later turn, and
- * whatever was written or compacted meanwhile. Whoever uses it over more than one turn holds a pin at the point.
+ * A resumable walk over the keys of a range at one point, ascending or descending: it continues in a later turn,
+ * whatever was written or compacted meanwhile. A walk of more than one turn needs a pin at the point.
  */
 export class RangeCursor {
-  /** The last key of the range has been passed. */
+  /** The last key of the range was passed. */
   done = false;
   readonly #core: StoreCore;
   readonly #point: ReadPoint;
@@ -37,7 +37,7 @@ export class RangeCursor {
   #end: ByteString | null;
   #epoch: number;
 
-  /** `rangeEnd` as ReadView takes it, but never null. */
+  /** `rangeEnd` as in ReadView, but never null. */
   constructor(core: StoreCore, point: ReadPoint, key: Uint8Array, rangeEnd: Uint8Array, descending: boolean) {
     this.#core = core;
     this.#point = point;
@@ -47,7 +47,7 @@ export class RangeCursor {
     this.#epoch = core.epoch;
   }
 
-  /** Another cursor at the same place. */
+  /** A second cursor at the same position. */
   copy(): RangeCursor {
     const copy = new RangeCursor(this.#core, this.#point, NO_BYTES, FROM_KEY, this.#descending);
     copy.done = this.done;
@@ -58,9 +58,8 @@ export class RangeCursor {
   }
 
   /**
-   * Passes at most `entriesMax` keys, those that the read does not see included, and visits the others. Throws
-   * CompactedError when another backend took the place of the one that had the revision, and lacks it. Returns how many it
-   * has passed.
+   * Passes at most `entriesMax` keys, including those that the read does not see, and visits the others. Throws
+   * CompactedError when the backend was replaced by one without the revision. Returns how many keys it passed.
    */
   advance(entriesMax: number, visit: CursorVisitor): number {
     const { index } = this.#core;
@@ -92,7 +91,7 @@ export class RangeCursor {
   }
 }
 
-/** Reads the stored KeyValue of a revision that a cursor found. The bytes are valid until the next read. */
+/** Reads the stored KeyValue of a revision found by a cursor. The bytes are valid until the next read. */
 export function readRow(core: StoreCore, main: number, sub: number, out: RawSlot): void {
   if (!core.backend.getRevision(main, sub, out)) {
     throw new InvariantError(`the backend lacks revision ${main}.${sub}, which the index has`);

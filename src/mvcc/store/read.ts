@@ -16,9 +16,8 @@ import {
 import type { StoreCore } from "./core.ts";
 
 /**
- * Reads of the key space at a revision: the index finds the revisions, the backend gives their bytes.
- * `latest` is the newest revision that the reader may see: the current one or, inside a write transaction that has
- * written, the one after it.
+ * Reads of the key space at a revision: the index finds the revisions, the backend reads their bytes. `latest` is the
+ * newest revision visible to the reader: the current one or, inside a write transaction that has written, the next one.
  */
 export function rangeAt(
   core: StoreCore,
@@ -36,7 +35,7 @@ export function rangeAt(
   return { count: 1, visited: 1, revision: latest };
 }
 
-/** Like rangeAt, but from the index alone: no value, no lease, no backend. */
+/** Like rangeAt, but from the index only: no values, leases or backend. */
 export function rangeKeysAt(
   core: StoreCore,
   latest: number,
@@ -63,14 +62,14 @@ export function rangeDecodedAt(
 ): DecodedRangeResult {
   const kvs: KeyValue[] = [];
   const { count, visited, revision } = rangeAt(core, latest, key, rangeEnd, options, (bytes, start, end) => {
-    // The bytes belong to the store, and the message gets views into what it is decoded from.
+    // The bytes belong to the store, and the decoded message holds views of its input.
     kvs.push(KeyValue.decode(copyOf(bytes, start, end)));
   });
   return { kvs, count, visited, revision };
 }
 
 const slot: RawSlot = { bytes: Buffer.alloc(0), start: 0, end: 0 };
-/** The revision that `walk` or `findOne` found, for whoever emits it right after. */
+/** The revision that `walk` or `findOne` found, for its callback. */
 const found = revisionInfo();
 
 function emitRow(core: StoreCore, entry: KeyEntry, visit: RawVisitor): void {
@@ -82,7 +81,7 @@ function emitRow(core: StoreCore, entry: KeyEntry, visit: RawVisitor): void {
   visit(slot.bytes, slot.start, slot.end);
 }
 
-/** The revision to read at. Throws when it cannot be read. */
+/** The revision to read at. Throws when it is not readable. */
 function checkedRevision(core: StoreCore, latest: number, options: RangeOptions): number {
   const at = options.revision <= 0 ? latest : options.revision;
   if (at > latest) throw new FutureRevisionError(latest);
@@ -96,7 +95,7 @@ function findOne(core: StoreCore, latest: number, key: Uint8Array, options: Rang
   return entry?.readAt(at, found) ? entry : undefined;
 }
 
-/** Finds what the range has at the revision and calls `emit` for each, up to the limit, with `found` filled in. */
+/** Finds the range's keys at the revision and calls `emit` for each, up to the limit, with `found` filled in. */
 function walk(
   core: StoreCore,
   latest: number,
@@ -109,7 +108,7 @@ function walk(
   const start = toByteString(key);
   const end = rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : toByteString(rangeEnd);
   const limit = options.countOnly ? 0 : options.limit > 0 ? options.limit : Number.POSITIVE_INFINITY;
-  // The index counts what is live now; at an older revision every key has to be asked.
+  // The index counts currently live keys; an older revision needs a check of every key.
   const countsLive = at === latest;
   const stopsAtLimit = countsLive || options.withoutCount === true;
   let count = 0;
@@ -124,7 +123,7 @@ function walk(
       }
       return visited < limit || !stopsAtLimit;
     };
-    // What the newest read sees is what is live, unless a transaction that has not ended has changed that already.
+    // The newest read sees exactly the live keys, unless an unfinished transaction has already changed them.
     if (countsLive && (!core.hasOpenChanges || latest > core.currentRevision)) {
       core.index.visitLive(start, end, visitor);
     } else core.index.visit(start, end, visitor);

@@ -7,11 +7,11 @@ import type { KeyIndex } from "../index/key-index.ts";
 import { kvHeader, readKvHeader } from "../model/kv-header.ts";
 import type { ByteString } from "../model/types.ts";
 
-/** What a backend's key bucket says. */
+/** The content of a backend's key bucket. */
 export interface Restored {
   /** Main revision of the last row; 1 without rows. */
   readonly lastRevision: number;
-  /** Keys that exist and hang on a lease. */
+  /** Existing keys that are attached to a lease. */
   readonly leaseOfKey: ReadonlyMap<ByteString, bigint>;
 }
 
@@ -42,7 +42,7 @@ export async function restoreIndex(backend: Backend, index: KeyIndex, clock: Clo
 
   function restorePut(key: ByteString, main: number, sub: number): void {
     const entry = index.findString(key);
-    // The first row of a key may be from the middle of a generation: what came before is compacted away.
+    // A key's first row may be in the middle of a generation: earlier ones are compacted.
     if (entry === undefined)
       index.insert(new KeyEntry(key, main, sub, Math.max(1, header.version), header.createRevision));
     else index.put(entry, main, sub);

@@ -53,7 +53,7 @@ export interface MvccStoreOptions {
   readonly leases?: LeaseAttachments;
   /** Seeds the hash table of the keys. */
   readonly random?: Random;
-  /** Rows that a compaction looks at between two commits (`--compaction-batch-limit`). */
+  /** Rows that a compaction examines between two commits (`--compaction-batch-limit`). */
   readonly compactionBatchLimit?: number;
   /** Its pause between two batches (`--compaction-sleep-interval`). */
   readonly compactionSleepMs?: number;
@@ -61,11 +61,11 @@ export interface MvccStoreOptions {
 
 /**
  * The multi-version key-value store: every change of the key space has a revision, and reads at any revision since the
- * last compaction give what was there then.
+ * last compaction return the state at that revision.
  *
- * The index of keys and revisions is in memory, the key-value pairs are in the backend, which it owns from `open` on but
- * does not close. Everything happens in the caller's turn except compaction, hashes and restore, which work in slices.
- * Source: etcd `server/storage/mvcc/kvstore.go`.
+ * The index of keys and revisions is in memory, the key-value pairs are in the backend, which the store uses
+ * exclusively after `open` but does not close. All operations run in the caller's turn, except compaction, hashes and
+ * restore, which run in slices. Source: etcd `server/storage/mvcc/kvstore.go`.
  */
 export class MvccStore implements ChangeSource {
   readonly compactionStatistics = new CompactionStatistics();
@@ -75,17 +75,17 @@ export class MvccStore implements ChangeSource {
   readonly #compaction: CompactionSettings;
   readonly #encoder = new KvEncoder();
   readonly #hashes = new HashStorage();
-  /** Compactions, one after the other. */
+  /** Runs compactions one at a time. */
   readonly #compactions = new SerialQueue();
   readonly #pins: Pins;
-  /** A walk over the index that must not see another compaction halfway. */
+  /** Walks over the index that must not see another compaction halfway. */
   readonly #indexWalks = new SerialQueue();
   readonly #changed = new Subscribers<[revision: number, changes: ChangeList]>();
   readonly #restored = new Subscribers();
   #txnIsOpen = false;
   #closed = false;
 
-  /** Opens the store on what the backend holds, and resumes a compaction that a crash interrupted. */
+  /** Opens the store on the backend's content, and resumes a compaction interrupted by a crash. */
   static async open(options: MvccStoreOptions): Promise<MvccStore> {
     const store = new MvccStore(options);
     await store.#restore(options.backend);
@@ -109,7 +109,7 @@ export class MvccStore implements ChangeSource {
     return this.#core.currentRevision;
   }
 
-  /** What a read sees now. */
+  /** The point of a read now. */
   get point(): ReadPoint {
     return { main: this.#core.currentRevision, sub: Number.POSITIVE_INFINITY };
   }
@@ -136,8 +136,8 @@ export class MvccStore implements ChangeSource {
   }
 
   /**
-   * Visits the encoded KeyValues of the range in the order of the keys. Throws CompactedError, FutureRevisionError.
-   * Visitors may not write.
+   * Visits the encoded KeyValues of the range in key order. Throws CompactedError, FutureRevisionError. Visitors must
+   * not write.
    */
   range(key: Uint8Array, rangeEnd: Uint8Array | null, options: RangeOptions, visit: RawVisitor): RangeResult {
     return rangeAt(this.#core, this.#core.currentRevision, key, rangeEnd, options, visit);
@@ -152,36 +152,36 @@ export class MvccStore implements ChangeSource {
     return rangeDecodedAt(this.#core, this.#core.currentRevision, key, rangeEnd, options);
   }
 
-  /** Keeps what a read at `point` sees until the pin is released. Throws CompactedError, FutureRevisionError. */
+  /** Keeps the state at `point` readable until the pin is released. Throws CompactedError, FutureRevisionError. */
   pin(point: ReadPoint): Pin {
     const { currentRevision, compactRevision } = this.#core;
-    // A write transaction that is about to end pins what it has seen.
+    // A write transaction about to end pins the state it has seen.
     if (point.main > currentRevision + 1) throw new FutureRevisionError(currentRevision);
     if (point.main < compactRevision) throw new CompactedError(compactRevision);
     return this.#pins.add(point.sub === Number.POSITIVE_INFINITY ? point.main : point.main - 1);
   }
 
-  /** A walk over a range that may take many turns. Hold a pin at the point meanwhile. */
+  /** A walk over a range that may take many turns. It needs a pin at the point. */
   cursor(point: ReadPoint, key: Uint8Array, rangeEnd: Uint8Array, descending: boolean): RangeCursor {
     return new RangeCursor(this.#core, point, key, rangeEnd, descending);
   }
 
-  /** Reads the KeyValue of a revision that a cursor found. The bytes are valid until the next read. */
+  /** Reads the KeyValue of a revision found by a cursor. The bytes are valid until the next read. */
   readRow(main: number, sub: number, out: RawSlot): void {
     readRow(this.#core, main, sub, out);
   }
 
-  /** Keys that exist in a range at the current revision: one look, whatever their number. */
+  /** Number of keys in a range at the current revision, without a walk. */
   countLive(key: Uint8Array, rangeEnd: Uint8Array): number {
     return this.range(key, rangeEnd, COUNT_ONLY, () => {}).count;
   }
 
-  /** Visits the stored rows of the revisions from `fromMain`, of that from `fromSub` on, to, but without, `toMain`. */
+  /** Visits the stored rows of the revisions from (`fromMain`, `fromSub`) up to, but excluding, `toMain`. */
   forEachRevision(fromMain: number, toMain: number, fromSub: number, visit: RevisionVisitor): void {
     this.#core.backend.forEachRevision(fromMain, fromSub, toMain, visit);
   }
 
-  /** Begins the one write transaction; end it in the same turn, unless it becomes long. */
+  /** Begins the write transaction; end it in the same turn, unless it becomes long. */
   begin(): WriteTxn {
     if (this.#txnIsOpen) throw new InvariantError("a write transaction is already open");
     this.#txnIsOpen = true;
@@ -197,7 +197,7 @@ export class MvccStore implements ChangeSource {
 
   /**
    * Makes the revisions below `revision` unreadable at once. Throws CompactedError when they already are, and
-   * FutureRevisionError. The promise resolves when their space is free; it rejects when the backend failed.
+   * FutureRevisionError. The promise resolves when their space is freed; it rejects when the backend failed.
    */
   compact(revision: number): Promise<void> {
     const core = this.#core;
@@ -246,8 +246,8 @@ export class MvccStore implements ChangeSource {
   }
 
   /**
-   * HashKV: the hash of all revisions up to `revision` (0: the current one) that are not compacted. Rejects with
-   * CompactedError, FutureRevisionError. Reads and writes go on meanwhile.
+   * HashKV: the hash of all uncompacted revisions up to `revision` (0: the current one). Rejects with CompactedError,
+   * FutureRevisionError. Reads and writes continue meanwhile.
    */
   async hashKv(revision: number): Promise<HashKvResult> {
     const core = this.#core;
@@ -263,7 +263,7 @@ export class MvccStore implements ChangeSource {
     if (revision > currentRevision) throw new FutureRevisionError(currentRevision);
     const at = revision > 0 ? revision : currentRevision;
     const walk = await this.#indexWalks.run(async () => {
-      // The rows and the index must be of the same moment as far as compaction goes: both under the same turn in line.
+      // Rows and index must agree about compaction: both are taken in the same queued job.
       const snapshot = await core.backend.snapshot();
       const hasher = await this.#hasherOf(at, compactRevision).catch((error: unknown) => {
         snapshot.close();
@@ -279,8 +279,9 @@ export class MvccStore implements ChangeSource {
   }
 
   /**
-   * As in etcd, where no key is left at `revision` all counts that the last compaction leaves. etcd takes what is there: while
-   * the compaction deletes rows, members that are not equally far have different hashes then, and CORRUPT is raised.
+   * As in etcd, when no key is left at `revision`, the hash covers everything that the last compaction leaves. etcd
+   * hashes the rows that exist: while the compaction deletes them, members at different progress then have different
+   * hashes, and CORRUPT is raised.
    */
   async #hasherOf(revision: number, compactRevision: number): Promise<KvHasher> {
     const { index } = this.#core;
@@ -290,12 +291,12 @@ export class MvccStore implements ChangeSource {
     return new KvHasher(compactRevision, revision, kept.revisions, false);
   }
 
-  /** Hashes of past compactions, ascending by revision: what members compare to find corruption. */
+  /** Hashes of past compactions, ascending by revision; members compare them to detect corruption. */
   compactionHashes(): readonly KvHash[] {
     return this.#hashes.all();
   }
 
-  /** Hash: of the whole backend as it is, all buckets. For tests. */
+  /** Hash: of the whole backend in its current state, all buckets. For tests. */
   async hash(): Promise<{ hash: number; revision: number }> {
     const isWriting = this.#txnIsOpen;
     const revisionBefore = this.#core.currentRevision;
@@ -309,8 +310,8 @@ export class MvccStore implements ChangeSource {
   }
 
   /**
-   * Goes on with another backend, that of a snapshot which was received. The old one is let go of, not closed. Until it
-   * resolves, reads give the old state and the caller may not write.
+   * Switches to another backend, from a received snapshot. The old one is no longer used, but not closed. Until it
+   * resolves, reads return the old state and the caller must not write.
    */
   async replaceBackend(backend: Backend): Promise<void> {
     if (this.#txnIsOpen) throw new InvariantError("a backend cannot be replaced inside a write transaction");
@@ -319,7 +320,7 @@ export class MvccStore implements ChangeSource {
     this.#restored.tell();
   }
 
-  /** Stops the work in the background. The backend stays open: it is the caller's. */
+  /** Stops background work. The backend stays open: it belongs to the caller. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#pins.close();
@@ -353,7 +354,7 @@ export class MvccStore implements ChangeSource {
     this.#hashes.clear();
     const { scheduled, finished } = readCompactions(core);
     core.compactRevision = finished ?? -1;
-    // Compaction may have deleted the last rows, so they cannot tell the revision alone.
+    // Compaction may have deleted the last rows, so they alone do not determine the revision.
     core.currentRevision = Math.max(lastRevision, finished ?? 0, scheduled ?? 0);
     this.#logger.info("kvstore restored", { "current-rev": core.currentRevision, keys: index.liveCount });
     if (scheduled !== undefined && scheduled > core.compactRevision) {
@@ -367,7 +368,7 @@ export class MvccStore implements ChangeSource {
 
 const COUNT_ONLY: RangeOptions = { revision: 0, limit: 0, countOnly: true };
 
-/** Keys hung on their leases in one turn. */
+/** Keys attached to their leases in one turn. */
 const ATTACH_SLICE = 2000;
 
 function hashKvResult(hash: KvHash, currentRevision: number): HashKvResult {

@@ -21,16 +21,15 @@ import type { ReadPoint } from "./range-cursor.ts";
 import { rangeAt, rangeDecodedAt, rangeKeysAt } from "./read.ts";
 
 /**
- * One write transaction: all its changes get the same main revision, and no reader sees them before `end`. There is one
- * at a time. It begins and ends in one turn of the event loop, unless it says that it is long: then it may take many, and
- * everybody else goes on with the revision before.
+ * One write transaction: all its changes have the same main revision, and no reader sees them before `end`. There is
+ * one at a time. It begins and ends in one event loop turn, unless it is declared long: then it may take many, and all
+ * readers continue with the previous revision.
  *
- * Changes go into the index and the backend's batch at once and cannot be taken back: check everything that may fail
- * before the first one.
- * Source: etcd `server/storage/mvcc/kvstore_txn.go`.
+ * Changes are applied to the index and the backend's batch at once and cannot be undone: check everything that may fail
+ * before the first one. Source: etcd `server/storage/mvcc/kvstore_txn.go`.
  */
 export class WriteTxn implements ReadView {
-  /** What it changed, in order, while it is not long. */
+  /** Its changes, in order, while it is not long. */
   readonly #changes: Change[] = [];
   #long: LongChanges | null = null;
   #changeCount = 0;
@@ -47,19 +46,19 @@ export class WriteTxn implements ReadView {
     this.#base = core.currentRevision;
   }
 
-  /** The revision that its changes get, once it has made one; until then the current one. */
+  /** The revision of its changes, once it has made one; until then the current one. */
   get revision(): number {
     return this.#changeCount > 0 ? this.#base + 1 : this.#base;
   }
 
-  /** Changes that it has made so far. */
+  /** Number of changes so far. */
   get changeCount(): number {
     return this.#changeCount;
   }
 
   /**
-   * From now on it may take many turns. The caller sees to it that meanwhile nothing else is written, and ends it in the turn
-   * in which the log's position moves on.
+   * From now on it may take many turns. The caller ensures that nothing else is written meanwhile, and ends it in the
+   * turn in which the applied index advances.
    */
   becomeLong(): void {
     this.#checkOpen();
@@ -75,7 +74,7 @@ export class WriteTxn implements ReadView {
     backend.beginLongWrite(long.main);
   }
 
-  /** What a read of it sees now: all before it, and what it has changed so far. */
+  /** The point of a read inside it now: everything before it, and its changes so far. */
   get point(): ReadPoint {
     const sub = this.#changeCount;
     return sub > 0 ? { main: this.#base + 1, sub } : { main: this.#base, sub: Number.POSITIVE_INFINITY };
@@ -105,7 +104,7 @@ export class WriteTxn implements ReadView {
     }
   }
 
-  /** Deletes the keys of the range that exist, in order. Returns how many. */
+  /** Deletes the existing keys of the range, in order. Returns their number. */
   deleteRange(key: Uint8Array, rangeEnd: Uint8Array | null): number {
     this.#checkOpen();
     const { index } = this.#core;
@@ -142,7 +141,7 @@ export class WriteTxn implements ReadView {
     return next;
   }
 
-  /** Deletes one key; what a lease does with those attached to it. Returns whether it existed. */
+  /** Deletes one key; used for the keys attached to a lease. Returns whether it existed. */
   deleteKey(key: ByteString): boolean {
     this.#checkOpen();
     const entry = this.#core.index.findString(key);

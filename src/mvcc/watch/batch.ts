@@ -4,11 +4,11 @@ import type { ByteString, Change } from "../model/types.ts";
 import { variantBits } from "./variants.ts";
 
 /**
- * Events on their way to watchers. Both classes are shared by all watchers that get the same, and cache their encoding: an
- * event is encoded once (or twice: with and without the previous key-value), however many watch it.
+ * Events for watchers. Both classes are shared by all watchers that get the same events, and cache their encoding: an
+ * event is encoded once (or twice: with and without the previous key-value), regardless of the number of watchers.
  */
 
-/** Finds the encoded KeyValue that a key had at a revision; undefined when it had none or the revision is compacted. */
+/** Finds the encoded KeyValue of a key at a revision; undefined when there was none or the revision is compacted. */
 export type PrevKvLookup = (key: ByteString, revision: number) => Uint8Array | undefined;
 
 /** One change of a key, ready to become an element of `WatchResponse.events`. */
@@ -17,7 +17,7 @@ export class WatchEvent {
   /** Mod revision. */
   readonly revision: number;
   readonly tombstone: boolean;
-  /** Of what is stored. */
+  /** Bytes of the stored KeyValue. */
   readonly byteCount: number;
   readonly #bytes: Uint8Array;
   readonly #start: number;
@@ -26,7 +26,7 @@ export class WatchEvent {
   #plain: Buffer | undefined = undefined;
   #withPrev: Buffer | undefined = undefined;
 
-  /** `bytes[start .. end)`, the encoded KeyValue, must not change as long as the event lives. */
+  /** `bytes[start .. end)`, the encoded KeyValue, must not change while the event exists. */
   constructor(
     key: ByteString,
     revision: number,
@@ -71,7 +71,7 @@ export class WatchEvent {
 
   #encode(previous: Uint8Array | undefined): Buffer {
     const { key, revision, tombstone } = this;
-    // A stored tombstone has nothing but the key; its event also says at which revision.
+    // A stored tombstone has only the key; its event also has the revision.
     const kvSize = tombstone
       ? 1 + varintSize(key.length) + key.length + 1 + varintSize(revision)
       : this.#end - this.#start;
@@ -106,14 +106,17 @@ export class WatchEvent {
 }
 
 /**
- * Previous values that are read in one go, a few microseconds each, and their bytes. One revision may have more than the first
- * number, up to the second.
+ * Previous values read at a time, a few microseconds each, and their bytes. One revision may exceed the first number,
+ * up to the second.
  */
 const PREVIOUS_READS_MAX = 512;
 const PREVIOUS_READS_OF_ONE_MAX = 1024;
 const PREVIOUS_BYTES_MAX = 1024 * 1024;
 
-/** Reads the previous values of the first events. Returns of how many: as many as may be, at a whole revision. */
+/**
+ * Reads the previous values of the first events, as many as allowed, ending at a whole revision. Returns the number of
+ * events.
+ */
 function readPrevious(events: readonly WatchEvent[]): number {
   let bytes = 0;
   let wholeCount = 0;
@@ -133,15 +136,17 @@ const TAG_EVENT_PREV_KV = 0x1a;
 const TAG_KV_KEY = 0x0a;
 const TAG_KV_MOD_REVISION = 0x18;
 
-/** What one or many watchers get in one response: at least one event, ascending, each revision complete. */
+/** The events that one or many watchers get in one response: at least one, ascending, each revision complete. */
 export class WatchBatch {
-  /** For the response header: every event of the watcher up to this revision is in this response or was in one before. */
+  /** For the response header: the watcher has every event up to this revision in this or an earlier response. */
   readonly revision: number;
   readonly events: readonly WatchEvent[];
   readonly prevKv: boolean;
   #encoded: Buffer | undefined = undefined;
 
-  /** The last encoded response, which the next watcher can use if it has the same id: most streams have one, number 0. */
+  /**
+   * The last encoded response, reusable for the next watcher with the same id: most streams have one watcher, number 0.
+   */
   lastWatchId = Number.NaN;
   lastTerm = 0;
   lastResponse: Buffer | undefined = undefined;
@@ -153,9 +158,9 @@ export class WatchBatch {
   }
 
   /**
-   * What watchers of a variant get of events, ascending, which are all up to `revision`. Null when the filters leave nothing.
-   * With previous values it may end earlier, at a whole revision, since these are read now (what a sink queues must not lose
-   * them to a compaction); undefined when the first revision alone has too many.
+   * The events that watchers of a variant get from `events`, ascending, all up to `revision`. Null when the filters
+   * leave none. With previous values it may end earlier, at a whole revision, because these are read now (a compaction
+   * must not remove them from under a queued batch); undefined when the first revision alone has too many.
    */
   static of(revision: number, events: readonly WatchEvent[], variant: number): WatchBatch | null | undefined {
     const noPut = (variant & variantBits.noPut) !== 0;
@@ -168,7 +173,7 @@ export class WatchBatch {
     return count === 0 ? undefined : new WatchBatch(wanted[count - 1]!.revision, wanted.slice(0, count), true);
   }
 
-  /** Bytes of all events, about. */
+  /** Approximate bytes of all events. */
   get byteCount(): number {
     return this.encodedEvents().length;
   }
@@ -183,7 +188,7 @@ export class WatchBatch {
     return this.#encoded;
   }
 
-  /** The events as messages, for listeners in this process. */
+  /** The events as messages, for in-process listeners. */
   decodedEvents(): Event[] {
     return this.events.map((event) => {
       const field = event.encoded(this.prevKv);

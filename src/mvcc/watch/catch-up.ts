@@ -3,9 +3,9 @@ import { Pass, type PassOptions, type StepBudget, type WaitingGroup, type Waitin
 import { type Watcher, type WatcherGroup, watcherStates } from "./watcher-group.ts";
 
 /**
- * The watchers that are behind, and the passes over the past that bring them back. All who wait share one pass, however many
- * they are and wherever they begin; only who has little to read does not wait for the pass of those who have much: there is
- * one pass at a time for each of a few distances from the present.
+ * Unsynced watchers, and the passes over past revisions that sync them. All waiting watchers share a pass, whatever
+ * their number and start. A watcher with little to read does not wait for the pass of those with much: there is one
+ * pass at a time for each of a few distances from the current revision.
  */
 export class CatchUp {
   readonly #clock: Clock;
@@ -13,7 +13,7 @@ export class CatchUp {
   readonly #onWork: () => void;
   readonly #lanes: readonly Lane[];
   #waitingCount = 0;
-  /** Lane that goes first in the next turn. */
+  /** The lane that runs first in the next turn. */
   #turn = 0;
 
   /** `onWork`: a turn is needed. */
@@ -27,7 +27,7 @@ export class CatchUp {
     this.#lanes = Array.from({ length: LANES + 1 }, () => new Lane(onJoined));
   }
 
-  /** Watchers that are behind, without those that are blocked. */
+  /** Unsynced watchers, excluding blocked ones. */
   get size(): number {
     let size = this.#waitingCount;
     for (const lane of this.#lanes) {
@@ -37,7 +37,7 @@ export class CatchUp {
     return size;
   }
 
-  /** The watcher needs what comes from its `minRevision` on, which is not compacted. */
+  /** The watcher needs the events from its `minRevision` on, which is not compacted. */
   add(watcher: Watcher): void {
     const { joinRevisions, entriesMax } = this.#options.limits;
     const lane = this.#laneOf(this.#options.store.currentRevision - watcher.minRevision, entriesMax);
@@ -54,21 +54,21 @@ export class CatchUp {
     this.#onWork();
   }
 
-  /** Takes out a watcher that waits. */
+  /** Removes a waiting watcher. */
   remove(watcher: Watcher): void {
     watcher.waitingIn!.delete(watcher);
     watcher.waitingIn = undefined;
     this.#waitingCount--;
   }
 
-  /** All watchers of the group have everything before the position. */
+  /** All watchers of the group have all events before the position. */
   adopt(group: WatcherGroup, position: number): void {
     if (group.size === 0) return;
     this.#lanes[LANES]!.groups.push({ group, position });
     this.#onWork();
   }
 
-  /** Brings those of one lane some way further. */
+  /** Advances one lane a little. */
   step(): void {
     const { watchersMax } = this.#options.limits;
     const startMs = this.#clock.nowMs();
@@ -82,7 +82,7 @@ export class CatchUp {
     }
   }
 
-  /** When to take the next step: 0 for the next turn, infinite when all have caught up. */
+  /** Delay before the next step: 0 for the next turn, Infinity when all watchers are synced. */
   get delayMs(): number {
     const nowMs = this.#clock.nowMs();
     let delayMs = Number.POSITIVE_INFINITY;
@@ -100,7 +100,7 @@ export class CatchUp {
   }
 }
 
-/** One pass and who waits for the next. */
+/** One pass, and the watchers waiting for the next. */
 class Lane implements WaitingWatchers {
   readonly buckets = new Map<number, Set<Watcher>>();
   readonly groups: WaitingGroup[] = [];
@@ -124,8 +124,8 @@ class Lane implements WaitingWatchers {
   }
 
   /**
-   * Between two passes is a pause of some of the time that they take: clients that come back one after the other, each when
-   * the one before has its answer, would else have a pass each.
+   * Between two passes there is a pause of a fraction of their duration: otherwise clients that return one by one, each
+   * after the previous one's answer, would have a pass each.
    */
   spent(fromMs: number, toMs: number): void {
     this.#spentMs += toMs - fromMs;
@@ -147,10 +147,10 @@ class Lane implements WaitingWatchers {
   }
 }
 
-/** Distances from the present: a page, and each time so many times farther; the last has no end. */
+/** Distances from the current revision: one page, then each a multiple of the previous; the last is unlimited. */
 const LANES = 4;
 const LANE_FACTOR = 16;
 const UNITS_PER_WATCHER = 4;
-/** Not longer than etcd waits between two of its rounds. */
+/** No longer than etcd waits between two of its rounds. */
 const REST_MS_MAX = 100;
 const REST_FACTOR = 3;

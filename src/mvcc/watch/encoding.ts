@@ -3,8 +3,8 @@ import { WatchResponse } from "../../proto/etcdserverpb.ts";
 import type { WatchBatch } from "./batch.ts";
 
 /**
- * Makes the bytes of WatchResponse messages. Those with events are assembled around the events' shared encoding: a header
- * of some 30 bytes and one copy for each watcher, and not even that for watchers with equal ids.
+ * Encodes WatchResponse messages. Those with events are assembled around the events' shared encoding: a header of about
+ * 30 bytes and one copy per watcher, and no copy for watchers with equal ids.
  */
 export class WatchResponseEncoder {
   readonly #clusterId: bigint;
@@ -21,7 +21,7 @@ export class WatchResponseEncoder {
     this.#ids = Buffer.from(ids);
   }
 
-  /** One response with all events. May return the same buffer for several watchers: never change it. */
+  /** One response with all events. May return the same buffer for several watchers: do not modify it. */
   encodeEvents(batch: WatchBatch, watchId: number, term: number): Buffer {
     if (batch.lastWatchId === watchId && batch.lastTerm === term) return batch.lastResponse!;
     const out = Buffer.allocUnsafe(this.eventsSize(batch, watchId, term));
@@ -32,12 +32,12 @@ export class WatchResponseEncoder {
     return out;
   }
 
-  /** Length of what `writeEvents` writes. */
+  /** Length of the output of `writeEvents`. */
   eventsSize(batch: WatchBatch, watchId: number, term: number): number {
     return this.#prefixSize(batch.revision, watchId, term) + batch.encodedEvents().length;
   }
 
-  /** The same as `encodeEvents`, written to `out` from `start`; returns the position behind it. */
+  /** The same as `encodeEvents`, written to `out` from `start`; returns the position after it. */
   writeEvents(out: Buffer, start: number, batch: WatchBatch, watchId: number, term: number): number {
     const events = batch.encodedEvents();
     const pos = this.#writePrefix(out, start, batch.revision, watchId, term);
@@ -46,8 +46,8 @@ export class WatchResponseEncoder {
   }
 
   /**
-   * Header and watch id, and the flag of a fragment that others follow: what comes in front of the encoded events where these
-   * are written apart.
+   * Header and watch id, and the fragment flag if more fragments follow: the bytes before the encoded events when these
+   * are written separately.
    */
   encodePrefix(revision: number, watchId: number, term: number, isFragment: boolean): Buffer {
     const flag = isFragment ? FRAGMENT_FIELD : NO_FIELD;
@@ -57,8 +57,8 @@ export class WatchResponseEncoder {
   }
 
   /**
-   * The responses for a watcher with `fragment` set: as many as it takes for none to reach `bytesMax`, except that each has at
-   * least one event; all but the last have `fragment` set. Source: sendFragments in etcd's api/v3rpc/watch.go.
+   * The responses for a watcher with `fragment` set: as many as needed to keep each below `bytesMax`, except that each
+   * has at least one event; all but the last have `fragment` set. Source: sendFragments in etcd's api/v3rpc/watch.go.
    */
   forEachFragment(
     batch: WatchBatch,
@@ -79,7 +79,7 @@ export class WatchResponseEncoder {
       let next = first + 1;
       while (next < events.length) {
         const added = events[next]!.encoded(prevKv).length;
-        // The flag counts even in the last one, which does not carry it: so does etcd.
+        // The flag counts even in the last response, which does not carry it, as in etcd.
         if (prefixSize + FRAGMENT_FIELD.length + size + added >= bytesMax) break;
         size += added;
         next++;
@@ -124,7 +124,7 @@ export class WatchResponseEncoder {
     return WatchResponse.encode(WatchResponse.create({ ...fields, header }));
   }
 
-  /** Of header and watch id, which come before all other fields. */
+  /** Size of header and watch id, which come before all other fields. */
   #prefixSize(revision: number, watchId: number, term: number): number {
     return 2 + this.#headerSize(revision, term) + (watchId === 0 ? 0 : 1 + varintSize(watchId));
   }

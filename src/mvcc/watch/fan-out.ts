@@ -5,24 +5,24 @@ import { Share } from "./share.ts";
 import { VARIANT_COUNT } from "./variants.ts";
 import { type Watcher, WatcherGroup, type WatcherSet } from "./watcher-group.ts";
 
-/** What the hub does with a watcher that is offered something. */
+/** The hub's handling of a watcher that is offered events. */
 export interface Handover {
   /** False when its stream is full. */
   offer(watcher: Watcher, batch: WatchBatch): boolean;
-  /** It is in no group: it waits for its stream to drain, and needs what comes from this revision on. */
+  /** The watcher is in no group: it waits for its stream to drain, and needs the events from this revision on. */
   block(watcher: Watcher, nextRevision: number): void;
-  /** It is in no group: it reads on from the backend. */
+  /** The watcher is in no group: it continues from the backend. */
   fallBehind(watcher: Watcher): void;
 }
 
 export interface FanOutLimits {
-  /** What may be given to watchers in one turn, in parts of some microsecond: two and one for each 2 KiB. */
+  /** Work per turn for watchers, in units of about a microsecond: two units plus one per 2 KiB. */
   readonly unitsPerTurn: number;
-  /** Places where the changes of one turn may match what is watched. */
+  /** Matches of one turn's changes with watched ranges. */
   readonly matchesPerTurn: number;
-  /** A transaction with more changes is not handed out from memory. */
+  /** A transaction with more changes is not delivered from memory. */
   readonly changesMax: number;
-  /** Bytes of events that may wait for their turn. */
+  /** Limit on bytes of waiting events. */
   readonly waitingBytesMax: number;
 }
 
@@ -34,9 +34,9 @@ export const FAN_OUT_LIMITS: FanOutLimits = {
 };
 
 /**
- * Hands the changes of transactions to the synced watchers, from memory: at once while that is little, and else in slices, one
- * each turn. What happens to a range while its watchers wait is gathered, and goes to each of them in one response, so that a
- * key with very many watchers costs less the faster it changes, and nobody else waits for it.
+ * Delivers the changes of transactions to synced watchers, from memory: at once if there are few, otherwise in slices,
+ * one per turn. Events of a range whose watchers wait are collected and sent to each of them in one response, so that a
+ * key with very many watchers costs less the faster it changes, and no other watcher waits for it.
  */
 export class FanOut {
   readonly #limits: FanOutLimits;
@@ -44,18 +44,18 @@ export class FanOut {
   readonly #handover: Handover;
   readonly #onWork: () => void;
   #group = new WatcherGroup();
-  /** The last revision whose changes it has seen. */
+  /** The last revision whose changes it has processed. */
   revision: number;
-  /** Sets whose events wait for their turn, in the order of these. */
+  /** Sets with waiting events, in order of arrival. */
   readonly #queue = new Set<WatcherSet>();
   #waitingBytes = 0;
   #sweep: Sweep | undefined = undefined;
   #unitsLeft: number;
   #matchesLeft: number;
-  /** Sets that the change in hand matched, and those that all changes of the transaction matched; reused. */
+  /** Sets matched by the current change, and by all changes of the transaction; reused. */
   readonly #hits: WatcherSet[] = [];
   readonly #touched: WatcherSet[] = [];
-  /** Batches of the set in hand by variant; null where the filters leave nothing; reused. */
+  /** Batches of the current set by variant; null when the filters leave none; reused. */
   readonly #batches: (WatchBatch | null | undefined)[] = new Array(VARIANT_COUNT).fill(undefined);
 
   /** `onWork`: a turn is needed. */
@@ -73,7 +73,7 @@ export class FanOut {
     return this.#group.size;
   }
 
-  /** Something waits for the next turn. */
+  /** Events wait for the next turn. */
   get hasWork(): boolean {
     return this.#sweep !== undefined || this.#queue.size > 0;
   }
@@ -92,7 +92,7 @@ export class FanOut {
     return this.has(watcher) && !watcher.set!.queued;
   }
 
-  /** Takes the changes of a transaction. False when they are too many: then `detach`. */
+  /** Takes the changes of a transaction. False when there are too many: then call `detach`. */
   take(revision: number, changes: ChangeList): boolean {
     this.revision = revision;
     const group = this.#group;
@@ -110,8 +110,8 @@ export class FanOut {
   }
 
   /**
-   * Lets go of all watchers: a group that has everything before the revision returned, which is `next` unless something older
-   * waits. New watchers gather in another group.
+   * Releases all watchers as a group that has everything before the returned revision, which is `next` unless something
+   * older waits. New watchers are added to another group.
    */
   detach(next: number): { group: WatcherGroup; position: number } {
     const group = this.#group;
@@ -126,7 +126,7 @@ export class FanOut {
     return { group, position };
   }
 
-  /** Hands out what waits, as much as fits a turn. */
+  /** Delivers waiting events, as many as fit into a turn. */
   step(): void {
     const { unitsPerTurn, matchesPerTurn } = this.#limits;
     this.#unitsLeft = unitsPerTurn;
@@ -138,7 +138,7 @@ export class FanOut {
     }
   }
 
-  /** Puts an event on the sets that its key hit. */
+  /** Adds an event to the sets matched by its key. */
   #assign(event: WatchEvent): void {
     this.#matchesLeft -= this.#hits.length;
     for (const set of this.#hits) {
@@ -153,9 +153,9 @@ export class FanOut {
     this.#waitingBytes += bytes + EVENT_BYTES;
   }
 
-  /** Hands out the events of a set at once, or lets them wait. */
+  /** Delivers the events of a set at once, or queues them. */
   #begin(set: WatcherSet, revision: number): void {
-    // In the middle of its sweep, which comes back to it.
+    // The set's delivery is in progress and will include the new events.
     if (set.queued) return;
     const events = set.events!;
     const bytes = bytesOf(events);
@@ -172,7 +172,7 @@ export class FanOut {
     this.#fanOut(set, events, revision);
   }
 
-  /** The hot path: the events of one revision to all synced watchers of one key or range. */
+  /** The hot path: the events of one revision for all synced watchers of one key or range. */
   #fanOut(set: WatcherSet, events: readonly WatchEvent[], revision: number): void {
     const { watchers } = set;
     const batches = this.#batches;
@@ -190,10 +190,10 @@ export class FanOut {
         }
         batches[variant] = batch;
       }
-      // Not for it: filtered out, or it waits for a later revision.
+      // Not for this watcher: filtered out, or it waits for a later revision.
       if (batch === null || watcher.minRevision > revision || handover.offer(watcher, batch)) i++;
       else {
-        // The last watcher of the set takes its place: look at this index again.
+        // The set's last watcher takes its place: check this index again.
         this.#leave(watcher);
         handover.block(watcher, revision);
       }
@@ -212,20 +212,20 @@ export class FanOut {
       set.events = undefined;
       this.#waitingBytes -= set.bytes;
       set.bytes = 0;
-      // It stays marked: what happens during the sweep waits for the next.
+      // The set stays marked: events during this delivery wait for the next.
       return { share: new Share(set, events!, this.revision), watchers: set.watchers.slice(), next: 0 };
     }
     return undefined;
   }
 
-  /** True when all have been offered what they get. */
+  /** True when all watchers were offered their events. */
   #goOn(sweep: Sweep): boolean {
     const { share, watchers } = sweep;
     const { set } = share;
     const units = unitsOf(bytesOf(share.events));
     while (sweep.next < watchers.length && this.#unitsLeft > 0) {
       const watcher = watchers[sweep.next++]!;
-      // It may have left meanwhile.
+      // It may have been removed meanwhile.
       if (watcher.set !== set) continue;
       this.#unitsLeft -= units;
       this.#hand(share, watcher);
@@ -249,10 +249,10 @@ export class FanOut {
   }
 }
 
-/** What an event takes beside its bytes, about. */
+/** Approximate memory of an event beside its bytes. */
 const EVENT_BYTES = 256;
 
-/** Events on their way to the watchers that were in the set when it began. */
+/** Events being delivered to the watchers that were in the set at the start. */
 interface Sweep {
   readonly share: Share;
   readonly watchers: readonly Watcher[];

@@ -19,15 +19,16 @@ import type { LargeBatch, WatchSink } from "./types.ts";
 import { type Watcher, type WatcherOutlet, watcherStates } from "./watcher-group.ts";
 
 /**
- * Hands the changes of a store to its watchers: every event once, in the order of revisions, each revision complete in one
- * batch.
+ * Delivers the changes of a store to its watchers: every event once, in order of revisions, each revision complete in
+ * one batch.
  *
- * A *synced* watcher gets the changes of each transaction when it ends, from memory (watch/fan-out.ts). One that starts in the
- * past, or whose stream is full, is behind: it keeps only the next revision that it needs, and reads what it missed from the
- * backend, page by page, together with all others who are behind (watch/catch-up.ts). So a slow client costs no memory and no
- * time of the apply loop, and misses nothing but what is compacted before it comes back; then it is told so and ends.
+ * A *synced* watcher gets the changes of each transaction when it ends, from memory (watch/fan-out.ts). A watcher that
+ * starts in the past, or whose stream is full, is unsynced: it keeps only the next revision it needs, and reads the
+ * missed events from the backend, page by page, together with all other unsynced watchers (watch/catch-up.ts). So a
+ * slow client costs no memory and no time of the apply loop, and misses nothing except what is compacted before it
+ * catches up; then it is notified and cancelled.
  *
- * Whatever many watchers need is done in slices, a few milliseconds of each turn of the event loop.
+ * Work for many watchers is done in slices of a few milliseconds per event loop turn.
  *
  * Semantics: etcd v3.7, server/storage/mvcc/watchable_store.go.
  */
@@ -45,17 +46,17 @@ export class WatchHub {
   #watcherCount = 0;
   #deliveredCount = 0;
   #turnPending = false;
-  /** Rings when the next pass may begin. */
+  /** Fires when the next pass may begin. */
   #timer: Timer | null = null;
   #delivering = false;
   #closed = false;
-  /** Watchers that closed streams may still let go of in this turn. */
+  /** Watchers of closed streams that may still be removed in this turn. */
   #closingLeft: number;
-  /** Streams that drained and have watchers blocked still. */
+  /** Drained streams that still have blocked watchers. */
   readonly #resuming = new Set<WatcherOutlet>();
-  /** Closed streams that have watchers still. */
+  /** Closed streams that still have watchers. */
   readonly #closing = new Set<WatchStream>();
-  /** Streams that tell progress to many watchers. */
+  /** Streams that send progress to many watchers. */
   readonly #telling = new Set<WatchStream>();
 
   readonly #unsubscribe: readonly (() => void)[];
@@ -96,7 +97,7 @@ export class WatchHub {
     return new WatchStream(this, sink, this.#watchersPerStreamMax);
   }
 
-  /** Lets go of the store. Streams get nothing any more. */
+  /** Unsubscribes from the store. Streams get nothing any more. */
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
@@ -121,7 +122,7 @@ export class WatchHub {
     return this.#fanOut.size;
   }
 
-  /** Watchers that are behind: unsynced and blocked ones. */
+  /** Watchers that are unsynced or blocked. */
   get slowCount(): number {
     return this.#catchUp.size + this.#blockedCount;
   }
@@ -131,7 +132,7 @@ export class WatchHub {
     return this.#blockedCount;
   }
 
-  /** Events that sinks took since the start. */
+  /** Events accepted by sinks since the start. */
   get deliveredCount(): number {
     return this.#deliveredCount;
   }
@@ -161,7 +162,7 @@ export class WatchHub {
         break;
       case watcherStates.compacted:
       case watcherStates.cancelled:
-        // Not counted any more.
+        // No longer counted.
         this.#watcherCount++;
         break;
     }
@@ -169,7 +170,7 @@ export class WatchHub {
     watcher.state = watcherStates.cancelled;
   }
 
-  /** For WatchStream: the sink takes responses again. */
+  /** For WatchStream: the sink accepts responses again. */
   resume(stream: WatchStream): void {
     this.#refuseReentry();
     if (stream.blocked.size > 0) this.#resuming.add(stream);
@@ -177,24 +178,24 @@ export class WatchHub {
     if (stream.blocked.size > 0 || stream.isTelling) this.#scheduleTurn();
   }
 
-  /** For WatchStream: it takes nothing any more. Its watchers are let go, some of them later if they are many. */
+  /** For WatchStream: it accepts nothing any more. Its watchers are removed, over several turns if they are many. */
   streamClosed(stream: WatchStream): void {
     this.#resuming.delete(stream);
     this.#telling.delete(stream);
     this.#streamCount--;
     this.#closing.add(stream);
-    // A sink may find out that its client is gone while it takes a response.
+    // A sink may discover that its client is gone while it takes a response.
     if (!this.#delivering) this.#letGo();
     if (this.#closing.size > 0) this.#scheduleTurn();
   }
 
-  /** For WatchStream: it tells its watchers how far they are, in the turns that come. */
+  /** For WatchStream: it sends progress to its watchers in the following turns. */
   tellProgress(stream: WatchStream): void {
     this.#telling.add(stream);
     this.#scheduleTurn();
   }
 
-  /** The revision up to which the watcher has everything, or 0 when it is behind or waits for a future revision. */
+  /** The revision up to which the watcher has everything, or 0 when it is unsynced or waits for a future revision. */
   progressOf(watcher: Watcher): number {
     const { revision } = this.#fanOut;
     return this.#fanOut.isUpToDate(watcher) && revision >= watcher.startRevision ? revision : 0;
@@ -207,14 +208,14 @@ export class WatchHub {
     if (!isTaken) this.#detach(revision);
   }
 
-  /** The synced watchers read on from the backend. */
+  /** Makes the synced watchers continue from the backend. */
   #detach(next: number): void {
     const { group, position } = this.#fanOut.detach(next);
     this.#logger.debug("watchers go on from the backend", { from: position, watchers: group.size });
     this.#catchUp.adopt(group, position);
   }
 
-  /** The content was replaced: what happened between the last change seen and the new revision must be read. */
+  /** The content was replaced: the changes between the last one seen and the new revision must be read. */
   #onRestore(): void {
     const seen = this.#fanOut.revision;
     this.#fanOut.revision = this.#store.currentRevision;
@@ -251,7 +252,7 @@ export class WatchHub {
     this.#blockedCount++;
   }
 
-  /** Finds the place of a watcher that is in no group and waits for nothing. */
+  /** Places a watcher that is in no group and waits for nothing. */
   #place(watcher: Watcher): void {
     const { compactRevision, currentRevision } = this.#store;
     if (watcher.outlet.full) this.#block(watcher, watcher.minRevision);
@@ -295,7 +296,7 @@ export class WatchHub {
     spentOn("events of watchers", this.#clock.nowMs() - startMs);
   };
 
-  /** A turn for the next step of those who are behind: at once, or when its time has come. */
+  /** Schedules the next step for unsynced watchers: at once, or when it is due. */
   #planCatchUp(): void {
     const { delayMs } = this.#catchUp;
     if (delayMs === 0) this.#scheduleTurn();
@@ -315,7 +316,9 @@ export class WatchHub {
     }
   }
 
-  /** Lets watchers of drained streams go on, only so many that a stream which fills up again at once costs little. */
+  /**
+   * Resumes watchers of drained streams, few at a time, so that a stream that fills up again immediately costs little.
+   */
   #resumeBlocked(): void {
     let left = this.#watchersPerTurn;
     for (const outlet of this.#resuming) {
@@ -323,7 +326,7 @@ export class WatchHub {
       for (const watcher of outlet.blocked) {
         if (outlet.full) break;
         if (left-- <= 0) {
-          // Behind the others.
+          // After the others.
           this.#resuming.add(outlet);
           return;
         }
@@ -352,7 +355,7 @@ export class WatchHub {
         found = copyOf(bytes, start, end);
       });
     } catch (error) {
-      // A watcher that reads the past gets events whose predecessor is compacted: those have no previous value.
+      // An unsynced watcher may get events whose previous value is compacted: they have none.
       if (!(error instanceof CompactedError)) throw error;
     }
     return found;
@@ -369,13 +372,13 @@ export interface WatchHubOptions {
   readonly logger: Logger;
   /** Default 500,000. */
   readonly watchersPerStreamMax?: number;
-  /** How much one turn of catching up may read and hand out. */
+  /** Limits on one turn of catching up. */
   readonly page?: Partial<PageLimits>;
-  /** How much of what happens one turn may hand out. */
+  /** Limits on one turn of fan-out. */
   readonly fanOut?: Partial<FanOutLimits>;
 }
 
-/** Watchers of closed streams that one turn takes away. */
+/** Watchers of closed streams removed in one turn. */
 const CLOSED_PER_TURN = 2048;
-/** Watchers whose progress one turn looks at. */
+/** Watchers checked for progress in one turn. */
 const TOLD_PER_TURN = 512;

@@ -1,10 +1,10 @@
 import type { ByteString } from "../model/types.ts";
 
 /**
- * Ranges of keys, each with a value, that can be asked which of them contain a key: a height-balanced (AVL) search tree
- * ordered by (start, end), where each node knows the greatest end below it. An end of "" is no end.
+ * Key ranges with values, searchable for those that contain a key: a height-balanced (AVL) search tree ordered by
+ * (start, end), where each node stores the greatest end below it. An end of "" means no end.
  *
- * Insert, find and remove are logarithmic; `stab` is logarithmic for each range that it finds.
+ * Insert, find and remove are logarithmic; `stab` is logarithmic for each range found.
  */
 export class IntervalTree<T> {
   #root: Node<T> | undefined = undefined;
@@ -25,13 +25,13 @@ export class IntervalTree<T> {
     return undefined;
   }
 
-  /** The range must not be there yet. */
+  /** The range must not exist yet. */
   insert(start: ByteString, end: ByteString, value: T): void {
     this.#root = insert(this.#root, new Node(start, end, value));
     this.#size++;
   }
 
-  /** The range must be there. */
+  /** The range must exist. */
   remove(start: ByteString, end: ByteString): void {
     this.#root = remove(this.#root, start, end);
     this.#size--;

@@ -5,7 +5,7 @@ import { type LargeBatch, LargeBatchGoneError } from "./types.ts";
 import { variantBits } from "./variants.ts";
 import type { Watcher } from "./watcher-group.ts";
 
-/** What large batches are made with. */
+/** The dependencies of large batches. */
 export interface LargeContext {
   readonly store: ChangeSource;
   readonly lookup: PrevKvLookup;
@@ -13,14 +13,14 @@ export interface LargeContext {
 }
 
 /**
- * The events of one revision for watchers of one range, when they are too many to be held: a deletion of everything, say. A
- * client must get them in one response, whose length comes first; so they are read twice, once to measure them and once,
- * piece by piece, as the client takes them. Nothing but the places of the pieces is kept, and the last few pieces, for others
- * who read the same.
+ * The events of one revision for watchers of one range, when they are too many to hold, for example after deleting
+ * everything. A client must get them in one response, whose length comes first; so they are read twice, once to measure
+ * them and once, piece by piece, as the client takes them. Only the positions of the pieces are kept, and the last few
+ * pieces, for other watchers reading the same.
  */
 export class StoredBatch implements LargeBatch {
   readonly revision: number;
-  /** Known once it is measured: 0 when the filters leave nothing. */
+  /** Known once measured: 0 when the filters leave none. */
   eventCount = 0;
   /** Bytes of all events as fields of WatchResponse. */
   byteCount = 0;
@@ -30,7 +30,7 @@ export class StoredBatch implements LargeBatch {
   readonly #variant: number;
   readonly #compactRevision: number;
   readonly #pieces: Piece[] = [];
-  /** Those that were read last, by number. */
+  /** The pieces read last, by number. */
   readonly #recent = new Map<number, Buffer>();
   #nextSub = 0;
   #measured = false;
@@ -62,7 +62,7 @@ export class StoredBatch implements LargeBatch {
     return this.#pieces[index]!.bytes;
   }
 
-  /** Looks at some more of the rows. Call it until it returns true. Throws LargeBatchGoneError. */
+  /** Examines some more rows. Call it until it returns true. Throws LargeBatchGoneError. */
   measure(): boolean {
     if (this.#measured) return true;
     const { events, subs, nextSub } = this.#read(this.#nextSub, Number.POSITIVE_INFINITY);
@@ -82,7 +82,7 @@ export class StoredBatch implements LargeBatch {
     return this.#measured;
   }
 
-  /** Encoded events, whole ones. Never change them. Throws LargeBatchGoneError. */
+  /** Complete encoded events. Do not modify them. Throws LargeBatchGoneError. */
   piece(index: number): Buffer {
     const known = this.#recent.get(index);
     if (known !== undefined) return known;
@@ -101,7 +101,7 @@ export class StoredBatch implements LargeBatch {
     return piece;
   }
 
-  /** A client has got all of it. */
+  /** A client has received all of it. */
   delivered(): void {
     this.#context.onDelivered(this.eventCount);
   }
@@ -111,8 +111,8 @@ export class StoredBatch implements LargeBatch {
   }
 
   /**
-   * Reads rows, a bounded number. Their bytes are copied, and previous values not read before all rows are: the store lends
-   * one buffer for both. `nextSub` is infinite when it came to the end of the revision.
+   * Reads a bounded number of rows. Their bytes are copied, and previous values are read only after all rows: the store
+   * lends one buffer for both. `nextSub` is Infinity at the end of the revision.
    */
   #read(fromSub: number, eventsMax: number): { events: WatchEvent[]; subs: number[]; nextSub: number } {
     const { store, lookup } = this.#context;
@@ -139,7 +139,7 @@ export class StoredBatch implements LargeBatch {
     return { events, subs, nextSub };
   }
 
-  /** Null when the row is not for these watchers. */
+  /** Null when the row does not match these watchers. */
   #wantedKey(tombstone: boolean, bytes: Uint8Array, start: number, end: number): ByteString | null {
     if ((this.#variant & (tombstone ? variantBits.noDelete : variantBits.noPut)) !== 0) return null;
     const key = keyOf(bytes, start, end);
@@ -147,7 +147,7 @@ export class StoredBatch implements LargeBatch {
     return key >= this.#key && (this.#end === "" || key < this.#end) ? key : null;
   }
 
-  /** A compaction takes rows and previous values: what was measured does not hold any more. */
+  /** A compaction removes rows and previous values: the measurement is then invalid. */
   #checkThere(store: ChangeSource): void {
     const { compactRevision } = store;
     if (compactRevision !== this.#compactRevision && compactRevision >= this.revision) {
@@ -162,7 +162,7 @@ interface Piece {
   bytes: number;
 }
 
-/** One event may be larger. */
+/** A single event may be larger. */
 const PIECE_BYTES = 64 * 1024;
 const PIECE_EVENTS_MAX = 256;
 const RECENT_PIECES = 8;

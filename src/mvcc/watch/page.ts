@@ -3,22 +3,22 @@ import { type ByteString, type ChangeSource, toByteString } from "../model/types
 import { type PrevKvLookup, WatchEvent } from "./batch.ts";
 import type { WatcherGroup, WatcherSet } from "./watcher-group.ts";
 
-/** Bounds of one turn of catching up. */
+/** Limits of one turn of catching up. */
 export interface PageLimits {
-  /** Watchers that get events; four times as many may join those that catch up, or leave them because they have. */
+  /** Watchers that get events; four times as many may join or leave the group catching up. */
   readonly watchersMax: number;
-  /** Stored revisions that are read, of any key. */
+  /** Stored revisions read, of any key. */
   readonly entriesMax: number;
-  /** Different revisions with events for someone. */
+  /** Different revisions with matching events. */
   readonly revisionsMax: number;
-  /** Bytes of events that are read, and of responses that are made. */
+  /** Bytes of events read, and of responses made. */
   readonly bytesMax: number;
-  /** A revision with more rows, or more bytes of events, is not kept in memory as a whole. */
+  /** A revision with more rows, or more event bytes, is not kept in memory completely. */
   readonly largeRows: number;
   readonly largeBytes: number;
-  /** Bytes of events of a large revision that are kept for those who need few of them. */
+  /** Event bytes of a large revision kept for watchers that need few of them. */
   readonly keptBytesMax: number;
-  /** Watchers that wait join a pass in steps of so many revisions. */
+  /** Waiting watchers join a pass in steps of this many revisions. */
   readonly joinRevisions: number;
 }
 
@@ -34,19 +34,19 @@ export const PAGE_LIMITS: PageLimits = {
   joinRevisions: 1024,
 };
 
-/** Sets that the rows of a page may match. */
+/** Limit on the sets matched by the rows of a page. */
 const MATCHES_MAX = 16_384;
 
 export interface Page {
-  /** All before this revision were read completely. The page was not begun if its first revision is `large`. */
+  /** Everything before this revision was read completely. The page was not begun if its first revision is `large`. */
   next: number;
-  /** The revision to go on from has too many events to be kept. */
+  /** The revision to continue from has too many events to keep. */
   large: boolean;
 }
 
 /**
- * Reads the stored revisions from `from` to, but without, `to` until a limit is reached, and puts what the group watches on
- * its sets, which it appends to `touched`. A revision is never split.
+ * Reads the stored revisions from `from` up to, but excluding, `to` until a limit is reached. Adds events to the
+ * group's matching sets, which are appended to `touched`. A revision is never split.
  */
 export function readPage(
   store: ChangeSource,
@@ -59,7 +59,7 @@ export function readPage(
 ): Page {
   const page: Page = { next: to, large: false };
   const hits: WatcherSet[] = [];
-  /** What the revision in hand has for someone: it counts when the revision is complete. */
+  /** Matches of the current revision: they count when the revision is complete. */
   const pendingSets: WatcherSet[] = [];
   const pendingEvents: WatchEvent[] = [];
   let revision = 0;
@@ -123,7 +123,7 @@ export function readPage(
   return page;
 }
 
-/** Puts an event on a set; notes a set that had none. */
+/** Adds an event to a set; records a set that had none. */
 export function put(set: WatcherSet, event: WatchEvent, touched: WatcherSet[]): void {
   if (set.events !== undefined) set.events.push(event);
   else {
@@ -134,7 +134,7 @@ export function put(set: WatcherSet, event: WatchEvent, touched: WatcherSet[]): 
 
 const TAG_KEY = 0x0a;
 
-/** The key of an encoded KeyValue, which is its first field unless some other program wrote it. */
+/** The key of an encoded KeyValue: its first field, unless another program wrote it. */
 export function keyOf(bytes: Uint8Array, start: number, end: number): ByteString {
   if (end - start < 2 || bytes[start] !== TAG_KEY) return toByteString(KeyValue.decode(bytes, start, end).key);
   let length = 0;

@@ -8,17 +8,17 @@ import { Share } from "./share.ts";
 import type { LargeBatch } from "./types.ts";
 import { type Watcher, WatcherGroup, type WatcherSet } from "./watcher-group.ts";
 
-/** What becomes of the watchers of a pass. They are in no group then. */
+/** Outcomes for the watchers of a pass. They are in no group then. */
 export interface PassOutcomes {
   /** False when its stream is full. */
   offer(watcher: Watcher, batch: WatchBatch): boolean;
-  /** False when its stream is full; else it is now, until all is delivered. */
+  /** False when its stream is full; otherwise it is full from now on, until all is delivered. */
   offerLarge(watcher: Watcher, batch: LargeBatch): boolean;
-  /** It waits for its stream to drain, and needs what comes from this revision on. */
+  /** It waits for its stream to drain, and needs the events from this revision on. */
   block(watcher: Watcher, nextRevision: number): void;
-  /** It has everything. */
+  /** It is synced. */
   catchUp(watcher: Watcher): void;
-  /** It needs what comes from its `minRevision` on, which may be compacted. */
+  /** It needs the events from its `minRevision` on, which may be compacted. */
   fallBehind(watcher: Watcher): void;
 }
 
@@ -28,10 +28,10 @@ export interface WaitingGroup {
   readonly position: number;
 }
 
-/** Where a pass takes watchers from that wait, by the first of so many revisions. */
+/** The waiting watchers that a pass takes, in buckets by the first of a number of revisions. */
 export interface WaitingWatchers {
   readonly buckets: Map<number, Set<Watcher>>;
-  /** In the order of their positions. */
+  /** In order of position. */
   readonly groups: WaitingGroup[];
   /** A watcher has left its bucket. */
   onJoined(): void;
@@ -45,17 +45,17 @@ export interface PassOptions {
   readonly large: LargeContext;
 }
 
-/** How much one step may do. */
+/** Limits of one step. */
 export interface StepBudget {
-  /** Parts of some microsecond. */
+  /** Units of about a microsecond. */
   units: number;
   pages: number;
 }
 
 /**
- * One pass over the past, for all who need it: it goes from the oldest revision that is waited for to the present, reads every
- * row once, and looks it up among those whose revision it has come to. Watchers join it on its way, and leave it when their
- * stream is full or when it has read everything there is.
+ * One pass over the past, shared by all watchers that need it: it goes from the oldest revision needed to the current
+ * one, reads every row once, and matches it with the watchers that need its revision. Watchers join on the way, and
+ * leave when their stream is full or when everything is read.
  */
 export class Pass {
   readonly group: WatcherGroup;
@@ -71,7 +71,7 @@ export class Pass {
   readonly #large: LargeContext;
   #handing: Handing | undefined = undefined;
   #scan: RevisionScan | undefined = undefined;
-  /** A compaction has overtaken it: its watchers find another, or their end. */
+  /** A compaction has overtaken it: its watchers join another pass, or are cancelled. */
   #isDissolving = false;
   /** Its first watchers have joined. */
   #isBegun: boolean;
@@ -104,13 +104,13 @@ export class Pass {
     this.#large = large;
   }
 
-  /** A watcher whose revision it has not come to yet, but will before it opens another bucket, joins at once. */
+  /** A watcher joins at once if the pass has not reached its revision yet, but will before it opens another bucket. */
   accepts(watcher: Watcher): boolean {
     if (this.#isDissolving || watcher.minRevision >= this.#openTo) return false;
     return watcher.minRevision >= (this.#scan === undefined ? this.#position : this.#position + 1);
   }
 
-  /** Goes on. True when it is over: nobody is left. */
+  /** Continues. True when it is over: no watcher is left. */
   step(budget: StepBudget): boolean {
     for (;;) {
       if (this.#handing !== undefined && !this.#handOut(this.#handing, budget)) return false;
@@ -154,7 +154,7 @@ export class Pass {
     this.#position = scan.revision + 1;
   }
 
-  /** True when everybody has been offered what was read. */
+  /** True when all watchers were offered the events read. */
   #handOut(handing: Handing, budget: StepBudget): boolean {
     for (;;) {
       const set = handing.set();
@@ -162,7 +162,7 @@ export class Pass {
         this.#handing = undefined;
         return true;
       }
-      // Backwards: who leaves is replaced by the last, who has been served.
+      // Backwards: a leaving watcher is replaced by the last, which has been served.
       for (let i = Math.min(handing.index, set.watchers.length) - 1; i >= 0; i--) {
         if (budget.units <= 0) {
           handing.index = i + 1;
@@ -204,7 +204,7 @@ export class Pass {
     this.#outcomes.block(watcher, handing.revision);
   }
 
-  /** Takes in the watchers of a group that it has come to. False when the budget is spent. */
+  /** Takes in the watchers of a group that it has reached. False when the budget is spent. */
   #absorb(budget: StepBudget): boolean {
     for (;;) {
       const next = this.#nextGroup();
@@ -220,12 +220,12 @@ export class Pass {
     }
   }
 
-  /** The first group that it comes to; one that begins before its position waits for the next pass. */
+  /** The next group on its way; one that begins before its position waits for the next pass. */
   #nextGroup(): WaitingGroup | undefined {
     return this.#waiting.groups.find(({ position }) => position >= this.#position);
   }
 
-  /** Takes in those who wait for what is read next. False when the budget is spent. */
+  /** Takes in the watchers that wait for the revisions read next. False when the budget is spent. */
   #join(budget: StepBudget): boolean {
     const { joinRevisions, entriesMax } = this.#limits;
     const { buckets } = this.#waiting;
@@ -234,7 +234,7 @@ export class Pass {
       const index = Math.floor(this.#openTo / joinRevisions);
       const bucket = buckets.get(index);
       if (bucket !== undefined) {
-        // What comes before is read first.
+        // Earlier revisions are read first.
         if (this.#isBegun && this.#openTo > this.#position) break;
         for (const watcher of bucket) {
           if (budget.units-- <= 0) return false;
@@ -246,7 +246,7 @@ export class Pass {
         buckets.delete(index);
       }
       this.#openTo = (index + 1) * joinRevisions;
-      // All of the first ones may have found their stream full.
+      // All of the first watchers may have found their stream full.
       if (this.#position === Number.POSITIVE_INFINITY) break;
       this.#isBegun = true;
     }
@@ -262,7 +262,7 @@ export class Pass {
     }
   }
 
-  /** Everything is read: lets them go. True when all have gone. */
+  /** Everything is read: releases the watchers. True when all are released. */
   #finish(budget: StepBudget): boolean {
     while (this.group.size > 0) {
       if (budget.units-- <= 0) return false;
@@ -285,14 +285,14 @@ export class Pass {
   }
 }
 
-/** What was read, on its way to the watchers of the sets that it concerns. */
+/** Delivers the events read to the watchers of the matching sets. */
 class Handing {
   readonly revision: number;
   readonly #kept: WatcherSet[];
   readonly #large: WatcherSet[];
-  /** Of the set in hand; undefined where that is large. */
+  /** For the current set; undefined when it is large. */
   share: Share | undefined = undefined;
-  /** Watchers of the set before this one have not been offered it. */
+  /** Watchers of the set before this index were not offered it yet. */
   index = Number.POSITIVE_INFINITY;
   #set: WatcherSet | undefined = undefined;
   readonly #larges = new Map<number, StoredBatch>();
@@ -303,7 +303,7 @@ class Handing {
     this.#large = large.reverse();
   }
 
-  /** The set in hand, or the next one. */
+  /** The current set, or the next one. */
   set(): WatcherSet | undefined {
     while (this.#set === undefined) {
       const set = this.#kept.pop();
@@ -318,7 +318,7 @@ class Handing {
     return this.#set;
   }
 
-  /** All watchers of the set in hand have been offered it. */
+  /** All watchers of the current set were offered it. */
   done(): void {
     this.#set = undefined;
     this.share = undefined;

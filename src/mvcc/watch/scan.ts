@@ -4,12 +4,12 @@ import { keyOf, type PageLimits } from "./page.ts";
 import type { WatcherGroup, WatcherSet } from "./watcher-group.ts";
 
 /**
- * Finds who of a group gets something of one revision that is too large to be kept, a bounded number of rows at a time. Who
- * gets little has it kept, as long as that is not much altogether; who comes too late for that has another round.
+ * Finds the watchers of a group that match one revision that is too large to keep, a bounded number of rows at a time.
+ * The events of watchers that match few are kept, up to a total limit; watchers beyond the limit get another round.
  */
 export class RevisionScan {
   readonly revision: number;
-  /** Sets that have all their events of the revision, at the end of a round. */
+  /** At the end of a round: sets with all their events of the revision. */
   kept: WatcherSet[] = [];
   /** Sets with too many events: each of their watchers reads the revision again. */
   large: WatcherSet[] = [];
@@ -18,7 +18,7 @@ export class RevisionScan {
   readonly #limits: PageLimits;
   readonly #lookup: PrevKvLookup;
   #nextSub = 0;
-  /** The mark of a set that has to wait for the next round. A set that needs nothing more has this scan for its mark. */
+  /** The mark of a set that must wait for the next round. A set that needs nothing more is marked with this scan. */
   #round = {};
   #keptBytes = 0;
   #needsRound = false;
@@ -31,7 +31,7 @@ export class RevisionScan {
     this.#lookup = lookup;
   }
 
-  /** Reads on. True at the end of the round: hand out what was found, then call `nextRound`. */
+  /** Continues reading. True at the end of the round: deliver what was found, then call `nextRound`. */
   step(): boolean {
     const hits: WatcherSet[] = [];
     const { revision } = this;
@@ -61,12 +61,12 @@ export class RevisionScan {
     return isDone;
   }
 
-  /** Nothing of it is handed out. */
+  /** Drops everything undelivered. */
   giveUp(): void {
     for (const set of this.kept) this.#release(set);
   }
 
-  /** False when nobody needs another round. */
+  /** False when no set needs another round. */
   nextRound(): boolean {
     for (const set of this.kept) set.mark = this;
     this.kept = [];
@@ -99,7 +99,7 @@ export class RevisionScan {
       this.#release(set);
       set.mark = this;
       this.large.push(set);
-      // It stays in the list of those kept, without events.
+      // It stays in the list of kept sets, without events.
     }
     while (this.#keptBytes > 2 * keptBytesMax && this.kept.length > 1) {
       const last = this.kept.pop()!;
@@ -121,6 +121,6 @@ export class RevisionScan {
   }
 }
 
-/** What an event takes beside its bytes, about. */
+/** Approximate memory of an event beside its bytes. */
 const EVENT_BYTES = 256;
 const MATCHES_PER_STEP = 16_384;

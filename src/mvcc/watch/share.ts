@@ -5,8 +5,8 @@ import { VARIANT_COUNT } from "./variants.ts";
 import type { Watcher, WatcherSet } from "./watcher-group.ts";
 
 /**
- * The events of one set up to a revision, on their way to its watchers over several turns. Watchers that get the same share
- * one batch.
+ * The events of one set up to a revision, delivered to its watchers over several turns. Watchers with the same share
+ * get one batch.
  */
 export class Share {
   readonly set: WatcherSet;
@@ -14,7 +14,7 @@ export class Share {
   readonly events: readonly WatchEvent[];
   readonly revision: number;
   readonly #batches: (WatchBatch | null | undefined)[] = new Array(VARIANT_COUNT).fill(undefined);
-  /** Bits of the variants whose batches were made. */
+  /** Bits of the variants whose batches exist. */
   #made = 0;
   readonly #larges = new Map<string, StoredBatch>();
 
@@ -24,7 +24,10 @@ export class Share {
     this.revision = revision;
   }
 
-  /** What a watcher of the set has not yet; null is nothing, undefined that its first revision is too large for a batch. */
+  /**
+   * The events that a watcher of the set does not have yet; null for none, undefined when its first revision is too
+   * large for a batch.
+   */
   batchFor({ minRevision, variant }: Watcher): WatchBatch | null | undefined {
     const { events, revision } = this;
     if (minRevision <= events[0]!.revision) {
@@ -50,7 +53,7 @@ export class Share {
   }
 }
 
-/** Index of the first event that is not before the revision. */
+/** Index of the first event at or after the revision. */
 function firstFrom(events: readonly WatchEvent[], revision: number): number {
   let low = 0;
   let high = events.length;

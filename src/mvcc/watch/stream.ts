@@ -3,14 +3,14 @@ import { WATCH_ID_ALL, WatchError, type WatchRequest, type WatchSink } from "./t
 import { variantBits } from "./variants.ts";
 import { Watcher, type WatcherOutlet, watcherStates } from "./watcher-group.ts";
 
-/** What a stream needs of its hub. */
+/** The part of the hub that a stream needs. */
 export interface StreamOwner {
   readonly revision: number;
   add(watcher: Watcher): void;
   remove(watcher: Watcher): void;
-  /** Up to which revision the watcher has got everything; undefined while that is not known. */
+  /** Revision up to which the watcher has received everything; undefined while unknown. */
   progressOf(watcher: Watcher): number;
-  /** Goes on with the notifications of progress that a full stream, or the end of a turn, has interrupted. */
+  /** Continues progress notifications interrupted by a full stream or the end of a turn. */
   tellProgress(stream: WatchStream): void;
   /** The stream's sink has room again. */
   resume(stream: WatchStream): void;
@@ -18,7 +18,7 @@ export interface StreamOwner {
 }
 
 /**
- * The watchers of one client stream: their ids, and the one sink that all their responses go to, in order. Made by
+ * The watchers of one client stream: their ids, and the sink for all their responses, in order. Created by
  * `WatchHub.newStream`; close it when the client is gone.
  */
 export class WatchStream implements WatcherOutlet {
@@ -28,14 +28,14 @@ export class WatchStream implements WatcherOutlet {
   readonly #hub: StreamOwner;
   readonly #watchersMax: number;
   readonly #watchers = new Map<number, Watcher>();
-  /** First id to try for a watcher that has none. */
+  /** First id to try for a watcher without one. */
   #nextId = 0;
   #closed = false;
-  /** Those that a turn of the progress timer has not come to. */
+  /** Watchers that the progress timer's turn has not reached. */
   #untold: Iterator<Watcher, undefined> | undefined = undefined;
-  /** The stream was full when it was to be told. */
+  /** The watcher whose notification the full stream refused. */
   #refused: Watcher | undefined = undefined;
-  /** Those that remain of a closed stream. */
+  /** Remaining watchers of a closed stream. */
   #leaving: Iterator<Watcher, undefined> | undefined = undefined;
 
   constructor(hub: StreamOwner, sink: WatchSink, watchersMax: number) {
@@ -54,8 +54,8 @@ export class WatchStream implements WatcherOutlet {
   }
 
   /**
-   * Creates a watcher and returns its id. Nothing is delivered to it before the event loop's next turn or the next
-   * change, so write the `created` response at once. Throws WatchError; check permissions first.
+   * Creates a watcher and returns its id. Delivery starts with the event loop's next turn or the next change, so write
+   * the `created` response at once. Throws WatchError; check permissions first.
    */
   watch(request: WatchRequest): number {
     const { startRevision } = request;
@@ -91,15 +91,15 @@ export class WatchStream implements WatcherOutlet {
     return true;
   }
 
-  /** Tells how far a watcher is; nothing when it is behind. */
+  /** Sends a watcher's progress; nothing when it is unsynced. */
   requestProgress(id: number): void {
     const watcher = this.#watchers.get(id);
     if (watcher !== undefined) this.#tellProgress(id, this.#hub.progressOf(watcher));
   }
 
   /**
-   * Answers WatchProgressRequest: one notification for all watchers of the stream, if none of them is behind, compacted, or
-   * waiting for a future revision. Otherwise false, and the client must ask again.
+   * Answers WatchProgressRequest: one notification for all watchers of the stream, if none of them is unsynced,
+   * compacted, or waiting for a future revision. Otherwise false, and the client must ask again.
    */
   requestProgressAll(): boolean {
     let revision = 0;
@@ -112,8 +112,8 @@ export class WatchStream implements WatcherOutlet {
   }
 
   /**
-   * Call this once in a progress interval: tells the watchers that want it and had no event since the last call. Where they
-   * are many it takes some turns, and waits for a stream that is full.
+   * Call it once per progress interval: sends progress to the watchers that want it and had no event since the last
+   * call. Many watchers take several turns; a full stream is waited for.
    */
   progressTick(): void {
     if (this.#closed || this.#untold !== undefined) return;
@@ -122,12 +122,12 @@ export class WatchStream implements WatcherOutlet {
     if (this.isTelling && !this.full) this.#hub.tellProgress(this);
   }
 
-  /** Some watchers are not told yet. */
+  /** Some watchers were not notified yet. */
   get isTelling(): boolean {
     return this.#untold !== undefined;
   }
 
-  /** For the hub: looks at some more watchers, at most so many. Returns at how many. */
+  /** For the hub: checks at most this many more watchers. Returns how many. */
   goOnTelling(most: number): number {
     let count = 0;
     while (count < most && this.#untold !== undefined) {
@@ -146,14 +146,14 @@ export class WatchStream implements WatcherOutlet {
     return count;
   }
 
-  /** The sink, which has refused a response, takes them again. */
+  /** The sink accepts responses again after refusing one. */
   drained(): void {
     if (!this.full || this.#closed) return;
     this.full = false;
     this.#hub.resume(this);
   }
 
-  /** Ends all watchers: none gets anything any more. Idempotent. */
+  /** Ends all watchers: no more responses. Idempotent. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -164,7 +164,7 @@ export class WatchStream implements WatcherOutlet {
     this.#hub.streamClosed(this);
   }
 
-  /** For the hub: takes some watchers of a closed stream away. Returns how many. */
+  /** For the hub: removes some watchers of a closed stream. Returns how many. */
   letGo(most: number): number {
     let count = 0;
     for (; count < most; count++) {
@@ -193,17 +193,17 @@ export class WatchStream implements WatcherOutlet {
     return wanted;
   }
 
-  /** False when there was something to tell, and the stream is full. */
+  /** False when a notification was due and the stream is full. */
   #tellProgress(id: number, revision: number): boolean {
     if (revision > 0 && !this.full) this.full = !this.sink.deliverProgress(id, revision);
     return revision === 0 || !this.full;
   }
 }
 
-/** Watchers that one turn of the progress timer tells at once. */
+/** Watchers notified at once by the progress timer's turn. */
 const TOLD_AT_ONCE = 512;
 
-/** What a client gets as the reason for a negative start revision. */
+/** The cancel reason for a negative start revision. */
 const COMPACTED_TEXT = "etcdserver: mvcc: required revision has been compacted";
 
 const FILTER_NOPUT = 0;
@@ -218,7 +218,7 @@ function variantOf(request: WatchRequest): number {
   return variant;
 }
 
-/** Null is the single key, "" no end. */
+/** Null for the single key, "" for no end. */
 function endOf(rangeEnd: Uint8Array): string | null {
   if (rangeEnd.length === 0) return null;
   return rangeEnd.length === 1 && rangeEnd[0] === 0 ? "" : toByteString(rangeEnd);

@@ -1,17 +1,17 @@
 import type { WatchBatch } from "./batch.ts";
 
 /**
- * The contract between the watch hub and what carries its responses (a gRPC stream, an in-process listener). See
+ * The interface between the watch hub and the carrier of its responses (a gRPC stream, an in-process listener). See
  * watch/hub.ts.
  */
 
-/** What a client asks for: the fields of WatchCreateRequest, in its encoding. */
+/** A client's request: the fields of WatchCreateRequest, in its encoding. */
 export interface WatchRequest {
   /** Empty means the smallest key, one zero byte. */
   readonly key: Uint8Array;
   /** Empty is the single key, one zero byte is every key from `key` on. */
   readonly rangeEnd: Uint8Array;
-  /** First revision to get; 0 is whatever comes next. */
+  /** First revision to deliver; 0 for new events only. */
   readonly startRevision: number;
   /** 0 lets the stream choose. */
   readonly watchId: number;
@@ -29,24 +29,27 @@ export interface Watch {
   readonly fragment: boolean;
 }
 
-/** The events of one revision that are too many to be held: they are read piece by piece, as the client takes them. */
+/** The events of one revision that are too many to hold: they are read piece by piece, as the client takes them. */
 export interface LargeBatch {
   readonly revision: number;
-  /** Known once it is measured: 0 when the filters leave nothing. */
+  /** Known once measured: 0 when the filters leave none. */
   readonly eventCount: number;
   /** Bytes of all events as fields of WatchResponse. */
   readonly byteCount: number;
   readonly pieceCount: number;
   pieceBytes(index: number): number;
-  /** Looks at some more of the rows. Call it until it returns true. Throws LargeBatchGoneError. */
+  /** Examines some more rows. Call it until it returns true. Throws LargeBatchGoneError. */
   measure(): boolean;
-  /** Encoded events, whole ones. Never change them. Throws LargeBatchGoneError. */
+  /** Complete encoded events. Do not modify them. Throws LargeBatchGoneError. */
   piece(index: number): Buffer;
-  /** A client has got all of it. */
+  /** A client has received all of it. */
   delivered(): void;
 }
 
-/** The revision was compacted while it was delivered. Who gets this ends the stream: its client goes on with a new one. */
+/**
+ * The revision was compacted during delivery. The receiver of this error ends the stream; its client reconnects with a
+ * new one.
+ */
 export class LargeBatchGoneError extends Error {
   override name = "LargeBatchGoneError";
 
@@ -56,21 +59,22 @@ export class LargeBatchGoneError extends Error {
 }
 
 /**
- * Takes the responses of one stream in the order in which the client must get them.
+ * Receives the responses of one stream in delivery order.
  *
- * Every method returns whether the response was taken. False means that the stream's buffer is full: nothing of it was
- * taken, and nothing more is offered until the owner calls `WatchStream.drained()`. An empty buffer must take any
+ * Every method returns whether the response was accepted. False means that the stream's buffer is full: nothing was
+ * accepted, and nothing more is offered until the owner calls `WatchStream.drained()`. An empty buffer must accept any
  * response, however large. No method may call back into the hub or throw.
  */
 export interface WatchSink {
-  /** Events for one watcher. The batch is shared between watchers: never change it. */
+  /** Events for one watcher. The batch is shared between watchers: do not modify it. */
   deliver(watch: Watch, batch: WatchBatch): boolean;
   /**
-   * The events of one revision, for one watcher, that are too many to be held. Taken, they occupy the sink until the last is
-   * delivered: nothing more is offered before its owner calls `WatchStream.drained()`, even when the stream is closed.
+   * The events of one revision, for one watcher, that are too many to hold. An accepted batch occupies the sink until
+   * its last piece is delivered: nothing more is offered before its owner calls `WatchStream.drained()`, even when the
+   * stream is closed.
    */
   deliverLarge(watch: Watch, batch: LargeBatch): boolean;
-  /** The watcher is cancelled because its next revision is gone. The header of this response has revision 0. */
+  /** The watcher is cancelled because its next revision is compacted. The header of this response has revision 0. */
   deliverCompacted(watch: Watch, compactRevision: number): boolean;
   /** All events up to `revision` were delivered; `watchId` is WATCH_ID_ALL when that holds for the whole stream. */
   deliverProgress(watchId: number, revision: number): boolean;
@@ -87,8 +91,8 @@ export type WatchErrorCode =
   | "ERR_WATCH_STREAM_CLOSED";
 
 /**
- * The watch was not created: answer with `created` and `canceled` set, id WATCH_ID_ALL and the message as the reason. The
- * messages are etcd's where etcd has one.
+ * The watch was not created: answer with `created` and `canceled` set, id WATCH_ID_ALL and the message as the reason.
+ * The messages are etcd's where they exist.
  */
 export class WatchError extends Error {
   override name = "WatchError";

@@ -6,25 +6,25 @@ import type { Watch, WatchSink } from "./types.ts";
 import { variantBits } from "./variants.ts";
 
 export const watcherStates = {
-  /** In a group: that of the synced ones, which is told of every change, or one that catches up together. */
+  /** In a group: the synced one, which receives every change, or one that catches up together. */
   grouped: 0,
-  /** Behind: waits for a pass over the past to come to the revision that it needs. */
+  /** Unsynced: waits for a pass to reach the revision it needs. */
   waiting: 1,
-  /** Behind, because its stream is full: waits for that to drain. etcd's word is victim. */
+  /** Blocked: its stream is full, and it waits for the stream to drain. etcd's term is victim. */
   blocked: 2,
-  /** Told that its next revision is compacted; gets nothing more, but its id is taken until the client cancels it. */
+  /** Notified that its next revision is compacted; gets nothing more, but keeps its id until the client cancels it. */
   compacted: 3,
   cancelled: 4,
 } as const;
 
 export type WatcherState = (typeof watcherStates)[keyof typeof watcherStates];
 
-/** What the watchers of one stream have in common. */
+/** The state shared by the watchers of one stream. */
 export interface WatcherOutlet {
   readonly sink: WatchSink;
-  /** The sink refused a response and was not drained since. */
+  /** The sink refused a response and has not drained since. */
   full: boolean;
-  /** Watchers that wait for it to drain. */
+  /** Watchers waiting for it to drain. */
   readonly blocked: Set<Watcher>;
 }
 
@@ -39,11 +39,11 @@ export class Watcher implements Watch {
   readonly fragment: boolean;
   readonly progressNotify: boolean;
   state: WatcherState = watcherStates.cancelled;
-  /** No event before this revision is for it any more. */
+  /** Events before this revision are not delivered. */
   minRevision: number;
-  /** Had no event since the last turn of the progress timer. */
+  /** Had no event since the progress timer's last turn. */
   quiet = true;
-  /** Where it is in a group, or where it waits. */
+  /** Its set in a group or in the waiting place. */
   set: WatcherSet | undefined = undefined;
   index = 0;
   waitingIn: Set<Watcher> | undefined = undefined;
@@ -73,16 +73,16 @@ export type WatcherFields = Pick<
 /** The watchers of a group that watch the same key or the same range. */
 export class WatcherSet {
   readonly group: WatcherGroup;
-  /** Its place in the group. */
+  /** Its position in the group. */
   index: number;
   readonly watchers: Watcher[] = [];
-  /** Events that matched and are not handed out yet. */
+  /** Matched events that are not delivered yet. */
   events: WatchEvent[] | undefined = undefined;
-  /** Bytes that they hold, where somebody counts them. */
+  /** Their bytes, where counted. */
   bytes = 0;
   /** Its events wait for a later turn. */
   queued = false;
-  /** What the scan of a large revision notes about it. */
+  /** A mark used by the scan of a large revision. */
   mark: object | undefined = undefined;
 
   constructor(group: WatcherGroup, index: number) {
@@ -91,7 +91,7 @@ export class WatcherSet {
   }
 }
 
-/** Watchers, found by a key that they watch. Adding and removing one is (at most) logarithmic. */
+/** Watchers, indexed by watched key or range. Adding and removing is (at most) logarithmic. */
 export class WatcherGroup {
   readonly #keys = new Map<ByteString, WatcherSet>();
   readonly #ranges = new IntervalTree<WatcherSet>();
@@ -113,7 +113,7 @@ export class WatcherGroup {
     this.#size++;
   }
 
-  /** The watcher must be in this group. The last one of its set takes its place there. */
+  /** The watcher must be in this group. The last watcher of its set takes its position. */
   remove(watcher: Watcher): void {
     const { set } = watcher;
     if (set === undefined || set.group !== this || set.watchers[watcher.index] !== watcher) {
@@ -129,7 +129,7 @@ export class WatcherGroup {
     if (set.watchers.length === 0) this.#drop(set, watcher);
   }
 
-  /** Takes some watcher out; undefined when there is none. */
+  /** Removes and returns any watcher; undefined when empty. */
   pop(): Watcher | undefined {
     const watcher = this.#sets.at(-1)?.watchers.at(-1);
     if (watcher !== undefined) this.remove(watcher);
