@@ -40,16 +40,16 @@ import type { Bootstrapped } from "./start/bootstrap.ts";
 import { openAuth } from "./start/open-auth.ts";
 import { openTurns } from "./start/open-turns.ts";
 
-/** A removed member goes on so long, for the others to hear of it. */
+/** A removed member keeps running this long, so that the others learn of it. */
 const REMOVED_DELAY_MS = 1000;
 
 /**
- * One member of a cluster: the replicated state, and everything that serves it. Requests come in as proposals, pass the
+ * One member of a cluster: the replicated state, and everything that serves it. Requests arrive as proposals, pass the
  * log, and are applied in its order. It owns the store, the leases and the alarms; `Replication` is the way to them.
  */
 export class EtcdServer {
   readonly options: ServerOptions;
-  /** What it tells clients and peers. */
+  /** The version reported to clients and peers. */
   readonly serverVersion: string;
   readonly memberId: bigint;
   readonly cluster: Cluster;
@@ -63,12 +63,12 @@ export class EtcdServer {
   readonly ids: RequestIdGenerator;
   /** Long work for clients, in slices. */
   readonly turns: Turns;
-  /** The way of requests through the log, and what this member knows of it: who leads, what is applied. */
+  /** The path of requests through the log, and this member's knowledge of it: the leader, the applied index. */
   readonly replication: Replication;
-  /** Changes of who belongs to the cluster. */
+  /** Membership changes. */
   readonly membership: MembershipRequests;
   readonly leaderTransfer: LeaderTransfer;
-  /** What this member does for its cluster beside raft. */
+  /** This member's duties for its cluster beside raft. */
   readonly duties: Duties;
 
   readonly #parts: Bootstrapped;
@@ -82,7 +82,7 @@ export class EtcdServer {
   #stopping: Promise<void> | undefined;
   #stopped = false;
 
-  /** Builds the state from what the disk holds. Start it when its events have a receiver. */
+  /** Builds the state from the disk. Start it once its events have a receiver. */
   static async create(options: ServerOptions, parts: Bootstrapped): Promise<EtcdServer> {
     const lessor = new Lessor({
       clock: options.clock,
@@ -259,7 +259,7 @@ export class EtcdServer {
     });
   }
 
-  /** Before the start, if it was asked for: rejects when this member's data is not that of the others. */
+  /** Before the start, if configured: rejects when this member's data differs from the others'. */
   async checkData(): Promise<void> {
     if (!this.#parts.restarted || this.options.checks?.initialCorruptCheck !== true) return;
     await this.duties.corruption.checkInitially().catch((error: unknown) => {
@@ -268,7 +268,10 @@ export class EtcdServer {
     });
   }
 
-  /** Tells when there has been no leader for three election timeouts, and after each further one. Returns what ends that. */
+  /**
+   * Called when there has been no leader for three election timeouts, and after each further one. Returns a function
+   * that unsubscribes.
+   */
   onLeaderLost(listener: () => void): () => void {
     return this.#leaderLost.add(listener);
   }
@@ -279,18 +282,18 @@ export class EtcdServer {
     this.#publisher.start();
   }
 
-  /** Resolves when the member serves: it knows a leader and has published itself. */
+  /** Resolves when the member serves: it knows a leader and has published its attributes. */
   get ready(): Promise<void> {
     return this.#publisher.published;
   }
 
-  /** Version of etcd that can read the stored state, like "3.7.0". */
+  /** The etcd version that can read the stored state, like "3.7.0". */
   get storageVersion(): string | undefined {
     const { detected } = this.duties.storageVersion;
     return detected === undefined ? undefined : formatVersion(detected);
   }
 
-  /** Puts a request of the server, or of a path that need not be fast, into the log; resolves when it is applied or refused. */
+  /** Proposes a request of the server, or of a path that need not be fast; resolves when it is applied or refused. */
   request<O extends Op>(
     op: O,
     request: RequestOf<O>,
@@ -305,8 +308,8 @@ export class EtcdServer {
   }
 
   /**
-   * What only the leader may ask for. It is bound to this term: one that was replaced without knowing it has outdated times
-   * of leases, and what it proposes must not reach its successor.
+   * For requests that only the leader may make. Bound to this term: a member replaced as leader without knowing it has
+   * outdated lease expiries, and its proposals must not reach its successor.
    */
   #proposeAsLeader<O extends Op>(
     op: O,
@@ -320,7 +323,7 @@ export class EtcdServer {
     this.replication.propose(proposal);
   }
 
-  /** Compacts through the log; with `physical` it resolves when the old revisions are gone from the disk's pages. */
+  /** Compacts through the log; with `physical` it resolves when the old revisions are gone from the backend's pages. */
   async compact(
     request: CompactionRequest,
     payload: Uint8Array,
@@ -334,7 +337,7 @@ export class EtcdServer {
     return outcome;
   }
 
-  /** Raises NOSPACE for this member: writes are refused until an operator made room and lifted it. */
+  /** Raises NOSPACE for this member: writes are refused until an operator has made room and disarmed it. */
   raiseNoSpace(): Promise<Outcome<typeof Op.ALARM>> {
     this.#raisingNoSpace ??= this.#raiseNoSpace().finally(() => {
       this.#raisingNoSpace = null;
@@ -353,7 +356,7 @@ export class EtcdServer {
     return this.request(Op.ALARM, request, AlarmRequest.encode(request));
   }
 
-  /** Hands a leadership over, then closes everything. */
+  /** Transfers leadership, then closes everything. */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop();
     return this.#stopping;
@@ -375,7 +378,7 @@ export class EtcdServer {
     this.#parts.unlock();
   }
 
-  /** The cluster goes on without this member, for good. */
+  /** The cluster has removed this member permanently. */
   #endRemoved(): void {
     if (this.#stopped) return;
     this.#removed ??= this.options.clock.after(REMOVED_DELAY_MS, () => this.#leave());
@@ -398,7 +401,7 @@ function openQuota({ quotaBackendBytes, logger }: ServerOptions, backend: Backen
   return new BackendQuota(backend, quotaBackendBytes);
 }
 
-/** What is in the log behind the last snapshot. */
+/** The log entries after the last snapshot. */
 function entriesOf(storage: MemoryStorage): Entry[] {
   const first = storage.firstIndex();
   const last = storage.lastIndex();

@@ -2,7 +2,7 @@ import { EMPTY_BYTES } from "../../base/protobuf.ts";
 import type { Backend } from "../../mvcc/backend/backend.ts";
 import { AlarmMember, AlarmType } from "../../proto/etcdserverpb.ts";
 
-/** Alarms that are raised, kept in the bucket `alarm` (the encoded AlarmMember is the key). Source: etcd `v3alarm`. */
+/** Active alarms, stored in the bucket `alarm` (the encoded AlarmMember is the key). Source: etcd `v3alarm`. */
 export class AlarmStore {
   #backend: Backend;
   readonly #alarms = new Map<string, AlarmMember>();
@@ -14,7 +14,7 @@ export class AlarmStore {
     this.recover(backend);
   }
 
-  /** Reads everything anew: a snapshot came with another backend. */
+  /** Reads everything again: a snapshot brought another backend. */
   recover(backend: Backend): void {
     this.#backend = backend;
     this.#alarms.clear();
@@ -25,12 +25,12 @@ export class AlarmStore {
     this.#update();
   }
 
-  /** True while any member is out of space: nothing that grows the store is applied. */
+  /** True while any member is out of space: requests that grow the store are not applied. */
   get noSpace(): boolean {
     return this.#noSpace;
   }
 
-  /** True while any member is known to be corrupt: nothing is applied. */
+  /** True while any member is known to be corrupt: requests are not applied. */
   get corrupt(): boolean {
     return this.#corrupt;
   }
@@ -50,7 +50,7 @@ export class AlarmStore {
     return alarm;
   }
 
-  /** The alarm that was lifted; undefined when there was none. */
+  /** The disarmed alarm; undefined when there was none. */
   deactivate(memberId: bigint, type: AlarmType): AlarmMember | undefined {
     const name = nameOf({ memberId, alarm: type });
     const alarm = this.#alarms.get(name);

@@ -53,11 +53,11 @@ import type { ResponseReads } from "./response-reads.ts";
 import { checkPath, checkPutPossible, executeDeleteRange, executePut, executeTxn } from "./txn.ts";
 
 /**
- * The replicated state machine: applies committed requests, one after the other, in the order of the log. The same
- * requests give the same state on every member, errors included; nothing here may depend on time or on the member.
+ * The replicated state machine: applies committed requests one at a time, in log order. The same requests give the same
+ * state on every member, errors included; nothing may depend on time or on the member.
  *
- * What changes more than one turn has time for is only begun here: whoever calls gets a LongApply, and does the rest.
- * Source: etcd `server/etcdserver/apply/`.
+ * A request too large for one turn is only begun here: the caller gets a LongApply and completes it. Source: etcd
+ * `server/etcdserver/apply/`.
  */
 export class Applier {
   readonly #store: MvccStore;
@@ -72,9 +72,9 @@ export class Applier {
   readonly #auth: AuthStore;
   readonly #authApplier: AuthApplier;
   readonly #appliers: Appliers;
-  /** Of the long request that is being applied, if any. */
+  /** Budget of the long request being applied. */
   readonly #budget: SliceBudget;
-  /** Resolves when the compaction that was applied last is physically done. */
+  /** Resolves when the compaction applied last is physically done. */
   compactionDone: Promise<void> = Promise.resolve();
 
   constructor(options: {
@@ -86,11 +86,11 @@ export class Applier {
     cluster: Cluster;
     logger: Logger;
     metrics: ServerMetrics;
-    /** The cluster's version went down: older servers will want to read what this one leaves behind. */
+    /** The cluster version was lowered: older servers must be able to read what this one leaves behind. */
     onVersionLowered: () => void;
-    /** A request says that only servers of this version and later can read the log. */
+    /** A request marks the log as readable only by servers of this version and later. */
     onLogMarked: (version: string, index: number) => void;
-    /** What one turn does of a long request. */
+    /** Limit of one turn of a long request. */
     slice: ApplySlice;
   }) {
     this.#budget = new SliceBudget(options.slice.rows, options.slice.bytes);
@@ -109,9 +109,9 @@ export class Applier {
   }
 
   /**
-   * Applies a request that is known in its decoded form: `user` makes it, the entry at `index` of the log holds it. When
-   * its response is not wanted, nothing is read that is only for it: every member applies what others were asked, and
-   * again after a restart, and what is read changes nothing. An error of the request is a value; what is thrown is a fault.
+   * Applies a decoded request of `user` from the log entry at `index`. Without a wanted response, reads made only for
+   * it are skipped: every member applies the others' requests too, and again after a restart, and reads change nothing.
+   * An error of the request is a value; an exception is a fault.
    */
   apply<O extends Op>(
     op: O,
@@ -123,7 +123,7 @@ export class Applier {
     if (this.#alarms.corrupt && isRefusedWhenCorrupt(op)) return errors.corrupt;
     if (this.#auth.enabled) {
       const refusal = this.#authApplier.refusal(op, request, user);
-      // A full cluster says so first, whoever asks.
+      // A full cluster reports that first, whoever the user is.
       if (refusal !== null) return this.#alarms.noSpace && takesSpace(op, request) ? errors.noSpace : refusal;
     }
     try {
@@ -133,7 +133,7 @@ export class Applier {
     }
   }
 
-  /** Applies a request as it was found in the log: nobody here waits for it. */
+  /** Applies a request from the log without a waiting caller. */
   applyInternal(internal: InternalRaftRequest, index: number): Progress<Op> {
     const found = operationOf(internal);
     if (found === undefined)
@@ -143,7 +143,7 @@ export class Applier {
     return this.apply(found.op, found.request, user, index, null);
   }
 
-  /** An applier for each operation: the one place where all are listed. */
+  /** An applier for each operation: the only place that lists them all. */
   #makeAppliers(): Appliers {
     const appliers: Appliers = {
       ...this.#authApplier.appliers,
@@ -167,12 +167,12 @@ export class Applier {
         return EMPTY;
       },
       [Op.DOWNGRADE_VERSION_TEST]: ({ ver }, _reads, index) => {
-        // Only marks the log as one that older versions cannot read.
+        // Only marks the log as unreadable for older versions.
         this.#onLogMarked(ver, index);
         return EMPTY;
       },
     };
-    // Numbers this far apart make an object a hash table, and every request looks here.
+    // Keys this far apart would make an object a hash table, on the path of every request.
     return Object.assign(new Array(OP_MAX + 1), appliers);
   }
 
@@ -250,7 +250,7 @@ export class Applier {
 
   #compact(request: CompactionRequest): Outcome<typeof Op.COMPACTION> {
     this.compactionDone = this.#store.compact(request.revision);
-    // Whoever waits gets the error too; this keeps it from being nobody's.
+    // The caller gets the error too; this prevents an unhandled rejection.
     this.compactionDone.catch((error: unknown) => this.#logger.error("compaction failed", { error: `${error}` }));
     return CompactionResponse.create({ header: this.#header() });
   }
@@ -319,13 +319,13 @@ export class Applier {
 
 const OP_MAX = Math.max(...Object.values(Op));
 
-/** A lease with more is revoked in slices, if they do not fit into one. */
+/** A lease with more keys is revoked in slices, if they do not fit into one. */
 const KEYS_AT_ONCE = 1;
 
-/** What is refused while a member is known to be corrupt: requests of clients for keys and leases. */
+/** Refused while a member is known to be corrupt: client requests for keys and leases. */
 const isRefusedWhenCorrupt = (op: Op): boolean => op !== Op.V2 && op <= Op.LEASE_REVOKE;
 
-/** What is refused while there is no space. */
+/** Refused while there is no space. */
 function takesSpace<O extends Op>(op: O, request: RequestOf<O>): boolean {
   return SPACE_TAKERS[op]?.(request) === true;
 }
@@ -340,7 +340,10 @@ export function alarmName(type: AlarmType): string {
   return Object.entries(AlarmType).find(([, value]) => value === type)?.[0] ?? `${type}`;
 }
 
-/** The operating errors of the store and the lessor as clients see them; anything else is a broken invariant and thrown on. */
+/**
+ * Converts operating errors of the store and the lessor to client errors; anything else is a broken invariant and is
+ * rethrown.
+ */
 export function toEtcdError(error: unknown): EtcdError {
   if (error instanceof EtcdError) return error;
   if (error instanceof CompactedError) return errors.compacted;

@@ -11,8 +11,8 @@ import type { Appliers } from "./appliers.ts";
 import { PermissionChecker } from "./permissions.ts";
 
 /**
- * The part of the replicated state machine that is about users: may the user of a request do it, and the requests that
- * change users and roles. Source: etcd `server/etcdserver/apply/auth.go`.
+ * The part of the replicated state machine for users: permission checks of requests, and the requests that change users
+ * and roles. Source: etcd `server/etcdserver/apply/auth.go`.
  */
 export class AuthApplier {
   readonly appliers: Pick<Appliers, AuthOp>;
@@ -25,13 +25,13 @@ export class AuthApplier {
     this.appliers = this.#makeAppliers(auth);
   }
 
-  /** Why the user may not do this; null when he may. For when authentication is on. */
+  /** Why the user may not do this; null when permitted. Call it when authentication is enabled. */
   refusal<O extends Op>(op: O, request: RequestOf<O>, user: AuthInfo): EtcdError | null {
     const problem = this.#permitted[op](user, request);
     return problem === null ? null : errors[problem];
   }
 
-  /** The response of a change is its header; what only asks changes nothing, and who asked is answered elsewhere. */
+  /** The response of a change is its header; queries change nothing and are answered elsewhere. */
   #makeAppliers(auth: AuthStore): Pick<Appliers, AuthOp> {
     const changed = (problem: AuthProblem | null): HeaderOnly | EtcdError =>
       problem === null ? { header: this.#header() } : errors[problem];
@@ -66,16 +66,18 @@ export class AuthApplier {
   }
 }
 
-/** The operations that are about users and roles. */
+/** The operations on users and roles. */
 type AuthOp = {
   [Name in keyof typeof Op]: Name extends `AUTH${string}` ? (typeof Op)[Name] : never;
 }[keyof typeof Op];
 
-/** Why a user may not do what he asks for; null when he may. Each operation says it, so that a new one cannot forget to. */
+/**
+ * Why a user may not do this; null when permitted. Every operation is listed, so that a new one cannot be forgotten.
+ */
 type Permitted = { readonly [O in Op]: (user: AuthInfo, request: RequestOf<O>) => AuthProblem | null };
 
 function permittedBy(permissions: PermissionChecker, auth: AuthStore): Permitted {
-  /** Decided where it is asked for, or a request of the server itself. */
+  /** Checked where it is requested, or a request of the server itself. */
   const anybody = (): null => null;
   const administrators = (user: AuthInfo): AuthProblem | null => auth.mayAdminister(user);
   return {

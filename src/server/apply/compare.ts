@@ -15,17 +15,17 @@ import { rangeEndOf } from "./range.ts";
 import type { PointedView } from "./response-reads.ts";
 
 /**
- * The comparisons of a transaction: they decide, before anything is written, which of its branches are taken.
- * Source: etcd `server/etcdserver/txn/`.
+ * The comparisons of a transaction: they decide, before any write, which branches are executed. Source: etcd
+ * `server/etcdserver/txn/`.
  */
 
-/** Which branch each transaction takes, in the order in which execution meets them. */
+/** The branch of each transaction, in order of execution. */
 export interface Path {
   readonly taken: boolean[];
   next: number;
 }
 
-/** Decides all comparisons, those of nested transactions too, on the state before any write: in one piece. */
+/** Evaluates all comparisons, including those of nested transactions, on the state before any write, synchronously. */
 export function decidePath(view: ReadView, request: TxnRequest): Path {
   const taken: boolean[] = [];
   decide(view, request, taken);
@@ -63,7 +63,7 @@ function holds(view: ReadView, compare: Compare): boolean {
     }
     return held;
   }
-  // The index has the rest, and the values need not be read.
+  // The index has everything else, so values need not be read.
   const { count } = view.rangeKeys(key, end, everything, (_key, modRevision, createRevision, version) => {
     held &&= agrees(compare, orderOf(compare, modRevision, createRevision, version));
   });
@@ -71,7 +71,7 @@ function holds(view: ReadView, compare: Compare): boolean {
 }
 
 /**
- * The same in slices, for comparisons of ranges. `view` stays as it is meanwhile: nothing is written to the store, or it is
+ * The same in slices, for comparisons of ranges. `view` must not change meanwhile: the store is not written, or it is
  * the store at a revision.
  */
 export function* decideInSlices(
@@ -106,7 +106,7 @@ function* decideSlices(deciding: Deciding, request: TxnRequest): Generator<void,
   }
 }
 
-/** Looks at the keys of the range only up to the first that decides. */
+/** Examines the keys of the range up to the first that decides. */
 function* holdsInSlices({ store, view, budget }: Deciding, compare: Compare): Generator<void, boolean, void> {
   const { target } = compare;
   const readsRows = target === CompareTarget.VALUE || target === CompareTarget.LEASE;
@@ -141,7 +141,7 @@ function orderOfRow(compare: Compare, { bytes, start, end }: RawSlot): number {
     : orderOfLeases(lease, compare.lease);
 }
 
-/** A key that does not exist has no value to compare with, but its revisions, version and lease are 0. */
+/** A missing key has no value to compare, but its revisions, version and lease are 0. */
 function holdsWithoutKeys(compare: Compare): boolean {
   if (compare.target === CompareTarget.VALUE) return false;
   return agrees(
@@ -182,7 +182,7 @@ function orderOfLeases(lease: bigint, other = 0n): number {
   return lease < other ? -1 : lease > other ? 1 : 0;
 }
 
-/** True when it compares ranges: then any number of keys. */
+/** True when it compares ranges, that is, any number of keys. */
 export function comparesRanges(request: TxnRequest): boolean {
   for (const { rangeEnd } of request.compare) if (rangeEnd.length > 0) return true;
   const isNested = ({ requestTxn }: RequestOp): boolean => requestTxn !== undefined && comparesRanges(requestTxn);

@@ -10,7 +10,7 @@ import type { RawNode } from "../../raft/rawnode.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
 import type { Network } from "../contract/network.ts";
 
-/** What became of a proposed change: the members after it, or why it was refused. */
+/** Result of a proposed change: the members after it, or why it was refused. */
 export type ConfChangeOutcome = readonly Member[] | EtcdError;
 
 interface Waiting {
@@ -19,14 +19,13 @@ interface Waiting {
   readonly done: (outcome: ConfChangeOutcome) => void;
 }
 
-/** Changes that may wait for their answer. */
+/** Changes that may wait for their result. */
 const WAITING_MAX = 1000;
 const RETRY_MS = 500;
 
 /**
- * Changes of the membership: proposed under an id, and when they come out of the log checked once more, put in force in
- * raft, the membership and the network, and answered.
- * Source: etcd `server/etcdserver/server.go`, `configure` and `applyConfChange`.
+ * Membership changes: proposed under an id; when committed, checked again, applied to raft, the membership and the
+ * network, and answered. Source: etcd `server/etcdserver/server.go`, `configure` and `applyConfChange`.
  */
 export class ConfChanges {
   readonly #node: RawNode;
@@ -36,9 +35,9 @@ export class ConfChanges {
   readonly #clock: Clock;
   readonly #maxLearners: number;
   readonly #onRemoved: () => void;
-  /** By id, in the order of arrival. */
+  /** By id, in order of arrival. */
   readonly #waiting = new Map<bigint, Waiting>();
-  /** Id of the change that raft was given, and when. */
+  /** Id of the change proposed to raft, and when. */
   #proposed: bigint | undefined;
   #proposedMs = 0;
 
@@ -49,7 +48,7 @@ export class ConfChanges {
     logger: Logger;
     clock: Clock;
     maxLearners: number;
-    /** The local member is not in the cluster any more. */
+    /** The local member is no longer in the cluster. */
     onRemoved: () => void;
   }) {
     this.#node = options.node;
@@ -61,15 +60,15 @@ export class ConfChanges {
     this.#onRemoved = options.onRemoved;
   }
 
-  /** Takes a change to be proposed; its outcome is known when it was applied here. The caller runs the loop. */
+  /** Queues a change to propose; its outcome is known once it is applied here. The caller runs the loop. */
   propose(change: ConfChange, done: (outcome: ConfChangeOutcome) => void): void {
     if (this.#waiting.size >= WAITING_MAX) done(errors.tooManyRequests);
     else this.#waiting.set(change.id, { change, sinceMs: this.#clock.nowMs(), done });
   }
 
   /**
-   * Hands the oldest change to raft: one at a time, since a leader refuses a second while one is not applied, whoever made
-   * it. Nobody says so, so it is handed in again; should both get into the log, the objection to the second is nobody's.
+   * Proposes the oldest change to raft: one at a time, because a leader silently drops a second while any change is
+   * unapplied. So it is proposed again after a while; if both get into the log, the objection to the second is ignored.
    */
   handIn(): void {
     const next = this.#waiting.values().next();
@@ -82,19 +81,19 @@ export class ConfChanges {
     this.#proposedMs = nowMs;
   }
 
-  /** Another leader knows nothing of what was proposed to the last one. */
+  /** A new leader does not know what was proposed to the previous one. */
   leaderChanged(): void {
     this.#proposed = undefined;
   }
 
-  /** Refuses those that have waited since before `beforeMs`. They may still be applied. */
+  /** Fails changes waiting since before `beforeMs`. They may still be applied. */
   expire(beforeMs: number, errorOf: (sinceMs: number) => EtcdError): void {
     for (const [id, { sinceMs }] of this.#waiting) {
       if (sinceMs < beforeMs) this.#finish(id, errorOf(sinceMs));
     }
   }
 
-  /** Applies a committed change. The configuration that is in force then; undefined when nothing changed. */
+  /** Applies a committed change. Returns the new configuration; undefined when nothing changed. */
   apply(entry: Entry): ConfState | undefined {
     if (entry.type === EntryType.EntryConfChangeV2) return this.#applyV2(decodeOr(ConfChangeV2, entry.data));
     const change = decodeOr(ConfChange, entry.data);
@@ -138,8 +137,9 @@ export class ConfChanges {
   }
 
   /**
-   * A change of the second version. Raft itself writes the empty one, which leaves a joint configuration. Members are only
-   * known from changes of the first version: one that adds a member nobody described, which etcd never makes, is passed over.
+   * A version-2 change. Raft itself writes the empty one, which leaves a joint configuration. Members are only
+   * described by version-1 changes: a version-2 change that adds a member without description, which etcd never makes,
+   * is skipped.
    */
   #applyV2(change: ConfChangeV2 | undefined): ConfState | undefined {
     if (change === undefined || !this.#fits(change)) return this.#passOver();
@@ -159,14 +159,14 @@ export class ConfChanges {
     });
   }
 
-  /** Every member meets the change at the same place, and finds the same: nothing changes. */
+  /** Every member meets the change at the same position with the same state: nothing changes. */
   #passOver(): undefined {
     this.#logger.error("a configuration change in the log cannot be applied; passing over it");
     this.#putInForce(ConfChange.create({ nodeId: 0n }));
     return undefined;
   }
 
-  /** Undefined, and nothing changes, when raft finds that it does not fit: one that removes the last voter. */
+  /** Undefined, with nothing changed, when raft finds that it does not fit: for example, it removes the last voter. */
   #putInForce(change: ConfChange | ConfChangeV2): ConfState | undefined {
     try {
       return this.#node.applyConfChange(change);
@@ -195,7 +195,7 @@ function decodeOr<T>(codec: Codec<T>, data: Uint8Array): T | undefined {
   }
 }
 
-/** A type of change as etcd logs it. */
+/** The type of a change in etcd's logs. */
 export function nameOf(type: ConfChangeType): string {
   return Object.entries(ConfChangeType).find(([, value]) => value === type)?.[0] ?? `${type}`;
 }

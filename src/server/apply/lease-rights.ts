@@ -6,7 +6,7 @@ import type { ByteString } from "../../mvcc/model/types.ts";
 
 type Question = "read" | "write";
 
-/** What a look at all keys of a lease gave: up to a version of its keys all are allowed, or one is not. */
+/** Result of a check of all keys of a lease: up to a version of its key set all are permitted, or one is not. */
 interface Looked {
   readonly question: Question;
   readonly username: string;
@@ -15,13 +15,13 @@ interface Looked {
   denied: ByteString | undefined;
 }
 
-/** Users of one lease whose last look is remembered. */
+/** Users of one lease whose last check is cached. */
 const LOOKED_MAX = 16;
 
 /**
- * Whether a user may read, or write, every key of a lease. It is asked for each put with the lease and each renewal, and a
- * lease may have a hundred thousand keys: so all of them are looked at only once in a while. The answers are those of a
- * look at all, whatever is remembered; what the members remember is not the same.
+ * Whether a user may read, or write, every key of a lease. It is checked for each put with the lease and each renewal,
+ * and a lease may have a hundred thousand keys, so results are cached. The answers are those of a full check; the
+ * caches of members may differ.
  */
 export class LeaseRights {
   readonly #auth: AuthStore;
@@ -37,7 +37,7 @@ export class LeaseRights {
       return this.#checkAll(user, lease.keys(), question).problem;
     const { low, high } = keySet;
     const ofAll = this.#ask(user, low, `${high}\0`, question);
-    // Anything but a lack of permissions is about the user and not about the keys.
+    // Any other problem concerns the user, not the keys.
     if (ofAll !== "permissionDenied") return ofAll;
     const known = this.#known(user, lease, question);
     if (known.denied !== undefined && keySet.keys.has(known.denied)) return "permissionDenied";
@@ -64,7 +64,7 @@ export class LeaseRights {
     return question === "write" ? this.#auth.mayWrite(user, key, end) : this.#auth.mayRead(user, key, end);
   }
 
-  /** What is remembered, or a new entry that knows of no key yet. */
+  /** The cached entry, or a new one that covers no key yet. */
   #known({ username }: AuthInfo, lease: Lease, question: Question): Looked {
     let looked = this.#looked.get(lease);
     if (looked === undefined) this.#looked.set(lease, (looked = []));
@@ -79,7 +79,7 @@ export class LeaseRights {
   }
 }
 
-/** So few are looked at every time. */
+/** Up to this many keys are checked every time. */
 const FEW_KEYS = 32;
-/** Older than anything that is known of what was added. */
+/** Older than any recorded addition. */
 const UNKNOWN = Number.NEGATIVE_INFINITY;

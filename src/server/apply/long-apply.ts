@@ -17,12 +17,12 @@ import { rangeEndOf } from "./range.ts";
 import type { ResponseReads } from "./response-reads.ts";
 import { executeDeleteRange, executeOp } from "./txn.ts";
 
-/** The way to a result in slices: each `next` does one, and `yield` is where a turn of the event loop may end. */
+/** A computation in slices: each `next` runs one, and the event loop turn may end at each `yield`. */
 export type Slices<T> = Generator<void, T, void>;
 
 /**
- * A request that changes too much for one turn, and is applied in many. Whoever holds it applies nothing else meanwhile;
- * everybody else sees the state before it.
+ * A request too large for one turn, applied in many. Its owner applies nothing else meanwhile; all readers see the
+ * state before it.
  */
 export class LongApply<T> {
   readonly #slices: Slices<T>;
@@ -31,28 +31,28 @@ export class LongApply<T> {
     this.#slices = slices;
   }
 
-  /** Does one slice. What came of it, once there is something; the state has changed then, all at once. */
+  /** Runs one slice. Returns the result once there is one; the state then changes all at once. */
   step(): T | undefined {
     const { done, value } = this.#slices.next();
     return done === true ? value : undefined;
   }
 }
 
-/** Begins what may be long: most of it is over with the first slice. */
+/** Begins work that may be long: most is done after the first slice. */
 export function begin<T>(slices: Slices<T>): T | LongApply<T> {
   const { done, value } = slices.next();
   return done === true ? value : new LongApply(slices);
 }
 
-/** True for what may change or look at any number of keys. */
+/** True if it may change or examine any number of keys. */
 export function mayBeLong(request: TxnRequest): boolean {
   return countOf(request, 0) > OPS_AT_ONCE;
 }
 
-/** Operations that one turn has time for, when each is for one key. */
+/** Operations on single keys that fit into one turn. */
 const OPS_AT_ONCE = 512;
 
-/** Counts operations, those on ranges as very many. */
+/** Counts operations; a range counts as very many. */
 function countOf(request: TxnRequest, before: number): number {
   let count = before + request.compare.length;
   for (const { rangeEnd } of request.compare) if (rangeEnd.length > 0) return MANY;
@@ -144,8 +144,8 @@ function* deleteInSlices(
 }
 
 /**
- * Revokes a lease with many keys: deletes them in the order that every member has, ascending. Nothing else changes the lease
- * meanwhile, and it is there, with the keys that are left, until the end.
+ * Revokes a lease with many keys: deletes them in the order common to all members, ascending. Nothing else changes the
+ * lease meanwhile; it exists, with the remaining keys, until the end.
  */
 export function* revokeInSlices(store: MvccStore, lessor: Lessor, id: bigint, budget: SliceBudget): Slices<void> {
   const lease = lessor.lookup(id)!;
@@ -162,7 +162,7 @@ export function* revokeInSlices(store: MvccStore, lessor: Lessor, id: bigint, bu
     budget.spend(1, key.length);
     txn.deleteKey(key);
   }
-  // The record goes with the last keys, so that no batch of the backend has the one without the other.
+  // The record is deleted with the last keys, so that no backend batch has only one of the two.
   lessor.revoke(id, () => {});
   txn.end();
 }
@@ -189,10 +189,10 @@ function* sortedKeys(lease: Lease, budget: SliceBudget): Slices<SortedKeys> {
 
 /** Keys that are looked at for one that is deleted. */
 const DENSE_FACTOR = 3;
-/** Of what a deletion costs. */
+/** Relative to the cost of a deletion. */
 const SPENT_FOR_A_COPY = 0.1;
 
-/** Between two slices others have their turn, so what was written so far must be known as a part. */
+/** Other work runs between two slices, so the rows written so far must be marked as partial. */
 function* nextSlice(txn: WriteTxn, budget: SliceBudget): Slices<void> {
   txn.becomeLong();
   yield* sliceOf(budget);

@@ -4,8 +4,8 @@ import type { MvccStore } from "../../mvcc/store/store.ts";
 import type { PointedView } from "./response-reads.ts";
 
 /**
- * The store as it was at a revision, for what began to be served at it and takes many turns. Hold a pin there. What is counted
- * by one look at the newest state takes a look at every key here.
+ * The store at a past revision, for requests that began at it and take many turns. It needs a pin there. Counting,
+ * which is a single lookup at the newest state, examines every key here.
  */
 export class PastView implements PointedView {
   readonly isPast = true;

@@ -14,8 +14,8 @@ import type {
 import { LeaseRights } from "./lease-rights.ts";
 
 /**
- * Whether the user of a request may do what it asks, at the moment at which it is done: the same answer on every member,
- * since users, leases and requests are the same. For when authentication is on; null means yes.
+ * Whether the user of a request has the permissions it needs, at the moment it is executed: the same on every member,
+ * because users, leases and requests are the same. Call it when authentication is enabled; null means permitted.
  * Source: etcd `server/etcdserver/apply/auth.go`.
  */
 export class PermissionChecker {
@@ -37,7 +37,7 @@ export class PermissionChecker {
     const key = toByteString(request.key);
     return (
       this.#auth.mayWrite(user, key, "") ??
-      // Who may not revoke a lease may not attach a key to it either.
+      // A user who may not revoke a lease may not attach a key to it either.
       this.lease(user, request.lease) ??
       (request.prevKv ? this.#auth.mayRead(user, key, "") : null)
     );
@@ -49,7 +49,7 @@ export class PermissionChecker {
     return this.#auth.mayWrite(user, key, end) ?? (request.prevKv ? this.#auth.mayRead(user, key, end) : null);
   }
 
-  /** Every comparison and both branches, whichever is taken. */
+  /** Every comparison and both branches, executed or not. */
   txn(user: AuthInfo, request: TxnRequest): AuthProblem | null {
     for (const compare of request.compare) {
       const problem = this.range(user, compare);
@@ -62,14 +62,14 @@ export class PermissionChecker {
     return this.lease(user, request.id);
   }
 
-  /** Changing what a lease does takes the right to write every key on it. */
+  /** Changing what a lease does needs write permission on all its keys. */
   lease(user: AuthInfo, id: bigint): AuthProblem | null {
     const lease = this.#lessor.lookup(id);
     if (lease === undefined || this.#auth.mayAdminister(user) === null) return null;
     return this.#leaseRights.check(user, lease, "write");
   }
 
-  /** Seeing the keys of a lease takes the right to read them. */
+  /** Seeing the keys of a lease needs read permission on them. */
   leaseKeys(user: AuthInfo, id: bigint): AuthProblem | null {
     const lease = this.#lessor.lookup(id);
     if (lease === undefined || this.#auth.mayAdminister(user) === null) return null;

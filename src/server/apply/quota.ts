@@ -1,19 +1,19 @@
 import type { Backend } from "../../mvcc/backend/backend.ts";
 import type { PutRequest, RequestOp, TxnRequest } from "../../proto/etcdserverpb.ts";
 
-/** Bytes of the backend when no quota is set. Source: etcd `server/storage/quota.go`. */
+/** Default quota in bytes of the backend. Source: etcd `server/storage/quota.go`. */
 export const QUOTA_DEFAULT_BYTES = 2 * 1024 * 1024 * 1024;
-/** Above this etcd warns. */
+/** etcd warns above this. */
 export const QUOTA_SUGGESTED_MAX_BYTES = 8 * 1024 * 1024 * 1024;
 
 /**
- * Not counted: what a file of LMDB takes more than one of bbolt that holds the same few rows. bbolt keeps a small bucket
- * inside the page of its parent, LMDB gives each its own pages and copies them at each commit; with this, quotas as tight as
- * those of etcd's own tests (13 pages) can be met again after compaction and defragmentation.
+ * Not counted: how much larger an LMDB file is than a bbolt file with the same few rows. bbolt stores a small bucket
+ * inside its parent's page, LMDB gives each its own pages and copies them at each commit; with this allowance, quotas
+ * as tight as in etcd's own tests (13 pages) can be met again after compaction and defragmentation.
  */
 const FILE_OVERHEAD_BYTES = 32 * 1024;
 
-/** By how much a snapshot may pass even twice the quota: small quotas are passed by a few large requests. */
+/** How much a snapshot may exceed twice the quota: a few large requests exceed small quotas. */
 const SNAPSHOT_SURPLUS_BYTES = 512 * 1024 * 1024;
 
 const KEY_OVERHEAD_BYTES = 256;
@@ -22,7 +22,7 @@ export const LEASE_OVERHEAD_BYTES = 64;
 /** The limit on the backend's size (`--quota-backend-bytes`): 0 is the default, a negative one none. */
 export class BackendQuota {
   #backend: Backend;
-  /** 0 when there is none. */
+  /** 0 for none. */
   readonly limitBytes: number;
 
   constructor(backend: Backend, configuredBytes: number) {
@@ -30,21 +30,21 @@ export class BackendQuota {
     this.limitBytes = configuredBytes < 0 ? 0 : configuredBytes || QUOTA_DEFAULT_BYTES;
   }
 
-  /** Goes on with another backend, which a snapshot brought. */
+  /** Switches to another backend, brought by a snapshot. */
   use(backend: Backend): void {
     this.#backend = backend;
   }
 
   /**
-   * How large a database may be that another member sends; 0 when any. Its quota is passed by what is under way when it is
-   * reached, and free pages and what a file takes anyway come on top, so this only keeps a sender from filling the disk:
-   * etcd takes a snapshot of any size.
+   * Maximum size of a database received from another member; 0 for no limit. Requests in progress exceed the sender's
+   * quota when it is reached, and free pages and file overhead add to it, so this only prevents a sender from filling
+   * the disk: etcd accepts a snapshot of any size.
    */
   get snapshotBytesMax(): number {
     return this.limitBytes === 0 ? 0 : 2 * this.limitBytes + SNAPSHOT_SURPLUS_BYTES;
   }
 
-  /** Whether a request that adds about `costBytes` still fits. One that adds nothing always does. */
+  /** Whether a request that adds about `costBytes` still fits. A request that adds nothing always does. */
   admits(costBytes: number): boolean {
     if (this.limitBytes === 0 || costBytes === 0) return true;
     return this.#backend.sizeBytes() - FILE_OVERHEAD_BYTES + costBytes < this.limitBytes;

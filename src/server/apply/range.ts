@@ -16,13 +16,13 @@ import {
 import { KeyValue } from "../../proto/mvccpb.ts";
 
 /**
- * Range as a request means it: filters, order and limit over what the store returns.
- * Source: etcd `server/etcdserver/txn/range.go`.
+ * Executes a Range request: filters, order and limit over the store's rows. Source: etcd
+ * `server/etcdserver/txn/range.go`.
  */
 export function executeRange(view: ReadView, request: RangeRequest): RangeResponse {
   const options = {
     revision: request.revision,
-    // One more than wanted tells whether there is more.
+    // One more than requested shows whether there are more.
     limit: limitedBeforeSort(request) && request.limit > 0 ? request.limit + 1 : 0,
     countOnly: request.countOnly,
   };
@@ -41,7 +41,7 @@ export function executeRange(view: ReadView, request: RangeRequest): RangeRespon
   });
 }
 
-/** Without an order the limit takes the first keys, and a sort target orders only those. */
+/** Without an order the limit selects the first keys, and a sort target orders only those. */
 function limitedBeforeSort(request: RangeRequest): boolean {
   return (request.sortOrder === SortOrder.NONE || isDefaultOrder(request)) && !hasRevisionFilters(request);
 }
@@ -51,7 +51,7 @@ function readAll(view: ReadView, request: RangeRequest, read: Read, options: Ran
   return { kvs: sorted(filtered(kvs, request), request), count, revision };
 }
 
-/** A limit up to this, and an order that the index knows: the oldest key under a prefix, of which locks are made. */
+/** Limits up to this, with an order that the index knows, such as the oldest key under a prefix, which locks use. */
 const FEW_ROWS = 8;
 
 function takesFewOfMany(request: RangeRequest): boolean {
@@ -60,7 +60,7 @@ function takesFewOfMany(request: RangeRequest): boolean {
   return sortTarget === SortTarget.CREATE || sortTarget === SortTarget.MOD || sortTarget === SortTarget.VERSION;
 }
 
-/** Finds the first rows of an order in the index, and reads only those, and one more. */
+/** Finds the first rows of an order in the index, and reads only those and one more. */
 function readFirst(view: ReadView, request: RangeRequest, options: RangeOptions): RowsRead {
   const { sortTarget, sortOrder, limit } = request;
   const sign = sortOrder === SortOrder.DESCEND ? -1 : 1;
@@ -79,7 +79,7 @@ function readFirst(view: ReadView, request: RangeRequest, options: RangeOptions)
   return { kvs: first.flatMap(({ key }) => read(view, fromByteString(key), null, options).kvs), count, revision };
 }
 
-/** The index has all of a key but its value and its lease; etcd leaves out the lease then. */
+/** The index has everything about a key except its value and its lease; etcd omits the lease then. */
 function fromIndexAlone(request: RangeRequest): boolean {
   return request.keysOnly && request.sortTarget !== SortTarget.VALUE;
 }
@@ -98,7 +98,7 @@ const readKeys: Read = (view, key, rangeEnd, options) => {
   return { kvs, count, revision };
 };
 
-/** True when the store's own order and limit are all that the request asks for. */
+/** True when the store's own order and limit satisfy the request. */
 export function isPlainRange(request: RangeRequest): boolean {
   return isDefaultOrder(request) && !hasRevisionFilters(request);
 }
@@ -119,7 +119,7 @@ export function hasRevisionFilters(request: RangeRequest): boolean {
   );
 }
 
-/** The wire's range end as mvcc/ wants it: null for a single key, FROM_KEY for everything from the key on. */
+/** Converts the wire's range end for mvcc/: null for a single key, FROM_KEY for everything from the key on. */
 export function rangeEndOf(end: Uint8Array): Uint8Array | null {
   if (end.length === 0) return null;
   return end.length === 1 && end[0] === 0 ? FROM_KEY : end;
@@ -130,7 +130,7 @@ function filtered(kvs: KeyValue[], request: RangeRequest): KeyValue[] {
   return kvs.filter((kv) => passesFilters(request, kv.modRevision, kv.createRevision));
 }
 
-/** True when the filters of a range let a key with these revisions through. */
+/** True when a key with these revisions passes the range's filters. */
 export function passesFilters(r: RangeRequest, modRevision: number, createRevision: number): boolean {
   return (
     (r.maxModRevision === 0 || modRevision <= r.maxModRevision) &&
@@ -148,7 +148,7 @@ const comparators: Record<SortTarget, (a: KeyValue, b: KeyValue) => number> = {
   [SortTarget.VALUE]: (a, b) => Buffer.compare(a.value, b.value),
 };
 
-/** A target other than the key is ascending when no order is given. */
+/** Without an order, a target other than the key sorts ascending. */
 function sorted(kvs: KeyValue[], r: RangeRequest): KeyValue[] {
   const order = r.sortTarget !== SortTarget.KEY && r.sortOrder === SortOrder.NONE ? SortOrder.ASCEND : r.sortOrder;
   if (order === SortOrder.NONE || (r.sortTarget === SortTarget.KEY && order === SortOrder.ASCEND)) return kvs;

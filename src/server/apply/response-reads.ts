@@ -7,19 +7,19 @@ import { DeferredAnswer, type DeferredRead, type ReadingResponse } from "../log/
 import { executeRange, isPlainRange, rangeEndOf } from "./range.ts";
 
 /**
- * What a write or a transaction reads for its response. A short read is made at once. A long one would hold up everybody when
- * the request is applied, and changes nothing: what it gives is fixed by the point at which it is made, so it is only noted,
- * and made afterwards in slices by who answers.
+ * The reads of a write or transaction for its response. A short read is executed at once. A long one would block
+ * everything else while the request is applied, and changes nothing; its result is determined by its read point, so it
+ * is only recorded, and the sender of the response executes it later in slices.
  */
 
-/** A view that knows at which point it reads. */
+/** A view that knows its read point. */
 export interface PointedView extends ReadView {
   readonly point: ReadPoint;
-  /** It is older than the newest state: counting takes a look at every key. */
+  /** Older than the newest state: counting examines every key. */
   readonly isPast?: boolean;
 }
 
-/** The reads of a request that somebody waits for. One object serves many requests, one after the other. */
+/** The reads of a request whose response is wanted. One object serves many requests, one at a time. */
 export class ResponseReads {
   readonly #mayDefer: boolean;
   readonly #limits: ReadSlice;
@@ -27,13 +27,13 @@ export class ResponseReads {
   #keys = 0;
   #bytes = 0;
 
-  /** `mayDefer`: whoever gets the response can complete it. */
+  /** `mayDefer`: the receiver of the response can complete it. */
   constructor(mayDefer: boolean, limits: ReadSlice) {
     this.#mayDefer = mayDefer;
     this.#limits = limits;
   }
 
-  /** For the next request. */
+  /** Resets it for the next request. */
   begin(): this {
     this.#keys = 0;
     this.#bytes = 0;
@@ -59,7 +59,7 @@ export class ResponseReads {
     return response;
   }
 
-  /** What keys had before a change: now or, when that is too much, for `response` later. */
+  /** The previous values of changed keys: read now or, if too many, later for `response`. */
   previous(
     view: PointedView,
     key: Uint8Array,
@@ -77,7 +77,7 @@ export class ResponseReads {
     return { kvs, defer: ignore };
   }
 
-  /** The response, with what is still to be read for it. */
+  /** The response, with the reads still to be made. */
   complete<T>(response: T): T | DeferredAnswer<T> {
     return this.#deferred === null ? response : new DeferredAnswer(response, this.#deferred);
   }
@@ -87,7 +87,7 @@ export class ResponseReads {
     this.#deferred.set(response, read);
   }
 
-  /** `count`: keys to look at; undefined at an older revision, where nobody knows. */
+  /** `count`: keys to examine; undefined at an older revision, where it is unknown. */
   #isLong(request: RangeRequest, count: number | undefined): boolean {
     if (!this.#mayDefer) return false;
     const { rowsApplied, bytesApplied } = this.#limits;
@@ -95,7 +95,7 @@ export class ResponseReads {
     if (request.rangeEnd.length === 0) return false;
     if (count === undefined) return true;
     if (request.countOnly) return false;
-    // With filters or another order all keys are looked at, whatever the limit.
+    // With filters or another order all keys are examined, whatever the limit.
     const looks = isPlainRange(request) && request.limit > 0 ? Math.min(count, request.limit) : count;
     return looks > rowsApplied;
   }

@@ -20,7 +20,7 @@ import type { ConfChanges } from "./conf-changes.ts";
 import { LongApply } from "./long-apply.ts";
 import { ResponseReads } from "./response-reads.ts";
 
-/** What this member has applied of the log. */
+/** The applied position of this member. */
 export interface AppliedPosition {
   readonly index: number;
   readonly term: number;
@@ -34,7 +34,7 @@ export interface StateMachineOptions {
   /** The upper 16 bits of this member's request ids. */
   readonly idPrefix: number;
   readonly applied: AppliedPosition;
-  /** Entries up to this index are in the backend already. */
+  /** Entries up to this index are already in the backend. */
   readonly consistentIndex: number;
   /** Used when the backend has none. */
   readonly confState: ConfState;
@@ -46,15 +46,15 @@ export interface StateMachineOptions {
   readonly longTurnMs: number;
   readonly warningApplyDurationMs: number;
   readonly warningRequestDurationMs: number;
-  /** The first entry of a leader's term, which is empty, was applied. */
+  /** The empty first entry of a leader's term was applied. */
   readonly onTermStarted: (term: number) => void;
-  /** A request did not fit any more: raises the alarm, and resolves when that is known. */
+  /** A request no longer fits: raises the alarm, and resolves when that is known. */
   readonly onNoSpace: () => Promise<unknown>;
   readonly isNoSpace: () => boolean;
   readonly onConfState: () => void;
-  /** True while the applied state must not grow; `resume` is called when it may. */
+  /** True while the applied state must not grow; `resume` is called when it may again. */
   readonly isBlocked: () => boolean;
-  /** Entries are applied, and more of them follow in another turn. */
+  /** Entries were applied, and more follow in another turn. */
   readonly onProgress: () => void;
   readonly onFailure: (error: unknown) => void;
 }
@@ -63,24 +63,24 @@ export interface StateMachineOptions {
 interface LongEntry {
   readonly entry: Entry;
   readonly proposal: QueuedProposal | undefined;
-  /** Does one slice. What there is to do when that was the last one; undefined while there are more. */
+  /** Runs one slice. Returns the final action after the last one; undefined before. */
   readonly step: () => (() => void) | undefined;
 }
 
 const NO_ENTRIES: readonly Entry[] = [];
-/** What an entry costs beside its bytes, and what one turn may: a thousand small ones, or some megabytes. */
+/** Cost of an entry beside its bytes, and limit of one turn: a thousand small entries, or some megabytes. */
 const ENTRY_COST = 2048;
 const TURN_COST_MAX = 2 * 1024 * 1024;
 
-/** An application from here on may be what a long turn is told with. */
+/** An application of at least this duration may be named in the report of a long turn. */
 const NAMED_MS = 2;
 
 /**
- * Applies the committed entries of the log in their order, and answers the proposals that they came from. Owns the
- * position up to which that was done, and raft's configuration there; both are saved with each batch of the backend.
+ * Applies the committed entries in log order and answers their proposals. Owns the applied index and raft's
+ * configuration at it; both are saved with each backend batch.
  *
- * One turn applies so much. The rest follows in others, with everything else of the member in between; an entry that is long
- * by itself counts as applied when all of it is.
+ * One turn applies a limited amount. The rest follows in later turns, between other work of the member; an entry that
+ * takes many turns counts as applied when all of it is.
  */
 export class StateMachine implements ProposalApplier {
   readonly #options: StateMachineOptions;
@@ -94,7 +94,7 @@ export class StateMachine implements ProposalApplier {
   #entries: readonly Entry[] = NO_ENTRIES;
   #next = 0;
   #long: LongEntry | null = null;
-  /** Told when all of `#entries` are applied; null when that was in the turn in which they came. */
+  /** Called when all of `#entries` are applied; null when that happens in the turn of their arrival. */
   #done: (() => void) | null = null;
   /** Waits for the backend. */
   #isHeld = false;
@@ -112,7 +112,7 @@ export class StateMachine implements ProposalApplier {
     this.#consistentIndex = options.consistentIndex;
     const stored = loadConfState(options.backend);
     this.#confState = stored ?? options.confState;
-    // A database that came from etcd 3.4 has none; from here on it must, for it may be sent to others.
+    // A database from etcd 3.4 has none; from here on it must, because it may be sent to other members.
     if (stored === undefined && options.applied.index > 0) saveConfState(options.backend, this.#confState);
     options.backend.setPreCommitHook(() => this.#savePosition());
   }
@@ -130,8 +130,8 @@ export class StateMachine implements ProposalApplier {
   }
 
   /**
-   * Applies entries. False when they take more than this turn: `done` is called when all of them are applied, and until then
-   * this must not be called again.
+   * Applies entries. False when they take more than this turn: `done` is called when all are applied; do not call this
+   * again before.
    */
   apply(entries: readonly Entry[], done: () => void): boolean {
     this.#entries = entries;
@@ -151,13 +151,13 @@ export class StateMachine implements ProposalApplier {
     this.#schedule();
   }
 
-  /** Leaves what is half applied: the backend knows that it is, and the log has it. */
+  /** Leaves a partly applied entry: the backend is marked, and the log has the entry. */
   stop(): void {
     this.#stopped = true;
     this.#long?.proposal?.refuse(errors.stopped);
   }
 
-  /** Applies what one turn has time for. True when that was all. */
+  /** Applies as much as fits into one turn. True when that was all. */
   #applyTurn(): boolean {
     const { metrics, clock, logger } = this.#options;
     const entries = this.#entries;
@@ -177,7 +177,7 @@ export class StateMachine implements ProposalApplier {
       if (entry.type === EntryType.EntryNormal) this.#applyNormal(entry);
       else this.#applyConfChange(entry);
       if (this.#long !== null) {
-        // No batch of the backend may claim it before it is whole.
+        // No backend batch may include this index before the entry is complete.
         this.#index = entry.index - 1;
         this.#term = term;
         return false;
@@ -186,7 +186,7 @@ export class StateMachine implements ProposalApplier {
     }
     this.#entries = NO_ENTRIES;
     metrics.proposalsApplied += entries.length;
-    // What this member did not propose itself is not measured one by one.
+    // Entries of other members are not measured individually.
     spentOn("apply of others' requests", clock.nowMs() - this.#startMs);
     return true;
   }
@@ -237,11 +237,11 @@ export class StateMachine implements ProposalApplier {
       onProgress();
     }
     spentOn("slices of a long apply", tookMs);
-    // The next entry waits for another turn: who wants a view of the backend between two long ones gets it.
+    // The next entry waits for another turn, so that a backend snapshot is possible between two long ones.
     this.#schedule();
   }
 
-  /** Goes on from the state of another backend, which a snapshot brought. */
+  /** Continues from the state of another backend, brought by a snapshot. */
   restore(backend: Backend, applied: AppliedPosition, confState: ConfState): void {
     this.#backend.setPreCommitHook(() => {});
     this.#backend = backend;
@@ -249,7 +249,7 @@ export class StateMachine implements ProposalApplier {
     this.#term = applied.term;
     this.#consistentIndex = applied.index;
     this.#confState = confState;
-    // A database of etcd 3.4 does not hold it.
+    // A database of etcd 3.4 does not contain it.
     saveConfState(backend, confState);
     backend.setPreCommitHook(() => this.#savePosition());
   }
@@ -262,7 +262,7 @@ export class StateMachine implements ProposalApplier {
       onTermStarted(entry.term);
       return;
     }
-    // A restart replays what the backend already holds.
+    // A restart replays entries that are already in the backend.
     if (entry.index <= this.#consistentIndex) return;
     if (proposal !== undefined) proposal.applyBy(this, entry);
     else this.#applyFound(entry);
@@ -283,7 +283,7 @@ export class StateMachine implements ProposalApplier {
     }
   }
 
-  /** Applies an entry that nobody here waits for. */
+  /** Applies an entry without a waiting caller. */
   #applyFound(entry: Entry): void {
     const request = decodeLogEntry(entry.data, (reason) => this.#refused(entry, reason));
     if (request === undefined) return;
@@ -306,7 +306,7 @@ export class StateMachine implements ProposalApplier {
     if (this.#isOutOfSpace(applied)) void this.#options.onNoSpace();
   }
 
-  /** It is the first that did not fit: the alarm is to be raised. */
+  /** The first request that did not fit: raise the alarm. */
   #isOutOfSpace(applied: Applied<Op>): boolean {
     return applied === errors.noSpace && !this.#options.isNoSpace();
   }
@@ -316,7 +316,7 @@ export class StateMachine implements ProposalApplier {
     return (proposal.defersReads ? this.#deferringReads : this.#wholeReads).begin();
   }
 
-  /** No version of etcd makes such an entry: every member passes over it alike. */
+  /** No version of etcd makes such an entry: every member skips it. */
   #refused({ index, term, data }: Entry, reason: string): void {
     this.#options.logger.error("an entry of the log cannot be applied; passing over it", {
       index,
@@ -336,7 +336,7 @@ export class StateMachine implements ProposalApplier {
 
   #applyConfChange(entry: Entry): void {
     if (entry.index <= this.#consistentIndex) return;
-    // A proposal whose place it took is lost.
+    // A proposal whose position it took is lost.
     this.#options.proposals.take(entry.index, entry.term, errors.leaderChanged);
     this.#confState = this.#options.confChanges.apply(entry) ?? this.#confState;
     saveConfState(this.#backend, this.#confState);

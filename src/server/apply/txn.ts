@@ -19,14 +19,13 @@ import { rangeEndOf } from "./range.ts";
 import type { PointedView, ResponseReads } from "./response-reads.ts";
 
 /**
- * The key-value operations inside one transaction of the store. Everything that can fail is checked before the first
- * write, so a transaction is applied completely or not at all.
- * Source: etcd `server/etcdserver/txn/`.
+ * The key-value operations inside one store transaction. Everything that can fail is checked before the first write, so
+ * a transaction is applied completely or not at all. Source: etcd `server/etcdserver/txn/`.
  */
 
 const everything = { revision: 0, limit: 0, countOnly: false };
 
-/** What would make the chosen branches fail, found before anything is written. */
+/** Finds, before any write, what would make the chosen branches fail. */
 export function checkPath(
   view: ReadView & { readonly currentRevision: number; readonly compactRevision: number },
   lessor: Lessor,
@@ -68,8 +67,8 @@ export function checkPutPossible(view: ReadView, lessor: Lessor, request: PutReq
 }
 
 /**
- * Runs the chosen branches of a checked transaction. The caller ends `txn`. Without `reads` nobody wants the
- * response: only the writes are made, and what is returned is no answer for a client.
+ * Executes the chosen branches of a checked transaction. The caller ends `txn`. Without `reads` no response is needed:
+ * only writes are executed, and the result is not an answer for a client.
  */
 export function executeTxn(txn: WriteTxn, request: TxnRequest, path: Path, reads: ResponseReads | null): TxnResponse {
   path.next = 0;
@@ -78,7 +77,7 @@ export function executeTxn(txn: WriteTxn, request: TxnRequest, path: Path, reads
   return response;
 }
 
-/** Runs the chosen branches of a transaction that only reads. */
+/** Executes the chosen branches of a read-only transaction. */
 export function executeReadOnlyTxn(
   view: PointedView,
   request: TxnRequest,
@@ -108,7 +107,7 @@ function executeBranch(
   return TxnResponse.create({ header: ResponseHeader.create(), succeeded, responses });
 }
 
-/** Runs one operation, but for a nested transaction. */
+/** Executes one operation, except a nested transaction. */
 export function executeOp(
   view: PointedView,
   txn: WriteTxn | null,
@@ -123,7 +122,7 @@ export function executeOp(
   } else if (txn !== null && op.requestDeleteRange !== undefined) {
     responses.push(ResponseOp.create({ responseDeleteRange: executeDeleteRange(txn, op.requestDeleteRange, reads) }));
   } else if (op.requestPut === undefined && op.requestDeleteRange === undefined) {
-    // An operation that asks for nothing: the checks before the log refuse it, and etcd passes over it.
+    // An empty operation: the checks before the log refuse it, and etcd skips it.
     responses.push(ResponseOp.create());
   } else throw new Error("a transaction that writes among those that only read");
 }
@@ -132,7 +131,8 @@ export function executePut(txn: WriteTxn, request: PutRequest, reads: ResponseRe
   let { value, lease } = request;
   if (request.ignoreValue || request.ignoreLease) {
     const old = txn.rangeDecoded(request.key, null, everything).kvs[0];
-    // The checks before the log refuse a transaction that deletes the key first; what they let through must end all the same.
+    // The checks before the log refuse a transaction that deletes the key first; anything they miss must still
+    // terminate.
     if (request.ignoreValue) value = old?.value ?? EMPTY_BYTES;
     if (request.ignoreLease) lease = old?.lease ?? 0n;
   }
@@ -161,7 +161,7 @@ export function isReadOnly(request: TxnRequest): boolean {
   return request.success.every(isRange) && request.failure.every(isRange);
 }
 
-/** True when no read in it asks for the newest state. Comparisons alone do not. */
+/** True when no read in it is linearizable. Comparisons alone are not. */
 export function isSerializable(request: TxnRequest): boolean {
   return request.success.every(isSerializableRange) && request.failure.every(isSerializableRange);
 }

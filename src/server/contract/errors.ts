@@ -1,10 +1,10 @@
 /**
- * The one table of etcd's errors: each has its gRPC code and its exact text.
- * Source: etcd v3.7 `api/v3rpc/rpctypes` and the gRPC status codes.
+ * The table of etcd's errors: each has its gRPC code and exact text. Source: etcd v3.7 `api/v3rpc/rpctypes` and the
+ * gRPC status codes.
  */
 import { Code } from "../../base/grpc-codes.ts";
 
-/** An operating error, as a client sees it. Made once and shared: it carries no stack. */
+/** An operating error, as a client sees it. Created once and shared: it has no stack. */
 export class EtcdError {
   readonly code: Code;
   readonly message: string;
@@ -47,7 +47,7 @@ export const errors = {
   memberNotLearner: error(Code.FAILED_PRECONDITION, "can only promote a learner member"),
   notEnoughStarted: error(Code.FAILED_PRECONDITION, "re-configuration failed due to not enough started members"),
   learnerNotReady: error(Code.FAILED_PRECONDITION, "can only promote a learner member which is in sync with leader"),
-  /** For what no client can ask for. */
+  /** For a case that no client request can cause. */
   malformedConfChange: error(Code.FAILED_PRECONDITION, "configuration change cannot be applied"),
   tooManyLearners: error(Code.FAILED_PRECONDITION, "too many learner members in cluster"),
   notSupportedForLearner: error(Code.FAILED_PRECONDITION, "rpc not supported for learner"),
@@ -56,7 +56,7 @@ export const errors = {
 
   requestTooLarge: error(Code.INVALID_ARGUMENT, "request is too large"),
   tooManyRequests: error(Code.RESOURCE_EXHAUSTED, "too many requests"),
-  // Not etcd's: it reads while it applies.
+  // Not in etcd, which reads while applying.
   appliedUnanswered: error(
     Code.UNKNOWN,
     "the request was applied, but what it had read for its answer was compacted before it could be sent",
@@ -66,7 +66,7 @@ export const errors = {
     "too many requests: thousands of long reads wait already; ask for less at a time (a limit, pages), or later",
   ),
 
-  // Named as auth/ names its problems.
+  // Named as in auth/.
   rootUserNotExist: error(Code.FAILED_PRECONDITION, "root user does not exist"),
   rootRoleNotExist: error(Code.FAILED_PRECONDITION, "root user does not have root role"),
   userAlreadyExists: error(Code.FAILED_PRECONDITION, "user name already exists"),
@@ -84,7 +84,7 @@ export const errors = {
   invalidAuthToken: error(Code.UNAUTHENTICATED, "invalid auth token"),
   invalidAuthMgmt: error(Code.INVALID_ARGUMENT, "invalid auth management"),
   authOldRevision: error(Code.INVALID_ARGUMENT, "revision of auth store is old"),
-  // etcd has no code for these and passes their text on as it is.
+  // etcd has no code for these and passes their text unchanged.
   noPasswordUser: new EtcdError(Code.UNKNOWN, "auth: authentication failed, password was given for no password user"),
   passwordTooLong: new EtcdError(Code.UNKNOWN, "bcrypt: password length exceeds 72 bytes"),
   verifyOnlyKey: new EtcdError(Code.UNKNOWN, "auth: token signing attempted with verify-only key"),

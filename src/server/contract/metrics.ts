@@ -1,32 +1,32 @@
 import { exponentialBuckets, Histogram } from "../../base/histogram.ts";
 
-/** Counters of one member, kept as plain numbers: the metrics page reads them when it is asked. */
+/** Counters of one member, kept as plain numbers: the metrics page reads them on request. */
 export class ServerMetrics {
-  /** Seconds of one sync of the log. */
+  /** Seconds per log sync. */
   readonly walSync = new Histogram(exponentialBuckets(0.001, 2, 14));
-  /** Seconds of writing one batch to the log, without its sync. */
+  /** Seconds per batch written to the log, without its sync. */
   readonly walWrite = new Histogram(exponentialBuckets(0.001, 2, 14));
   walWrittenBytes = 0;
-  /** Seconds of one commit of the backend. */
+  /** Seconds per backend commit. */
   readonly backendCommit = new Histogram(exponentialBuckets(0.001, 2, 14));
-  /** Seconds of one defragmentation. */
+  /** Seconds per defragmentation. */
   readonly defragment = new Histogram(exponentialBuckets(0.1, 2, 13));
-  /** Seconds of sending one backup of the backend. */
+  /** Seconds per backup sent. */
   readonly backendSnapshot = new Histogram(exponentialBuckets(0.01, 2, 17));
-  /** Seconds of one hash of everything. */
+  /** Seconds per hash of the whole backend. */
   readonly hash = new Histogram(exponentialBuckets(0.01, 2, 15));
-  /** Seconds of one hash of a revision. */
+  /** Seconds per hash of a revision. */
   readonly hashRevision = new Histogram(exponentialBuckets(0.01, 2, 15));
-  /** Seconds of applying one request, by its name. */
+  /** Seconds per applied request, by its name. */
   readonly apply = new Map<string, Histogram>();
-  /** Seconds that granted leases live. */
+  /** TTLs of granted leases in seconds. */
   readonly leaseTtl = new Histogram(exponentialBuckets(1, 2, 24));
   leaderChanges = 0;
   heartbeatSendFailures = 0;
   readIndexesFailed = 0;
   slowReadIndexes = 0;
   learnerPromotions = 0;
-  /** Failed promotions by their reason. */
+  /** Failed promotions by reason. */
   readonly learnerPromotionsFailed = new Map<string, number>();
   /** 1 while a received snapshot replaces the state. */
   applyingSnapshot = 0;

@@ -1,106 +1,106 @@
 /**
- * The Network seam: how a member reaches the others. In production it is `peer/`, in simulation a network of one process.
+ * The Network seam: how a member reaches the others. In production `peer/`, in simulation a network within one process.
  *
- * Raft's messages go through Network: best effort, never awaited, lost ones reported. Questions that need an answer (the
- * version of a member, its hash, a lease of the leader) go through PeerClient.
+ * Raft's messages use Network: best effort, never awaited, losses reported. Requests that need an answer (a member's
+ * version or hash, a lease at the leader) use PeerClient.
  */
 import type { Member } from "../../membership/member.ts";
 import type { Message } from "../../proto/raftpb.ts";
 
-/** A member as the network needs to know it. */
+/** A member as the network knows it. */
 export interface PeerAddress {
   readonly id: bigint;
   /** Peer URLs, all of the same member. */
   readonly urls: readonly string[];
 }
 
-/** Who sends: what the other members check before they listen. Known only when the server was bootstrapped. */
+/** The sender's identity, which other members check before they accept messages. Known only after bootstrap. */
 export interface LocalMember {
   readonly id: bigint;
   readonly clusterId: bigint;
-  /** The peer URLs that it advertises. */
+  /** Its advertised peer URLs. */
   readonly urls: readonly string[];
 }
 
 export interface Network {
-  /** Once, before anything else; nothing arrives before it. */
+  /** Called once, before anything else; no message is delivered before it. */
   start(receiver: NetworkReceiver, local: LocalMember): void;
   /**
-   * Sends messages to the peers and remotes they name, in order for each of them; unknown addressees are ignored, and
-   * so is addressee 0. Never throws and never waits: what cannot be sent now is dropped and reported to the receiver.
-   * No MsgSnap: those go through sendSnapshot. The messages are not changed and may be kept until they are sent.
+   * Sends messages to the peers and remotes they name, in order per addressee; unknown addressees and addressee 0 are
+   * ignored. Never throws or waits: messages that cannot be sent now are dropped and reported to the receiver. No
+   * MsgSnap: use sendSnapshot. Messages are not modified and may be kept until sent.
    */
   send(messages: readonly Message[]): void;
-  /** Sends a MsgSnap and the database that belongs to it; its fate is told to `reportSnapshot`. Closes the database. */
+  /** Sends a MsgSnap with its database; reports the outcome by `reportSnapshot`. Closes the database. */
   sendSnapshot(message: Message, database: DatabaseImage): void;
-  /** Members to talk to from now on. The local member is never added. */
+  /** A member to communicate with from now on. The local member is never added. */
   addPeer(peer: PeerAddress): void;
   updatePeer(peer: PeerAddress): void;
-  /** A removed member is told so when it comes back: see `isRemoved`. */
+  /** A removed member is told so when it returns: see `isRemoved`. */
   removePeer(id: bigint): void;
-  /** A member that can be answered, but is not known from the log yet: a joining member's way to those that serve it. */
+  /** A member that must be answered but is not known from the log yet: for a joining member and those that serve it. */
   addRemote(peer: PeerAddress): void;
   /** When the connection to the peer became active, as `Clock.nowMs`; undefined while it is not. */
   activeSince(id: bigint): number | undefined;
   stop(): Promise<void>;
 }
 
-/** What the network calls: the server. None of these throws. */
+/** The network's callbacks to the server. None of them throws. */
 export interface NetworkReceiver {
-  /** A message came in. Its cluster and sender were checked against what the network knows. */
+  /** A message arrived. Its cluster and sender were checked against the network's knowledge. */
   receive(message: Message): void;
-  /** A MsgSnap begins to come in: where its database is stored. Rejects or throws when it cannot be taken. */
+  /** A MsgSnap arrives: where to store its database. Rejects or throws when it is refused. */
   beginSnapshot(message: Message): DatabaseSink;
-  /** True for a member that was removed: the network refuses it, with etcd's words. */
+  /** True for a removed member: the network refuses it, with etcd's text. */
   isRemoved(id: bigint): boolean;
   /** The last message to this peer was probably lost. */
   reportUnreachable(id: bigint): void;
-  /** What became of the snapshot sent to this peer. */
+  /** The outcome of the snapshot sent to this peer. */
   reportSnapshot(id: bigint, received: boolean): void;
-  /** The cluster says that the local member was removed: it must stop. */
+  /** The cluster reports that the local member was removed: it must stop. */
   removed(): void;
 }
 
-/** A database as it is sent with a MsgSnap: a bbolt file that is made while it is read. */
+/** A database sent with a MsgSnap: a bbolt file created while it is read. */
 export interface DatabaseImage {
   readonly sizeBytes: number;
   chunks(): AsyncIterable<Uint8Array>;
   close(): void;
 }
 
-/** Takes a received database. Exactly one of `finish` and `abort` ends it. */
+/** Receives a database. Exactly one of `finish` and `abort` ends it. */
 export interface DatabaseSink {
-  /** Resolves when more can be taken. Rejects when the disk fails or the database is larger than the quota allows. */
+  /** Resolves when more can be accepted. Rejects when the disk fails or the database exceeds the quota. */
   write(chunk: Uint8Array): Promise<void>;
-  /** The database is whole: it is made durable, then the message is given to raft. */
+  /** The database is complete: makes it durable, then gives the message to raft. */
   finish(): Promise<void>;
   abort(): Promise<void>;
 }
 
-/** Questions to other members over their peer URLs, tried one after another. All reject with an Error that says why. */
+/** Requests to other members over their peer URLs, tried in turn. All reject with an Error that gives the reason. */
 export interface PeerClient {
   /**
-   * The cluster as the member behind one peer URL knows it (`GET /members`): what a member asks before it founds or joins
-   * one. Rejects within `timeoutMs`. An empty list of members is an answer.
+   * The cluster as known to the member at one peer URL (`GET /members`): a member asks this before it forms or joins a
+   * cluster. Rejects within `timeoutMs`. An empty list is an answer.
    */
   members(peerUrl: string, timeoutMs: number): Promise<RemoteCluster>;
   /** Versions of a member: "3.7.1", of the cluster "3.7.0" ("not_decided" early on), of its storage (empty before 3.6). */
   versions(peer: PeerAddress): Promise<PeerVersions>;
   /**
-   * Hash of a member's keys and values at a revision. Rejects with an EtcdError when that revision is compacted or in the
-   * future there, or when that member is of another cluster than `clusterId`.
+   * Hash of a member's keys and values at a revision. Rejects with an EtcdError when that revision is compacted or in
+   * the future there, or when that member's cluster is not `clusterId`.
    */
   hashKv(peer: PeerAddress, revision: number, clusterId: bigint): Promise<PeerHash>;
-  /** Whether that member sees a downgrade going on. */
+  /** Whether that member sees a downgrade in progress. */
   downgradeEnabled(peer: PeerAddress): Promise<boolean>;
   /**
-   * Promotes a learner; only a leader can. Resolves to the members then. `token` is that of the user who asks, with
-   * authentication on. Rejects with the leader's EtcdError.
+   * Promotes a learner; only a leader can. Resolves to the members after it. `token` is the user's, when authentication
+   * is enabled. Rejects with the leader's EtcdError.
    */
   promoteMember(leader: PeerAddress, learnerId: bigint, token?: string): Promise<readonly Member[]>;
   /** Renews a lease at the leader; resolves to its TTL in seconds. Rejects with errors.leaseNotFound. */
   renewLease(leader: PeerAddress, leaseId: bigint): Promise<number>;
-  /** Asks the leader for a lease. Rejects with errors.leaseNotFound. */
+  /** Queries a lease at the leader. Rejects with errors.leaseNotFound. */
   leaseTimeToLive(leader: PeerAddress, leaseId: bigint, withKeys: boolean): Promise<PeerLease>;
 }
 

@@ -11,10 +11,10 @@ import type { PageLimits } from "../../mvcc/watch/page.ts";
 import type { RaftConfig } from "../../raft/config.ts";
 import type { Network, PeerClient } from "./network.ts";
 
-/** Keeps others out of a data directory until the function that it resolves to is called. Rejects while another has it. */
+/** Locks a data directory until the function it resolves to is called. Rejects while another process holds it. */
 export type LockDataDir = (dataDir: string, disk: Disk) => Promise<() => void>;
 
-/** What one member needs to know. Durations in milliseconds, sizes in bytes, paths absolute. */
+/** The settings of one member. Durations in milliseconds, sizes in bytes, paths absolute. */
 export interface ServerOptions {
   readonly name: string;
   readonly dataDir: string;
@@ -23,18 +23,18 @@ export interface ServerOptions {
   /** Peer URLs by member name, as `--initial-cluster` gives them. */
   readonly initialCluster: ReadonlyMap<string, readonly string[]>;
   readonly initialClusterToken: string;
-  /** A member without data founds a cluster; false: it joins the one that the others in `initialCluster` form. */
+  /** A member without data forms a new cluster; false: it joins the cluster of the others in `initialCluster`. */
   readonly newCluster: boolean;
-  /** Makes a cluster of this member alone from the data of a larger one. */
+  /** Makes a one-member cluster from the data of a larger one. */
   readonly forceNewCluster: boolean;
-  /** Finds the members of a new cluster elsewhere than in `initialCluster`; that has only this one then. */
+  /** Finds the members of a new cluster instead of `initialCluster`, which then has only this one. */
   readonly discover?: Discover;
   readonly maxLearners: number;
-  /** Refuse changes of the membership that would lose the quorum. */
+  /** Refuse membership changes that would lose the quorum. */
   readonly strictReconfigCheck: boolean;
   /** Start most of the way through the first election timeout. */
   readonly initialElectionTickAdvance: boolean;
-  /** Defragment at the start when that frees at least so many bytes; 0 never. */
+  /** Defragment at the start when that frees at least this many bytes; 0 for never. */
   readonly bootstrapDefragThresholdBytes: number;
   readonly advertiseClientUrls: readonly string[];
 
@@ -43,16 +43,16 @@ export interface ServerOptions {
   readonly preVote: boolean;
 
   readonly snapshotCount: number;
-  /** Entries kept in memory behind a snapshot, for followers that lag. */
+  /** Entries kept in memory after a snapshot, for slow followers. */
   readonly snapshotCatchUpEntries: number;
-  /** 0 is unlimited. */
+  /** 0 for unlimited. */
   readonly maxSnapFiles: number;
-  /** 0 is unlimited. */
+  /** 0 for unlimited. */
   readonly maxWalFiles: number;
   readonly walSegmentSizeBytes?: number;
   readonly unsafeNoFsync: boolean;
 
-  /** 0 is the default of 2 GiB, negative is none. */
+  /** 0 for the default of 2 GiB, negative for none. */
   readonly quotaBackendBytes: number;
   readonly backendBatchIntervalMs: number;
   readonly backendBatchLimit: number;
@@ -61,28 +61,28 @@ export interface ServerOptions {
 
   readonly maxRequestBytes: number;
   readonly maxTxnOps: number;
-  /** A request that takes longer to apply is logged. */
+  /** Slower applications of requests are logged. */
   readonly warningApplyDurationMs: number;
-  /** A request that takes longer from its arrival to its answer is logged. */
+  /** Requests that take longer from arrival to answer are logged. */
   readonly warningUnaryRequestDurationMs: number;
 
   readonly autoCompactionMode: "periodic" | "revision";
-  /** Milliseconds or revisions, by mode; 0 is off. */
+  /** Milliseconds or revisions, by mode; 0 for off. */
   readonly autoCompactionRetention: number;
 
   /** Limits of long work for clients; `TURNS_DEFAULTS` when absent. */
   readonly turns?: Partial<Omit<TurnsOptions, "clock" | "onLongSlice">>;
 
-  /** What one turn reads of a long answer; `READ_SLICE` when absent. */
+  /** Limits on one turn's reads for a long answer; `READ_SLICE` when absent. */
   readonly readSlice?: ReadSlice;
 
-  /** What one turn applies of a request that changes more than that; `APPLY_SLICE` when absent. */
+  /** Limits on one turn of a long request's application; `APPLY_SLICE` when absent. */
   readonly applySlice?: ApplySlice;
 
-  /** What one turn reads for watchers that are behind; `PAGE_LIMITS` where absent. */
+  /** Limits on one turn's reads for unsynced watchers; `PAGE_LIMITS` where absent. */
   readonly watchPage?: Partial<PageLimits>;
 
-  /** What raft sends at a time; etcd's limits where absent. */
+  /** Limits on raft's messages; etcd's where absent. */
   readonly raftLimits?: Partial<Pick<RaftConfig, "messageBytesMax" | "inflightMessagesMax">>;
 
   /** Users and their tokens; etcd's defaults when absent. */
@@ -91,28 +91,28 @@ export interface ServerOptions {
   /** Comparisons with the other members; etcd's defaults when absent. */
   readonly checks?: CheckOptions;
 
-  /** A leader renews leases that it knows without waiting for what is not applied yet; true when absent. */
+  /** A leader renews leases it knows without waiting for unapplied entries; true when absent. */
   readonly fastLeaseKeepAlive?: boolean;
   readonly leaseCheckpoint: boolean;
   readonly leaseCheckpointPersist: boolean;
-  /** Between two records of what long leases have left; five minutes, as in etcd, when absent. */
+  /** Interval of checkpoints of long leases; five minutes, as in etcd, when absent. */
   readonly leaseCheckpointIntervalMs?: number;
 
   readonly clock: Clock;
   readonly random: Random;
   readonly disk: Disk;
   readonly logger: Logger;
-  /** For what raft decides; `logger` when absent. */
+  /** For raft's log lines; `logger` when absent. */
   readonly raftLogger?: Logger;
-  /** The version of etcd that this server says it is; `ETCD_VERSION` when absent, as always in production. */
+  /** The reported etcd version; `ETCD_VERSION` when absent, as always in production. */
   readonly serverVersion?: string;
-  /** What a simulation replaces besides clock, randomness and disk; production leaves it out. */
+  /** Seams that a simulation replaces besides clock, randomness and disk; absent in production. */
   readonly seams?: StorageSeams;
-  /** Called with what ended the member: a disk that failed, a broken invariant. The process must end. */
+  /** Called with the error that ended the member: a failed disk, a broken invariant. The process must end. */
   readonly onFailure: (error: unknown) => void;
-  /** Called when the cluster has removed this member: the process should end, and its data directory go. */
+  /** Called when the cluster has removed this member: the process should end, and its data directory be deleted. */
   readonly onRemoved?: () => void;
-  /** The way to the other members. */
+  /** The connection to the other members. */
   readonly network: Network;
   readonly peerClient: PeerClient;
 }
@@ -121,18 +121,18 @@ export interface ServerOptions {
 export type Discover = (memberId: bigint, cluster: string) => Promise<ReadonlyMap<string, readonly string[]>>;
 
 export interface StorageSeams {
-  /** LMDB in production. Wherever a backend is opened, also one that was received from another member. */
+  /** LMDB in production. Used for every backend, including one received from another member. */
   readonly openBackend: (options: LmdbBackendOptions) => Backend;
-  /** The kernel's lock in production. */
+  /** A kernel lock in production. */
   readonly lockDataDir: LockDataDir;
   /** Bcrypt in production, and when absent. */
   readonly passwords?: PasswordHasher;
 }
 
 export interface ApplySlice {
-  /** Keys that are looked at, changed or not. */
+  /** Keys examined, changed or not. */
   readonly rows: number;
-  /** Bytes of keys and values that are copied. */
+  /** Bytes of copied keys and values. */
   readonly bytes: number;
   /** Others follow in the same turn until so much time has passed. Absent: one a turn. */
   readonly turnMs?: number;
@@ -142,21 +142,21 @@ export interface ApplySlice {
 export const APPLY_SLICE: ApplySlice = { rows: 1000, bytes: 256 * 1024, turnMs: 3.5 };
 
 export interface ReadSlice {
-  /** A range of at most so many keys and bytes is answered in one turn: what Kubernetes lists at a time. */
+  /** A range of at most this many keys and bytes is answered in one turn: a page of a Kubernetes list. */
   readonly rowsAtOnce: number;
   readonly bytesAtOnce: number;
-  /** What one slice of a longer one reads: rows, bytes, and keys of the index that are only looked at. */
+  /** Limits of one slice of a longer range: rows, bytes, and index keys that are only examined. */
   readonly rows: number;
   readonly bytes: number;
   readonly entries: number;
-  /** Keys and bytes that a transaction reads for its response when it is applied. */
+  /** Keys and bytes that a transaction reads for its response while it is applied. */
   readonly rowsApplied: number;
   readonly bytesApplied: number;
-  /** An answer of more bytes leaves in pieces. */
+  /** An answer of more bytes is sent in pieces. */
   readonly bytesGathered: number;
 }
 
-/** Each one to three milliseconds. */
+/** Each takes one to three milliseconds. */
 export const READ_SLICE: ReadSlice = {
   rowsAtOnce: 1000,
   bytesAtOnce: 4 * 1024 * 1024,
@@ -171,22 +171,22 @@ export const READ_SLICE: ReadSlice = {
 export interface AuthOptions {
   /** `simple`, or `jwt` with its options, as `--auth-token` gives them; empty for none. */
   readonly token: string;
-  /** How long a simple token lives without being used. */
+  /** Lifetime of an unused simple token. */
   readonly tokenTtlMs: number;
   /** 4 to 31. */
   readonly bcryptCost: number;
-  /** A client without a token is the user that its certificate's common name says. */
+  /** A client without a token is the user in its certificate's common name. */
   readonly clientCertAuth: boolean;
 }
 
 export interface CheckOptions {
   /** A member with data compares it with the others' before it serves. */
   readonly initialCorruptCheck: boolean;
-  /** Between two comparisons of the members' data; 0 never. */
+  /** Interval of comparisons of the members' data; 0 for never. */
   readonly corruptCheckMs: number;
-  /** Between two comparisons of the hashes of compactions; 0 never. */
+  /** Interval of comparisons of compaction hashes; 0 for never. */
   readonly compactHashCheckMs: number;
-  /** Between two looks at a downgrade that goes on; 0 never. */
+  /** Interval of checks of a downgrade in progress; 0 for never. */
   readonly downgradeCheckMs: number;
 }
 
@@ -202,7 +202,7 @@ export const AUTH_DEFAULTS: AuthOptions = {
   clientCertAuth: defaultConfig.clientTls.clientCertAuth,
 };
 
-/** What is needed before the member knows who it is, and so who the others are. */
+/** The options needed before the member knows its own identity and its peers. */
 export type BootstrapOptions = Omit<ServerOptions, "network" | "peerClient">;
 
 /** etcd's time limit of a request: five seconds for the disk and the network, and two elections. */

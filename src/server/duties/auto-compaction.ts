@@ -4,7 +4,7 @@ import { goDuration } from "../../base/duration.ts";
 import { isFatal } from "../../base/fatal.ts";
 import type { Logger } from "../../base/log.ts";
 
-/** Compacts up to the revision; false when it failed and should be tried again. */
+/** Compacts up to the revision; false when it failed and should be retried. */
 export type CompactFunction = (revision: number) => Promise<boolean>;
 
 export interface AutoCompactor {
@@ -69,8 +69,8 @@ export function startPeriodicCompaction(options: Options & { readonly periodMs: 
 }
 
 /**
- * `--auto-compaction-mode=revision`: keeps the last `retention` revisions, looking every five minutes.
- * Source: etcd `server/etcdserver/api/v3compactor/revision.go`.
+ * `--auto-compaction-mode=revision`: keeps the last `retention` revisions, checked every five minutes. Source: etcd
+ * `server/etcdserver/api/v3compactor/revision.go`.
  */
 export function startRevisionCompaction(options: Options & { readonly retention: number }): AutoCompactor {
   const { clock, logger, retention } = options;
@@ -97,7 +97,7 @@ export function startRevisionCompaction(options: Options & { readonly retention:
   return { stop: () => timer.cancel() };
 }
 
-/** Whether it was done; what it fails with is a reason to try again like any other. */
+/** Whether it succeeded; any error is a reason to retry. */
 async function compact({ compact, logger }: Options, revision: number): Promise<boolean> {
   try {
     return await compact(revision);

@@ -9,13 +9,13 @@ export interface CorruptionMonitorOptions {
   readonly logger: Logger;
   readonly localId: string;
   readonly isLeader: () => boolean;
-  /** Between two comparisons of the data; 0 never. */
+  /** Interval of data comparisons; 0 for never. */
   readonly checkMs: number;
-  /** Between two comparisons of compactions; 0 never. */
+  /** Interval of compaction hash comparisons; 0 for never. */
   readonly compactHashCheckMs: number;
 }
 
-/** Has the leader check its members from time to time, one check of a kind at a time. */
+/** Runs the leader's periodic checks of its members, one check of a kind at a time. */
 export class CorruptionMonitor {
   readonly #options: CorruptionMonitorOptions;
   readonly #timers: Timer[] = [];

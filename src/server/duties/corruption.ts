@@ -14,12 +14,12 @@ export interface CorruptionCheckerOptions {
   readonly peerClient: Pick<PeerClient, "hashKv">;
   /** Resolves when the state is as new as the leader's was at the call. */
   readonly readIndex: () => Promise<void>;
-  /** Raises CORRUPT for a member; 0n when nobody knows which it is. */
+  /** Raises CORRUPT for a member; 0n when the member is unknown. */
   readonly raiseAlarm: (memberId: bigint) => void;
   readonly requestTimeoutMs: number;
 }
 
-/** A member of the cluster holds other data than the rest. The message is etcd's. */
+/** A member's data differs from the others'. The message is etcd's. */
 export class CorruptionError extends Error {
   override name = "CorruptionError";
 }
@@ -29,10 +29,10 @@ type PeerAnswer =
   | { readonly peer: PeerAddress; readonly hash: undefined; readonly error: unknown };
 
 /**
- * Finds members whose data differs, by comparing hashes of the keys and values at the same revision. Hashes of a revision at
- * which no key is left are not compared: by etcd's rule a member that has compacted there has another one than those that
- * have not yet. etcd compares them, and raises CORRUPT for nothing.
- * Source: etcd `server/etcdserver/corrupt.go`.
+ * Finds members whose data differs, by comparing hashes of the keys and values at the same revision. Hashes of a
+ * revision at which no key is left are not compared: by etcd's definition a member that has compacted there has another
+ * hash than those that have not yet. etcd compares them, and raises false CORRUPT alarms. Source: etcd
+ * `server/etcdserver/corrupt.go`.
  */
 export class CorruptionChecker {
   readonly #options: CorruptionCheckerOptions;
@@ -47,7 +47,7 @@ export class CorruptionChecker {
     this.#localId = formatId(options.cluster.localId);
   }
 
-  /** Before the member serves. Rejects with `CorruptionError` when its data is not that of its peers. */
+  /** Called before the member serves. Rejects with `CorruptionError` when its data differs from its peers'. */
   async checkInitially(): Promise<void> {
     const { store, requestTimeoutMs } = this.#options;
     const id = this.#localId;
@@ -92,7 +92,7 @@ export class CorruptionChecker {
     this.#logger.info("initial corruption checking passed; no corruption", { "local-member-id": id });
   }
 
-  /** On the leader, from time to time. Rejects when the check was not possible. */
+  /** Called periodically on the leader. Rejects when the check was not possible. */
   async checkPeriodically(): Promise<void> {
     const { store, readIndex, cluster } = this.#options;
     const before = await store.hashKv(0);
@@ -152,8 +152,8 @@ export class CorruptionChecker {
   }
 
   /**
-   * On the leader: compares the hashes that the members computed when they compacted, the latest compaction first, until
-   * one is found that all members have.
+   * On the leader: compares the members' compaction hashes, the latest compaction first, until one is found that all
+   * members have.
    */
   async checkCompactionHashes(): Promise<void> {
     this.#logger.info("starting compact hash check", {
@@ -173,7 +173,7 @@ export class CorruptionChecker {
     this.#logger.info("finished compaction hash check", { "number-of-hashes-checked": looked });
   }
 
-  /** False when some members could not be compared: an older compaction may tell. */
+  /** False when some members could not be compared: an older compaction may allow it. */
   #compare(leaderHash: KvHash, answers: readonly PeerAnswer[]): boolean {
     const { localId } = this.#options.cluster;
     const membersByHash = new Map<number, bigint[]>([[leaderHash.hash, [localId]]]);
@@ -219,7 +219,9 @@ export class CorruptionChecker {
     return false;
   }
 
-  /** Those are guilty who differ from a majority; without a majority nobody knows, and the alarm names no member. */
+  /**
+   * Members that differ from a majority are corrupt; without a majority this is unknown, and the alarm names no member.
+   */
   #blame(leaderHash: KvHash, membersByHash: Map<number, bigint[]>, memberCount: number): void {
     const leader = {
       "leader-id": this.#localId,
@@ -262,7 +264,7 @@ export class CorruptionChecker {
   }
 }
 
-/** Undefined for a peer that did not answer at all. */
+/** Undefined for a peer that did not answer. */
 function initialProblem(error: unknown): string | undefined {
   if (error === errors.futureRevision) return "cannot fetch hash from slow remote peer";
   if (error === errors.compacted) return "cannot fetch hash from remote peer; local member is behind";

@@ -18,14 +18,14 @@ export interface DowngradesOptions {
   readonly cluster: Pick<Cluster, "version" | "downgrade">;
   /** Resolves when the state is as new as the leader's was at the call. Rejects with an EtcdError. */
   readonly readIndex: () => Promise<void>;
-  /** Puts it into the log; resolves when it is applied. */
+  /** Proposes it; resolves when it is applied. */
   readonly setDowngrade: (request: DowngradeInfoSetRequest) => Promise<Empty | EtcdError>;
 }
 
 /**
- * Downgrades of the cluster, by one minor version. While one goes on the cluster's version is the target's, so that the
- * members can be replaced by servers of that version one after the other; `VersionMonitor` ends it. Each method resolves
- * to the cluster's version ("3.7") and rejects with an EtcdError. Source: etcd `server/etcdserver/version/version.go`.
+ * Downgrades of the cluster, by one minor version. During a downgrade the cluster version is the target's, so that
+ * servers of that version can replace the members one by one; `VersionMonitor` ends it. Each method resolves to the
+ * cluster version ("3.7") and rejects with an EtcdError. Source: etcd `server/etcdserver/version/version.go`.
  */
 export class Downgrades {
   readonly #options: DowngradesOptions;
@@ -34,7 +34,7 @@ export class Downgrades {
     this.#options = options;
   }
 
-  /** Checks whether the cluster can go down to `target` ("3.6" or "3.6.0"). */
+  /** Checks whether the cluster can be downgraded to `target` ("3.6" or "3.6.0"). */
   async validate(target: string): Promise<string> {
     const version = targetVersion(target);
     const shown = this.#clusterVersion();
@@ -54,7 +54,7 @@ export class Downgrades {
     return this.#clusterVersion();
   }
 
-  /** As in etcd it succeeds even when there is nothing to cancel. */
+  /** As in etcd, it succeeds even when there is nothing to cancel. */
   async cancel(): Promise<string> {
     const { cluster, logger, readIndex } = this.#options;
     try {

@@ -29,12 +29,12 @@ export interface DutiesOptions {
   readonly store: MvccStore;
   readonly lessor: Lessor;
   readonly replication: Replication;
-  /** Puts a request of the member's own into the log. */
+  /** Proposes a request of the member itself. */
   readonly request: Propose;
   readonly restarted: boolean;
-  /** What a restart found in the log. */
+  /** Entries found in the log at a restart. */
   readonly logEntries: readonly Entry[];
-  /** Who the members are while the log has not said so. */
+  /** The members, until they are known from the log. */
   readonly initialMembers: readonly Member[];
   readonly isStopped: () => boolean;
 }
@@ -43,8 +43,8 @@ export interface DutiesOptions {
 const APPLY_TIMEOUT_MS = 1000;
 
 /**
- * What a member does for its cluster beside raft: it keeps versions in step, runs downgrades, looks for corruption and
- * serves leases, whoever leads. Each has a class of its own; this one makes them, and starts and stops them.
+ * A member's duties for its cluster beside raft: versions, downgrades, corruption checks, and leases, on leader and
+ * followers. Each has its own class; this one creates, starts and stops them.
  */
 export class Duties {
   readonly storageVersion: StorageVersion;
@@ -142,12 +142,12 @@ export class Duties {
     this.#corruptionMonitor.stop();
   }
 
-  /** This member leads, and has applied everything of earlier leaders. */
+  /** This member is leader and has applied all entries of earlier leaders. */
   leads(): void {
     this.#versions.look();
   }
 
-  /** Calls back when everything is applied that is committed now, or with an error after a second. */
+  /** Calls back when all currently committed entries are applied, or with an error after a second. */
   whenApplied(done: (error: EtcdError | null) => void): void {
     const { replication, options } = this.#o;
     const { committedIndex, appliedIndex, appliedWaiters } = replication;

@@ -6,7 +6,7 @@ import { formatId } from "../../membership/member.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
 import type { Network } from "../contract/network.ts";
 
-/** Hands the leadership to another member. Source: etcd `server/etcdserver/server.go`, `MoveLeader`. */
+/** Transfers leadership to another member. Source: etcd `server/etcdserver/server.go`, `MoveLeader`. */
 export class LeaderTransfer {
   readonly #cluster: Cluster;
   readonly #network: Network;
@@ -24,7 +24,7 @@ export class LeaderTransfer {
     clock: Clock;
     logger: Logger;
     leader: () => bigint;
-    /** Makes raft begin. */
+    /** Starts the transfer in raft. */
     transfer: (target: bigint) => void;
     tickMs: number;
     electionMs: number;
@@ -41,7 +41,7 @@ export class LeaderTransfer {
     this.#timeoutMs = options.timeoutMs;
   }
 
-  /** Resolves when the target leads, or to the error. `isCancelled` ends the wait. */
+  /** Resolves when the target is leader, or with the error. `isCancelled` ends the wait. */
   async moveTo(target: bigint, isCancelled: () => boolean = () => false): Promise<EtcdError | undefined> {
     const member = this.#cluster.member(target);
     if (member === undefined || member.isLearner) return errors.badLeaderTransferee;
@@ -68,9 +68,9 @@ export class LeaderTransfer {
   }
 
   /**
-   * Before a leader stops: the member that has been connected longest takes over, so that there is no gap. One that goes
-   * away meanwhile, as when the whole cluster is stopped, or that does not take over within an election timeout, is not
-   * waited for any longer: the next one is asked, until there is none.
+   * Before a leader stops: transfers leadership to the member connected longest, so that there is no gap. A target that
+   * disconnects meanwhile, as when the whole cluster stops, or that does not become leader within an election timeout,
+   * is given up, and the next one is tried until there is none.
    */
   async handOver(): Promise<void> {
     const { localId } = this.#cluster;
@@ -86,7 +86,7 @@ export class LeaderTransfer {
     }
     const error = await this.#handOverToAny(voters.map(({ id }) => id));
     if (error === undefined) {
-      // What others still send here is passed on to the new leader.
+      // Requests still sent here are forwarded to the new leader.
       await new Promise<void>((resolve) => this.#clock.after(this.#tickMs, resolve));
       return;
     }

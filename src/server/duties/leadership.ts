@@ -11,7 +11,7 @@ import type { RequestOf } from "../log/operations.ts";
 import type { Outcome } from "../log/outcome.ts";
 import { type AutoCompactor, startPeriodicCompaction, startRevisionCompaction } from "./auto-compaction.ts";
 
-/** Expired leases whose revocation is under way at a time. */
+/** Lease revocations in progress at a time. */
 const REVOKES_MAX = 256;
 
 export interface LeadershipOptions {
@@ -20,11 +20,11 @@ export interface LeadershipOptions {
   readonly store: MvccStore;
   readonly metrics: ServerMetrics;
   readonly isLeader: () => boolean;
-  /** False after this process has stood still. */
+  /** False after a pause of this process. */
   readonly isSteady: () => boolean;
-  /** Calls back when this member's state is confirmed to be the newest, or with what prevented that. */
+  /** Calls back when this member's state is confirmed as the newest, or with the error. */
   readonly confirm: (done: (error: EtcdError | null) => void) => void;
-  /** Proposes a request of the server's own, in the name of root where that is needed. */
+  /** Proposes a request of the server itself, as root where needed. */
   readonly propose: <O extends Op>(
     op: O,
     request: RequestOf<O>,
@@ -34,7 +34,7 @@ export interface LeadershipOptions {
   readonly compact: (revision: number) => Promise<Outcome<typeof Op.COMPACTION>>;
 }
 
-/** What only the leader does: leases expire, their remaining time is recorded, old revisions are compacted. */
+/** The leader's duties: lease expiry, lease checkpoints, automatic compaction. */
 export class Leadership {
   readonly #o: LeadershipOptions;
   readonly #logger: Logger;
@@ -62,7 +62,7 @@ export class Leadership {
     this.#startCompactor();
   }
 
-  /** Somebody else leads, or nobody. */
+  /** Another member is leader, or none. */
   end(): void {
     this.#o.lessor.demote();
     this.#compactor?.stop();
@@ -74,11 +74,11 @@ export class Leadership {
     this.#compactor?.stop();
   }
 
-  /** Proposes the revocation of what has expired, a bounded number at a time. */
+  /** Proposes the revocation of expired leases, a bounded number at a time. */
   revokeExpired(): void {
     const { isLeader, isSteady, confirm } = this.#o;
     if (!isLeader() || this.#stopped) return;
-    // After standing still, this member may believe that it leads when another one does, and extends the leases.
+    // After a pause, this member may believe that it is leader while another one is and extends the leases.
     if (isSteady()) this.#revoke();
     else {
       confirm((error) => {
@@ -128,7 +128,7 @@ export class Leadership {
   }
 }
 
-/** A compaction as it is proposed. */
+/** The proposal of a compaction. */
 export function compactionOf(revision: number): { request: CompactionRequest; payload: Uint8Array } {
   const request = CompactionRequest.create({ revision });
   return { request, payload: CompactionRequest.encode(request) };

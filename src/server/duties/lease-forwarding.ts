@@ -16,21 +16,21 @@ export interface LeaseForwardingOptions {
   readonly peerClient: Pick<PeerClient, "renewLease" | "leaseTimeToLive">;
   readonly server: LeaseServer;
   readonly isStopped: () => boolean;
-  /** False after this process has stood still. */
+  /** False after a pause of this process. */
   readonly isSteady: () => boolean;
-  /** Calls back when everything is applied that is committed now, or with an error. */
+  /** Calls back when all currently committed entries are applied, or with an error. */
   readonly whenApplied: (done: (error: EtcdError | null) => void) => void;
   /** For everything until the answer. */
   readonly timeoutMs: number;
-  /** The gate FastLeaseKeepAlive: a lease that is known here is renewed without waiting for what is not applied yet. */
+  /** The feature gate FastLeaseKeepAlive: a lease known here is renewed without waiting for unapplied entries. */
   readonly fastKeepAlive: boolean;
 }
 
 export interface LeaseServer {
   readonly isLeader: boolean;
-  /** 0n when there is none. */
+  /** 0n for none. */
   readonly leader: bigint;
-  /** What is not applied yet nobody knows of. */
+  /** True if entries that are not applied yet are unknown to every client. */
   readonly canReadNow: boolean;
   read(read: Read): void;
 }
@@ -40,12 +40,12 @@ export type Renewed = (error: EtcdError | null, ttl: number) => void;
 /** Source: etcd `server/etcdserver/v3_server.go`, LeaseRenew. */
 const RETRY_MS = 50;
 const FORWARDED_MAX = 10_000;
-/** Keys that one turn copies for an answer. */
+/** Keys copied for an answer in one turn. */
 const KEYS_A_SLICE = 5_000;
 
 /**
- * Leases live at the leader: renewals and questions about them do not pass the log. The leader serves its own; any other
- * member asks the leader, again and again until it answers or the time is over.
+ * Leases live at the leader: renewals and queries do not go through the log. The leader serves its own; any other
+ * member asks the leader, repeatedly until it answers or the time is up.
  */
 export class LeaseForwarding {
   readonly #options: LeaseForwardingOptions;
@@ -56,8 +56,8 @@ export class LeaseForwarding {
   }
 
   /**
-   * Renews a lease; gets its TTL in seconds. `permitted` is asked before each attempt; what it returns is the error.
-   * errors.leaseNotFound says that there is no such lease.
+   * Renews a lease; returns its TTL in seconds. `permitted` is called before each attempt; its result is the error.
+   * errors.leaseNotFound means that there is no such lease.
    */
   renew(id: bigint, permitted: () => EtcdError | null, done: Renewed): void {
     if (!this.#options.server.isLeader) this.#forwardRenewal(id, permitted, done);
@@ -69,7 +69,7 @@ export class LeaseForwarding {
     }
   }
 
-  /** Renews a lease for another member, which takes this one for the leader. Gets an EtcdError, or the lessor's. */
+  /** Renews a lease for another member that considers this one leader. Reports an EtcdError, or the lessor's error. */
   renewForPeer(id: bigint, done: (error: Error | EtcdError | null, ttl: number) => void): void {
     const { lessor } = this.#options;
     this.#whenReadable((waitError) => {
@@ -96,9 +96,9 @@ export class LeaseForwarding {
   }
 
   /**
-   * A member whose process stood still may have been replaced without knowing it, and its successor knows nothing of what it
-   * renews. Then the client is told, so that it asks another member. etcd looks at the age of the last tick only, which is
-   * new again when the process goes on.
+   * A member whose process paused may have been replaced as leader without knowing it, and its successor does not know
+   * of its renewals. Then the client gets an error, so that it asks another member. etcd only checks the age of the
+   * last tick, which is new again as soon as the process continues.
    */
   #ensureLeadership(then: (error: EtcdError | null) => void): void {
     const { server, isSteady } = this.#options;
@@ -108,7 +108,7 @@ export class LeaseForwarding {
 
   #renewHere(id: bigint, permitted: () => EtcdError | null, done: Renewed): void {
     const { lessor, fastKeepAlive } = this.#options;
-    // A lease that is not known may be on its way through the log.
+    // The grant of an unknown lease may still be in the log.
     if (fastKeepAlive && lessor.lookup(id) !== undefined) this.#renewNow(id, permitted, done);
     else {
       this.#whenReadable((error) => {
@@ -131,9 +131,9 @@ export class LeaseForwarding {
   }
 
   /**
-   * A member that was replaced as the leader without knowing it, after a pause or behind a partition, knows nothing of what
-   * was granted since: that there is no such lease may be said only by one that leads for sure. Otherwise a client would
-   * give up a lease that lives. etcd does not ask.
+   * A member that was replaced as leader without knowing it, after a pause or in a partition, does not know of later
+   * grants: only a confirmed leader may answer that a lease does not exist. Otherwise a client would give up a live
+   * lease. etcd does not confirm.
    */
   #confirm(
     id: bigint,
@@ -162,8 +162,8 @@ export class LeaseForwarding {
   }
 
   /**
-   * What this member, as the leader, knows of a lease. That it is missing, or over, is said only when it leads for sure:
-   * a successor that it does not know of may have granted or renewed it. Rejects with an EtcdError.
+   * The lease as this leader knows it. It answers that a lease is missing or expired only as confirmed leader: an
+   * unknown successor may have granted or renewed it. Rejects with an EtcdError.
    */
   async timeToLiveHere(id: bigint, withKeys: boolean): Promise<PeerLease | undefined> {
     const { lessor, server } = this.#options;
@@ -181,7 +181,7 @@ export class LeaseForwarding {
     return { ttl, grantedTtl, keys: withKeys ? await this.#keysOf(id) : [] };
   }
 
-  /** The keys of a lease as they are now, copied in slices. */
+  /** The current keys of a lease, copied in slices. */
   async #keysOf(id: bigint): Promise<Uint8Array[]> {
     const { lessor, clock } = this.#options;
     const names = [...(lessor.lookup(id)?.keys() ?? [])];
@@ -193,7 +193,7 @@ export class LeaseForwarding {
     return keys;
   }
 
-  /** While an entry takes many turns to be applied, the keys of a lease may be those of neither before nor after. */
+  /** While an entry is being applied over many turns, the keys of a lease may be neither the old nor the new ones. */
   #applied(withKeys: boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       const done = (error: EtcdError | null): void => (error === null ? resolve() : reject(error));
@@ -207,7 +207,7 @@ export class LeaseForwarding {
     else this.#options.whenApplied(done);
   }
 
-  /** The leader's answer; its EtcdErrors are answers too. Rejects with an EtcdError when the time is over. */
+  /** The leader's answer, including its EtcdErrors. Rejects with an EtcdError when the time is up. */
   async #askLeader<T>(ask: (leader: PeerAddress) => Promise<T>, permitted: () => EtcdError | null): Promise<T> {
     if (this.#forwarded >= FORWARDED_MAX) throw errors.tooManyRequests;
     const { clock, isStopped, timeoutMs } = this.#options;
@@ -252,7 +252,7 @@ export class LeaseForwarding {
 
 const noCheck = (): null => null;
 
-/** What a client is told that renews at a leader which is none any more. The text is etcd's. */
+/** The error for a client that renews at a former leader. The text is etcd's. */
 const notPrimary = new EtcdError(Code.UNKNOWN, "not a primary lessor");
 
 const codeOf = (error: Error): string | undefined => (error as { code?: string }).code;

@@ -14,26 +14,26 @@ import { askMemberVersions } from "./member-versions.ts";
 
 export interface LegacyRequestsOptions {
   readonly cluster: Pick<Cluster, "localId" | "members" | "version">;
-  /** Who the members are while the log has not said so. */
+  /** The members, until they are known from the log. */
   readonly initialMembers: readonly Member[];
   readonly peerClient: Pick<PeerClient, "versions">;
   readonly serverVersion: string;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly request: Propose;
-  /** 0n when there is none. */
+  /** 0n for none. */
   readonly leader: () => bigint;
   readonly isStopped: () => boolean;
 }
 
-/** Since then members take a version of the cluster and attributes of a member in the form of v3. */
+/** From this version on, members accept the cluster version and member attributes in v3 form. */
 const FIRST_WITHOUT = minorVersion({ major: 3, minor: 5 });
 const LEADER_POLL_MS = 20;
 
 /**
- * Puts the two requests into the log that every cluster begins with: its version, and what a member says of itself. A
- * member of 3.4 dies of the form that they have since 3.5, so while there is one in the cluster they have the form of the
- * v2 API, as 3.5 gives them; 3.6 still reads it. Source: etcd 3.5 `server/etcdserver/server.go`, publish.
+ * Proposes the two requests with which every cluster's log begins: the cluster version, and the attributes of a member.
+ * A 3.4 member crashes on the form used since 3.5, so while there is one in the cluster they use the v2 API's form, as
+ * in 3.5; 3.6 still reads it. Source: etcd 3.5 `server/etcdserver/server.go`, publish.
  */
 export class LegacyRequests {
   readonly #options: LegacyRequestsOptions;
@@ -62,7 +62,7 @@ export class LegacyRequests {
     return this.#options.request(Op.V2, { op: Op.CLUSTER_MEMBER_ATTR_SET, request }, encodeV2Put(path, value));
   }
 
-  /** Asked once there is a leader: then those who can be in the cluster can be asked. */
+  /** Checked once there is a leader: then the possible members can be asked. */
   async #hasOldMember(): Promise<boolean> {
     const { cluster, clock, leader, isStopped, peerClient, serverVersion, logger } = this.#options;
     const agreed = parseVersion(cluster.version ?? "");

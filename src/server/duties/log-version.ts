@@ -5,15 +5,16 @@ import { type Entry, EntryType } from "../../proto/raftpb.ts";
 import { Op } from "../log/op.ts";
 
 /**
- * The lowest version of etcd that can read the log behind the last snapshot. All that this version writes can be read by
- * 3.5 and later, but for one request: DowngradeVersionTest, with which etcd's tests mark a log as newer. Until a snapshot
- * covers the last of those, the highest version that one named counts. Source: etcd `server/storage/wal/version.go`.
+ * The lowest etcd version that can read the log after the last snapshot. Everything this version writes is readable by
+ * 3.5 and later, except one request: DowngradeVersionTest, with which etcd's tests mark a log as newer. Until a
+ * snapshot covers the last of those, the highest version named by one applies. Source: etcd
+ * `server/storage/wal/version.go`.
  */
 export class LogVersion {
   #version: Version | undefined;
   #lastIndex = 0;
 
-  /** `entries` are what a restart found in the log. */
+  /** `entries` are those found in the log at a restart. */
   constructor(entries: readonly Entry[]) {
     for (const { index, type, data } of entries) {
       if (type !== EntryType.EntryNormal) continue;
@@ -22,7 +23,7 @@ export class LogVersion {
     }
   }
 
-  /** A DowngradeVersionTest that names `text` stands at `index`. */
+  /** A DowngradeVersionTest naming `text` is at `index`. */
   mark(text: string, index: number): void {
     const named = parseVersion(text);
     const version = named === undefined || compareVersions(named, FIRST) < 0 ? FIRST : named;
@@ -30,20 +31,20 @@ export class LogVersion {
     this.#lastIndex = Math.max(this.#lastIndex, index);
   }
 
-  /** Undefined when any version that a cluster may be downgraded to can read it. */
+  /** Undefined when every possible downgrade target can read it. */
   since(snapshotIndex: number): Version | undefined {
     if (this.#lastIndex <= snapshotIndex) this.#version = undefined;
     return this.#version;
   }
 }
 
-/** The version that the request itself came with. */
+/** The version that introduced the request itself. */
 const FIRST = minorVersion({ major: 3, minor: 6 });
 
 const reader = new Reader();
 const TAG = Op.DOWNGRADE_VERSION_TEST * 8 + 2;
 
-/** Looks at the field numbers only: a log may hold many large requests. */
+/** Reads only field numbers: a log may hold many large requests. */
 function markOf(data: Uint8Array): string | undefined {
   reader.reset(data);
   try {
@@ -53,7 +54,7 @@ function markOf(data: Uint8Array): string | undefined {
       reader.skip(tag);
     }
   } catch (error) {
-    // A request of 3.4 looks different. What cannot be decoded at all is found when it is applied.
+    // A 3.4 request has another form. Undecodable entries are detected when they are applied.
     if (!(error instanceof ProtobufError)) throw error;
   }
   return undefined;

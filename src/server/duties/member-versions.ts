@@ -3,10 +3,10 @@ import type { Cluster } from "../../membership/cluster.ts";
 import { formatId, type Member } from "../../membership/member.ts";
 import type { PeerClient, PeerVersions } from "../contract/network.ts";
 
-/** Versions by member; undefined of those that did not answer. */
+/** Versions by member; undefined for those that did not answer. */
 export type MemberVersions = ReadonlyMap<bigint, Pick<PeerVersions, "server" | "cluster"> | undefined>;
 
-/** Asks all members of the cluster for their versions, all at once; the local one is known. Never rejects. */
+/** Asks all members for their versions, concurrently; the local one is known. Never rejects. */
 export async function askMemberVersions(options: {
   readonly cluster: Pick<Cluster, "localId" | "members" | "version">;
   readonly peerClient: Pick<PeerClient, "versions">;
@@ -32,7 +32,7 @@ export async function askMemberVersions(options: {
       versions.set(member.id, { server: serverVersion, cluster: cluster.version ?? "not_decided" });
     } else waiting.push(askVersions(member).then((answer) => void versions.set(member.id, answer)));
   }
-  // Alone, a member decides in the same turn.
+  // A single member decides in the same turn.
   if (waiting.length > 0) await Promise.all(waiting);
   return versions;
 }

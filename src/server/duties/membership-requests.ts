@@ -12,16 +12,15 @@ import { isActiveSince, type Network, type PeerClient, quorumOf } from "../contr
 import type { ServerOptions } from "../contract/options.ts";
 import type { RequestIdGenerator } from "../log/request-id.ts";
 
-/** Connections younger than this do not count as healthy. Source: etcd `server/etcdserver/server.go`. */
+/** Younger connections do not count as healthy. Source: etcd `server/etcdserver/server.go`. */
 const HEALTHY_AFTER_MS = 5000;
-/** Part of the leader's log that a learner must have to be promoted. */
+/** Fraction of the leader's log that a learner must have to be promoted. */
 const LEARNER_READY_PART = 0.9;
 const WAIT_APPLIED_MS = 1000;
 
 /**
- * Requests to change the membership: refused where they would cost the cluster its quorum, then proposed.
- * All resolve to the members after the change, or to the error.
- * Source: etcd `server/etcdserver/server.go`.
+ * Requests to change the membership: refused if they would cost the cluster its quorum, otherwise proposed. All resolve
+ * to the members after the change, or to the error. Source: etcd `server/etcdserver/server.go`.
  */
 export class MembershipRequests {
   readonly #options: MembershipRequestsOptions;
@@ -44,7 +43,7 @@ export class MembershipRequests {
     return this.#propose(updateOf(this.#options.ids.nextBig(), id, peerUrls));
   }
 
-  /** Only the leader knows how far a learner is: other members ask it. */
+  /** Only the leader knows a learner's progress: other members ask it. */
   async promote(id: bigint, token?: string): Promise<ConfChangeOutcome> {
     const { metrics } = this.#options;
     const outcome = await this.promoteAsLeader(id);
@@ -57,7 +56,7 @@ export class MembershipRequests {
     return outcome;
   }
 
-  /** The same without asking anybody else: `notLeader` when this member does not lead. */
+  /** The same without asking other members: `notLeader` when this member is not leader. */
   async promoteAsLeader(id: bigint): Promise<ConfChangeOutcome> {
     const error = await this.#objectionToPromoting(id);
     return error ?? this.#propose(promotionOf(this.#options.ids.nextBig(), id));
@@ -87,12 +86,12 @@ export class MembershipRequests {
       this.#warn(`rejecting member add request; ${why}`, { "requested-member-add": member.peerUrls }, error);
       return error;
     };
-    // One started member may take in a second: that is how a cluster is brought back from a backup.
+    // A single started member may add a second: this is how a cluster is restored from a backup.
     const isFirst = started === 1 && voters.length === 1;
     if (!member.isLearner && !isFirst && started < quorumOf(voters.length + 1)) {
       return refuse(errors.notEnoughStarted, "not enough healthy members");
     }
-    // The new member counts as one that is not there.
+    // The new member counts as unavailable.
     if (voters.length !== 1 && this.#healthyAmong(voters, memberId) < quorumOf(voters.length + 1)) {
       return refuse(
         errors.unhealthy,
@@ -112,7 +111,7 @@ export class MembershipRequests {
       this.#warn("rejecting member remove request; not enough healthy members", requested, errors.notEnoughStarted);
       return errors.notEnoughStarted;
     }
-    // Who is down is not a part of the quorum that is alive.
+    // A member that is down is not part of the live quorum.
     if (id !== memberId && network.activeSince(id) === undefined) return undefined;
     const healthy = this.#healthyAmong(voters, memberId);
     if (healthy - 1 >= 1 + Math.floor((voters.length - 1) / 2)) return undefined;
@@ -142,14 +141,14 @@ export class MembershipRequests {
     }
     if (!strictReconfigCheck) return undefined;
     const voters = cluster.votingMembers();
-    // The learner counts as a voter that has started.
+    // The learner counts as a started voter.
     if (1 + voters.filter(isStarted).length >= quorumOf(1 + voters.length)) return undefined;
     const requested = { "requested-member-promote-id": formatId(id) };
     this.#warn("rejecting member promote request; not enough healthy members", requested, errors.notEnoughStarted);
     return errors.notEnoughStarted;
   }
 
-  /** What is committed now must be applied before the membership is judged. */
+  /** Committed entries must be applied before the membership is checked. */
   async #waitUntilApplied(): Promise<EtcdError | undefined> {
     const { node, clock, appliedIndex, tickMs } = this.#options;
     const target = node.committed;

@@ -8,9 +8,9 @@ import type { Empty } from "../log/operations.ts";
 
 const RETRY_MS = 500;
 
-/** Makes a member's name and client URLs known to the cluster, through the log, and tries until that has happened. */
+/** Publishes a member's name and client URLs to the cluster, through the log, and retries until that has succeeded. */
 export class Publisher {
-  /** Resolves when it is published: the member has a leader and can serve. */
+  /** Resolves when published: the member has a leader and can serve. */
   readonly published: Promise<void>;
   readonly #memberId: bigint;
   readonly #clusterId: bigint;
@@ -27,7 +27,7 @@ export class Publisher {
     clusterId: bigint;
     name: string;
     clientUrls: readonly string[];
-    /** Puts the request into the log; resolves when it was applied. */
+    /** Proposes the request; resolves when it is applied. */
     propose: (request: ClusterMemberAttrSetRequest, payload: Uint8Array) => Promise<Empty | EtcdError>;
     clock: Clock;
     logger: Logger;
@@ -52,7 +52,7 @@ export class Publisher {
     this.#timer?.cancel();
   }
 
-  /** Until it is told, whatever comes in between. */
+  /** Retries until it is published, whatever the errors. */
   #try(): void {
     this.#publish().catch((error: unknown) => {
       if (isFatal(error)) throw error;

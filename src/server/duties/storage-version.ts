@@ -3,24 +3,24 @@ import { compareVersions, formatVersion, minorVersion, parseVersion, type Versio
 import { mustParseVersion } from "../../membership/version-rules.ts";
 import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
 
-/** The stored state cannot be brought to a version; nothing was changed. The message is etcd's. */
+/** The stored state cannot be migrated to a version; nothing was changed. The message is etcd's. */
 export class StorageVersionError extends Error {
   override name = "StorageVersionError";
 }
 
 export interface StorageVersionOptions {
-  /** The one in use: a received snapshot brings another. */
+  /** The current backend: a received snapshot brings another. */
   readonly backend: () => Backend;
   readonly logger: Logger;
-  /** Term of the last entry that the backend holds; 0 when there is none. Written since 3.5. */
+  /** Term of the last entry in the backend; 0 for none. Written since 3.5. */
   readonly term: () => number;
-  /** The lowest version of etcd that can read the log behind the last snapshot; undefined when any can. */
+  /** The lowest etcd version that can read the log after the last snapshot; undefined when any can. */
   readonly logVersion: () => Version | undefined;
 }
 
 /**
- * The version of etcd that can read the stored state: it follows the cluster's, up and down, so that after a downgrade
- * a server of the version below can take the data directory over. The one field that came with 3.6 is this version
+ * The etcd version that can read the stored state. It follows the cluster version, up and down, so that after a
+ * downgrade a server of the version below can take over the data directory. The only field added in 3.6 is this version
  * itself, and 3.7 added none. Source: etcd `server/storage/schema/`.
  */
 export class StorageVersion {
@@ -36,13 +36,13 @@ export class StorageVersion {
     this.#logVersion = options.logVersion;
   }
 
-  /** What the state says of itself: nothing before 3.6. */
+  /** The recorded version: none before 3.6. */
   get stored(): Version | undefined {
     const bytes = this.#backend().get("meta", metaKeys.storageVersion);
     return bytes === undefined ? undefined : parseVersion(Buffer.from(bytes).toString("latin1"));
   }
 
-  /** The same, and 3.5 of a state that says nothing but was written by 3.5 or later. */
+  /** The same, or 3.5 for a state without a version that was written by 3.5 or later. */
   get detected(): Version | undefined {
     const stored = this.stored;
     if (stored !== undefined) return stored;
@@ -60,7 +60,7 @@ export class StorageVersion {
     }
   }
 
-  /** Brings the state to another version, one minor version after the other. Throws `StorageVersionError`. */
+  /** Migrates the state to another version, one minor version at a time. Throws `StorageVersionError`. */
   migrate(target: Version): void {
     const current = this.detected;
     if (current === undefined) {
@@ -90,7 +90,7 @@ const V3_6 = minorVersion({ major: 3, minor: 6 });
 /** Versions whose changes of the stored state are known. */
 const KNOWN_MINORS: ReadonlySet<number> = new Set([6, 7]);
 
-/** The versions on the way, the last one included. Throws when one of them is not known here. */
+/** The versions on the way, including the last. Throws when one of them is unknown. */
 function stepsBetween(from: Version, to: Version, prefix = ""): Version[] {
   if (from.major !== to.major) {
     throw new StorageVersionError(`${prefix}changing major storage version is not supported`);

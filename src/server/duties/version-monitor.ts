@@ -32,31 +32,31 @@ export interface VersionMonitorOptions {
   readonly storageVersion: StorageVersion;
   readonly serverVersion: string;
   readonly isLeader: () => boolean;
-  /** Puts it into the log; resolves when it is applied. */
+  /** Proposes it; resolves when it is applied. */
   readonly setDowngrade: (request: DowngradeInfoSetRequest) => Promise<Empty | EtcdError>;
-  /** Proposes the version, if `isWanted` still says so when everything it takes is known. */
+  /** Proposes the version, if `isWanted` is still true once everything needed is known. */
   readonly setClusterVersion: (
     request: ClusterVersionSetRequest,
     payload: Uint8Array,
     isWanted: () => boolean,
   ) => Promise<Empty | EtcdError>;
-  /** Between two looks at a downgrade that goes on; 0 never. */
+  /** Interval of checks of a downgrade in progress; 0 for never. */
   readonly downgradeCheckMs: number;
 }
 
-/** Between two looks at the versions. Source: etcd `server/etcdserver/server.go`, monitorVersionInterval. */
+/** Interval of version checks. Source: etcd `server/etcdserver/server.go`, monitorVersionInterval. */
 const INTERVAL_MS = 4000;
 
 /**
- * Keeps the versions in step. On the leader: the cluster's version follows the lowest server version of all members, or
- * the target of a downgrade, which ends when all members have got there. On every member: the version of the stored state
- * follows the cluster's. Source: etcd `server/etcdserver/version/monitor.go`.
+ * Keeps the versions consistent. On the leader: the cluster version follows the lowest server version of all members,
+ * or the target of a downgrade, which ends when all members have reached it. On every member: the storage version
+ * follows the cluster version. Source: etcd `server/etcdserver/version/monitor.go`.
  */
 export class VersionMonitor {
   readonly #options: VersionMonitorOptions;
   readonly #logger: Logger;
   readonly #timers: Timer[] = [];
-  /** A look is under way; another one is due when it is over. */
+  /** A check is running; another one may be due after it. */
   #looking = false;
   #again = false;
   #stopped = false;
@@ -91,7 +91,7 @@ export class VersionMonitor {
     for (const timer of this.#timers) timer.cancel();
   }
 
-  /** Looks at the members' versions now; called when this member has begun to lead, and by the timer. */
+  /** Checks the members' versions now; called when this member has become leader, and by the timer. */
   look(): void {
     if (this.#looking) {
       this.#again = true;
@@ -108,7 +108,7 @@ export class VersionMonitor {
     inBackground(done, "look at the members' versions", this.#logger);
   }
 
-  /** The version of the stored state becomes the cluster's. */
+  /** Migrates the stored state to the cluster version. */
   updateStorageVersion(): void {
     const { cluster, storageVersion, serverVersion } = this.#options;
     if (cluster.version === undefined || cluster.version === MIN_CLUSTER_VERSION) return;
@@ -138,7 +138,7 @@ export class VersionMonitor {
     }
   }
 
-  /** On the leader: ends the downgrade when all members run the version that it aims at. */
+  /** On the leader: ends the downgrade when all members run its target version. */
   async endDowngradeIfDone(): Promise<void> {
     const { cluster, isLeader, setDowngrade } = this.#options;
     const { enabled, targetVersion } = cluster.downgrade;
@@ -161,7 +161,7 @@ export class VersionMonitor {
     if (next !== undefined) await this.#setClusterVersion(formatVersion(minorVersion(next)));
   }
 
-  /** The version that the cluster should have; undefined to leave it as it is. */
+  /** The new cluster version; undefined for no change. */
   #decide(lowest: Version | undefined): Version | undefined {
     const { version: text, downgrade } = this.#options.cluster;
     if (text === undefined) return lowest ?? mustParseVersion(MIN_CLUSTER_VERSION);
@@ -185,7 +185,7 @@ export class VersionMonitor {
     return undefined;
   }
 
-  /** Undefined while one of them is not known. */
+  /** Undefined while one of them is unknown. */
   #lowestServerVersion(versions: MemberVersions): Version | undefined {
     const local = mustParseVersion(this.#options.serverVersion);
     let lowest: Version | undefined;
@@ -247,7 +247,7 @@ export class VersionMonitor {
       });
     }
     const request = ClusterVersionSetRequest.create({ ver: version });
-    // Two leaders may be at it, one after the other: what was decided before another one's version came must not undo that.
+    // Two successive leaders may decide: a decision made before the other's version arrived must not undo it.
     const isWanted = (): boolean => isLeader() && cluster.version === former;
     const outcome = await setClusterVersion(request, ClusterVersionSetRequest.encode(request), isWanted);
     if (!(outcome instanceof EtcdError)) {

@@ -11,8 +11,8 @@ import {
 import { type EtcdError, errors } from "../contract/errors.ts";
 
 /**
- * What a request must satisfy before it is proposed. Every function answers with the error, or null.
- * Source: etcd `server/etcdserver/api/v3rpc/key.go`.
+ * The checks of a request before it is proposed. Every function returns the error, or null. Source: etcd
+ * `server/etcdserver/api/v3rpc/key.go`.
  */
 export function checkRange(request: RangeRequest): EtcdError | null {
   if (request.key.length === 0) return errors.emptyKey;
@@ -34,19 +34,22 @@ export function checkDeleteRange(request: DeleteRangeRequest): EtcdError | null 
 }
 
 /**
- * The limit on operations shrinks by each level's own when transactions nest. That still lets 64,000 of them into one request,
- * which would hold everybody up, so all levels together have a limit too.
+ * The limit on operations shrinks by each level's own when transactions nest. That still permits 64,000 of them in one
+ * request, which would block the event loop, so all levels together have a limit too.
  */
 export function checkTxn(request: TxnRequest, maxTxnOps: number): EtcdError | null {
   const error = checkOps(request, maxTxnOps);
   if (error !== null) return error;
   if (countOps(request) > Math.max(NESTED_OPS_MAX, 2 * maxTxnOps)) return errors.tooManyOps;
-  // One operation cannot meet another of its branch: all that Kubernetes sends.
+  // A single operation cannot conflict with another in its branch: the case of all Kubernetes requests.
   if (request.success.length <= 1 && request.failure.length <= 1 && !hasNested(request)) return null;
   return checkOverlap(request.success) ?? checkOverlap(request.failure);
 }
 
-/** Comparisons and operations of one transaction with all that it nests, unless `--max-txn-ops` allows more on one level. */
+/**
+ * Maximum comparisons and operations of a transaction including nested ones, unless `--max-txn-ops` allows more on one
+ * level.
+ */
 export const NESTED_OPS_MAX = 8192;
 
 function countOps({ compare, success, failure }: TxnRequest): number {
@@ -89,21 +92,22 @@ function checkOverlap(ops: readonly RequestOp[]): EtcdError | null {
   return writesOf(ops) === null ? errors.duplicateKey : null;
 }
 
-/** Keys and ranges that a list of operations writes. */
+/** Keys and ranges written by a list of operations. */
 interface Writes {
   readonly puts: Set<ByteString>;
   readonly deletes: Interval[];
 }
 
-/** Keys from `start` up to, but without, `end`. */
+/** Keys from `start` up to, but excluding, `end`. */
 interface Interval {
   readonly start: ByteString;
   readonly end: ByteString;
 }
 
 /**
- * What the operations write, or null when they write a key twice: no put may meet another put, nor a deletion of the
- * same or an outer level. The two branches of one nested transaction may put the same key, since only one is taken.
+ * The writes of the operations, or null when they write a key twice: a put must not overlap another put, or a deletion
+ * of the same or an outer level. The two branches of one nested transaction may put the same key, because only one is
+ * executed.
  */
 function writesOf(ops: readonly RequestOp[]): Writes | null {
   const deletes: Interval[] = [];
@@ -136,8 +140,8 @@ function writesOf(ops: readonly RequestOp[]): Writes | null {
 }
 
 /**
- * Intervals that come in lists. They are kept in few lists of growing size, so that neither adding one nor looking a point up
- * costs more than the logarithm of all, however many a client sends.
+ * Intervals added as lists. They are kept in few lists of growing size, so that adding one and looking up a point cost
+ * at most the logarithm of all, whatever a client sends.
  */
 class IntervalSet {
   /** Each ascending and disjoint, and at least twice as long as the next. */
@@ -169,7 +173,7 @@ class IntervalSet {
 
 function intervalOf(key: Uint8Array, rangeEnd: Uint8Array): Interval {
   const start = toByteString(key);
-  // etcd does not take the end "\0" for the end of all keys here, so that a deletion to there overlaps nothing.
+  // etcd does not treat the end "\0" as the end of all keys here, so such a deletion overlaps nothing.
   return { start, end: rangeEnd.length === 0 ? `${start}\0` : toByteString(rangeEnd) };
 }
 

@@ -1,6 +1,6 @@
 /**
- * The id of the request in a log entry, found without decoding the request: a member looks at every entry that it
- * applies for those that it forwarded to the leader.
+ * Finds the request id of a log entry without decoding the request: a member checks every entry that it applies for
+ * requests that it forwarded to the leader.
  */
 
 const HEADER_FIELD = 100;
@@ -9,7 +9,7 @@ const LENGTH_DELIMITED = 2;
 
 /**
  * The lower 48 bits of the id in the header of an encoded InternalRaftRequest whose upper 16 bits are `prefix`; -1 when
- * the entry has another member's id, or none that can be found.
+ * the entry has another member's id, or none.
  */
 export function ownRequestId(data: Uint8Array, prefix: number): number {
   let pos = 0;
@@ -45,7 +45,7 @@ const ID_TAG = 0x08;
 
 function idOfHeader(data: Uint8Array, start: number, end: number, prefix: number): number {
   if (end > data.length || data[start] !== ID_TAG) return -1;
-  // Bits 0 to 27, 28 to 55 and 56 to 63, since bit operations have 32.
+  // Bits 0 to 27, 28 to 55 and 56 to 63, because bit operations have 32 bits.
   const parts = [0, 0, 0];
   let shift = 0;
   for (let pos = start + 1; pos < end && shift < 70; pos++, shift += 7) {

@@ -6,20 +6,20 @@ import { Op } from "./op.ts";
 import { convertV2Request, findV2Request } from "./v2-request.ts";
 
 /**
- * What an entry of the log asks for, whichever version wrote it, and which entries must not get into the log. An entry that
- * is in the log is met again at every start: so there is an answer to each, and only two kinds end the process, because
- * going on without them would set this member apart from the others: a request of a newer version, and keys of the v2 API.
+ * The request of a log entry, whichever version wrote it, and which entries must not get into the log. An entry in the
+ * log is read again at every start, so every kind must be handled. Only two end the process, because continuing without
+ * them would make this member diverge from the others: a request of a newer version, and keys of the v2 API.
  */
 
-/** The log holds what this version cannot apply. The message says what to do. */
+/** The log holds an entry that this version cannot apply. The message says what to do. */
 export class LogEntryError extends Error implements MaybeFatal {
   override name = "LogEntryError";
   readonly fatal = true;
 }
 
 /**
- * The request of an entry; undefined when it has none that changes anything here. `onRefused` is told why, where no version
- * of etcd makes such an entry. Throws `LogEntryError`.
+ * The request of an entry; undefined when it changes nothing here. `onRefused` gets the reason for entries that no
+ * version of etcd makes. Throws `LogEntryError`.
  */
 export function decodeLogEntry(data: Uint8Array, onRefused: (reason: string) => void): InternalRaftRequest | undefined {
   const v2 = findV2Request(data);
@@ -51,8 +51,9 @@ export function decodeLogEntry(data: Uint8Array, onRefused: (reason: string) => 
 }
 
 /**
- * Why a request that another member proposes may not get into this leader's log; undefined for what honest members send. What
- * is in the log no member can refuse any more, and those of stock etcd end at one that they cannot read.
+ * Why a request proposed by another member must not get into this leader's log; undefined for requests of honest
+ * members. No member can refuse an entry once it is in the log, and members of stock etcd crash on one that they cannot
+ * read.
  */
 export function objectionToRequest(data: Uint8Array): string | undefined {
   if (data.length === 0) return "it is empty";
@@ -80,7 +81,7 @@ const hasRequest = (data: Uint8Array): boolean => anyField(data, (field) => REQU
 const unknownField = (data: Uint8Array): number | undefined =>
   anyField(data, (field) => field !== ID_FIELD && field !== HEADER_FIELD && !REQUEST_FIELDS.has(field));
 
-/** The first of the outermost fields that is of that kind. Throws ProtobufError. */
+/** The first outermost field of that kind. Throws ProtobufError. */
 function anyField(data: Uint8Array, isOne: (field: number) => boolean): number | undefined {
   reader.reset(data);
   while (reader.pos < data.length) {

@@ -1,6 +1,6 @@
-/** The field of InternalRaftRequest that a request travels in, which is also its kind. */
+/** The field of InternalRaftRequest that holds a request, which is also its kind. */
 export const Op = {
-  /** A request of the v2 API, with which members of 3.4 tell of themselves. */
+  /** A request of the v2 API, used by 3.4 members to publish their attributes. */
   V2: 2,
   RANGE: 3,
   PUT: 4,

@@ -1,7 +1,6 @@
 /**
- * What can be asked of the replicated state, and what comes of it: one map from each operation to its request and its
- * response. Proposals, appliers and those who wait are all typed by it, so that a request of another operation, or a
- * response of another one, does not compile.
+ * The operations on the replicated state: one map from each operation to its request and its response. It types
+ * proposals, appliers and their callers, so that the request or response of another operation does not compile.
  */
 import type {
   AlarmRequest,
@@ -63,7 +62,7 @@ import type {
 import { Op } from "./op.ts";
 
 interface Operations {
-  /** Its bytes are of the v2 API; this is what they mean. */
+  /** Its bytes are of the v2 API; this is their meaning. */
   [Op.V2]: { request: LegacyOperation; response: Empty };
   [Op.RANGE]: { request: RangeRequest; response: RangeResponse };
   [Op.PUT]: { request: PutRequest; response: PutResponse };
@@ -106,24 +105,24 @@ interface Operations {
 export type RequestOf<O extends Op> = Operations[O]["request"];
 export type ResponseOf<O extends Op> = Operations[O]["response"];
 
-/** Nothing to tell but that it is done. */
+/** The response carries no information but success. */
 export type Empty = Readonly<Record<string, never>>;
 export const EMPTY: Empty = Object.freeze({});
 
-/** What only asks changes nothing when it is applied, and is answered elsewhere. */
+/** Queries change nothing when applied, and are answered elsewhere. */
 export interface HeaderOnly {
   header: ResponseHeader | undefined;
 }
 
-/** An operation with its request: a union over all `O`, so that a look at `op` tells what `request` is. */
+/** An operation with its request: a union over all `O`, so that checking `op` narrows `request`. */
 export type Operation<O extends Op = Op> = {
   [P in O]: { readonly op: P; readonly request: RequestOf<P> };
 }[O];
 
-/** What members of 3.4 can read only in the form of the v2 API. */
+/** The requests that 3.4 members can read only in the v2 API's form. */
 export type LegacyOperation = Operation<typeof Op.CLUSTER_VERSION_SET | typeof Op.CLUSTER_MEMBER_ATTR_SET>;
 
-/** The operation in a log entry; undefined when there is none that this version knows. The most frequent first. */
+/** The operation in a log entry; undefined when this version knows none in it. The most frequent first. */
 export function operationOf(entry: InternalRaftRequest): Operation | undefined {
   if (entry.put !== undefined) return { op: Op.PUT, request: entry.put };
   if (entry.txn !== undefined) return { op: Op.TXN, request: entry.txn };

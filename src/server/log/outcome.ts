@@ -4,27 +4,27 @@ import type { EtcdError } from "../contract/errors.ts";
 import type { Op } from "./op.ts";
 import type { ResponseOf } from "./operations.ts";
 
-/** What came of an operation, as who asked for it hears it: its response, or why there is none. */
+/** The outcome of an operation for its caller: its response, or the error. */
 export type Outcome<O extends Op> = ResponseOf<O> | EtcdError;
 
-/** The same, or a response that who asked has to complete. */
+/** The same, or a response that the caller must complete. */
 export type Answer<O extends Op> = Outcome<O> | DeferredAnswer<ResponseOf<O>>;
 
-/** What applying an operation gives. Null: it was applied, and nobody waits for a response, so none was made. */
+/** The result of applying an operation. Null: it was applied, but no response was needed. */
 export type Applied<O extends Op> = Answer<O> | null;
 
-/** A response, or a part of one, that reads go into. */
+/** A response, or a part of one, that holds the result of reads. */
 export type ReadingResponse = RangeResponse | DeleteRangeResponse | PutResponse;
 
-/** A read to be made for a response. */
+/** A read still to be made for a response. */
 export interface DeferredRead {
   readonly request: RangeRequest;
   readonly point: ReadPoint;
-  /** Keys in the range, where that is known. */
+  /** Keys in the range, if known. */
   readonly count: number | undefined;
 }
 
-/** A response that lacks what is still to be read for its parts. */
+/** An incomplete response, with the reads still to be made for it. */
 export class DeferredAnswer<T> {
   readonly response: T;
   readonly reads: ReadonlyMap<ReadingResponse, DeferredRead>;

@@ -7,35 +7,35 @@ import type { RequestIdGenerator } from "./request-id.ts";
 /** Bytes that may wait to be proposed, and requests without an answer: beyond, clients are told to slow down. */
 const WAITING_BYTES_MAX = 512 * 1024 * 1024;
 const PENDING_MAX = 100_000;
-/** What goes into the log, and is applied, in one piece: a few milliseconds. */
+/** Entries appended and applied as one batch: a few milliseconds. */
 const BATCH_ENTRIES_MAX = 1024;
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 
-/** tag of `header` (field 100, length-delimited) and of RequestHeader.ID in InternalRaftRequest. */
+/** Tag of `header` (field 100, length-delimited) and of RequestHeader.ID in InternalRaftRequest. */
 const HEADER_TAG = [0xa2, 0x06] as const;
 const HEADER_ID_TAG = 0x08;
 const ID_BYTES_MAX = 10;
-/** Longest frame around a payload: its tag and length, the header's tag and length, the id. */
+/** Longest framing of a payload: its tag and length, the header's tag and length, the id. */
 const OVERHEAD_BYTES_MAX = 3 + 5 + 2 + 5 + 1 + ID_BYTES_MAX;
 
-/** Which error an unanswered request gets that arrived at this time. */
+/** The error of an unanswered request that arrived at this time. */
 export type ExpiryError = (sinceMs: number) => EtcdError;
 
 /**
- * Proposals in their order: first waiting to be put into the log, then waiting to be applied. Those that this member put
- * into its log as the leader are known by their place there; those that it forwarded, by their request id.
+ * Proposals in order: first waiting to be appended to the log, then waiting to be applied. Those that this member
+ * appended as leader are identified by their log position; those that it forwarded, by their request id.
  */
 export class ProposalQueue {
   #waiting: QueuedProposal[] = [];
   #waitingBytes = 0;
-  /** Those at the front of what waits that `encodeWaiting` has encoded. */
+  /** Proposals at the front of the queue encoded by `encodeWaiting`. */
   #batchCount = 0;
-  /** Some that wait may be bound to a term. */
+  /** Some waiting proposals may be bound to a term. */
   #hasBound = false;
   /** In the log, ascending by index; those before `#head` are done. */
   #inLog: QueuedProposal[] = [];
   #head = 0;
-  /** Sent to the leader, by the lower 48 bits of the request id, oldest first. */
+  /** Forwarded to the leader, by the lower 48 bits of the request id, oldest first. */
   readonly #forwarded = new Map<number, QueuedProposal>();
   readonly #ids: RequestIdGenerator;
   readonly #headerSize: number;
@@ -50,14 +50,14 @@ export class ProposalQueue {
     return this.#waiting.length;
   }
 
-  /** Exact size of the log entry that a request becomes. */
+  /** Exact size of the log entry of a request. */
   sizeOf(proposal: QueuedProposal): number {
     const { length } = proposal.payload;
     const userSize = proposal.user === NOBODY ? 0 : userSizeOf(proposal, this.#headerSize);
     return varintSize(proposal.op * 8) + varintSize(length) + length + this.#headerSize + userSize;
   }
 
-  /** All that have no answer yet. */
+  /** Proposals without an answer yet. */
   get pendingCount(): number {
     return this.#waiting.length + this.#inLog.length - this.#head + this.#forwarded.size;
   }
@@ -72,7 +72,10 @@ export class ProposalQueue {
     if (proposal.leaderTerm !== 0) this.#hasBound = true;
   }
 
-  /** Refuses those that wait and are bound to another term than that in which this member leads, 0 for none. */
+  /**
+   * Fails waiting proposals bound to another term than `leadTerm`, the term in which this member is leader (0 for
+   * none).
+   */
   refuseOutdated(leadTerm: number, error: EtcdError): void {
     if (!this.#hasBound) return;
     const isOutdated = ({ leaderTerm }: QueuedProposal): boolean => leaderTerm !== 0 && leaderTerm !== leadTerm;
@@ -85,7 +88,7 @@ export class ProposalQueue {
     }
   }
 
-  /** Encodes what waits, at most a batch of it, as the data of log entries, views into one buffer. */
+  /** Encodes waiting proposals, at most one batch, as the data of log entries; they are views into one buffer. */
   encodeWaiting(): Uint8Array[] {
     let count = 0;
     let bytes = 0;
@@ -104,7 +107,7 @@ export class ProposalQueue {
     return entries;
   }
 
-  /** InternalRaftRequest with the request first and the header last, which is the order of their field numbers. */
+  /** InternalRaftRequest with the request first and the header last, in order of field numbers. */
   #encode(proposal: QueuedProposal, buffer: Buffer, pos: number): number {
     const { op, payload } = proposal;
     const afterHeader = op > 100;
@@ -117,7 +120,7 @@ export class ProposalQueue {
     return afterHeader ? pos : encodeHeader(buffer, pos, this.#ids.prefix, proposal);
   }
 
-  /** The batch that was encoded last is now in the log, the last of it at `lastIndex`. */
+  /** The last encoded batch is now in the log, ending at `lastIndex`. */
   proposed(lastIndex: number, term: number): void {
     const batch = this.#takeBatch();
     let index = lastIndex - batch.length;
@@ -134,7 +137,7 @@ export class ProposalQueue {
     }
   }
 
-  /** The batch that was encoded last is on its way to the leader: it may get into the log, or be lost. */
+  /** The last encoded batch was sent to the leader: it may get into the log, or be lost. */
   forwarded(): void {
     for (const proposal of this.#takeBatch()) if (!proposal.answered) this.#forwarded.set(proposal.id, proposal);
   }
@@ -157,14 +160,14 @@ export class ProposalQueue {
     return this.#forwarded.size > 0;
   }
 
-  /** The proposal that was forwarded under this id. */
+  /** The proposal forwarded under this id. */
   takeForwarded(id: number): QueuedProposal | undefined {
     const proposal = this.#forwarded.get(id);
     if (proposal !== undefined) this.#forwarded.delete(id);
     return proposal;
   }
 
-  /** A snapshot took the place of the entries up to `index`: whether a proposal among them was applied is not known. */
+  /** A snapshot replaced the entries up to `index`: whether a proposal among them was applied is unknown. */
   overtaken(index: number, errorOf: ExpiryError): void {
     while (this.#head < this.#inLog.length && this.#inLog[this.#head]!.index <= index) {
       const proposal = this.#inLog[this.#head++]!;
@@ -173,8 +176,8 @@ export class ProposalQueue {
   }
 
   /**
-   * The proposal that made this entry; undefined when it is not from here. Proposals whose place in the log went to an
-   * entry of another leader are refused with `replaced`.
+   * The local proposal that made this entry; undefined for another member's. Proposals whose log position went to an
+   * entry of another leader fail with `replaced`.
    */
   take(index: number, term: number, replaced: EtcdError): QueuedProposal | undefined {
     while (this.#head < this.#inLog.length) {
@@ -187,7 +190,9 @@ export class ProposalQueue {
     return undefined;
   }
 
-  /** Refuses those that arrived before `beforeMs`. In the log they keep their place: they may still be applied. */
+  /**
+   * Fails proposals that arrived before `beforeMs`. Those in the log keep their position: they may still be applied.
+   */
   expire(beforeMs: number, errorOf: ExpiryError): void {
     for (let i = this.#head; i < this.#inLog.length && this.#inLog[i]!.sinceMs < beforeMs; i++) {
       const proposal = this.#inLog[i]!;
@@ -207,7 +212,7 @@ export class ProposalQueue {
     if (count > 0) this.#waiting = this.#waiting.slice(count);
   }
 
-  /** Refuses everything. */
+  /** Fails all proposals. */
   clear(error: EtcdError): void {
     this.expire(Number.POSITIVE_INFINITY, () => error);
     this.#inLog = [];
@@ -215,12 +220,12 @@ export class ProposalQueue {
   }
 }
 
-/** Bytes of a proposal that are its own; the rest of its entry has a limit of its own. */
+/** A proposal's own bytes; the rest of its entry is limited separately. */
 function bytesOf({ payload, user }: QueuedProposal): number {
   return user === NOBODY ? payload.length : payload.length + user.headerFields.length;
 }
 
-/** What the user adds to the header of an entry, its longer length included. */
+/** Bytes that the user adds to an entry's header, including a longer length. */
 function userSizeOf({ user }: QueuedProposal, headerSize: number): number {
   const { length } = user.headerFields;
   return length + varintSize(headerSize - HEADER_TAG.length - 1 + length) - 1;
@@ -245,7 +250,7 @@ function encodeHeader(buffer: Buffer, pos: number, prefix: number, proposal: Que
   return user === NOBODY ? pos : appendUser(buffer, lengthAt, length, user.headerFields);
 }
 
-/** Adds the user to a header that is written up to the end of its id. */
+/** Adds the user to a header written up to the end of its id. */
 function appendUser(buffer: Buffer, lengthAt: number, idLength: number, fields: Uint8Array): number {
   const length = idLength + fields.length;
   const shift = varintSize(length) - 1;

@@ -6,32 +6,35 @@ import type { Op } from "./op.ts";
 import type { RequestOf, ResponseOf } from "./operations.ts";
 import { type Answer, DeferredAnswer, type Outcome } from "./outcome.ts";
 
-/** Puts a request of the server itself into the log; resolves when it has been applied, or refused. */
+/** Proposes a request of the server itself; resolves when it is applied or refused. */
 export type Propose = <O extends Op>(op: O, request: RequestOf<O>, payload: Uint8Array) => Promise<Outcome<O>>;
 
-/** Applies proposals, whatever they ask for: the operation is known again here. */
+/** Applies proposals of any kind: here the operation's type is known again. */
 export interface ProposalApplier {
   applyProposal<O extends Op>(proposal: Proposal<O>, entry: Entry): void;
 }
 
 /**
- * A request on its way through the log, as those know it who only put it there and tell what went wrong. What it asks for
- * is known to `Proposal`, and to who applies it.
+ * A request in the log, for code that only proposes it and reports errors. Its operation is known to `Proposal`, and to
+ * the applier.
  */
 export abstract class QueuedProposal {
   abstract readonly op: Op;
   /** Encoded; becomes part of the log entry. */
   readonly payload: Uint8Array;
-  /** In whose name it is made. Set before it is proposed. */
+  /** The user of the request. Set before it is proposed. */
   user: AuthInfo = NOBODY;
-  /** The term in which this member leads and makes it, which it may not outlive; 0 for requests that any leader may take. */
+  /**
+   * The term in which this member is leader and proposes it, and to which it is bound; 0 for requests that any leader
+   * may accept.
+   */
   leaderTerm = 0;
-  /** Lower 48 bits of its request id, once it is encoded. */
+  /** Lower 48 bits of its request id, once encoded. */
   id = 0;
-  /** Where it stands in the log of this member as the leader; 0 while it waits to be proposed, or when forwarded. */
+  /** Its position in this leader's log; 0 while it waits to be proposed, or when forwarded. */
   index = 0;
   term = 0;
-  /** Clock time of its arrival. */
+  /** Clock time of arrival. */
   sinceMs = 0;
 
   constructor(payload: Uint8Array) {
@@ -43,19 +46,21 @@ export abstract class QueuedProposal {
   /** Answers with an error. */
   abstract refuse(error: EtcdError): void;
 
-  /** Has `applier` apply it as what it is. */
+  /** Calls `applier` with its operation's type. */
   abstract applyBy(applier: ProposalApplier, entry: Entry): void;
 }
 
 /**
- * One request on its way through the log, with all it takes to answer it: the api makes a subclass per kind of request, so
- * that no promise and no closure is needed on the way.
+ * A request on its way through the log, with everything needed to answer it: the api makes a subclass per kind of
+ * request, so that no promise or closure is needed.
  */
 export abstract class Proposal<O extends Op> extends QueuedProposal {
   readonly op: O;
-  /** Decoded, as the applier takes it: the log entry is not decoded again. */
+  /** Decoded, for the applier: the log entry is not decoded again. */
   readonly request: RequestOf<O>;
-  /** For the compiler alone: a proposal of one operation is none of any, so that only who knows which can answer it. */
+  /**
+   * Only for the compiler: makes the type invariant in `O`, so that only code that knows the operation can answer it.
+   */
   declare protected readonly invariant: (op: O) => O;
   #answered = false;
 
@@ -89,7 +94,7 @@ export abstract class Proposal<O extends Op> extends QueuedProposal {
     return this.#answered;
   }
 
-  /** Somebody still waits for the response: what only makes one, like the reads of a transaction, is worth doing. */
+  /** The response is still wanted: work that only serves it, like a transaction's reads, is worth doing. */
   get isWanted(): boolean {
     return !this.#answered;
   }
@@ -101,18 +106,21 @@ export abstract class Proposal<O extends Op> extends QueuedProposal {
 
   protected abstract answer(outcome: Outcome<O>): void;
 
-  /** For those who `defersReads`. */
+  /** For proposals with `defersReads`. */
   protected answerDeferred(_answer: DeferredAnswer<ResponseOf<O>>): void {
     throw new InvariantError(`operation ${this.op} was left without the reads of its response`);
   }
 
-  /** Answering threw: what was applied stays so. Whoever has somebody to tell does so; else it ends the process. */
+  /**
+   * Answering threw; what was applied stays applied. A subclass with a client to notify overrides this; otherwise it
+   * ends the process.
+   */
   protected answerFailed(error: unknown): void {
     throw error;
   }
 }
 
-/** A request of the server itself, answered to a callback. */
+/** A request of the server itself, answered by a callback. */
 export class InternalProposal<O extends Op> extends Proposal<O> {
   readonly #done: (outcome: Outcome<O>) => void;
 

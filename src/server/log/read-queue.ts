@@ -1,11 +1,11 @@
 import type { EtcdError } from "../contract/errors.ts";
 import type { RequestIdGenerator } from "./request-id.ts";
 
-/** A read that waits until it can be linearizable. */
+/** A read waiting to be linearizable. */
 export interface Read {
-  /** The state is new enough: read it now. Or the error to answer with. */
+  /** The state is new enough: execute it now. Or the error to answer with. */
   serve(error: EtcdError | null): void;
-  /** Serving it threw, which is its own affair. Without this the error is nobody's, and ends the process. */
+  /** Serving the read threw. Without this method the error ends the process. */
   failed?(error: unknown): void;
 }
 
@@ -13,7 +13,7 @@ interface Round {
   reads: Read[];
   readonly sinceMs: number;
   askedMs: number;
-  /** Ids under which raft was asked; an answer to any of them will do. */
+  /** Ids of its requests to raft; an answer to any of them is enough. */
   readonly ids: number[];
   /** Read index, once raft has confirmed the leader; 0 before. */
   index: number;
@@ -23,27 +23,27 @@ interface Round {
 const READS_MAX = 100_000;
 /** Reads served in one turn: some milliseconds. */
 const READS_PER_TURN_MAX = 1000;
-/** Context of a read index: the request id, big-endian, as etcd's. */
+/** Context of a read index: the request id, big-endian, as in etcd. */
 const CONTEXT_BYTES = 8;
 
 /**
- * Linearizable reads: all that wait share one round of read index. While a round is under way, the reads that arrive
- * gather for the next. A round is done when raft has named an index and the state has applied it.
- * Source: Raft thesis, section 6.4; etcd `server/etcdserver/read`.
+ * Linearizable reads: all waiting reads share one read-index round. During a round, arriving reads collect for the
+ * next. A round is done when raft has returned an index and the state has applied it. Source: Raft thesis, section 6.4;
+ * etcd `server/etcdserver/read`.
  */
 export class ReadQueue {
   #next: Read[] = [];
   #nextSinceMs = 0;
   readonly #rounds = new Set<Round>();
-  /** Rounds without an index, by the lower 48 bits of the ids they were asked under. */
+  /** Rounds without an index, by the lower 48 bits of their request ids. */
   readonly #asked = new Map<number, Round>();
   readonly #ids: RequestIdGenerator;
   readonly #defer: (callback: () => void) => void;
-  /** Reads whose round is over, for which this turn had no room. */
+  /** Reads of finished rounds that did not fit into this turn. */
   #overdue: { readonly reads: readonly Read[]; next: number; readonly error: EtcdError | null }[] = [];
   #servedInTurn = 0;
 
-  /** `defer` calls back in a later turn, as `Clock.defer`. */
+  /** `defer` calls back in a later turn, like `Clock.defer`. */
   constructor(ids: RequestIdGenerator, defer: (callback: () => void) => void) {
     this.#ids = ids;
     this.#defer = defer;
@@ -58,11 +58,11 @@ export class ReadQueue {
     this.#next.push(read);
   }
 
-  /** Starts the next round if reads wait and none is being confirmed: the context to ask raft with, or undefined. */
+  /** Starts the next round if reads wait and none is being confirmed: returns the context for raft, or undefined. */
   startRound(nowMs: number, retryMs: number): Buffer | undefined {
     for (const round of this.#rounds) {
       if (round.index > 0) continue;
-      // The question or its answer may be lost.
+      // The request or its answer may be lost.
       return nowMs - round.askedMs < retryMs ? undefined : this.#ask(round, nowMs);
     }
     if (this.#next.length === 0) return undefined;
@@ -83,7 +83,7 @@ export class ReadQueue {
     return context;
   }
 
-  /** False when nobody waits for this answer any more. */
+  /** False when this answer is no longer needed. */
   confirmed(context: Uint8Array, index: number): boolean {
     if (context.length !== CONTEXT_BYTES) return false;
     const bytes = Buffer.from(context.buffer, context.byteOffset, CONTEXT_BYTES);
@@ -101,7 +101,7 @@ export class ReadQueue {
     }
   }
 
-  /** The leader that was asked is no more: ends what it has not answered. Returns the number of rounds. */
+  /** The leader changed: fails the rounds that the previous one has not answered. Returns their number. */
   leaderChanged(error: EtcdError): number {
     let count = 0;
     for (const round of this.#rounds) {
@@ -112,7 +112,7 @@ export class ReadQueue {
     return count;
   }
 
-  /** Ends what began to wait before `beforeMs`. Returns the number of rounds. */
+  /** Fails rounds that began to wait before `beforeMs`. Returns their number. */
   expire(beforeMs: number, error: EtcdError): number {
     let count = 0;
     for (const round of this.#rounds) {
@@ -135,7 +135,7 @@ export class ReadQueue {
     this.#serve(round.reads, error);
   }
 
-  /** Serves now, or in later turns what is too much for this one: the state only gets newer. */
+  /** Serves now, or what exceeds this turn in later ones: the state only gets newer. */
   #serve(reads: readonly Read[], error: EtcdError | null): void {
     this.#overdue.push({ reads, next: 0, error });
     if (this.#overdue.length === 1) this.#serveOverdue();

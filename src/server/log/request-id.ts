@@ -1,6 +1,7 @@
 /**
  * Ids of requests, unique over members and restarts, as etcd makes them: 16 bits of the member id, 40 bits of the start
- * time in milliseconds, and a counter below that carries into them. The lower 48 bits are a number, the upper 16 fixed.
+ * time in milliseconds, and a counter in the lowest bits that carries into them. The lower 48 bits are a number, the
+ * upper 16 fixed.
  */
 export class RequestIdGenerator {
   /** The upper 16 bits. */

@@ -1,26 +1,26 @@
 /**
- * How many comparisons and operations an encoded TxnRequest has, with all that it nests: counted before anything is decoded,
- * since a megabyte can hold half a million of them, and half a second passes before they are objects that can be refused.
+ * Counts the comparisons and operations of an encoded TxnRequest, including nested ones, before decoding: a megabyte
+ * can hold half a million of them, and decoding them all just to refuse them takes half a second.
  */
 import { ProtobufError, Reader } from "../../base/protobuf.ts";
 import { NESTED_OPS_MAX } from "./check.ts";
 
-/** True when `checkTxn` would refuse it for the number of its operations on all levels. */
+/** True when `checkTxn` would refuse it for its total number of operations. */
 export function hasTooManyOps(bytes: Uint8Array, maxTxnOps: number): boolean {
   const most = Math.max(NESTED_OPS_MAX, 2 * maxTxnOps);
-  // Nearly every transaction: too short to hold as many.
+  // Nearly every transaction: too short to hold that many.
   if (bytes.length < most * OP_BYTES_MIN) return false;
   try {
     return countTxn(new Reader().reset(bytes), bytes.length, most, 0) > most;
   } catch (error) {
-    // What is malformed the decoder explains.
+    // The decoder reports malformed input.
     if (error instanceof ProtobufError) return false;
     throw error;
   }
 }
 
 const OP_BYTES_MIN = 2;
-/** Deeper ones the decoder refuses. */
+/** The decoder refuses deeper nesting. */
 const DEPTH_MAX = 100;
 const LENGTH_DELIMITED = 2;
 /** Field numbers of TxnRequest (`compare`, `success`, `failure`) and of RequestOp. */
@@ -28,7 +28,7 @@ const COMPARE = 1;
 const FAILURE = 3;
 const REQUEST_TXN = 4;
 
-/** Reads up to `end`. No more than a little above `most` is counted. */
+/** Reads up to `end`. Stops counting a little above `most`. */
 function countTxn(reader: Reader, end: number, most: number, depth: number): number {
   let count = 0;
   while (reader.pos < end && count <= most) {

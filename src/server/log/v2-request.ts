@@ -3,8 +3,8 @@ import { InternalRaftRequest } from "../../proto/etcdserverpb.ts";
 import { Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest } from "../../proto/membershippb.ts";
 
 /**
- * Requests of the v2 API in the log: members of 3.4 and 3.5 publish their attributes and the cluster's version in this
- * form. Nothing else of it has a meaning any more. Source: etcd 3.6 `server/etcdserver/apply_v2.go`.
+ * Requests of the v2 API in the log: 3.4 and 3.5 members publish their attributes and the cluster version in this form.
+ * Other v2 requests have no meaning any more. Source: etcd 3.6 `server/etcdserver/apply_v2.go`.
  */
 export interface V2Request {
   readonly id: bigint;
@@ -15,9 +15,9 @@ export interface V2Request {
 
 const METHODS: ReadonlySet<string> = new Set(["GET", "QGET", "PUT", "POST", "DELETE", "SYNC"]);
 
-/** It stands in the entry alone, or in field 2 of an InternalRaftRequest: both are told by that field. */
+/** Either the whole entry, or field 2 of an InternalRaftRequest: field 2 identifies both. */
 export function findV2Request(data: Uint8Array): V2Request | undefined {
-  // Field 1, the id, may come first; what begins with anything else is a request of ours.
+  // Field 1, the id, may come first; any other beginning is a v3 request.
   if (data[0] !== 0x08 && data[0] !== 0x12) return undefined;
   const alone = readV2Request(data);
   if (alone !== undefined && METHODS.has(alone.method)) return alone;
@@ -61,9 +61,9 @@ function readBytesField(data: Uint8Array, field: number): Uint8Array | undefined
 const ATTRIBUTES_PATH = /^\/0\/members\/([0-9a-f]{1,16})\/attributes$/i;
 const VERSION_PATH = "/0/version";
 
-/** Undefined for what changes nothing here, "unknown" for what cannot be applied. */
+/** Undefined for requests that change nothing here, "unknown" for those that cannot be applied. */
 export function convertV2Request({ id, method, path, value }: V2Request): InternalRaftRequest | undefined | "unknown" {
-  // A sweep over keys with a time to live, of which there are none; and reads.
+  // A sweep of keys with a TTL, of which there are none; and reads.
   if (method === "SYNC" || method === "QGET" || method === "GET") return undefined;
   const member = ATTRIBUTES_PATH.exec(path)?.[1];
   const header = { id, username: "", authRevision: 0 };

@@ -7,11 +7,11 @@ interface Waiter {
 /** Callers that may wait; each has an open call. */
 const WAITERS_MAX = 10_000;
 
-/** Those who wait until this member has applied an entry of the log that another member told them of. */
+/** Callers waiting until this member has applied an entry that another member told them of. */
 export class AppliedWaiters {
   #waiters: Waiter[] = [];
 
-  /** Calls `done` with true once the index is applied, with false when that takes too long or too many wait. */
+  /** Calls `done` with true once the index is applied, with false on a timeout or when too many wait. */
   add(index: number, nowMs: number, done: (applied: boolean) => void): void {
     if (this.#waiters.length >= WAITERS_MAX) done(false);
     else this.#waiters.push({ index, sinceMs: nowMs, done });
@@ -22,7 +22,7 @@ export class AppliedWaiters {
     this.#release((waiter) => waiter.index <= appliedIndex, true);
   }
 
-  /** Lets those go who wait since before `beforeMs`. */
+  /** Ends the waits that began before `beforeMs`. */
   expire(beforeMs: number): void {
     if (this.#waiters.length === 0) return;
     this.#release((waiter) => waiter.sinceMs < beforeMs, false);

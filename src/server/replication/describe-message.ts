@@ -2,7 +2,7 @@ import { formatId } from "../../membership/member.ts";
 import type { Message } from "../../proto/raftpb.ts";
 import { messageTypeName } from "../../raft/messages.ts";
 
-/** What the log at level debug tells of a message between members. */
+/** The debug log fields of a message between members. */
 export function describeMessage(message: Message): Record<string, string | number | boolean> {
   const { type, from, to, term, index, logTerm, commit, entries, reject } = message;
   return {

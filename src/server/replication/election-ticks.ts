@@ -7,9 +7,9 @@ const LOOK_MS = 50;
 const GIVE_UP_MS = 5000;
 
 /**
- * Brings a member that starts most of the way to its first election, once it has had a chance to hear of a leader: with
- * long election timeouts, waiting for a whole one would be waiting for nothing.
- * Source: etcd `server/etcdserver/server.go`, `adjustTicks`.
+ * Advances a starting member most of the way to its first election, once it has had a chance to hear from a leader:
+ * with long election timeouts, waiting for a whole one would be useless. Source: etcd `server/etcdserver/server.go`,
+ * `adjustTicks`.
  */
 export function startElectionTicks(options: {
   server: Pick<ServerOptions, "clock" | "logger" | "electionTicks" | "tickMs" | "initialElectionTickAdvance">;

@@ -1,10 +1,10 @@
 /**
- * What raft takes from other members on trust, checked before raft sees it: a message that no member in order could have
- * sent must not break an invariant, and end the process, or take the place of one that did.
+ * Checks the assumptions that raft makes about other members' messages, before raft sees them: a message that no
+ * correct member could have sent must not break an invariant and so end the process, or be taken for a correct one.
  *
- * A sender that is not in the configuration may be a member that this one has not heard of yet, because its log lags
- * behind: it could not catch up otherwise. So a stranger is heard as a leader or a candidate while this member knows no
- * other leader, and never in anything else.
+ * A sender outside the configuration may be a member that this one does not know yet, because its log is behind;
+ * otherwise it could not catch up. So an unknown sender is accepted as leader or candidate while this member knows no
+ * other leader, and for no other message.
  */
 import { InvariantError } from "../../base/fatal.ts";
 import { decodeMember } from "../../membership/member.ts";
@@ -24,10 +24,13 @@ import { NONE } from "../../raft/messages.ts";
 import type { Raft } from "../../raft/raft.ts";
 import { objectionToRequest } from "../log/entry.ts";
 
-/** Terms and indexes above could not be counted on: numbers are exact up to 2^53. Elections alone never get there. */
+/**
+ * Larger terms and indexes could not be incremented safely: numbers are exact up to 2^53. Elections alone never get
+ * there.
+ */
 const NUMBER_MAX = 2 ** 52;
 
-/** Beyond the log: said by the leader, it means that this member has lost what it had acknowledged. */
+/** Beyond the log: from the leader, this means that this member has lost entries that it had acknowledged. */
 export const BEYOND_LOG =
   "it says that entries are committed which this member acknowledged and does not have: the data directory was emptied, " +
   "restored or damaged. Stop this member, remove it from the cluster, and add it again with an empty data directory";
@@ -39,7 +42,7 @@ export function messageProblem(r: Raft, message: Message): string | undefined {
   if (from === NONE) return "it names no sender";
   if (term > NUMBER_MAX || message.index > NUMBER_MAX || message.commit > NUMBER_MAX)
     return "its numbers are too large";
-  // What is passed on to the leader carries no term, and may come back to where it began.
+  // Forwarded messages carry no term, and may return to their origin.
   const isPassedOn = type === MessageType.MsgProp || type === MessageType.MsgReadIndex;
   if (isPassedOn) {
     if (term !== 0) return "it must not have a term";
@@ -53,7 +56,7 @@ export function messageProblem(r: Raft, message: Message): string | undefined {
     case MessageType.MsgApp:
       return appProblem(message);
     case MessageType.MsgHeartbeat:
-      // Said in an old term it is answered only.
+      // A message of an old term is only answered.
       return term >= r.term && message.commit > r.log.lastIndex() ? BEYOND_LOG : undefined;
     case MessageType.MsgSnap:
       return snapshotProblem(r, message);
@@ -90,7 +93,7 @@ const TYPES: ReadonlySet<MessageType> = new Set([
 const NOT_A_MEMBER = "its sender is no member of the cluster as far as this member knows";
 
 function strangerProblem(r: Raft, message: Message): string | undefined {
-  // Who joins knows nobody until the log, or a snapshot, names the members.
+  // A joining member knows no members until the log, or a snapshot, names them.
   if (r.tracker.ordered.length === 0) return undefined;
   const { type, from } = message;
   switch (type) {
@@ -106,7 +109,7 @@ function strangerProblem(r: Raft, message: Message): string | undefined {
   }
 }
 
-/** A leader steps down by itself when it has no quorum, and a follower's leader is silent then. */
+/** A leader steps down when it has no quorum, and a follower's leader is silent then. */
 const hearsLeader = (r: Raft): boolean =>
   r.state === "StateLeader" || (r.lead !== NONE && r.electionElapsed < r.config.electionTicks);
 
@@ -123,7 +126,7 @@ function appProblem({ term, index, logTerm, entries }: Message): string | undefi
   return logTerm > term ? "it follows on an entry of a later term" : undefined;
 }
 
-/** What is committed must be applied by every member, so nothing may be proposed that none of them can read. */
+/** Every member must apply what is committed, so entries that no member can read must not be proposed. */
 function proposalProblem({ entries }: Message): string | undefined {
   if (entries.length === 0) return "it proposes nothing";
   for (const entry of entries) {
@@ -147,7 +150,7 @@ function isConfChange({ type, data }: Entry): boolean {
     const change = ConfChange.decode(data);
     if (type !== EntryType.EntryConfChange || !KNOWN_CHANGES.has(change.type)) return false;
     if (change.type === ConfChangeType.ConfChangeRemoveNode) return true;
-    // The others say who the member is. Throws what is no JSON, or no member.
+    // The change must describe the member. Throws for invalid JSON, or an invalid member.
     decodeMember(change.nodeId, Buffer.from(change.context).toString("utf8"));
     return true;
   } catch {

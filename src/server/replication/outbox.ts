@@ -8,9 +8,8 @@ import type { Network } from "../contract/network.ts";
 import { describeMessage } from "./describe-message.ts";
 
 /**
- * What raft wants to send, on its way to the network: messages that have become pointless are left out, snapshots are
- * taken aside, and heartbeats that go out late are noticed.
- * Source: etcd `server/etcdserver/raft.go`, `processMessages`.
+ * Raft's outgoing messages: drops redundant ones, diverts snapshots, and detects heartbeats that are sent late. Source:
+ * etcd `server/etcdserver/raft.go`, `processMessages`.
  */
 export class Outbox {
   readonly #network: Network;
@@ -41,11 +40,11 @@ export class Outbox {
     this.#heartbeatMs = options.heartbeatMs;
   }
 
-  /** Takes the array over. */
+  /** Takes ownership of the array. */
   send(messages: Message[]): void {
     let kept = 0;
     let acknowledged = 0n;
-    // From the end: the last acknowledgement of a batch says all that the earlier ones do.
+    // From the end: the last acknowledgement of a batch covers the earlier ones.
     for (let i = messages.length - 1; i >= 0; i--) {
       const message = messages[i]!;
       const { type, to } = message;
@@ -69,7 +68,7 @@ export class Outbox {
     this.#network.send(kept === messages.length ? messages : messages.slice(messages.length - kept));
   }
 
-  /** A new leader begins with new intervals. */
+  /** A new leader starts with new intervals. */
   reset(): void {
     this.#heartbeats.clear();
   }

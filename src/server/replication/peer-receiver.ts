@@ -12,7 +12,7 @@ import { describeMessage } from "./describe-message.ts";
 import { messageProblem } from "./message-check.ts";
 import type { RaftLoop } from "./raft-loop.ts";
 
-/** What the network brings, checked before raft sees it. */
+/** Messages from the network, checked before raft sees them. */
 export class PeerReceiver implements NetworkReceiver {
   readonly #cluster: Cluster;
   readonly #loop: RaftLoop;
@@ -47,7 +47,7 @@ export class PeerReceiver implements NetworkReceiver {
 
   beginSnapshot(message: Message): DatabaseSink {
     if (!this.#isForUs(message)) throw new Error("the snapshot is not from a member of this cluster to this one");
-    // The database would come in for nothing.
+    // The database would be transferred for nothing.
     const problem = messageProblem(this.#loop.node.raft, message);
     if (problem !== undefined) {
       this.refused(message, problem);
@@ -56,7 +56,7 @@ export class PeerReceiver implements NetworkReceiver {
     return this.#snapshots.begin(message);
   }
 
-  /** Tells of a message that raft did not get to see. */
+  /** Logs a message that was kept from raft. */
   refused(message: Message, problem: string): void {
     this.#complaints.warn("refused a Raft message", {
       "local-member-id": formatId(this.#cluster.localId),
@@ -84,7 +84,7 @@ export class PeerReceiver implements NetworkReceiver {
   }
 
   #isForUs({ from, to }: Message): boolean {
-    // These names stand for parts of this process; nobody else may use them.
+    // These ids name parts of this process; no other sender may use them.
     if (isLocalMsgTarget(from)) return false;
     const local = formatId(this.#cluster.localId);
     if (this.#cluster.isRemoved(from)) {

@@ -3,19 +3,20 @@ import type { RawNode } from "../../raft/rawnode.ts";
 import { errors } from "../contract/errors.ts";
 import type { ProposalQueue } from "../log/proposal-queue.ts";
 
-/** Bytes of proposals that a follower sends to the leader in one message. */
+/** Bytes of proposals that a follower forwards in one message. */
 const FORWARD_BYTES_MAX = 1024 * 1024;
 
 export interface ProposalFeedOptions {
   readonly node: RawNode;
   readonly clock: Clock;
   readonly proposals: ProposalQueue;
-  /** Runs raft's loop in a turn that has the next batch. */
+  /** Runs raft's loop in the turn of the next batch. */
   readonly onTurn: () => void;
 }
 
 /**
- * Feeds waiting proposals to raft, one batch a turn: a leader appends them to its log, a follower sends them to the leader.
+ * Feeds waiting proposals to raft, one batch per turn: a leader appends them to its log, a follower forwards them to
+ * the leader.
  */
 export class ProposalFeed {
   readonly #options: ProposalFeedOptions;
@@ -41,7 +42,7 @@ export class ProposalFeed {
     if (proposals.waitingCount > 0) this.#continueLater();
   }
 
-  /** The next batch waits until everything else of this turn is done. */
+  /** The next batch waits until all other work of this turn is done. */
   #continueLater(): void {
     const { clock, onTurn } = this.#options;
     this.#isFed = true;
@@ -51,7 +52,10 @@ export class ProposalFeed {
     });
   }
 
-  /** False when the leader is not known. The state does not change between the messages, so raft takes all of them or none. */
+  /**
+   * False when the leader is unknown. The state does not change between the messages, so raft takes all of them or
+   * none.
+   */
   #forward(datas: readonly Uint8Array[]): boolean {
     const { node } = this.#options;
     let start = 0;

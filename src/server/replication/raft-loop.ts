@@ -7,56 +7,59 @@ import type { RawNode, Ready } from "../../raft/rawnode.ts";
 import type { Wal } from "../../wal/wal.ts";
 import { messageProblem } from "./message-check.ts";
 
-/** Batches up to this many entries are synced on the spot when nothing else is to do: the shortest way to an answer. */
+/**
+ * Batches up to this many entries are synced synchronously when there is nothing else to do: the shortest way to an
+ * answer.
+ */
 const BLOCKING_SYNC_ENTRIES_MAX = 2;
-/** After a sync that took so long the disk is busy or slow, and nobody shall wait for it who asks for nothing of it. */
+/** A slower sync shows that the disk is busy or slow; then work that does not need it should not wait for it. */
 const SLOW_SYNC_MS = 5;
-/** So many quick syncs end that. */
+/** This many quick syncs end that state. */
 const QUICK_SYNCS = 20;
-/** Messages that may wait for the loop, and proposals of followers that may wait for the disk. More are lost. */
+/** Messages that may wait for the loop, and followers' proposals that may wait for the disk. More are dropped. */
 const INBOX_MAX = 16_384;
-/** The process stood still when so many ticks did not come. */
+/** This many missing ticks mean that the process was paused. */
 const PAUSE_TICKS = 3;
 
 export interface RaftLoopHooks {
   /**
-   * Committed entries, in order, once each. All of them are durable here. False when they take more than this turn: `done` is
-   * called when all are applied, and nothing else is given to be applied before.
+   * Committed entries, in order, once each. All are durable here. False when they take more than this turn: `done` is
+   * called when all are applied, and no further entries are passed before.
    */
   apply(entries: readonly Entry[], done: () => void): boolean;
-  /** The owner hands in the proposals that have gathered. */
+  /** The owner proposes what has been collected. */
   propose(): void;
-  /** The owner asks for read indexes. */
+  /** The owner requests read indexes. */
   askReads(): void;
   /** A linearizable read with this context may be served once `index` is applied. */
   readState(context: Uint8Array, index: number): void;
   /** Leader, term or role may have changed. */
   stateChanged(): void;
-  /** Makes a snapshot that raft received durable, with its mark in the log. */
+  /** Makes a received snapshot durable, with its record in the log. */
   saveSnapshot(snapshot: Snapshot): void;
-  /** Replaces the state by that of a saved snapshot, then calls `done`. Nothing is applied before. */
+  /** Replaces the state by that of a saved snapshot, then calls `done`. No entries are applied before. */
   installSnapshot(snapshot: Snapshot, done: () => void): void;
   /** For other members, in order. */
   send(messages: Message[]): void;
-  /** A message that came in and that raft does not get to see. */
+  /** A received message that is kept from raft. */
   refused(message: Message, problem: string): void;
-  /** True while the applied state must not grow: nothing is applied or proposed until the next `run`. */
+  /** True while the applied state must not grow: entries are neither applied nor proposed until the next `run`. */
   blocked(): boolean;
   /** The log could not be written: the process must stop. */
   fail(error: unknown): void;
-  /** How long one sync of the log took. */
+  /** Duration of one log sync. */
   observeSync(milliseconds: number): void;
-  /** What one batch took to write, without its sync, and the bytes of records it became. */
+  /** Duration of writing one batch, without its sync, and the bytes of its records. */
   observeWrite(milliseconds: number, bytes: number): void;
 }
 
 /**
- * Drives a RawNode with asynchronous storage writes: takes its Readys, writes and syncs the log, hands committed entries
- * to be applied, and feeds it what arrives.
+ * Drives a RawNode with asynchronous storage writes: takes its Readys, writes and syncs the log, passes committed
+ * entries on to be applied, and feeds it what arrives.
  *
- * Group commit: while one batch is being synced on the thread pool, the proposals that arrive gather for the next, the
- * entries that are committed meanwhile are applied and answered, and messages are handled, so that acknowledgements of
- * the batch before need not wait. What a follower appends meanwhile shares the next sync.
+ * Group commit: while one batch is synced on the thread pool, arriving proposals collect for the next, newly committed
+ * entries are applied and answered, and messages are handled, so that acknowledgements of the previous batch need not
+ * wait. What a follower appends meanwhile shares the next sync.
  */
 export class RaftLoop {
   readonly node: RawNode;
@@ -68,32 +71,32 @@ export class RaftLoop {
   #tickMs = 0;
   /** Clock time of the last tick. */
   #lastTickMs: number;
-  /** Clock time at which the process went on after it had stood still. */
+  /** Clock time at which the process continued after a pause. */
   #resumedMs = Number.NEGATIVE_INFINITY;
   #inbox: Message[] = [];
   readonly #unreachable = new Set<bigint>();
-  /** Proposals of followers, which like our own wait for the sync under way. */
+  /** Followers' proposals, which like our own wait for the sync in progress. */
   #heldProposals: Message[] = [];
-  /** Committed entries and received snapshots, in order, waiting to be applied. */
+  /** Committed entries and received snapshots waiting to be applied, in order. */
   #toApply: Message[] = [];
   #installing = false;
-  /** Its entries take many turns to be applied. */
+  /** The message whose entries are being applied over many turns. */
   #applying: Message | null = null;
-  /** Go out when what was written so far is durable. */
+  /** Sent when everything written so far is durable. */
   #afterSync: Message[] = [];
-  /** Something was written that is not durable and that no sync under way covers. */
+  /** Written data is not durable, and no sync in progress covers it. */
   #needsSync = false;
   #unsyncedEntries = 0;
   #lastStable: Message | undefined;
   #syncing = false;
-  /** Quick syncs still to come before one is made on the spot again. */
+  /** Quick syncs needed before a synchronous one is used again. */
   #quickSyncsToCome = 0;
   #scheduled = false;
   #running = false;
   #stopped = false;
   #leader = 0n;
   #term = 0;
-  /** Resolved when the running sync or installation is over and the loop is stopped. */
+  /** Resolves when the running sync or installation is over and the loop is stopped. */
   #idle: (() => void) | null = null;
 
   constructor(options: {
@@ -117,7 +120,7 @@ export class RaftLoop {
       const nowMs = this.#clock.nowMs();
       if (nowMs - this.#lastTickMs >= PAUSE_TICKS * tickMs) this.#resumedMs = nowMs;
       this.#lastTickMs = nowMs;
-      // What has arrived already must count before an election timeout does.
+      // Messages that have arrived must be handled before an election timeout takes effect.
       this.#drainInbox();
       this.node.tick();
       this.run();
@@ -126,21 +129,21 @@ export class RaftLoop {
   }
 
   /**
-   * True when this process has ticked all the time for the last `ms`. Only then does a leader by its own account lead
-   * indeed, for check-quorum counts its ticks: while it stands still it is replaced without knowing it.
+   * True when this process has ticked continuously for the last `ms`. Only then is a leader by its own account really
+   * leader, because check-quorum counts its ticks: while it is paused it may be replaced without knowing it.
    */
   hasTickedFor(ms: number): boolean {
     const nowMs = this.#clock.nowMs();
     return nowMs - this.#lastTickMs < PAUSE_TICKS * this.#tickMs && nowMs - this.#resumedMs >= ms;
   }
 
-  /** Lets time pass for raft alone: `count` ticks at once. */
+  /** Advances raft's time by `count` ticks at once. */
   advanceTicks(count: number): void {
     for (let i = 0; i < count; i++) this.node.tick();
     this.run();
   }
 
-  /** Takes a message of another member. It is handled together with all that arrive in this turn. */
+  /** Takes a message from another member. It is handled together with all that arrive in this turn. */
   receive(message: Message): void {
     if (this.#stopped || this.#inbox.length >= INBOX_MAX) return;
     this.#inbox.push(message);
@@ -153,14 +156,14 @@ export class RaftLoop {
     this.schedule();
   }
 
-  /** What became of a snapshot that was sent. */
+  /** The outcome of a snapshot that was sent. */
   reportSnapshot(id: bigint, received: boolean): void {
     if (this.#stopped) return;
     this.node.reportSnapshot(id, received);
     this.schedule();
   }
 
-  /** Runs the loop after the I/O of this turn, so that what arrives with it shares one batch. */
+  /** Runs the loop after the I/O of this turn, so that everything arriving in it shares one batch. */
   schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -172,7 +175,7 @@ export class RaftLoop {
     this.run();
   };
 
-  /** Takes Readys until there is none. */
+  /** Processes Readys until there is none. */
   run(): void {
     if (this.#running || this.#stopped) return;
     this.#running = true;
@@ -181,7 +184,7 @@ export class RaftLoop {
       while (!this.#stopped) {
         this.#applyWaiting();
         this.#noticeLeader();
-        // A leader gathers what arrives during a sync; a follower has nothing to gather for.
+        // A leader collects what arrives during a sync; a follower has no reason to.
         if (!(this.#syncing && this.node.isLeader) && !this.#hooks.blocked()) {
           this.#proposeHeld();
           this.#hooks.propose();
@@ -208,7 +211,7 @@ export class RaftLoop {
     if (messages.length === 0) return;
     this.#inbox = [];
     for (const message of messages) {
-      // Held against the state that it meets, which those before it have changed.
+      // Checked against the current state, which earlier messages have changed.
       const problem = messageProblem(this.node.raft, message);
       if (problem !== undefined) this.#hooks.refused(message, problem);
       else if (message.type !== MessageType.MsgProp) this.node.step(message);
@@ -216,7 +219,7 @@ export class RaftLoop {
     }
   }
 
-  /** While there is no leader, or the leadership is being handed over, raft would drop what is proposed. */
+  /** Without a leader, or during a leadership transfer, raft would drop proposals. */
   get takesProposals(): boolean {
     const { node } = this;
     return node.leader !== 0n && node.raft.leadTransferee === 0n;
@@ -230,8 +233,8 @@ export class RaftLoop {
   }
 
   /**
-   * Messages may have brought another leader. That is told before anything is asked of it: those who hear of it give up
-   * what they asked the one before.
+   * Messages may have changed the leader. Report that before anything is requested from it: those notified give up what
+   * they requested from the previous one.
    */
   #noticeLeader(): void {
     const { leader, term } = this.node;
@@ -246,14 +249,15 @@ export class RaftLoop {
     if (ready.softState !== undefined) this.#hooks.stateChanged();
     for (const state of ready.readStates) this.#hooks.readState(state.requestCtx, state.index);
     const { messages } = ready;
-    // The messages to the local threads come last.
+    // Messages to the local threads come last.
     const apply = messages.at(-1)?.to === LOCAL_APPLY_THREAD ? messages.pop() : undefined;
     const append = messages.at(-1)?.to === LOCAL_APPEND_THREAD ? messages.pop() : undefined;
     const replicates = this.node.isLeader && messages.length > 0;
     if (messages.length > 0) this.#hooks.send(messages);
     if (append !== undefined) this.#append(ready, append);
     if (apply !== undefined) this.#toApply.push(apply);
-    // Something to do meanwhile is worth the hop through the thread pool; so is not to hold up what was just sent.
+    // With other work to do meanwhile, or messages just queued that must not be delayed, the thread pool is worth its
+    // overhead.
     if (this.#needsSync && !this.#syncing) this.#sync(!replicates && !this.#hasToApply);
     this.#applyWaiting();
   }
@@ -281,7 +285,7 @@ export class RaftLoop {
     else this.#respond(append.responses);
   }
 
-  /** A snapshot takes the place of the entries before it that wait to be applied. */
+  /** A snapshot replaces the earlier entries that wait to be applied. */
   #overtake(append: Message): void {
     const waiting = this.#toApply;
     this.#toApply = [append];
@@ -314,7 +318,7 @@ export class RaftLoop {
         this.#observeSync(this.#clock.nowMs() - startMs);
         try {
           this.#respond(responses);
-          // What needed no sync of its own only had to keep its place.
+          // A write that needed no sync only had to keep its place.
           if (!this.#needsSync && this.#afterSync.length > 0) this.#respond(this.#afterSync.splice(0));
         } catch (failure) {
           this.#fail(failure);
@@ -331,7 +335,7 @@ export class RaftLoop {
     this.#hooks.observeSync(tookMs);
   }
 
-  /** Delivers what promised durability: to this node, or to others. */
+  /** Delivers messages that promise durability: to this node, or to others. */
   #respond(responses: readonly Message[]): void {
     const outgoing: Message[] = [];
     for (const response of responses) {
@@ -341,7 +345,7 @@ export class RaftLoop {
     if (outgoing.length > 0 && !this.#stopped) this.#hooks.send(outgoing);
   }
 
-  /** A write that adds no entry says once more how far the log is stable; raft would log each as a surprise. */
+  /** A write without entries repeats how far the log is stable; raft would log each repetition. */
   #isRepeated(response: Message): boolean {
     const { type, term, index, logTerm, snapshot } = response;
     if (type !== MessageType.MsgStorageAppendResp || snapshot !== undefined) return false;
@@ -376,7 +380,7 @@ export class RaftLoop {
     }
   }
 
-  /** What took many turns is applied. */
+  /** A multi-turn application has finished. */
   readonly #applied = (): void => {
     const { responses } = this.#applying!;
     this.#applying = null;
@@ -394,7 +398,7 @@ export class RaftLoop {
     if (!this.#syncing && !this.#installing) this.#idle?.();
   }
 
-  /** Stops after the sync or installation that is under way. */
+  /** Stops after the sync or installation in progress. */
   async stop(): Promise<void> {
     this.#tickTimer?.cancel();
     this.#stopped = true;

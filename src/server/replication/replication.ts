@@ -34,7 +34,7 @@ import { RaftLoop, type RaftLoopHooks } from "./raft-loop.ts";
 import { Role } from "./role.ts";
 import { TimeoutReasons } from "./timeout-reasons.ts";
 
-/** Entries that may be committed but not applied before requests are refused. Source: etcd `v3_server.go`. */
+/** Maximum committed but unapplied entries before requests are refused. Source: etcd `v3_server.go`. */
 const APPLY_GAP_MAX = 5000;
 const SWEEP_MS = 500;
 const READ_RETRY_MS = 500;
@@ -42,7 +42,7 @@ const PURGE_INTERVAL_MS = 30_000;
 /** Source: etcd `server/etcdserver/api/v3rpc/grpc.go`, maxNoLeaderCnt. */
 const LEADERLESS_MAX = 3;
 
-/** The state that the log is applied to. All of it goes on with another backend when a snapshot brings one. */
+/** The state that the log is applied to. All of it switches to another backend when a snapshot brings one. */
 export interface ReplicatedState {
   readonly applier: Applier;
   readonly store: MvccStore;
@@ -54,24 +54,24 @@ export interface ReplicatedState {
 }
 
 export interface ReplicationEvents {
-  /** This member leads, and has applied everything of earlier leaders. */
+  /** This member is leader and has applied all entries of earlier leaders. */
   onLeading(): void;
-  /** It does not any more. */
+  /** It is no longer leader. */
   onDeposed(): void;
   /** There has been no leader for three election timeouts; called after each further one too. */
   onLeaderLost(): void;
-  /** The cluster goes on without this member. */
+  /** This member was removed from the cluster. */
   onRemoved(): void;
-  /** A request did not fit any more: raises the alarm, and resolves when that is known. */
+  /** A request no longer fits: raises the alarm, and resolves when that is known. */
   onNoSpace(): Promise<unknown>;
 }
 
 /**
- * The way of requests through the log: proposals and reads in, and out again when the members agree. Owns raft's loop and
- * what feeds it, the applied position, snapshots, and the network; knows who leads.
+ * The path of requests through the log: proposals and reads go in, and come out when the members agree. Owns raft's
+ * loop and its inputs, the applied index, snapshots and the network; knows the leader.
  */
 export class Replication {
-  /** Those who wait for an entry to be applied here. */
+  /** Callers waiting for an entry to be applied here. */
   readonly appliedWaiters = new AppliedWaiters();
   readonly #options: ServerOptions;
   readonly #parts: Bootstrapped;
@@ -93,9 +93,9 @@ export class Replication {
   readonly #timers: Timer[] = [];
   #backend: Backend;
 
-  /** Looks for a leader, an election timeout apart, that found none. */
+  /** Consecutive checks, one election timeout apart, that found no leader. */
   #leaderless = 0;
-  /** The backend lags. */
+  /** The backend is behind. */
   #paused = false;
   #stopped = false;
 
@@ -246,7 +246,7 @@ export class Replication {
     network.start(this.#receiver, { id: memberId, clusterId, urls: local?.peerUrls ?? [] });
     for (const { id, peerUrls } of remotes) if (id !== memberId) network.addRemote({ id, urls: peerUrls });
     for (const { id, peerUrls } of members) if (id !== memberId) network.addPeer({ id, urls: peerUrls });
-    // A member that is started again and again would never get to its first interval.
+    // A member that restarts repeatedly would never reach its first interval.
     this.#snapshots.purge();
     this.#timers.push(
       clock.every(SWEEP_MS, () => this.#sweep()),
@@ -264,7 +264,10 @@ export class Replication {
     this.#campaignIfAlone();
   }
 
-  /** Refuses all that waits, and ends when the disk is at rest. Log and network are closed then, the backend is not. */
+  /**
+   * Fails everything that waits, and ends when the disk is idle. The log and the network are then closed, the backend
+   * is not.
+   */
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const timer of this.#timers) timer.cancel();
@@ -279,7 +282,7 @@ export class Replication {
     this.#parts.wal.close();
   }
 
-  /** The one in use: a received snapshot brings another. */
+  /** The current backend: a received snapshot brings another. */
   get backend(): Backend {
     return this.#backend;
   }
@@ -288,7 +291,7 @@ export class Replication {
     return this.#role.term;
   }
 
-  /** 0n when there is none. */
+  /** 0n for none. */
   get leader(): bigint {
     return this.#role.leader;
   }
@@ -297,7 +300,7 @@ export class Replication {
     return this.#role.isLeader;
   }
 
-  /** This member leads and has applied everything that was committed before. */
+  /** This member is leader and has applied everything committed before its term. */
   get leadsInTerm(): boolean {
     return this.#role.leadsInTerm;
   }
@@ -310,7 +313,7 @@ export class Replication {
     return this.#machine.index;
   }
 
-  /** Of the last entry that was applied. */
+  /** Term of the last applied entry. */
   get appliedTerm(): number {
     return this.#machine.term;
   }
@@ -323,14 +326,14 @@ export class Replication {
     return this.#parts.node.status();
   }
 
-  /** Of the last snapshot on the disk. */
+  /** Index of the last snapshot on disk. */
   get snapshotIndex(): number {
     return this.#snapshots.index;
   }
 
   /**
-   * False for two election timeouts after this process has stood still: so long may check-quorum take to notice that
-   * another member leads. What a leader answers from its own state needs to be confirmed then.
+   * False for two election timeouts after a pause of this process: check-quorum may take that long to notice that
+   * another member is leader. A leader's answers from its own state need confirmation then.
    */
   get isSteady(): boolean {
     const { electionTicks, tickMs } = this.#options;
@@ -341,7 +344,7 @@ export class Replication {
     return this.#proposals.pendingCount;
   }
 
-  /** Puts a request into the log; it is answered when it has been applied, or refused. */
+  /** Proposes a request; it is answered when it is applied or refused. */
   propose(proposal: QueuedProposal): void {
     if (this.#stopped) proposal.refuse(errors.stopped);
     else if (this.#proposals.sizeOf(proposal) > this.#options.maxRequestBytes) proposal.refuse(errors.requestTooLarge);
@@ -355,7 +358,7 @@ export class Replication {
     }
   }
 
-  /** Proposes a change of the membership. */
+  /** Proposes a membership change. */
   proposeConfChange(change: ConfChange, done: (outcome: ConfChangeOutcome) => void): void {
     if (this.#stopped) done(errors.stopped);
     else this.#confChanges.propose(change, done);
@@ -378,13 +381,13 @@ export class Replication {
     }
   }
 
-  /** Makes raft hand the leadership over. */
+  /** Starts a leadership transfer in raft. */
   transferLeader(target: bigint): void {
     this.#parts.node.transferLeader(target);
     this.#loop.schedule();
   }
 
-  /** Saves a snapshot after the next entries that are applied. */
+  /** Saves a snapshot after the next applied entries. */
   forceSnapshot(): void {
     this.#snapshots.force();
   }
@@ -427,7 +430,7 @@ export class Replication {
     };
   }
 
-  /** Who joins knows the members from those whom it asked, until the log names them. */
+  /** A joining member knows the members from those it asked, until the log names them. */
   #isMember(id: bigint): boolean {
     const { members, remotes } = this.#parts;
     return this.#state.cluster.member(id) !== undefined || [...members, ...remotes].some((member) => member.id === id);
@@ -438,7 +441,7 @@ export class Replication {
     return new LostLogError({ leader: from, commit, lastIndex: node.raft.log.lastIndex(), memberId, dataDir, walDir });
   }
 
-  /** While the disk under the backend lags, the loop waits: what was applied must not pile up in memory. */
+  /** While the disk under the backend is behind, the loop waits: applied data must not pile up in memory. */
   #isBlocked(): boolean {
     if (this.#paused) return true;
     if (!this.#backend.overloaded) return false;
@@ -531,13 +534,13 @@ export class Replication {
     if (this.#role.termStarted(term)) this.#events.onLeading();
   }
 
-  /** Ending streams makes clients connect anew, so it waits longer than refusing requests does. */
+  /** Ending streams makes clients reconnect, so this waits longer than refusing requests does. */
   #lookForLeader(): void {
     this.#leaderless = this.leader === 0n ? this.#leaderless + 1 : 0;
     if (this.#leaderless >= LEADERLESS_MAX) this.#events.onLeaderLost();
   }
 
-  /** A cluster of one need not wait for an election timeout to know that it hears of no leader. */
+  /** A single-member cluster need not wait an election timeout to find that there is no leader. */
   #campaignIfAlone(): void {
     const { voters } = this.#machine.confState;
     if (voters.length !== 1 || voters[0] !== this.#parts.memberId) return;

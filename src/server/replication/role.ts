@@ -1,25 +1,27 @@
 import type { RawNode } from "../../raft/rawnode.ts";
 
-/** What an update of the role found. */
+/** The changes found by an update of the role. */
 export interface RoleChange {
-  /** This member led, and does not any more. */
+  /** This member was leader and no longer is. */
   readonly isDeposed: boolean;
-  /** Another member leads than before, or this one. */
+  /** The leader changed; it may be this member now. */
   readonly hasNewLeader: boolean;
 }
 
-/** What this member is in raft's present term: who leads, and what a leader may answer from its own state. */
+/** This member's role in raft's current term: who is leader, and what a leader may answer from its own state. */
 export class Role {
   readonly #node: RawNode;
   readonly #memberId: bigint;
   #term = 0;
   #leader = 0n;
   #isLearner: boolean;
-  /** This member leads and has applied an entry of its term: its state is at least as new as any earlier leader's. */
+  /**
+   * This member is leader and has applied an entry of its term: its state is at least as new as any earlier leader's.
+   */
   #leadsInTerm = false;
-  /** This member is the only voter: its committed index is the cluster's. */
+  /** This member is the only voter: its commit index is the cluster's. */
   #isSolo = false;
-  /** The last entry in the log when that began. */
+  /** The last index in the log when that began. */
   #soloFrom = 0;
 
   constructor(node: RawNode, memberId: bigint, isLearner: boolean) {
@@ -32,7 +34,7 @@ export class Role {
     return this.#term;
   }
 
-  /** 0n when there is none. */
+  /** 0n for none. */
   get leader(): bigint {
     return this.#leader;
   }
@@ -54,8 +56,8 @@ export class Role {
   }
 
   /**
-   * Whether a linearizable read may be served at once: this member alone decides what is committed, and has applied it. No
-   * client knows of entries that it has not applied, except of those from a time when there were other voters.
+   * Whether a linearizable read may be served at once: this member alone decides what is committed, and has applied it.
+   * Clients know of no unapplied entries, except those from a time with other voters.
    */
   canReadNow(appliedIndex: number): boolean {
     return (
@@ -63,14 +65,14 @@ export class Role {
     );
   }
 
-  /** The first entry of a leader's term, which is empty, is applied, and so is everything before it. False for an old term. */
+  /** The empty first entry of a leader's term is applied, and so is everything before it. False for an old term. */
   termStarted(term: number): boolean {
     if (!this.isLeader || term !== this.#term) return false;
     this.#leadsInTerm = true;
     return true;
   }
 
-  /** Looks at raft's state and configuration, which may have changed. */
+  /** Reads raft's state and configuration, which may have changed. */
   update(voters: readonly bigint[], isLearner: boolean): RoleChange {
     const { leader, term, raft } = this.#node;
     const led = this.isLeader;

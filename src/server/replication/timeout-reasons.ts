@@ -3,12 +3,12 @@ import { type EtcdError, errors } from "../contract/errors.ts";
 import type { Network } from "../contract/network.ts";
 import { isActiveSince, quorumOf } from "../contract/network.ts";
 
-/** Finds the likely reason of a time-out. Source: etcd `server/etcdserver/server.go`, `parseProposeCtxErr`. */
+/** Finds the likely reason of a timeout. Source: etcd `server/etcdserver/server.go`, `parseProposeCtxErr`. */
 export class TimeoutReasons {
   readonly #cluster: Cluster;
   readonly #network: Network;
   readonly #electionMs: number;
-  /** Clock time at which the present leader became known. */
+  /** Clock time at which the current leader became known. */
   #electedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: { cluster: Cluster; network: Network; electionMs: number }) {
@@ -21,7 +21,7 @@ export class TimeoutReasons {
     this.#electedMs = nowMs;
   }
 
-  /** The error for a request that was made at `sinceMs` and has no answer; `leader` is 0n when there is none. */
+  /** The error for an unanswered request made at `sinceMs`; `leader` is 0n for none. */
   errorFor(sinceMs: number, leader: bigint): EtcdError {
     const lostMs = this.#electedMs - 2 * this.#electionMs;
     if (sinceMs > lostMs && sinceMs < this.#electedMs) return errors.timeoutLeaderFailed;

@@ -6,8 +6,8 @@ import { writeRevision } from "../../mvcc/model/revision.ts";
 import type { DatabaseImage } from "../contract/network.ts";
 
 /**
- * The whole backend at one moment as a bbolt file, the form in which etcd hands databases around. The file is never
- * stored: one pass over a snapshot measures it, a second one writes it, both with turns for everybody else in between.
+ * The whole backend at one moment as a bbolt file, etcd's exchange format for databases. The file is never stored: one
+ * pass over a snapshot measures it, a second one writes it, both yielding to other work.
  */
 export class BackendImage implements DatabaseImage {
   readonly sizeBytes: number;
@@ -15,7 +15,7 @@ export class BackendImage implements DatabaseImage {
   readonly #layout: BoltLayout;
   readonly #clock: Clock;
 
-  /** Resolves to undefined when it was cancelled. Close the image. */
+  /** Resolves to undefined when cancelled. Close the image. */
   static async open(backend: Backend, clock: Clock, isCancelled: () => boolean): Promise<BackendImage | undefined> {
     const snapshot = await backend.snapshot();
     try {
@@ -41,7 +41,7 @@ export class BackendImage implements DatabaseImage {
     this.#clock = clock;
   }
 
-  /** What the image is of. */
+  /** The snapshot of the image. */
   get snapshot(): BackendSnapshot {
     return this.#snapshot;
   }
@@ -62,11 +62,11 @@ export class BackendImage implements DatabaseImage {
   }
 }
 
-/** Between two turns: a millisecond of work. */
+/** Rows between two turns: a millisecond of work. */
 const SLICE_ROWS = 1000;
 const SLICE_BYTES = 256 * 1024;
 
-/** Adds everything to the stream; yields wherever others must have their turn. */
+/** Adds everything to the stream; yields wherever other work must run. */
 function* addInSlices(snapshot: BackendSnapshot, stream: BoltStream): Generator<void, void, void> {
   for (const bucket of snapshot.buckets()) {
     stream.startBucket(Buffer.from(bucket));

@@ -12,9 +12,9 @@ const REVISION_BYTES = 17;
 const TOMBSTONE = 0x74;
 
 /**
- * Copies a received database, a bbolt file, into an empty backend, and leaves it durable. Other work goes on meanwhile.
- * Rejects with what is wrong with the file: a checksum of its own a bbolt file has only for its first pages, so it is
- * its structure, the order of its keys and their form that are checked.
+ * Copies a received database, a bbolt file, into an empty backend, and leaves it durable. Other work continues
+ * meanwhile. Rejects with what is wrong with the file: a bbolt file has checksums only for its first pages, so its
+ * structure and the order and form of its keys are checked.
  */
 export async function importDatabase(options: {
   disk: Disk;
@@ -36,8 +36,8 @@ export async function importDatabase(options: {
 }
 
 /**
- * Rejects with what would keep a database from being imported. A received one is looked over before raft hears of it: once the
- * log says that it is this member's state, the member cannot start without it.
+ * Rejects with the reason why a database could not be imported. A received one is checked before raft learns of it:
+ * once it is recorded in the log as this member's state, the member cannot start without it.
  */
 export async function checkDatabase(options: { disk: Disk; clock: Clock; path: string }): Promise<void> {
   const { disk, clock, path } = options;
@@ -52,7 +52,7 @@ export async function checkDatabase(options: { disk: Disk; clock: Clock; path: s
   if (!hasIndex) throw withoutIndex(path);
 }
 
-/** Visits all rows, and does `betweenSlices` after about a millisecond of that each. */
+/** Visits all rows, and calls `betweenSlices` after about a millisecond each. */
 async function eachRow(
   disk: Disk,
   path: string,
@@ -84,7 +84,7 @@ async function eachRow(
 const withoutIndex = (path: string): Error =>
   new Error(`${path} is no database of etcd 3.5 or later: it does not say which entry of the log is its last`);
 
-/** True for the row of a tombstone. Throws when the key is none of a revision. */
+/** True for a tombstone's row. Throws when the key is not a revision. */
 function checkRevision(key: Uint8Array, path: string): boolean {
   const isTombstone = key.length === REVISION_BYTES + 1 && key[REVISION_BYTES] === TOMBSTONE;
   if (key.length !== REVISION_BYTES && !isTombstone) {
@@ -98,7 +98,7 @@ function putRevision(backend: Backend, key: Uint8Array, value: Uint8Array, path:
   const isTombstone = checkRevision(key, path);
   const main = Number(row.readBigInt64BE(0));
   const sub = Number(row.readBigInt64BE(9));
-  // The row stays in memory until it is committed, and the page around it should not.
+  // The row stays in memory until it is committed, but its page should not.
   const copy = Uint8Array.prototype.slice.call(value);
   backend.putRevision(main, sub, isTombstone, copy, 0, copy.length);
 }

@@ -14,16 +14,16 @@ import type { StateMachine } from "../apply/state-machine.ts";
 import type { Network } from "../contract/network.ts";
 import { importDatabase } from "./database-import.ts";
 
-/** How a backend is opened at a path. */
+/** Opens a backend at a path. */
 export type OpenBackend = (path: string) => Backend;
 
-/** Where an imported database stands until it takes the place of the old one. */
+/** Path of an imported database until it replaces the old one. */
 export const importPathOf = (dbPath: string): string => `${dbPath}.import`;
 
 /**
- * Brings a received database into the form of our own: a new file beside the one in use, complete and durable. Only the
- * rename that the caller does with `Backend.moveTo` makes it count, so a crash at any moment before leaves the old one,
- * and the received file to begin again with.
+ * Converts a received database to our own format: a new file beside the one in use, complete and durable. Only the
+ * caller's rename with `Backend.moveTo` activates it, so a crash at any earlier moment leaves the old one, and the
+ * received file to restart from.
  */
 export async function importReceived(options: {
   snapshotter: Snapshotter;
@@ -59,7 +59,7 @@ export async function importReceived(options: {
   return backend;
 }
 
-/** All that stands on the backend. */
+/** Everything that uses the backend. */
 export interface BackendUsers {
   readonly lessor: Lessor;
   readonly store: MvccStore;
@@ -72,8 +72,8 @@ export interface BackendUsers {
 }
 
 /**
- * Replaces the state of a member by that of a received snapshot, whose database is open. The lessor comes before the
- * store, which attaches the keys to the leases.
+ * Replaces a member's state by that of a received snapshot, whose database is open. The lessor comes before the store,
+ * which attaches the keys to the leases.
  */
 export async function switchBackend(next: Backend, snapshot: Snapshot, users: BackendUsers): Promise<void> {
   const { lessor, store, machine, alarms, quota, cluster, auth, network } = users;
@@ -94,13 +94,13 @@ export async function switchBackend(next: Backend, snapshot: Snapshot, users: Ba
   }
 }
 
-/** Removes what an interrupted import left. */
+/** Removes leftovers of an interrupted import. */
 export function removeImport(disk: Disk, dbPath: string): void {
   const path = importPathOf(dbPath);
   for (const file of [path, `${path}-lock`, `${path}-owner`]) if (disk.exists(file)) disk.remove(file);
 }
 
-/** What etcd 3.4 does not keep in its database. */
+/** Data that etcd 3.4 does not store in its database. */
 function completeMeta(backend: Backend, snapshot: Snapshot): void {
   const { confState, term = 0 } = snapshot.metadata ?? {};
   if (confState !== undefined) saveConfState(backend, confState);

@@ -4,13 +4,13 @@ import type { Message } from "../../proto/raftpb.ts";
 import type { SnapDbWriter, Snapshotter } from "../../wal/snapshotter.ts";
 import type { DatabaseSink } from "../contract/network.ts";
 
-/** Databases that may come in at a time: a leader sends one, and another leader may begin before that ends. */
+/** Databases received at a time: a leader sends one, and another leader may start before that ends. */
 const RECEIVING_MAX = 4;
 
-/** Stores the databases that come in with snapshots, as `<index>.snap.db`; then raft gets to know of the snapshot. */
+/** Stores databases received with snapshots, as `<index>.snap.db`, and then gives the snapshot to raft. */
 export class SnapshotReceiver {
   readonly #snapshotter: Snapshotter;
-  /** 0 is no limit. */
+  /** 0 for no limit. */
   readonly #bytesMax: number;
   readonly #check: (path: string) => Promise<void>;
   readonly #logger: Logger;
@@ -20,7 +20,7 @@ export class SnapshotReceiver {
   constructor(options: {
     snapshotter: Snapshotter;
     bytesMax: number;
-    /** Rejects when the file at this path is no database that can be installed. */
+    /** Rejects when the file at this path is not an installable database. */
     check: (path: string) => Promise<void>;
     logger: Logger;
     onReceived: (message: Message) => void;
@@ -32,7 +32,7 @@ export class SnapshotReceiver {
     this.#onReceived = options.onReceived;
   }
 
-  /** Throws when it cannot be taken. */
+  /** Throws when it is refused. */
   begin(message: Message): DatabaseSink {
     const index = message.snapshot?.metadata?.index ?? 0;
     if (index === 0) throw new Error("a snapshot without an index cannot be installed");

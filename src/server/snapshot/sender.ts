@@ -7,15 +7,14 @@ import { type ConfState, type Message, Snapshot } from "../../proto/raftpb.ts";
 import type { Network } from "../contract/network.ts";
 import { BackendImage } from "./database-image.ts";
 
-/** Snapshots under way at a time. Source: etcd `server/etcdserver/server.go`. */
+/** Snapshots in progress at a time. Source: etcd `server/etcdserver/server.go`. */
 const IN_FLIGHT_MAX = 16;
-/** So long after a snapshot was received, the log is kept for its receiver to catch up. */
+/** After a snapshot was received, the log is kept this long for its receiver to catch up. */
 const RELEASE_DELAY_MS = 30_000;
 
 /**
- * Sends snapshots to members that the log cannot help any more. Raft only names the addressee: what is sent is the state
- * as it is now, raft's part of it taken from the very image that goes with it.
- * Source: etcd `server/etcdserver/snapshot_merge.go`, `sendMergedSnap`.
+ * Sends snapshots to members that need compacted entries. Raft only names the addressee: the current state is sent,
+ * with raft's part taken from the same image. Source: etcd `server/etcdserver/snapshot_merge.go`, `sendMergedSnap`.
  */
 export class SnapshotSender {
   readonly #backend: () => Backend;
@@ -23,9 +22,9 @@ export class SnapshotSender {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #localId: bigint;
-  /** Tells raft that a snapshot did not get anywhere. */
+  /** Reports to raft that a snapshot failed. */
   readonly #onFailed: (to: bigint) => void;
-  /** By addressee; those that were received until the log need not be kept for them. */
+  /** By addressee; received ones until the log need not be kept for them. */
   readonly #inFlight = new Map<bigint, { timer: Timer | undefined }>();
   #stopped = false;
 
@@ -45,12 +44,12 @@ export class SnapshotSender {
     this.#onFailed = options.onFailed;
   }
 
-  /** While one is under way, or its receiver catches up, the log behind it must be kept. */
+  /** While one is in progress, or its receiver catches up, the log after it must be kept. */
   get isActive(): boolean {
     return this.#inFlight.size > 0;
   }
 
-  /** Sends the state in the place of the snapshot in a MsgSnap. */
+  /** Sends the current state in place of a MsgSnap's snapshot. */
   send(message: Message): void {
     const { to } = message;
     const earlier = this.#inFlight.get(to);
@@ -67,7 +66,7 @@ export class SnapshotSender {
     });
   }
 
-  /** The network's word on what became of a snapshot. */
+  /** The network reports the outcome of a snapshot. */
   finished(to: bigint, received: boolean): void {
     const entry = this.#inFlight.get(to);
     if (entry === undefined || entry.timer !== undefined) return;
@@ -101,7 +100,7 @@ export class SnapshotSender {
   }
 }
 
-/** Raft's part of a snapshot, as the database itself tells it. */
+/** Raft's part of a snapshot, derived from the database. */
 function describe(database: BackendSnapshot): Snapshot {
   const meta = contentOf(database, "meta");
   const number = (key: Buffer): number => Number(Buffer.from(meta.get(key.toString("latin1"))!).readBigUInt64BE(0));
@@ -131,7 +130,7 @@ function membershipOf(database: BackendSnapshot): V2Membership {
   };
 }
 
-/** A small bucket, by the text of its keys. */
+/** A small bucket, by key text. */
 function contentOf(database: BackendSnapshot, bucket: BucketName): Map<string, Uint8Array> {
   const content = new Map<string, Uint8Array>();
   for (const chunk of database.entries(bucket)) {

@@ -12,17 +12,17 @@ import type { Wal } from "../../wal/wal.ts";
 import type { ServerOptions } from "../contract/options.ts";
 
 /**
- * The log in memory is trimmed each time so many entries were applied; the fewer of them it is to keep, the more often, and
- * no more seldom than snapshots are made.
+ * The log in memory is trimmed after this many applied entries: the fewer it keeps, the more often, and at least as
+ * often as snapshots are made.
  */
 const TRIM_ENTRIES_MIN = 100;
 const TRIM_ENTRIES_MAX = 1000;
 /** Entries kept in memory when no follower could need them. */
 const SOLO_CATCH_UP_ENTRIES = 100;
 
-/** And each time they had so many bytes. */
+/** And after this many bytes. */
 const TRIM_BYTES = 32 * 1024 * 1024;
-/** Bytes of applied entries that are kept for followers that lag. */
+/** Maximum bytes of applied entries kept for slow followers. */
 const KEPT_BYTES_MAX = 256 * 1024 * 1024;
 
 export interface SnapshotsOptions {
@@ -43,8 +43,8 @@ export interface SnapshotsOptions {
 }
 
 /**
- * Raft's snapshots of this member: marks that say up to where the backend is durable, so that the log before them can
- * go. Also keeps the log in memory short, and removes files that nobody needs any more.
+ * This member's raft snapshots: records of how far the backend is durable, so that the log before them can be removed.
+ * Also limits the log in memory, and removes files that are no longer needed.
  */
 export class Snapshots {
   readonly #o: SnapshotsOptions;
@@ -74,8 +74,8 @@ export class Snapshots {
   }
 
   /**
-   * Saves one after the next entries that are applied, and drops the log before it: whoever joins gets the snapshot, and
-   * nothing of what came before.
+   * Saves one after the next applied entries, and drops the log before it: a joining member gets the snapshot, and
+   * nothing from before.
    */
   force(): void {
     this.#forced = true;
@@ -85,7 +85,7 @@ export class Snapshots {
     this.#stopped = true;
   }
 
-  /** Entries were applied: trims the log in memory, and saves a snapshot when it is due. */
+  /** Entries were applied: trims the log in memory, and saves a snapshot when due. */
   applied(
     position: { index: number; term: number },
     entries: readonly Entry[],
@@ -107,7 +107,7 @@ export class Snapshots {
     if (this.#forced || index - this.#index > this.#o.options.snapshotCount) this.#save(position, confState);
   }
 
-  /** Makes a snapshot durable that the leader sent. The database that belongs to it is already. */
+  /** Makes the leader's snapshot durable. Its database already is. */
   saveReceived(snapshot: Snapshot): void {
     const { snapshotter, wal } = this.#o;
     const { index = 0, term = 0, confState } = snapshot.metadata ?? {};
@@ -117,13 +117,13 @@ export class Snapshots {
     this.#trimmedIndex = index;
   }
 
-  /** The received database was installed: the log before it, and the file it came in, are not needed any more. */
+  /** The received database was installed: the log before it, and its file, are no longer needed. */
   installed(index: number): void {
     this.#o.wal.releaseTo(index);
     this.#o.snapshotter.releaseSnapDbs(index + 1);
   }
 
-  /** Removes files that nobody needs any more, one a turn. */
+  /** Removes files that are no longer needed, one per turn. */
   purge(): void {
     const { walDir, snapDir, wal, logger } = this.#o;
     const { disk, clock, maxSnapFiles, maxWalFiles } = this.#o.options;
@@ -141,7 +141,7 @@ export class Snapshots {
     }
   }
 
-  /** What is dropped from memory, raft can only make up for with a snapshot: there must be one, if only in memory. */
+  /** Raft can only replace entries dropped from memory by a snapshot, so there must be one, if only in memory. */
   #trim(index: number, confState: ConfState, keptMax: number): void {
     const { storage, cluster } = this.#o;
     const compactTo = index - Math.min(keptMax, entriesWithin(storage, index, KEPT_BYTES_MAX));
@@ -152,7 +152,7 @@ export class Snapshots {
     storage.compact(compactTo);
   }
 
-  /** Once the backend holds everything that it stands for; older log segments are then free. */
+  /** Saved once the backend durably holds its state; older log segments can then be removed. */
   #save({ index, term }: { index: number; term: number }, confState: ConfState): void {
     if (this.#saving || index <= this.#index) return;
     this.#saving = true;
@@ -167,7 +167,7 @@ export class Snapshots {
     });
     const save = (): void => {
       this.#saving = false;
-      // A received snapshot may have overtaken it.
+      // A received snapshot may have superseded it.
       if (this.#stopped || index <= this.#index) return;
       snapshotter.save(Snapshot.create({ data, metadata: { confState, index, term } }));
       wal.saveSnapshot(WalSnapshot.create({ index, term, confState }));
@@ -183,7 +183,7 @@ export class Snapshots {
   }
 }
 
-/** How many of the entries up to `index` have no more than `bytesMax` together. */
+/** How many entries up to `index` together have at most `bytesMax`. */
 function entriesWithin(storage: MemoryStorage, index: number, bytesMax: number): number {
   const first = storage.firstIndex();
   const entries = index < first ? [] : storage.entries(first, index + 1, Number.POSITIVE_INFINITY);

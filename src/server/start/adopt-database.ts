@@ -7,14 +7,14 @@ import { importDatabase } from "../snapshot/database-import.ts";
 import { importPathOf, type OpenBackend, removeImport } from "../snapshot/installer.ts";
 import { DataDirError } from "./data-dir.ts";
 
-/** Where the database of stock etcd stays once it was brought into the form of our own. */
+/** Path where stock etcd's database is kept after its conversion to our format. */
 export const adoptedPathOf = (dbPath: string): string => `${dbPath}.bbolt`;
 
 /**
- * Takes over the database of stock etcd, as a member of it or `etcdutl snapshot restore` left it: the log and the snapshots
- * beside it are the same, the bbolt file is copied into one of our own. The old file is kept under another name, so that
- * nothing is lost. Resolves to the open backend, or to null when there is no such database. A crash at any moment leaves
- * the old database, to begin again with, or the new one complete.
+ * Takes over stock etcd's database, from a member or from `etcdutl snapshot restore`: the log and the snapshots beside
+ * it have the same format; the bbolt file is copied into one of ours. The old file is kept under another name, so that
+ * nothing is lost. Resolves to the open backend, or to null when there is no such database. A crash at any moment
+ * leaves the old database, to restart from, or the complete new one.
  */
 export async function adoptDatabase(options: {
   disk: Disk;
@@ -55,7 +55,7 @@ export async function adoptDatabase(options: {
   return backend;
 }
 
-/** etcd 3.4 keeps neither the term of its last entry nor its members in the database alone. */
+/** etcd 3.4 does not store the term of its last entry and its members only in the database. */
 function checkVersion(backend: Backend, path: string): void {
   if (backend.get("meta", metaKeys.term) !== undefined) return;
   throw new DataDirError(
@@ -65,7 +65,7 @@ function checkVersion(backend: Backend, path: string): void {
 }
 
 const BOLT_MAGIC = 0xed0cdaed;
-/** Behind the header of the first page, which bbolt writes in the machine's byte order. */
+/** After the header of the first page, which bbolt writes in the machine's byte order. */
 const BOLT_MAGIC_OFFSET = 16;
 
 function isBolt(disk: Disk, path: string): boolean {

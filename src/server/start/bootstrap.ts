@@ -34,27 +34,30 @@ const INFLIGHT_MESSAGES_MAX = 4096 / 8;
 const OWNER_WAIT_MS = 10_000;
 const OWNER_POLL_MS = 100;
 
-/** A member that is ready to start: its identity and its durable state, brought together and checked. */
+/** A member ready to start: its identity and its durable state, assembled and checked. */
 export interface Bootstrapped extends DataDir {
   readonly metrics: ServerMetrics;
-  /** It has been a member before: there was a log. */
+  /** It was a member before: there was a log. */
   readonly restarted: boolean;
   readonly memberId: bigint;
   readonly clusterId: bigint;
-  /** The members that this one talks to from the start (and itself), ascending by id: from the flags, or from the backend. */
+  /**
+   * The members (including this one) to communicate with from the start, ascending by id: from the flags, or from the
+   * backend.
+   */
   readonly members: readonly Member[];
-  /** For a member that joins: the cluster's own members, which can be answered before the log names them. */
+  /** For a joining member: the cluster's members, which can be answered before the log names them. */
   readonly remotes: readonly Member[];
   readonly backend: Backend;
-  /** Opens another one, for a database that is received. */
+  /** Opens another backend, for a received database. */
   readonly openBackend: OpenBackend;
   readonly node: RawNode;
   readonly storage: MemoryStorage;
   readonly wal: Wal;
   readonly snapshotter: Snapshotter;
-  /** Raft's configuration as of the snapshot; the backend may know a later one. */
+  /** Raft's configuration at the snapshot; the backend may have a later one. */
   readonly confState: ConfState;
-  /** Everything up to here is in the backend already. */
+  /** Entries up to this index are already in the backend. */
   readonly consistentIndex: number;
   readonly appliedIndex: number;
   readonly appliedTerm: number;
@@ -62,8 +65,8 @@ export interface Bootstrapped extends DataDir {
 }
 
 /**
- * Opens the data directory: makes a new member in an empty one, or brings log, snapshots and backend of an old one
- * together. Throws an error that names the file, what is lost if anything, and what to do.
+ * Opens the data directory: creates a new member in an empty one, or assembles log, snapshots and backend of an
+ * existing one. Throws an error that names the file, what is lost if anything, and what to do.
  */
 export async function bootstrap(options: BootstrapOptions, peerClient: PeerClient): Promise<Bootstrapped> {
   const { disk, clock, logger } = options;
@@ -112,7 +115,7 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
   }
 }
 
-/** The process that had the database may be ending: the lock of the directory goes before the process does. */
+/** The database's previous process may be ending: it releases the directory's lock before it exits. */
 async function waitForOwner(dbPath: string, clock: Clock, logger: Logger): Promise<void> {
   const startMs = clock.nowMs();
   for (let pid = otherOwnerOf(dbPath); pid !== undefined; pid = otherOwnerOf(dbPath)) {
@@ -153,13 +156,13 @@ async function create(
     );
   }
   const { clusterId, local, members, remotes } = await (newCluster ? foundCluster : joinCluster)(options, peerClient);
-  // Where etcd keeps the revision of its users and roles: 1 while there are none.
+  // Where etcd stores the auth revision: 1 without users.
   backend.put("auth", AUTH_REVISION_KEY, AUTH_REVISION_FIRST);
   const metadata = Metadata.encode(Metadata.create({ nodeId: local.id, clusterId }));
   const wal = Wal.create({ ...walOptions(options, dir), metadata });
   const storage = new MemoryStorage();
   const node = new RawNode(raftConfig(options, local.id, storage, 0));
-  // Who joins learns from the others' log who is in the cluster.
+  // A joining member learns the members from the others' log.
   if (newCluster) {
     const failed = node.bootstrap(members.map((member) => ({ id: member.id, context: encodeContext(member) })));
     if (failed !== undefined) throw failed;
@@ -188,7 +191,7 @@ const encodeContext = (member: Member): Uint8Array => Buffer.from(encodeMember(m
 
 type Found = Omit<Bootstrapped, "metrics" | "openBackend" | "restarted">;
 
-/** A snapshot was received and saved, but the member ended before its database took the place of the old one. */
+/** A snapshot was received and saved, but the member ended before its database replaced the old one. */
 async function finishInstallation(
   options: BootstrapOptions,
   dir: DataDir,
@@ -202,7 +205,7 @@ async function finishInstallation(
   snapshotter.removeOrphans();
   const isBehind = readConsistentIndex(backend).index < index;
   if (snapshot === undefined || !isBehind || !disk.exists(snapshotter.dbPath(index))) {
-    // Later ones stay: their snapshot may be saved, and only not be known to be committed yet.
+    // Later ones stay: their snapshot may be saved, but not yet known as committed.
     snapshotter.releaseSnapDbs(isBehind ? index : index + 1);
     return backend;
   }
@@ -261,7 +264,7 @@ function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Fou
     ConfState.create();
   const storage = new MemoryStorage();
   if (snapshot !== undefined) storage.applySnapshot(snapshot);
-  // What the backend has applied was committed, even if that did not reach the log before the crash.
+  // What the backend has applied was committed, even if that was not logged before the crash.
   storage.setHardState({ ...hardState, commit: Math.max(hardState.commit, consistent.index, snapshotIndex) });
   storage.append(entries);
   const applied = Math.max(consistent.index, snapshotIndex);
@@ -293,7 +296,7 @@ function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Fou
     snapshotIndex,
   };
 
-  /** The disk knows of the new end of the log before anything else happens. */
+  /** The new end of the log is made durable before anything else happens. */
   function force(): ForcedLog {
     const forced = forceNewCluster({
       log,
@@ -316,7 +319,7 @@ interface LogContent {
   readonly entries: Entry[];
 }
 
-/** Opens the log behind the snapshot; a torn end, as a crash leaves it, is repaired once. */
+/** Opens the log after the snapshot; repairs a torn tail, as left by a crash, once. */
 function readLog(options: BootstrapOptions, dir: DataDir, snapshot: Snapshot | undefined): LogContent {
   const { disk, logger } = options;
   const { index, term } = snapshot?.metadata ?? { index: 0, term: 0 };
@@ -337,14 +340,14 @@ function isTornTail(error: unknown): boolean {
   return (error as { code?: string }).code === "WAL_TORN_TAIL";
 }
 
-/** Log, snapshot and backend must be of one member, and the backend must fit between them. */
+/** Log, snapshot and backend must belong to one member and be consistent. */
 function checkTogether(found: {
   dir: DataDir;
   members: readonly Member[];
   memberId: bigint;
   clusterId: bigint;
   entries: readonly Entry[];
-  /** Raft's configuration as of the snapshot. */
+  /** Raft's configuration at the snapshot. */
   confState: ConfState | undefined;
   snapshotIndex: number;
   consistentIndex: number;
@@ -366,7 +369,7 @@ function checkTogether(found: {
         "to this database (--wal-dir), or restore a backup (etcdutl snapshot restore) into a new data directory",
     );
   }
-  // A member that joins applies the log from its beginning: until it comes to its own addition it is not among the members.
+  // A joining member applies the log from its beginning: until it reaches its own addition it is not among the members.
   const isMissing = members.length > 0 && !members.some((member) => member.id === memberId);
   if (isMissing && wasAdded(found)) {
     throw new DataDirError(
@@ -377,7 +380,7 @@ function checkTogether(found: {
   }
 }
 
-/** By what the database holds, the member had been added. */
+/** According to the database, the member had been added. */
 function wasAdded({ memberId, entries, confState, consistentIndex }: Parameters<typeof checkTogether>[0]): boolean {
   const { voters = [], votersOutgoing = [], learners = [], learnersNext = [] } = confState ?? {};
   if ([voters, votersOutgoing, learners, learnersNext].some((ids) => ids.includes(memberId))) return true;
@@ -394,7 +397,7 @@ const ADDS: ReadonlySet<ConfChangeType> = new Set([
   ConfChangeType.ConfChangeAddLearnerNode,
 ]);
 
-/** Removed is for good: the others would refuse to talk to it. */
+/** Removal is permanent: the others would refuse it. */
 function checkNotRemoved(backend: Backend, memberId: bigint, dir: DataDir): void {
   if (backend.get("members_removed", Buffer.from(formatId(memberId))) === undefined) return;
   throw new DataDirError(
@@ -454,7 +457,7 @@ function raftConfig(options: BootstrapOptions, id: bigint, storage: RaftStorage,
   };
 }
 
-/** The storage with the configuration that the backend knows, which may be later than the snapshot's. */
+/** The storage with the backend's configuration, which may be later than the snapshot's. */
 function withConfState(storage: MemoryStorage, confState: ConfState): RaftStorage {
   return {
     initialState: () => ({ hardState: storage.initialState().hardState, confState }),

@@ -3,17 +3,17 @@ import type { Logger } from "../../base/log.ts";
 import { formatId, type Member } from "../../membership/member.ts";
 import type { PeerClient } from "../contract/network.ts";
 
-/** Oldest cluster that a member may join. Source: etcd `api/version/version.go`. */
+/** Oldest cluster version that a member may join. Source: etcd `api/version/version.go`. */
 const CLUSTER_VERSION_MIN = [3, 0] as const;
 
 type Version = readonly [major: number, minor: number];
 
 /**
- * Whether this version may join the running cluster of these members: at least one of them says its cluster's version,
- * and no cluster version is out of range. While a downgrade goes on, only a member of the version below may join.
+ * Whether this version may join the running cluster of these members: at least one reports its cluster version, and no
+ * cluster version is out of range. During a downgrade, only a member of the version below may join.
  *
- * Whether one goes on can only be told with a quorum, and a cluster that this very member makes one of two has none until
- * it is there: after `downgradeMs` the answer counts as no, as it does in etcd after seven seconds.
+ * Whether a downgrade is in progress is only known with a quorum, and a cluster that grows from one to two by this very
+ * member has none until it is there: after `downgradeMs` the answer counts as no, as in etcd after seven seconds.
  */
 export async function isCompatibleWithCluster(options: {
   readonly members: readonly Member[];
@@ -75,7 +75,7 @@ export async function isCompatibleWithCluster(options: {
   }
 }
 
-/** The answer, or false if there is none in time. */
+/** The answer, or false when there is none in time. */
 function within(clock: Clock, ms: number, answer: Promise<boolean>): Promise<boolean> {
   return new Promise((resolve) => {
     const timer = clock.after(ms, () => resolve(false));

@@ -5,17 +5,19 @@ import type { Disk } from "../../base/disk.ts";
 import type { Logger } from "../../base/log.ts";
 
 /**
- * Keeps a data directory for one process, until that ends, however it ends: the kernel frees the name of an abstract socket
- * with its process, so no stale lock can be left behind.
+ * Locks a data directory for one process until it ends, however it ends: the kernel frees the name of an abstract
+ * socket with its process, so no stale lock can remain.
  */
 
-/** A process that was killed keeps its name until the kernel has taken its memory away, which takes seconds for a large one. */
+/** A killed process keeps its name until the kernel has freed its memory, which takes seconds for a large one. */
 const HOLDER_WAIT_MS = 10_000;
 const POLL_MS = 100;
 
 export type LockOutcome = { readonly unlock: () => void } | { readonly heldBy: "this process" | "another process" };
 
-/** Waits for another process that has the directory to end, and says so in the log; not for another member in this one. */
+/**
+ * Waits for another process with the directory to end, and logs that; does not wait for another member in this process.
+ */
 export async function lockDirectory(
   dataDir: string,
   { disk, clock, logger }: { readonly disk: Disk; readonly clock: Clock; readonly logger: Logger },
@@ -24,7 +26,7 @@ export async function lockDirectory(
   const identity = createHash("sha256").update(disk.identityOf(dataDir)).digest("hex").slice(0, 32);
   if (heldHere.has(identity)) return { heldBy: "this process" };
   heldHere.add(identity);
-  // Elsewhere the mark beside the database keeps a second process out.
+  // Elsewhere the owner file beside the database excludes a second process.
   if (process.platform !== "linux") return { unlock: () => void heldHere.delete(identity) };
   const startMs = clock.nowMs();
   let hasWarned = false;
@@ -57,10 +59,10 @@ export async function lockDirectory(
   }
 }
 
-/** Directories that members of this process have. */
+/** Directories locked by members of this process. */
 const heldHere = new Set<string>();
 
-/** Undefined while somebody has the name. */
+/** Undefined while the name is taken. */
 function bind(name: string): Promise<net.Server | undefined> {
   const server = net.createServer((socket) => socket.destroy());
   return new Promise((resolve, reject) => {
@@ -69,7 +71,7 @@ function bind(name: string): Promise<net.Server | undefined> {
       else reject(error);
     });
     server.listen(name, () => {
-      // A lock that has nothing to say must not end the process, nor keep it alive.
+      // An idle lock must not end the process or keep it alive.
       server.on("error", () => {});
       server.unref();
       resolve(server);

@@ -5,10 +5,10 @@ import type { Logger } from "../../base/log.ts";
 import type { LockDataDir } from "../contract/options.ts";
 import { lockDirectory } from "./data-dir-lock.ts";
 
-/** Only the owner may read what clients store. */
+/** Only the owner may read clients' data. */
 const PRIVATE_DIR_MODE = 0o700;
 
-/** Where a member keeps its files. */
+/** The locations of a member's files. */
 export interface DataDir {
   readonly dataDir: string;
   readonly walDir: string;
@@ -18,7 +18,7 @@ export interface DataDir {
   unlock(): void;
 }
 
-/** The data directory cannot be used. The message names it and says what to do. */
+/** The data directory is unusable. The message names it and says what to do. */
 export class DataDirError extends Error {
   override name = "DataDirError";
 }
@@ -30,7 +30,7 @@ export interface DataDirOptions {
   readonly lockDataDir?: LockDataDir | undefined;
 }
 
-/** Makes the directories that are missing, checks that they can be written, and takes them for this process alone. */
+/** Creates missing directories, checks that they are writable, and locks them for this process. */
 export async function openDataDir(
   dataDir: string,
   dedicatedWalDir: string | undefined,
@@ -41,7 +41,7 @@ export async function openDataDir(
   const walDir = dedicatedWalDir ?? join(dataDir, "member", "wal");
   makeDir(disk, dataDir, logger);
   makeDir(disk, snapDir, logger);
-  // One that is missing is made beside its place and moved there.
+  // A missing one is created beside its place and moved there.
   checkWritable(disk, disk.exists(walDir) ? walDir : parentOf(walDir), logger);
   const unlock = await (options.lockDataDir?.(dataDir, disk) ?? lock(dataDir, options));
   return { dataDir, walDir, snapDir, dbPath: join(snapDir, "db"), unlock };

@@ -10,17 +10,17 @@ import {
   type HardState,
 } from "../../proto/raftpb.ts";
 
-/** What the log holds behind the snapshot. */
+/** The log after the snapshot. */
 export interface ForcedLog {
   readonly hardState: HardState;
   readonly entries: readonly Entry[];
 }
 
 /**
- * The log with which the local member becomes a cluster of its own: without what was never committed, and with committed
- * changes at its end that remove everybody else. A learner becomes a voter first, and a member that the log does not know
- * is added first: raft never has no voter. `added` are the entries that the log on the disk does not have yet.
- * Source: etcd `server/etcdserver/bootstrap.go` and `server/storage/util.go`; there a learner stays one, and fails.
+ * The log with which the local member becomes a cluster of its own: without uncommitted entries, and with committed
+ * changes at its end that remove all other members. A learner is promoted first, and a member missing from the log is
+ * added first: raft never has no voters. `added` are the entries that the log on disk does not have yet. Source: etcd
+ * `server/etcdserver/bootstrap.go` and `server/storage/util.go`; there a learner stays one, and fails.
  */
 export function forceNewCluster(options: {
   readonly log: ForcedLog;
@@ -29,7 +29,7 @@ export function forceNewCluster(options: {
   /** Index up to which the backend has applied entries: those were committed, whatever the hard state says. */
   readonly consistentIndex: number;
   readonly localId: bigint;
-  /** For a member that is not in the log. */
+  /** For a member missing from the log. */
   readonly peerUrls: readonly string[];
   readonly logger: Logger;
 }): ForcedLog & { readonly added: readonly Entry[] } {

@@ -8,23 +8,23 @@ import type { BootstrapOptions } from "../contract/options.ts";
 import { isCompatibleWithCluster } from "./compatibility.ts";
 import { adviceToBeginAnew } from "./lost-log.ts";
 
-/** Source of the time limits: etcd `server/config/config.go` and `server/etcdserver/cluster_util.go`. */
+/** Source of the timeouts: etcd `server/config/config.go` and `server/etcdserver/cluster_util.go`. */
 const ASK_BEFORE_FOUNDING_MS = 1000;
 const ASK_BEFORE_JOINING_MS = 10_000;
 
-/** What a member without data finds out before it writes anything. Members are ascending by id. */
+/** What a member without data determines before it writes anything. Members are ascending by id. */
 export interface InitialCluster {
   readonly clusterId: bigint;
   readonly local: Member;
-  /** The local member and those it talks to from the start. */
+  /** The local member and those it communicates with from the start. */
   readonly members: readonly Member[];
-  /** Members of the cluster that it joins, as that cluster knows them; empty when it founds one. */
+  /** Members of the cluster it joins, as known to that cluster; empty for a new cluster. */
   readonly remotes: readonly Member[];
 }
 
 /**
- * The cluster that a new member founds with the others, by flags or by discovery. Every one of them comes to the same
- * ids. Rejects with etcd's words when the cluster runs already and knows this member as started: it lost its data.
+ * The cluster that a new member forms with the others, by flags or by discovery. All of them compute the same ids.
+ * Rejects with etcd's text when the cluster is already running and knows this member as started: it lost its data.
  */
 export async function foundCluster(options: BootstrapOptions, peerClient: PeerClient): Promise<InitialCluster> {
   const { name, logger, discover } = options;
@@ -57,8 +57,8 @@ export async function foundCluster(options: BootstrapOptions, peerClient: PeerCl
 }
 
 /**
- * The running cluster that a new member joins. It was added to it before (`etcdctl member add`), under the peer URLs that
- * `--initial-cluster` gives it. Rejects with etcd's words when that does not fit, or when nobody can be asked.
+ * The running cluster that a new member joins. It was added before (`etcdctl member add`), with its peer URLs in
+ * `--initial-cluster`. Rejects with etcd's text on a mismatch, or when no member can be asked.
  */
 export async function joinCluster(options: BootstrapOptions, peerClient: PeerClient): Promise<InitialCluster> {
   const { name, logger } = options;
@@ -95,8 +95,8 @@ export async function joinCluster(options: BootstrapOptions, peerClient: PeerCli
 }
 
 /**
- * A member says of itself where clients find it when it starts, so one of which the cluster knows that has acknowledged
- * entries, on which the others count. Without them it must not come back under its old id.
+ * A member publishes its client URLs when it starts, so a member with known client URLs has acknowledged entries, which
+ * the others rely on. Without them it must not return under its old id.
  */
 function checkNotStartedBefore(id: bigint, members: readonly Member[], dataDir: string): void {
   const known = members.find((member) => member.id === id);
@@ -107,7 +107,7 @@ function checkNotStartedBefore(id: bigint, members: readonly Member[], dataDir: 
   );
 }
 
-/** Throws when a cluster has more learners than this member is allowed to see. */
+/** Throws when a cluster has more learners than this member allows. */
 export function checkLearnerCount(members: readonly Member[], maxLearners: number): void {
   const learners = members.filter((member) => member.isLearner).length;
   if (learners > maxLearners) {
@@ -117,7 +117,7 @@ export function checkLearnerCount(members: readonly Member[], maxLearners: numbe
   }
 }
 
-/** The first answer of one of the URLs, in their order. */
+/** The first answer from the URLs, in order. */
 async function askCluster(
   urls: readonly string[],
   peerClient: PeerClient,
@@ -134,12 +134,12 @@ async function askCluster(
   return undefined;
 }
 
-/** Peer URLs of the others, sorted. */
+/** The others' peer URLs, sorted. */
 function othersUrls(members: readonly Member[], name: string): string[] {
   return members.flatMap((member) => (member.name === name ? [] : member.peerUrls)).sort();
 }
 
-/** The members of the flag with the ids that the running cluster gave them: they are told by their URLs. */
+/** The flag's members with the ids assigned by the running cluster, matched by URLs. */
 async function assignIds(
   given: readonly Member[],
   remote: RemoteCluster,

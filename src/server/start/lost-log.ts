@@ -2,15 +2,15 @@ import { InvariantError } from "../../base/fatal.ts";
 import { formatId } from "../../membership/member.ts";
 
 /**
- * The leader counts on entries that this member has acknowledged and does not have any more. It must not go on: its vote
- * would let a member lead that misses what only this one and a failed one had, and committed requests would be lost.
+ * The leader relies on entries that this member has acknowledged and no longer has. It must not continue: its vote
+ * could elect a member without entries that only this one and a failed one had, and committed requests would be lost.
  */
 export class LostLogError extends InvariantError {
   override name = "LostLogError";
 
   constructor(found: {
     readonly leader: bigint;
-    /** What the leader believes to be here. */
+    /** The index the leader believes is here. */
     readonly commit: number;
     readonly lastIndex: number;
     readonly memberId: bigint;
@@ -25,7 +25,7 @@ export class LostLogError extends InvariantError {
   }
 }
 
-/** For a member whose data is lost while the cluster still counts on it. */
+/** For a member whose data is lost while the cluster still relies on it. */
 export function adviceToBeginAnew(memberId: bigint, dataDir: string): string {
   return (
     `let it begin anew as another member: etcdctl member remove ${formatId(memberId)}, move ${dataDir} away if it is there, ` +

@@ -4,7 +4,7 @@ import { createTokenProvider } from "../../auth/tokens.ts";
 import type { Backend } from "../../mvcc/backend/backend.ts";
 import { AUTH_DEFAULTS, type ServerOptions } from "../contract/options.ts";
 
-/** The users that the database holds, with tokens and passwords as the options want them. Throws AuthOptionsError. */
+/** The users in the database, with token provider and password hasher as configured. Throws AuthOptionsError. */
 export function openAuth(options: ServerOptions, backend: Backend): AuthStore {
   const { clock, random, disk, logger } = options;
   const { token, tokenTtlMs, bcryptCost } = options.auth ?? AUTH_DEFAULTS;

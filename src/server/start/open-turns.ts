@@ -2,7 +2,7 @@ import { goDuration } from "../../base/duration.ts";
 import { TURNS_DEFAULTS, Turns } from "../../base/turns.ts";
 import type { ServerOptions } from "../contract/options.ts";
 
-/** Long work of one member; what takes too long in one piece is told. */
+/** The scheduler for one member's long work; logs slices that take too long. */
 export function openTurns({ clock, logger, turns }: ServerOptions): Turns {
   return new Turns({
     ...TURNS_DEFAULTS,

@@ -5,8 +5,8 @@ import { formatId, type Member } from "../../membership/member.ts";
 const REPORT_MS = 5000;
 
 /**
- * Says every few seconds what a member that does not serve yet waits for: which of the others it cannot reach, at which
- * URLs, and what to look at. Cancel it when the member serves. etcd is silent about this.
+ * Logs every few seconds what a member that does not serve yet is waiting for: which members it cannot reach, at which
+ * URLs, and what to check. Cancel it when the member serves. etcd is silent about this.
  */
 export function reportWaiting(options: {
   readonly clock: Clock;
@@ -15,7 +15,7 @@ export function reportWaiting(options: {
   readonly members: () => readonly Member[];
   /** When the connection to a member became active; undefined while it is not. */
   readonly activeSince: (id: bigint) => number | undefined;
-  /** 0n when there is none. */
+  /** 0n for none. */
   readonly leader: () => bigint;
 }): Timer {
   const { clock, logger, localId } = options;
