@@ -41,42 +41,42 @@ import { GRPC_OVERHEAD_BYTES, WatchApi } from "./services/watch.ts";
 export interface EtcdOptions extends PeerSideOptions {
   readonly server: BootstrapOptions;
   readonly listenClient: readonly ListenAddress[];
-  /** Given: HTTP is served here, and the client listeners speak gRPC alone (`--listen-client-http-urls`). */
+  /** If set, HTTP is served here, and the client listeners speak only gRPC (`--listen-client-http-urls`). */
   readonly listenClientHttp: readonly ListenAddress[];
-  /** More places for `/metrics` and `/health`. */
+  /** Additional addresses for `/metrics` and `/health`. */
   readonly listenMetrics: readonly ListenAddress[];
-  /** For the addresses whose URLs are `https` or `unixs`. */
+  /** For addresses with `https` or `unixs` URLs. */
   readonly clientTls?: ClientTls | undefined;
-  /** Open connections to all listeners but the peers'; 0 for what the limit of file descriptors allows. */
+  /** Open connections to all listeners except the peers'; 0 for as many as the file descriptor limit allows. */
   readonly maxClientConnections: number;
   readonly maxConcurrentStreams: number;
   readonly keepalive: KeepaliveOptions;
   readonly cors: readonly string[];
   readonly hostWhitelist: readonly string[];
   readonly watchProgressNotifyIntervalMs: number;
-  /** `--metrics=extensive`: histograms for each RPC too. */
+  /** `--metrics=extensive`: also histograms per RPC. */
   readonly extensiveMetrics: boolean;
   readonly enableGrpcGateway: boolean;
-  /** Feature gates, as the metrics page shows them. */
+  /** Feature gates, for the metrics page. */
   readonly features: readonly { readonly name: string; readonly stage: string; readonly enabled: boolean }[];
 }
 
 /** A running member. */
 export interface Etcd {
   readonly server: EtcdServer;
-  /** Bound addresses of the client listeners: with port 0 the ones that the system chose. */
+  /** Bound addresses of the client listeners; for port 0, the port that the system chose. */
   readonly clientAddresses: readonly string[];
-  /** The same of the listeners for HTTP alone, and for metrics. */
+  /** The same for the HTTP-only listeners, and for metrics. */
   readonly clientHttpAddresses: readonly string[];
   readonly metricsAddresses: readonly string[];
   readonly peerAddresses: readonly string[];
-  /** Ends calls, gives their clients `graceMs` to notice, then closes everything in order. */
+  /** Ends calls, gives their clients `graceMs`, then closes everything in order. */
   close(graceMs?: number): Promise<void>;
 }
 
 const CLOSE_GRACE_MS = 1000;
 
-/** Starts a member and resolves when it serves clients. Rejects with what prevented it. */
+/** Starts a member and resolves when it serves clients. Rejects with the reason if it cannot start. */
 export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
   const { clock, logger } = options.server;
   const loop = new LoopWatch({ clock, probe: systemLoop, logger });
@@ -99,7 +99,7 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
   });
   const limits = connectionLimits({ clientsMax: options.maxClientConnections, clock, logger });
   const listeners = new Listeners({ clock, logger, tls, limit: limits.clients });
-  // Ports first: one that is taken must be known before anything is written. Who connects early waits.
+  // Ports first: a port in use must be detected before anything is written. Early clients wait.
   const peers = await PeerSide.open(options, options.server, limits.peers);
   let server: EtcdServer | undefined;
   try {
@@ -124,7 +124,7 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
       clock,
       logger,
       localId: server.memberId,
-      // Who joins knows the members from its flags until the log names them.
+      // A joining member knows the members from its flags until the log names them.
       members: () => (started.cluster.members().length > 0 ? started.cluster.members() : members),
       activeSince: (id) => peers.transport.activeSince(id),
       leader: () => started.replication.leader,
@@ -140,7 +140,7 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
       listeners.close();
       rpc.health.shutDown();
       await Promise.all([rpc.http.close(graceMs), rpc.metrics.close(graceMs), rpc.grpc.close(graceMs)]);
-      // It hands over what it leads, for which it needs the others.
+      // It transfers leadership, which needs the other members.
       await started.stop();
       await peers.close();
       loop.close();
@@ -195,7 +195,7 @@ function createRpc(
   const gate = new MemberGate(server);
   const health = new HealthCounts();
   const durations = options.extensiveMetrics ? new RpcDurations(clock) : undefined;
-  /** What the listeners for metrics serve, and nothing else: they are often open to more than the clients are. */
+  /** Served by the metrics listeners, and nothing else: they are often reachable by more than the clients. */
   const monitoring: HttpHandler[] = [healthHandler(server, health)];
   const handlers: HttpHandler[] = [];
   const spoke = (socket: RpcSocket): void => limits.clients.spoke(socket);
@@ -223,7 +223,7 @@ function createRpc(
     maxConcurrentStreams: options.maxConcurrentStreams,
     maxRecvMessageBytes: maxMessageBytes,
     maxSendMessageBytes: 0x7fffffff,
-    // Of the largest requests that are allowed a few must fit.
+    // A few of the largest permitted requests must fit.
     receiveBufferBytesMax: Math.max(RPC_DEFAULTS.receiveBufferBytesMax, 2 * maxMessageBytes),
     heldRequestBytesMax: Math.max(RPC_DEFAULTS.heldRequestBytesMax, 4 * maxMessageBytes),
     heldReplyBytesMax: RPC_DEFAULTS.heldReplyBytesMax,

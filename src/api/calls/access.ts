@@ -16,8 +16,9 @@ import { failWith } from "./calls.ts";
 import { TokenFailures } from "./token-failures.ts";
 
 /**
- * Who makes a call, and what that lets him do: every service asks here. While authentication is off, each question is one
- * test of a boolean. Source: etcd `server/etcdserver/v3_server.go` (AuthInfoFromCtx) and `server/auth/store.go`.
+ * Who makes a call, and what that user may do: every service checks it here. While authentication is disabled, each
+ * check is one test of a boolean. Source: etcd `server/etcdserver/v3_server.go` (AuthInfoFromCtx) and
+ * `server/auth/store.go`.
  */
 export class Access {
   readonly permissions: PermissionChecker;
@@ -37,12 +38,15 @@ export class Access {
     this.#trustsCertificates = server.options.auth?.clientCertAuth === true;
   }
 
-  /** Authentication is on. */
+  /** Authentication is enabled. */
   get enabled(): boolean {
     return this.#server.auth.enabled;
   }
 
-  /** The user of a call by its token, or else by its certificate; NOBODY without either. Also while authentication is off. */
+  /**
+   * The user of a call by its token, or else by its certificate; NOBODY without either. Also while authentication is
+   * disabled.
+   */
   userOf(call: CallInfo): AuthInfo | EtcdError {
     const { auth } = this.#server;
     if (!auth.enabled) return NOBODY;
@@ -58,7 +62,7 @@ export class Access {
     return errors.invalidAuthToken;
   }
 
-  /** Puts a request into the log in the name of who makes the call; what he may do is decided when it is applied. */
+  /** Proposes a request as the caller's user; permissions are checked when it is applied. */
   propose(call: CallInfo, proposal: QueuedProposal): void {
     if (this.#server.auth.enabled) {
       const user = this.userOf(call);
@@ -77,12 +81,12 @@ export class Access {
     return user instanceof AuthInfo ? this.#server.request(op, request, payload, user) : Promise.resolve(user);
   }
 
-  /** Why the caller may not do what takes the role root; null when he may. */
+  /** Why the caller lacks the role root; null when the caller has it. */
   refuseAllButRoot(call: CallInfo): EtcdError | null {
     return this.check(call, (user) => this.#server.auth.mayAdminister(user));
   }
 
-  /** A handler for those with the role root. */
+  /** A handler for callers with the role root. */
   readonly forRoot = <C extends CallInfo & { fail(code: number, message: string): void }>(
     handler: (call: C) => void,
   ): ((call: C) => void) => {
@@ -91,12 +95,12 @@ export class Access {
     };
   };
 
-  /** Why the caller is nobody; null when he is somebody, or need not be. */
+  /** Why the caller is not authenticated; null when it is, or need not be. */
   refuseNobody(call: CallInfo): EtcdError | null {
     return this.check(call, (user) => (user === NOBODY ? "userEmpty" : null));
   }
 
-  /** Why a check of the caller fails; null when it does not. */
+  /** Why a check of the caller fails; null when it passes. */
   check(call: CallInfo, check: (user: AuthInfo) => AuthProblem | null): EtcdError | null {
     if (!this.#server.auth.enabled) return null;
     const user = this.userOf(call);
@@ -105,9 +109,7 @@ export class Access {
     return problem === null ? null : errors[problem];
   }
 
-  /**
-   * The same for a read that is served at once: what the caller is allowed must be of the revision that the read sees.
-   */
+  /** The same for a read served at once: the permissions checked must be of the revision that the read sees. */
   checkRead(call: CallInfo, check: (user: AuthInfo) => AuthProblem | null): EtcdError | null {
     const { auth } = this.#server;
     return this.check(
@@ -117,8 +119,8 @@ export class Access {
   }
 
   /**
-   * A client's request over HTTP would be made by the server's own connection in etcd, so that its certificate counts for
-   * nothing; etcd refuses it, lest anybody think otherwise.
+   * In etcd an HTTP client's request would reach the server over its own connection, so that the client's certificate
+   * does not count; etcd refuses such requests to avoid that misunderstanding.
    */
   ignoresCertificateOf(socket: RpcSocket): boolean {
     return this.#server.auth.enabled && this.#trustsCertificates && (this.#commonNameOf(socket) ?? "") !== "";
@@ -142,7 +144,7 @@ export class Access {
   }
 }
 
-/** The token that a call brings: gRPC clients call it `token`, HTTP knows `authorization`. */
+/** The token of a call: `token` in gRPC, `authorization` in HTTP. */
 export function tokenOf(call: CallInfo): string | undefined {
   const token = call.header("token") ?? call.header("authorization");
   return token?.startsWith(BEARER) ? token.slice(BEARER.length) : token;
@@ -150,10 +152,10 @@ export function tokenOf(call: CallInfo): string | undefined {
 
 const BEARER = "Bearer ";
 
-/** Tells tokens apart in the log without giving them away. */
+/** Distinguishes tokens in the log without revealing them. */
 const fingerprintOf = (token: string): string => createHash("sha256").update(token).digest("hex").slice(0, 12);
 
-/** Ends a call when there is something against it. */
+/** Fails a call if there is an error. */
 export function refused(call: { fail(code: number, message: string): void }, error: EtcdError | null): boolean {
   if (error !== null) failWith(call, error);
   return error !== null;

@@ -3,7 +3,7 @@ import { goDuration } from "../../base/duration.ts";
 import type { Logger } from "../../base/log.ts";
 import type { CallInfo } from "../../rpc/contract.ts";
 
-/** Each call in the log at level debug, when it has ended. Costs two clock readings a call, so it is made for that level alone. */
+/** Logs each finished call at level debug. Costs two clock readings per call, so it is created only for that level. */
 export class CallLog {
   readonly #clock: Clock;
   readonly #logger: Logger;

@@ -5,9 +5,9 @@ import type { StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { toEtcdError } from "../../server/apply/apply.ts";
 import { EtcdError } from "../../server/contract/errors.ts";
 
-/** What every handler of a unary call does first and last. */
+/** The common beginning and end of unary handlers. */
 
-/** The decoded request; undefined when the call has been answered with an error. */
+/** The decoded request; undefined when the call was already answered with an error. */
 export function decodeRequest<T>(call: UnaryCall, codec: Codec<T>): T | undefined {
   try {
     return codec.decode(call.message);
@@ -22,12 +22,12 @@ export function failWith(call: { fail(code: number, message: string): void }, er
   call.fail(error.code, error.message);
 }
 
-/** Answers with the error of an asynchronous handler that failed. */
+/** Answers with the error of a failed asynchronous handler. */
 export function settle(call: UnaryCall, done: Promise<void>): void {
   done.catch((error: unknown) => failWithAny(call, error));
 }
 
-/** The same for a stream: it ends with what ended its handler. */
+/** The same for a stream: it ends with its handler's error. */
 export function settleStream(call: StreamCall, done: Promise<void>): void {
   done.then(
     () => call.end(),
@@ -35,7 +35,9 @@ export function settleStream(call: StreamCall, done: Promise<void>): void {
   );
 }
 
-/** Fails a call with what its handler threw: an operating error with its text; a mistake, which the operator is told of. */
+/**
+ * Fails a call with its handler's exception: an operating error with its text; a bug, which is logged for the operator.
+ */
 export function failWithAny(call: UnaryCall | StreamCall, error: unknown): void {
   if (isFatal(error) || MISTAKES.some((kind) => error instanceof kind)) return call.crashed(error);
   if (!call.cancelled) failWith(call, servingError(error));
@@ -43,7 +45,7 @@ export function failWithAny(call: UnaryCall | StreamCall, error: unknown): void 
 
 const MISTAKES = [TypeError, RangeError, ReferenceError];
 
-/** What a client hears of an error that came up while it was served. */
+/** The client's error for an exception while serving it. */
 export function servingError(error: unknown): EtcdError {
   try {
     return toEtcdError(error);

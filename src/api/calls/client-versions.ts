@@ -1,6 +1,6 @@
 import type { CallInfo } from "../../rpc/contract.ts";
 
-/** Calls of clients of one version. */
+/** Calls by clients of one version. */
 export interface ClientCalls {
   readonly version: string;
   unary: number;
@@ -8,13 +8,13 @@ export interface ClientCalls {
 }
 
 /**
- * Counts calls by the version of the API that their clients were made for, which etcd's clients say in the metadata. What
- * clients send becomes a label of metrics: so only what can be a version counts as one, and only so many different ones.
+ * Counts calls by their clients' API version, which etcd's clients send in the metadata. It becomes a label of metrics:
+ * so only valid versions count, and only a limited number of different ones.
  */
 export class ClientVersions {
   readonly #calls = new Map<string, ClientCalls>();
   readonly #unknown = this.#add("unknown");
-  /** Those of the last call: most clients are of one version. */
+  /** The counters of the last call: most clients have one version. */
   #header: string | undefined;
   #last = this.#unknown;
 

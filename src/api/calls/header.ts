@@ -3,8 +3,8 @@ import { ResponseHeader } from "../../proto/etcdserverpb.ts";
 import type { EtcdServer } from "../../server/server.ts";
 
 /**
- * The header that every response carries, encoded by hand: cluster and member id never change and the term rarely, so
- * a header is a copy of cached bytes and one number.
+ * The header of every response, encoded by hand: cluster and member id never change and the term rarely, so a header is
+ * a copy of cached bytes and one number.
  */
 export class HeaderWriter {
   readonly #server: EtcdServer;
@@ -30,22 +30,22 @@ export class HeaderWriter {
     return filled;
   }
 
-  /** A header of its own. */
+  /** A new header. */
   create(revision = 0): ResponseHeader {
     return this.fill(ResponseHeader.create({ revision }));
   }
 
-  /** As the service Cluster answers: membership has no revision of its own. */
+  /** As in the service Cluster: membership has no revision. */
   withoutRevision(): ResponseHeader {
     const header = this.create();
     header.revision = 0;
     return header;
   }
 
-  /** Longest that `write` writes. */
+  /** Maximum length of `write`'s output. */
   static readonly BYTES_MAX = 64;
 
-  /** Writes `header` as field 1 of a message; returns the offset behind it. */
+  /** Writes `header` as field 1 of a message; returns the offset after it. */
   write(buffer: Buffer, pos: number, revision: number): number {
     if (this.#term !== this.#server.replication.term) this.#cacheTerm();
     buffer[pos++] = 0x0a;

@@ -7,9 +7,9 @@ import { failWith } from "./calls.ts";
 import { ClientVersions } from "./client-versions.ts";
 
 /**
- * What a member refuses before any service sees it: a learner serves hardly anything, and clients that ask for a leader
- * (metadata `hasleader: true`) are not kept waiting without one. Counts the calls by their clients' version. All services are registered through here.
- * Source: etcd `server/etcdserver/api/v3rpc/interceptor.go`.
+ * The checks before any service is called: a learner serves almost nothing, and clients that require a leader (metadata
+ * `hasleader: true`) are refused without one. Also counts calls by client version. All services are registered through
+ * this. Source: etcd `server/etcdserver/api/v3rpc/interceptor.go`.
  */
 export class MemberGate {
   readonly versions = new ClientVersions();
@@ -40,7 +40,7 @@ export class MemberGate {
     };
   }
 
-  /** To be told of every call that is over. */
+  /** Call it at the end of every call. */
   callEnded(call: CallInfo): void {
     if (this.#streams.size > 0) this.#streams.delete(call);
   }
@@ -66,7 +66,7 @@ function isServedByLearner(call: UnaryCall): boolean {
   try {
     return RangeRequest.decode(call.message).serializable;
   } catch (error) {
-    // The service says what is wrong with it.
+    // The service reports the error.
     if (error instanceof ProtobufError) return true;
     throw error;
   }
@@ -76,7 +76,7 @@ function isStreamedByLearner(call: StreamCall): boolean {
   return call.path === MaintenanceService.Snapshot.path;
 }
 
-/** A client may ask not to wait for a leader (metadata `hasleader: true`). */
+/** A client may require a leader (metadata `hasleader: true`). */
 function requiresLeader(call: { header(name: string): string | undefined }): boolean {
   return call.header("hasleader") === "true";
 }

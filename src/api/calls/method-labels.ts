@@ -1,6 +1,6 @@
 import type { Labels } from "../../base/metrics-text.ts";
 
-/** The labels of go-grpc-prometheus, which etcd's dashboards group by. */
+/** The labels of go-grpc-prometheus, used by etcd's dashboards. */
 export function methodLabels(path: string, streaming: boolean): Labels {
   const [, service = "", method = ""] = path.split("/");
   const type = streaming ? (STREAM_TYPES[path] ?? "bidi_stream") : "unary";

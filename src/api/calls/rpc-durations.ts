@@ -4,7 +4,10 @@ import type { Labels } from "../../base/metrics-text.ts";
 import type { CallInfo } from "../../rpc/contract.ts";
 import { methodLabels } from "./method-labels.ts";
 
-/** Seconds that calls took, by method: `--metrics=extensive`. Costs two clock readings a call, so it is off by default. */
+/**
+ * Durations of calls in seconds, by method: `--metrics=extensive`. Costs two clock readings per call, so it is off by
+ * default.
+ */
 export class RpcDurations {
   readonly #clock: Clock;
   readonly #starts = new Map<CallInfo, number>();
@@ -32,5 +35,5 @@ export class RpcDurations {
   }
 }
 
-/** The default buckets of Prometheus' client for Go. */
+/** Default buckets of Prometheus's Go client. */
 const BUCKETS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];

@@ -1,14 +1,14 @@
 import type { Clock } from "../../base/clock.ts";
 
-/** Tokens that turn out to be none, of one address: so many at once, and then so many a second. */
+/** Invalid tokens permitted per address: this many at once, then this many per second. */
 const BURST = 200;
 const PER_SECOND = 50;
-/** Addresses remembered; the one that failed first is forgotten for another. */
+/** Addresses remembered; the one that failed first is replaced. */
 const ADDRESSES_MAX = 4096;
 
 /**
- * Whether a signature is good costs some ten times what a request costs. Who brings one bad token after the other gets no
- * more of them checked for a while; tokens that were found good before need no check.
+ * Checking a signature costs about ten times a request. A client that repeatedly sends invalid tokens gets no more of
+ * them checked for a while; tokens already verified need no check.
  */
 export class TokenFailures {
   readonly #clock: Clock;
@@ -25,7 +25,7 @@ export class TokenFailures {
     this.#byAddress.set(address, { count, atMs: this.#clock.nowMs() });
   }
 
-  /** True when the address has to wait. */
+  /** True when the address must wait. */
   tooMany(address: string): boolean {
     return this.#byAddress.size > 0 && this.#countOf(address) >= BURST;
   }

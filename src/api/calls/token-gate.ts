@@ -3,9 +3,9 @@ import type { EtcdServer } from "../../server/server.ts";
 import { tokenOf } from "./access.ts";
 
 /**
- * Lets a call wait for its token. A simple token comes into being when the entry of its log is applied, and a client may
- * use it at a member that is not that far yet; once it is, the token is known there or it is not one. All services are
- * registered through here. Source: etcd `server/auth/simple_token.go`, isValidSimpleToken.
+ * Delays a call until its token is known. A simple token is created when its log entry is applied, and a client may use
+ * it at a member that has not applied it yet; after that, the token is known there or invalid. All services are
+ * registered through this. Source: etcd `server/auth/simple_token.go`, isValidSimpleToken.
  */
 export function withTokenGate(rpc: RpcRegistry, server: EtcdServer): RpcRegistry {
   return {
@@ -26,7 +26,7 @@ export function withTokenGate(rpc: RpcRegistry, server: EtcdServer): RpcRegistry
   };
 }
 
-/** Index of an entry that is not applied here yet and makes the token of the call; 0 when there is nothing to wait for. */
+/** Index of an unapplied entry that makes the call's token; 0 when there is nothing to wait for. */
 function indexToWaitFor(call: UnaryCall | StreamCall, server: EtcdServer): number {
   const token = tokenOf(call);
   if (token === undefined) return 0;
@@ -34,7 +34,7 @@ function indexToWaitFor(call: UnaryCall | StreamCall, server: EtcdServer): numbe
   return index > server.replication.appliedIndex ? index : 0;
 }
 
-/** Should the entry not come, the call goes on all the same: its token is then an unknown one. */
+/** If the entry does not arrive, the call continues with an unknown token. */
 function holdUnary(call: UnaryCall, server: EtcdServer, index: number, proceed: () => void): void {
   server.replication.appliedWaiters.add(index, server.options.clock.nowMs(), () => {
     if (!call.cancelled) proceed();

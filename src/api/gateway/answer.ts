@@ -9,10 +9,10 @@ import { encodeString, type StringStyle } from "./encode.ts";
 import type { Intake } from "./intake.ts";
 import type { JsonPieces } from "./pieces.ts";
 
-/** Bytes of a message that become JSON in one turn: well below a millisecond. A larger message takes several. */
+/** Bytes of a message converted to JSON in one turn: well below a millisecond. A larger message takes several. */
 const SLICE_BYTES = 32 * 1024;
 
-/** A message that is too large for one turn, and how far it has come. */
+/** A message too large for one turn, and its progress. */
 interface Pending {
   readonly bytes: Uint8Array;
   at: number;
@@ -28,9 +28,9 @@ export interface AnswerOptions {
 }
 
 /**
- * Turns what a call sends into an HTTP answer. Its head is known with the first message, or with the end. Large messages
- * become JSON a slice at a time, each when the client has taken what came before, so that the memory they need beside
- * themselves does not depend on their size.
+ * Converts a call's responses to an HTTP response. Its head is known with the first message, or at the end. Large
+ * messages become JSON in slices, each when the client has taken the previous one, so that the extra memory does not
+ * depend on their size.
  */
 export class GatewayAnswer implements LocalCallSink {
   readonly codec: JsonCodec;
@@ -45,15 +45,15 @@ export class GatewayAnswer implements LocalCallSink {
   /** Text that came before the sink. */
   #early = "";
   #sink: HttpSink | null = null;
-  /** The sink wants no more for now. */
+  /** The sink is paused. */
   #full = false;
-  /** Messages that wait for their turn; the first may have begun. */
+  /** Messages waiting for their turn; the first may be in progress. */
   #pending: Pending[] = [];
-  /** While there is something to write that the sink would take. */
+  /** Set while there is data that the sink would accept. */
   #ticket: Ticket | undefined;
-  /** The message that the call itself brings in pieces. */
+  /** The message that the call sends in pieces. */
   #pieces: JsonPieces | null = null;
-  /** How the call has ended; the answer has when nothing is pending. */
+  /** How the call ended; the response ends when nothing is pending. */
   #end: { readonly code: number; readonly text: string } | null = null;
   #isOver = false;
 
@@ -67,7 +67,7 @@ export class GatewayAnswer implements LocalCallSink {
     });
   }
 
-  /** Answers a request that becomes no call. */
+  /** Answers a request that does not become a call. */
   refuse(code: number, text: string): void {
     if (this.#isOver || this.#started) return;
     this.call?.dismiss();
@@ -75,14 +75,14 @@ export class GatewayAnswer implements LocalCallSink {
     this.#over();
   }
 
-  /** The client has gone. */
+  /** The client is gone. */
   cancel(): void {
     this.call?.cancel();
     this.refuse(Code.CANCELED, "context canceled");
     this.#over();
   }
 
-  // ---- what the call brings
+  // ---- input from the call
 
   message(bytes: Uint8Array, isOwned: boolean): boolean {
     if (this.#isOver) return false;
@@ -126,7 +126,7 @@ export class GatewayAnswer implements LocalCallSink {
     if (this.#pending.length === 0) this.#finish();
   }
 
-  // ---- inside
+  // ---- internal
 
   #finish(): void {
     if (this.#isOver) return;
@@ -138,12 +138,12 @@ export class GatewayAnswer implements LocalCallSink {
     } else if (code !== Code.OK) {
       this.#write(`{"error":${statusJson(code, text, "stream")}}\n`, HTTP_STATUS[code]!, JSON_HEADERS);
     } else if (!this.#started) this.#respond({ status: 200, headers: {}, body: "" });
-    // Before the sink is here its text waits, and the sink is ended when it has that.
+    // Until the sink is there its text waits; the sink is ended after that text.
     this.#over();
     this.#sink?.end();
   }
 
-  /** An answer that cannot be completed any more must not look as if it were. */
+  /** A response that cannot be completed must not look complete. */
   #cutOff(): void {
     this.#over();
     this.#sink?.abort();
@@ -190,7 +190,7 @@ export class GatewayAnswer implements LocalCallSink {
     else this.call?.drained();
   }
 
-  /** Waiting for the client takes no turn: the work is over when the sink is full, and begins anew when it is not. */
+  /** Waiting for the client takes no turn: the work ends when the sink is full, and restarts when it has room. */
   #schedule(): void {
     if (this.#ticket !== undefined || (this.#full && this.#started)) return;
     const work: Work = {
@@ -236,7 +236,7 @@ export class GatewayAnswer implements LocalCallSink {
     }
   }
 
-  /** A message that is no message of its kind: a fault of this server, which ends this answer and nothing else. */
+  /** An invalid message: a bug of this server, which ends only this response. */
   #unwritable(error: unknown): void {
     this.#options.logger.error("failed to write a response as JSON", { path: this.method.path, error: `${error}` });
     this.#pending = [];
@@ -259,10 +259,10 @@ export class GatewayAnswer implements LocalCallSink {
 const UNWRITABLE = "the response could not be written as JSON";
 
 const JSON_HEADERS = { "content-type": "application/json" };
-/** With the header of the gRPC answer that etcd's gateway passes on. */
+/** With the header of the gRPC response that etcd's gateway adds. */
 const SUCCESS = { ...JSON_HEADERS, "grpc-metadata-content-type": "application/grpc" };
 
-/** HTTP's status for each gRPC code. Source: google/rpc/code.proto */
+/** HTTP status for each gRPC code. Source: google/rpc/code.proto */
 const HTTP_STATUS: readonly number[] = [
   200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
 ];

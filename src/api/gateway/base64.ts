@@ -1,23 +1,23 @@
 import type { Rope } from "../../base/rope.ts";
 
 const OUT_BYTES = 3 * 4096;
-/** Characters of a run that are read at once. */
+/** Characters read at once in a run. */
 const RUN_BYTES = 8192;
 
 /**
- * Base64 as protojson reads it: either alphabet but not both, padded when the text's length is a multiple of four and only
- * then, with line ends anywhere. The text comes in pieces; its bytes go into a rope. Pure.
+ * Base64 as protojson accepts it: either alphabet but not both, padded when the text's length is a multiple of four and
+ * only then, with line ends anywhere. The text arrives in pieces; its bytes go into a rope. Pure.
  */
 export class Base64Reader {
   readonly #out = Buffer.allocUnsafeSlow(OUT_BYTES);
   readonly #run = Buffer.allocUnsafeSlow((RUN_BYTES / 4) * 3);
-  /** Kinds of the characters so far. */
+  /** Kinds of characters so far. */
   #kinds = 0;
-  /** Characters of the alphabet, padding, and all there were. */
+  /** Number of digits, of padding characters, and of all characters. */
   #digits = 0;
   #padding = 0;
   #length = 0;
-  /** The bits of the last digits that make no byte yet. */
+  /** Bits of the last digits, not a full byte yet. */
   #bits = 0;
 
   reset(): void {
@@ -60,8 +60,8 @@ export class Base64Reader {
   }
 
   /**
-   * Reads as much of a long run as the run time can at once, some times faster, and returns how much that was; -1 when there
-   * are characters in it that need a look each.
+   * Reads as much of a long run as Node can decode at once, several times faster, and returns its length; -1 when some
+   * characters must be checked one by one.
    */
   pushRun(buf: Buffer, start: number, end: number, into: Rope): number {
     const missing = (4 - (this.#digits & 3)) & 3;
@@ -71,7 +71,7 @@ export class Base64Reader {
     const length = Math.min((end - from) & ~3, RUN_BYTES);
     if (length <= 0) return 0;
     const run = buf.subarray(from, from + length);
-    // What is no digit is left out, or ends it, so that the length tells.
+    // Node skips or stops at non-digits, so the length shows them.
     if (this.#run.write(run.toString("latin1"), 0, "base64") !== (length / 4) * 3) return -1;
     this.push(buf, start, from, into);
     into.bytes(this.#run, 0, (length / 4) * 3);
@@ -103,7 +103,7 @@ const DIGIT = 512;
 const STANDARD = 1024;
 const URL_SAFE = 2048;
 
-/** What each byte is: for a digit with its value in the lowest six bits. */
+/** The class of each byte: for a digit with its value in the lowest six bits. */
 const TABLE = new Uint16Array(256).fill(INVALID);
 for (const [value, digit] of [..."ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"].entries()) {
   TABLE[digit.charCodeAt(0)] = DIGIT | value;

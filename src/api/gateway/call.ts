@@ -4,15 +4,15 @@ import type { Route, RpcSocket, StreamCall, UnaryCall } from "../../rpc/contract
 import type { RpcServer } from "../../rpc/server.ts";
 import type { HttpRequest } from "../http/contract.ts";
 
-/** What becomes of a call, told to who made it. */
+/** Receives the output of a call. */
 export interface LocalCallSink {
-  /** A response. `isOwned`: its bytes will not change. False: the call may not send more until `drained` is called. */
+  /** A response. `isOwned`: its bytes will not change. False: the call must not send more until `drained` is called. */
   message(bytes: Uint8Array, isOwned: boolean): boolean;
   /** The next piece of a response. False as above. */
   piece(bytes: Uint8Array): boolean;
-  /** The piece before was its last. False as above. */
+  /** The previous piece was its last. False as above. */
   piecesEnded(): boolean;
-  /** The handler wants no more messages until `resume`. */
+  /** The handler pauses its input until `resume`. */
   pause(): void;
   resume(): void;
   /** The call is over; nothing follows. */
@@ -20,8 +20,8 @@ export interface LocalCallSink {
 }
 
 /**
- * A call that comes from HTTP instead of gRPC: the same handlers serve it, the same counters count it. Handlers get it
- * as the UnaryCall or StreamCall that they know.
+ * A call from HTTP instead of gRPC: served by the same handlers and counted by the same counters. Handlers get it as an
+ * ordinary UnaryCall or StreamCall.
  */
 export class LocalCall implements UnaryCall, StreamCall {
   readonly path: string;
@@ -46,7 +46,7 @@ export class LocalCall implements UnaryCall, StreamCall {
   #waiting: Uint8Array[] = [];
   #isHalfClosed = false;
   #paused = false;
-  /** Bytes that a begun response still lacks; Infinity when its handler says when it ends. */
+  /** Missing bytes of a response in progress; Infinity when its handler decides the end. */
   #piecesLeft = 0;
 
   /** `timeoutMs`: Infinity for none. */
@@ -69,7 +69,10 @@ export class LocalCall implements UnaryCall, StreamCall {
         : clock.after(timeoutMs, () => this.#abort(Code.DEADLINE_EXCEEDED, "context deadline exceeded"));
   }
 
-  /** Runs the handler. A streaming one gets its messages by `deliver` and `halfClose`, a unary one has its only one here. */
+  /**
+   * Runs the handler. A streaming handler gets its messages by `deliver` and `halfClose`, a unary one its only message
+   * here.
+   */
   start(message: Uint8Array = NO_MESSAGE): void {
     if (this.#ended) return;
     const route = this.#rpc.beginLocalCall(this);
@@ -88,13 +91,13 @@ export class LocalCall implements UnaryCall, StreamCall {
     }
   }
 
-  /** The next message of a stream. While the handler has paused it waits. */
+  /** The next message of a stream. It waits while the handler is paused. */
   deliver(message: Uint8Array): void {
     this.#waiting.push(message);
     this.#deliver();
   }
 
-  /** No more messages come. */
+  /** No more messages. */
   halfClose(): void {
     this.#isHalfClosed = true;
     this.#deliver();
@@ -106,18 +109,18 @@ export class LocalCall implements UnaryCall, StreamCall {
     this.#finish(code, text);
   }
 
-  /** The request becomes no call. */
+  /** The request does not become a call. */
   dismiss(): void {
     this.#ended = true;
     this.#timer?.cancel();
   }
 
-  /** The client has gone. */
+  /** The client is gone. */
   cancel(): void {
     if (!this.#ended) this.#abort(Code.CANCELED, "context canceled");
   }
 
-  /** The sink can take messages again. */
+  /** The sink accepts messages again. */
   drained(): void {
     if (!this.#full) return;
     this.#full = false;
@@ -130,7 +133,7 @@ export class LocalCall implements UnaryCall, StreamCall {
     }
   }
 
-  // ---- what handlers call
+  // ---- called by handlers
 
   get remoteAddress(): string {
     return this.#request.socket.remoteAddress ?? "";
@@ -144,7 +147,9 @@ export class LocalCall implements UnaryCall, StreamCall {
     return this.#bufferedBytes;
   }
 
-  /** Metadata, as etcd's gateway makes it of HTTP headers: `grpc-metadata-` in front, but for authorization. */
+  /**
+   * Metadata, as etcd's gateway derives it from HTTP headers: prefixed by `grpc-metadata-`, except for authorization.
+   */
   header(name: string): string | undefined {
     const { headers } = this.#request;
     const value = (name === "authorization" ? headers["authorization"] : undefined) ?? headers[`grpc-metadata-${name}`];
@@ -210,7 +215,7 @@ export class LocalCall implements UnaryCall, StreamCall {
     if (this.#route!.unaryHandler !== undefined && !this.#ended) this.#finish(Code.OK, "");
   }
 
-  /** HTTP has no use for headers without a first message. */
+  /** HTTP does not need headers before the first message. */
   sendHeaders(): void {}
 
   end(): void {
@@ -244,7 +249,7 @@ export class LocalCall implements UnaryCall, StreamCall {
     if (!this.#paused) this.#sink.resume();
   }
 
-  // ---- inside
+  // ---- internal
 
   #respond(message: Uint8Array, isOwned: boolean): void {
     if (this.#ended) return this.#late();
@@ -285,7 +290,7 @@ export class LocalCall implements UnaryCall, StreamCall {
     this.#sink.ended(code, text);
   }
 
-  /** After a cancellation the handler may still answer, to nobody; after its own answer it may not. */
+  /** After a cancellation the handler may still answer, without effect; after its own answer it must not. */
   #late(): void {
     if (!this.cancelled) this.#rpc.crashed(this.path, new Error("the handler answered a call twice"));
   }

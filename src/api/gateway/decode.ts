@@ -1,7 +1,7 @@
 /**
- * Requests of the JSON gateway: a JSON value becomes the bytes of a message while it arrives. Follows Go's protojson with
- * DiscardUnknown, its words for errors included. What it keeps is the message and never the text. Pure.
- * Source: https://protobuf.dev/programming-guides/json/
+ * Requests of the JSON gateway: converts a JSON value to the bytes of a message while it arrives. Follows Go's
+ * protojson with DiscardUnknown, including its error texts. Keeps the message but never the text. Pure. Source:
+ * https://protobuf.dev/programming-guides/json/
  */
 import { NESTING_DEPTH_MAX } from "../../base/protobuf.ts";
 import { quote } from "../../base/quote.ts";
@@ -11,59 +11,59 @@ import { type BadEscape, FOLLOWING_BYTES, JsonLexer, type JsonSink, type StringU
 import { integer, numberAtStart } from "./number.ts";
 import type { FieldShape, MessageShape } from "./schema.ts";
 
-/** Of names, and of strings that stand for something else: longer ones are none that we know. */
+/** For names, and for strings that represent other values: longer ones cannot be known. */
 const TEXT_BYTES_MAX = 64 * 1024;
-/** Shorter texts are copied by hand. */
+/** Shorter texts are copied in a loop. */
 const SHORT_BYTES = 32;
 
-/** A message that has begun. */
+/** A message in progress. */
 interface MessageFrame {
   readonly shape: MessageShape;
   readonly rope: Rope;
-  /** A bit for each member that has come, by its place in the shape. */
+  /** One bit for each field seen, by its position in the shape. */
   seen: number;
   oneofs: Set<string> | null;
-  /** The member whose value comes next; null when it is not known. */
+  /** The field whose value comes next; null when unknown. */
   field: FieldShape | null;
-  /** The list that is open in it. Messages in the list suspend it. */
+  /** Its open list. Messages in the list suspend it. */
   list: ListFrame | null;
 }
 
-/** A list that has begun. */
+/** A list in progress. */
 interface ListFrame {
   readonly field: FieldShape;
-  /** Where its elements go: the message's own, or for packed ones their own. */
+  /** Destination of its elements: the message's rope, or its own for packed ones. */
   readonly rope: Rope;
 }
 
-/** What one JSON value came to. */
+/** The result of one JSON value. */
 export type Decoded =
   | { readonly kind: "message"; readonly message: Uint8Array }
-  /** It would have so many bytes, more than allowed. */
+  /** Its size, which exceeds the limit. */
   | { readonly kind: "too large"; readonly bytes: number }
-  /** Well-formed, but not of this message. The text names the place and what was wrong. */
+  /** Well-formed, but not valid for this message. The text gives the place and the reason. */
   | { readonly kind: "error"; readonly error: string };
 
-/** Reads one value as a message of a shape. */
+/** Decodes one value as a message of a shape. */
 export class MessageDecoder implements JsonSink {
   readonly #lexer = new JsonLexer(this);
   readonly #shape: MessageShape;
   readonly #limit: RopeLimit;
-  /** Around the innermost message, which is apart; undefined: none has begun. */
+  /** The outer messages of the innermost, which is separate; undefined: none has begun. */
   readonly #outer: (MessageFrame | undefined)[] = [];
   #frame: MessageFrame | undefined = undefined;
-  /** Ropes whose bytes were copied into others, to be filled again. */
+  /** Ropes copied into others, for reuse. */
   readonly #spare: Rope[] = [];
-  /** Containers that are open inside of a value that is skipped, itself included. */
+  /** Open containers inside a skipped value, including itself. */
   #skipped = 0;
   #root: Rope | null = null;
-  /** The first mistake. After it only the syntax is looked at, whose mistakes count for more. */
+  /** The first error. After it only the syntax is checked, whose errors take precedence. */
   #error: string | (() => string) | null = null;
 
-  /** Where the name stood of the member of a oneof, until its value begins. */
+  /** Position of the name of a oneof member, until its value begins. */
   #oneofName: { readonly place: string; readonly raw: string } | null = null;
 
-  /** The string that is being read. */
+  /** How the current string is used. */
   #use: "name" | "bytes" | "content" | "text" | "nothing" = "nothing";
   #text: Buffer = NOTHING;
   #textBytes = 0;
@@ -81,22 +81,22 @@ export class MessageDecoder implements JsonSink {
     return this.#lexer.done;
   }
 
-  /** Bytes that are kept of it. */
+  /** Bytes kept of it. */
   get heldBytes(): number {
     return Math.min(this.#limit.bytes, this.#limit.bytesMax) + this.#text.length;
   }
 
-  /** Reads on, and returns where it stopped: at the end, or behind the value. Throws JsonSyntaxError. */
+  /** Continues, and returns where it stopped: at the end, or after the value. Throws JsonSyntaxError. */
   feed(buf: Buffer, start: number, end: number): number {
     return this.#lexer.feed(buf, start, end);
   }
 
-  /** The text is over. False when there was no value. Throws JsonSyntaxError when it stops inside of it. */
+  /** End of input. False when there was no value. Throws JsonSyntaxError inside a value. */
   end(): boolean {
     return this.#lexer.end();
   }
 
-  /** What the value came to, once it is done. */
+  /** The result of the value, once it is done. */
   result(): Decoded {
     const error = typeof this.#error === "function" ? this.#error() : this.#error;
     if (error !== null) return { kind: "error", error };
@@ -221,7 +221,7 @@ export class MessageDecoder implements JsonSink {
     if (field.kind === "bool") return this.#invalid(field);
     if (field.kind !== "enum") return this.#number(field, text === undefined ? undefined : numberAtStart(text));
     const value = text === undefined ? undefined : field.values!.get(text);
-    // The unknown name of an enum is left out like any unknown field.
+    // An unknown enum name is skipped like any unknown field.
     if (value !== undefined) this.#scalar(field, value);
   }
 
@@ -234,9 +234,9 @@ export class MessageDecoder implements JsonSink {
     });
   }
 
-  // ---- inside
+  // ---- internal
 
-  /** What a value other than a message or list is for; null: nothing, or it may not stand here. */
+  /** The field of a value that is not a message or list; null: none, or not allowed here. */
   #single(): FieldShape | null {
     const frame = this.#frame;
     if (frame === undefined) {
@@ -273,7 +273,7 @@ export class MessageDecoder implements JsonSink {
     this.#oneofName = field.oneof === undefined ? null : { place: this.#lexer.place, raw: this.#lexer.raw };
   }
 
-  /** A value begins that sets something, as null does not. False when it may not, or nothing is looked at any more. */
+  /** A value begins that sets something, which null does not. False when it is not allowed, or after an error. */
   #begins(): boolean {
     if (this.#error !== null || this.#skipped > 0) return false;
     const name = this.#oneofName;
@@ -353,5 +353,5 @@ const NOTHING = Buffer.alloc(0);
 
 const isPacked = ({ kind }: FieldShape): boolean => kind !== "string" && kind !== "bytes" && kind !== "message";
 
-/** A value at its default counts here. */
+/** A default value is kept here. */
 const isKept = (field: FieldShape): boolean => field.repeated || field.oneof !== undefined;

@@ -1,8 +1,8 @@
 /**
- * Answers of the JSON gateway: the bytes of a whole message become JSON. Follows Go's protojson with UseProtoNames and
- * without EmitUnpopulated, in the order of the .proto file, with no spaces (Go puts spaces or none, by build of the
- * program). Pure. Large messages go through `JsonPieces` instead, which uses this for what is small in them.
- * Source: https://protobuf.dev/programming-guides/json/
+ * Responses of the JSON gateway: converts a complete message to JSON. Follows Go's protojson with UseProtoNames and
+ * without EmitUnpopulated, in the order of the .proto file, without spaces (Go's spaces vary with the build). Pure.
+ * Large messages use `JsonPieces` instead, which uses this for small parts. Source:
+ * https://protobuf.dev/programming-guides/json/
  */
 import { Reader } from "../../base/protobuf.ts";
 import type { FieldShape, MessageShape } from "./schema.ts";
@@ -20,7 +20,7 @@ const sharedReader = new Reader();
 export const asBuffer = (bytes: Uint8Array): Buffer =>
   Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 
-/** The JSON of the message that the reader, which reads a Buffer, stands before and that ends at `end`. */
+/** The JSON of the message at the position of the reader, which reads a Buffer; the message ends at `end`. */
 export function encodeMessage(reader: Reader, end: number, shape: MessageShape, style: StringStyle): string {
   const start = reader.pos;
   const outer = reader.end;
@@ -61,7 +61,7 @@ export function encodeMessage(reader: Reader, end: number, shape: MessageShape, 
   return inList ? `${text}]}` : `${text}}`;
 }
 
-/** Fields may come in any order, and of one that must not repeat the last counts. */
+/** Fields may come in any order; the last value of a singular field wins. */
 function encodeUnordered(reader: Reader, end: number, shape: MessageShape, style: StringStyle): string {
   const found = new Map<FieldShape, string[]>();
   while (reader.pos < end) {
@@ -90,7 +90,7 @@ function encodeUnordered(reader: Reader, end: number, shape: MessageShape, style
 export const isPackable = ({ kind }: FieldShape): boolean =>
   kind !== "string" && kind !== "bytes" && kind !== "message";
 
-/** Several scalars under one tag, with commas between them; undefined when there are none. */
+/** Packed scalars, separated by commas; undefined when there are none. */
 function packed(reader: Reader, field: FieldShape, style: StringStyle): string | undefined {
   const stop = reader.nested();
   const texts: string[] = [];
@@ -102,7 +102,7 @@ function packed(reader: Reader, field: FieldShape, style: StringStyle): string |
   return texts.length === 0 ? undefined : texts.join(",");
 }
 
-/** The JSON of a value, whose tag has been read; undefined for a scalar at its default, which is left out. */
+/** The JSON of a value whose tag was read; undefined for a default scalar, which is omitted. */
 export function encodeValue(reader: Reader, field: FieldShape, style: StringStyle): string | undefined {
   const keep = field.repeated || field.oneof !== undefined;
   switch (field.kind) {
@@ -149,7 +149,7 @@ export function encodeValue(reader: Reader, field: FieldShape, style: StringStyl
 
 /** A JSON string as Go writes it. */
 export function encodeString(text: string, style: StringStyle): string {
-  // JSON.stringify escapes exactly what Go does, and half surrogates, which decoded UTF-8 does not have.
+  // JSON.stringify escapes exactly as Go does, and also lone surrogates, which decoded UTF-8 cannot contain.
   const json = JSON.stringify(text);
   if (style === "single") return json;
   return json.replace(/[<>&\u2028\u2029]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);

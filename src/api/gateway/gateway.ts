@@ -20,28 +20,28 @@ export interface GatewayOptions {
   readonly rpc: RpcServer;
   readonly access: Access;
   readonly clock: Clock;
-  /** Where large bodies and answers get their turns. */
+  /** The scheduler for large bodies and responses. */
   readonly turns: Turns;
   readonly logger: Logger;
-  /** A larger message fails as it does over gRPC. */
+  /** Larger messages fail as they do over gRPC. */
   readonly maxMessageBytes: number;
 }
 
-/** Calls that may be open at a time: beyond, clients are told to come back. */
+/** Open calls at a time: beyond, clients are told to retry. */
 const CALLS_MAX = 10_000;
-/** Bytes that all bodies under way may hold, for messages of ordinary size. */
+/** Bytes of all request bodies in progress, for messages of ordinary size. */
 const BODIES_BYTES_MAX = 64 * 1024 * 1024;
-/** Text that one message may take, in messages of the largest size, and what it may take in any case. */
+/** JSON text of one message, relative to the largest message size, and the minimum limit. */
 const TEXT_BYTES_FACTOR = 64;
 const TEXT_BYTES_MORE = 1024 * 1024;
-/** A shorter time has passed before anything can be done. */
+/** A shorter timeout expires before anything can be done. */
 const TIMEOUT_MS_MIN = 0.01;
 const CROWDED = "etcdserver: too many requests: too much is being received; try again later, or send more quickly";
 
 /**
  * The JSON gateway: `POST /v3/…` with a message as JSON, answered with the response as JSON, or for a streaming method
- * with one `{"result":…}` a line. Each request becomes a call of the gRPC handler itself.
- * Source: https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/ and the google.api.http options in proto/.
+ * with one `{"result":…}` per line. Each request becomes a call of the gRPC handler itself. Source:
+ * https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/ and the google.api.http options in proto/.
  */
 export function gatewayHandler(options: GatewayOptions): HttpHandler {
   const gateway = new Gateway(options);
@@ -54,7 +54,7 @@ export function gatewayHandler(options: GatewayOptions): HttpHandler {
 }
 
 const PREFIX = "/v3/";
-/** Its name before etcd 3.4. */
+/** The prefix before etcd 3.4. */
 const OLD_PREFIX = "/v3beta/";
 
 class Gateway {
@@ -151,7 +151,7 @@ class Gateway {
     };
   }
 
-  /** The call has begun. What is wrong in the stream of requests ends it; what came before is served. */
+  /** The call has begun. An error in the stream of requests ends it; earlier requests are served. */
   #streamIntake(call: LocalCall): IntakeSink {
     const { maxMessageBytes } = this.#options;
     return {
@@ -210,8 +210,9 @@ const TIMEOUT_UNITS: Readonly<Record<string, bigint>> = {
 const INT64_MAX = 2n ** 63n - 1n;
 
 /**
- * Milliseconds of the header `grpc-timeout`, Infinity without one, or what is wrong with it. Read as etcd's gateway does, more
- * freely than gRPC: no time is no limit, and what is negative, or too long for nanoseconds of 64 bits, has passed already.
+ * Milliseconds of the header `grpc-timeout`, Infinity without one, or its error. Read as in etcd's gateway, less
+ * strictly than gRPC: zero means no limit; a negative timeout, or one that overflows 64-bit nanoseconds, has already
+ * expired.
  */
 function timeoutOf({ headers }: HttpRequest): number | string {
   const text = headers["grpc-timeout"];

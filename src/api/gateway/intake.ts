@@ -1,6 +1,6 @@
 /**
- * The body of a gateway request on its way to messages: bounded in time, since a large piece of it waits for its turn, and
- * in memory, since a client that sends faster than it is served is held back, and what all bodies hold together has a limit.
+ * Reads the body of a gateway request into messages. Bounded in time: a large piece waits for its turn. Bounded in
+ * memory: back-pressure stops a client that sends too fast, and all bodies together have a limit.
  */
 import type { Clock } from "../../base/clock.ts";
 import type { Owner, Turns, Work } from "../../base/turns.ts";
@@ -8,23 +8,23 @@ import type { HttpBody } from "../http/body.ts";
 import type { Decoded, MessageDecoder } from "./decode.ts";
 import { JsonSyntaxError } from "./json-errors.ts";
 
-/** A piece up to this size is read when it comes, as small requests are. */
+/** A piece up to this size, like a small request, is read on arrival. */
 const AT_ONCE_BYTES = 16 * 1024;
-/** A slice reads JSON for so long, or so much of it. The first bodies of a process take ten times the time of those after them. */
+/** Time, or amount of JSON, per slice. The first bodies of a process take ten times as long as later ones. */
 const SLICE_MS = 0.7;
 const SLICE_BYTES = 64 * 1024;
-/** The clock is asked after so many bytes. */
+/** Bytes between two reads of the clock. */
 const STRETCH_BYTES = 8 * 1024;
-/** From here on the client is held back. */
+/** From this size on, the client is paused. */
 const QUEUE_BYTES_HIGH = 128 * 1024;
-/** A request that holds less than this is never sent away for what others hold. */
+/** A request holding less than this is never dropped because of others. */
 const FREE_BYTES = 64 * 1024;
 
-/** What all the bodies that are being received hold. */
+/** The memory held by all bodies being received. */
 export class IntakeBudget {
   readonly #bytesMax: number;
   #held = 0;
-  /** The oldest first. */
+  /** Oldest first. */
   readonly #intakes = new Map<Intake, number>();
 
   constructor(bytesMax: number) {
@@ -35,7 +35,10 @@ export class IntakeBudget {
     return this.#held;
   }
 
-  /** Notes what one holds now. When that is too much for all, the oldest that holds much has to go: an honest one is quick. */
+  /**
+   * Records what one body holds now. If the total is too large, the oldest large one is dropped: an honest client is
+   * fast.
+   */
   note(intake: Intake, bytes: number): void {
     this.#held += bytes - (this.#intakes.get(intake) ?? 0);
     this.#intakes.set(intake, bytes);
@@ -62,9 +65,9 @@ export interface IntakeOptions {
   readonly body: HttpBody;
   /** A decoder for the next value. */
   readonly decoder: () => MessageDecoder;
-  /** Values follow each other. Otherwise what stands behind the first is not looked at. */
+  /** Values follow each other. Otherwise data after the first value is ignored. */
   readonly isStream: boolean;
-  /** Bytes of text that one value may take. */
+  /** Maximum bytes of text of one value. */
   readonly textBytesMax: number;
   readonly clock: Clock;
   readonly turns: Turns;
@@ -76,15 +79,15 @@ export interface IntakeOptions {
 export interface IntakeSink {
   /** A value is complete. */
   value(decoded: Decoded): void;
-  /** The body is over; nothing follows. */
+  /** The body has ended; nothing follows. */
   ended(): void;
-  /** What came is not JSON; nothing follows. */
+  /** The input is not JSON; nothing follows. */
   malformed(error: string): void;
-  /** One value takes so much text, and there is more; nothing follows. */
+  /** One value has this much text, and continues; nothing follows. */
   endless(bytes: number): void;
-  /** Too much is being received from everybody; nothing follows. */
+  /** Too much is being received from all clients; nothing follows. */
   crowded(): void;
-  /** A fault of this server; nothing follows. */
+  /** A bug of this server; nothing follows. */
   broken(error: unknown): void;
 }
 
@@ -93,17 +96,17 @@ export class Intake {
   readonly #sink: IntakeSink;
   #decoder: MessageDecoder;
   #values = 0;
-  /** Bytes of text of the value that is being read. */
+  /** Text bytes of the current value. */
   #textBytes = 0;
-  /** Of the only value, which waits for the end of the body. */
+  /** Size of the only value, which waits for the end of the body. */
   #keptBytes = 0;
   #queue: Buffer[] = [];
   #queueBytes = 0;
-  /** Bytes of the first queued piece that are read. */
+  /** Consumed bytes of the first queued piece. */
   #read = 0;
   #isComplete = false;
   #isOver = false;
-  /** Whoever gets the messages wants no more for now. */
+  /** The receiver of the messages is paused. */
   #isPaused = false;
   #isWorking = false;
   #isParsing = false;
@@ -120,13 +123,13 @@ export class Intake {
     this.#options.body.read({ piece: (bytes) => this.#piece(bytes), end: () => this.#complete(), mayRest });
   }
 
-  /** Nobody wants the rest. */
+  /** The rest is not needed. */
   stop(): void {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#queue = [];
     this.#options.budget.forget(this);
-    // What still comes is read and dropped.
+    // Further input is read and dropped.
     this.#hold(false);
   }
 
@@ -137,19 +140,19 @@ export class Intake {
 
   resume(): void {
     this.#isPaused = false;
-    // A few messages that came together are read together, as if nobody had paused between them.
+    // A few messages that arrived together are read together, regardless of pauses in between.
     if (!this.#isParsing && this.#queueBytes <= AT_ONCE_BYTES) while (this.#step());
     this.#schedule();
     this.#flow();
   }
 
-  /** For the budget. */
+  /** Called by the budget. */
   evict(): void {
     this.stop();
     this.#sink.crowded();
   }
 
-  // ---- inside
+  // ---- internal
 
   #piece(bytes: Buffer): void {
     if (this.#isOver) return;
@@ -213,7 +216,7 @@ export class Intake {
     return false;
   }
 
-  /** Reads values until the piece is used up or nobody wants more for now; returns where it stopped. */
+  /** Reads values until the piece is consumed or the receiver pauses; returns where it stopped. */
   #parse(bytes: Buffer, start: number, end: number): number {
     const { isStream, textBytesMax } = this.#options;
     let pos = start;
@@ -268,7 +271,7 @@ export class Intake {
     if (!this.#isOver) this.#options.budget.note(this, this.#queueBytes + this.#decoder.heldBytes + this.#keptBytes);
   }
 
-  /** Holds the client back, or lets it go on. */
+  /** Pauses or resumes the client. */
   #flow(): void {
     if (!this.#isOver) this.#hold(this.#queueBytes > QUEUE_BYTES_HIGH || (this.#isPaused && this.#queueBytes > 0));
   }

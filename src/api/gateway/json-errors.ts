@@ -1,4 +1,4 @@
-/** What is wrong with a text that is not JSON, in the words of Go's encoding/json. */
+/** A JSON syntax error, with the text of Go's encoding/json. */
 export class JsonSyntaxError extends Error {
   override name = "JsonSyntaxError";
 }
@@ -15,7 +15,7 @@ const NAMED: Readonly<Record<number, string>> = {
   92: "\\\\",
 };
 
-/** A byte that may not stand where it does. */
+/** A byte that is not allowed here. */
 export function unexpected(byte: number, context: string): never {
   throw new JsonSyntaxError(`invalid character ${quoted(byte)} ${context}`);
 }

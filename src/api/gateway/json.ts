@@ -1,58 +1,61 @@
 /**
- * JSON texts as Go's encoding/json reads them, with its words for what is wrong. The text comes in pieces of any cut, and
- * what is found in it goes to a sink as it is found: nothing is kept of the text, so its size and its depth cost neither
- * memory nor stack, and each piece takes a time of its own. Pure.
+ * Parses JSON as Go's encoding/json does, with its error texts. Input arrives in pieces of any size, and tokens go to a
+ * sink as they are found: the text is not kept, so its size and depth cost neither memory nor stack, and each piece
+ * takes its own time. Pure.
  */
 import { Utf8Check } from "../../base/utf8-check.ts";
 import { JsonSyntaxError, unexpected } from "./json-errors.ts";
 
-/** What strings are read for: their content is wanted, or only that they are strings. */
+/** Whether a string's content is needed, or only skipped. */
 export type StringUse = "content" | "nothing";
 
-/** Learns what the text holds. Where a token stands and how it was written is asked of the lexer. */
+/** Receives the tokens. The lexer knows a token's position and raw text. */
 export interface JsonSink {
   objectStart(): void;
   objectEnd(): void;
   arrayStart(): void;
   arrayEnd(): void;
   literal(word: "true" | "false" | "null"): void;
-  /** How it was written is asked of the lexer. */
+  /** The lexer has the raw text. */
   number(): void;
-  /** A string begins: the name of a member, or a value. */
+  /** A string begins: a member name, or a value. */
   stringStart(isName: boolean): StringUse;
   /** The next bytes of its content, in UTF-8. */
   stringPart(buf: Uint8Array, start: number, end: number): void;
   /**
-   * The same of a long run before the end of the string, if it is all text of a kind that the sink can take at once; returns
-   * how much it took. -1: nothing here, nor in the rest of this string.
+   * The same for a long run inside the string, if the sink can take its kind of text at once; returns the number of
+   * bytes taken. -1: no runs for the rest of this string.
    */
   stringRun(buf: Buffer, start: number, end: number): number;
   stringEnd(): void;
-  /** The string that has begun is not text: bytes that are no UTF-8, or half of a surrogate pair. */
+  /** The current string is invalid: bytes that are not UTF-8, or a lone surrogate. */
   badString(what: "invalid UTF-8" | BadEscape): void;
 }
 
-/** Half of a surrogate pair, and the bytes of the text behind it, up to six, which Go shows. */
+/** A lone surrogate, and up to six following bytes of text, which Go shows. */
 export interface BadEscape {
-  /** Where they begin in the value. */
+  /** Their offset in the value. */
   readonly from: number;
-  /** They come with the text: complete once the value is. */
+  /** Filled while the text arrives: complete once the value is. */
   readonly following: number[];
 }
 
 /** Go's limit. */
 const DEPTH_MAX = 10_000;
-/** Of a token as it was written, for errors and numbers. */
+/** Raw text kept of a token, for errors and numbers. */
 const RAW_BYTES_MAX = 64 * 1024;
 export const FOLLOWING_BYTES = 6;
 
-/** A shorter run is not worth a try. */
+/** Shorter runs are not worth a try. */
 const RUN_BYTES_MIN = 256;
 
 const OBJECT = 1;
 const ARRAY = 2;
 
-/** States are numbers in this order, so that one comparison tells their kind. First those between tokens, where space may be. */
+/**
+ * States are numbers in this order, so that one comparison gives their kind. First those between tokens, where white
+ * space is allowed.
+ */
 const VALUE = 0;
 const VALUE_OR_END = 1;
 const NAME = 2;
@@ -60,12 +63,12 @@ const NAME_OR_END = 3;
 const COLON = 4;
 const AFTER_MEMBER = 5;
 const AFTER_ELEMENT = 6;
-/** Inside of a string or a word. */
+/** Inside a string or a word. */
 const STRING = 7;
 const ESCAPE = 8;
 const HEX = 9;
 const LITERAL = 10;
-/** Inside of a number. */
+/** Inside a number. */
 const MINUS = 11;
 const ZERO = 12;
 const INTEGER = 13;
@@ -75,7 +78,7 @@ const EXPONENT = 16;
 const EXPONENT_SIGN = 17;
 const EXPONENT_DIGITS = 18;
 
-/** Reads one value. A new one is needed for the next. */
+/** Parses one value. Create a new one for the next. */
 export class JsonLexer {
   /** The value is complete. */
   done = false;
@@ -85,19 +88,21 @@ export class JsonLexer {
   #containers = new Uint8Array(64);
   #depth = 0;
 
-  /** Bytes of the value before the buffer, less the buffer's own start: position plus this is the place in the value. */
+  /**
+   * Bytes of the value before the buffer, minus the buffer's start: adding a position gives the offset in the value.
+   */
   #offset = 0;
   #consumed = 0;
   #line = 1;
-  /** Where the line begins, moved on by each byte that is no character of its own. */
+  /** Start of the line, advanced by each byte that is not a character of its own. */
   #lineStart = 0;
-  /** The value has begun; space before it counts for nothing. */
+  /** The value has begun; leading white space does not count. */
   #isBegun = false;
 
-  /** Of the token that is being read or was read last. */
+  /** Position of the current or last token. */
   #tokenLine = 1;
   #tokenColumn = 1;
-  /** Where it begins in the buffer; -1: before it, and `#rawHead` has what came before. */
+  /** Its start in the buffer; -1: earlier, and `#rawHead` has the earlier part. */
   #tokenStart = -1;
   #tokenEnd = -1;
   #inToken = false;
@@ -117,22 +122,22 @@ export class JsonLexer {
   #hexDigits = 0;
   #hexValue = 0;
   readonly #hexText: number[] = [];
-  /** The first half of a surrogate pair, -1 without one. */
+  /** The first half of a surrogate pair; -1 for none. */
   #high = -1;
   readonly #scratch = Buffer.alloc(4);
-  /** Collects what follows a bad escape. */
+  /** Collects the bytes after a bad escape. */
   #collecting: number[] | null = null;
 
   constructor(sink: JsonSink) {
     this.#sink = sink;
   }
 
-  /** Line and column of the token, from one, as errors have them. */
+  /** Line and column of the token, starting at one, as in errors. */
   get place(): string {
     return `(line ${this.#tokenLine}:${this.#tokenColumn})`;
   }
 
-  /** The token as it was written, cut off when it is very long. */
+  /** The token's raw text, truncated when very long. */
   get raw(): string {
     const { length } = this.#rawHead;
     const from = Math.max(0, this.#tokenStart);
@@ -140,7 +145,7 @@ export class JsonLexer {
     return length === 0 ? here.toString() : Buffer.concat([this.#rawHead, here]).toString();
   }
 
-  /** The number that was read last, as it was written, or undefined when it is longer than anybody needs. */
+  /** The raw text of the last number, or undefined when it is too long to be useful. */
   get numberText(): string | undefined {
     const length = this.#rawHead.length + Math.max(0, this.#tokenEnd - Math.max(0, this.#tokenStart));
     return length < RAW_BYTES_MAX ? this.raw : undefined;
@@ -151,7 +156,10 @@ export class JsonLexer {
     return this.#consumed;
   }
 
-  /** Reads on in `buf[start .. end)` and returns where it stopped: the end, or that of the value. Throws JsonSyntaxError. */
+  /**
+   * Continues with `buf[start .. end)` and returns where it stopped: the end, or the end of the value. Throws
+   * JsonSyntaxError.
+   */
   feed(buf: Buffer, start: number, end: number): number {
     this.#buf = buf;
     this.#end = end;
@@ -171,7 +179,7 @@ export class JsonLexer {
     return pos;
   }
 
-  /** The text is over. False when it held nothing but space. Throws JsonSyntaxError when it stops inside the value. */
+  /** End of input. False when it held only white space. Throws JsonSyntaxError inside the value. */
   end(): boolean {
     if (!this.#isBegun) return false;
     if (!this.done && this.#depth === 0 && isNumberEnd(this.#state)) this.#numberEnd(-1);
@@ -181,7 +189,7 @@ export class JsonLexer {
 
   // ---- structure
 
-  /** Passes over space, and takes what stands behind it. */
+  /** Skips white space, and handles the next byte. */
   #structure(start: number): number {
     const buf = this.#buf;
     const end = this.#end;
@@ -310,7 +318,7 @@ export class JsonLexer {
     this.#inToken = false;
   }
 
-  /** The token goes on in the next piece. */
+  /** The token continues in the next piece. */
   #keepRaw(pos: number): void {
     const from = Math.max(0, this.#tokenStart);
     const here = this.#buf.subarray(from, Math.min(pos, from + RAW_BYTES_MAX - this.#rawHead.length));
@@ -325,7 +333,7 @@ export class JsonLexer {
     return pos + 1;
   }
 
-  /** Inside of an escape or a word. */
+  /** Inside an escape or a word. */
   #byte(byte: number, pos: number): number {
     if (this.#state === LITERAL) return this.#literalByte(byte, pos);
     return this.#state === HEX ? this.#hex(byte, pos) : this.#escape(byte, pos);
@@ -379,7 +387,7 @@ export class JsonLexer {
     return this.#string(pos + 1);
   }
 
-  /** Takes what needs no look of its own: everything up to the next quote, escape or end of the piece. */
+  /** Takes bytes that need no individual check: up to the next quote, escape or end of the piece. */
   #string(start: number): number {
     const buf = this.#buf;
     const end = this.#end;
@@ -435,7 +443,7 @@ export class JsonLexer {
 
   #badUtf8(): void {
     this.#utf8.reset();
-    // Half a surrogate pair before it was found first.
+    // An earlier lone surrogate was found first.
     if (this.#isBad || this.#high >= 0) return;
     this.#isBad = true;
     this.#sink.badString("invalid UTF-8");
@@ -473,7 +481,7 @@ export class JsonLexer {
         this.#character(character);
       } else this.#badEscape([0x5c, 0x75, ...this.#hexText], pos + 1);
     } else if (unit >= 0xd800 && unit < 0xe000) {
-      // The second half alone is as wrong, and shows with what follows it, too.
+      // A second half alone is equally wrong, and is also reported with the following bytes.
       this.#high = isLow ? NO_FIRST_HALF : unit;
     } else this.#character(unit);
     return pos + 1;
@@ -488,7 +496,7 @@ export class JsonLexer {
     } else this.#sink.stringPart(scratch, 0, scratch.write(String.fromCodePoint(code)));
   }
 
-  /** `taken`: bytes behind the bad escape that are read already; the others begin at `pos`. */
+  /** `taken`: bytes after the bad escape that were already read; the others begin at `pos`. */
   #badEscape(taken: number[], pos: number): void {
     this.#high = -1;
     if (this.#isBad) return;
@@ -506,7 +514,7 @@ export class JsonLexer {
 }
 
 const NOTHING = Buffer.alloc(0);
-/** No second half goes with it. */
+/** Matches no second half. */
 const NO_FIRST_HALF = 0x110000;
 
 const isNumberEnd = (state: number): boolean =>
@@ -515,7 +523,7 @@ const isDigit = (byte: number): boolean => byte >= 0x30 && byte <= 0x39;
 const isExponent = (byte: number): boolean => byte === 0x65 || byte === 0x45;
 const isSpace = (byte: number): boolean => byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d;
 
-/** What a number comes to with one more byte; VALUE: it has ended before it. */
+/** The state of a number after one more byte; VALUE: it ended before the byte. */
 function numberState(state: number, byte: number): number {
   switch (state) {
     case MINUS:
@@ -551,12 +559,12 @@ function hexDigit(byte: number): number {
   return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1;
 }
 
-/** 1 for the characters of ASCII that stand for themselves in a string. */
+/** 1 for ASCII characters that represent themselves in a string. */
 const PLAIN = new Uint8Array(256).fill(1, 0x20, 0x80);
 PLAIN[0x22] = 0;
 PLAIN[0x5c] = 0;
 
-/** The characters that one letter behind a backslash stands for. */
+/** Characters for the one-letter escapes. */
 const ESCAPES: Readonly<Record<number, number>> = {
   34: 34,
   47: 47,

@@ -1,4 +1,4 @@
-/** Numbers of JSON as protojson takes them for integers, in time that grows with their length. Pure. */
+/** JSON numbers as protojson accepts them for integers, in time linear in their length. Pure. */
 import type { FieldKind } from "./schema.ts";
 
 const RANGES: Partial<Record<FieldKind, readonly [bigint, bigint]>> = {
@@ -7,10 +7,10 @@ const RANGES: Partial<Record<FieldKind, readonly [bigint, bigint]>> = {
   int64: [-(2n ** 63n), 2n ** 63n - 1n],
   uint64: [0n, 2n ** 64n - 1n],
 };
-/** More than any integer of 64 bits has. */
+/** More than any 64-bit integer has. */
 const DIGITS_MAX = 20;
 
-/** The integer that a JSON number is, whatever its notation; undefined when it is none or does not fit. */
+/** The integer value of a JSON number, in any notation; undefined when it is not an integer or does not fit. */
 export function integer(text: string, kind: FieldKind): bigint | undefined {
   const [, sign = "", whole = "", decimals = "", exponent = "0"] =
     /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([-+]?\d+))?$/.exec(text) ?? [];
@@ -26,7 +26,7 @@ export function integer(text: string, kind: FieldKind): bigint | undefined {
     const point = digits.length + shift;
     if (fraction !== "" || point < 0 || /[1-9]/.test(digits.slice(point))) return undefined;
     number = digits.slice(0, point);
-    // What is left of "0.5e-1" and the like: Go reads no digits as no number.
+    // The remainder of "0.5e-1" and similar: Go does not accept zero digits as a number.
     if (number === "" || number.length > DIGITS_MAX) return undefined;
   }
   const value = BigInt(sign + number);
@@ -34,9 +34,9 @@ export function integer(text: string, kind: FieldKind): bigint | undefined {
   return value < least || value > most ? undefined : value;
 }
 
-/** The number at the start of a string, as it must come when it has more than 53 bits; undefined when there is none. */
+/** The number at the start of a string, the required form for more than 53 bits; undefined when there is none. */
 export function numberAtStart(text: string): string | undefined {
-  // Space around it is refused, though what stands behind a space inside is ignored.
+  // Leading and trailing white space is refused, although text after an inner space is ignored.
   if (text.trim() !== text) return undefined;
   return /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?(?![-+._a-zA-Z0-9])/.exec(text)?.[0];
 }

@@ -1,24 +1,24 @@
 /**
- * A message of any size becomes JSON while it arrives: each piece of its bytes gives a piece of text, in time and memory
- * that grow with the piece and not with the message. Made for what this server answers, whose fields come in the order of
- * the .proto file; a message in another order is refused (small ones inside of it may have any).
+ * Converts a message of any size to JSON while it arrives: each piece of bytes gives a piece of text, in time and
+ * memory proportional to the piece, not the message. For this server's own responses, whose fields are in .proto order;
+ * another order is refused (except inside small nested messages).
  */
 import { ProtobufError, Reader } from "../../base/protobuf.ts";
 import { asBuffer, encodeMessage, encodeString, encodeValue, isPackable, type StringStyle } from "./encode.ts";
 import type { FieldShape, MessageShape } from "./schema.ts";
 
-/** A nested message up to this size is encoded as a whole once all of it is here. */
+/** A nested message up to this size is encoded as a whole once it is complete. */
 const WHOLE_BYTES_MAX = 16 * 1024;
 const VARINT_BYTES_MAX = 10;
 
-/** A message that has begun. */
+/** A message in progress. */
 interface Frame {
   readonly shape: MessageShape;
   /** Offset in the outermost message. */
   readonly end: number;
-  /** Place of the field that came last; -1 before the first. */
+  /** Position of the last field; -1 before the first. */
   last: number;
-  /** The elements of the field that came last are being listed. */
+  /** A list of the last field's elements is open. */
   inList: boolean;
   isEmpty: boolean;
 }
@@ -29,11 +29,11 @@ export class JsonPieces {
   readonly #style: StringStyle;
   readonly #frames: Frame[];
   readonly #reader = new Reader();
-  /** Offset in the message of the first byte of the buffer. */
+  /** Offset in the message of the buffer's first byte. */
   #base = 0;
-  /** Bytes that mean nothing before more of them are here. */
+  /** Bytes that need more input. */
   #rest: Buffer = NOTHING;
-  /** Bytes, a string, or a field that is skipped, of which `#left` bytes are still to come. */
+  /** Bytes, a string, or a skipped field, of which `#left` bytes are missing. */
   #content: "bytes" | "string" | "skipped" | null = null;
   #left = 0;
   #begun = false;
@@ -43,7 +43,7 @@ export class JsonPieces {
     this.#frames = [frameOf(shape, Number.POSITIVE_INFINITY)];
   }
 
-  /** The text that the next piece of the message adds. Throws ProtobufError. */
+  /** The text for the next piece of the message. Throws ProtobufError. */
   push(piece: Uint8Array): string {
     const buf = this.#rest.length === 0 ? asBuffer(piece) : Buffer.concat([this.#rest, piece]);
     let text = this.#begun ? "" : "{";
@@ -82,10 +82,10 @@ export class JsonPieces {
 
   // ---- fields
 
-  /** What `#field` has made. */
+  /** Output of `#field`. */
   #text = "";
 
-  /** Reads what begins at `pos` and returns where to go on; -1 when too little of it is here. */
+  /** Reads the field at `pos` and returns where to continue; -1 when it is incomplete. */
   #field(buf: Buffer, pos: number): number {
     const tagEnd = varintEnd(buf, pos);
     if (tagEnd < 0) return -1;
@@ -139,7 +139,7 @@ export class JsonPieces {
     return start + length;
   }
 
-  /** Adds a value with what stands before it. */
+  /** Adds a value with its separator and name. */
   #member(frame: Frame, field: FieldShape, value: string | undefined): void {
     const again = field.order === frame.last;
     if (field.order < frame.last || (again && !field.repeated)) {
@@ -177,7 +177,9 @@ export class JsonPieces {
     this.#left = length;
   }
 
-  /** Bytes of the content that can be written now. The others wait: base64 takes three at a time, UTF-8 whole characters. */
+  /**
+   * Bytes of the content that can be written now. The rest waits: base64 takes three at a time, UTF-8 whole characters.
+   */
   #takeable(buf: Buffer, pos: number): number {
     const here = buf.length - pos;
     if (here >= this.#left) return this.#left;
@@ -202,14 +204,14 @@ export class JsonPieces {
 
 const NOTHING = Buffer.alloc(0);
 
-/** Where the varint at `pos` ends; -1 when that is not here yet. */
+/** End of the varint at `pos`; -1 when it is incomplete. */
 function varintEnd(buf: Buffer, pos: number): number {
   for (let at = pos; at < buf.length; at++) if (buf[at]! < 128) return at + 1;
   if (buf.length - pos >= VARINT_BYTES_MAX) throw new ProtobufError("varint longer than 64 bits");
   return -1;
 }
 
-/** Where the last character ends that is complete in `buf[pos ..]`. */
+/** End of the last complete character in `buf[pos ..]`. */
 function lastCharacterEnd(buf: Buffer, pos: number): number {
   const { length } = buf;
   for (let at = length - 1; at >= Math.max(pos, length - 4); at--) {

@@ -1,25 +1,25 @@
-/** The messages of the JSON gateway as their .proto files describe them: names, numbers and kinds of their fields. */
+/** The JSON gateway's messages as described by their .proto files: names, numbers and kinds of fields. */
 import { enumShapes, type FieldRow, messageShapes } from "../../proto/shapes.ts";
 
 export type FieldKind = "bool" | "int32" | "uint32" | "int64" | "uint64" | "string" | "bytes" | "enum" | "message";
 
 export interface FieldShape {
-  /** As the .proto file spells it, which is also the name in answers. */
+  /** As in the .proto file; also the name in responses. */
   readonly name: string;
   /** In lowerCamelCase; requests may use either. */
   readonly jsonName: string;
   readonly number: number;
-  /** Its place in the .proto file. */
+  /** Its position in the .proto file. */
   readonly order: number;
-  /** `"name":`, as answers have it. */
+  /** `"name":`, as in responses. */
   readonly label: string;
   readonly kind: FieldKind;
   readonly repeated: boolean;
-  /** Full name of the oneof that it belongs to. */
+  /** Full name of its oneof. */
   readonly oneof: string | undefined;
-  /** Of a field of kind `message`. */
+  /** For a field of kind `message`. */
   readonly message: MessageShape | undefined;
-  /** Of a field of kind `enum`: numbers by name, and names by number. */
+  /** For a field of kind `enum`: numbers by name, and names by number. */
   readonly values: ReadonlyMap<string, number> | undefined;
   readonly names: ReadonlyMap<number, string> | undefined;
 }
@@ -27,17 +27,17 @@ export interface FieldShape {
 export interface MessageShape {
   /** Full name, `package.Message`. */
   readonly name: string;
-  /** In the order of the .proto file, which is the order in answers. */
+  /** In .proto order, the order of responses. */
   readonly fields: readonly FieldShape[];
-  /** The field with this name, of either kind, at the start of `text`. */
+  /** The field with this name, in either form, at the start of `text`. */
   find(text: Uint8Array, length: number): FieldShape | undefined;
   readonly byNumber: ReadonlyMap<number, FieldShape>;
 }
 
-/** Their places are bits of one number. */
+/** Their positions are bits of one number. */
 const FIELDS_MAX = 31;
 
-/** Finds messages by their full names. Throws when there is none: the caller has the name from the same source. */
+/** Finds messages by full name. Throws for an unknown one: the caller's name comes from the same source. */
 export class Schema {
   readonly #shapes = new Map<string, MessageShape>();
 
@@ -52,7 +52,7 @@ export class Schema {
     const names = new FieldNames();
     const find = (text: Uint8Array, length: number): FieldShape | undefined => names.find(text, length);
     const shape: MessageShape = { name: fullName, fields, find, byNumber };
-    // Known before its fields are: a transaction holds transactions.
+    // Registered before its fields: a transaction contains transactions.
     this.#shapes.set(fullName, shape);
     for (const row of rows) {
       const field = this.#fieldOf(row, fields.length);
@@ -84,9 +84,9 @@ export class Schema {
   }
 }
 
-/** Fields by their names, found without making a string of what may be no name at all. */
+/** Fields by name, found without creating a string from untrusted input. */
 class FieldNames {
-  /** By the length of the name. */
+  /** By name length. */
   readonly #entries: { readonly bytes: Uint8Array; readonly field: FieldShape }[][] = [];
 
   add(name: string, field: FieldShape): void {
@@ -107,7 +107,7 @@ class FieldNames {
   }
 }
 
-/** As protoc makes JSON names: underscores go, and the letter behind each becomes a capital. */
+/** protoc's JSON names: underscores are removed, and the following letter is capitalised. */
 function lowerCamel(name: string): string {
   return name.replace(/_+([a-zA-Z0-9]?)/g, (_, letter: string) => letter.toUpperCase());
 }

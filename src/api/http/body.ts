@@ -1,23 +1,23 @@
 /**
- * Bodies of HTTP requests: handed on in pieces as they come, held back when their reader is, and ended when a client takes
- * forever to send one.
+ * Bodies of HTTP requests: delivered in pieces as they arrive, with back-pressure from the reader, and aborted when a
+ * client is too slow.
  */
 import type * as http from "node:http";
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { PlainRequest } from "../../rpc/contract.ts";
 
-/** What a body is handed to. Nothing is called any more once the client has gone. */
+/** The reader of a body. It is not called any more once the client is gone. */
 export interface BodyReader {
-  /** Its bytes stay as they are. */
+  /** Its bytes stay unchanged. */
   piece(bytes: Buffer): void;
   end(): void;
-  /** The client may stay silent as long as it likes, as one that sends a message now and then. */
+  /** The client may be silent for any time, as when it sends a message occasionally. */
   readonly mayRest: boolean;
 }
 
-/** The body of a request. Until somebody reads it the client is held back. */
+/** The body of a request. The client is paused until it is read. */
 export interface HttpBody {
-  /** All of it has come. */
+  /** It has arrived completely. */
   readonly isComplete: boolean;
   /** Called at most once. */
   read(reader: BodyReader): void;
@@ -25,7 +25,7 @@ export interface HttpBody {
   resume(): void;
 }
 
-/** What a body must bring in each period. */
+/** Minimum progress of a body in each period. */
 const PERIOD_MS = 30_000;
 const PERIOD_BYTES = 8 * 1024;
 
@@ -35,10 +35,10 @@ interface Watched {
   readonly tooSlow: () => void;
 }
 
-/** Looks at the bodies under way, and ends those that hardly move. */
+/** Checks the bodies in progress, and aborts those that make almost no progress. */
 export class SlowBodies {
   readonly #clock: Clock;
-  /** With the bytes that each had at the last look; -1 for one that is new. */
+  /** With each body's bytes at the last check; -1 for a new one. */
   readonly #bodies = new Map<Watched, number>();
   #timer: Timer | undefined;
 
@@ -68,7 +68,7 @@ export class SlowBodies {
   }
 }
 
-/** Where the pieces come from. */
+/** The source of the pieces. */
 interface BodySource {
   readonly isComplete: () => boolean;
   start(onPiece: (bytes: Buffer) => void, onEnd: () => void): void;
@@ -135,7 +135,7 @@ export class RequestBody implements HttpBody, Watched {
     this.#source.resume();
   }
 
-  /** Reads and drops what is left, up to so many bytes. Resolves to whether that was all; never when the client goes. */
+  /** Reads and drops the rest, up to this many bytes. Resolves to whether that was all; never if the client leaves. */
   drain(bytesMax: number): Promise<boolean> {
     return new Promise((resolve) => {
       if (this.#isEnded) return resolve(true);
@@ -156,7 +156,7 @@ export class RequestBody implements HttpBody, Watched {
     });
   }
 
-  /** Nobody reads it any more. */
+  /** The body is no longer needed. */
   stop(): void {
     this.#slow.remove(this);
     this.#reader = null;

@@ -4,10 +4,10 @@ import { alarmName } from "../../server/apply/apply.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { HttpHandler, HttpRequest, HttpResponse } from "./contract.ts";
 
-/** A check gives the reason why it failed, or null. */
+/** A check returns the reason of its failure, or null. */
 type Check = () => Promise<string | null>;
 
-/** Outcomes counted for the metrics page: by kind (health, livez, readyz), check and status. */
+/** Results for the metrics page: by kind (health, livez, readyz), check and status. */
 export class HealthCounts {
   success = 0;
   failures = 0;
@@ -61,7 +61,7 @@ export function healthHandler(server: EtcdServer, counts: HealthCounts): HttpHan
   };
 }
 
-/** Null when the state could be brought up to date. */
+/** Null when the state is up to date. */
 function linearizableRead(server: EtcdServer): Promise<string | null> {
   return new Promise((resolve) => {
     server.replication.read({ serve: (error) => resolve(error === null ? null : error.message) });

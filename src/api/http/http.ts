@@ -14,15 +14,15 @@ export interface HttpSideOptions {
   readonly clock: Clock;
   readonly handlers: readonly HttpHandler[];
   readonly logger: Logger;
-  /** `--cors`: origins that browsers may call from; "*" is all. */
+  /** `--cors`: origins that browsers may call from; "*" for all. */
   readonly cors: readonly string[];
-  /** `--host-whitelist`: host names that an insecure listener answers to; "*" is all. */
+  /** `--host-whitelist`: host names that an insecure listener answers to; "*" for all. */
   readonly hostWhitelist: readonly string[];
-  /** A connection of HTTP/1 has sent the head of a request. */
+  /** An HTTP/1 connection has sent the head of a request. */
   readonly onRequest?: ((socket: RpcSocket) => void) | undefined;
 }
 
-/** Of a request, where it is named in a log. */
+/** Length of request names in the log. */
 const NAME_LENGTH_MAX = 100;
 
 const BAD_TARGET: HttpResponse = {
@@ -43,7 +43,7 @@ const NOT_FOUND: HttpResponse = {
   body: "404 page not found\n",
 };
 
-/** HTTP/1 and the HTTP/2 requests that are not gRPC, both answered by the same handlers. */
+/** HTTP/1, and HTTP/2 requests that are not gRPC, served by the same handlers. */
 export class HttpSide {
   readonly #options: HttpSideOptions;
   readonly #slowBodies: SlowBodies;
@@ -61,12 +61,12 @@ export class HttpSide {
     });
   }
 
-  /** Closes the connections of HTTP/1 that wait for their next request, and names them. */
+  /** Closes idle HTTP/1 connections and returns them. */
   closeIdle(): RpcSocket[] {
     return this.#http1.closeIdle();
   }
 
-  /** Takes over a connection that speaks HTTP/1; `head` is what was read of it. */
+  /** Takes over an HTTP/1 connection; `head` holds the bytes read so far. */
   handleConnection(socket: RpcSocket, head: Buffer): void {
     this.#http1.handleConnection(socket, head);
   }
@@ -79,7 +79,7 @@ export class HttpSide {
     inBackground(done, "serve an HTTP request", this.#options.logger);
   }
 
-  /** Ends idle connections at once, and the others when they are answered or `graceMs` have passed. */
+  /** Ends idle connections at once, the others when they are answered or after `graceMs`. */
   close(graceMs: number): Promise<void> {
     return this.#http1.close(graceMs);
   }
@@ -118,7 +118,7 @@ export class HttpSide {
   }
 
   async #answer(request: HttpRequest, host: string): Promise<HttpResponse> {
-    // A page that is not ours cannot make a browser speak TLS to us: the certificate would not be its host's.
+    // A foreign page cannot make a browser speak TLS to this server: the certificate would not match its host.
     if (!(request.socket instanceof TLSSocket) && !this.#hostAllowed(host)) {
       this.#options.logger.warn("rejecting HTTP request from untrusted host", { host });
       return { status: 421, headers: { "content-type": "text/plain" }, body: `${host} is not in --host-whitelist\n` };
@@ -170,7 +170,7 @@ export class HttpSide {
   }
 }
 
-/** As Go's http.Redirect answers, with a page for whoever looks at one. */
+/** As in Go's http.Redirect, with a page for human readers. */
 function redirection(method: string, location: string): HttpResponse {
   const isLooking = method === "GET" || method === "HEAD";
   const link = location.replace(/[&<>"']/g, (character) => HTML[character]!);

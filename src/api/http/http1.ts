@@ -1,6 +1,6 @@
 /**
- * The HTTP/1 side of the client port, on node:http. The requests of one connection are served one after the other, as Go
- * does: what a client sends ahead makes it wait, and costs no more than one request at a time.
+ * The HTTP/1 side of the client port, on node:http. Requests of one connection are served one at a time, as in Go:
+ * pipelined requests wait, and cost no more than one request at a time.
  */
 import * as http from "node:http";
 import { inBackground } from "../../base/background.ts";
@@ -11,14 +11,14 @@ import { RequestBody, type SlowBodies } from "./body.ts";
 import type { HttpRequest, HttpResponse, HttpSink } from "./contract.ts";
 import { parseTarget, type Target } from "./paths.ts";
 
-/** A request header may be so large, as over HTTP/2. */
+/** Maximum size of request headers, as over HTTP/2. */
 const HEADER_BYTES_MAX = 128 * 1024;
-/** What is left of a body that nobody wants is read so far, so that the connection can go on; as Go does. */
+/** Up to this much of an unwanted body is read, to keep the connection usable; as in Go. */
 const DRAINED_BYTES_MAX = 256 * 1024;
-/** For the head of a request, and for the rest between two on one connection. */
+/** For the head of a request, and for the idle time between two on one connection. */
 const HEAD_MS_MAX = 10_000;
 const KEEP_ALIVE_MS = 5 * 60_000;
-/** How often requests that take too long are looked for. */
+/** How often slow requests are checked for. */
 const CHECK_INTERVAL_MS = 2000;
 
 export interface Http1Options {
@@ -35,17 +35,17 @@ type Exchange = readonly [http.IncomingMessage, http.ServerResponse];
 export class Http1Side {
   readonly #options: Http1Options;
   readonly #server: http.Server;
-  /** Requests that wait for the one before them on their connection. A connection without an entry serves none. */
+  /** Requests waiting for the previous one on their connection. A connection without an entry serves none. */
   readonly #queues = new Map<RpcSocket, Exchange[]>();
   readonly #sockets = new Set<RpcSocket>();
-  /** Requests that are not answered yet. */
+  /** Unanswered requests. */
   #open = 0;
   #closing = false;
   #onIdle: (() => void) | null = null;
 
   constructor(options: Http1Options) {
     this.#options = options;
-    // Bodies are timed by `SlowBodies`: some may take as long as they like.
+    // `SlowBodies` times bodies: some may take any time.
     this.#server = http.createServer({
       keepAliveTimeout: KEEP_ALIVE_MS,
       requestTimeout: 0,
@@ -59,24 +59,24 @@ export class Http1Side {
       if (socket.writable) socket.end(badRequest(error.code));
       (socket as RpcSocket).destroySoon();
     });
-    // This server never listens itself, but only one that does keeps count of its connections and ends slow ones.
+    // This server never listens itself, but only a listening server tracks its connections and ends slow ones.
     this.#server.emit("listening");
   }
 
-  /** Closes the connections that wait for their next request, and names them. */
+  /** Closes idle connections and returns them. */
   closeIdle(): RpcSocket[] {
     const idle = [...this.#sockets].filter((socket) => !this.#queues.has(socket));
     for (const socket of idle) socket.destroy();
     return idle;
   }
 
-  /** Takes over a connection that speaks HTTP/1; `head` is what was read of it. */
+  /** Takes over an HTTP/1 connection; `head` holds the bytes read so far. */
   handleConnection(socket: RpcSocket, head: Buffer): void {
     if (head.length > 0) socket.unshift(head);
     this.#sockets.add(socket);
     socket.once("close", () => {
       this.#sockets.delete(socket);
-      // Those that had not begun end here; the one that had ends itself.
+      // Requests that had not begun end here; the running one ends itself.
       this.#ended(this.#queues.get(socket)?.length ?? 0);
       this.#queues.delete(socket);
     });
@@ -84,7 +84,7 @@ export class Http1Side {
     socket.resume();
   }
 
-  /** Ends idle connections at once, and the others when they are answered or `graceMs` have passed. */
+  /** Ends idle connections at once, the others when they are answered or after `graceMs`. */
   async close(graceMs: number): Promise<void> {
     this.#closing = true;
     this.#server.close();
@@ -123,7 +123,7 @@ export class Http1Side {
     if (this.#open === 0) this.#onIdle?.();
   }
 
-  /** The request before is answered. */
+  /** The previous request is answered. */
   #next(socket: RpcSocket): void {
     const queue = this.#queues.get(socket);
     if (queue === undefined) return;
@@ -177,7 +177,7 @@ export class Http1Side {
   }
 }
 
-/** Ends a request, and its connection, without asking a handler. */
+/** Ends a request and its connection, without calling a handler. */
 function refuse(response: http.ServerResponse, status: number, text: string, reason?: string): void {
   const headers = {
     "content-type": "text/plain; charset=utf-8",
@@ -225,7 +225,7 @@ export function cancel(request: HttpRequest): void {
   request.onCancel?.();
 }
 
-/** What is wrong with the header Host, as Go says it. */
+/** What is wrong with the Host header, in Go's words. */
 function hostProblem({ httpVersion, headersDistinct }: http.IncomingMessage): string | undefined {
   const { host = [] } = headersDistinct;
   if (host.length > 1) return "Bad Request";

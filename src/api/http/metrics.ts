@@ -21,7 +21,7 @@ import type { ConnectionLimit, ConnectionLimits } from "../listeners/connection-
 import type { HttpHandler } from "./contract.ts";
 import type { HealthCounts } from "./health.ts";
 
-/** Where the numbers of the metrics page come from. */
+/** The sources of the metrics page. */
 export interface MetricsSources {
   readonly server: EtcdServer;
   readonly peers: PeerMetrics;
@@ -30,15 +30,15 @@ export interface MetricsSources {
   readonly limits: ConnectionLimits;
   readonly health: HealthCounts;
   readonly loop: LoopWatch;
-  /** Features of `--feature-gates` and whether they are on. */
+  /** Feature gates and whether they are enabled. */
   readonly features: readonly { readonly name: string; readonly stage: string; readonly enabled: boolean }[];
   /** With `--metrics=extensive`. */
   readonly durations: RpcDurations | undefined;
 }
 
 /**
- * `/metrics` and `/debug/vars`, under etcd's names, so that dashboards and alerts made for etcd work, and `/debug/turns`:
- * the turns of the event loop that took long, with what they did.
+ * `/metrics` and `/debug/vars`, under etcd's names, so that dashboards and alerts made for etcd work, and
+ * `/debug/turns`: the long turns of the event loop, with what they did.
  */
 export function metricsHandler(sources: MetricsSources): HttpHandler {
   return (request) => {
@@ -215,7 +215,7 @@ function writeServer(text: MetricsText, { server, health, features }: MetricsSou
     );
 }
 
-/** 1 for the one that counts, 0 for those that did. */
+/** 1 for the current version, 0 for former ones. */
 function clusterVersions(server: EtcdServer): (readonly [Labels, number])[] {
   const { version, former } = server.cluster.agreed;
   const all = [...former].map((one) => [{ cluster_version: shortVersion(one) }, 0] as const);

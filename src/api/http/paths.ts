@@ -1,23 +1,23 @@
 /**
- * Targets of requests as Go's http.ServeMux takes them: a path that is not clean (`//version`, `/v3/../health`) is
- * answered with where it leads. Pure.
+ * Request targets as in Go's http.ServeMux: a path that is not clean (`//version`, `/v3/../health`) is redirected.
+ * Pure.
  */
 
 export interface Target {
   /** Decoded, without the query. */
   readonly path: string;
-  /** As it was sent, in Go's spelling. */
+  /** As sent, in Go's spelling. */
   readonly escapedPath: string;
-  /** Behind the question mark; undefined without one. */
+  /** The part after the question mark; undefined without one. */
   readonly query: string | undefined;
-  /** Of a target that is a whole URL: it counts instead of the header. */
+  /** Host of a target that is a complete URL: it overrides the header. */
   readonly host: string | undefined;
 }
 
-/** Paths below which everything belongs to one handler: without their last slash they lead to themselves. */
+/** Paths whose subtree belongs to one handler: without the final slash they redirect to themselves. */
 const SUBTREES = ["/v3"];
 
-/** Undefined when the target is no URL. */
+/** Undefined for an invalid URL. */
 export function parseTarget(target: string): Target | undefined {
   const url = /^[a-z][a-z0-9+.-]*:\/\/([^/?]*)/i.exec(target);
   const rest = url === null ? target : target.slice(url[0].length);
@@ -30,7 +30,7 @@ export function parseTarget(target: string): Target | undefined {
   return { path: bytes.toString("utf8"), escapedPath, query, host: url === null ? undefined : url[1] };
 }
 
-/** Where a client is sent whose path is not clean; undefined when it is served as it is. */
+/** Where a path that is not clean is redirected to; undefined when it is served directly. */
 export function redirectTo({ escapedPath, path, query }: Target): string | undefined {
   const clean = cleanPath(escapedPath);
   const isSubtree = SUBTREES.includes(clean);
@@ -39,7 +39,7 @@ export function redirectTo({ escapedPath, path, query }: Target): string | undef
   return query === undefined || query === "" ? to : `${to}?${query}`;
 }
 
-/** Whether a path lies below `/name/`, told as ServeMux does: by whole segments, each unescaped for itself. */
+/** Whether a path is below `/name/`, as in ServeMux: by whole segments, each unescaped separately. */
 export function isBelow({ escapedPath }: { readonly escapedPath: string }, name: string): boolean {
   const end = escapedPath.indexOf("/", 1);
   return end > 0 && unescapePath(escapedPath.slice(1, end))?.toString("latin1") === name;
@@ -56,7 +56,7 @@ function cleanPath(path: string): string {
   return path.endsWith("/") && clean !== "/" ? `${clean}/` : clean;
 }
 
-/** What may stand in a path as it is. */
+/** Characters allowed unescaped in a path. */
 const VALID_PATH = /^[A-Za-z0-9\-_.~!$&'()*+,;=:@[\]/%]*$/;
 const UNESCAPED = /[A-Za-z0-9\-_.~$&+,/:;=@]/;
 
@@ -70,7 +70,7 @@ function escapePath(bytes: Buffer): string {
   return text;
 }
 
-/** Undefined when a percent sign stands for nothing. */
+/** Undefined for an invalid percent sign. */
 function unescapePath(path: string): Buffer | undefined {
   const bytes = Buffer.from(path, "latin1");
   if (!path.includes("%")) return bytes;

@@ -6,14 +6,14 @@ import { RevocationList } from "../../rpc/tls/revocation.ts";
 import { selfSignedCertificate } from "../../rpc/tls/self-signed.ts";
 import { isSecure, type ListenAddress } from "./listeners.ts";
 
-/** TLS as listeners are told of it. */
+/** TLS settings of listeners. */
 export interface ListenerTls extends TlsOptions {
-  /** Make a certificate when none is given. */
+  /** Create a certificate when none is given. */
   readonly autoTls: boolean;
   readonly selfSignedCertValidityYears: number;
 }
 
-/** TLS as the client listeners are told of it. */
+/** TLS settings of the client listeners. */
 export type ClientTls = ListenerTls;
 
 export interface TlsSurroundings {
@@ -23,14 +23,14 @@ export interface TlsSurroundings {
 }
 
 export interface ClientTlsSurroundings extends TlsSurroundings {
-  /** The listeners for clients, and those for metrics. */
+  /** The client listeners, and those for metrics. */
   readonly clients: readonly ListenAddress[];
   readonly metrics: readonly ListenAddress[];
 }
 
 /**
- * What the listeners need for TLS; undefined without a certificate. Warns of listeners that ignore the certificate, as
- * etcd does. Throws when an address wants TLS and there is no certificate, or when a file cannot be used.
+ * The TLS context of the listeners; undefined without a certificate. Warns about listeners that ignore the certificate,
+ * as in etcd. Throws when an address needs TLS and there is no certificate, or when a file is unusable.
  */
 export async function openClientTls(
   tls: ClientTls | undefined,
@@ -68,7 +68,7 @@ export async function openClientTls(
   return context;
 }
 
-/** The options with a certificate that the member makes for itself, where that is asked for and none is given. */
+/** The options with a self-signed certificate, if configured and none is given. */
 export async function withCertificate(
   tls: ListenerTls,
   kind: "client" | "peer",
@@ -89,7 +89,7 @@ export async function withCertificate(
   });
   return {
     ...tls,
-    // Whoever makes the certificate for himself has no authorities either: etcd drops what was said of them.
+    // A self-signed certificate has no CA either: etcd ignores the option.
     trustedCaFile: "",
     clientCertAuth: false,
     crlFile: "",
@@ -102,7 +102,7 @@ export async function withCertificate(
   };
 }
 
-/** Warns of a list of revoked certificates that cannot be used. etcd finds out at the first connection; that one is refused either way. */
+/** Warns about an unusable revocation list. etcd detects it at the first connection, which is refused in both. */
 export async function tellOfBadList({ crlFile, flagPrefix }: TlsOptions, logger: Logger): Promise<void> {
   if (crlFile === "") return;
   const [flag, who] = flagPrefix === "" ? ["--client-crl-file", "clients"] : ["--peer-crl-file", "peers"];

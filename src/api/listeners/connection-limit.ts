@@ -1,11 +1,11 @@
 /**
- * How many connections the listeners may hold, so that the log, snapshots, the database and the other members keep their
- * file descriptors whatever clients do. One limit is shared by all listeners for clients, HTTP and metrics; the one for
- * members has its own, which clients cannot take.
+ * Limits the listeners' connections, so that the log, snapshots, the database and the other members keep their file
+ * descriptors whatever clients do. All listeners for clients, HTTP and metrics share one limit; the peer listener has
+ * its own, which clients cannot use up.
  *
- * Who comes when all places are taken gets the place of the connection that has said nothing for the longest, or of one that
- * rests between requests; only where everybody is busy is the newcomer closed. So connections that are opened and left
- * keep nobody out.
+ * At the limit, a new connection replaces the one that has been silent the longest, or one that is idle between
+ * requests; the new one is closed only if all others are busy. So connections that are opened and abandoned block no
+ * other client.
  */
 import * as fs from "node:fs";
 import type { Socket } from "node:net";
@@ -14,21 +14,21 @@ import { Complaints } from "../../base/complaints.ts";
 import type { Logger } from "../../base/log.ts";
 import { type AnySocket, rawSocket } from "../../rpc/tls/raw-socket.ts";
 
-/** Descriptors that connections to the listeners do not get: files, and what this member dials. etcd's number. */
+/** Descriptors reserved for files and outgoing connections. etcd's number. */
 const RESERVED = 150;
-/** Members' connections, of which each keeps about ten. */
+/** Members' connections; each member keeps about ten. */
 const PEERS_MAX = 1024;
 const PEERS_MIN = 32;
 const PEERS_SHARE = 8;
-/** With fewer, a member could hardly be operated; then the limit of descriptors is too low, and the log says so. */
+/** With fewer, a member is hardly usable; then the descriptor limit is too low, and the log says so. */
 const CLIENTS_MIN = 32;
-/** Resting connections are looked for this often at most, since all are looked at. */
+/** Minimum interval of searches for idle connections, which examine all of them. */
 const LOOK_INTERVAL_MS = 100;
 
 export interface ConnectionLimitOptions {
   readonly who: "client" | "peer";
   readonly max: number;
-  /** What an operator can do when the limit is met. */
+  /** Advice to the operator when the limit is reached. */
   readonly advice: string;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -36,13 +36,13 @@ export interface ConnectionLimitOptions {
 
 export class ConnectionLimit {
   readonly max: number;
-  /** Newcomers that were closed, and connections that were closed for one. */
+  /** New connections closed, and connections closed for new ones. */
   refused = 0;
   displaced = 0;
   readonly #options: ConnectionLimitOptions;
   readonly #complaints: Complaints;
   readonly #open = new Set<Socket>();
-  /** Those of which nobody knows yet what they want, the oldest first. */
+  /** Connections that have sent no request yet, oldest first. */
   readonly #silent = new Set<Socket>();
   readonly #resting: (() => readonly AnySocket[])[] = [];
   #lookedAtMs = Number.NEGATIVE_INFINITY;
@@ -57,7 +57,7 @@ export class ConnectionLimit {
     return this.#open.size;
   }
 
-  /** Takes in an accepted socket; false when it was closed instead. */
+  /** Admits an accepted socket; false when it was closed instead. */
   admit(socket: Socket): boolean {
     if (this.#open.size >= this.max && !this.#makeRoom()) {
       this.refused++;
@@ -71,12 +71,12 @@ export class ConnectionLimit {
     return true;
   }
 
-  /** The connection has said what it wants. */
+  /** The connection has sent a request. */
   spoke(socket: AnySocket): void {
     this.#silent.delete(rawSocket(socket));
   }
 
-  /** `close` is asked, when there is no place left, to close connections that rest and to name those that it closed. */
+  /** At the limit, `close` is called to close idle connections and return them. */
   whenFull(close: () => readonly AnySocket[]): void {
     this.#resting.push(close);
   }
@@ -152,10 +152,10 @@ export function connectionLimits(options: {
   };
 }
 
-/** Where the system does not say: what macOS gives, of which Node takes all there is. */
+/** Used where the system does not report it: macOS's limit, which Node raises to the maximum. */
 const DESCRIPTORS_DEFAULT = 10_240;
 
-/** The soft limit, which Node has raised to the hard one at its start. */
+/** The soft limit, which Node raises to the hard limit at its start. */
 function descriptorLimit(): number {
   try {
     const found = /^Max open files\s+(\d+|unlimited)/m.exec(fs.readFileSync("/proc/self/limits", "latin1"))?.[1];

@@ -1,8 +1,8 @@
 /**
- * The sockets on which a member waits for clients and for other members. They are bound before the member starts, so that a port that is taken
- * is known before anything is written; connections that come early are kept until there is someone to serve them.
+ * The sockets on which a member waits for clients and other members. They are bound before the member starts, so that a
+ * port in use is detected before anything is written; early connections wait until they can be served.
  *
- * One address may be listened on plainly and with TLS at once, as in etcd: the first byte tells which a client speaks.
+ * An address may accept plain and TLS connections at once, as in etcd: the first byte distinguishes them.
  */
 import * as fs from "node:fs";
 import * as net from "node:net";
@@ -15,8 +15,8 @@ import type { TlsContext } from "../../rpc/tls/context.ts";
 import type { ConnectionLimit } from "./connection-limit.ts";
 
 /**
- * Where a listener waits: an IP address (`name`: as it was written, such as localhost) and port, or the path of a unix
- * socket. The URL's scheme says whether TLS is spoken.
+ * Address of a listener: an IP address (`name`: as written, such as localhost) and port, or the path of a Unix socket.
+ * The URL's scheme says whether it uses TLS.
  */
 export type ListenAddress =
   | {
@@ -32,10 +32,10 @@ export type ListenAddress =
 
 export const isSecure = ({ url }: ListenAddress): boolean => url.startsWith("https:") || url.startsWith("unixs:");
 
-/** What a listener serves, in etcd's words. */
+/** The kind of traffic of a listener, in etcd's words. */
 export type Traffic = "grpc+http" | "grpc" | "http" | "metrics" | "peer";
 
-/** ALPN: gRPC alone is HTTP/2; HTTP and metrics beside it are HTTP/1, and members speak that with each other. */
+/** ALPN: gRPC alone is HTTP/2; HTTP and metrics listeners use HTTP/1, as do members with each other. */
 const PROTOCOLS: Readonly<Record<Traffic, readonly string[]>> = {
   "grpc+http": ["h2", "http/1.1"],
   grpc: ["h2"],
@@ -44,12 +44,12 @@ const PROTOCOLS: Readonly<Record<Traffic, readonly string[]>> = {
   peer: ["http/1.1"],
 };
 
-/** Connections that may wait for the server to be ready, on one listener. */
+/** Connections that may wait on one listener until the server is ready. */
 const EARLY_MAX = 1024;
 
-/** Time for the first byte, where it decides what is spoken. */
+/** Time limit for the first byte, where it decides the protocol. */
 const FIRST_BYTE_MS_MAX = 10_000;
-/** The type of a TLS record with a handshake in it; no HTTP begins so. */
+/** Type of a TLS handshake record; HTTP never begins with it. */
 const TLS_HANDSHAKE = 0x16;
 
 export interface ListenersOptions {
@@ -57,7 +57,7 @@ export interface ListenersOptions {
   readonly logger: Logger;
   /** Absent: no address may be secure. */
   readonly tls: TlsContext | undefined;
-  /** Of all connections to these listeners. */
+  /** Limit of all connections to these listeners. */
   readonly limit: ConnectionLimit;
 }
 
@@ -104,7 +104,7 @@ export class Listeners {
   }
 }
 
-/** Addresses that differ in nothing but the scheme share one socket. Port 0 is another port each time. */
+/** Addresses that differ only in the scheme share one socket. Each port 0 is a different port. */
 function groupByPlace(addresses: readonly ListenAddress[]): ListenAddress[][] {
   const groups = new Map<string, ListenAddress[]>();
   for (const address of addresses) {
@@ -120,13 +120,13 @@ function groupByPlace(addresses: readonly ListenAddress[]): ListenAddress[][] {
 
 /** A bound address. */
 export class Listener {
-  /** With port 0: the one that the system chose. One for each scheme. */
+  /** For port 0: the port that the system chose. One per scheme. */
   readonly urls: readonly string[];
   readonly #traffic: Traffic;
   readonly #options: ListenersOptions;
   readonly #plain: boolean;
   readonly #acceptor: TlsAcceptor | undefined;
-  /** Sockets whose first byte has not come. */
+  /** Sockets waiting for their first byte. */
   readonly #undecided = new Set<net.Socket>();
   #early: RpcSocket[] = [];
   #accept: ((socket: RpcSocket) => void) | null = null;
@@ -148,7 +148,7 @@ export class Listener {
     for (const socket of early) {
       if (socket.destroyed) continue;
       accept(socket);
-      // One whose first byte was looked at is paused.
+      // A socket is paused after its first byte was read.
       socket.resume();
     }
   }
@@ -178,7 +178,7 @@ export class Listener {
     return new TlsAcceptor({
       context: tls,
       protocols: PROTOCOLS[this.#traffic],
-      // In etcd only the listeners for metrics and peers hold a certificate against the address that it comes from.
+      // In etcd only the metrics and peer listeners compare a certificate with its address.
       checkSan: (isPeer || this.#traffic === "metrics") && !tls.options.skipClientSanVerify,
       refusal: isPeer ? "rejected connection on peer endpoint" : "rejected connection on client endpoint",
       clock,
@@ -244,7 +244,7 @@ function listen(server: net.Server, address: ListenAddress): Promise<void> {
     if (address.kind === "unix") server.listen(address.path, listening);
     else {
       const { host, port, reusePort = false } = address;
-      // The types are of the oldest Node that this runs on, which has no `reusePort`; `config/` refuses it there.
+      // The types are for the oldest supported Node, which lacks `reusePort`; `config/` refuses it there.
       const listenOptions = { host, port, backlog: 1024, reusePort };
       server.listen(listenOptions, listening);
     }
@@ -252,8 +252,8 @@ function listen(server: net.Server, address: ListenAddress): Promise<void> {
 }
 
 /**
- * Removes a socket file that nobody listens on, as a killed process leaves it, and tells whether it did. etcd removes
- * any file there; one that somebody answers on, or that is no socket, is kept.
+ * Removes a socket file without a listener, as left by a killed process, and returns whether it did. etcd removes any
+ * file there; this keeps a socket with a listener, and any other file.
  */
 async function removeStaleSocket(path: string): Promise<boolean> {
   const refused = await new Promise<boolean>((resolve) => {

@@ -1,6 +1,6 @@
 /**
- * A member's side towards the other members: the listeners for peers, the transport of raft's messages and the questions
- * that members ask each other. The listeners are bound before anything else, and served when the server has started.
+ * A member's side towards the other members: the peer listeners, the transport of raft's messages and the members'
+ * requests to each other. The listeners are bound before anything else, and served when the server has started.
  */
 import { HttpPeerClient } from "../../peer/client.ts";
 import { PeerDialer } from "../../peer/dialer.ts";
@@ -14,17 +14,17 @@ import { openPeerTls, type PeerTls } from "./peer-tls.ts";
 
 export interface PeerSideOptions {
   readonly listenPeer: readonly ListenAddress[];
-  /** For peer URLs that are `https` or `unixs`. */
+  /** For `https` or `unixs` peer URLs. */
   readonly peerTls?: PeerTls | undefined;
   readonly raftReadTimeoutMs: number;
   readonly raftWriteTimeoutMs: number;
-  /** The address from which other members are dialled; absent for the system's choice. */
+  /** Local address for connections to other members; absent for the system's choice. */
   readonly localAddress?: string | undefined;
 }
 
-/** What others may still ask for when the member stops. */
+/** Time for other members' requests when the member stops. */
 const CLOSE_GRACE_MS = 1000;
-/** etcd's time limit to connect to a peer: so long and an election. */
+/** etcd's time limit for connecting to a peer: this plus an election timeout. */
 const DIAL_TIMEOUT_MS = 1000;
 
 export class PeerSide {
@@ -49,7 +49,7 @@ export class PeerSide {
     this.#limit = limit;
   }
 
-  /** Binds the listeners. Rejects when an address cannot be bound or a certificate cannot be used. */
+  /** Binds the listeners. Rejects when an address cannot be bound or a certificate is unusable. */
   static async open(options: PeerSideOptions, server: BootstrapOptions, limit: ConnectionLimit): Promise<PeerSide> {
     const { clock, logger, electionTicks, tickMs } = server;
     const { listenPeer, raftReadTimeoutMs, raftWriteTimeoutMs, localAddress } = options;
@@ -75,12 +75,12 @@ export class PeerSide {
     }
   }
 
-  /** Bound addresses: with port 0 the ones that the system chose. */
+  /** Bound addresses; for port 0, the port that the system chose. */
   get addresses(): string[] {
     return this.#hosts.flatMap((host) => host.urls);
   }
 
-  /** Serves other members from now on. The transport has to be started. */
+  /** Serves other members from now on. The transport must be started. */
   serve(handlers: readonly PeerHandler[]): void {
     const server = new PeerServer(this.transport, handlers, { onRequest: (socket) => this.#limit.spoke(socket) });
     this.#limit.whenFull(() => server.closeIdle());
@@ -88,7 +88,7 @@ export class PeerSide {
     for (const host of this.#hosts) host.serve((socket) => server.handleConnection(socket));
   }
 
-  /** After the server has stopped, and the transport with it. */
+  /** Call it after the server has stopped, and the transport with it. */
   async close(): Promise<void> {
     this.#listeners.close();
     await this.transport.stop();

@@ -4,10 +4,10 @@ import { TlsError } from "../../rpc/tls/files.ts";
 import { type ListenerTls, type TlsSurroundings, tellOfBadList, withCertificate } from "./client-tls.ts";
 import { isSecure, type ListenAddress } from "./listeners.ts";
 
-/** TLS between members, as the `--peer-…` flags tell of it. */
+/** TLS between members, from the `--peer-…` flags. */
 export interface PeerTls extends ListenerTls {
   readonly flagPrefix: "peer-";
-  /** Peers have to show a certificate for this name in place of the one dialled; empty for that one. */
+  /** Expected name in peers' certificates; empty for the dialled name. */
   readonly serverName: string;
 }
 
@@ -40,8 +40,8 @@ const NO_TLS: PeerTls = {
 };
 
 /**
- * Reads what members need for TLS between them. Warns of listeners that ignore the certificate, as etcd does. Throws when
- * an address wants TLS and there is no certificate, or when a file cannot be used.
+ * Loads the TLS contexts for connections between members. Warns about listeners that ignore the certificate, as in
+ * etcd. Throws when an address needs TLS and there is no certificate, or when a file is unusable.
  */
 export async function openPeerTls(
   given: PeerTls | undefined,
@@ -58,7 +58,7 @@ export async function openPeerTls(
   for (const address of addresses) checkAddress(address, options, isEmpty, surroundings);
   const server = isEmpty ? undefined : new TlsContext(options, clock, logger);
   if (server !== undefined) await tellOfBadList(options, logger);
-  // Members with certificates of their own making trust each other's.
+  // Members with self-signed certificates trust each other's.
   const insecureSkipVerify = options !== tls;
   return { server, client: new TlsClient({ ...options, serverName: tls.serverName, insecureSkipVerify }, logger) };
 }

@@ -8,37 +8,37 @@ import type { ReadSlice } from "../../server/contract/options.ts";
 import { failWith, failWithAny } from "../calls/calls.ts";
 import type { AnswerSink } from "./answer.ts";
 
-/** A part of an answer whose length is known only when it has been gone through. */
+/** A part of an answer whose length is only known after a first pass. */
 export interface MeasuredPart {
   readonly bytes: number;
-  /** One slice of finding out; true when `bytes` is final. */
+  /** One slice of measuring; true when `bytes` is final. */
   measure(): boolean;
-  /** One slice of handing the bytes over; true when all are. */
+  /** One slice of writing the bytes; true when all are written. */
   write(sink: AnswerSink): boolean;
 }
 
-/** What an answer consists of. */
+/** The composition of an answer. */
 export interface AnswerPlan {
-  /** For logs: the request. */
+  /** For logs: the request's name. */
   readonly name: string;
   readonly parts: readonly MeasuredPart[];
-  /** The whole answer in order, once all parts are measured: what stands between them may tell their lengths. */
+  /** The complete answer in order, once all parts are measured: the bytes between them may contain their lengths. */
   assemble(): readonly (Buffer | MeasuredPart)[];
-  /** Looks once more, before the first byte leaves, whether the caller may have it. */
+  /** Checks again, before the first byte is sent, whether the caller may have it. */
   check(): EtcdError | null;
-  /** What was asked for is done: an answer that cannot be given must not sound like a refusal. */
+  /** The request was applied: a failed answer must not look like a refusal. */
   readonly isApplied: boolean;
   readonly limits: ReadSlice;
-  /** What keeps the parts readable; null when nothing has to. */
+  /** Keeps the parts readable; null when not needed. */
   readonly pin: Pin | null;
-  /** Rows that the parts will remember at one time, of an allowance for all. */
+  /** Rows that the parts will hold at a time, charged to a shared allowance. */
   readonly memory: { readonly rows: number; readonly of: Allowance };
 }
 
-/** Room before a gathered answer for the prefix of a gRPC message. */
+/** Space before a collected answer for the prefix of a gRPC message. */
 const HEADROOM_BYTES = 5;
 
-/** Answers a call with a plan, in slices and as the client takes it. Owns the plan's pin. */
+/** Answers a call from a plan, in slices and as the client reads. Owns the plan's pin. */
 export class AnswerWork implements Work, AnswerSink {
   readonly #call: UnaryCall;
   readonly #plan: AnswerPlan;
@@ -51,7 +51,7 @@ export class AnswerWork implements Work, AnswerSink {
   #gathered: Buffer | null = null;
   #piece: Buffer | undefined;
   #pos = HEADROOM_BYTES;
-  /** The client takes no more for now. */
+  /** The client is paused. */
   #full = false;
   #over = false;
 
@@ -91,7 +91,7 @@ export class AnswerWork implements Work, AnswerSink {
         break;
       }
     }
-    // The client may want no more for now when it has been given all.
+    // The client may pause even after the last byte.
     if (this.#bytesLeft > 0) return this.#full ? "wait" : "more";
     const gathered = this.#gathered;
     if (gathered !== null) this.#call.respondOwned(gathered, HEADROOM_BYTES, this.#pos);
@@ -106,7 +106,7 @@ export class AnswerWork implements Work, AnswerSink {
   }
 
   newPiece(): Buffer {
-    // What is gathered is copied, so that one piece serves for all.
+    // Collected bytes are copied, so one buffer serves all pieces.
     if (this.#gathered !== null) return (this.#piece ??= this.#call.newPiece());
     return this.#call.newPiece();
   }
@@ -128,7 +128,7 @@ export class AnswerWork implements Work, AnswerSink {
     return this.#memory.granted;
   }
 
-  /** False when there is no answer but an error, which has been given. */
+  /** False when an error was sent instead of an answer. */
   #begin(): boolean {
     const refusal = this.#plan.check();
     if (refusal !== null) {

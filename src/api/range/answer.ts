@@ -5,31 +5,31 @@ import type { RangeRequest } from "../../proto/etcdserverpb.ts";
 import type { ReadSlice } from "../../server/contract/options.ts";
 import { type RangeRows, rangeRows } from "./rows.ts";
 
-/** Takes the bytes of an answer, in order. */
+/** Receives the bytes of an answer, in order. */
 export interface AnswerSink {
-  /** A piece, given away. False: it wants no more for now. */
+  /** A piece; ownership passes. False: paused. */
   take(piece: Buffer): boolean;
-  /** Room for a piece. */
+  /** A buffer for a piece. */
   newPiece(): Buffer;
 }
 
-/** The fields that rows are put into. */
+/** The fields that hold rows. */
 export const KVS_TAG = 0x12;
 export const PREV_KVS_TAG = 0x1a;
 
 /**
- * Rows of a range as repeated fields of an answer, made twice: once to know their length, which has to go ahead of them, and
- * once to send them, as fast as the client takes them. So a list of any size costs a piece of memory, and time in slices.
- * What fits into `KEPT_BYTES_MAX` is kept from the first pass.
+ * The rows of a range as repeated fields of an answer, produced twice: once to measure the length, which comes first,
+ * and once to send them, as fast as the client reads. So a list of any size needs the memory of one piece, and time in
+ * slices. What fits into `KEPT_BYTES_MAX` is kept from the first pass.
  */
 export class RowsAnswer {
-  /** Bytes of the fields; final when `measure` has said true. */
+  /** Bytes of the fields; final when `measure` has returned true. */
   bytes = 0;
-  /** Rows among them. */
+  /** Number of rows in them. */
   rows = 0;
   readonly #tag: number;
   readonly #first: RangeRows;
-  /** What is kept of the first pass, up to where `#second` goes on. */
+  /** Output kept from the first pass, up to where `#second` continues. */
   #kept: Buffer | null = NO_PIECE;
   #keptBytes = 0;
   #keeps = true;
@@ -44,7 +44,7 @@ export class RowsAnswer {
     this.#second = rows.copy();
   }
 
-  /** Keys in the range, whatever the limit; final when `measure` has said true. */
+  /** Keys in the range, regardless of the limit; final when `measure` has returned true. */
   get count(): number {
     return this.#first.count;
   }
@@ -53,7 +53,7 @@ export class RowsAnswer {
     return this.#first.more;
   }
 
-  /** The first pass, one slice of it. True when it is through. Throws CompactedError. */
+  /** One slice of the first pass. True when it is complete. Throws CompactedError. */
   measure(): boolean {
     this.#pos = this.#keptBytes;
     const done = this.#first.slice(this.#measureRow);
@@ -64,7 +64,7 @@ export class RowsAnswer {
     return done;
   }
 
-  /** The second pass, one slice of it: hands over pieces. True when all bytes are with the sink. Throws CompactedError. */
+  /** One slice of the second pass: writes pieces. True when the sink has all bytes. Throws CompactedError. */
   write(sink: AnswerSink): boolean {
     if (this.#kept !== null) {
       const kept = this.#kept.subarray(0, this.#keptBytes);
@@ -94,7 +94,7 @@ export class RowsAnswer {
     this.rows++;
     if (!this.#keeps) return;
     if (!this.#makeRoom(size)) {
-      // What this slice has added so far is read again.
+      // The rows of this slice so far are read again.
       this.#keeps = false;
       return;
     }
@@ -114,7 +114,7 @@ export class RowsAnswer {
   }
 
   readonly #writeRow = (bytes: Uint8Array, start: number, end: number): void => {
-    // Behind the last row a second pass may find what the first has only counted.
+    // After the last row a second pass may find rows that the first only counted.
     if (this.#written + this.#pos >= this.bytes) return;
     const length = end - start;
     const size = 1 + varintSize(length) + length;
@@ -141,7 +141,7 @@ const KEPT_BYTES_FIRST = 4 * 1024;
 const KEPT_BYTES_MAX = 256 * 1024;
 const NO_PIECE = Buffer.alloc(0);
 
-/** Writes a row as one element of a repeated field; returns the position behind it. */
+/** Writes a row as one element of a repeated field; returns the position after it. */
 export function putRow(to: Buffer, pos: number, tag: number, bytes: Uint8Array, start: number, end: number): number {
   to[pos++] = tag;
   pos = writeVarint(to, pos, end - start);
@@ -149,17 +149,17 @@ export function putRow(to: Buffer, pos: number, tag: number, bytes: Uint8Array, 
   return pos + end - start;
 }
 
-/** A RangeResponse without its header, which its caller writes. */
+/** A RangeResponse without its header, which the caller writes. */
 export class RangeAnswer {
   readonly #rows: RowsAnswer;
   #tail: Buffer | null = null;
 
-  /** `count`: the keys in the range, where that is known. */
+  /** `count`: the keys in the range, if known. */
   constructor(store: MvccStore, request: RangeRequest, point: ReadPoint, count: number | undefined, limits: ReadSlice) {
     this.#rows = new RowsAnswer(KVS_TAG, rangeRows(store, request, point, count, limits));
   }
 
-  /** Final when `measure` has said true. */
+  /** Final when `measure` has returned true. */
   get bytes(): number {
     return this.#rows.bytes + (this.#tail?.length ?? 0);
   }

@@ -12,8 +12,8 @@ import type { ReadSlice } from "../../server/contract/options.ts";
 import { failWithAny } from "../calls/calls.ts";
 
 /**
- * Decides the comparisons of a transaction that only reads, where they are about ranges: in slices, all at the revision at which it
- * began. `onDecided` then reads at that revision.
+ * Evaluates the range comparisons of a read-only transaction in slices, all at the revision at which it began.
+ * `onDecided` then reads at that revision.
  */
 export class DecidingWork implements Work {
   readonly name = "Txn";

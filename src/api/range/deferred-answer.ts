@@ -15,12 +15,12 @@ import { PREV_KVS_TAG, RangeAnswer, RowsAnswer } from "./answer.ts";
 import type { MeasuredPart } from "./answer-work.ts";
 import { rangeRows, rowsRemembered } from "./rows.ts";
 
-/** A response whose reads are still to be made, as an answer in parts. */
+/** A response with pending reads, as an answer in parts. */
 export class AnswerTree {
   readonly parts: MeasuredPart[] = [];
-  /** Rows that the parts will remember to sort them. */
+  /** Rows that the parts will hold for sorting. */
   rowsRemembered = 0;
-  /** The earliest point that any of them reads at. */
+  /** The earliest read point of the parts. */
   readonly point: ReadPoint;
   readonly #response: TxnResponse | DeleteRangeResponse | PutResponse;
   readonly #reads: ReadonlyMap<ReadingResponse, DeferredRead>;
@@ -44,7 +44,7 @@ export class AnswerTree {
     this.point = point!;
   }
 
-  /** The whole in order, once all parts are measured. */
+  /** The complete message in order, once all parts are measured. */
   assemble(): readonly (Buffer | MeasuredPart)[] {
     const out = new Assembly();
     const response = this.#response;
@@ -76,7 +76,7 @@ export class AnswerTree {
     out.field(isRange ? OP_RANGE_TAG : op.responsePut !== undefined ? OP_PUT_TAG : OP_DELETE_TAG, inner);
   }
 
-  /** A response with what is read for it. */
+  /** A response with the result of its read. */
   #reading(response: ReadingResponse, out: Assembly): void {
     if (isRangeResponse(response)) out.field(HEADER_TAG, Assembly.of(ResponseHeader.encode(response.header!)));
     else if (isDelete(response)) out.bytes(DeleteRangeResponse.encode(response));
@@ -106,7 +106,7 @@ class Assembly {
     this.length += part.bytes;
   }
 
-  /** A field that holds another message. */
+  /** A field that holds a nested message. */
   field(tag: number, message: Assembly): void {
     const head = Buffer.alloc(1 + varintSize(message.length));
     head[0] = tag;
@@ -137,7 +137,7 @@ function isBefore(a: ReadPoint, b: ReadPoint): boolean {
   return a.main < b.main || (a.main === b.main && a.sub < b.sub);
 }
 
-/** Tags of etcd's messages: the header of every response, and what a transaction's response consists of. */
+/** Tags of etcd's messages: the header of every response, and the parts of a transaction's response. */
 const HEADER_TAG = 0x0a;
 const PREV_KV_TAG = 0x12;
 const TXN_RESPONSES_TAG = 0x1a;

@@ -20,15 +20,14 @@ import { PiecesPart } from "./pieces-part.ts";
 import { rowsRemembered } from "./rows.ts";
 import { RangeStreamWork } from "./stream.ts";
 
-/** Users whose time is counted; beyond, all are forgotten and counted anew. */
+/** Users whose time is tracked; beyond, all are dropped and tracked from zero. */
 const USERS_MAX = 10_000;
-/** Rows that all sorts under way remember, at some 30 bytes each. A larger sort is made alone. */
+/** Rows held by all running sorts, about 30 bytes each. A larger sort runs alone. */
 const SORTED_ROWS_MAX = 2_000_000;
 
 /**
- * Answers that may take more than one turn: they are made in slices among everybody else's, and sent as the client takes
- * them. Their time is counted for the user, or without users for the connection, so that nobody gets more by asking more
- * often.
+ * Answers that may take more than one turn: produced in slices between other work, and sent as the client reads. Their
+ * time is charged to the user, or without users to the connection, so that asking more often gains nothing.
  */
 export class LongAnswers {
   readonly #server: EtcdServer;
@@ -46,7 +45,7 @@ export class LongAnswers {
     this.#limits = server.options.readSlice ?? READ_SLICE;
   }
 
-  /** Answers a range, of any form and size, at what is the newest state now. */
+  /** Answers a range, of any form and size, at the current newest state. */
   range(call: UnaryCall, request: RangeRequest): void {
     const { store } = this.#server;
     try {
@@ -62,8 +61,8 @@ export class LongAnswers {
   }
 
   /**
-   * Completes a response that was left without its reads, and answers with it. `isApplied`: it is of a request that has
-   * passed the log, so that nothing may refuse it any more.
+   * Completes a response with pending reads, and sends it. `isApplied`: its request has passed the log, so it must not
+   * be refused any more.
    */
   deferred(
     call: UnaryCall,
@@ -81,7 +80,7 @@ export class LongAnswers {
     }
   }
 
-  /** Answers with a message whose last field is a list that is made in slices. `head` encodes what stands before it. */
+  /** Answers with a message whose last field is a list produced in slices. `head` encodes the fields before it. */
   list(call: UnaryCall, name: string, list: Iterator<Buffer | undefined>, head: () => Uint8Array): void {
     const part = new PiecesPart(list);
     const assemble = (): (Buffer | MeasuredPart)[] => [Buffer.from(head()), part];
@@ -102,7 +101,7 @@ export class LongAnswers {
     }
   }
 
-  /** Begins to answer a call with parts whose length is not known yet, read at `point`. */
+  /** Begins an answer with parts of unknown length, read at `point`. */
   #begin(
     call: UnaryCall,
     name: string,
@@ -116,7 +115,7 @@ export class LongAnswers {
       name,
       parts,
       assemble,
-      // What the caller may do was decided when it was applied.
+      // The caller's permissions were checked when it was applied.
       check: isApplied ? () => null : this.#checkLater(),
       isApplied,
       pin: this.#server.store.pin(point),
@@ -126,7 +125,7 @@ export class LongAnswers {
     this.start(call, new AnswerWork(call, plan), isApplied);
   }
 
-  /** Puts work for a call in line, or refuses the call where it may be refused. */
+  /** Queues work for a call, or refuses the call if that is still allowed. */
   start(call: UnaryCall, work: Work, isApplied = false): void {
     const { turns } = this.#server;
     const owner = this.ownerOf(call);
@@ -134,7 +133,7 @@ export class LongAnswers {
     else if (turns.begin(owner, work) === undefined) work.fail(errors.tooManyLongRequests);
   }
 
-  /** Who the time for a call is counted for. */
+  /** The owner charged for a call's time. */
   ownerOf(call: CallInfo): Owner {
     const user = this.#access.enabled ? this.#access.userOf(call) : undefined;
     if (user instanceof AuthInfo && user.username !== "") {
@@ -151,7 +150,7 @@ export class LongAnswers {
     return owner;
   }
 
-  /** What the caller was allowed must still hold when the answer leaves. */
+  /** The caller's permissions must still hold when the answer is sent. */
   #checkLater(): () => EtcdError | null {
     const { auth } = this.#server;
     if (!auth.enabled) return () => null;
@@ -166,7 +165,7 @@ export class LongAnswers {
   }
 }
 
-/** The revision that a request means, 0 being the current one. Throws CompactedError, FutureRevisionError. */
+/** The revision of a request, where 0 is the current one. Throws CompactedError, FutureRevisionError. */
 export function readableRevision(store: MvccStore, revision: number): number {
   if (revision <= 0) return store.currentRevision;
   if (revision > store.currentRevision) throw new FutureRevisionError(store.currentRevision);
@@ -178,7 +177,7 @@ function pointOf(store: MvccStore, revision: number): ReadPoint {
   return { main: readableRevision(store, revision), sub: Number.POSITIVE_INFINITY };
 }
 
-/** Keys of a range at the current revision; undefined for an older one, at which they have to be counted one by one. */
+/** Keys of a range at the current revision; undefined for an older one, where they must be counted individually. */
 function liveCount(store: MvccStore, request: RangeRequest, { main }: ReadPoint): number | undefined {
   if (main !== store.currentRevision) return undefined;
   return request.rangeEnd.length === 0 ? undefined : store.countLive(request.key, request.rangeEnd);

@@ -1,7 +1,7 @@
 import type { AnswerSink } from "./answer.ts";
 import type { MeasuredPart } from "./answer-work.ts";
 
-/** A part of an answer that is made in slices, each a piece or nothing yet, and held until the client takes it. */
+/** A part of an answer produced in slices, each giving a piece or nothing yet, and held until the client reads it. */
 export class PiecesPart implements MeasuredPart {
   bytes = 0;
   readonly #source: Iterator<Buffer | undefined>;

@@ -9,16 +9,16 @@ import type { HeaderWriter } from "../calls/header.ts";
 const CAPACITY_MIN = 64 * 1024;
 /** The next reply is expected to be about as large as the last one, up to this. */
 const CAPACITY_EXPECTED_MAX = 4 * 1024 * 1024;
-/** A reply from this size on leaves with its buffer: another one costs less than a copy. */
+/** From this size on a reply is sent with its buffer: a new buffer costs less than a copy. */
 const OWNED_BYTES_MIN = 32 * 1024;
-/** Room before the reply for the prefix of a gRPC message. */
+/** Space before the reply for the prefix of a gRPC message. */
 const HEADROOM_BYTES = 5;
-/** Room for the tag and length of one key-value, and for `more` and `count` at the end. */
+/** Space for the tag and length of one key-value, and for `more` and `count` at the end. */
 const FRAME_BYTES_MAX = 32;
 
 /**
- * RangeResponse assembled in one turn from the bytes that the store keeps, without decoding a key-value: header, then each
- * stored KeyValue as it is, then `more` and `count`.
+ * A RangeResponse assembled in one turn from the stored bytes, without decoding key-values: header, then each stored
+ * KeyValue unchanged, then `more` and `count`.
  */
 export class RangeReply {
   readonly #server: EtcdServer;
@@ -36,17 +36,22 @@ export class RangeReply {
     this.#limits = server.options.readSlice ?? READ_SLICE;
   }
 
-  /** Begins a reply; the one before is overwritten. Its header has the store's current revision, which a read does not change. */
+  /**
+   * Begins a reply, overwriting the previous one. Its header has the store's current revision, which a read does not
+   * change.
+   */
   begin(): void {
     this.#pos = this.#header.write(this.#buffer, HEADROOM_BYTES, this.#server.store.currentRevision);
   }
 
-  /** Adds a single key at a revision, and returns how many that was. Throws CompactedError, FutureRevisionError. */
+  /**
+   * Adds a single key at a revision, and returns the number of keys added. Throws CompactedError, FutureRevisionError.
+   */
   addOne(key: Uint8Array, revision: number): number {
     return this.#server.store.range(key, null, { revision, limit: 0, countOnly: false }, this.#visit).count;
   }
 
-  /** Adds rows until there are `limit`. False when the range goes on, but the turn should not: the reply is void then. */
+  /** Adds rows up to `limit`. False when the range continues but the turn should not: the reply is then invalid. */
   addRows(cursor: RangeCursor, limit: number): boolean {
     this.#rows = 0;
     const { rowsAtOnce, entries } = this.#limits;
@@ -55,12 +60,12 @@ export class RangeReply {
     return cursor.done || this.#rows === limit;
   }
 
-  /** Rows that `addRows` added. */
+  /** Rows added by `addRows`. */
   get rows(): number {
     return this.#rows;
   }
 
-  /** Ends the reply and answers the call with it. */
+  /** Completes the reply and answers the call with it. */
   respond(call: UnaryCall, more: boolean, count: number): void {
     this.#reserve(FRAME_BYTES_MAX);
     if (more) {
@@ -95,7 +100,7 @@ export class RangeReply {
     pos = writeVarint(buffer, pos, length);
     if (length < 48) for (let i = start; i < end; i++) buffer[pos++] = bytes[i]!;
     else {
-      // The bytes may be in a buffer of the store that is longer than it says.
+      // The bytes may be in a store buffer that is longer than its reported length.
       buffer.set(bytes.subarray(start, end), pos);
       pos += length;
     }

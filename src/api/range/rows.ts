@@ -15,22 +15,25 @@ import { hasRevisionFilters, passesFilters, rangeEndOf } from "../../server/appl
 import type { ReadSlice } from "../../server/contract/options.ts";
 import { digitsOf, sortByValue, type ValueRows } from "./value-sort.ts";
 
-/** Sorted with a limit up to this, only so many rows are remembered. */
+/** When sorting with a limit up to this, only that many rows are held. */
 const TOP_ROWS_MAX = 8192;
 
-/** The rows of a range's answer, in its order, a slice at a time. */
+/** The rows of a range's answer, in order, in slices. */
 export interface RangeRows {
-  /** Visits the next rows, encoded as KeyValue, until they have `bytesMax` or what a slice may do is done. True when there are no more. Throws CompactedError. */
+  /**
+   * Visits the next rows, encoded as KeyValue, until they have `bytesMax` or the slice's limit is reached. True when
+   * there are no more. Throws CompactedError.
+   */
   slice(visit: RawVisitor, bytesMax?: number): boolean;
   /** The same rows from here on, for a second pass. */
   copy(): RangeRows;
-  /** Keys in the range, whatever the limit and filters; known when the rows are through. */
+  /** Keys in the range, regardless of limit and filters; known after the last row. */
   readonly count: number;
-  /** The limit cut rows off; known when the rows are through. */
+  /** The limit cut off rows; known after the last row. */
   readonly more: boolean;
 }
 
-/** `count`: the keys in the range where that is known already, else undefined. */
+/** `count`: the keys in the range if already known, else undefined. */
 export function rangeRows(
   store: MvccStore,
   request: RangeRequest,
@@ -42,7 +45,7 @@ export function rangeRows(
   return new (isSorted ? SortedRows : KeyOrderRows)(store, request, point, count, limits);
 }
 
-/** Rows that have to be remembered to put them into the order that is asked for. */
+/** Rows that must be held to sort them as requested. */
 export function rowsRemembered(store: MvccStore, request: RangeRequest, count: number | undefined): number {
   const { limit, sortTarget } = request;
   if (request.countOnly || sortTarget === SortTarget.KEY || (limit > 0 && limit <= TOP_ROWS_MAX)) return 0;
@@ -51,13 +54,13 @@ export function rowsRemembered(store: MvccStore, request: RangeRequest, count: n
   return limitsFirst ? Math.min(rows, limit + 1) : rows;
 }
 
-/** True for what comes in the order of keys. */
+/** True when the result is in key order. */
 const isDescending = (request: RangeRequest): boolean =>
   request.sortTarget === SortTarget.KEY && request.sortOrder === SortOrder.DESCEND;
 
 function openCursor(store: MvccStore, request: RangeRequest, point: ReadPoint): RangeCursor {
   const { key, rangeEnd } = request;
-  // A single key is a range of one: everything from it up to its successor.
+  // A single key is a range of one: from it up to its successor.
   const end = rangeEndOf(rangeEnd) ?? Buffer.concat([key, ZERO]);
   return store.cursor(point, key, end, isDescending(request));
 }
@@ -121,7 +124,7 @@ class KeyOrderRows implements RangeRows {
     return this.#cursor.done || this.#isComplete();
   }
 
-  /** No row can follow, and what is said of the rest is known. */
+  /** No row can follow, and the facts about the rest are known. */
   #isComplete(): boolean {
     if (this.#taken < this.#limit || !this.#countIsKnown) return false;
     if (this.#request.countOnly) return true;
@@ -130,18 +133,18 @@ class KeyOrderRows implements RangeRows {
   }
 }
 
-/** A row that a sort remembers: what it is sorted by, and where it is. */
+/** A row held for sorting: its sort key and its position. */
 interface Found {
   readonly by: number;
   readonly main: number;
   readonly sub: number;
-  /** Place in the order of keys. */
+  /** Position in key order. */
   readonly place: number;
 }
 
 /**
- * Rows in another order than that of their keys: collected from the index, sorted, then read one by one. With a small limit
- * only the first of them are remembered; else all, at 20 bytes each.
+ * Rows in another order than key order: collected from the index, sorted, then read individually. With a small limit
+ * only the first ones are held; otherwise all, at 20 bytes each.
  */
 class SortedRows implements RangeRows {
   count: number;
@@ -151,13 +154,13 @@ class SortedRows implements RangeRows {
   readonly #limits: ReadSlice;
   readonly #countIsKnown: boolean;
   readonly #filters: boolean;
-  /** Rows of the answer at most. */
+  /** Maximum rows of the answer. */
   readonly #limit: number;
-  /** Without an order the limit takes the first keys, and only those (and one more) are sorted. */
+  /** Without an order the limit selects the first keys, and only those (and one more) are sorted. */
   readonly #collectMax: number;
   readonly #cursor: RangeCursor;
   readonly #sign: 1 | -1;
-  /** For the first rows only. */
+  /** Only for the first rows. */
   readonly #compare: (a: Found, b: Found) => number;
   #matches = 0;
   #isCollected = false;
@@ -188,7 +191,7 @@ class SortedRows implements RangeRows {
     this.#top = this.#limit <= TOP_ROWS_MAX ? new TopRows(this.#limit, this.#compare) : null;
   }
 
-  /** Shares what has been collected. */
+  /** Shares the collected rows. */
   copy(): RangeRows {
     return new SortedAgain(this, this.#next);
   }
@@ -203,17 +206,17 @@ class SortedRows implements RangeRows {
     return false;
   }
 
-  /** Rows of the answer; known once they are sorted. */
+  /** Rows of the answer; known once sorted. */
   get length(): number {
     return this.#order === null ? Number.POSITIVE_INFINITY : Math.min(this.#order.length, this.#limit);
   }
 
-  /** Bytes that one slice reads. */
+  /** Maximum bytes read by one slice. */
   get bytesMax(): number {
     return this.#limits.bytes;
   }
 
-  /** Visits rows from a place of the answer on, and returns the next place. */
+  /** Visits rows from a position of the answer on, and returns the next position. */
   emit(from: number, visit: RawVisitor, bytesMax: number): number {
     const order = this.#order!;
     const { length } = this;
@@ -289,7 +292,7 @@ class SortedRows implements RangeRows {
     return sort.order;
   }
 
-  /** Values that begin alike. */
+  /** Values with a common beginning. */
   #compareValues(a: Found, b: Found): number {
     this.#store.readRow(a.main, a.sub, slot);
     const value = Buffer.from(valueIn(slot));
@@ -328,7 +331,7 @@ class SortedAgain implements RangeRows {
 
 const none = (): number => 0;
 
-/** The first `limit` rows of all that are added: a heap with the last of them at its root. */
+/** The first `limit` of all added rows: a heap with the last of them at its root. */
 class TopRows {
   readonly #limit: number;
   readonly #compare: (a: Found, b: Found) => number;
@@ -385,7 +388,7 @@ class TopRows {
 
 const CHUNK_ROWS = 8192;
 
-/** Any number of rows, in chunks so that none has to be copied when they grow. */
+/** Any number of rows, in chunks so that growing copies none. */
 class FoundRows {
   length = 0;
   readonly #by: Float64Array[] = [];
@@ -414,7 +417,7 @@ class FoundRows {
     return this.#sub[Math.floor(i / CHUNK_ROWS)]![i % CHUNK_ROWS]!;
   }
 
-  /** What the rows are sorted by, in one piece, which is not kept here any more. */
+  /** The sort keys in one array, which is no longer held here. */
   *takeBy(): Generator<void, Float64Array, void> {
     const by = new Float64Array(this.length);
     for (let at = 0; this.#by.length > 0; at += CHUNK_ROWS) {
@@ -427,13 +430,13 @@ class FoundRows {
 
 // ---- rows as bytes
 
-/** Where the row being visited is. One for all: nothing here is reentrant. */
+/** Position of the visited row. One for all: this code is not reentrant. */
 const slot: RawSlot = { bytes: Buffer.alloc(0), start: 0, end: 0 };
 let scratch = Buffer.allocUnsafeSlow(4096);
 /** Tags and numbers of a KeyValue beside its key. */
 const KEY_VALUE_FIELDS_MAX = 64;
 
-/** A KeyValue without value and lease, as a keys-only answer has it. */
+/** A KeyValue without value and lease, as in a keys-only answer. */
 function encodeKey(key: ByteString, createRevision: number, modRevision: number, version: number, out: RawSlot): void {
   if (scratch.length < key.length + KEY_VALUE_FIELDS_MAX) {
     scratch = Buffer.allocUnsafeSlow(2 * (key.length + KEY_VALUE_FIELDS_MAX));
@@ -460,7 +463,7 @@ function writeField(tag: number, value: number, pos: number): number {
 
 const header = kvHeader();
 
-/** The same of a stored row. etcd keeps the lease where it has read the value to sort by it. */
+/** The same for a stored row. etcd keeps the lease when it has read the value to sort by it. */
 function encodeKeyOf(row: RawSlot, modRevision: number, sortTarget: SortTarget, out: RawSlot): void {
   readKvHeader(row.bytes, row.start, row.end, header);
   const { lease } = header;

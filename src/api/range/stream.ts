@@ -14,14 +14,17 @@ import { HeaderWriter } from "../calls/header.ts";
 import { encodeTail, KVS_TAG, putRow } from "./answer.ts";
 import { type RangeRows, rangeRows, rowsRemembered } from "./rows.ts";
 
-/** The first piece is small, so that it comes soon; each is twice the one before, up to the size of the largest request. */
+/**
+ * The first piece is small, so that it arrives soon; each is twice the previous one, up to the size of the largest
+ * request.
+ */
 const PIECE_BYTES_FIRST = 4 * 1024;
-/** Room for the field that a response is in: its tag and length. */
+/** Space for the tag and length of the response's field. */
 const PREFIX_BYTES_MAX = 8;
 
 /**
- * RangeStream: the answer of a range in several messages, all of one revision, sent as the client takes them. Header, count
- * and `more` come with the last.
+ * RangeStream: the answer of a range in several messages, all of one revision, sent as the client reads. The last one
+ * has header, count and `more`.
  */
 export class RangeStreamWork implements Work {
   readonly name = "RangeStream";
@@ -30,17 +33,17 @@ export class RangeStreamWork implements Work {
   readonly #call: StreamCall;
   readonly #limits: ReadSlice;
   readonly #rows: RangeRows;
-  /** Rows that a sort remembers, and the allowance for all that they are of. */
+  /** Rows held by a sort, and the shared allowance they are charged to. */
   readonly #sortedRows: number;
   readonly #memory: Allowance;
   #claim: Claim | null = null;
   readonly #revision: number;
   readonly #pin: Pin;
-  /** Of what the caller may read; 0 while everybody may read everything. */
+  /** Auth revision of the caller's permissions; 0 when authentication is disabled. */
   readonly #authRevision: number;
   #ticket: Ticket | null = null;
   #target = PIECE_BYTES_FIRST;
-  /** Grows when there is something to put in: thousands may wait for their start. */
+  /** Allocated on first use: thousands may wait for their start. */
   #piece: Buffer = Buffer.alloc(PREFIX_BYTES_MAX);
   #pos = PREFIX_BYTES_MAX;
   #over = false;
@@ -66,7 +69,7 @@ export class RangeStreamWork implements Work {
     this.#authRevision = server.auth.enabled ? server.auth.revision : 0;
   }
 
-  /** Puts it in line. */
+  /** Queues it. */
   begin(owner: Owner): void {
     this.#call.onCancel = () => this.#end();
     this.#call.onDrain = () => this.#ticket?.resume();
@@ -81,7 +84,7 @@ export class RangeStreamWork implements Work {
   step(): StepResult {
     if (this.#pin.revoked) throw new CompactedError(this.#pin.revision);
     this.#pin.touch();
-    // Asked for only now: who waits for a start must not hold what those under way wait for.
+    // Claimed only now: work waiting to start must not hold what running work waits for.
     if (this.#sortedRows > 0) this.#claim ??= this.#memory.claim(this.#sortedRows, () => this.#ticket?.resume());
     if (this.#claim?.granted === false) return "wait";
     if (this.#rows.slice(this.#putRow, Math.min(this.#target, this.#limits.bytes))) {
@@ -110,7 +113,7 @@ export class RangeStreamWork implements Work {
     this.#piece = grown;
   }
 
-  /** Header, rows, more, count: the header is in front, so that the rows move up. */
+  /** Header, rows, more, count: the header comes first, so the rows move. */
   #sendLast(): void {
     const { auth } = this.#server;
     if (this.#authRevision !== 0 && this.#authRevision !== auth.revision) throw errors.authOldRevision;
@@ -126,7 +129,7 @@ export class RangeStreamWork implements Work {
     this.#end();
   }
 
-  /** Sends the piece as the one field of its message. False when the client wants no more for now. */
+  /** Sends the piece as the only field of its message. False when the client is paused. */
   #send(): boolean {
     const length = this.#pos - PREFIX_BYTES_MAX;
     const start = PREFIX_BYTES_MAX - 1 - varintSize(length);

@@ -1,34 +1,36 @@
 /**
- * Rows in the order of their values, in slices, without remembering the values: a row is sorted by a few bytes of its value, and
- * those that are alike in them are read again, for the first bytes in which they differ. So values with a long beginning in common
- * cost two more looks at each, not one at each comparison. Values made so that this leads nowhere are compared in the end.
+ * Sorts rows by value in slices, without holding the values: a row is sorted by a few bytes of its value, and rows
+ * equal in them are read again, for the first bytes in which they differ. So values with a long common prefix cost two
+ * more reads each, not one per comparison. Values crafted to defeat this are finally compared directly.
  */
 import type { SliceBudget } from "../../base/slice-budget.ts";
 import { SliceSort } from "../../base/slice-sort.ts";
 
-/** The rows that are sorted. */
+/** The rows to sort. */
 export interface ValueRows {
   readonly length: number;
-  /** What they are sorted by so far: `digitsOf` their values. Is written. */
+  /** Their current sort keys: `digitsOf` their values. It is overwritten. */
   readonly by: Float64Array;
-  /** Value of a row: a view that is good until the next call. */
+  /** Value of a row: a view valid until the next call. */
   value(row: number): Uint8Array;
 }
 
 /** Bytes of a value that fit into a number. */
 const DIGITS = 6;
-/** A digit is a byte, or that there is none. */
+/** A digit is a byte, or its absence. */
 const BASE = 257;
-/** After so many looks at the same rows they are compared instead. */
+/** After this many reads of the same rows they are compared instead. */
 const LOOKS_MAX = 8;
-/** So few are compared at once. */
+/** Up to this many are compared directly. */
 const FEW = 3;
-/** What it costs to sort a row by its number, as a part of reading one. */
+/** Cost of sorting a row by its number, relative to reading one. */
 const SORTED_ROW = 0.1;
-/** Of a value that others are compared with, so much is remembered at a time. */
+/** Bytes held at a time of a value that others are compared with. */
 const REMEMBERED_BYTES = 64 * 1024;
 
-/** Bytes of a value from `depth` on as a number that orders as they do; what ends comes before what goes on. */
+/**
+ * Bytes of a value from `depth` on, as a number with the same order; a value that ends comes before one that continues.
+ */
 export function digitsOf(value: Uint8Array, depth: number): number {
   const { length } = value;
   let digits = 0;
@@ -36,7 +38,7 @@ export function digitsOf(value: Uint8Array, depth: number): number {
   return digits;
 }
 
-/** Rows that are alike up to `depth`. */
+/** Rows equal up to `depth`. */
 interface Group {
   readonly start: number;
   readonly end: number;
@@ -44,7 +46,7 @@ interface Group {
   readonly looks: number;
 }
 
-/** The rows in order, as positions; `sign` -1: the greatest first. What is equal stays in the order of positions. */
+/** The rows in order, as positions; `sign` -1: greatest first. Equal rows stay in order of position. */
 export function* sortByValue(rows: ValueRows, sign: 1 | -1, budget: SliceBudget): Generator<void, Uint32Array, void> {
   const { by } = rows;
   const order = new Uint32Array(rows.length);
@@ -74,7 +76,7 @@ export function* sortByValue(rows: ValueRows, sign: 1 | -1, budget: SliceBudget)
   return order;
 }
 
-/** Adds the groups of rows with equal digits in a sorted group, if their values go on behind them. */
+/** Adds the groups of rows with equal digits in a sorted group, if their values continue after them. */
 function* addAlike(
   order: Uint32Array,
   by: Float64Array,
@@ -94,7 +96,7 @@ function* addAlike(
   }
 }
 
-/** How many bytes all values of a group have in common; -1: all of them are equal. */
+/** Length of the common prefix of a group's values; -1: all are equal. */
 function* commonLength(
   rows: ValueRows,
   order: Uint32Array,
@@ -163,12 +165,12 @@ class Sorting {
   }
 }
 
-/** As many are sorted without a slice of their own. */
+/** Up to this many are sorted without a slice of their own. */
 const AT_ONCE = 256;
-/** Places that are written in one slice. */
+/** Positions written in one slice. */
 const PLACES = 64 * 1024;
 
-/** Sorts a part that is in the order of its rows. */
+/** Sorts a part that is in row order. */
 function* inSlices(
   part: Uint32Array,
   compare: (a: number, b: number) => number,

@@ -48,10 +48,10 @@ import { type Access, refused } from "../calls/access.ts";
 import { decodeRequest, failWith, settle } from "../calls/calls.ts";
 import type { HeaderWriter } from "../calls/header.ts";
 
-/** Characters of a name that nobody has, in the log. */
+/** Characters of an unknown user name in the log. */
 const NAME_LOGGED_MAX = 256;
 
-/** The operations that change users and roles: their responses are a header. */
+/** Operations that change users and roles: their responses are a header. */
 type AuthChange =
   | typeof Op.AUTH_ENABLE
   | typeof Op.AUTH_DISABLE
@@ -66,9 +66,9 @@ type AuthChange =
   | typeof Op.AUTH_ROLE_REVOKE_PERMISSION;
 
 /**
- * The service Auth. Changes go through the log and are decided when they are applied; what only asks is answered from a
- * state that is up to date, without an entry of its own. Passwords are hashed, and compared, before anything is proposed,
- * so that none is ever written down. Source: etcd `server/etcdserver/api/v3rpc/auth.go` and `v3_server.go`.
+ * The service Auth. Changes go through the log and are checked when applied; queries are answered from an up-to-date
+ * state, without a log entry. Passwords are hashed, and compared, before anything is proposed, so that none is ever
+ * stored. Source: etcd `server/etcdserver/api/v3rpc/auth.go` and `v3_server.go`.
  */
 export class AuthApi {
   readonly #server: EtcdServer;
@@ -136,7 +136,7 @@ export class AuthApi {
     );
   }
 
-  /** A request that goes into the log as it is. */
+  /** Proposes a request unchanged. */
   #change<O extends AuthChange>(
     rpc: RpcRegistry,
     path: string,
@@ -165,7 +165,7 @@ export class AuthApi {
     }
   }
 
-  /** Answers from a state that is up to date. */
+  /** Answers from an up-to-date state. */
   #ask(call: UnaryCall, answer: () => Uint8Array | EtcdError): void {
     this.#server.replication.read({
       serve: (error) => {
@@ -188,7 +188,7 @@ export class AuthApi {
     });
   }
 
-  /** Who changed users or roles while the password was compared may have changed it: then it is compared again. */
+  /** A change of users or roles during the comparison may have changed the password: then it is compared again. */
   async #authenticate(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, AuthenticateRequest);
     if (request === undefined) return;
@@ -220,7 +220,7 @@ export class AuthApi {
     }
   }
 
-  /** The revision of the auth store at which the password was the user's. */
+  /** The auth revision at which the password was the user's. */
   async #checkPassword({ name, password }: AuthenticateRequest, call: UnaryCall): Promise<number | EtcdError> {
     const { auth } = this.#server;
     const stored = auth.passwordOf(name);
@@ -241,7 +241,7 @@ export class AuthApi {
   async #userAdd(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, AuthUserAddRequest);
     if (request === undefined || refused(call, refusalOfName(request.name))) return;
-    // Hashing is for those who may add users.
+    // Only callers that may add users get hashing.
     if (refused(call, this.#access.refuseAllButRoot(call))) return;
     if (request.options?.noPassword !== true && !(await this.#hash(call, request))) return;
     await this.#propose(call, Op.AUTH_USER_ADD, request, AuthUserAddRequest.encode(request), AuthUserAddResponse);
@@ -255,7 +255,7 @@ export class AuthApi {
     await this.#propose(call, Op.AUTH_USER_CHANGE_PASSWORD, request, payload, AuthUserChangePasswordResponse);
   }
 
-  /** Puts the hash in the place of the password; false when the call has been answered with the reason why not. */
+  /** Replaces the password by its hash; false when the call was answered with an error. */
   async #hash(call: UnaryCall, request: { password: string; hashedPassword: string }): Promise<boolean> {
     const hashed = await this.#server.auth.passwords.hash(request.password, call);
     if (call.cancelled) return false;
@@ -268,7 +268,7 @@ export class AuthApi {
     return true;
   }
 
-  /** Users may see their own roles. */
+  /** Users may read their own roles. */
   #userGet(call: UnaryCall): void {
     const request = decodeRequest(call, AuthUserGetRequest);
     if (request === undefined) return;
@@ -294,7 +294,7 @@ export class AuthApi {
     });
   }
 
-  /** Users may see the roles that they have. */
+  /** Users may read the roles that they have. */
   #roleGet(call: UnaryCall): void {
     const request = decodeRequest(call, AuthRoleGetRequest);
     if (request === undefined) return;
@@ -326,7 +326,7 @@ export class AuthApi {
   }
 }
 
-/** A name is a key of the database, which has a limit on those. */
+/** A name is a key of the database, whose length is limited. */
 function refusalOfName(name: string): EtcdError | null {
   return Buffer.byteLength(name) > KEY_LENGTH_MAX ? errors.requestTooLarge : null;
 }

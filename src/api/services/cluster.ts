@@ -104,7 +104,7 @@ export class ClusterApi {
   async #update(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, MemberUpdateRequest);
     if (request === undefined) return;
-    // etcd takes any, and all members of the cluster end when they cannot read them.
+    // etcd accepts any URLs, and members that cannot parse them crash, all over the cluster.
     const peerUrls = checkedUrls(request.peerUrls);
     if (peerUrls === undefined) {
       const isKnown = this.#server.cluster.member(request.id) !== undefined;
@@ -128,14 +128,14 @@ export class ClusterApi {
   }
 }
 
-/** The members after a change; undefined when the call was answered with why there was none. */
+/** The members after a change; undefined when the call was answered with an error. */
 function succeeded(call: UnaryCall, outcome: ConfChangeOutcome): readonly ClusterMember[] | undefined {
   if (!(outcome instanceof EtcdError)) return outcome;
   failWith(call, outcome);
   return undefined;
 }
 
-/** Sorted, as etcd keeps them; undefined when one of them is not a peer URL, or there is none. */
+/** Sorted, as in etcd; undefined when one is not a peer URL, or there is none. */
 function checkedUrls(urls: readonly string[]): string[] | undefined {
   if (urls.length === 0 || urls.some((url) => url.includes(","))) return undefined;
   try {

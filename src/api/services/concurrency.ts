@@ -29,27 +29,26 @@ import type { EtcdServer } from "../../server/server.ts";
 import type { Access } from "../calls/access.ts";
 
 /**
- * What locks and elections are made of: a queue of keys under one prefix, ordered by their create revisions, each hanging
- * on its owner's lease. Whoever has the oldest one holds the lock.
- * Source: etcd `client/v3/concurrency`.
+ * The basis of locks and elections: a queue of keys under one prefix, ordered by create revision, each attached to its
+ * owner's lease. The owner of the oldest key holds the lock. Source: etcd `client/v3/concurrency`.
  */
 
-/** TTL in seconds of a lease that a client leaves to the server. */
+/** TTL in seconds of a lease created by the server for a client. */
 const SESSION_TTL_SECONDS = 60;
 
-/** Ends waiting when the client goes. */
+/** Ends a wait when the client leaves. */
 export interface Cancellation {
   readonly cancelled: boolean;
   onCancel: (() => void) | null;
 }
 
-/** The client is gone; nobody hears the answer. */
+/** The client is gone; the answer is not received. */
 export const cancelled = new EtcdError(Code.CANCELED, "context canceled");
 
-/** What a client waits with. */
+/** A call that can wait. */
 export type WaitingCall = CallInfo & Cancellation;
 
-/** One client of these services: what they do, they do in its name, and may only do what it may. All throw EtcdError. */
+/** A client of these services: all operations run as its user, with its permissions. All methods throw EtcdError. */
 export class Caller {
   readonly server: EtcdServer;
   readonly call: WaitingCall;
@@ -61,7 +60,7 @@ export class Caller {
     this.#access = access;
   }
 
-  /** The lease to use: the client's, or a new one. */
+  /** The client's lease, or a new one. */
   async sessionLease(lease: bigint): Promise<bigint> {
     if (lease !== 0n) return lease;
     throwUnknown(this.#access.refuseNobody(this.call));
@@ -82,13 +81,13 @@ export class Caller {
     return outcome;
   }
 
-  /** Reads the state as it is here. */
+  /** Reads the member's local state. */
   range(request: RangeRequest): RangeResponse {
     this.mayWatch(request.key, request.rangeEnd);
     return executeRange(this.server.store, request);
   }
 
-  /** Throws when the client may not read these keys. */
+  /** Throws when the client lacks read permission on these keys. */
   mayWatch(key: Uint8Array, rangeEnd: Uint8Array): void {
     const { permissions } = this.#access;
     throwUnknown(this.#access.checkRead(this.call, (user) => permissions.range(user, { key, rangeEnd })));
@@ -100,7 +99,7 @@ export function sessionKey(prefix: Uint8Array, lease: bigint): Buffer {
   return Buffer.concat([prefix, Buffer.from(BigInt.asUintN(64, lease).toString(16))]);
 }
 
-/** A create revision that must be as given; 0 means that the key must not exist. */
+/** Compares a create revision; 0 means that the key must not exist. */
 export function createdAt(key: Uint8Array, createRevision: number): Compare {
   return Compare.create({ key, target: CompareTarget.CREATE, result: CompareResult.EQUAL, createRevision });
 }
@@ -124,7 +123,7 @@ export function oldestUnder(prefix: Uint8Array): RangeRequest {
   });
 }
 
-/** The first key that does not have the prefix; one zero byte when there is none. */
+/** The first key after those with the prefix; one zero byte when there is none. */
 export function prefixEnd(prefix: Uint8Array): Buffer {
   const end = Buffer.from(prefix);
   for (let i = end.length - 1; i >= 0; i--) {
@@ -136,7 +135,7 @@ export function prefixEnd(prefix: Uint8Array): Buffer {
   return Buffer.from([0]);
 }
 
-/** Resolves when no key under the prefix is left that was created at `maxCreateRevision` or before. */
+/** Resolves when no key under the prefix with a create revision up to `maxCreateRevision` is left. */
 export async function waitForOlder(caller: Caller, prefix: Uint8Array, maxCreateRevision: number): Promise<void> {
   for (;;) {
     const { kvs, header } = caller.range(
@@ -157,12 +156,15 @@ export async function waitForOlder(caller: Caller, prefix: Uint8Array, maxCreate
 
 /** Watches a key, or a prefix, until a listener has seen enough. */
 export class KeyWatch implements WatchSink {
-  /** Resolves when the listener returned true. Rejects when the client goes, may not watch, or the history is compacted. */
+  /**
+   * Resolves when the listener returned true. Rejects when the client leaves, lacks permission, or the revision is
+   * compacted.
+   */
   readonly done: Promise<void>;
   readonly #listener: (event: Event, headerRevision: number) => boolean;
   readonly #clock: Clock;
   readonly #stream: WatchStream;
-  /** Events still come until the stream is closed, which the promise is too late for. */
+  /** Events may still arrive until the stream is closed, before the promise settles. */
   #over = false;
   #resolve: () => void = () => {};
   #reject: (error: EtcdError) => void = () => {};
@@ -250,7 +252,7 @@ export class KeyWatch implements WatchSink {
   }
 }
 
-/** Errors of these services have no code of their own: they come through etcd's own client, which drops it. */
+/** Errors of these services have no gRPC code: they pass through etcd's own client, which drops it. */
 function throwUnknown(error: EtcdError | null): void {
   if (error !== null) throw unknown(error);
 }

@@ -5,12 +5,12 @@ import { SnapshotResponse } from "../../proto/etcdserverpb.ts";
 import type { StreamCall } from "../../rpc/contract.ts";
 import { BackendImage } from "../../server/snapshot/database-image.ts";
 
-/** Bytes of the database in one response, as etcd sends it. */
+/** Database bytes per response, as in etcd. */
 const PIECE_BYTES = 32 * 1024;
 
 /**
- * Streams a backup: the whole backend at one moment as a bbolt file, then its sha256, as stock etcd sends it and its
- * tools expect it.
+ * Streams a backup: the whole backend at one moment as a bbolt file, then its sha256, as stock etcd does and its tools
+ * expect.
  */
 export async function streamDatabase(
   call: StreamCall,
@@ -38,7 +38,7 @@ export async function streamDatabase(
   }
 }
 
-/** False when the client has gone. Resolves when it can take more. */
+/** False when the client is gone. Resolves when it can take more. */
 function send(call: StreamCall, response: SnapshotResponse): boolean | Promise<boolean> {
   if (call.cancelled) return false;
   if (call.send(SnapshotResponse.encode(response))) return true;

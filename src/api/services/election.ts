@@ -98,7 +98,7 @@ export class ElectionApi {
     call.respond(ProclaimResponse.encode(ProclaimResponse.create({ header })));
   }
 
-  /** Puts a new value under the leader's key if it still leads. */
+  /** Puts a new value to the leader's key if it is still leader. */
   async #replace(
     caller: Caller,
     key: Uint8Array,
@@ -149,7 +149,7 @@ export class ElectionApi {
     };
   }
 
-  /** Sends each leader and each of its proclamations, until the client goes. */
+  /** Sends each leader and each of its proclamations, until the client leaves. */
   async #follow(call: StreamCall, prefix: Uint8Array): Promise<void> {
     const { store } = this.#server;
     const caller = this.#callerOf(call);
@@ -199,7 +199,7 @@ export class ElectionApi {
   }
 }
 
-/** Proclamations that wait for an observer that does not read. */
+/** Bytes of proclamations waiting for a slow observer. */
 const OBSERVE_BUFFER_BYTES_MAX = 16 * 1024 * 1024;
 
 const prefixOf = (name: Uint8Array): Buffer => Buffer.concat([name, SLASH]);

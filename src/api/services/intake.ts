@@ -1,9 +1,8 @@
 import type { Clock } from "../../base/clock.ts";
 
 /**
- * How many messages of streaming calls are taken in one turn of the event loop: a client may have thousands of them in one
- * piece of what its socket delivers. A stream that finds the turn's share used up stops reading and goes on in a later turn,
- * behind the others that wait.
+ * Limits the messages of streaming calls handled in one event loop turn: one socket read may deliver thousands. A
+ * stream that finds the turn's share used up stops reading and continues in a later turn, after the others that wait.
  */
 export class Intake {
   readonly #clock: Clock;
@@ -18,7 +17,7 @@ export class Intake {
     this.#left = perTurn;
   }
 
-  /** Counts a message that a stream has taken. False: the stream must pause until `goOn` is called. */
+  /** Counts a message handled by a stream. False: the stream must pause until `goOn` is called. */
   take(stream: IntakeStream): boolean {
     if (!this.#isScheduled) {
       this.#isScheduled = true;
@@ -29,7 +28,7 @@ export class Intake {
     return false;
   }
 
-  /** The stream is gone. */
+  /** The stream has ended. */
   forget(stream: IntakeStream): void {
     this.#waiting.delete(stream);
   }

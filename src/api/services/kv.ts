@@ -113,18 +113,18 @@ export class KvApi {
     return this.access.checkRead(call, (user) => this.access.permissions.range(user, request));
   }
 
-  /** True when one turn has time for it, as far as the index can tell. */
+  /** True when it fits into one turn, as far as the index knows. */
   #fitsOneTurn(request: RangeRequest): boolean {
     const { store } = this.server;
     const { rowsAtOnce } = this.#limits;
     const isCurrent = readableRevision(store, request.revision) === store.currentRevision;
     if (request.countOnly) return isCurrent;
     if (request.limit > 0 && request.limit <= rowsAtOnce) return true;
-    // At an older revision every key has to be looked at to count them.
+    // At an older revision, counting must examine every key.
     return isCurrent && store.countLive(request.key, request.rangeEnd) <= rowsAtOnce;
   }
 
-  /** Answers a range of several keys in this turn, or as a long one when it turns out to be. */
+  /** Answers a range of several keys in this turn, or as a long one if it turns out to be long. */
   serveShort(call: UnaryCall, request: RangeRequest): void {
     const { store, turns, options } = this.server;
     const revision = readableRevision(store, request.revision);
@@ -155,7 +155,7 @@ export class KvApi {
     else this.access.propose(call, new PutProposal(this, call, request));
   }
 
-  /** The answer to a put that nobody asked the old value of is a header and nothing else. */
+  /** The answer to a put without prevKv is only a header. */
   respondToPut(call: UnaryCall, response: PutResponse): void {
     if (response.prevKv === undefined) {
       const end = this.header.write(this.#putReply, 0, response.header!.revision);
@@ -192,7 +192,7 @@ export class KvApi {
     const { store, turns } = this.server;
     if (comparesRanges(request)) {
       const work = new DecidingWork(call, store, request, this.#limits, (view, path) => {
-        // Users may have lost their rights meanwhile.
+        // Permissions may have been revoked meanwhile.
         if (!this.access.enabled || !refused(call, this.#refusalOfTxn(call, request))) {
           this.#readTxn(call, request, view, path);
         }
@@ -211,7 +211,7 @@ export class KvApi {
     return this.access.checkRead(call, (user) => this.access.permissions.txn(user, request));
   }
 
-  /** Runs a transaction that only reads, once it is decided. Throws as reads do. */
+  /** Executes a read-only transaction, once its comparisons are evaluated. Throws as reads do. */
   #readTxn(call: UnaryCall, request: TxnRequest, view: MvccStore | PastView, path: Path): void {
     const error = checkPath(view, this.server.lessor, request, path);
     if (error !== null) {
@@ -279,7 +279,7 @@ export class KvApi {
   }
 }
 
-/** A put on its way through the log. */
+/** A proposed put. */
 class PutProposal extends Proposal<typeof Op.PUT> {
   readonly #api: KvApi;
   readonly #call: UnaryCall;
@@ -308,7 +308,7 @@ class PutProposal extends Proposal<typeof Op.PUT> {
   }
 }
 
-/** Any other write. */
+/** Any other proposed write. */
 class WriteProposal<O extends typeof Op.TXN | typeof Op.DELETE_RANGE> extends Proposal<O> {
   readonly #api: KvApi;
   readonly #call: UnaryCall;
@@ -385,7 +385,7 @@ class PendingTxn implements Read {
   }
 }
 
-/** A range that a turn has time for, but not the one in which it came. */
+/** A range that fits into one turn, but not the one in which it arrived. */
 class ShortRangeWork implements Work {
   readonly name = "Range";
   readonly #api: KvApi;
@@ -401,7 +401,7 @@ class ShortRangeWork implements Work {
   step(): StepResult {
     const call = this.#call;
     if (call.cancelled) return "done";
-    // Users and their rights may have changed meanwhile.
+    // Users and permissions may have changed meanwhile.
     const api = this.#api;
     if (!refused(call, api.refusalOfRange(call, this.#request))) api.serveShort(call, this.#request);
     return "done";

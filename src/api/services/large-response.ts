@@ -5,14 +5,14 @@ import type { LargeBatch } from "../../mvcc/watch/types.ts";
 import type { StreamCall } from "../../rpc/contract.ts";
 
 /**
- * Writes the events of one large revision to one client, as that takes them: in one response, or, for a watcher with
- * `fragment` set, in several of at most the given size. Between two steps it holds nothing but its place.
+ * Writes the events of one large revision to one client, as it reads: in one response or, for a watcher with `fragment`
+ * set, in several of at most the given size. Between two steps it holds only its position.
  */
 export class LargeResponse {
   readonly #call: StreamCall;
   readonly #batch: LargeBatch;
   readonly #options: LargeResponseOptions;
-  /** Next piece to write, and the first one behind the response that is begun. */
+  /** Next piece to write, and the first one after the current response. */
   #next = 0;
   #end = 0;
 
@@ -23,8 +23,8 @@ export class LargeResponse {
   }
 
   /**
-   * Goes on a little. "wait": until the call drains. The client may be gone after any step; throws LargeBatchGoneError when
-   * the revision is.
+   * Writes a little more. "wait": until the call drains. The client may be gone after any step; throws
+   * LargeBatchGoneError when the revision is.
    */
   step(): "more" | "wait" | "done" {
     const batch = this.#batch;
@@ -64,10 +64,10 @@ export interface LargeResponseOptions {
   readonly fragmentBytesMax: number;
 }
 
-/** More than header and watch id take. */
+/** Upper bound of header and watch id. */
 const PREFIX_BYTES_MAX = 128;
 
-/** Gives everybody who has something large to write a slice in turn, a few in each turn of the event loop. */
+/** Gives all large responses slices in turn, a few in each event loop turn. */
 export class SliceQueue {
   readonly #clock: Clock;
   readonly #ready: (() => void)[] = [];

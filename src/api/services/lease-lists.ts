@@ -4,8 +4,8 @@ import type { Lease } from "../../lease/lease.ts";
 import type { Lessor } from "../../lease/lessor.ts";
 
 /**
- * The lists that answers about leases consist of, piece by piece: a cluster may have a hundred thousand leases, and a lease as
- * many keys. Each `next` is one slice, which gives some encoded fields or nothing yet.
+ * The lists in lease responses, piece by piece: a cluster may have a hundred thousand leases, and a lease as many keys.
+ * Each `next` is one slice, which gives some encoded fields or nothing yet.
  */
 
 const LEASES_A_SLICE = 1000;
@@ -16,7 +16,7 @@ const ID_TAG = 0x08;
 /** Tag, length, tag and id. */
 const LEASE_BYTES_MAX = 1 + 1 + 1 + 10;
 
-/** The leases by rising remaining time, as LeaseLeasesResponse has them. `check` throws what is against showing one. */
+/** The leases by ascending remaining time, for LeaseLeasesResponse. `check` throws when one must not be shown. */
 export function* leasePieces(lessor: Lessor, check: (lease: Lease) => void): Generator<Buffer | undefined, undefined> {
   const ids: bigint[] = [];
   const expiries: number[] = [];
@@ -26,7 +26,7 @@ export function* leasePieces(lessor: Lessor, check: (lease: Lease) => void): Gen
     expiries.push(lease.expiryMs);
     if (ids.length % LEASES_A_SLICE === 0) yield;
   }
-  // Who is no leader knows no times: all are alike.
+  // Only the leader knows the times: elsewhere all are equal.
   const sort = new SliceSort(ids.length, (a, b) => (expiries[a] === expiries[b] ? 0 : expiries[a]! - expiries[b]!));
   while (!sort.step()) yield;
   for (let from = 0; from < ids.length; from += LEASES_A_SLICE) {
@@ -43,7 +43,7 @@ export function* leasePieces(lessor: Lessor, check: (lease: Lease) => void): Gen
   }
 }
 
-/** Keys as LeaseTimeToLiveResponse has them. */
+/** Keys for LeaseTimeToLiveResponse. */
 export function* keyPieces(keys: readonly Uint8Array[]): Generator<Buffer | undefined, undefined> {
   for (let from = 0; from < keys.length; ) {
     let to = from;

@@ -34,7 +34,7 @@ const KEYS_AT_ONCE = 1000;
 
 /** Renewals of one stream that may wait for the leader. */
 const RENEWALS_MAX = 256;
-/** Renewals that one turn takes of all streams, some five microseconds each. */
+/** Renewals handled in one turn for all streams, about five microseconds each. */
 const RENEWALS_PER_TURN = 512;
 
 /** The service Lease. Source: etcd `server/etcdserver/api/v3rpc/lease.go`. */
@@ -96,7 +96,7 @@ export class LeaseApi {
     if (request === undefined || refused(call, this.#access.refuseNobody(call))) return;
     if (request.keys && refused(call, this.#refusalOfKeys(call, request.id))) return;
     const found = await this.#server.duties.leases.timeToLive(request.id, request.keys);
-    // Users may have lost their rights meanwhile.
+    // Permissions may have been revoked meanwhile.
     if (request.keys && refused(call, this.#refusalOfKeys(call, request.id))) return;
     const response = LeaseTimeToLiveResponse.create({ header: this.#header.create(), id: request.id, ttl: -1 });
     if (found !== undefined) {
@@ -139,14 +139,14 @@ export class LeaseApi {
     call.respond(LeaseLeasesResponse.encode(LeaseLeasesResponse.create({ header, leases })));
   }
 
-  /** Who lists the leases must be allowed to read every key on them. */
+  /** Listing leases needs read permission on all their keys. */
   #checkShown(call: UnaryCall, { id, keyCount }: Lease): void {
     if (!this.#access.enabled || keyCount === 0) return;
     const error = this.#refusalOfKeys(call, id);
     if (error !== null) throw error;
   }
 
-  /** Keeping a lease alive takes the right to write the keys on it. */
+  /** Renewing a lease needs write permission on its keys. */
   #refusalOfRenewal(call: StreamCall, id: bigint): EtcdError | null {
     const access = this.#access;
     return access.refuseNobody(call) ?? access.check(call, (user) => access.permissions.lease(user, id));
@@ -176,7 +176,7 @@ export class LeaseApi {
         return;
       }
       const response = LeaseKeepAliveResponse.create({ header, id, ttl: error === null ? ttl : 0 });
-      // A client that does not read its answers is not read either.
+      // Back-pressure: while a client does not read its answers, its requests are not read.
       if (!call.send(LeaseKeepAliveResponse.encode(response))) {
         blocked = true;
         call.pauseReading();
@@ -204,7 +204,7 @@ export class LeaseApi {
       }
       const { id } = request;
       if (++underWay >= RENEWALS_MAX) call.pauseReading();
-      // Made before the renewal: its revision must not be one at which the lease may be gone already.
+      // Created before the renewal: its revision must not be one at which the lease may already be gone.
       const header = this.#header.create();
       this.#server.duties.leases.renew(
         id,

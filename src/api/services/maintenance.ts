@@ -97,7 +97,7 @@ export class MaintenanceApi {
     if (refused(call, this.#access.refuseNobody(call))) return;
     const server = this.#server;
     const alarms = server.alarms.get(AlarmType.NONE);
-    // With the spaces that Go's text format put there in the build of etcd 3.7.1; it varies them from build to build.
+    // With the spaces of Go's text format in the build of etcd 3.7.1; they vary from build to build.
     const problems = alarms.map((alarm) => `memberID:${alarm.memberId}  alarm:${alarmName(alarm.alarm)}`);
     if (server.replication.leader === 0n) problems.unshift(errors.noLeader.message);
     const response = StatusResponse.create({

@@ -20,11 +20,11 @@ import type { Access } from "../calls/access.ts";
 import { Intake, type IntakeStream } from "./intake.ts";
 import { LargeResponse, SliceQueue } from "./large-response.ts";
 
-/** Added to the largest request for the limit of a response piece. Source: etcd `server/config`. */
+/** Added to the largest request size for the limit of a response piece. Source: etcd `server/config`. */
 export const GRPC_OVERHEAD_BYTES = 512 * 1024;
-/** Requests that one turn takes of all streams, some ten microseconds each. */
+/** Requests handled in one turn for all streams, about ten microseconds each. */
 const REQUESTS_PER_TURN = 256;
-/** From here on the events of a response are not copied for each watcher. */
+/** From this size on, the events of a response are not copied for each watcher. */
 const SHARED_BYTES_MIN = 16 * 1024;
 /** Shortest `--watch-progress-notify-interval`. */
 const PROGRESS_INTERVAL_MIN_MS = 100;
@@ -55,23 +55,23 @@ export class WatchApi {
     });
   }
 
-  /** With a tenth of jitter, so that streams which began together do not notify together. */
+  /** With a jitter of a tenth, so that streams that began together do not notify together. */
   progressIntervalMs(): number {
     const { random } = this.server.options;
     return this.#progressIntervalMs + random.below(Math.max(1, Math.floor(this.#progressIntervalMs / 10)));
   }
 }
 
-/** One Watch call: the requests of a client, and the sink of what its watchers get. */
+/** One Watch call: the client's requests, and the sink for its watchers. */
 class ServerWatchStream implements WatchSink, IntakeStream {
   readonly #api: WatchApi;
   readonly #call: StreamCall;
   readonly #stream: WatchStream;
-  /** The client reads slower than it asked: events wait in the store, requests in the socket. */
+  /** The client reads too slowly: events wait in the store, requests in the socket. */
   #full = false;
-  /** The turn has taken enough requests. */
+  /** This turn has handled enough requests. */
   #isLate = false;
-  /** A revision on its way to a watcher; until it is through nothing else is sent. */
+  /** A large revision being sent to a watcher; nothing else is sent until it is complete. */
   #large: LargeResponse | undefined = undefined;
   #progressTimer: Timer | null = null;
 
@@ -172,7 +172,7 @@ class ServerWatchStream implements WatchSink, IntakeStream {
     this.#send(this.#api.encoder.encodeControl(revision, this.#api.server.replication.term, fields));
   }
 
-  /** Whether the caller may watch this is decided once, now. A negative revision is refused as such, whoever asks. */
+  /** The watch permission is checked once, now. A negative revision is refused first, for any caller. */
   #refusalOf({ key, rangeEnd, startRevision }: WatchCreateRequest): EtcdError | null {
     const { access } = this.#api;
     if (!access.enabled || startRevision < 0) return null;
@@ -190,7 +190,7 @@ class ServerWatchStream implements WatchSink, IntakeStream {
     if (!this.#call.send(response)) this.#fill();
   }
 
-  /** A response whose events go out from where they lie: other watchers may get the same. */
+  /** A response whose events are sent without a copy: other watchers may share them. */
   #sendParts(prefix: Buffer, events: Buffer): void {
     if (events.length < SHARED_BYTES_MIN) return this.#send(Buffer.concat([prefix, events]));
     this.#call.beginMessage(prefix.length + events.length);
@@ -249,10 +249,10 @@ class ServerWatchStream implements WatchSink, IntakeStream {
   }
 }
 
-/** What a watch of the empty key begins with. */
+/** The start of a watch of the empty key. */
 const SMALLEST_KEY = Buffer.from([0]);
 
-/** etcd gives its clients the whole text that Go makes of a gRPC status. */
+/** etcd sends its clients the complete text of Go's gRPC status. */
 function cancelReasonOf({ code, message }: EtcdError): string {
   return `rpc error: code = ${GO_CODE_NAMES[code] ?? code} desc = ${message}`;
 }
