@@ -1,7 +1,7 @@
 import { ConfigError } from "./errors.ts";
 import { type GoValueError, parseGoDuration } from "./values/go-value.ts";
 
-/** How much history automatic compaction leaves; 0 turns it off. */
+/** How much history automatic compaction keeps; 0 disables it. */
 export type AutoCompaction =
   | { readonly mode: "periodic"; readonly retentionMs: number }
   | { readonly mode: "revision"; readonly retentionRevisions: number };
@@ -9,7 +9,7 @@ export type AutoCompaction =
 const HOUR_MS = 3_600_000;
 
 /**
- * Reads `--auto-compaction-retention`, which means another thing in each mode: a bare number counts hours or revisions;
+ * Reads `--auto-compaction-retention`, whose meaning depends on the mode: a bare number counts hours or revisions;
  * anything else is a duration. Throws `ConfigError` of kind `start`.
  */
 export function readAutoCompaction(mode: string, retention: string): AutoCompaction {

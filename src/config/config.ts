@@ -6,14 +6,14 @@ import { Settings } from "./settings/settings.ts";
 import { FeatureGates } from "./values/feature-gates.ts";
 
 /**
- * Everything that a member is told at its start: typed, complete, frozen. Times end in `Ms` and are milliseconds, sizes
- * end in `Bytes`. The fields are those that the definitions name (`settings/`), where each is documented; what is made of
- * several settings is below. Zeros that etcd reads as "the usual" are already replaced.
+ * The complete configuration of a member: typed and frozen. Times end in `Ms` and are milliseconds, sizes end in
+ * `Bytes`. The fields are those named in the definitions (`settings/`), where each is documented; fields derived from
+ * several settings are below. Zeros that etcd treats as "default" are already replaced.
  */
 export interface Config extends Tree<Fields> {
   readonly autoCompaction: AutoCompaction;
   readonly log: LogConfig;
-  /** Name that members' certificates have to carry in place of the host dialled; empty for the host. */
+  /** Expected name in members' certificates instead of the dialled host; empty for the host. */
   readonly peerServerName: string;
 }
 
@@ -22,7 +22,7 @@ export type DiscoveryConfig = Config["discovery"];
 
 type FieldOf<N extends SettingName> = Definitions[N] extends Setting<infer _, infer F> ? F : never;
 
-/** The value of each path that a definition names: `{ "clientTls.certFile": string, … }`. */
+/** The value of each path named by a definition: `{ "clientTls.certFile": string, … }`. */
 type Fields = { readonly [N in SettingName as FieldOf<N> & string]: SettingValue<N> };
 
 /** The same as nested objects. */
@@ -33,7 +33,7 @@ type Below<T, H> = { readonly [K in keyof T as K extends `${H & string}.${infer 
 /** What a member is told when nobody says anything. */
 export const defaultConfig: Config = configFromSettings(new Settings());
 
-/** Makes the configuration of settings that were validated. Throws `ConfigError` of kind `start`. */
+/** Creates the configuration from validated settings. Throws `ConfigError` of kind `start`. */
 export function configFromSettings(settings: Settings): Config {
   const config: Branch = {
     autoCompaction: readAutoCompaction(settings.get("auto-compaction-mode"), settings.get("auto-compaction-retention")),
@@ -65,7 +65,7 @@ function put(root: Branch, path: string, value: unknown): void {
   branch[last] = value;
 }
 
-/** Freezes what a configuration is made of; gates are read-only by themselves. */
+/** Freezes the parts of a configuration; gates are read-only already. */
 export function deepFreeze<T extends object>(value: T): T {
   for (const item of Object.values(value)) {
     const isPlain = typeof item === "object" && item !== null && !(item instanceof FeatureGates);

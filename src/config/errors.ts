@@ -1,9 +1,9 @@
 /**
- * What can be wrong with a configuration, by the moment at which etcd finds it, because that decides how it is told:
+ * Errors of a configuration, by the moment at which etcd detects them, which decides how they are reported:
  * - `flags`: the command line cannot be read. Text and usage on stderr, exit 2.
- * - `verify`: a value or a combination is wrong. Logged as "failed to verify flags", exit 1.
- * - `start`: only a new member minds (its bootstrap). Logged as "discovery failed", exit 1.
- * - `unbuilt`: valid for etcd, but a part of kvorum that does not exist yet. Logged like `verify`, exit 1.
+ * - `verify`: a value or a combination is invalid. Logged as "failed to verify flags", exit 1.
+ * - `start`: matters only to a new member (its bootstrap). Logged as "discovery failed", exit 1.
+ * - `unbuilt`: valid in etcd, but not implemented in kvorum yet. Logged like `verify`, exit 1.
  */
 export type ConfigErrorKind = "flags" | "verify" | "start" | "unbuilt";
 
@@ -17,6 +17,6 @@ export class ConfigError extends Error {
   }
 }
 
-/** The one error that etcd names a second time in its log. */
+/** The only error that etcd logs a second time under its own name. */
 export const UNSET_ADVERTISE_CLIENT_URLS =
   "--advertise-client-urls is required when --listen-client-urls is set explicitly";

@@ -1,7 +1,7 @@
 import { type NamedSetting, sections } from "./settings/definitions.ts";
 import { featureHelp } from "./values/feature-gates.ts";
 
-/** What follows a mistake in the flags, and stands first in the help. */
+/** Printed after a flag error, and at the top of the help. */
 export const usage = `Usage:
 
   etcd [flags]
@@ -21,7 +21,7 @@ export const usage = `Usage:
     Not built yet.
 `;
 
-/** All flags by section, each with its default and what it does. */
+/** All flags by section, each with its default and description. */
 export function flagsHelp(): string {
   let text = "";
   for (const { title, settings } of sections) {

@@ -8,13 +8,13 @@ import type { Settings } from "./settings/settings.ts";
 export interface LogConfig {
   readonly level: LogLevel;
   readonly format: LogFormat;
-  /** `stderr`, `stdout`, `systemd/journal`, or paths of files. */
+  /** `stderr`, `stdout`, `systemd/journal`, or file paths. */
   readonly outputs: readonly string[];
-  /** Present when the one file among the outputs is rotated. */
+  /** Present when the only file among the outputs is rotated. */
   readonly rotation?: LogRotation;
 }
 
-/** Reads and checks the flags about the log, with etcd's complaints. Throws `ConfigError` of kind `verify`. */
+/** Reads and checks the log flags, with etcd's error texts. Throws `ConfigError` of kind `verify`. */
 export function readLogSettings(settings: Settings): LogConfig {
   checkLogger(settings.get("logger"));
   const given = settings.get("log-outputs");
@@ -60,7 +60,7 @@ function readFormat(text: string): LogFormat {
   return fail(`unknown log format: ${text}, supported values json, console`);
 }
 
-/** Each once; `/dev/null` silences all others. */
+/** Without duplicates; `/dev/null` disables all others. */
 function mergeOutputs(outputs: readonly string[]): string[] {
   if (outputs.includes("/dev/null")) return ["/dev/null"];
   return [...new Set(outputs.map((output) => (output === "default" ? "stderr" : output)))].sort();
@@ -90,7 +90,7 @@ function readRotation(outputs: readonly string[], text: string): LogRotation {
   };
 }
 
-/** As etcd reads them, whatever the case. The name of the file is that of `--log-outputs`. */
+/** As in etcd, case-insensitive. The file name is that of `--log-outputs`. */
 const ROTATION_KEYS: ReadonlySet<string> = new Set([
   "filename",
   "maxsize",
@@ -115,7 +115,7 @@ function parseRotation(text: string): ReadonlyMap<string, unknown> {
   return new Map(Object.entries(value as object).map(([key, item]) => [key.toLowerCase(), item]));
 }
 
-/** Go's words for JSON that cannot be read. */
+/** Go's error text for invalid JSON. */
 function syntaxComplaint(text: string, error: Error): string {
   if (text.trim() === "" || /end of JSON input|Unterminated|Expected .* at position (\d+)$/.test(error.message)) {
     const at = /at position (\d+)/.exec(error.message)?.[1];

@@ -6,9 +6,9 @@ import type { GoValueError } from "../values/go-value.ts";
 import { formatUrlsByMember, parseUrlsByMember, type Url, type UrlsByMember, urlTexts } from "../values/url.ts";
 
 /**
- * The checks that etcd makes only of a member without data, before it founds or joins a cluster: the member is in
- * `--initial-cluster`, under the peer URLs that it advertises. Names are resolved where the texts differ.
- * Throws `ConfigError` of kind `start` with etcd's texts.
+ * etcd's checks of a member without data, before it forms or joins a cluster: the member is in `--initial-cluster`,
+ * with the peer URLs that it advertises. Names are resolved where the texts differ. Throws `ConfigError` of kind
+ * `start` with etcd's texts.
  */
 export async function verifyBootstrap(config: Config, world: ResolveWorld): Promise<void> {
   const members = readMembers(config);

@@ -5,8 +5,8 @@ import { CIPHER_SUITES, isAvailable } from "../values/cipher-suites.ts";
 import { isTls } from "../values/url.ts";
 
 /**
- * The checks of addresses and TLS that etcd makes when it opens its listeners. Throws `ConfigError` of kind `start`
- * with etcd's texts. Whether the files exist and hold what they should is found out by who reads them.
+ * etcd's checks of addresses and TLS when it opens its listeners. Throws `ConfigError` of kind `start` with etcd's
+ * texts. Whether files exist and are valid is checked when they are read.
  */
 export function checkListeners(config: Config): void {
   const unknown = config.cipherSuites.find((suite) => !CIPHER_SUITES.has(suite));
@@ -34,7 +34,7 @@ export function checkListeners(config: Config): void {
   }
 }
 
-/** Whether this version of Node can share a port: `net` has `reusePort` since then. */
+/** Whether this Node version can share a port: whether `net` has `reusePort`. */
 export function canReusePort(version: string): boolean {
   const [major, minor] = version.split(".").map(Number) as [number, number];
   return major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12);

@@ -5,8 +5,8 @@ import { boundOf, definitions } from "../settings/definitions.ts";
 import type { Settings } from "../settings/settings.ts";
 
 /**
- * The last checks before a member runs: values that etcd's server corrects or warns of when it takes them.
- * Throws `ConfigError` of kind `start` for an authentication token that nobody knows.
+ * The last checks before a member runs: values that etcd's server corrects or warns about. Throws `ConfigError` of kind
+ * `start` for an unknown authentication token type.
  */
 export function checkServerValues(settings: Settings, log: Logger): void {
   const requestBytes = settings.get("max-request-bytes");

@@ -1,7 +1,7 @@
 import { ConfigError } from "../errors.ts";
 import { boundOf } from "../settings/definitions.ts";
 
-/** The times of raft, which have to fit together. Throws `ConfigError` of kind `verify` with etcd's texts. */
+/** Consistency of raft's times. Throws `ConfigError` of kind `verify` with etcd's texts. */
 export function checkTiming(tickMs: number, electionMs: number): void {
   const longest = boundOf("election-timeout", "max");
   if (tickMs === 0) fail(`--heartbeat-interval must be >0 (set to ${tickMs}ms)`);

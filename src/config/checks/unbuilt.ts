@@ -4,8 +4,8 @@ import { allSettings } from "../settings/definitions.ts";
 import type { Settings } from "../settings/settings.ts";
 
 /**
- * Refuses what is valid for etcd and does not exist here yet, by name, after everything else was checked; and says so
- * when something is set that has no effect. A member must never run with less than it was asked for, silently.
+ * Refuses, by name, settings that are valid in etcd but not implemented here, after all other checks; warns about
+ * settings without effect. A member must never silently run with less than configured.
  */
 export function refuseUnbuilt(settings: Settings, log: Logger): void {
   for (const { name, status } of allSettings) {

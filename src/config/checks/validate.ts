@@ -9,8 +9,8 @@ import { isUnixSocket, splitHostPort, type Url, urlTexts } from "../values/url.t
 import { checkTiming } from "./timing.ts";
 
 /**
- * The checks that etcd makes of a configuration before it starts, in its order and with its texts.
- * Throws `ConfigError` of kind `verify` at the first that fails; what is only unwise goes to the log.
+ * etcd's checks of a configuration before the start, in its order and with its texts. Throws `ConfigError` of kind
+ * `verify` at the first failure; values that are only unwise are logged.
  */
 export function validateSettings(settings: Settings, log: Logger): void {
   checkUrls(settings, log);
@@ -63,7 +63,7 @@ function checkUrls(settings: Settings, log: Logger): void {
   }
 }
 
-/** A socket is bound to an address: names are refused, all but localhost. */
+/** A socket is bound to an address: names are refused, except localhost. */
 function checkBind(urls: readonly Url[]): void {
   for (const url of urls) {
     if (isUnixSocket(url)) continue;
@@ -106,7 +106,7 @@ function checkTracing(settings: Settings): void {
   if (rate > most) wrong(`tracing sampling rate must be less than ${most}`);
 }
 
-/** What the definitions say of values that cannot be; etcd's own complaints are made above, each at its place. */
+/** The bounds in the definitions; etcd's own errors are raised above, each at its place. */
 function checkBounds(settings: Settings): void {
   for (const { name, bounds } of allSettings) {
     if (bounds?.above === undefined || bounds.reason === undefined) continue;

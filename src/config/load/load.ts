@@ -22,14 +22,14 @@ import { applyEnvironment } from "../sources/environment.ts";
 import { clusterOf, parseUrls } from "../values/url.ts";
 
 /**
- * From arguments, environment and file to a `Config`, in etcd's order: first the flags are read; then either the
- * configuration file alone or the environment for what the flags left open; then the log is opened; then the whole is
- * validated. `finishConfig` does what etcd does later, when it knows its data directory.
+ * From arguments, environment and file to a `Config`, in etcd's order: read the flags; then either only the
+ * configuration file, or the environment for flags that were not given; then open the log; then validate everything.
+ * `finishConfig` does what etcd does later, when it knows its data directory.
  */
 export type LoadResult =
   | { readonly kind: "help" }
   | { readonly kind: "version" }
-  /** `log` is the one configured, if it came that far. */
+  /** `log` is the configured log, if it was opened. */
   | { readonly kind: "failed"; readonly error: ConfigError; readonly log: StructuredLogger }
   | { readonly kind: "loaded"; readonly settings: Settings; readonly log: StructuredLogger };
 
@@ -37,11 +37,11 @@ export interface LoadOptions {
   readonly argv: readonly string[];
   readonly env: Environment;
   readonly clock: Clock;
-  /** Takes what is said before the configured log is open. */
+  /** Receives log lines until the configured log is open. */
   readonly early: StructuredLogger;
 }
 
-/** Throws `ConfigError` of kind `flags` when the command line cannot be read; other mistakes are in the result. */
+/** Throws `ConfigError` of kind `flags` when the command line cannot be parsed; other errors are in the result. */
 export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   const line = readCommandLine(options.argv);
   if (line.help) return { kind: "help" };
@@ -99,7 +99,7 @@ function checkFileSettings(settings: Settings): void {
 
 const DEFAULT_CLUSTER = definitions["initial-cluster"].default;
 
-/** Whoever asks for discovery does not mean the default cluster. */
+/** With discovery, the default cluster does not apply. */
 function clearDefaultCluster(settings: Settings, isGiven: boolean): void {
   const discovers =
     settings.get("discovery-srv") !== "" ||
@@ -119,15 +119,15 @@ export interface FinishOptions {
   readonly log: Logger;
   /** Address of the default route; throws when there is none. */
   readonly defaultHost: () => string;
-  /** Whether the member has data from an earlier start, so that it needs no bootstrap. */
+  /** Whether the member has data from an earlier start and needs no bootstrap. */
   readonly isInitialized: (config: Config) => boolean;
   /** For `--discovery-srv`; the system's when absent. */
   readonly srvResolver?: SrvResolver;
 }
 
 /**
- * Fills in what depends on the machine and on other settings, verifies the bootstrap of a new member, and refuses last
- * what this build does not have. Throws `ConfigError`.
+ * Fills in values that depend on the machine and on other settings, verifies the bootstrap of a new member, and finally
+ * refuses what is not implemented. Throws `ConfigError`.
  */
 export async function finishConfig(settings: Settings, options: FinishOptions): Promise<Config> {
   fillAdvertised(settings, options);
@@ -167,7 +167,7 @@ function fillAdvertised(settings: Settings, options: FinishOptions): void {
 
 type UrlSetting = "initial-advertise-peer-urls" | "listen-peer-urls" | "advertise-client-urls" | "listen-client-urls";
 
-/** Advertises the machine's address instead of localhost, when the member listens on all addresses. */
+/** Advertises the machine's address instead of localhost, if the member listens on all addresses. */
 function replaceHost(settings: Settings, host: string, advertised: UrlSetting, listened: UrlSetting): boolean {
   const [first, second] = settings.get(advertised);
   const [listen] = settings.get(listened);

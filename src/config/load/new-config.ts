@@ -6,7 +6,7 @@ import { clusterOf, parseUrls, type Url } from "../values/url.ts";
 
 type UrlField = { [K in keyof Config]: Config[K] extends readonly Url[] ? K : never }[keyof Config];
 
-/** Some fields of a `Config`; URLs may be texts separated by commas. */
+/** Some fields of a `Config`; URLs may be comma-separated texts. */
 export type ConfigOverrides = Partial<Omit<Config, UrlField>> & {
   readonly [K in UrlField]?: string | readonly Url[];
 };
@@ -21,10 +21,9 @@ const urlFields: readonly UrlField[] = [
 ];
 
 /**
- * The default configuration with some fields of your own, for embedding and for tests:
- * `newConfig({ name: "a", dataDir, listenClientUrls: "http://127.0.0.1:0" })`.
- * Without `initialCluster` the member founds a cluster of its own under its name and peer URLs.
- * Throws `ConfigError` for a URL or for times that make no sense.
+ * The default configuration with some fields changed, for embedding and for tests: `newConfig({ name: "a", dataDir,
+ * listenClientUrls: "http://127.0.0.1:0" })`. Without `initialCluster` the member forms a single-member cluster with
+ * its name and peer URLs. Throws `ConfigError` for invalid URLs or times.
  */
 export function newConfig(overrides: ConfigOverrides = {}): Config {
   const config: Record<string, unknown> = { ...defaultConfig, ...overrides };

@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 
 /**
- * The address of the interface that the default route goes through: what a member advertises when it listens on 0.0.0.0
- * and was not told an address. Throws with etcd's text when there is no such route.
+ * The address of the default route's interface: advertised by a member that listens on 0.0.0.0 without a configured
+ * address. Throws with etcd's text when there is no such route.
  */
 export function findDefaultHost(): string {
   const name = defaultInterface(readRoutes());
@@ -20,7 +20,7 @@ function readRoutes(): string {
   }
 }
 
-/** From the kernel's table: the first route to 0.0.0.0 with mask 0.0.0.0. */
+/** From the kernel's routing table: the first route to 0.0.0.0 with mask 0.0.0.0. */
 export function defaultInterface(table: string): string {
   for (const line of table.split("\n").slice(1)) {
     const [name, destination, , , , , , mask] = line.split(/\s+/);

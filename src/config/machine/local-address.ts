@@ -3,7 +3,7 @@ import type { Logger } from "../../base/log.ts";
 import type { Config } from "../config.ts";
 import { urlTexts } from "../values/url.ts";
 
-/** Addresses that do not tell one machine from another: loopback and "any". */
+/** Addresses that do not identify a machine: loopback and "any". */
 const NOT_LOCAL = new BlockList();
 NOT_LOCAL.addSubnet("127.0.0.0", 8, "ipv4");
 NOT_LOCAL.addAddress("0.0.0.0", "ipv4");
@@ -11,8 +11,9 @@ NOT_LOCAL.addAddress("::1", "ipv6");
 NOT_LOCAL.addAddress("::", "ipv6");
 
 /**
- * The address to dial other members from, with the gate SetMemberLocalAddr: the first that this member advertises, so that
- * on a machine with several it is the one that its certificate names. Undefined leaves the choice to the system.
+ * The local address for connections to other members, with the gate SetMemberLocalAddr: the first that this member
+ * advertises, so that on a machine with several it is the one named in its certificate. Undefined leaves the choice to
+ * the system.
  */
 export function findLocalAddress(config: Config, log: Logger): string | undefined {
   if (!config.features.enabled("SetMemberLocalAddr")) return undefined;

@@ -11,12 +11,12 @@ import type { LogConfig } from "../log-settings.ts";
 export async function openLog(config: LogConfig, clock: Clock): Promise<StructuredLogger> {
   const sinks: LogSink[] = [];
   for (const output of config.outputs) sinks.push(await openSink(output, config, clock));
-  // The journal is not thinned in etcd either.
+  // etcd does not sample the journal either.
   const sampling = !config.outputs.includes("systemd/journal");
   return createLogger({ level: config.level, format: config.format, sinks, clock, sampling, callers: true });
 }
 
-/** The log before the configuration is read: JSON on stderr. */
+/** The log used before the configuration is read: JSON on stderr. */
 export function earlyLog(clock: Clock): StructuredLogger {
   return createLogger({ level: "info", format: "json", sinks: [new DescriptorSink(2)], clock, callers: true });
 }

@@ -7,7 +7,7 @@ import { ConfigError } from "../errors.ts";
 import type { GoValueError } from "../values/go-value.ts";
 import { parseUrlsByMember, urlTexts } from "../values/url.ts";
 
-/** The look-ups that discovery by DNS needs. */
+/** The lookups for discovery by DNS. */
 export interface SrvResolver {
   srv(name: string): Promise<readonly SrvRecord[]>;
   /** The address of a host name. */
@@ -19,20 +19,20 @@ export const systemSrvResolver: SrvResolver = {
   address: async (host) => (await dns.lookup(host)).address,
 };
 
-/** What the SRV records say about the cluster. */
+/** The cluster according to the SRV records. */
 export interface SrvCluster {
-  /** In the notation of `--initial-cluster`. */
+  /** In the format of `--initial-cluster`. */
   readonly initialCluster: string;
-  /** Name that members' certificates have to carry in place of their host; empty for the host. */
+  /** Expected name in members' certificates instead of their host; empty for the host. */
   readonly peerServerName: string;
 }
 
 /**
- * The members of a new cluster by the SRV records of `--discovery-srv`: `_etcd-server-ssl._tcp` for https and
- * `_etcd-server._tcp` for http, both if there are both. The record that leads to an address that this member advertises
- * is this member, by its name; the others are numbered. Without authorities to check them (`--peer-trusted-ca-file`)
- * members' certificates have to carry the domain, so that whoever forges a record gains nothing.
- * Throws `ConfigError` of kind `start` with etcd's texts. Sources: etcd `client/pkg/srv`, `server/embed/config.go`.
+ * The members of a new cluster from the SRV records of `--discovery-srv`: `_etcd-server-ssl._tcp` for https and
+ * `_etcd-server._tcp` for http, both if both exist. The record that resolves to an address advertised by this member is
+ * this member, under its name; the others are numbered. Without a CA to verify them (`--peer-trusted-ca-file`),
+ * members' certificates must name the domain, so that forging a record gains nothing. Throws `ConfigError` of kind
+ * `start` with etcd's texts. Sources: etcd `client/pkg/srv`, `server/embed/config.go`.
  */
 export async function findClusterBySrv(config: Config, resolver: SrvResolver, log: Logger): Promise<SrvCluster> {
   const pairs: string[] = [];
@@ -109,7 +109,7 @@ async function findMembers(
   return pairs;
 }
 
-/** By priority. Weights spread clients over servers; members are all needed. */
+/** By priority. Weights distribute clients over servers, but all members are needed. */
 async function lookUp(name: string, resolver: SrvResolver): Promise<readonly SrvRecord[]> {
   try {
     return [...(await resolver.srv(name))].sort((a, b) => a.priority - b.priority);

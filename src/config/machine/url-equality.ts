@@ -5,20 +5,20 @@ import type { Logger } from "../../base/log.ts";
 import { quote } from "../../base/quote.ts";
 import { isUnixSocket, splitHostPort, type Url, urlTexts } from "../values/url.ts";
 
-/** How long names are tried in all: DNS may come up later than the member. */
+/** Total time for resolving names: DNS may become available later than the member. */
 export const RESOLVE_GIVE_UP_MS = 30_000;
 const RESOLVE_RETRY_MS = 1000;
 
 export interface ResolveWorld {
   readonly clock: Clock;
   readonly log: Logger;
-  /** The address of a host name; DNS when absent. */
+  /** The address of a host name; by DNS when absent. */
   readonly resolve?: (host: string) => Promise<string>;
 }
 
 /**
- * Whether two lists of URLs mean the same addresses: undefined when they do, else why they do not, in etcd's words. Names
- * are resolved only where the texts differ, and tried until `deadlineMs` of the clock.
+ * Whether two lists of URLs mean the same addresses: undefined if they do, otherwise the difference, in etcd's words.
+ * Names are resolved only where the texts differ, and retried until `deadlineMs` of the clock.
  */
 export async function urlDifference(
   a: readonly Url[],

@@ -1,7 +1,7 @@
 import { setting } from "./definition.ts";
 import { text, uint } from "./kinds.ts";
 
-/** Settings about users and their tokens. */
+/** Settings for users and tokens. */
 export const authSettings = {
   "auth-token": setting(text, {
     field: "auth.token",

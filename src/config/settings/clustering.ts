@@ -1,14 +1,14 @@
 import { noEffect, setting } from "./definition.ts";
 import { bool, choice, choices, duration, set, text, urls } from "./kinds.ts";
 
-/** Settings about the cluster and how it comes to be. */
+/** Settings for the cluster and its formation. */
 export const clusteringSettings = {
   "initial-advertise-peer-urls": setting(urls, {
     field: "advertisePeerUrls",
     default: "http://localhost:2380",
     help: "Addresses at which the other members reach this one.",
   }),
-  // Kept as given; `parseUrlsByMember` reads it.
+  // Kept as given; `parseUrlsByMember` parses it.
   "initial-cluster": setting(text, {
     field: "initialCluster",
     default: "default=http://localhost:2380",
@@ -109,7 +109,7 @@ export const clusteringSettings = {
     secret: true,
     help: "V3 discovery: password, when --discovery-user has none.",
   }),
-  // Only checked: what it chose between is gone.
+  // Only checked: the alternatives it selected no longer exist.
   "discovery-fallback": setting(choice(["exit", "proxy"]), {
     file: false,
     default: "exit",

@@ -1,49 +1,49 @@
 import type { Kind } from "./kinds.ts";
 
 /**
- * What one setting is, written once: flags, environment variables, keys of the file, `Config` and its type, `etcd --help`
- * and the tables of docs/configuration.md are all made from it. The files beside this one hold the definitions by theme,
- * in the order of etcd's help; each setting stands under its name, which is the name of its flag.
+ * One setting, defined once: flags, environment variables, file keys, `Config` and its type, `etcd --help` and the
+ * tables of docs/configuration.md are all generated from it. The files beside this one hold the definitions by topic,
+ * in the order of etcd's help; each setting's key is the name of its flag.
  */
 export interface Setting<T = unknown, F extends string | undefined = string | undefined> extends Spec<F> {
   readonly kind: Kind<T>;
 }
 
 export interface Spec<F extends string | undefined> {
-  /** Where its value stands in `Config`, as a path; absent for one that only the code of `config/` looks at. */
+  /** Its path in `Config`; absent for settings used only inside `config/`. */
   readonly field?: F;
-  /** Where it stands in the file, as a path of keys; absent: under its own name. False: the file does not have it. */
+  /** Its key path in the file; absent: its own name. False: not available in the file. */
   readonly file?: string | false;
-  /** False: only the file has it, and no flag or variable. */
+  /** False: available only in the file, without flag or variable. */
   readonly flag?: false;
-  /** In the notation of the command line. */
+  /** In command-line notation. */
   readonly default: string;
-  /** What it does, for the help and the documentation. */
+  /** Description for the help and the documentation. */
   readonly help: string;
   readonly bounds?: Bounds;
-  /** What a value of 0 stands for, in the unit of the kind. */
+  /** Meaning of the value 0, in the unit of the kind. */
   readonly zeroMeans?: number;
-  /** `Config` has the value in a smaller unit: so many of them are one here. */
+  /** `Config` uses a smaller unit: this many of them per unit here. */
   readonly times?: number;
-  /** Said in the log when it is set, after its name. */
+  /** Logged when it is set, after its name. */
   readonly deprecated?: string;
-  /** Its value must not appear in a log. */
+  /** Its value must not be logged. */
   readonly secret?: boolean;
-  /** Absent means honoured. */
+  /** Absent means fully supported. */
   readonly status?: Status;
 }
 
-/** Numbers that make sense. What happens beyond them differs, as in etcd, and is the matter of `checks/` and load.ts. */
+/** Valid numbers. The reaction to others differs, as in etcd, and is defined in `checks/` and load.ts. */
 export interface Bounds {
-  /** Every value above it is good, itself not. */
+  /** Exclusive lower bound. */
   readonly above?: number;
   readonly min?: number;
   readonly max?: number;
-  /** Smaller values are taken for it. */
+  /** Smaller values are replaced by this. */
   readonly raisedTo?: number;
-  /** Larger values are taken, with a warning. */
+  /** Larger values are accepted, with a warning. */
   readonly recommendedMax?: number;
-  /** Why `above` must hold: a setting with a reason is refused without a check of its own. */
+  /** The reason for `above`: a setting with a reason is refused without a separate check. */
   readonly reason?: string;
 }
 
@@ -70,7 +70,7 @@ export function setting<T, const F extends string | undefined = undefined>(
   return { kind, ...spec };
 }
 
-/** An empty default of a list is a list without members; the empty text given by hand is one with an empty member. */
+/** An empty default of a list is an empty list; an empty text given explicitly is a list with an empty element. */
 export function defaultOf<T>({ kind, default: text }: Setting<T>): T {
   return text === "" ? kind.empty : kind.parse(text, kind.empty);
 }

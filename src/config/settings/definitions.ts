@@ -9,7 +9,7 @@ import { securitySettings } from "./security.ts";
 import { tracingSettings } from "./tracing.ts";
 import { unsafeSettings } from "./unsafe.ts";
 
-/** Every setting by its name: all flags of `etcd --help` v3.7 and our own, and what only the file has. */
+/** Every setting by name: all flags of `etcd --help` v3.7 and our own, and the file-only settings. */
 export const definitions = {
   ...memberSettings,
   ...clusteringSettings,
@@ -25,7 +25,7 @@ export const definitions = {
 export type Definitions = typeof definitions;
 export type SettingName = keyof Definitions;
 
-/** What the settings hold while they are collected; `Config` may have it in another unit. */
+/** The type of a setting's value while it is collected; `Config` may use another unit. */
 export type SettingValue<N extends SettingName> = Definitions[N] extends Setting<infer T, infer _> ? T : never;
 
 export interface NamedSetting extends Setting {
@@ -38,7 +38,7 @@ const named = (settings: { readonly [name: string]: Setting }): NamedSetting[] =
 /** The same as a list, in the order of the help. */
 export const allSettings: readonly NamedSetting[] = named(definitions);
 
-/** Those that are flags, and so variables too. */
+/** Settings with a flag, and so a variable. */
 export const flagSettings: readonly NamedSetting[] = allSettings.filter((setting) => setting.flag !== false);
 
 /** The sections of the help. */
@@ -60,7 +60,7 @@ export const findFlag = (name: string): NamedSetting | undefined => byFlag.get(n
 
 export const environmentName = (flag: string): string => `ETCD_${flag.toUpperCase().replaceAll("-", "_")}`;
 
-/** A bound that the definition of a setting gives. */
+/** A bound from a setting's definition. */
 export function boundOf(name: SettingName, bound: Exclude<keyof Bounds, "reason">): number {
   const { bounds }: Setting = definitions[name];
   const value = bounds?.[bound];

@@ -1,7 +1,7 @@
 import { setting } from "./definition.ts";
 import { bool, duration, int, uint, uint64 } from "./kinds.ts";
 
-/** Settings about single features. */
+/** Settings for individual features. */
 export const featureSettings = {
   "corrupt-check-time": setting(duration, {
     field: "checks.corruptCheckMs",

@@ -4,24 +4,26 @@ import { type GoIntegerType, GoValueError, parseGoBool, parseGoDuration, parseGo
 import { parseUrls, type Url, urlTexts } from "../values/url.ts";
 
 /**
- * The kinds of settings: how a text becomes a value, and how a value of the file does. `text`, `bool`, Go's integers and
- * `duration` are Go's own kinds of flags; durations are milliseconds here. The others are etcd's: lists separated by
- * commas (`urls`, `origins`, `hosts`, `set`, `list`), one or some of a few words (`choice`, `choices`), and `features`.
- * Adding a kind needs nothing but an object here.
+ * The kinds of settings: how a text, and a value of the file, is converted. `text`, `bool`, Go's integers and
+ * `duration` are Go's flag types; durations are in milliseconds here. The others are etcd's: comma-separated lists
+ * (`urls`, `origins`, `hosts`, `set`, `list`), one or several of a few words (`choice`, `choices`), and `features`. To
+ * add a kind, add an object here.
  */
 export interface Kind<T, G extends GoType = GoType> {
   readonly name: string;
-  /** Go's type of the field in the file, as complaints about it name it. */
+  /** Go's type of the file's field, as named in error texts. */
   readonly goType: G;
-  /** The value before anything is set, and what an empty default stands for. */
+  /** The value before anything is set, also for an empty default. */
   readonly empty: T;
-  /** From a flag or a variable; `before` is the value so far. Throws `GoValueError` with the words of Go's flag package. */
+  /**
+   * From a flag or a variable; `before` is the current value. Throws `GoValueError` with the text of Go's flag package.
+   */
   parse(text: string, before: T): T;
-  /** From the file, where the type was checked. Throws `GoValueError`. */
+  /** From the file, after the type was checked. Throws `GoValueError`. */
   fromFile(value: GoTypes[G], before: T): T;
 }
 
-/** The Go types of the file's fields, and what holds their values here. */
+/** The Go types of the file's fields, and their types here. */
 export interface GoTypes {
   readonly string: string;
   readonly bool: boolean;
@@ -64,7 +66,7 @@ export const int64 = integer("int64");
 export const uint = integer("uint");
 export const uint64 = integer("uint64");
 
-/** etcd's own kind of flag, which shows the error of strconv as it is. */
+/** etcd's own flag type, which shows strconv's error unchanged. */
 export const uint32: Kind<number, "uint32"> = {
   ...integer("uint32"),
   parse(value) {
@@ -83,7 +85,7 @@ export const duration: Kind<number, "time.Duration"> = {
   name: "duration",
   goType: "time.Duration",
   empty: 0,
-  /** Go's flag package hides why a duration is wrong. */
+  /** Go's flag package hides why a duration is invalid. */
   parse(value) {
     try {
       return parseGoDuration(value);
@@ -94,7 +96,7 @@ export const duration: Kind<number, "time.Duration"> = {
   fromFile: (nanoseconds) => nanoseconds / NANOSECONDS_PER_MS,
 };
 
-/** Checked, sorted, each once. An empty text leaves the list before in place, as etcd's own flag does. */
+/** Checked, sorted, without duplicates. An empty text keeps the current list, as in etcd's flag. */
 export const urls: Kind<readonly Url[], "string"> = {
   name: "urls",
   goType: "string",
@@ -112,7 +114,7 @@ export const origins: Kind<readonly string[], "string"> = {
   fromFile: (value, before) => (value === "" ? before : parseOrigins(value)),
 };
 
-/** Sorted, each once. */
+/** Sorted, without duplicates. */
 export const set: Kind<readonly string[], "[]string"> = {
   name: "set",
   goType: "[]string",
@@ -121,7 +123,7 @@ export const set: Kind<readonly string[], "[]string"> = {
   fromFile: asItStands,
 };
 
-/** A set that is one text in the file, too. */
+/** A set that is a single text in the file, too. */
 export const hosts: Kind<readonly string[], "string"> = {
   name: "set",
   goType: "string",
@@ -139,7 +141,7 @@ export const list: Kind<readonly string[], "[]string"> = {
   fromFile: asItStands,
 };
 
-/** One of a few words. Another one in the file is found when the whole is validated. */
+/** One of a few words. An unknown word in the file is detected by the final validation. */
 export function choice<const C extends string>(choices: readonly C[]): Kind<C, "string"> {
   return {
     name: "choice",
@@ -154,7 +156,7 @@ export function choice<const C extends string>(choices: readonly C[]): Kind<C, "
   };
 }
 
-/** Some of a few words; the file is not listened to, and gets `enforced`. */
+/** Several of a few words; the file's value is ignored and replaced by `enforced`. */
 export function choices(words: readonly string[], enforced: string): Kind<string, "config.V2DeprecationEnum"> {
   return {
     name: "choices",
@@ -170,7 +172,7 @@ export function choices(words: readonly string[], enforced: string): Kind<string
   };
 }
 
-/** `Name=true,Other=false`; what is named twice has its last value. */
+/** `Name=true,Other=false`; for a repeated name the last value wins. */
 export const features: Kind<FeatureGates, "string"> = {
   name: "features",
   goType: "string",
@@ -186,7 +188,7 @@ function parseUniqueUrls(value: string): Url[] {
 
 const parseOrigins = (value: string): string[] => (value === "*" ? ["*"] : urlTexts(parseUniqueUrls(value)));
 
-/** By bytes; the empty text is a member too. */
+/** Ordered by bytes; the empty text is an element too. */
 function parseSet(value: string): string[] {
   return [...new Set(value.split(","))].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
 }

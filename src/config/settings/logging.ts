@@ -1,7 +1,7 @@
 import { setting } from "./definition.ts";
 import { bool, duration, set, text } from "./kinds.ts";
 
-/** Settings about the log. */
+/** Settings for the log. */
 export const loggingSettings = {
   // All but the last are read together, as `Config.log`.
   logger: setting(text, {

@@ -3,7 +3,7 @@ import { bool, duration, features, int, int64, text, uint, uint32, uint64, urls 
 
 const BOLT_ONLY = noEffect("the backend is LMDB, which keeps its free pages in its own tree");
 
-/** Settings about the member itself. */
+/** Settings for the member itself. */
 export const memberSettings = {
   name: setting(text, {
     field: "name",

@@ -1,7 +1,7 @@
 import { noEffect, setting } from "./definition.ts";
 import { bool, text, urls } from "./kinds.ts";
 
-/** Settings about what can be measured. */
+/** Settings for metrics and monitoring. */
 export const monitoringSettings = {
   "enable-pprof": setting(bool, {
     field: "enablePprof",

@@ -3,7 +3,7 @@ import { bool, hosts, list, origins, text, uint } from "./kinds.ts";
 
 const NO_CONNECTION = onlyChecked("the JSON gateway calls the server without a connection to it");
 
-/** Settings about certificates and about who may connect. */
+/** Settings for certificates and access. */
 export const securitySettings = {
   "cert-file": setting(text, {
     field: "clientTls.certFile",
@@ -139,7 +139,7 @@ export const securitySettings = {
     default: "",
     help: "Revoked certificates of members.",
   }),
-  // Empty means all that are safe.
+  // Empty means all safe suites.
   "cipher-suites": setting(list, {
     field: "cipherSuites",
     default: "",

@@ -2,8 +2,8 @@ import { defaultOf, type Setting } from "./definition.ts";
 import { allSettings, definitions, type SettingName, type SettingValue } from "./definitions.ts";
 
 /**
- * One value for each setting, wherever it came from (default, command line, environment, file), and which were set by
- * somebody. Durations are milliseconds. This is the raw material; `Config` is what the server gets.
+ * The value of each setting from any source (default, command line, environment, file), and which were set explicitly.
+ * Durations are milliseconds. This is the intermediate form; the server gets `Config`.
  */
 export class Settings {
   readonly #values = new Map<SettingName, unknown>();
@@ -13,21 +13,21 @@ export class Settings {
     for (const setting of allSettings) this.#values.set(setting.name, defaultOf(setting));
   }
 
-  /** Sets one from its text. Throws `GoValueError` with the words of Go's flag package. */
+  /** Sets a value from text. Throws `GoValueError` with the text of Go's flag package. */
   set(name: SettingName, text: string): void {
     const { kind }: Setting = definitions[name];
     this.#explicit.add(name);
     this.#values.set(name, kind.parse(text, this.get(name)));
   }
 
-  /** Sets one from a value of the file whose type was checked. Throws `GoValueError`. */
+  /** Sets a value from the file, after its type was checked. Throws `GoValueError`. */
   setFromFile(name: SettingName, value: never): void {
     const { kind }: Setting = definitions[name];
     this.#explicit.add(name);
     this.#values.set(name, kind.fromFile(value, this.get(name)));
   }
 
-  /** Changes a value that nobody asked for: a default that depends on other settings. */
+  /** Changes a value that was not set explicitly: a default that depends on other settings. */
   setDefault<N extends SettingName>(name: N, value: SettingValue<N>): void {
     this.#values.set(name, value);
   }
@@ -40,7 +40,7 @@ export class Settings {
     return this.#explicit.has(name);
   }
 
-  /** True when the value differs from the setting's own default. */
+  /** True when the value differs from the setting's default. */
   isChanged(name: SettingName): boolean {
     return comparable(this.get(name)) !== comparable(defaultOf<unknown>(definitions[name]));
   }

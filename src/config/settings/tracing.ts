@@ -3,7 +3,7 @@ import { bool, int, text } from "./kinds.ts";
 
 const TRACING = notBuilt("distributed tracing");
 
-/** Settings about traces. */
+/** Settings for tracing. */
 export const tracingSettings = {
   "enable-distributed-tracing": setting(bool, {
     field: "tracing.enabled",

@@ -6,20 +6,20 @@ import { GoValueError, parseGoBool } from "../values/go-value.ts";
 import { type LegacyFlag, legacyFlags } from "./legacy-flags.ts";
 
 /**
- * Reads the command line of the server the way Go's flag package does: `-flag` and `--flag` are the same, a value comes
- * after `=` or as the next argument, a bool needs none, and `--` or the first word without a dash ends the flags.
- * Throws `ConfigError` of kind `flags` with Go's text. Pure: reads nothing but its argument.
+ * Parses the server's command line as Go's flag package does: `-flag` and `--flag` are the same, a value follows `=` or
+ * is the next argument, a bool needs none, and `--` or the first argument without a dash ends the flags. Throws
+ * `ConfigError` of kind `flags` with Go's text. Pure.
  */
 export interface CommandLine {
   readonly settings: Settings;
   readonly help: boolean;
   readonly version: boolean;
   readonly configFile: string;
-  /** The first argument that is no flag, if any: an error that etcd reports only when all flags were good. */
+  /** The first argument that is not a flag, if any: an error that etcd reports only if all flags are valid. */
   readonly stray: string | undefined;
-  /** Flags of older versions that were given, each a sentence for the log. */
+  /** Warnings about flags of older versions, each a sentence for the log. */
   readonly warnings: readonly string[];
-  /** Old flags that ask for what is gone: told after the flags are read, as a failed verification. */
+  /** Old flags that request removed features: reported after the flags are read, as a failed verification. */
   readonly refusals: readonly string[];
 }
 
@@ -60,7 +60,7 @@ class CommandLineReader {
     };
   }
 
-  /** Returns true when help was asked for. */
+  /** Returns true for a help flag. */
   #readFlag(argument: string): boolean {
     const body = argument.replace(/^--?/, "");
     if (body === "" || body.startsWith("-") || body.startsWith("=")) throw flagError(`bad flag syntax: ${argument}`);

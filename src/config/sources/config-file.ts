@@ -10,9 +10,9 @@ import { fileSchema, type ObjectSchema } from "./file-schema.ts";
 import { yamlToJson } from "./yaml.ts";
 
 /**
- * Reads `--config-file`: YAML with the keys of etcd's `etcd.conf.yml.sample`. The file stands alone: flags and
- * environment are not looked at. Types are strict and the complaints are etcd's, which are those of Go's encoding/json.
- * Durations are whole nanoseconds, as in etcd. A key that etcd does not know is passed over, here with a warning.
+ * Reads `--config-file`: YAML with the keys of etcd's `etcd.conf.yml.sample`. The file replaces flags and environment,
+ * which are ignored. Types are strict; the error texts are etcd's, which come from Go's encoding/json. Durations are
+ * whole nanoseconds, as in etcd. An unknown key is ignored, here with a warning.
  */
 export async function readConfigFile(path: string, log: Logger): Promise<Settings> {
   const settings = new Settings();
@@ -44,30 +44,30 @@ async function readBytes(path: string): Promise<Uint8Array> {
 class FileReader {
   readonly unknown: string[] = [];
   readonly #settings: Settings;
-  /** What the file says, all types checked, not yet read as URLs or gates. */
+  /** The file's values with checked types, not yet parsed as URLs or gates. */
   readonly #values: { readonly name: SettingName; readonly value: Json }[] = [];
 
   constructor(settings: Settings) {
     this.#settings = settings;
   }
 
-  /** First the types of the whole file, then the gates, then the rest: the order in which etcd finds mistakes. */
+  /** First the types of the whole file, then the gates, then the rest: etcd's order of detecting errors. */
   read(root: Json): void {
     if (!isObject(root)) throw decodeError(`${describe(root)} into Go value of type embed.configYAML`);
     this.#readObject(root, fileSchema, "");
     for (const { name, value } of this.#values) if (name === "feature-gates") this.#set(name, value);
-    // etcd looks at this section a second time, and then it has to be one.
+    // etcd reads this section a second time, and then it must be a section.
     const peer = Object.keys(root).find((key) => key === "peer-transport-security");
     if (peer !== undefined && !isObject(root[peer]!))
       throw new ConfigError("verify", "invalid peer-transport-security");
     for (const { name, value } of this.#values) if (name !== "feature-gates") this.#set(name, value);
   }
 
-  /** Keys are taken in the order of their bytes, so that of two mistakes the same one is reported as by etcd. */
+  /** Keys are processed in byte order, so that of two errors the same one is reported as in etcd. */
   #readObject(object: JsonObject, schema: ObjectSchema, path: string): void {
     for (const key of Object.keys(object).sort()) {
       const value = object[key]!;
-      // Go matches the names of fields without regard to case.
+      // Go matches field names case-insensitively.
       const field = schema.fields.get(key) ?? schema.fields.get(key.toLowerCase());
       if (field === undefined) {
         this.unknown.push(path + key);
@@ -87,7 +87,7 @@ class FileReader {
 
   #set(name: SettingName, value: Json): void {
     try {
-      // `checkType` made sure of the type.
+      // `checkType` has checked the type.
       this.#settings.setFromFile(name, value as never);
     } catch (error) {
       if (!(error instanceof GoValueError)) throw error;
@@ -126,7 +126,7 @@ function checkType(value: Json, type: GoType, struct: string, path: string): Jso
   }
 }
 
-/** Durations count nanoseconds, which need not be exact. */
+/** Durations are nanoseconds, which need not be exact. */
 const fitsFile = (value: number, type: "int" | "int64" | "uint" | "uint64" | "uint32"): boolean =>
   type === "int64" ? Math.abs(value) < 2 ** 63 : fitsGoInteger(BigInt(value), type);
 

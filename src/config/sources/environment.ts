@@ -8,10 +8,12 @@ import { GoValueError } from "../values/go-value.ts";
 import { legacyFlags } from "./legacy-flags.ts";
 
 /**
- * Sets every flag that the command line left alone from its environment variable `ETCD_…`. A flag wins over its variable.
+ * Sets every flag that was not given on the command line from its environment variable `ETCD_…`. A flag overrides its
+ * variable.
  *
- * One difference from etcd 3.4 and later, on purpose: when both are given, those stop with an error; here, as in etcd 3.3,
- * the variable is ignored with a warning, because unit files with an EnvironmentFile and flags that repeat it are common.
+ * One deliberate difference from etcd 3.4 and later: when both are given, etcd stops with an error; here, as in etcd
+ * 3.3, the variable is ignored with a warning, because unit files with an EnvironmentFile and flags that repeat it are
+ * common.
  */
 export function applyEnvironment(settings: Settings, env: Environment, log: Logger): void {
   const fromCommandLine = new Set<string>(flagSettings.map(({ name }) => name).filter((name) => settings.isSet(name)));
@@ -21,7 +23,7 @@ export function applyEnvironment(settings: Settings, env: Environment, log: Logg
   if (failure !== undefined) throw failure;
 }
 
-/** Returns the last variable that could not be read, the one that etcd reports. */
+/** Returns the last variable that could not be parsed, which is the one etcd reports. */
 function setFromEnvironment(
   settings: Settings,
   env: Environment,
@@ -53,7 +55,7 @@ function setFromEnvironment(
   return failure;
 }
 
-/** What etcd reads from the environment, in its order: the flags, and those that it ignores. */
+/** The flags that etcd reads from the environment, in its order, including those it ignores. */
 const variableFlags: readonly string[] = [
   ...flagSettings.map(({ name }) => name),
   ...[...legacyFlags].filter(([, flag]) => flag.state === "ignored").map(([name]) => name),

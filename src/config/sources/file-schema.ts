@@ -1,21 +1,21 @@
 import { allSettings, type SettingName } from "../settings/definitions.ts";
 import type { GoType } from "../settings/kinds.ts";
 
-/** A field, and the setting that it gives; without one it is checked and not used. */
+/** A field, and its setting; without one it is checked but not used. */
 export interface FieldSchema {
   readonly type: GoType;
   readonly setting?: SettingName;
 }
 
 export interface ObjectSchema {
-  /** The name of the Go struct, for complaints about its fields. */
+  /** The name of the Go struct, for errors about its fields. */
   readonly goName: string;
-  /** The same as the type of a field. */
+  /** The same as a field's type. */
   readonly goType: string;
   readonly fields: ReadonlyMap<string, FieldSchema | ObjectSchema>;
 }
 
-/** The sections of the file by their paths, and the Go structs that etcd reads them into; the outer ones first. */
+/** The sections of the file by path, and the Go structs that etcd reads them into; outer ones first. */
 const SECTIONS: readonly (readonly [path: string, goName: string, goPackage: string])[] = [
   ["client-transport-security", "securityConfig", "embed"],
   ["peer-transport-security", "securityConfig", "embed"],
@@ -26,7 +26,7 @@ const SECTIONS: readonly (readonly [path: string, goName: string, goPackage: str
   ["socket-options", "SocketOpts", "transport"],
 ];
 
-/** Keys that etcd takes and does not look at here either. */
+/** Keys that etcd accepts and that are unused here too. */
 const UNUSED: readonly (readonly [path: string, type: GoType])[] = [
   ["discovery-config.client.max-request-bytes", "int"],
   ["discovery-config.client.max-recv-bytes", "int"],
@@ -34,7 +34,7 @@ const UNUSED: readonly (readonly [path: string, type: GoType])[] = [
   ["discovery-config.client.auth.token", "string"],
 ];
 
-/** The whole file: each setting where its definition says. Most stand at the top, under their own names. */
+/** The whole file: each setting at its defined path. Most are at the top level, under their own names. */
 export const fileSchema: ObjectSchema = makeSchema();
 
 function makeSchema(): ObjectSchema {

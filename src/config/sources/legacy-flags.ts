@@ -2,18 +2,18 @@ import type { SettingName } from "../settings/definitions.ts";
 import type { Feature } from "../values/feature-gates.ts";
 
 /**
- * Flags of etcd 3.3 to 3.6 that v3.7 no longer knows, so that the command lines of older documents keep working.
- * Stock v3.7 refuses them all as unknown. Here one whose meaning lives on under another name is carried over, one that
- * asks for nothing is accepted with a warning, and one that asks for something gone is refused with what to use instead.
+ * Flags of etcd 3.3 to 3.6 that v3.7 no longer has, so that command lines from older documents keep working. Stock v3.7
+ * refuses all of them as unknown. Here, a flag with a successor is mapped to it, one that requests nothing is accepted
+ * with a warning, and one that requests a removed feature is refused with advice.
  */
 export type LegacyFlag =
   /** etcd itself still ignores these, silently. */
   | { readonly state: "ignored"; readonly isBool: true }
   | { readonly state: "renamed"; readonly isBool: boolean; readonly to: SettingName }
   | { readonly state: "gate"; readonly isBool: true; readonly to: Feature }
-  /** True is the log level "debug". */
+  /** True sets the log level "debug". */
   | { readonly state: "debug"; readonly isBool: true }
-  /** Accepted when the value is one of `harmless` (all are when it is absent), else refused with `advice`. */
+  /** Accepted when the value is one of `harmless` (any value when absent), else refused with `advice`. */
   | {
       readonly state: "removed";
       readonly isBool: boolean;

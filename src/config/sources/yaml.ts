@@ -1,17 +1,16 @@
 import { ConfigError } from "../errors.ts";
 import type { Json, JsonObject } from "../values/json.ts";
 
-/** A configuration is a page of text; a megabyte is a mistake or an attack. */
+/** A configuration is a page of text; a megabyte is an error or an attack. */
 const YAML_BYTES_MAX = 1024 * 1024;
 const ALIASES_MAX = 1000;
 const NODES_MAX = 100_000;
 const DEPTH_MAX = 1000;
 
 /**
- * Turns the text of a configuration file into plain JSON values, with the rules of the library that etcd reads it with
- * (go-yaml 2 behind sigs.k8s.io/yaml): YAML 1.1 words for booleans (`yes`, `on`), `010` is octal, the last of two equal
- * keys wins, only the first document counts. Hostile input ends in an error: the size, the depth and the number of
- * aliases are limited.
+ * Converts a configuration file to plain JSON values, with the rules of etcd's YAML library (go-yaml 2 behind
+ * sigs.k8s.io/yaml): YAML 1.1 words for booleans (`yes`, `on`), `010` is octal, the last of two equal keys wins, only
+ * the first document counts. Hostile input fails: size, depth and number of aliases are limited.
  */
 export async function yamlToJson(bytes: Uint8Array): Promise<Json> {
   const text = decode(bytes);
@@ -23,7 +22,7 @@ export async function yamlToJson(bytes: Uint8Array): Promise<Json> {
       logLevel: "silent",
       prettyErrors: false,
       strict: false,
-      // Dates and base 60 stay texts, as in go-yaml.
+      // Dates and base-60 numbers stay texts, as in go-yaml.
       customTags: (tags) =>
         tags.filter((tag) => typeof tag === "string" || !NOT_IN_GO.has(tag.tag + (tag.format ?? ""))),
     });
@@ -71,7 +70,7 @@ const yamlError = (why: string): ConfigError =>
     why.startsWith("json:") ? `error converting YAML to JSON: ${why}` : `error converting YAML to JSON: yaml: ${why}`,
   );
 
-/** go-yaml's words for what the parser found. */
+/** go-yaml's text for the parser's error. */
 function complaint(code: string, message: string, line: number): string {
   if (message.startsWith("Maximum call stack")) return `exceeded max depth of ${DEPTH_MAX}`;
   if (message.startsWith("Flow")) return `line ${line}: did not find expected ',' or ']'`;
@@ -100,7 +99,7 @@ function lineAt(text: string, offset: number): number {
   return line;
 }
 
-/** Makes JSON of what the parser returns, counting as it goes: shared nodes are counted each time they appear. */
+/** Converts the parser's result to JSON, counting nodes: shared nodes count each time they appear. */
 class JsonMaker {
   #nodes = 0;
 

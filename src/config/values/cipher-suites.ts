@@ -1,8 +1,8 @@
 import { getCiphers } from "node:tls";
 
 /**
- * Cipher suites by the names that Go gives them, safe and unsafe ones and two older spellings, with OpenSSL's name of each.
- * Source: Go's crypto/tls and etcd's tlsutil.
+ * Cipher suites by Go's names, safe and unsafe ones and two older spellings, with OpenSSL's name of each. Source: Go's
+ * crypto/tls and etcd's tlsutil.
  */
 export const CIPHER_SUITES: ReadonlyMap<string, string> = new Map([
   ["TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"],
@@ -34,7 +34,7 @@ export const CIPHER_SUITES: ReadonlyMap<string, string> = new Map([
   ["TLS_RSA_WITH_RC4_128_SHA", "RC4-SHA"],
 ]);
 
-/** Whether the OpenSSL of this process has the suite; it is built without the broken ones (RC4, 3DES). */
+/** Whether this process's OpenSSL has the suite; it is built without the broken ones (RC4, 3DES). */
 export function isAvailable(suite: string): boolean {
   const name = CIPHER_SUITES.get(suite);
   return name !== undefined && getCiphers().includes(name.toLowerCase());

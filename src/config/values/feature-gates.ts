@@ -4,15 +4,15 @@ import { GoValueError, parseGoBool } from "./go-value.ts";
 interface Gate {
   readonly default: boolean;
   readonly stage: "ALPHA" | "BETA";
-  /** What it does in etcd, for the documentation. */
+  /** Its effect in etcd, for the documentation. */
   readonly help: string;
-  /** Absent: it does the same here. Else why it changes nothing; that it was set is then said in the log. */
+  /** Absent: it has the same effect here. Otherwise the reason why it has none, which is logged when it is set. */
   readonly noEffect?: string;
 }
 
 /**
  * Switches of alpha and beta features: `--feature-gates=Name=true,Other=false`. Names, stages and defaults are those of
- * etcd v3.7; `AllAlpha` and `AllBeta` switch what is not named itself.
+ * etcd v3.7; `AllAlpha` and `AllBeta` switch the gates that are not named.
  */
 const GATES = {
   AllAlpha: { default: false, stage: "ALPHA", help: "All gates of the stage ALPHA that are not named themselves." },
@@ -84,7 +84,7 @@ export class FeatureGates {
     return this.#values.get(feature) ?? GATES[feature].default;
   }
 
-  /** These gates with the settings of `text` on top. Throws `GoValueError` with etcd's words. */
+  /** These gates with the settings in `text` applied. Throws `GoValueError` with etcd's words. */
   with(text: string): FeatureGates {
     const settings = parseSettings(text);
     const values = new Map(this.#values);
@@ -97,7 +97,7 @@ export class FeatureGates {
     return new FeatureGates(values);
   }
 
-  /** Gates that were changed and that change nothing in this build. */
+  /** Changed gates that have no effect in this build. */
   withoutEffect(): Feature[] {
     return names.filter((name) => {
       const gate: Gate = GATES[name];

@@ -1,6 +1,6 @@
 /**
- * Reads values as Go's strconv, time and flag packages do, so that what etcd accepts is accepted and what it refuses is
- * refused with the same words. Functions throw `GoValueError`, whose text is what Go would say.
+ * Parses values as Go's strconv, time and flag packages do, so that the same values are accepted, and the others
+ * refused with the same texts. Functions throw `GoValueError` with Go's text.
  */
 import { ParseError, parseDuration } from "../../base/number-text.ts";
 
@@ -34,8 +34,8 @@ const LIMITS = {
 export type GoIntegerType = keyof typeof LIMITS;
 
 /**
- * A whole number in any of Go's notations (`12`, `0x1f`, `0b1`, `0o17`, `017`, `1_000`).
- * Values that a number cannot hold exactly (beyond 2^53) are out of range here, where Go goes to 2^64.
+ * An integer in any of Go's notations (`12`, `0x1f`, `0b1`, `0o17`, `017`, `1_000`). Values that a number cannot hold
+ * exactly (beyond 2^53) are out of range here, where Go goes to 2^64.
  */
 export function parseGoInteger(text: string, type: GoIntegerType): number {
   const unsigned = type.startsWith("u");

@@ -1,4 +1,4 @@
-/** Plain JSON values, as a configuration file holds them. */
+/** Plain JSON values, as in a configuration file. */
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
 
 export interface JsonObject {

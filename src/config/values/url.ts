@@ -2,12 +2,12 @@ import { quote } from "../../base/quote.ts";
 import { GoValueError } from "./go-value.ts";
 
 /**
- * The URLs that members listen on and advertise, read as etcd reads them: `http://host:port`, `https://host:port`,
- * `unix://path` and `unixs://path`. The text is kept as written, because members compare URLs as texts.
+ * The URLs that members listen on and advertise, parsed as in etcd: `http://host:port`, `https://host:port`,
+ * `unix://path` and `unixs://path`. The text is kept unchanged, because members compare URLs as texts.
  */
 export interface Url {
   readonly scheme: "http" | "https" | "unix" | "unixs";
-  /** Host and port as written, such as "10.0.0.1:2379" or "[::1]:2379"; for a Unix socket what stands before the path. */
+  /** Host and port as written, such as "10.0.0.1:2379" or "[::1]:2379"; for a Unix socket the part before the path. */
   readonly host: string;
   /** The host alone, without brackets. */
   readonly hostname: string;
@@ -19,7 +19,7 @@ export interface Url {
   readonly text: string;
 }
 
-/** For a Unix socket: where it lies, relative to the working directory or absolute. */
+/** For a Unix socket: its path, relative to the working directory or absolute. */
 export const unixSocketPath = (url: Url): string => url.host + url.path;
 
 export const isUnixSocket = (url: Url): boolean => url.scheme === "unix" || url.scheme === "unixs";
@@ -27,7 +27,7 @@ export const isTls = (url: Url): boolean => url.scheme === "https" || url.scheme
 
 export const urlTexts = (urls: readonly Url[]): string[] => urls.map((url) => url.text);
 
-/** URLs from a list separated by commas, sorted by their text. Throws `GoValueError` with etcd's words. */
+/** URLs from a comma-separated list, sorted by text. Throws `GoValueError` with etcd's words. */
 export function parseUrls(list: string): Url[] {
   return sortUrls(list.split(",").map((text) => parseMemberUrl(text.trim())));
 }
@@ -62,11 +62,11 @@ interface GoUrl {
   readonly scheme: string;
   readonly host: string;
   readonly path: string;
-  /** What follows the scheme when the URL is printed again. */
+  /** The rest after the scheme when the URL is printed. */
   readonly rest: string;
 }
 
-/** The part of Go's url.Parse that decides about these URLs, with its complaints. */
+/** The part of Go's url.Parse relevant to these URLs, with its error texts. */
 function parseGoUrl(text: string): GoUrl {
   const fail = (why: string): never => {
     throw new GoValueError(`parse ${quote(text)}: ${why}`);
@@ -113,7 +113,7 @@ function checkHost(host: string, fail: (why: string) => never): void {
 /** Members by name, each with its peer URLs, from `--initial-cluster`. */
 export type UrlsByMember = ReadonlyMap<string, readonly Url[]>;
 
-/** Reads `a=http://1.1.1.1:2380,a=http://2.2.2.2:2380,b=…`. Throws `GoValueError` with etcd's words. */
+/** Parses `a=http://1.1.1.1:2380,a=http://2.2.2.2:2380,b=…`. Throws `GoValueError` with etcd's words. */
 export function parseUrlsByMember(text: string): UrlsByMember {
   const lists = new Map<string, string[]>();
   for (const pair of text.split(",")) {
@@ -135,6 +135,6 @@ export function formatUrlsByMember(members: ReadonlyMap<string, readonly (Url | 
   return pairs.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))).join(",");
 }
 
-/** `name=url,name=url`: a cluster of this member alone. */
+/** `name=url,name=url`: a cluster of only this member. */
 export const clusterOf = (name: string, urls: readonly Url[]): string =>
   urls.map((url) => `${name === "" ? "default" : name}=${url.text}`).join(",");
