@@ -36,7 +36,7 @@ test("HashKV equals stock etcd's for the same history, before and after compacti
   try {
     const { client } = server;
     const { version } = await client.unary(MaintenanceService.Status, {});
-    // Since 3.5.6 HashKV of a compacted revision is the hash that the compaction made of what it found.
+    // Since 3.5.6 HashKV of a compacted revision is the hash that the compaction computed.
     const storesHashes = !version.startsWith("3.4.");
     const random = seeded(seed);
     await client.unary(LeaseService.LeaseGrant, { id: 77n, ttl: 36_000 });
@@ -48,7 +48,7 @@ test("HashKV equals stock etcd's for the same history, before and after compacti
     }
     await compareHashes(200);
     assert.ok(compacted.length > 2);
-    // Where no key is left, what the last compaction left counts.
+    // Where no key is left, the hash covers what the last compaction left.
     await deleteAllOfBoth();
     await compareHashes(20);
     await compactBoth();

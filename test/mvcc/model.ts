@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 
-/** A naive multi-version store: the whole history in an array, every question answered by walking it. */
+/** A naive multi-version store: the whole history in an array, every query answered by walking it. */
 export interface ModelRow {
   key: string;
   main: number;
@@ -17,7 +17,7 @@ export class Model {
   revision = 1;
   compactRevision = -1;
 
-  /** What is there at a revision, ascending by key. */
+  /** The content at a revision, ascending by key. */
   at(revision: number): ModelRow[] {
     const latest = new Map<string, ModelRow>();
     for (const row of this.rows) if (row.main <= revision) latest.set(row.key, row);

@@ -9,10 +9,10 @@ import { MvccStore } from "../../src/mvcc/store/store.ts";
 import { BackendImage } from "../../src/server/snapshot/database-image.ts";
 
 const ROWS = 12_000;
-/** More than any slice looks at. */
+/** More than any slice examines. */
 const ROWS_PER_TURN_MAX = 2_500;
 
-/** Rows that were looked at since the loop had its last turn, and the most there ever were. */
+/** Rows examined since the loop's last turn, and the maximum of that. */
 class Meter {
   rows = 0;
   most = 0;
@@ -89,14 +89,14 @@ async function setUp(): Promise<{ meter: Meter; backend: MeteredBackend; store: 
   return { meter, backend, store };
 }
 
-test("a compaction gives others their turns, whatever the limit of its batches", async () => {
+test("a compaction yields to others, whatever the limit of its batches", async () => {
   const { meter, store } = await setUp();
   await store.compact(store.currentRevision);
   assert.ok(meter.all >= ROWS, `${meter.all}`);
   assert.ok(meter.most <= ROWS_PER_TURN_MAX, `${meter.most} rows in one turn`);
 });
 
-test("hashes, backups and a start look at few rows in one turn", async () => {
+test("hashes, backups and a start examine few rows in one turn", async () => {
   const { meter, backend, store } = await setUp();
   await store.hashKv(0);
   await store.hash();

@@ -34,7 +34,7 @@ interface Kind {
   readonly name: string;
   readonly seeds: readonly number[];
   create(dir: string): Backend;
-  /** Ends the backend after a commit and opens what is left of it. */
+  /** Ends the backend after a commit and reopens what is left. */
   restart(backend: Backend): Promise<Backend>;
 }
 
@@ -127,7 +127,7 @@ for (const [kind, seed] of runs) {
       model.compactRevision > 1 ? CompactedError : Error,
     );
 
-    /** One transaction, in one turn or in many; of those some are left halfway, as by a crash. */
+    /** One transaction, in one turn or in many; some of the latter are left halfway, as by a crash. */
     async function write(): Promise<void> {
       const txn = store.begin();
       const isLong = random.below(4) === 0;
@@ -181,7 +181,7 @@ for (const [kind, seed] of runs) {
       assert.equal(store.currentRevision, model.revision);
     }
 
-    /** What others do and see while a transaction goes on: the revision before it. */
+    /** Actions and reads of others during a transaction: they see the previous revision. */
     async function elsewhere(txn: WriteTxn): Promise<void> {
       txn.becomeLong();
       if (random.below(4) === 0) void backend.commit();

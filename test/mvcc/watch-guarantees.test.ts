@@ -8,19 +8,20 @@ import { VirtualClock } from "../harness/virtual-clock.ts";
 import { BufferSink, type Delivery, openHub, openStore, request, settled, write } from "./watch-harness.ts";
 
 /**
- * etcd's promises about watches, checked on random histories: every watcher gets exactly the changes of its range, in order, each
- * once, each revision whole; it may be cancelled for nothing but a compaction that took what it still needed.
+ * etcd's promises about watches, checked on random histories: every watcher gets exactly the changes of its range, in
+ * order, each once, each revision complete; it may only be cancelled because of a compaction of revisions it still
+ * needed.
  */
 
 interface Change {
   key: string;
   /** Undefined is a deletion. */
   value: string | undefined;
-  /** The value before; undefined when the key did not exist. */
+  /** The previous value; undefined when the key did not exist. */
   previous: string | undefined;
 }
 
-/** What happened, by revision. */
+/** The changes, by revision. */
 class History {
   readonly byRevision = new Map<number, Change[]>();
   readonly current = new Map<string, string>();
@@ -45,9 +46,9 @@ interface ExpectedWatcher {
   end: string;
   filters: readonly number[];
   prevKv: boolean;
-  /** How many responses the stream had been given when the client was told of this watcher. */
+  /** Number of the stream's responses when the client learned of this watcher. */
   createdAt: number;
-  /** All before this revision was received. */
+  /** Everything before this revision was received. */
   next: number;
   ended: boolean;
 }
@@ -200,7 +201,7 @@ class World {
     const wanted = this.matching(watcher, watcher.next, batch.revision);
     assert.deepEqual(
       got.map(({ what, previous, revision }) => {
-        // Whether a value from before a compaction is still told depends on when the batch was made.
+        // Whether a value from before a compaction is still sent depends on when the batch was made.
         return watcher.prevKv && revision - 1 < this.store.compactRevision ? what : `${what} was ${previous}`;
       }),
       wanted,
@@ -283,7 +284,7 @@ async function run(seed: number): Promise<World> {
   return world;
 }
 
-/** The member was away: the leader's snapshot has all that happened, and more. */
+/** The member was away: the leader's snapshot has all changes, and more. */
 async function restore(world: World): Promise<void> {
   const leader = await openStore(world.clock);
   const ahead = world.store.currentRevision + world.random.below(20);
@@ -319,7 +320,7 @@ describe("on any history, with slow clients, compactions, cancellations and snap
   };
   const seeds = Number(process.env["KVORUM_WATCH_SEEDS"] ?? 60);
 
-  it("gets its events in order, once, whole and all of them", async () => {
+  it("gets its events in order, once, complete and all of them", async () => {
     for (let seed = 1; seed <= seeds; seed++) {
       try {
         const { counts } = await run(seed);
@@ -330,7 +331,7 @@ describe("on any history, with slow clients, compactions, cancellations and snap
     }
   });
 
-  it("was tried in every situation that the test is about", () => {
+  it("was tested in every intended situation", () => {
     for (const [name, count] of Object.entries(totals)) assert.ok(count > 20, `${name}: ${count}`);
   });
 });

@@ -11,7 +11,7 @@ import { WatchResponse } from "../../src/proto/etcdserverpb.ts";
 import type { Event } from "../../src/proto/mvccpb.ts";
 import type { VirtualClock } from "../harness/virtual-clock.ts";
 
-/** Moves virtual time until the promise is settled. */
+/** Advances virtual time until the promise is settled. */
 export async function settled<T>(clock: VirtualClock, promise: Promise<T>): Promise<T> {
   let pending = true;
   const done = promise.finally(() => {
@@ -66,7 +66,7 @@ export function request(
   };
 }
 
-/** What the tests look at of a batch. */
+/** The parts of a batch that tests examine. */
 export interface DeliveredBatch {
   readonly revision: number;
   readonly events: readonly { readonly revision: number }[];
@@ -92,7 +92,7 @@ export type Delivery =
   | { kind: "compacted"; watch: Watch; compactRevision: number }
   | { kind: "progress"; watchId: number; revision: number };
 
-/** A sink that holds at most `capacity` responses until someone takes them. */
+/** A sink that holds at most `capacity` responses until they are taken. */
 export class BufferSink implements WatchSink {
   readonly buffer: Delivery[] = [];
   refusals = 0;
@@ -136,7 +136,7 @@ export class BufferSink implements WatchSink {
     return false;
   }
 
-  /** Empties the buffer and tells the stream. */
+  /** Empties the buffer and notifies the stream. */
   take(stream: WatchStream): Delivery[] {
     const taken = this.buffer.splice(0);
     for (const delivery of taken) this.onTake(delivery);

@@ -29,7 +29,7 @@ async function setup(hubOptions: Partial<WatchHubOptions> = {}, clock = new Virt
 
 const key = (i: number): string => `k${String(i).padStart(6, "0")}`;
 
-/** As on a machine: reading takes time. */
+/** As on a real machine: reading takes time. */
 class WorkingClock extends VirtualClock {
   rows = { count: 0 };
   #askedMs = 0;
@@ -40,8 +40,8 @@ class WorkingClock extends VirtualClock {
   }
 }
 
-describe("watchers that come back", () => {
-  it("all together, each from a revision of its own, read the past once, and the last page once more", async () => {
+describe("watchers that catch up", () => {
+  it("all together, each from its own revision, read the past once, and the last page once more", async () => {
     const { clock, store, hub, rows } = await setup();
     const count = 3000;
     for (let i = 0; i < count; i++) write(store, [[key(i), "1"]]);
@@ -74,7 +74,7 @@ describe("watchers that come back", () => {
     assert.ok(rows.count < (count * count) / 10, `${rows.count} rows were read`);
   });
 
-  it("join, look and leave a bounded number a turn, while new events go to those who are back", async () => {
+  it("join, read and leave in bounded numbers per turn, while synced ones get new events", async () => {
     const { clock, store, hub } = await setup({ page: { watchersMax: 50 } });
     const count = 2000;
     for (let i = 0; i < 20; i++) write(store, [["a", String(i)]]);
@@ -98,7 +98,7 @@ describe("watchers that come back", () => {
 });
 
 describe("very many synced watchers", () => {
-  it("of one key get a change over several turns, and what happens meanwhile in one response", async () => {
+  it("of one key get a change over several turns, and events from meanwhile in one response", async () => {
     const { clock, store, hub } = await setup({ fanOut: { unitsPerTurn: 200 } });
     const count = 1000;
     const sinks = Array.from({ length: 10 }, () => new BufferSink());
@@ -131,7 +131,7 @@ describe("very many synced watchers", () => {
     }
   });
 
-  it("go on from the backend when more waits for them than may", async () => {
+  it("continue from the backend when more waits for them than allowed", async () => {
     const { clock, store, hub, rows } = await setup({ fanOut: { unitsPerTurn: 10, waitingBytesMax: 2000 } });
     const sink = new BufferSink();
     const stream = hub.newStream(sink);
@@ -149,7 +149,7 @@ describe("very many synced watchers", () => {
 });
 
 describe("a stream with very many watchers", () => {
-  it("is taken apart over several turns, and its watchers get nothing meanwhile", async () => {
+  it("is removed over several turns, and its watchers get nothing meanwhile", async () => {
     const { clock, store, hub } = await setup();
     const sink = new BufferSink();
     const stream = hub.newStream(sink);
@@ -168,7 +168,7 @@ describe("a stream with very many watchers", () => {
     assert.equal(hub.syncedCount + hub.slowCount, 0);
   });
 
-  it("is told of progress over several turns, and waits for its client", async () => {
+  it("gets progress over several turns, and waits for its client", async () => {
     const { clock, hub } = await setup();
     const sink = new BufferSink(1000);
     const stream = hub.newStream(sink);
@@ -207,7 +207,7 @@ describe("a revision with very many events", () => {
     return { ...made, remove };
   }
 
-  it("reaches everybody whole, and is read a bounded number of rows a turn", async () => {
+  it("reaches every watcher complete, and is read a bounded number of rows per turn", async () => {
     const { clock, store, hub, rows, remove } = await removal({ page: { keptBytesMax: 100_000 } });
     const one = new BufferSink();
     const oneStream = hub.newStream(one);
@@ -223,7 +223,7 @@ describe("a revision with very many events", () => {
     for (let before = rows.count, turns = 0; hub.slowCount > hub.blockedCount; turns++) {
       assert.ok(turns < 2000);
       clock.turn();
-      // The test's sink reads what is large at once, twice: leave that out.
+      // The test's sink reads large batches at once, twice: do not count that.
       if (all.largeCount === 0) assert.ok(rows.count - before <= 2100, `${rows.count - before} rows in one turn`);
       before = rows.count;
     }
@@ -246,7 +246,7 @@ describe("a revision with very many events", () => {
     ]);
   });
 
-  it("that is compacted while it is delivered ends the delivery", async () => {
+  it("that is compacted during delivery ends the delivery", async () => {
     const { clock, store, hub, remove } = await removal();
     const batches: LargeBatch[] = [];
     const stream = hub.newStream({

@@ -17,7 +17,7 @@ import { hashBackend } from "../../../src/mvcc/store/hash.ts";
 import { SimDisk } from "../../sim/disk.ts";
 import { SeededRandom } from "../model.ts";
 
-/** What both backends promise. `reopen` closes cleanly first. */
+/** The promises of both backends. `reopen` closes cleanly first. */
 interface Subject {
   readonly name: string;
   open(): Promise<Backend>;
@@ -205,7 +205,7 @@ for (const subject of subjects) {
       await backend.close();
     });
 
-    test("keeps a view from showing a part of a long write, and marks a file that was left with one", async () => {
+    test("prevents a view from showing part of a long write, and marks a file left with one", async () => {
       let backend = await subject.open();
       putRow(backend, 2, 0, "whole");
       backend.beginLongWrite(3);
@@ -254,7 +254,7 @@ for (const subject of subjects) {
       await backend.close();
     });
 
-    test("puts what the pre-commit hook writes into the same batch, and never calls it inside a turn", async () => {
+    test("puts the pre-commit hook's writes into the same batch, and never calls it inside a turn", async () => {
       let backend = await subject.open();
       let applied = 0;
       let isWriting = false;
@@ -276,7 +276,7 @@ for (const subject of subjects) {
       await backend.close();
     });
 
-    test("keeps a snapshot as it was while writes go on", async () => {
+    test("keeps a snapshot unchanged while writes continue", async () => {
       const backend = await subject.open();
       for (let main = 2; main < 1002; main++) putRow(backend, main, 0, `v${main}`);
       backend.put("lease", bytes("a"), bytes("1"));
@@ -367,7 +367,7 @@ for (const subject of subjects) {
   });
 }
 
-test("the same writes give both backends the same hash, leaving out what members need not share", async () => {
+test("the same writes give both backends the same hash, except for what members need not share", async () => {
   const hashes: number[] = [];
   for (const subject of subjects) {
     const random = new SeededRandom(7);
@@ -388,7 +388,7 @@ test("the same writes give both backends the same hash, leaving out what members
   assert.equal(hashes[0], hashes[1]);
 });
 
-test("a crash of the backend in memory loses exactly what was not committed", async () => {
+test("a crash of the in-memory backend loses exactly what was not committed", async () => {
   const timers: (() => void)[] = [];
   const clock = {
     ...systemClock,
@@ -402,7 +402,7 @@ test("a crash of the backend in memory loses exactly what was not committed", as
   const first = backend.commit();
   putRow(backend, 3, 0, "lost");
   void backend.commit();
-  // The first commit's timer is behind that of the batch interval.
+  // The first commit's timer comes after that of the batch interval.
   timers[1]!();
   await first;
   const next = new MemoryBackend({ clock, file: backend.crash() });

@@ -6,7 +6,7 @@ import { LmdbBackend } from "../../../src/mvcc/backend/lmdb.ts";
 import { MvccStore } from "../../../src/mvcc/store/store.ts";
 import { historyOp } from "./crash-history.ts";
 
-// The victim of the crash test: applies the history from where the file ends, and prints each index that is durable.
+// The victim of the crash test: applies the history from where the file ends, and prints each durable index.
 const Kind = process.argv[3] === "bolt" ? BoltBackend : LmdbBackend;
 const backend = new Kind({
   path: process.argv[2]!,

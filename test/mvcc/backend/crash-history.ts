@@ -1,7 +1,7 @@
 import { CompactedError, FROM_KEY } from "../../../src/mvcc/model/types.ts";
 import type { MvccStore } from "../../../src/mvcc/store/store.ts";
 
-/** A history that every process can repeat: what entry `index` of the log does. */
+/** A history that every process can reproduce: the effect of the log's entry `index`. */
 export function historyOp(store: MvccStore, index: number): void {
   if (index % 500 === 0) {
     try {

@@ -50,7 +50,7 @@ const withCode = (code: string, path: string) => (error: unknown) =>
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** Everything that a client could read, now and in the past. */
+/** Everything a client could read, now and in the past. */
 function contents(store: MvccStore): unknown[] {
   const seen: unknown[] = [store.currentRevision, store.compactRevision];
   for (const back of [0, 1, 10, 50]) {
@@ -95,7 +95,7 @@ test("after kill -9 the file holds a prefix of the history that contains every b
   }
 });
 
-test("defragmenting while reads, writes and a snapshot go on loses nothing and gives the space back", async () => {
+test("defragmenting while reads, writes and a snapshot continue loses nothing and frees the space", async () => {
   const path = join(await tempDir(), "db");
   let backend = open(path);
   let store = await openStore(backend);
@@ -106,7 +106,7 @@ test("defragmenting while reads, writes and a snapshot go on loses nothing and g
     txn.end();
   };
   for (let i = 0; i < 20_000; i++) put(`k${i % 1000}`);
-  // Revisions that are compacted before they were committed never reach the file.
+  // Revisions compacted before they were committed never reach the file.
   await backend.commit();
   await store.compact(store.currentRevision);
   await backend.commit();
@@ -118,7 +118,7 @@ test("defragmenting while reads, writes and a snapshot go on loses nothing and g
   const defragmented = backend.defragment().then(() => (done = true));
   let written = 0;
   while (!done) {
-    // However long it takes, what is new must stay small beside what is given back.
+    // However long it takes, the new data must stay small beside the freed space.
     for (let i = 0; i < 10 && written < 2000; i++) put(`new${written++}`);
     const last = store.rangeDecoded(Buffer.from(`new${written - 1}`), null, {
       revision: 0,
@@ -172,7 +172,7 @@ test("defragmenting refills pages that compaction left half empty", async () => 
   await backend.close();
 });
 
-test("the file outgrows the address space that was reserved for it", async () => {
+test("the file grows beyond the address space that was reserved for it", async () => {
   const backend = open(join(await tempDir(), "db"), { mapSizeBytes: 1 << 20 });
   const value = Buffer.alloc(10_000, 3);
   for (let main = 2; main < 1002; main++) {
@@ -189,7 +189,7 @@ test("the file outgrows the address space that was reserved for it", async () =>
   await backend.close();
 });
 
-test("more waiting than the limit makes it overloaded until a commit is through", async () => {
+test("more waiting bytes than the limit make it overloaded until a commit is done", async () => {
   const backend = new LmdbBackend({
     path: join(await tempDir(), "db"),
     clock: systemClock,
@@ -238,7 +238,7 @@ test("a file that is not a database is refused, an empty one is taken", async ()
   await open(path).close();
 });
 
-test("the database of a stock member is named as that, not called damaged", async () => {
+test("the database of a stock member is recognised as that, not called damaged", async () => {
   const path = join(await tempDir(), "db");
   const file = Buffer.alloc(8192);
   file.writeUInt32LE(0xed0cdaed, 16);
@@ -247,7 +247,7 @@ test("the database of a stock member is named as that, not called damaged", asyn
   assert.deepEqual(await readFile(path), file);
 });
 
-test("a file that was cut off is refused with an error, not with the death of the process", async () => {
+test("a truncated file is refused with an error, and does not kill the process", async () => {
   const dir = await tempDir();
   const path = join(dir, "db");
   const backend = open(path);
@@ -273,7 +273,7 @@ test("a file that was cut off is refused with an error, not with the death of th
   }
 });
 
-test("a file that may not be written is refused", async () => {
+test("a file without write permission is refused", async () => {
   const dir = await tempDir();
   const path = join(dir, "db");
   await open(path).close();
@@ -283,7 +283,7 @@ test("a file that may not be written is refused", async () => {
   });
 });
 
-test("a lock file that cannot be opened is an error, and not the end of the process", async () => {
+test("a lock file that cannot be opened is an error, and does not end the process", async () => {
   const path = join(await tempDir(), "db");
   await open(path).close();
   await rm(`${path}-lock`);

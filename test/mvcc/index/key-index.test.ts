@@ -15,7 +15,7 @@ const shapes: Record<string, (random: SeededRandom, i: number) => string> = {
 };
 
 for (const [name, keyOf] of Object.entries(shapes)) {
-  test(`the index finds, orders and counts ${name} as a sorted array does`, () => {
+  test(`the index finds, orders and counts ${name} like a sorted array`, () => {
     const random = new SeededRandom(name.length);
     const index = new KeyIndex(random.below(2 ** 32));
     const model = new Map<string, boolean>();

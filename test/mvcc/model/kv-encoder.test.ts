@@ -51,7 +51,7 @@ test("a key-value pair is encoded as the generated codec does, and read back wit
       lease: decoded.lease,
     });
   }
-  // What was encoded stays as it is, whatever is encoded after it.
+  // Encoded bytes do not change, whatever is encoded after them.
   for (const { bytes, start, end, expected } of kept) assert.ok(expected.equals(bytes.subarray(start, end)));
 });
 
@@ -75,7 +75,7 @@ test("revisions have etcd's bytes", () => {
   assert.throws(() => mainOf(Buffer.from("short")), InvariantError);
 });
 
-test("a revision set answers for what was added, in ascending order of questions and any other", () => {
+test("a revision set answers for what was added, queried in ascending and any other order", () => {
   const random = new SeededRandom(9);
   const set = new RevisionSet();
   const model = new Set<string>();

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Clock } from "../../../src/base/clock.ts";
 import { PIN_IDLE_MS, PIN_WAIT_MAX_MS, Pins } from "../../../src/mvcc/store/pins.ts";
 
-/** Time that is set by hand, with the one timer that pins use. */
+/** A clock set by the test, with the only timer that pins use. */
 function setUp(): { pins: Pins; pass(ms: number): Promise<void> } {
   let nowMs = 0;
   let tick: (() => void) | null = null;
@@ -42,7 +42,7 @@ test("a compaction waits for the reads below it, and for no others", async () =>
   assert.deepEqual([above.revoked, below.revoked], [false, false]);
 });
 
-test("a read that makes no progress loses its pin, one that goes on or waits for its start keeps it", async () => {
+test("a read without progress loses its pin, one that progresses or waits for its start keeps it", async () => {
   const { pins, pass } = setUp();
   const [idle, busy, waiting] = [pins.add(1), pins.add(1), pins.add(1)];
   const revoked: string[] = [];
@@ -60,7 +60,7 @@ test("a read that makes no progress loses its pin, one that goes on or waits for
   await cleared;
 });
 
-test("no read holds a compaction up for longer than the limit, nor a store that closes", async () => {
+test("no read delays a compaction for longer than the limit, or a store that closes", async () => {
   const { pins, pass } = setUp();
   const slow = pins.add(1);
   const cleared = pins.clearedBelow(2);

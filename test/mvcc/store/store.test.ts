@@ -122,7 +122,7 @@ test("the change listener gets each transaction's changes in order, with the byt
   await backend.commit();
 });
 
-test("reads below the compact revision or above the current one fail, whatever they ask for", async () => {
+test("reads below the compact revision or above the current one fail, for any request", async () => {
   const { store } = await openStore();
   for (let i = 0; i < 10; i++) put(store, `k${i}`);
   const done = store.compact(5);
@@ -143,7 +143,7 @@ test("reads below the compact revision or above the current one fail, whatever t
   await done;
 });
 
-test("compaction deletes what nobody can read, and keeps a tombstone only at its own revision", async () => {
+test("compaction deletes unreadable revisions, and keeps a tombstone only at its own revision", async () => {
   const { store, backend } = await openStore();
   put(store, "a"); // 2
   put(store, "a"); // 3
@@ -174,7 +174,7 @@ test("a store whose last revisions were compacted away keeps its revision over a
   assert.equal(again.store.currentRevision, 6);
 });
 
-test("a compaction that a crash interrupted is finished after the restart, with the same hash as elsewhere", async () => {
+test("a compaction interrupted by a crash is finished after the restart, with the same hash as elsewhere", async () => {
   const fill = (store: MvccStore): void => {
     for (let i = 0; i < 400; i++) {
       if (i % 7 === 0) remove(store, `k${i % 40}`);
@@ -216,7 +216,7 @@ test("a compaction that a crash interrupted is finished after the restart, with 
   }
 });
 
-test("HashKV during a compaction and writes is what it is without them", async () => {
+test("HashKV during a compaction and writes is the same as without them", async () => {
   const { store } = await openStore({ compactionBatchLimit: 5 });
   for (let i = 0; i < 300; i++) put(store, `k${i % 60}`, `v${i}`);
   const calm = await store.hashKv(200);
@@ -230,7 +230,7 @@ test("HashKV during a compaction and writes is what it is without them", async (
   assert.equal(during.compactRevision, 150);
 });
 
-test("HashKV where no key is left does not depend on how far a compaction has come", async () => {
+test("HashKV where no key is left does not depend on a compaction's progress", async () => {
   const { store } = await openStore({ compactionBatchLimit: 5, compactionSleepMs: 20 });
   for (let i = 0; i < 100; i++) put(store, `k${i % 30}`, `v${i}`);
   const compacted = store.compact(90);
@@ -274,7 +274,7 @@ test("a replaced backend replaces everything: keys, revisions, hashes and runnin
   assert.deepEqual(storedRows(store), sourceRows);
 });
 
-test("closing a store does not wait for the pause of a compaction, which the next start goes on with", async () => {
+test("closing a store does not wait for the pause of a compaction, which the next start continues", async () => {
   const { store, backend } = await openStore({ compactionBatchLimit: 1, compactionSleepMs: 3_600_000 });
   for (let i = 0; i < 10; i++) put(store, "k", `v${i}`);
   const compacted = store.compact(6);

@@ -11,7 +11,7 @@ const CLUSTER_ID = 0xcdf818194e3a8c32n;
 const MEMBER_ID = 0x8e9e05c52164694dn;
 const encoder = new WatchResponseEncoder(CLUSTER_ID, MEMBER_ID);
 
-/** Random events in the order of their revisions, as the hub has them and as messages. */
+/** Random events in order of revision, in the hub's form and as messages. */
 function randomEvents(seed: number, count: number): { shared: WatchEvent[]; messages: Event[]; withPrev: Event[] } {
   const random = seeded(seed);
   const bytes = (most: number) => Buffer.from(Array.from({ length: 1 + random.below(most) }, () => random.below(256)));

@@ -12,7 +12,7 @@ interface Setup {
   hub: WatchHub;
   sink: BufferSink;
   stream: WatchStream;
-  /** What came since the last call, as text. */
+  /** The output since the last call, as text. */
   received(): string[];
 }
 
@@ -70,7 +70,7 @@ describe("a watcher", () => {
     ]);
   });
 
-  it("that starts in the past gets what happened since, in as few responses as may be, then what happens", async () => {
+  it("that starts in the past gets the events since then, in as few responses as possible, then new events", async () => {
     const { store, stream, received } = await setup();
     for (let i = 1; i <= 5; i++)
       write(store, [
@@ -121,7 +121,7 @@ describe("a watcher", () => {
     assert.equal(hub.watcherCount, 1);
   });
 
-  it("gets no puts or no deletions if it asks so, and no response when nothing is left", async () => {
+  it("gets no puts or no deletions on request, and no response when nothing is left", async () => {
     const { store, stream, received } = await setup();
     stream.watch(request("a", { end: "z", filters: [0] }));
     stream.watch(request("a", { end: "z", filters: [1] }));
@@ -138,7 +138,7 @@ describe("a watcher", () => {
     assert.deepEqual(received(), ["3@4 a=1@2 b=1@2 c=1@3"]);
   });
 
-  it("gets the previous value if it asks so, except where the key is new or that revision is compacted", async () => {
+  it("gets the previous value on request, except where the key is new or that revision is compacted", async () => {
     const { clock, store, stream, received } = await setup();
     stream.watch(request("a", { prevKv: true }));
     stream.watch(request("a"));
@@ -179,7 +179,7 @@ describe("a watcher", () => {
 });
 
 describe("watch ids", () => {
-  it("are counted from 0 and pass over those that clients chose", async () => {
+  it("are counted from 0 and skip those that clients chose", async () => {
     const { stream } = await setup();
     assert.equal(stream.watch(request("a", { watchId: 1 })), 1);
     assert.equal(stream.watch(request("a")), 0);
@@ -207,7 +207,7 @@ describe("watch ids", () => {
     assert.equal(stream.size, 0);
   });
 
-  it("are limited in number on a stream", async () => {
+  it("are limited per stream", async () => {
     const { stream } = await setup({ hub: { watchersPerStreamMax: 2 } });
     stream.watch(request("a"));
     stream.watch(request("a"));
@@ -253,7 +253,7 @@ describe("a slow stream", () => {
     assert.equal(hub.syncedCount, 3);
   });
 
-  it("is told when it was away for so long that its next revision is compacted", async () => {
+  it("is notified when it was away for so long that its next revision is compacted", async () => {
     const { clock, store, hub, stream, received } = await setup({ capacity: 1 });
     stream.watch(request("a"));
     stream.watch(request("b"));
@@ -284,7 +284,7 @@ describe("a slow stream", () => {
 });
 
 describe("catching up", () => {
-  it("reads the past in pages, gives other work its turn between them, and never splits a revision", async () => {
+  it("reads the past in pages, yields between them, and never splits a revision", async () => {
     const page = { revisionsMax: 10 };
     const { clock, store, stream, sink } = await setup({ hub: { page } });
     for (let i = 1; i <= 35; i++)
@@ -333,7 +333,7 @@ describe("catching up", () => {
     assert.equal(batches.size, 1);
   });
 
-  it("gives every watcher its turn, however old the revisions that others ask for", async () => {
+  it("gives every watcher its turn, however old the revisions that others need", async () => {
     const page = { revisionsMax: 1, entriesMax: 1, watchersMax: 1 };
     const { clock, store, hub } = await setup({ hub: { page } });
     for (let i = 1; i <= 50; i++) write(store, [["a", String(i)]]);
@@ -349,7 +349,7 @@ describe("catching up", () => {
 });
 
 describe("progress", () => {
-  it("is told at the current revision to a watcher that is synced, and not to one that is behind", async () => {
+  it("is sent at the current revision to a synced watcher, and not to an unsynced one", async () => {
     const { store, stream, sink, received } = await setup();
     write(store, [["a", "1"]]);
     stream.watch(request("b"));
@@ -363,7 +363,7 @@ describe("progress", () => {
     assert.deepEqual(received(), ["1 progress 2"]);
   });
 
-  it("of a stream is told under id -1, once all its watchers are synced", async () => {
+  it("of a stream is sent under id -1, once all its watchers are synced", async () => {
     const { store, stream, received } = await setup();
     assert.equal(stream.requestProgressAll(), true);
     write(store, [["a", "1"]]);
@@ -375,7 +375,7 @@ describe("progress", () => {
     assert.deepEqual(received(), ["-1 progress 2"]);
   });
 
-  it("is not told to a watcher that waits for a future revision, nor for a stream with one", async () => {
+  it("is not sent to a watcher that waits for a future revision, nor for a stream with one", async () => {
     const { store, stream, received } = await setup();
     stream.watch(request("a", { startRevision: 3 }));
     stream.requestProgress(0);
@@ -416,7 +416,7 @@ describe("progress", () => {
 });
 
 describe("a snapshot that replaces the store", () => {
-  it("is caught up with from the last revision that was seen, also by watchers whose keys were quiet", async () => {
+  it("is caught up with from the last revision seen, also by watchers whose keys did not change", async () => {
     const { clock, store, hub, stream, received } = await setup();
     const leader = await openStore(clock);
     const both = [store, leader];
@@ -427,7 +427,7 @@ describe("a snapshot that replaces the store", () => {
     for (const each of both) write(each, [["a", "6"]]);
     received();
     for (let i = 7; i <= 9; i++) write(leader, [["a", String(i)]]);
-    // Watchers that saw all up to revision 7 do not mind that it is compacted.
+    // Watchers that saw everything up to revision 7 are not affected by its compaction.
     await settled(clock, leader.compact(8));
     await settled(clock, store.replaceBackend(leader.backend));
     assert.equal(hub.revision, 10);
@@ -465,7 +465,7 @@ describe("a sink", () => {
     assert.throws(() => write(store, [["a", "1"]]), { name: "InvariantError" });
   });
 
-  it("may find out that its client is gone while it takes a response, and close its stream", async () => {
+  it("may discover that its client is gone while it takes a response, and close its stream", async () => {
     const { clock, store, hub } = await setup();
     let delivered = 0;
     const stream = hub.newStream({

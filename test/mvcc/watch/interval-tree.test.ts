@@ -4,7 +4,7 @@ import { IntervalTree } from "../../../src/mvcc/watch/interval-tree.ts";
 import { seeded } from "../../harness/random.ts";
 
 describe("the interval tree", () => {
-  it("finds what a list of all ranges finds, whatever is inserted and removed", () => {
+  it("finds the same as a list of all ranges, whatever is inserted and removed", () => {
     const random = seeded(3);
     const tree = new IntervalTree<string>();
     const ranges = new Map<string, [string, string]>();
