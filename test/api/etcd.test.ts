@@ -37,7 +37,7 @@ describe("listeners", () => {
     await member.close();
   });
 
-  test("with addresses for HTTP of its own, the others speak gRPC alone", async () => {
+  test("with separate addresses for HTTP, the others speak only gRPC", async () => {
     const member = await startInProcess({ etcd: { listenClientHttp: [tcp] } });
     const [httpUrl] = member.etcd.clientHttpAddresses;
     assert.equal((await fetch(`${httpUrl}/health`)).status, 200);
@@ -47,7 +47,7 @@ describe("listeners", () => {
     await member.close();
   });
 
-  test("an address that is taken is told before the data directory is touched", async () => {
+  test("a port in use is reported before the data directory is touched", async () => {
     const taken = net.createServer().listen(0, "127.0.0.1");
     await new Promise((resolve) => taken.once("listening", resolve));
     const { port } = taken.address() as net.AddressInfo;
@@ -62,7 +62,7 @@ describe("listeners", () => {
     dir.remove();
   });
 
-  test("who connects before the member is ready is served as soon as it is", async () => {
+  test("a client that connects before the member is ready is served as soon as it is", async () => {
     let address: net.AddressInfo | undefined;
     const listen = net.Server.prototype.listen;
     const early: Promise<string>[] = [];
@@ -87,7 +87,7 @@ describe("listeners", () => {
 });
 
 describe("the HTTP side", () => {
-  test("tells browsers which origins may call, and answers their question before", async () => {
+  test("tells browsers which origins may call, and answers their preflight request", async () => {
     const all = await startInProcess();
     const answer = await fetch(`${all.url}/version`);
     assert.equal(answer.headers.get("access-control-allow-origin"), "*");
@@ -104,7 +104,7 @@ describe("the HTTP side", () => {
     await one.close();
   });
 
-  test("answers only to the host names that it is to be called by", async () => {
+  test("answers only to the allowed host names", async () => {
     const member = await startInProcess({ etcd: { hostWhitelist: ["good.example"] } });
     const { port } = new URL(member.url);
     const ask = (host: string): Promise<number> =>
@@ -122,7 +122,7 @@ describe("the HTTP side", () => {
     await member.close();
   });
 
-  test("serves several requests on one connection, and says so when a request is not HTTP", async () => {
+  test("serves several requests on one connection, and reports a request that is not HTTP", async () => {
     const member = await startInProcess();
     const { port } = new URL(member.url);
     const socket = net.connect(Number(port), "127.0.0.1");
@@ -141,7 +141,7 @@ describe("the HTTP side", () => {
     await member.close();
   });
 
-  test("does not act on a request that its client broke off", async () => {
+  test("does not act on an incomplete request", async () => {
     const member = await startInProcess();
     const { port } = new URL(member.url);
     const { committedIndex } = member.etcd.server.replication;
@@ -188,7 +188,7 @@ describe("the end of a member", () => {
     dir.remove();
   });
 
-  test("does not wait for those who wait for a lock", async () => {
+  test("does not wait for clients waiting for a lock", async () => {
     const member = await startInProcess();
     await member.client.unary(LockService.Lock, { name: bytes("l") });
     const waiting = member.client.unary(LockService.Lock, { name: bytes("l") });
@@ -210,7 +210,7 @@ describe("the end of a member", () => {
     assert.deepEqual(member.failures, []);
   });
 
-  test("may be asked for twice", async () => {
+  test("may be requested twice", async () => {
     const member = await startInProcess();
     await member.client.unary(KVService.Put, { key: bytes("a") });
     await Promise.all([member.etcd.close(100), member.etcd.close(0)]);
@@ -218,7 +218,7 @@ describe("the end of a member", () => {
   });
 });
 
-/** `fetch` says why it failed in the cause. */
+/** `fetch` gives the reason of a failure in the cause. */
 const causedBy = (code: string) => (error: Error) => {
   assert.equal((error.cause as NodeJS.ErrnoException).code, code);
   return true;

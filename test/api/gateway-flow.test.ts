@@ -19,7 +19,7 @@ const RANGE = "/etcdserverpb.KV/Range";
 const PUT = "/etcdserverpb.KV/Put";
 const KEEP_ALIVE = "/etcdserverpb.Lease/LeaseKeepAlive";
 
-/** A request to the gateway, whose body the test sends and whose answer it takes. */
+/** A request to the gateway whose body is sent, and whose answer is read, by the test. */
 class Exchange {
   readonly request: HttpRequest;
   readonly response: Promise<HttpResponse>;
@@ -27,7 +27,7 @@ class Exchange {
   held = false;
   ended = false;
   aborted = false;
-  /** Takes no more until `drain`. */
+  /** Pauses until `drain`. */
   full = false;
   #reader: BodyReader | undefined;
   #sink: HttpSink | undefined;
@@ -108,7 +108,7 @@ function setUp(maxMessageBytes = 2 * 1024 * 1024): {
   return { rpc, turns, logger, open: (path) => new Exchange(gateway, path) };
 }
 
-/** A response of about so many bytes. */
+/** A response of about this many bytes. */
 const largeRange = (bytes: number): Buffer =>
   RangeResponse.encode(
     RangeResponse.create({
@@ -127,8 +127,8 @@ const jsonOf = (bytes: number): unknown => ({
   count: "10",
 });
 
-describe("what flows through the JSON gateway", () => {
-  test("a large answer leaves in slices, each when the client has taken the one before", async () => {
+describe("data flow through the JSON gateway", () => {
+  test("a large answer is sent in slices, each when the client has read the previous one", async () => {
     const { rpc, open } = setUp();
     rpc.unary(RANGE, (call) => {
       const bytes = largeRange(5_000_000);
@@ -147,7 +147,7 @@ describe("what flows through the JSON gateway", () => {
     assert.deepEqual(JSON.parse(exchange.text), jsonOf(5_000_000));
   });
 
-  test("an answer that its handler brings in pieces waits for the client, and is cut off with its call", async () => {
+  test("an answer that its handler sends in pieces waits for the client, and is cut off with its call", async () => {
     const { rpc, open } = setUp();
     let call: UnaryCall | undefined;
     rpc.unary(RANGE, (each) => {
@@ -206,7 +206,7 @@ describe("what flows through the JSON gateway", () => {
     assert.ok(exchange.ended);
   });
 
-  test("a large body is read in slices, in turns with everybody else's", async () => {
+  test("a large body is read in slices, in turn with other requests", async () => {
     const { rpc, turns, open } = setUp();
     let value: Uint8Array | undefined;
     rpc.unary(PUT, (call) => {
@@ -224,7 +224,7 @@ describe("what flows through the JSON gateway", () => {
     assert.ok(!exchange.held);
   });
 
-  test("all bodies together hold a bounded amount: the oldest large one gives way", async () => {
+  test("all bodies together hold a bounded amount: the oldest large one is dropped", async () => {
     const { rpc, turns, open } = setUp(30_000_000);
     rpc.unary(PUT, (call) => call.respond(Buffer.alloc(0)));
     const start = `{"value":"${"A".repeat(33_000_000)}`;
@@ -242,7 +242,7 @@ describe("what flows through the JSON gateway", () => {
     for (const exchange of [small, ...exchanges.slice(1)]) assert.equal((await exchange.response).status, 200);
   });
 
-  test("messages of a stream are handed on as they come, and wait while their handler has paused", async () => {
+  test("messages of a stream are delivered as they arrive, and wait while their handler is paused", async () => {
     const { rpc, open } = setUp();
     let call: StreamCall | undefined;
     let messages = 0;
@@ -273,7 +273,7 @@ describe("what flows through the JSON gateway", () => {
     assert.ok(halfClosed && exchange.ended);
   });
 
-  test("what a handler throws fails its own request", async () => {
+  test("a handler's exception fails its own request", async () => {
     const { rpc, open } = setUp();
     rpc.unary(RANGE, () => {
       throw new Error("a mistake");
@@ -291,7 +291,7 @@ describe("what flows through the JSON gateway", () => {
     }
   });
 
-  test("a client that goes ends its call, whatever has come of it", async () => {
+  test("a client that disconnects ends its call, at any stage", async () => {
     const { rpc, open } = setUp();
     let cancelled = 0;
     rpc.unary(RANGE, (call) => {

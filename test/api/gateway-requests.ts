@@ -1,6 +1,6 @@
 /**
- * Requests to the JSON gateway that stock etcd 3.7 and this server must answer alike, in their order: later ones see
- * what earlier ones did.
+ * Requests to the JSON gateway that stock etcd 3.7 and this server must answer the same, in order: later ones see the
+ * effects of earlier ones.
  */
 export interface GatewayRequest {
   readonly path: string;

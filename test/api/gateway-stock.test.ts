@@ -5,7 +5,7 @@ import { requireStockEtcd, stockEtcd, stockEtcdVersion } from "../harness/progra
 import { type Server, startServer } from "../harness/server.ts";
 import { type GatewayRequest, requests, watches } from "./gateway-requests.ts";
 
-/** KVORUM_STOCK_ETCD chooses the etcd to compare with. Before 3.7 its gateway answered in another style. */
+/** KVORUM_STOCK_ETCD selects the etcd to compare with. Before 3.7 its gateway answered in another style. */
 const version = await stockEtcdVersion();
 const skip = version !== undefined && version < 3.007 ? `stock etcd is ${version}, before 3.7` : requireStockEtcd();
 
@@ -41,7 +41,7 @@ describe("the JSON gateway beside stock etcd's", { skip }, () => {
 const describeRequest = ({ method = "POST", path, body }: GatewayRequest): string =>
   `${method} ${path} ${Buffer.from(body).toString().slice(0, 200)}`;
 
-/** Status, headers that mean something, and body; of a stream what comes in `streamMs`. */
+/** Status, meaningful headers, and body; for a stream, what arrives within `streamMs`. */
 async function answer(url: string, request: GatewayRequest, streamMs = 5000): Promise<string> {
   const { path, body, method = "POST", headers = {} } = request;
   const controller = new AbortController();
@@ -66,7 +66,7 @@ async function answer(url: string, request: GatewayRequest, streamMs = 5000): Pr
   return `${head} ${normalize(text)}`;
 }
 
-/** Without what differs between any two servers, and the spaces that Go adds or not by the build of the program. */
+/** Without the differences between any two servers, and the spaces that depend on Go's build. */
 function normalize(text: string): string {
   return text
     .replaceAll("\u00a0", " ")

@@ -5,7 +5,7 @@ import { Caller, KeyWatch, type WaitingCall } from "../../src/api/services/concu
 import { startInProcess } from "../harness/in-process.ts";
 import { bytes, text } from "../server/requests.ts";
 
-test("who has heard enough is told nothing more, though several changes come before its stream is closed", async () => {
+test("a listener that has seen enough is not called again, though several changes come before its stream is closed", async () => {
   const member = await startInProcess();
   const { server } = member.etcd;
   const call = { onCancel: null, cancelled: false, header: () => undefined } as unknown as WaitingCall;

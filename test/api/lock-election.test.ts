@@ -16,7 +16,7 @@ interface Target {
   close(): Promise<void>;
 }
 
-/** Stock etcd has to pass the same tests, or they would test something else than its behaviour. */
+/** Stock etcd must pass the same tests; otherwise they would test something other than its behaviour. */
 locksAndElections("this server", false, () => startInProcess(), 3.007);
 locksAndElections("stock etcd", requireStockEtcd(), () => startServer(stockEtcd()), (await stockEtcdVersion()) ?? 0);
 
@@ -53,7 +53,7 @@ function locksAndElections(name: string, skip: string | false, start: () => Prom
       });
     };
 
-    test("a lock is a key of its name and the lease in hexadecimal, and goes to the one waiting longest", async () => {
+    test("a lock is a key of its name and the lease in hexadecimal, and goes to the client waiting longest", async () => {
       const [first, second, third] = [await lease(), await lease(), await lease()];
       const key = await lock("door", first);
       assert.equal(key, `door/${first.toString(16)}`);
@@ -71,12 +71,12 @@ function locksAndElections(name: string, skip: string | false, start: () => Prom
       assert.equal(order.length, 2, "a lease that ends gives its lock back");
     });
 
-    test("who holds a lock may take it again", async () => {
+    test("the holder of a lock may acquire it again", async () => {
       const id = await lease();
       assert.equal(await lock("again", id), await lock("again", id));
     });
 
-    test("one who stops waiting leaves the queue", async () => {
+    test("a client that stops waiting leaves the queue", async () => {
       const [holder, waiter] = [await lease(), await lease()];
       await lock("queue", holder);
       const controller = new AbortController();
@@ -92,7 +92,7 @@ function locksAndElections(name: string, skip: string | false, start: () => Prom
     });
 
     const skipExpired = version < 3.005 && "etcd before 3.5 gave the lock to the session that had expired";
-    test("one whose place in the queue expired does not get the lock", { skip: skipExpired }, async () => {
+    test("a client whose place in the queue expired does not get the lock", { skip: skipExpired }, async () => {
       const [holder, waiter] = [await lease(), await lease()];
       const key = await lock("expired", holder);
       const waiting = lock("expired", waiter);
@@ -103,13 +103,13 @@ function locksAndElections(name: string, skip: string | false, start: () => Prom
       await fails(waiting, 2, "mutex: session is expired");
     });
 
-    test("a lock without a lease makes one of its own, and with one that does not exist fails", async () => {
+    test("a lock without a lease creates one, and with a missing one fails", async () => {
       const { key } = await client.unary(LockService.Lock, { name: bytes("own") });
       assert.match(text(key), /^own\/[0-9a-f]+$/);
       await fails(lock("none", 12345n), 2, "etcdserver: requested lease not found");
     });
 
-    test("unlocking what is not locked does nothing, and needs a key", async () => {
+    test("unlocking a free lock does nothing, and needs a key", async () => {
       await client.unary(LockService.Unlock, { key: bytes("unlocked/1") });
       await fails(client.unary(LockService.Unlock, {}), 2, "etcdserver: key is not provided");
     });
@@ -149,7 +149,7 @@ function locksAndElections(name: string, skip: string | false, start: () => Prom
       await fails(client.unary(ElectionService.Resign, {}), 2, '"leader" field must be provided');
     });
 
-    test("observers hear of each leader and each of its proclamations, from the present one on", async () => {
+    test("observers see each leader and each of its proclamations, from the current one on", async () => {
       const [first, second] = [await lease(), await lease()];
       const leader = await campaign("news", "one", first);
       const observer = client.stream(ElectionService.Observe);
@@ -167,7 +167,7 @@ function locksAndElections(name: string, skip: string | false, start: () => Prom
       observer.cancel();
     });
 
-    test("observers of an election that has no leader wait for one", async () => {
+    test("observers of an election without a leader wait for one", async () => {
       const observer = client.stream(ElectionService.Observe);
       await observer.send({ name: bytes("later") });
       observer.end();
@@ -178,7 +178,7 @@ function locksAndElections(name: string, skip: string | false, start: () => Prom
       observer.cancel();
     });
 
-    test("observers hear of the first of several who come at once", async () => {
+    test("observers see the first of several that come at once", async () => {
       const observer = client.stream(ElectionService.Observe);
       await observer.send({ name: bytes("burst") });
       observer.end();

@@ -16,10 +16,10 @@ import { type InProcess, startInProcess } from "../harness/in-process.ts";
 const KEYS = 6000;
 const bytes = (text: string): Buffer => Buffer.from(text);
 
-/** Ranges that take more than one turn must answer as short ones do, whatever is asked. */
+/** Ranges that take more than one turn must give the same answers as short ones, for any request. */
 describe("a range of many keys", () => {
   let server: InProcess;
-  /** What the store holds, ascending by key. */
+  /** The store's content, ascending by key. */
   const rows: { key: string; value: string; create: number; mod: number; version: number }[] = [];
   let oldRevision = 0;
 
@@ -52,7 +52,7 @@ describe("a range of many keys", () => {
     server.client.unary(KVService.Range, RangeRequest.create({ key: bytes("r/"), rangeEnd: bytes("r0"), ...fields }));
   const keysOf = ({ kvs }: RangeResponse): string[] => kvs.map(({ key }) => Buffer.from(key).toString());
 
-  test("comes whole and in order", async () => {
+  test("is complete and in order", async () => {
     const response = await ask({});
     assert.deepEqual(
       response.kvs.map((kv) => ({
@@ -67,7 +67,7 @@ describe("a range of many keys", () => {
     assert.deepEqual([response.count, response.more], [KEYS, false]);
   });
 
-  test("keeps to the limit and tells what is left, at every size of it", async () => {
+  test("respects the limit and reports whether there is more, at every limit", async () => {
     for (const limit of [1, 999, 1000, 1001, 2500, KEYS - 1, KEYS, KEYS + 1]) {
       const response = await ask({ limit });
       assert.equal(response.kvs.length, Math.min(limit, KEYS));
@@ -132,7 +132,7 @@ describe("a range of many keys", () => {
 
   test("without an order takes the first keys and sorts only those", async () => {
     const response = await ask({ sortTarget: SortTarget.VALUE, limit: 1100 });
-    // One key more than the limit takes part, which tells whether there is more.
+    // One key more than the limit takes part, which shows whether there are more.
     const first = rows.slice(0, 1101).sort((a, b) => (a.value < b.value ? -1 : a.value > b.value ? 1 : 0));
     assert.deepEqual(
       keysOf(response),
@@ -167,7 +167,7 @@ describe("a range of many keys", () => {
     assert.deepEqual([created.kvs.length, created.count, created.more], [1999, KEYS, true]);
   });
 
-  test("is of one revision although keys are written and a compaction comes while it is read", async () => {
+  test("is of one revision although keys are written and a compaction happens while it is read", async () => {
     const answers = Array.from({ length: 20 }, () => ask({}));
     const writes = [];
     for (let i = 0; i < 40; i++) {
@@ -185,7 +185,7 @@ describe("a range of many keys", () => {
     }
   });
 
-  test("at a revision that is compacted, or not there yet, fails", async () => {
+  test("at a compacted or future revision fails", async () => {
     await assert.rejects(ask({ revision: 2, sortTarget: SortTarget.MOD }), /required revision has been compacted/);
     await assert.rejects(ask({ revision: 1_000_000, keysOnly: true }), /required revision is a future revision/);
   });

@@ -31,7 +31,7 @@ const remove = (from: string, to: string): DeleteRangeRequest =>
 const shown = (kvs: readonly KeyValue[]): string[] =>
   kvs.map(({ key, value, modRevision }) => `${Buffer.from(key)}=${Buffer.from(value)}@${modRevision}`);
 
-/** What a transaction reads is made after it, in slices, and must be what it would have read inside. */
+/** The reads of a transaction are made after it, in slices, and must give what they would have given inside. */
 describe("a transaction that reads many keys", () => {
   let server: InProcess;
   let revision = 0;
@@ -130,7 +130,7 @@ describe("a transaction that reads many keys", () => {
     }
   });
 
-  test("that compares ranges of many keys is decided and read at one revision, whatever is written meanwhile", async () => {
+  test("that compares ranges of many keys is evaluated and read at one revision, whatever is written meanwhile", async () => {
     const compare = Compare.create({
       key: bytes("r/"),
       rangeEnd: bytes("r0"),

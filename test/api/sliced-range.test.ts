@@ -68,7 +68,7 @@ test("a limit of exactly the number of keys leaves nothing more", async () => {
   assert.equal(response.more, false);
 });
 
-test("a range keeps to the revision of its first slice while others write", async () => {
+test("a range stays at the revision of its first slice while others write", async () => {
   const [range] = await Promise.all([
     server.client.unary(KVService.Range, everything),
     ...Array.from({ length: 50 }, (_, i) =>

@@ -81,14 +81,14 @@ async function get(url: string, pair?: Pair, headers: Record<string, string> = {
   return [response.statusCode!, body];
 }
 
-/** What a client without a certificate is told. */
+/** The error for a client without a certificate. */
 const CERTIFICATE_REQUIRED = { code: "ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED" };
 
 const refusals = (member: InProcess) =>
   member.logger.lines.filter((line) => line.message === "rejected connection on client endpoint");
 
-describe("a member that speaks TLS to its clients", () => {
-  test("serves gRPC and HTTP on one port to who shows a certificate, and nobody else", async (t) => {
+describe("a member that uses TLS with its clients", () => {
+  test("serves gRPC and HTTP on one port to clients with a certificate, and no others", async (t) => {
     const member = await start(t);
     assert.match(member.url, /^https:\/\/127\.0\.0\.1:\d+$/);
     await put(t, member.url, credentials(clientPair));
@@ -119,7 +119,7 @@ describe("a member that speaks TLS to its clients", () => {
     assert.ok(kvs.every((kv) => Buffer.compare(kv.value, value) === 0));
   });
 
-  test("listens plainly and with TLS side by side, and says what plain addresses ignore", async (t) => {
+  test("listens plainly and with TLS side by side, and logs what plain addresses ignore", async (t) => {
     const member = await start(t, { listenClient: [secure, plain] });
     const [first, second] = member.etcd.clientAddresses;
     await put(t, first!, credentials(clientPair));
@@ -137,7 +137,7 @@ describe("a member that speaks TLS to its clients", () => {
     );
   });
 
-  test("serves plainly though its certificate is not there, where nobody would be shown it", async (t) => {
+  test("serves plainly though its certificate is missing, where it would never be presented", async (t) => {
     const missing = { certFile: "/nowhere/cert.pem", keyFile: "/nowhere/key.pem" };
     const member = await start(t, { listenClient: [plain], tls: missing });
     await put(t, member.url);
@@ -146,7 +146,7 @@ describe("a member that speaks TLS to its clients", () => {
     await assert.rejects(start(t, { listenClient: [secure], tls: missing }), /\/nowhere\/cert\.pem/);
   });
 
-  test("serves both on one port when both are asked for it", async (t) => {
+  test("serves both on one port when both are configured for it", async (t) => {
     const [port] = await freePorts(1);
     const at = (scheme: string) => ({ ...plain, port: port!, url: `${scheme}://127.0.0.1:${port}` }) as ListenAddress;
     const member = await start(t, { listenClient: [at("http"), at("https")] });
@@ -158,10 +158,10 @@ describe("a member that speaks TLS to its clients", () => {
     await assert.rejects(get(`https://127.0.0.1:${port}/health`), CERTIFICATE_REQUIRED);
   });
 
-  test("keeps who connects before it is ready, whichever he speaks", async (t) => {
+  test("keeps clients that connect before it is ready, plain or with TLS", async (t) => {
     const [port] = await freePorts(1);
     const at = (scheme: string) => ({ ...plain, port: port!, url: `${scheme}://127.0.0.1:${port}` }) as ListenAddress;
-    /** Asks as soon as the port is bound, which is before the member starts. */
+    /** Sends requests as soon as the port is bound, which is before the member starts. */
     const ask = async (url: string): Promise<[number, string]> => {
       for (;;) {
         try {
@@ -189,21 +189,21 @@ describe("a member that speaks TLS to its clients", () => {
     assert.equal(member.url, `unixs://${path}`);
   });
 
-  test("serves HTTP and metrics on addresses of their own", async (t) => {
+  test("serves HTTP and metrics on separate addresses", async (t) => {
     const member = await start(t, { listenClientHttp: [secure], listenMetrics: [secure] });
     const [httpUrl] = member.etcd.clientHttpAddresses;
     const [metricsUrl] = member.etcd.metricsAddresses;
     assert.equal((await get(`${httpUrl}/version`, clientPair))[0], 200);
     assert.match((await get(`${metricsUrl}/metrics`, clientPair))[1], /etcd_server_has_leader 1/);
     await put(t, member.url, credentials(clientPair));
-    // Only here, as in etcd, a certificate has to name where its client is.
+    // Only here, as in etcd, a certificate must name the client's address.
     const elsewhere = await ca.issue({ names: ["10.0.0.1"] });
     assert.equal((await get(`${httpUrl}/version`, elsewhere))[0], 200);
     await assert.rejects(get(`${metricsUrl}/metrics`, elsewhere), { code: "ECONNRESET" });
     await waitFor("the refusal is logged", () => refusals(member).length === 1);
   });
 
-  test("asks no host name of those who come with TLS", async (t) => {
+  test("requires no host name of clients that use TLS", async (t) => {
     const member = await start(t, { listenClient: [secure, plain], hostWhitelist: ["a.example"] });
     const [first, second] = member.etcd.clientAddresses;
     const headers = { host: "evil.example" };
@@ -211,7 +211,7 @@ describe("a member that speaks TLS to its clients", () => {
     assert.equal((await get(`${first}/health`, clientPair, headers))[0], 200);
   });
 
-  test("takes up a certificate that is replaced, while connections of before go on", async (t) => {
+  test("picks up a replaced certificate, while earlier connections continue", async (t) => {
     const files = writePair(dir.path, "replaced", await ca.issue());
     const member = await start(t, { tls: files });
     const client = connect(member.url, { tls: credentials(clientPair) });
@@ -224,7 +224,7 @@ describe("a member that speaks TLS to its clients", () => {
     assert.equal((await client.unary(KVService.Range, { key: bytes("before") })).count, 1);
   });
 
-  test("tells at the start of a revocation list that cannot be used", async (t) => {
+  test("reports an unusable revocation list at the start", async (t) => {
     const member = await start(t, { tls: { crlFile: join(dir.path, "absent.crl") } });
     assert.ok(
       member.logger.has("the list of revoked certificates cannot be used: clients that show a certificate are refused"),
@@ -233,15 +233,15 @@ describe("a member that speaks TLS to its clients", () => {
   });
 });
 
-describe("a member that makes its own certificate", () => {
-  test("keeps it in its data directory and asks none of its clients", async (t) => {
+describe("a member with a self-signed certificate", () => {
+  test("keeps it in its data directory and requires none of its clients", async (t) => {
     const member = await start(t, { tls: { certFile: "", keyFile: "", trustedCaFile: "", autoTls: true } });
     const own = readFileSync(join(member.dataDir, "fixtures", "client", "cert.pem"));
     await put(t, member.url, { ca: own });
     assert.ok(member.logger.has("automatically generate certificates"));
   });
 
-  test("does not when it is given one", async (t) => {
+  test("does not create one when one is configured", async (t) => {
     const member = await start(t, { tls: { autoTls: true } });
     assert.ok(member.logger.has("ignoring client auto TLS since certs given"));
     await put(t, member.url, credentials(clientPair));

@@ -6,7 +6,7 @@ import type { CallInfo } from "../../../src/rpc/contract.ts";
 const call = (version?: string): CallInfo =>
   ({ header: (name: string) => (name === "client-api-version" ? version : undefined) }) as CallInfo;
 
-test("calls are counted by the version that their clients name", () => {
+test("calls are counted by the version that their clients send", () => {
   const versions = new ClientVersions();
   for (let i = 0; i < 3; i++) versions.unary(call("3.7"));
   versions.stream(call("3.5"));
@@ -22,7 +22,7 @@ test("calls are counted by the version that their clients name", () => {
   );
 });
 
-test("clients cannot make labels of any kind, nor as many as they like", () => {
+test("clients cannot create arbitrary labels, or an unlimited number", () => {
   const versions = new ClientVersions();
   for (const odd of ["", 'a"b', "x".repeat(33), "3.7\n", "é"]) versions.unary(call(odd));
   for (let i = 0; i < 1000; i++) versions.unary(call(`${i}`));

@@ -18,7 +18,7 @@ function decode(shape: MessageShape, text: string | Uint8Array, nextLength: () =
   const decoder = new MessageDecoder(shape, bytesMax);
   for (let at = 0; at < bytes.length && !decoder.done; ) {
     const end = Math.min(bytes.length, at + nextLength());
-    // Each piece in memory of its own, gone when the next one comes.
+    // Each piece in its own memory, which is overwritten when the next one comes.
     const piece = Buffer.from(bytes.subarray(at, end));
     at += decoder.feed(piece, 0, piece.length);
     piece.fill(0);
@@ -34,7 +34,7 @@ function messageOf(decoded: Decoded): Uint8Array {
   return decoded.message;
 }
 
-/** What became of a text, whatever that is. */
+/** The result of any text. */
 function outcome(shape: MessageShape, text: string | Uint8Array, nextLength: () => number): unknown {
   try {
     const decoded = decode(shape, text, nextLength);
@@ -54,7 +54,7 @@ function parses(text: string): boolean {
   }
 }
 
-/** Some beginning of the text is JSON, or all of it is space. */
+/** A beginning of the text is JSON, or all of it is white space. */
 function hasJsonAtStart(text: string): boolean {
   if (/^[ \n\r\t]*$/.test(text)) return true;
   for (let end = 1; end < text.length; end++) if (parses(text.slice(0, end))) return true;
@@ -62,7 +62,7 @@ function hasJsonAtStart(text: string): boolean {
 }
 
 describe("messages that come as JSON in pieces", () => {
-  test("are the same wherever they are cut, and so is what is wrong with them", () => {
+  test("are the same wherever they are split, and so are their errors", () => {
     const random = seeded(3);
     for (const { path, body } of requests) {
       if (body.length > 10_000) continue;
@@ -97,7 +97,7 @@ describe("messages that come as JSON in pieces", () => {
       const result = outcome(range, text, () => 1 + random.below(10));
       const isRefused = typeof result === "string" && /^(invalid character|unexpected EOF|exceeded)/.test(result);
       if (isRefused) refused++;
-      // Behind the value anything may stand, so that a text may be accepted which is none as a whole.
+      // Anything may follow the value, so a text may be accepted that is not JSON as a whole.
       if (isJson) assert.ok(!isRefused, text.toString());
       assert.deepEqual(outcome(range, text, whole), result, text.toString());
       if (!isJson && !isRefused) assert.ok(hasJsonAtStart(text.toString()), text.toString());
@@ -109,7 +109,7 @@ describe("messages that come as JSON in pieces", () => {
     const value = Buffer.alloc(4_000_000, "a value\xff\xfe\xfd", "latin1");
     const plain = value.toString("base64");
     const escaped = plain.replaceAll("/", "\\/");
-    // As many line ends as leave the length a multiple of four, without which Go takes the padding for a mistake.
+    // Enough line ends to make the length a multiple of four; otherwise Go rejects the padding.
     const wrapped = plain.replace(/.{76}/g, "$&\\r\\n\\r\\n");
     for (const text of [plain, escaped, wrapped, value.toString("base64url")]) {
       for (const piece of [() => 65_536, whole]) {
@@ -119,7 +119,7 @@ describe("messages that come as JSON in pieces", () => {
     }
   });
 
-  test("are refused where base64 is none, in long values as in short ones", () => {
+  test("are refused for invalid base64, in long values as in short ones", () => {
     const run = "A".repeat(20_000);
     const kinds = (text: string): string[] =>
       [whole, () => 4000, () => 701].map((piece) => decode(put, `{"value":"${text}"}`, piece).kind);
@@ -158,7 +158,7 @@ describe("messages that come as JSON in pieces", () => {
     assert.deepEqual(decode(put, `{"value":"${"A".repeat(4001)}"}`, whole, 1000).kind, "error");
   });
 
-  test("take time that grows with their length, whatever is in them", () => {
+  test("take time linear in their length, whatever their content", () => {
     const digits = "9".repeat(1_000_000);
     const zeros = "0".repeat(1_000_000);
     const name = `"${"n".repeat(1_000_000)}"`;
@@ -185,14 +185,14 @@ describe("messages that come as JSON in pieces", () => {
     }
   });
 
-  test("keep what is written in any order, and oneofs and lists as they are", () => {
+  test("keep fields in any order, and oneofs and lists as they are", () => {
     const text = `{"failure":[{"request_put":{"value":"dg==","key":"aw=="}}],"compare":[{"target":"MOD","mod_revision":"7"}]}`;
     const { compare, failure } = TxnRequest.decode(messageOf(decode(txn, text, whole)));
     assert.equal(compare[0]!.modRevision, 7);
     assert.equal(Buffer.from(failure[0]!.requestPut!.key).toString(), "k");
   });
 
-  test("name half a surrogate pair as Go does, with what follows it", () => {
+  test("report a lone surrogate as Go does, with the following bytes", () => {
     const error = (text: string): unknown => {
       const decoded = decode(range, text, () => 3);
       return decoded.kind === "error" ? decoded.error : decoded;

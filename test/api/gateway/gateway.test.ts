@@ -41,14 +41,14 @@ describe("the JSON gateway", () => {
     assert.deepEqual(Object.keys(kv!), ["key", "create_revision", "mod_revision", "version", "value"]);
   });
 
-  test("takes field names in both spellings, and leaves out what is at its default", async () => {
+  test("accepts field names in both spellings, and omits default values", async () => {
     const snake = await ask("/v3/kv/range", { key: base64("a"), range_end: base64("zz"), count_only: true });
     const camel = await ask("/v3/kv/range", { key: base64("a"), rangeEnd: base64("zz"), countOnly: true });
     assert.deepEqual(camel, snake);
     assert.equal("kvs" in (snake[1] as object), false);
   });
 
-  test("answers errors with their gRPC code and HTTP's status for it", async () => {
+  test("answers errors with their gRPC code and its HTTP status", async () => {
     assert.deepEqual(await ask("/v3/kv/put", {}), [400, { code: 3, message: "etcdserver: key is not provided" }]);
     assert.deepEqual(await ask("/v3/lease/revoke", { ID: "404" }), [
       404,
@@ -60,7 +60,7 @@ describe("the JSON gateway", () => {
     ]);
   });
 
-  test("says what is wrong with a malformed request, and ignores fields that it does not know", async () => {
+  test("says what is wrong with a malformed request, and ignores unknown fields", async () => {
     assert.deepEqual(await ask("/v3/kv/range", '{"key":'), [400, { code: 3, message: "unexpected EOF" }]);
     assert.deepEqual(await ask("/v3/kv/range", '{"key":5}'), [
       400,
@@ -91,7 +91,7 @@ describe("the JSON gateway", () => {
     assert.equal((again as { ID: string }).ID, id);
   });
 
-  test("streams watch events as they happen, one result a line", async () => {
+  test("streams watch events as they happen, one result per line", async () => {
     const controller = new AbortController();
     const response = await post(
       "/v3/watch",
@@ -108,7 +108,7 @@ describe("the JSON gateway", () => {
     await waitFor("the watcher goes with its client", () => server.etcd.server.watchHub.watcherCount === 0);
   });
 
-  test("ends a stream of requests at the first that is malformed, and serves those before it", async () => {
+  test("ends a stream of requests at the first malformed one, and serves those before it", async () => {
     const text = await (await post("/v3/lease/keepalive", '{"ID":"404"}{"ID":"<"}{"ID":"405"}')).text();
     assert.equal(text.trimEnd().split("\n").length, 1);
   });
@@ -142,7 +142,7 @@ describe("the JSON gateway", () => {
     assert.ok(Buffer.concat(overHttp).equals(Buffer.concat(overGrpc)));
   });
 
-  test("ends a call when its deadline passes or its client goes", async () => {
+  test("ends a call when its deadline passes or its client disconnects", async () => {
     await post("/v3/lock/lock", { name: base64("held") });
     assert.deepEqual(await ask("/v3/lock/lock", { name: base64("held") }, { headers: { "grpc-timeout": "50m" } }), [
       504,
@@ -167,7 +167,7 @@ describe("the JSON gateway", () => {
     assert.equal(status, 200);
   });
 
-  test("refuses a message larger than gRPC would take, whatever its size, with the size that it would have", async () => {
+  test("refuses a message larger than gRPC would accept, whatever its size, and reports the size it would have", async () => {
     for (const bytes of [2_200_000, 4_000_000, 16_000_000]) {
       const value = Buffer.alloc(bytes).toString("base64");
       const [status, answer] = await ask("/v3/kv/put", { key: base64("big"), value });
@@ -177,7 +177,7 @@ describe("the JSON gateway", () => {
     }
   });
 
-  test("stops reading a body that brings no end of one message", async () => {
+  test("stops reading a body that never completes a message", async () => {
     const endless = new ReadableStream({
       pull(controller) {
         controller.enqueue(Buffer.alloc(1 << 20, " "));
@@ -188,7 +188,7 @@ describe("the JSON gateway", () => {
     assert.ok(response === undefined || response.status === 429);
   });
 
-  test("stops a snapshot at a client that does not read, and goes on when it does", async () => {
+  test("stops a snapshot at a client that does not read, and continues when it does", async () => {
     for (let i = 0; i < 20; i++) {
       await server.client.unary(KVService.Put, { key: Buffer.from(`bulk${i}`), value: Buffer.alloc(1_000_000, i) });
     }
@@ -232,7 +232,7 @@ describe("the JSON gateway", () => {
   });
 });
 
-test("the gateway is off when it is not enabled, and never on the listeners for metrics", async () => {
+test("the gateway is disabled unless enabled, and never on the metrics listeners", async () => {
   const listenMetrics = [{ kind: "tcp", host: "127.0.0.1", port: 0, url: "" }] as const;
   const server = await startInProcess({ etcd: { enableGrpcGateway: false, listenMetrics } });
   try {

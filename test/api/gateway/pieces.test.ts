@@ -78,7 +78,7 @@ const samples: readonly (readonly [string, Uint8Array])[] = [
 ];
 
 describe("messages that become JSON in pieces", () => {
-  test("are the same JSON wherever they are cut", () => {
+  test("are the same JSON wherever they are split", () => {
     const random = seeded(7);
     for (const [name, bytes] of samples) {
       const shape = schema.message(name);
@@ -102,7 +102,7 @@ describe("messages that become JSON in pieces", () => {
     }
   });
 
-  test("are refused when they end early, overrun, or come in another order than the fields of the .proto file", () => {
+  test("are refused when they end early, overrun, or have another order than the fields of the .proto file", () => {
     const shape = schema.message("etcdserverpb.RangeResponse");
     const [, bytes] = samples[1]!;
     assert.throws(() => inPieces(shape, bytes.subarray(0, -1), () => 100), ProtobufError);

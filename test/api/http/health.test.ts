@@ -42,7 +42,7 @@ describe("the pages for monitoring", () => {
     });
   });
 
-  test("/livez and /readyz tell all checks when asked to, and each has a page of its own", async () => {
+  test("/livez and /readyz list all checks on request, and each has its own page", async () => {
     assert.deepEqual(await get("/livez"), [200, "ok\n"]);
     assert.deepEqual(await get("/readyz"), [200, "ok\n"]);
     assert.deepEqual(await get("/livez?verbose"), [200, "[+]serializable_read ok\nok\n"]);
@@ -62,7 +62,7 @@ describe("the pages for monitoring", () => {
     });
   });
 
-  test("/version tells the versions of server, cluster and storage", async () => {
+  test("/version reports the versions of server, cluster and storage", async () => {
     const [status, text] = await get("/version");
     assert.equal(status, 200);
     assert.equal(text, '{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"}');

@@ -86,7 +86,7 @@ describe("the HTTP side", () => {
   const head = (method: string, path: string, ...headers: string[]): string =>
     [`${method} ${path} HTTP/1.1`, "Host: test", ...headers, "", ""].join("\r\n");
 
-  test("serves what one connection sends ahead one request after the other", async () => {
+  test("serves pipelined requests of a connection one at a time", async () => {
     const client = new Client();
     client.send(
       head("GET", "/later") +
@@ -105,7 +105,7 @@ describe("the HTTP side", () => {
     client.socket.destroy();
   });
 
-  test("redirects a path that is not clean, before anybody sees it", async () => {
+  test("redirects a path that is not clean, before any handler sees it", async () => {
     const client = new Client();
     client.send(head("GET", "//b?<"));
     await client.answer(
@@ -121,7 +121,7 @@ describe("the HTTP side", () => {
     client.socket.destroy();
   });
 
-  test("refuses a request that names no host, two, or none that can be", async () => {
+  test("refuses a request without a host, with two, or with an impossible one", async () => {
     for (const [headers, answer] of [
       ["", "400 Bad Request: missing required Host header"],
       ["Host: a\r\nHost: b\r\n", "400 Bad Request"],
@@ -151,7 +151,7 @@ describe("the HTTP side", () => {
     assert.ok(logger.lines.some(({ message }) => message === "failed to serve an HTTP request"));
   });
 
-  test("holds an answer back while its client does not read, and tells when the client goes", async () => {
+  test("holds an answer back while its client does not read, and notices when the client disconnects", async () => {
     const client = new Client();
     client.socket.pause();
     client.send(head("GET", "/stream"));
@@ -164,7 +164,7 @@ describe("the HTTP side", () => {
     await waitFor("the end is told", () => cancelled.includes("/stream"));
   });
 
-  test("answers before the body is complete, and reads what is left of a small one", async () => {
+  test("answers before the body is complete, and reads the rest of a small one", async () => {
     const client = new Client();
     client.send(`${head("POST", "/b", "Content-Length: 10")}12345`);
     await waitFor("the handler", () => begun.includes("/b"));
@@ -177,7 +177,7 @@ describe("the HTTP side", () => {
     client.socket.destroy();
   });
 
-  test("ends a request whose body hardly comes, but not one that may rest", async () => {
+  test("ends a request whose body is too slow, but not one that may pause", async () => {
     const slow = new Client();
     slow.send(`${head("POST", "/read", "Content-Length: 100000")}some`);
     const resting = new Client();
@@ -198,7 +198,7 @@ describe("the HTTP side", () => {
     for (const client of [moving, resting]) client.socket.destroy();
   });
 
-  test("takes headers up to 128 KiB, and says so of larger ones", async () => {
+  test("accepts headers up to 128 KiB, and reports larger ones", async () => {
     const client = new Client();
     client.send(head("GET", "/b", `X-Large: ${"x".repeat(100_000)}`));
     await client.answer("200");

@@ -6,7 +6,10 @@ import { type InProcess, startInProcess } from "../../harness/in-process.ts";
 import { waitFor } from "../../harness/wait.ts";
 import { bytes } from "../../server/requests.ts";
 
-/** What etcd's own dashboard and alerts ask for (contrib/mixin), for a cluster of one: those of peers come with peers. */
+/**
+ * The metrics used by etcd's own dashboard and alerts (contrib/mixin), for a cluster of one: those of peers come with
+ * peers.
+ */
 const OF_DASHBOARDS = [
   "etcd_disk_backend_commit_duration_seconds_bucket",
   "etcd_disk_wal_fsync_duration_seconds_bucket",
@@ -47,7 +50,7 @@ describe("the metrics page", () => {
     for (const name of OF_DASHBOARDS) assert.match(text, new RegExp(`^${name}[{ ]`, "m"), name);
   });
 
-  test("tells how long turns of the event loop take", async () => {
+  test("reports how long turns of the event loop take", async () => {
     const text = await page();
     assert.ok(sampleOf(text, "kvorum_loop_turn_seconds_count") > 0);
     assert.ok(sampleOf(text, "kvorum_loop_longest_turn_seconds") >= 0);
@@ -69,7 +72,7 @@ describe("the metrics page", () => {
     }
   });
 
-  test("counts what is written to the log, and what a compaction deletes", async () => {
+  test("counts bytes written to the log, and rows deleted by a compaction", async () => {
     const written = sampleOf(await page(), "etcd_disk_wal_write_bytes_total");
     const value = Buffer.alloc(10_000);
     await server.client.unary(KVService.Put, { key: bytes("compacted"), value });
@@ -107,7 +110,7 @@ describe("the metrics page", () => {
     }
   });
 
-  test("counts what the member does", async () => {
+  test("counts the member's work", async () => {
     const before = await page();
     await server.client.unary(KVService.Put, { key: bytes("a"), value: bytes("x") });
     await server.client.unary(KVService.Range, { key: bytes("a") });

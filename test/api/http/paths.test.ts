@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isBelow, parseTarget, redirectTo } from "../../../src/api/http/paths.ts";
 
-test("paths that are not clean lead where Go's ServeMux sends them", () => {
+test("paths that are not clean redirect as in Go's ServeMux", () => {
   const redirects: readonly (readonly [string, string | undefined])[] = [
     ["/version", undefined],
     ["/version?a=//b", undefined],
@@ -30,7 +30,7 @@ test("paths that are not clean lead where Go's ServeMux sends them", () => {
   for (const [target, to] of redirects) assert.equal(redirectTo(parseTarget(target)!), to, target);
 });
 
-test("a target is a path, escaped and not, with a query and perhaps a host", () => {
+test("a target is a path, escaped and unescaped, with a query and an optional host", () => {
   assert.deepEqual(parseTarget("http://h:1/a%20b?c?d"), {
     path: "/a b",
     escapedPath: "/a%20b",

@@ -55,8 +55,8 @@ const metric = async (member: InProcess, name: string): Promise<number> => {
   return Number(new RegExp(`^kvorum_network_connections${name}\\{listener="client"\\} (\\d+)`, "m").exec(page)?.[1]);
 };
 
-describe("with all places taken", () => {
-  test("connections that say nothing make room for those that do, and are told of once", async (t) => {
+describe("at the limit of connections", () => {
+  test("silent connections make room for active ones, and are logged once", async (t) => {
     const member = await start(t, 20);
     await open(t, member.url, 100);
     for (let i = 0; i < 5; i++) await put(t, member.url);
@@ -68,7 +68,7 @@ describe("with all places taken", () => {
     assert.match(String(lines[0]!.fields["advice"]), /--max-client-connections/);
   });
 
-  test("half a request says nothing either, nor does a greeting alone", async (t) => {
+  test("half a request counts as silent, as does a preface alone", async (t) => {
     const member = await start(t, 20);
     await open(t, member.url, 50, "POST /v3/kv/range HTTP/1.1\r\nHost: a");
     await open(t, member.url, 50, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
@@ -76,7 +76,7 @@ describe("with all places taken", () => {
     assert.equal((await fetch(`${member.url}/health`)).status, 200);
   });
 
-  test("connections that rest between requests of HTTP/1 make room", async (t) => {
+  test("idle HTTP/1 connections between requests make room", async (t) => {
     const member = await start(t, 20);
     const resting = await open(t, member.url, 19, "GET /version HTTP/1.1\r\nHost: a\r\n\r\n");
     await Promise.all(resting.map((socket) => once(socket, "data")));
@@ -84,7 +84,7 @@ describe("with all places taken", () => {
     assert.ok(resting.some((socket) => socket.destroyed || socket.readableEnded || !socket.writable));
   });
 
-  test("newcomers are closed where everybody is busy, and served again when one has gone", async (t) => {
+  test("new connections are closed when all others are busy, and served again when one has gone", async (t) => {
     const member = await start(t, 10);
     // The member's own client is one of them.
     const clients = [member.client, ...Array.from({ length: 9 }, () => connectClient(member.url))];
@@ -104,7 +104,7 @@ describe("with all places taken", () => {
     );
   });
 
-  test("members have places of their own", async (t) => {
+  test("members have a separate limit", async (t) => {
     const member = await start(t, 10, { listenPeer: [{ kind: "tcp", host: "127.0.0.1", port: 0, url: "" }] });
     await open(t, member.url, 100);
     const [url] = member.etcd.peerAddresses;
@@ -122,7 +122,7 @@ describe("the limits", () => {
     return { clients: clients.max, peers: peers.max, warned: logger.lines.length > 0 };
   };
 
-  test("leave descriptors for files, and for members", () => {
+  test("reserve descriptors for files, and for members", () => {
     assert.deepEqual(limits(20_000), { clients: 18_826, peers: 1024, warned: false });
     assert.deepEqual(limits(1024), { clients: 765, peers: 109, warned: false });
     assert.deepEqual(limits(300), { clients: 118, peers: 32, warned: false });

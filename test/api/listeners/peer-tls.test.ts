@@ -103,12 +103,12 @@ const refusal = (one: Member): Promise<Readonly<Record<string, unknown>>> =>
     one.logger.lines.find((line) => line.message === "rejected connection on peer endpoint"),
   ).then(({ fields }) => fields);
 
-/** What the members could not connect for. */
+/** The errors that prevented members from connecting. */
 const problem = (one: Member, pattern: RegExp): Promise<unknown> =>
   waitFor(`${pattern} is logged`, () => one.logger.lines.some(({ fields }) => pattern.test(String(fields["error"]))));
 
-describe("members that speak TLS with each other", () => {
-  test("exchange messages over streams, once each has shown a certificate of the authority", async (t) => {
+describe("members that use TLS with each other", () => {
+  test("exchange messages over streams, once each has presented a certificate of the CA", async (t) => {
     const [a, b] = [await member(t, 1n), await member(t, 2n)];
     assert.match(a.url, /^https:\/\/127\.0\.0\.1:\d+$/);
     introduce(a, b);
@@ -120,7 +120,7 @@ describe("members that speak TLS with each other", () => {
     assert.equal(`https://${serving?.fields["address"]}`, a.url);
   });
 
-  test("refuse who shows a certificate of another authority, and are not fooled by one", async (t) => {
+  test("refuse a certificate of another CA, in both directions", async (t) => {
     const other = await Authority.create("other");
     const strange = writePair(dir.path, "strange", await other.issue());
     const [a, b] = [await member(t, 1n), await member(t, 2n, strange)];
@@ -134,7 +134,7 @@ describe("members that speak TLS with each other", () => {
     assert.equal(a.side.transport.activeSince(2n), undefined);
   });
 
-  test("refuse who shows no certificate, plain text, and addresses that the certificate is not for", async (t) => {
+  test("refuse a missing certificate, plain text, and addresses that the certificate is not valid for", async (t) => {
     const a = await member(t, 1n);
     const port = Number(new URL(a.url).port);
     const bare = tls.connect({ host: "127.0.0.1", port, ca: ca.pem });
@@ -148,7 +148,7 @@ describe("members that speak TLS with each other", () => {
     assert.equal(a.side.transport.activeSince(2n), undefined);
   });
 
-  test("check the common name that --peer-cert-allowed-cn wants, at both ends", async (t) => {
+  test("check the common name required by --peer-cert-allowed-cn, at both ends", async (t) => {
     const stranger = writePair(dir.path, "stranger", await ca.issue({ cn: "stranger" }));
     const a = await member(t, 1n, { allowedCns: ["member"] });
     const b = await member(t, 2n, stranger);
@@ -163,7 +163,7 @@ describe("members that speak TLS with each other", () => {
     assert.equal(a.side.transport.activeSince(2n), undefined);
   });
 
-  test("show --peer-client-cert-file to others, and take the name that discovery says", async (t) => {
+  test("present --peer-client-cert-file to others, and expect the name given by discovery", async (t) => {
     const onlyServer = writePair(dir.path, "srv", await ca.issue({ names: ["srv.example"], usages: ["server"] }));
     const onlyClient = writePair(dir.path, "cli", await ca.issue({ names: ["127.0.0.1"], usages: ["client"] }));
     const options = {
@@ -187,7 +187,7 @@ describe("members that speak TLS with each other", () => {
     assert.equal(a.receiver.messages.length, 0);
   });
 
-  test("take up certificates that are replaced on disk, without a restart", async (t) => {
+  test("pick up certificates replaced on disk, without a restart", async (t) => {
     const expired = await ca.issue({ expired: true });
     const replaced = writePair(dir.path, "replaced", expired);
     const [a, b] = [await member(t, 1n), await member(t, 2n, replaced)];
@@ -201,7 +201,7 @@ describe("members that speak TLS with each other", () => {
     assert.ok(b.logger.has("reloaded certificate files"));
   });
 
-  test("make certificates for themselves with --peer-auto-tls and trust each other's", async (t) => {
+  test("create certificates with --peer-auto-tls and trust each other's", async (t) => {
     const auto = { certFile: "", keyFile: "", trustedCaFile: "", clientCertAuth: false, autoTls: true };
     const [a, b] = [await member(t, 1n, auto), await member(t, 2n, auto)];
     introduce(a, b);
@@ -225,7 +225,7 @@ describe("members that speak TLS with each other", () => {
   });
 });
 
-test("members talk over unix sockets too", async (t) => {
+test("members also communicate over unix sockets", async (t) => {
   const make = async (id: bigint): Promise<Member> => {
     const path = join(dir.path, `${id}.sock`);
     const one = await member(t, id, {}, { kind: "unix", path, url: `unix://${path}` });

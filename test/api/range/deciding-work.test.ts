@@ -11,7 +11,7 @@ import { bytes, compare, putOp, rangeOp, text, txn } from "../../server/requests
 
 const KEYS = 3000;
 
-describe("a transaction that only reads, and compares ranges", () => {
+describe("a read-only transaction that compares ranges", () => {
   let member: InProcess;
   let revision = 0;
 
@@ -29,7 +29,7 @@ describe("a transaction that only reads, and compares ranges", () => {
   const unchanged = (): Compare =>
     ofAll({ target: CompareTarget.MOD, result: CompareResult.EQUAL, modRevision: revision });
 
-  test("is decided in slices, all at the revision at which it began, and reads there", async () => {
+  test("is evaluated in slices, all at the revision at which it began, and reads there", async () => {
     const { turns } = member.etcd.server;
     const slicesBefore = turns.slices;
     const compares = Array.from({ length: 200 }, unchanged);
@@ -49,7 +49,7 @@ describe("a transaction that only reads, and compares ranges", () => {
     assert.deepEqual(again.responses[0]!.responseRange!.count, KEYS);
   });
 
-  test("is decided by the values of a range, and without keys as etcd does", async () => {
+  test("is evaluated on the values of a range, and without keys as in etcd", async () => {
     const { EQUAL, NOT_EQUAL } = CompareResult;
     const value = { target: CompareTarget.VALUE, value: bytes("none has it") };
     const none = { rangeEnd: bytes("none0") };

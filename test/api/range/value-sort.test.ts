@@ -8,7 +8,7 @@ interface Sorted {
   readonly order: readonly number[];
   readonly reads: number;
   readonly slices: number;
-  /** Most reads between two slices. */
+  /** Maximum number of reads between two slices. */
   readonly longest: number;
 }
 
@@ -17,7 +17,7 @@ function sorted(values: readonly Buffer[], sign: 1 | -1): Sorted {
   let before = 0;
   let longest = 0;
   let slices = 0;
-  // One view for all, as the store has one.
+  // One view for all, as in the store.
   const view = Buffer.alloc(Math.max(...values.map(({ length }) => length)));
   const rows = {
     length: values.length,
@@ -45,7 +45,7 @@ function agrees(values: readonly Buffer[]): void {
 }
 
 describe("rows sorted by their values", () => {
-  test("are in the order of bytes, whatever they begin with, and what is equal stays as it was", () => {
+  test("are in byte order, whatever their beginning, and equal ones stay in place", () => {
     const random = seeded(7);
     const pick = (most: number): number => random.below(most);
     for (let round = 0; round < 300; round++) {
@@ -58,11 +58,11 @@ describe("rows sorted by their values", () => {
     }
   });
 
-  test("are compared as far as they go: one that ends comes before one that goes on with zeros", () => {
+  test("are compared to their ends: one that ends comes before one that continues with zeros", () => {
     agrees([3, 0, 8, 7, 6, 5, 12, 13, 1, 6, 8].map((length) => Buffer.alloc(length)));
   });
 
-  test("are read three times at most where they begin alike, equal or not", () => {
+  test("are read at most three times where they share a prefix, equal or not", () => {
     const alike = Array.from({ length: 5000 }, (_, i) => Buffer.from(`${"x".repeat(300)}${(i * 7919) % 5000}`));
     const { order, reads, longest } = sorted(alike, 1);
     assert.deepEqual(order, expected(alike, 1));
@@ -72,7 +72,7 @@ describe("rows sorted by their values", () => {
     assert.ok(sorted(equal, 1).reads <= 5000);
   });
 
-  test("take no longer than comparing them, where each look tells only one of them apart", () => {
+  test("take no longer than comparing them, where each read distinguishes only one of them", () => {
     const values = Array.from({ length: 600 }, (_, i) => Buffer.alloc(7 * (600 - i), "x"));
     const { order, reads, longest } = sorted(values, -1);
     assert.deepEqual(order, expected(values, -1));
@@ -80,7 +80,7 @@ describe("rows sorted by their values", () => {
     assert.ok(longest <= 130, `${longest} reads in one slice`);
   });
 
-  test("are in order with more in common than is remembered of one", () => {
+  test("are in order with a longer common prefix than is held of one", () => {
     const values = Array.from({ length: 12 }, (_, i) => Buffer.alloc(70_000 + ((i * 5) % 12), "y"));
     agrees(values);
   });

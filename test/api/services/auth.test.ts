@@ -77,7 +77,7 @@ const badToken = { code: 16, details: "etcdserver: invalid auth token" };
 const oldRevision = { code: 3, details: "etcdserver: revision of auth store is old" };
 
 describe("keys", () => {
-  test("are read and written by those who may", async (t) => {
+  test("are read and written by users with permission", async (t) => {
     const { anna, root } = await start(t);
     await anna.unary(KVService.Put, put("b", "1"));
     await root.unary(KVService.Put, put("z", "1"));
@@ -87,7 +87,7 @@ describe("keys", () => {
     assert.equal((await anna.unary(KVService.DeleteRange, remove("a", "c", { prevKv: true }))).deleted, 1);
   });
 
-  test("are kept from those who may not", async (t) => {
+  test("are refused to users without permission", async (t) => {
     const { anna, bob, nobody } = await start(t);
     await assert.rejects(anna.unary(KVService.Put, put("d")), denied);
     await assert.rejects(anna.unary(KVService.Range, range("a", "n")), denied);
@@ -105,7 +105,7 @@ describe("keys", () => {
     }
   });
 
-  test("of a transaction are all looked at, whichever branch is taken", async (t) => {
+  test("of a transaction are all checked, whichever branch is taken", async (t) => {
     const { anna } = await start(t);
     const allowed = txn([putOp("b", "1"), rangeOp("a", "m")], [removeOp("b")], [valueIs("b", "x")]);
     assert.equal((await anna.unary(KVService.Txn, allowed)).succeeded, false);
@@ -120,7 +120,7 @@ describe("keys", () => {
     }
   });
 
-  test("of old values take the right to read", async (t) => {
+  test("of previous values need read permission", async (t) => {
     const { anna, root } = await start(t);
     await root.unary(AuthService.RoleAdd, { name: "w" });
     const perm = { permType: WRITE, key: bytes("w"), rangeEnd: bytes("") };
@@ -133,7 +133,7 @@ describe("keys", () => {
     await anna.unary(KVService.DeleteRange, remove("w"));
   });
 
-  test("come as a stream to those who may", async (t) => {
+  test("are streamed to users with permission", async (t) => {
     const { anna, root } = await start(t);
     for (const key of ["a", "b", "z"]) await root.unary(KVService.Put, put(key));
     const read = async (end: string): Promise<number> => {
@@ -167,7 +167,7 @@ describe("a watch", () => {
     startRevision: 0,
   };
 
-  test("is made by those who may read its keys", async (t) => {
+  test("needs read permission on its keys", async (t) => {
     const { anna, bob, nobody } = await start(t);
     const made = await firstOf(anna, { key: "a", rangeEnd: "m" });
     assert.deepEqual([made.created, made.canceled], [true, false]);
@@ -189,7 +189,7 @@ describe("a watch", () => {
 });
 
 describe("a lease", () => {
-  test("belongs to those who may write the keys on it", async (t) => {
+  test("belongs to users with write permission on its keys", async (t) => {
     const { anna, root, bob, nobody } = await start(t);
     await assert.rejects(nobody.unary(LeaseService.LeaseGrant, { ttl: 100 }), noUser);
     const { id } = await anna.unary(LeaseService.LeaseGrant, { ttl: 100 });
@@ -225,8 +225,8 @@ describe("a lease", () => {
   });
 });
 
-describe("what only root may do", () => {
-  test("is refused to others, and to nobody", async (t) => {
+describe("operations reserved for root", () => {
+  test("are refused to others, and without a user", async (t) => {
     const { anna, nobody, root } = await start(t);
     await root.unary(KVService.Put, put("b"));
     const calls: ((client: RawClient) => Promise<unknown>)[] = [
@@ -255,7 +255,7 @@ describe("what only root may do", () => {
     await assert.rejects(anna.unary(MaintenanceService.MoveLeader, { targetId: 1n }), denied);
   });
 
-  test("leaves status, alarms and the list of members to every user, and the switch to everybody", async (t) => {
+  test("do not include status, alarms and the member list, nor enabling authentication", async (t) => {
     const { bob, nobody } = await start(t);
     await bob.unary(MaintenanceService.Status, {});
     await bob.unary(MaintenanceService.Alarm, { action: AlarmAction.GET });
@@ -267,7 +267,7 @@ describe("what only root may do", () => {
     assert.deepEqual([enabled, authRevision], [true, 10]);
   });
 
-  test("does not include one's own roles", async (t) => {
+  test("do not include reading one's own roles", async (t) => {
     const { anna, bob } = await start(t);
     assert.deepEqual((await anna.unary(AuthService.UserGet, { name: "anna" })).roles, ["r"]);
     assert.equal((await anna.unary(AuthService.RoleGet, { role: "r" })).perm.length, 2);
@@ -277,7 +277,7 @@ describe("what only root may do", () => {
 });
 
 describe("a token", () => {
-  test("is given for the right password alone", async (t) => {
+  test("is issued only for the right password", async (t) => {
     const { nobody } = await start(t);
     const failed = { code: 3, details: "etcdserver: authentication failed, invalid user ID or password" };
     await assert.rejects(nobody.unary(AuthService.Authenticate, { name: "anna", password: "x" }), failed);
@@ -288,7 +288,7 @@ describe("a token", () => {
     });
   });
 
-  test("that is none fails every call that looks at it", async (t) => {
+  test("that is invalid fails every call that checks it", async (t) => {
     const { member } = await start(t);
     const stranger = connect(member.url, { metadata: { token: "abcdefghijklmnop.1" } });
     t.after(() => stranger.close());
@@ -315,7 +315,7 @@ describe("a token", () => {
     await answered;
   });
 
-  test("ends with a change of the password and with the user", async (t) => {
+  test("becomes invalid when the password changes or the user is deleted", async (t) => {
     const { anna, bob, root, as } = await start(t);
     await root.unary(AuthService.UserChangePassword, { name: "anna", password: "new" });
     await assert.rejects(anna.unary(KVService.Range, range("b")), badToken);
@@ -324,7 +324,7 @@ describe("a token", () => {
     await assert.rejects(bob.unary(KVService.Range, range("b")), badToken);
   });
 
-  test("is not needed once authentication is off", async (t) => {
+  test("is not needed once authentication is disabled", async (t) => {
     const { root, nobody } = await start(t);
     await root.unary(AuthService.AuthDisable, {});
     await nobody.unary(KVService.Put, put("z"));
@@ -334,7 +334,7 @@ describe("a token", () => {
     });
   });
 
-  test("that is signed gets old when users or roles change", async (t) => {
+  test("that is signed becomes invalid when users or roles change", async (t) => {
     const dir = tempDir();
     t.after(() => dir.remove());
     const key = join(dir.path, "key");
@@ -349,7 +349,7 @@ describe("a token", () => {
 });
 
 describe("locks and elections", () => {
-  test("are made in the name of the caller", async (t) => {
+  test("run as the caller's user", async (t) => {
     const { anna, bob, root } = await start(t);
     const deniedUnknown = { code: 2, details: "etcdserver: permission denied" };
     await assert.rejects(bob.unary(LockService.Lock, { name: bytes("b") }), deniedUnknown);
@@ -369,7 +369,7 @@ describe("HTTP", () => {
     return { status: response.status, body: (await response.json()) as Record<string, unknown> };
   }
 
-  test("takes the token as the header Authorization, with or without Bearer", async (t) => {
+  test("accepts the token in the Authorization header, with or without Bearer", async (t) => {
     const { member } = await start(t);
     const login = await post(member.url, "auth/authenticate", { name: "anna", password: "anna's" });
     const token = String(login.body["token"]);
@@ -433,7 +433,7 @@ describe("a client certificate", async () => {
     return { member, as };
   }
 
-  test("says who the client is, unless a token does", async (t) => {
+  test("identifies the client, unless a token does", async (t) => {
     const { as } = await startTls(t, true);
     await (await as("root")).unary(KVService.Put, put("z"));
     await (await as("anna")).unary(KVService.Put, put("b"));
@@ -444,12 +444,12 @@ describe("a client certificate", async () => {
     await assert.rejects((await as("root", { token })).unary(KVService.Put, put("z")), denied);
   });
 
-  test("says nothing without --client-cert-auth", async (t) => {
+  test("is ignored without --client-cert-auth", async (t) => {
     const { as } = await startTls(t, false);
     await assert.rejects((await as("root")).unary(KVService.Put, put("z")), noUser);
   });
 
-  test("with a name may not come over HTTP, where it would be taken for the server's", async (t) => {
+  test("with a name must not come over HTTP, where it would be taken for the server's", async (t) => {
     const { member } = await startTls(t, true);
     const { ca: root, cert, key } = await tlsOf("root");
     const answer = await new Promise<{ status: number | undefined; body: string }>((resolve, reject) => {
@@ -469,7 +469,7 @@ describe("a client certificate", async () => {
   });
 });
 
-test("users, roles and the switch are there after a restart, tokens of before are not", async (t) => {
+test("users, roles and the enabled flag survive a restart, earlier tokens do not", async (t) => {
   const dir = tempDir();
   t.after(() => dir.remove());
   const dataDir = join(dir.path, "data");
@@ -485,7 +485,7 @@ test("users, roles and the switch are there after a restart, tokens of before ar
   await second.client.unary(KVService.Put, put("b"), { metadata: { token: fresh } });
 });
 
-test("an unusable --auth-token keeps the member from starting", async () => {
+test("an unusable --auth-token prevents the member from starting", async () => {
   await assert.rejects(startInProcess({ server: { auth: { ...fast, token: "jwt" } } }), {
     message: "auth: invalid auth options",
   });
@@ -503,7 +503,7 @@ test("requests that others make while a password is checked do not wait for it",
   await Promise.all(logins);
 });
 
-test("a storm of logins on one connection keeps nobody else from logging in", async (t) => {
+test("a storm of logins on one connection does not prevent others from logging in", async (t) => {
   const { member } = await start(t, { auth: { bcryptCost: 6 } });
   const connected = (): RawClient => {
     const client = connect(member.url);
@@ -526,7 +526,7 @@ test("a storm of logins on one connection keeps nobody else from logging in", as
   assert.equal(said.length, 1);
 });
 
-test("bad tokens of one address are checked up to a number a second", () => {
+test("invalid tokens of one address are checked up to a number a second", () => {
   const clock = new VirtualClock();
   const failures = new TokenFailures(clock);
   for (let i = 0; i < 200; i++) failures.add("a");

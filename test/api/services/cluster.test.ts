@@ -88,7 +88,7 @@ describe("three members over sockets", () => {
     return kvs[0] === undefined ? undefined : text(kvs[0].value);
   }
 
-  test("serve puts and linearizable reads alike, whoever is asked", async () => {
+  test("serve puts and linearizable reads the same, at any member", async () => {
     for (const writer of members.values()) {
       await put(writer, "a", writer.url);
       for (const reader of members.values()) assert.equal(await get(reader, "a"), writer.url);
@@ -106,7 +106,7 @@ describe("three members over sockets", () => {
     }
   });
 
-  test("move the leadership, which only the leader does, and only to a member", async () => {
+  test("transfer leadership, which only the leader does, and only to a member", async () => {
     const from = await leader();
     const to = await follower();
     const targetId = to.etcd.server.memberId;
@@ -119,7 +119,7 @@ describe("three members over sockets", () => {
     assert.equal((await leader()).url, to.url);
   });
 
-  test("refuse peer URLs that are none", async () => {
+  test("refuse invalid peer URLs", async () => {
     const member = await follower();
     for (const peerUrls of [[], ["10.0.0.1:2380"], ["ftp://10.0.0.1:2380"], ["http://10.0.0.1"], ["http://a:1/x"]]) {
       const add = member.client.unary(ClusterService.MemberAdd, { peerUrls });
@@ -132,7 +132,7 @@ describe("three members over sockets", () => {
     }
   });
 
-  test("take in a learner, which serves hardly anything until it is promoted, and let it go", async () => {
+  test("add a learner, which serves almost nothing until it is promoted, and remove it", async () => {
     const asked = await follower();
     const peerUrls = [urlOf("m4")];
     const added = await asked.client.unary(ClusterService.MemberAdd, { peerUrls, isLearner: true });
@@ -177,7 +177,7 @@ describe("three members over sockets", () => {
     await stop("m4");
   });
 
-  test("catch a member up that was away for longer than the log reaches back", async () => {
+  test("bring a member up to date that was away for longer than the log reaches back", async () => {
     const name = (await follower()).etcd.server.options.name;
     await stop(name);
     const others = await leader();
@@ -189,7 +189,7 @@ describe("three members over sockets", () => {
     assert.equal(await get(back, "many/49"), "29");
   });
 
-  test("refuse and end calls that ask for a leader, when there is none", async () => {
+  test("refuse and end calls that require a leader, when there is none", async () => {
     const last = await leader();
     const stream = last.client.stream(WatchService.Watch, HAS_LEADER);
     await stream.send({ createRequest: WatchCreateRequest.create({ key: bytes("a") }) });

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { Intake, type IntakeStream } from "../../../src/api/services/intake.ts";
 import { VirtualClock } from "../../harness/virtual-clock.ts";
 
-/** A stream with messages at hand, which it takes until it has to pause. */
+/** A stream with pending messages, which it takes until it must pause. */
 class Sender implements IntakeStream {
   taken = 0;
   readonly #intake: Intake;
@@ -42,7 +42,7 @@ describe("the intake of messages", () => {
     );
   });
 
-  it("gives those who wait their turn in order, and forgets who is gone", () => {
+  it("gives waiting streams their turn in order, and forgets those that ended", () => {
     const clock = new VirtualClock();
     const intake = new Intake(clock, 5);
     const [first, second, third] = [100, 100, 100].map((count) => new Sender(intake, count));

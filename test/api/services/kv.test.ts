@@ -32,7 +32,7 @@ describe("the service KV", () => {
       return true;
     });
 
-  test("tells cluster, member, revision and term with every answer", async () => {
+  test("returns cluster, member, revision and term with every answer", async () => {
     const { header } = await put("header");
     const { server: member } = server.etcd;
     assert.deepEqual(header, {
@@ -47,7 +47,7 @@ describe("the service KV", () => {
     for (const size of [0, 1, 47, 48, 127, 128, 5000]) await put(`plain${size}`, Buffer.alloc(size, 7));
     const request = { key: bytes("plain"), rangeEnd: bytes("plaio"), limit: 5 };
     const fast = await server.client.unary(KVService.Range, request);
-    // The same keys in an order that the fast path does not know.
+    // The same keys in an order that the fast path does not support.
     const slow = await server.client.unary(KVService.Range, {
       ...request,
       limit: 0,
@@ -67,7 +67,7 @@ describe("the service KV", () => {
     await put("fits", Buffer.alloc(63 * 1024));
   });
 
-  test("serves many writers at once, each with a revision of its own, in one order", async () => {
+  test("serves many writers at once, each with its own revision, in one order", async () => {
     const { header } = await put("many");
     const answers = await Promise.all(Array.from({ length: 500 }, (_, i) => put(`many${i}`)));
     const revisions = answers.map((answer) => answer.header!.revision).sort((a, b) => a - b);
@@ -87,7 +87,7 @@ describe("the service KV", () => {
     assert.equal(server.etcd.server.replication.committedIndex, committedIndex + 1);
   });
 
-  test("compacts with and without waiting, and refuses what is compacted already or not yet there", async () => {
+  test("compacts with and without waiting, and refuses compacted and future revisions", async () => {
     const { header } = await put("compact", "1");
     const { revision } = (await put("compact", "2")).header!;
     await server.client.unary(KVService.Compact, { revision, physical: true });
@@ -125,7 +125,7 @@ describe("the service KV", () => {
     }
     const keysOf = (pieces: RangeResponse[]): string[] => pieces.flatMap(({ kvs }) => kvs.map(({ key }) => text(key)));
 
-    test("gives all in several pieces, the last of which has header and count", async () => {
+    test("returns everything in several pieces, the last of which has header and count", async () => {
       const pieces = await collect({});
       assert.deepEqual(keysOf(pieces), keys);
       assert.ok(pieces.length > 3 && pieces.length < 60, `${pieces.length} pieces`);
@@ -159,13 +159,13 @@ describe("the service KV", () => {
       assert.ok(seen.every((kv) => kv.modRevision < revision) || text(seen.at(-1)!.value) === "changed");
     });
 
-    test("keeps to the limit, and tells what is left", async () => {
+    test("respects the limit, and reports whether there is more", async () => {
       const pieces = await collect({ limit: 25 });
       assert.deepEqual(keysOf(pieces), keys.slice(0, 25));
       assert.deepEqual([pieces.at(-1)!.more, pieces.at(-1)!.count], [true, keys.length]);
     });
 
-    test("can be of one key, of none, of keys alone, and only count", async () => {
+    test("can be of one key, of none, of keys alone, and count only", async () => {
       assert.deepEqual(keysOf(await collect({ key: bytes("s001"), rangeEnd: Buffer.alloc(0) })), ["s001"]);
       const none = await collect({ key: bytes("none"), rangeEnd: Buffer.alloc(0) });
       assert.deepEqual([none.length, none[0]!.count], [1, 0]);
@@ -174,7 +174,7 @@ describe("the service KV", () => {
       assert.deepEqual([counted!.count, counted!.kvs.length], [keys.length, 0]);
     });
 
-    test("refuses other orders, filters, and revisions that are not there", async () => {
+    test("refuses other orders, filters, and revisions that do not exist", async () => {
       await fails(collect({ sortOrder: SortOrder.DESCEND }), 12, /custom sort orders/);
       await fails(collect({ minModRevision: 1 }), 12, /revision filters/);
       await fails(collect({ revision: 1_000_000 }), 11, "etcdserver: mvcc: required revision is a future revision");

@@ -38,7 +38,7 @@ describe("lists of leases and of their keys", () => {
     return slices - before;
   };
 
-  test("are whole and in order, and made in slices", async () => {
+  test("are complete and in order, and made in slices", async () => {
     countSlices();
     const { leases, header } = await member.client.unary(LeaseService.LeaseLeases, {});
     assert.ok(countSlices() >= 3);
@@ -53,7 +53,7 @@ describe("lists of leases and of their keys", () => {
     assert.equal(new Set(keys.map(text)).size, KEYS);
   });
 
-  test("are for those only who may read every key", async () => {
+  test("are only for users with read permission on every key", async () => {
     const { client } = member;
     for (const name of ["root", "all", "some"]) await client.unary(AuthService.UserAdd, { name, password: "p" });
     await client.unary(AuthService.UserGrantRole, { user: "root", role: "root" });

@@ -15,7 +15,7 @@ describe("the services Maintenance and Cluster", () => {
     assert.deepEqual(server.failures, []);
   });
 
-  test("status tells versions, sizes, leader, and raft's term and indexes", async () => {
+  test("status reports versions, sizes, leader, and raft's term and indexes", async () => {
     await server.client.unary(KVService.Put, { key: bytes("a"), value: Buffer.alloc(100_000) });
     await server.etcd.server.replication.backend.commit();
     const { header, ...status } = await server.client.unary(MaintenanceService.Status, {});
@@ -32,7 +32,7 @@ describe("the services Maintenance and Cluster", () => {
     assert.deepEqual([status.isLearner, status.errors, status.downgradeInfo!.enabled], [false, [], false]);
   });
 
-  test("the list of members has this one, and no revision of the store", async () => {
+  test("the member list has this one, and no revision of the store", async () => {
     for (const linearizable of [true, false]) {
       const { header, members } = await server.client.unary(ClusterService.MemberList, { linearizable });
       assert.equal(header!.revision, 0);
@@ -45,7 +45,7 @@ describe("the services Maintenance and Cluster", () => {
     }
   });
 
-  test("a snapshot is a database, then its sha256, with the bytes that remain counted down", async () => {
+  test("a snapshot is a database, then its sha256, with the remaining bytes counted down", async () => {
     const stream = server.client.stream(MaintenanceService.Snapshot);
     await stream.send({});
     stream.end();
@@ -77,7 +77,7 @@ describe("the services Maintenance and Cluster", () => {
     assert.notEqual((await server.client.unary(MaintenanceService.Hash, {})).hash, whole.hash);
   });
 
-  test("defragmentation gives space back while reads and writes go on", async () => {
+  test("defragmentation frees space while reads and writes continue", async () => {
     const value = Buffer.alloc(200_000, 1);
     for (let i = 0; i < 50; i++) await server.client.unary(KVService.Put, { key: bytes("d"), value });
     const { header } = await server.client.unary(KVService.DeleteRange, { key: bytes("d") });
@@ -95,7 +95,7 @@ describe("the services Maintenance and Cluster", () => {
     assert.equal(count, 50);
   });
 
-  test("leadership cannot move to a member that is not there", async () => {
+  test("leadership cannot move to a member that does not exist", async () => {
     await assert.rejects(
       server.client.unary(MaintenanceService.MoveLeader, { targetId: 1n }),
       /etcdserver: bad leader transferee/,

@@ -18,7 +18,7 @@ import { type InProcess, startInProcess } from "../../harness/in-process.ts";
 import { waitFor } from "../../harness/wait.ts";
 import { bytes, text } from "../../server/requests.ts";
 
-/** One watch call: requests by name, responses one after the other. */
+/** One watch call: requests by name, responses one at a time. */
 class Watching {
   readonly #stream: RawStream<WatchRequest, WatchResponse>;
   readonly #responses: AsyncIterator<WatchResponse>;
@@ -93,7 +93,7 @@ describe("the watch service", () => {
   };
   const remove = (key: string) => server.client.unary(KVService.DeleteRange, { key: bytes(key) });
 
-  test("answers a creation with its id and the present revision, then sends what happens", async () => {
+  test("answers a creation with its id and the current revision, then sends events", async () => {
     const revision = await put("created");
     const w = watching();
     const created = await w.create("created");
@@ -115,7 +115,7 @@ describe("the watch service", () => {
     assert.equal(twice.cancelReason, "mvcc: duplicate watch ID provided on the WatchStream");
   });
 
-  test("sends one response a transaction, and to every watcher its own", async () => {
+  test("sends one response per transaction, and to every watcher its own", async () => {
     const w = watching();
     await w.create("t", { rangeEnd: bytes("u") });
     await w.create("t1");
@@ -141,7 +141,7 @@ describe("the watch service", () => {
     );
   });
 
-  test("begins in the past when asked to, and skips what filters leave out", async () => {
+  test("begins in the past when requested, and skips what filters exclude", async () => {
     const revision = await put("past", "1");
     await remove("past");
     await put("past", "2");
@@ -156,7 +156,7 @@ describe("the watch service", () => {
     assert.deepEqual((await deletes.events(1)).map(short), ["-past"]);
   });
 
-  test("waits for a revision that is not there yet", async () => {
+  test("waits for a future revision", async () => {
     const now = await put("future", "0");
     const w = watching();
     await w.create("future", { startRevision: now + 2 });
@@ -165,7 +165,7 @@ describe("the watch service", () => {
     assert.deepEqual((await w.events(1)).map(short), ["future=2"]);
   });
 
-  test("tells what was before when asked to", async () => {
+  test("sends previous values when requested", async () => {
     await put("prev", "old");
     const w = watching();
     await w.create("prev", { prevKv: true });
@@ -186,7 +186,7 @@ describe("the watch service", () => {
     assert.deepEqual([cancelled.canceled, cancelled.compactRevision], [true, last]);
   });
 
-  test("cancels a watch for the client, once, and goes on with the others", async () => {
+  test("cancels a watch for the client, once, and continues with the others", async () => {
     const w = watching();
     await w.create("c1");
     await w.create("c2");
@@ -200,7 +200,7 @@ describe("the watch service", () => {
     assert.deepEqual((await w.events(1)).map(short), ["c2=seen"]);
   });
 
-  test("answers a question for progress with the revision that everything up to it was sent", async () => {
+  test("answers a progress request with the revision up to which everything was sent", async () => {
     const w = watching();
     await w.create("progress");
     const revision = await put("elsewhere");
@@ -209,7 +209,7 @@ describe("the watch service", () => {
     assert.deepEqual([progress.watchId, progress.events.length, progress.header!.revision], [-1, 0, revision]);
   });
 
-  test("notifies idle watches of progress at intervals when they ask for it", async () => {
+  test("notifies idle watches of progress at intervals when they request it", async () => {
     const w = watching();
     const created = await w.create("idle", { progressNotify: true });
     const revision = await put("elsewhere");
@@ -218,7 +218,7 @@ describe("the watch service", () => {
     assert.deepEqual([notified.watchId, notified.events.length], [created.watchId, 0]);
   });
 
-  test("splits a transaction that is larger than a message when asked to", async () => {
+  test("splits a transaction that is larger than a message when requested", async () => {
     const small = await startInProcess({ server: { maxRequestBytes: 64 * 1024 } });
     const w = new Watching(small);
     await w.create("f", { rangeEnd: bytes("g"), fragment: true });
@@ -242,7 +242,7 @@ describe("the watch service", () => {
     await small.close();
   });
 
-  test("sends a revision that is too large to be kept in one response, or in fragments when asked to", async () => {
+  test("sends a revision that is too large to keep in one response, or in fragments when requested", async () => {
     const small = await startInProcess({ server: { maxRequestBytes: 64 * 1024 } });
     const count = 3000;
     for (let i = 0; i < count; i += 100) {
@@ -304,7 +304,7 @@ describe("the watch service", () => {
     stream.cancel();
   });
 
-  test("leaves a client that does not read behind, without holding up others, and brings it up to date later", async () => {
+  test("lets a client that does not read fall behind, without delaying others, and brings it up to date later", async () => {
     const slow = server.client.stream(WatchService.Watch);
     await slow.send({ createRequest: WatchCreateRequest.create({ key: bytes("slow"), rangeEnd: bytes("slox") }) });
     await waitFor("created", () => server.etcd.server.watchHub.watcherCount === 1);
