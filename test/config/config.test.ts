@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { newConfig } from "../../src/config/load/new-config.ts";
 import { load, loadConfigOf } from "./harness.ts";
 
-test("without arguments a member gets etcd's defaults, the zeros resolved", async () => {
+test("without arguments a member gets etcd's defaults, with zeros resolved", async () => {
   const config = await loadConfigOf([]);
   assert.deepEqual(
     {
@@ -83,7 +83,7 @@ test("a member on all addresses advertises the machine's own", async () => {
   assert.ok(entries.some((entry) => entry.msg === "detected default host for advertise"));
 });
 
-test("a configuration is frozen through and through", async () => {
+test("a configuration is deeply frozen", async () => {
   const config = await loadConfigOf([]);
   assert.throws(() => Object.assign(config, { name: "x" }), TypeError);
   assert.throws(() => Object.assign(config.clientTls, { certFile: "x" }), TypeError);
@@ -102,12 +102,12 @@ test("newConfig takes fields, URLs as texts, and makes a cluster of one", () => 
   assert.ok(Object.isFrozen(config));
 });
 
-test("newConfig refuses times and URLs that make no sense", () => {
+test("newConfig refuses invalid times and URLs", () => {
   assert.throws(() => newConfig({ electionMs: 100 }), { name: "ConfigError" });
   assert.throws(() => newConfig({ listenClientUrls: "nonsense" }), { name: "ConfigError" });
 });
 
-test("a gate that is named wins over AllAlpha, in any order", async () => {
+test("a named gate overrides AllAlpha, in any order", async () => {
   for (const gates of [
     "AllAlpha=true,LeaseCheckpoint=false,LeaseCheckpointPersist=false",
     "LeaseCheckpoint=false,LeaseCheckpointPersist=false,AllAlpha=true",
@@ -119,7 +119,7 @@ test("a gate that is named wins over AllAlpha, in any order", async () => {
   }
 });
 
-test("raft timeouts below etcd's least are raised", async () => {
+test("raft timeouts below etcd's minimum are raised", async () => {
   const { config, entries } = await load(["--raft-read-timeout=1s"]);
   assert.equal(config?.raftReadTimeoutMs, 5000);
   assert.ok(entries.some((entry) => entry.msg === "raft-read-timeout increased to minimum value: 5s"));

@@ -7,7 +7,7 @@ import { repositoryRoot, run } from "../harness/programs.ts";
 
 const document = readFileSync(join(repositoryRoot, "docs", "configuration.md"), "utf8");
 
-test("the tables of docs/configuration.md are those that the definitions give", async () => {
+test("the tables of docs/configuration.md are those generated from the definitions", async () => {
   const script = join(repositoryRoot, "scripts", "gen-docs.ts");
   const { code, stderr } = await run(process.execPath, ["--import", "tsx", script, "--check"], { cwd: repositoryRoot });
   assert.equal(code, 0, stderr);

@@ -3,8 +3,7 @@ import { test } from "node:test";
 import { parseUrlsByMember } from "../../src/config/values/url.ts";
 import { load, loadFile } from "./harness.ts";
 
-// The ways in which published guides start etcd: unit files of 3.3 and 3.5, an EnvironmentFile repeated by flags, a
-// StatefulSet.
+// How published guides start etcd: unit files of 3.3 and 3.5, an EnvironmentFile repeated by flags, a StatefulSet.
 
 const UNIT_3_3 = `--data-dir=/data/k8s/etcd/data --wal-dir=/data/k8s/etcd/wal --name=one
   --cert-file=/etc/etcd/cert/etcd.pem --key-file=/etc/etcd/cert/etcd-key.pem --trusted-ca-file=/etc/kubernetes/cert/ca.pem
@@ -72,7 +71,7 @@ test("an EnvironmentFile whose values the flags repeat works, as it did in etcd 
   );
 });
 
-test("the sample configuration file of etcd is taken as it is", async (t) => {
+test("etcd's sample configuration file is accepted unchanged", async (t) => {
   const { config, error, entries } = await loadFile(
     t,
     `name: 'default'

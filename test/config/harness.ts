@@ -33,18 +33,18 @@ export function recordingLog(): { log: StructuredLogger; entries: Entry[] } {
 export interface Loaded {
   readonly config: Config | undefined;
   readonly error: ConfigError | undefined;
-  /** What was said before the configured log took over, and by `finishConfig`. */
+  /** Lines logged before the configured log was opened, and by `finishConfig`. */
   readonly entries: readonly Entry[];
 }
 
-/** Goes the whole way of the program, with the log kept quiet and the machine's default route left out. */
+/** Runs the program's complete configuration, with a silent log and without the machine's default route. */
 export async function load(
   argv: readonly string[],
   env: Readonly<Record<string, string>> = {},
   world: { initialized?: boolean; defaultHost?: () => string; srvResolver?: SrvResolver } = {},
 ): Promise<Loaded> {
   const { log, entries } = recordingLog();
-  // Not in front: the first word may be one that etcd refuses.
+  // Not at the front: the first word may be one that etcd refuses.
   const quiet = argv.some((argument) => /config-file|log-outputs|^--$/.test(argument))
     ? argv
     : [...argv, "--log-outputs=/dev/null"];
@@ -70,7 +70,7 @@ const noRoute = (): string => {
   throw new Error("could not find default route");
 };
 
-/** The configuration that these arguments give; fails when they are refused. */
+/** The configuration for these arguments; fails when they are refused. */
 export async function loadConfigOf(
   argv: readonly string[],
   env: Readonly<Record<string, string>> = {},
@@ -80,7 +80,7 @@ export async function loadConfigOf(
   return config;
 }
 
-/** What etcd would say of these arguments; empty when it accepts them. */
+/** etcd's error for these arguments; empty when it accepts them. */
 export async function complaintOf(
   argv: readonly string[],
   env: Readonly<Record<string, string>> = {},
@@ -94,7 +94,7 @@ export function tempDir(t: TestContext): string {
   return dir;
 }
 
-/** Loads a configuration file with this text. Its log goes to /dev/null unless the text says where. */
+/** Loads a configuration file with this text. Its log goes to /dev/null unless the text says otherwise. */
 export async function loadFile(t: TestContext, text: string | Uint8Array): Promise<Loaded> {
   const path = join(tempDir(t), "etcd.conf.yml");
   writeFileSync(path, text);

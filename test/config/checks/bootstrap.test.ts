@@ -47,7 +47,7 @@ const REFUSED: readonly (readonly [config: ConfigOverrides, complaint: string])[
 ];
 
 for (const [config, message] of REFUSED) {
-  test(`a member is not founded with ${JSON.stringify(config)}`, async () => {
+  test(`a member does not form a cluster with ${JSON.stringify(config)}`, async () => {
     await assert.rejects(verify(config), { name: "ConfigError", code: "start", message });
   });
 }
@@ -62,7 +62,7 @@ test("two spellings of an IPv6 address are the same place", async () => {
   await verify({ advertisePeerUrls: "http://[0:0::1]:2380", initialCluster: "default=http://[::1]:2380" });
 });
 
-test("a member that joins need not be listed under the addresses that it advertises", async () => {
+test("a joining member need not be listed under the addresses that it advertises", async () => {
   await verify({ initialClusterState: "existing", initialCluster: "default=http://10.0.0.9:2380" });
 });
 

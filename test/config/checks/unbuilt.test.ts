@@ -39,7 +39,7 @@ for (const spec of flagSettings) {
   });
 }
 
-test("a feature gate that nothing asks for yet is accepted, and the log says so", async () => {
+test("a feature gate without effect is accepted, and the log says so", async () => {
   const { entries } = await load(["--feature-gates=PriorityRequest=true,LeaseCheckpoint=true"]);
   assert.deepEqual(
     entries.filter((entry) => entry.msg.startsWith("--feature-gates")).map((entry) => entry.msg),
@@ -57,7 +57,7 @@ test("a flag at its default is never refused", async () => {
 
 const THREE = "--initial-cluster=a=http://10.0.0.1:2380,b=http://10.0.0.2:2380,c=http://10.0.0.3:2380";
 
-test("a cluster of several members is verified in full", async () => {
+test("a cluster of several members is verified completely", async () => {
   const own = ["--initial-advertise-peer-urls=http://10.0.0.1:2380", THREE];
   assert.equal(
     await complaintOf(["--name=z", ...own]),

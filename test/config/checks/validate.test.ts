@@ -5,7 +5,7 @@ import { validateSettings } from "../../../src/config/checks/validate.ts";
 import { Settings } from "../../../src/config/settings/settings.ts";
 import { complaintOf, load, recordingLog } from "../harness.ts";
 
-// Every text about a flag of etcd was compared with what etcd v3.7.1 logs for the same arguments.
+// Every error text about an etcd flag was compared with what etcd v3.7.1 logs for the same arguments.
 const REFUSED: readonly (readonly [arguments: string, complaint: string])[] = [
   ["--election-timeout=200", "--election-timeout[200ms] should be at least as 5 times as --heartbeat-interval[100ms]"],
   ["--election-timeout=60000", "--election-timeout[60000ms] is too long, and should be set less than 50000ms"],
@@ -120,7 +120,7 @@ const ROTATION: readonly (readonly [json: string, complaint: string])[] = [
   ["[]", "invalid log rotation config: json: cannot unmarshal array into Go value of type embed.logRotationConfig"],
 ];
 
-test("a log rotation with a mistyped key is refused, for the disk would fill without a word", async () => {
+test("a log rotation with a mistyped key is refused, because the disk would fill silently", async () => {
   const argv = ["--enable-log-rotation", "--log-outputs=/nonexist/x", '--log-rotation-config-json={"maxsiz":1}'];
   assert.equal(
     await complaintOf(argv),
@@ -143,7 +143,7 @@ test("a member may listen on localhost, on addresses of both families and on soc
   assert.equal(config?.listenClientUrls.length, 4);
 });
 
-test("a member under the default name is told to choose one, in etcd's words", () => {
+test("a member with the default name is told to choose one, in etcd's words", () => {
   const { log, entries } = recordingLog();
   validateSettings(new Settings(), log);
   assert.deepEqual(
@@ -155,7 +155,7 @@ test("a member under the default name is told to choose one, in etcd's words", (
   );
 });
 
-test("large requests and a wrong bcrypt cost are warned of; the cost falls back to etcd's", async () => {
+test("large requests and an invalid bcrypt cost cause a warning; the cost falls back to etcd's", async () => {
   const { config, entries } = await load(["--max-request-bytes=33554432", "--bcrypt-cost=99"]);
   assert.equal(config?.maxRequestBytes, 33554432);
   assert.equal(config?.auth.bcryptCost, 10);

@@ -9,7 +9,7 @@ export interface Records {
   readonly a?: Readonly<Record<string, string>>;
 }
 
-/** A resolver that asks a server with these records, over the wire. */
+/** A resolver that queries a server with these records, over the wire. */
 export async function resolverOf(t: TestContext, records: Records): Promise<SrvResolver> {
   const socket = createSocket("udp4");
   socket.on("message", (query, from) => socket.send(answer(query, records), from.port, from.address));
@@ -48,7 +48,7 @@ function answer(query: Buffer, records: Records): Buffer {
   header.writeUInt16BE(1, 4);
   header.writeUInt16BE(data.length, 6);
   const answers = data.map((bytes) => {
-    // A pointer to the question's name, type, class IN, one minute, length.
+    // A pointer to the query's name, type, class IN, one minute, length.
     const head = Buffer.from([0xc0, 12, 0, type, 0, 1, 0, 0, 0, 60, 0, bytes.length]);
     return Buffer.concat([head, bytes]);
   });

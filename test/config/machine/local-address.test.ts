@@ -11,7 +11,7 @@ const find = (advertisePeerUrls: string, gate = true) => {
   return { address: findLocalAddress(newConfig({ advertisePeerUrls, features }), log), entries };
 };
 
-test("SetMemberLocalAddr dials from the first address that is advertised and tells machines apart", () => {
+test("SetMemberLocalAddr dials from the first advertised address that identifies the machine", () => {
   assert.equal(find("http://127.0.0.1:1,http://a.test:2,http://10.0.0.7:3,http://10.0.0.8:4").address, "10.0.0.7");
   assert.equal(find("http://[::1]:1,http://[2001:db8::7]:2").address, "2001:db8::7");
 });
@@ -24,6 +24,6 @@ test("without one the system chooses, and the log says so", () => {
   );
 });
 
-test("without the gate nothing is looked for", () => {
+test("without the gate no address is searched for", () => {
   assert.deepEqual(find("http://10.0.0.7:3", false), { address: undefined, entries: [] });
 });

@@ -44,7 +44,7 @@ test("a member that advertises an address finds itself by it", async (t) => {
   assert.equal(initialCluster, "0=http://one.test:2380,1=http://two.test:2380,c=http://three.test:2380");
 });
 
-test("members of the secure service speak https and have to carry the domain unless authorities are given", async (t) => {
+test("members of the secure service use https and must name the domain unless a CA is given", async (t) => {
   const records = { srv: { "_etcd-server-ssl._tcp.example.test": SERVERS.slice(1) }, a: HOSTS };
   const secure = { advertisePeerUrls: "https://two.test:2380" };
   const { initialCluster, peerServerName } = await find(t, records, secure);
@@ -55,7 +55,7 @@ test("members of the secure service speak https and have to carry the domain unl
   assert.equal((await find(t, records, withAuthorities)).peerServerName, "");
 });
 
-test("--discovery-srv-name tells the clusters of one domain apart", async (t) => {
+test("--discovery-srv-name distinguishes the clusters of one domain", async (t) => {
   const records = {
     srv: { "_etcd-server-prod._tcp.example.test": SERVERS.slice(1), "_etcd-server._tcp.example.test": SERVERS },
     a: HOSTS,
@@ -64,13 +64,13 @@ test("--discovery-srv-name tells the clusters of one domain apart", async (t) =>
   assert.equal(initialCluster, "b=http://two.test:2380,0=http://three.test:2380");
 });
 
-test("a host that cannot be resolved is left out, the rest is the cluster", async (t) => {
+test("a host that cannot be resolved is skipped, the rest is the cluster", async (t) => {
   const { "one.test": _, ...hosts } = HOSTS;
   const { initialCluster } = await find(t, { srv: { "_etcd-server._tcp.example.test": SERVERS }, a: hosts });
   assert.equal(initialCluster, "b=http://two.test:2380,0=http://three.test:2380");
 });
 
-test("without records the start fails with the names that were asked for", async (t) => {
+test("without records the start fails with the names that were queried", async (t) => {
   await assert.rejects(find(t, { a: HOSTS }), {
     name: "ConfigError",
     code: "start",
@@ -98,7 +98,7 @@ test("a record of the wrong service is refused: the member advertises http", asy
   });
 });
 
-test("--discovery-srv takes the place of --initial-cluster, for a member without data only", async (t) => {
+test("--discovery-srv replaces --initial-cluster, only for a member without data", async (t) => {
   const srvResolver = await resolverOf(t, { srv: { "_etcd-server._tcp.example.test": SERVERS }, a: HOSTS });
   const argv = ["--name=b", "--discovery-srv=example.test", "--initial-advertise-peer-urls=http://two.test:2380"];
   const { config, error } = await load(argv, {}, { srvResolver });

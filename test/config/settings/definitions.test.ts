@@ -23,7 +23,7 @@ test("a setting gives one field of the configuration, in the unit of the field",
   }
 });
 
-test("what a setting gives is read by somebody, unless it says that it has no effect", () => {
+test("each setting's field is used, unless the setting says that it has no effect", () => {
   const source = sourceOfReaders();
   for (const { name, field, status } of allSettings) {
     if (field === undefined || status !== undefined) continue;
@@ -32,7 +32,7 @@ test("what a setting gives is read by somebody, unless it says that it has no ef
   }
 });
 
-test("every setting is in one section of the help, and its default is in its own bounds", () => {
+test("every setting is in one section of the help, and its default is within its own bounds", () => {
   const listed = sections.flatMap(({ settings }) => settings.map(({ name }) => name));
   assert.deepEqual([...listed].sort(), allSettings.map(({ name }) => name).sort());
   for (const setting of allSettings) {
@@ -48,7 +48,7 @@ test("long work without settings has the limits that members have by default", (
   assert.deepEqual({ ...TURNS_DEFAULTS, ...defaultConfig.turns }, TURNS_DEFAULTS);
 });
 
-/** All but the definitions and what is generated. */
+/** All except the definitions and generated files. */
 function sourceOfReaders(): string {
   const root = join(repositoryRoot, "src");
   return readdirSync(root, { recursive: true, encoding: "utf8" })

@@ -88,7 +88,7 @@ test("a flag without its value is refused", () => {
   assert.throws(() => readCommandLine(["--name"]), { message: "flag needs an argument: -name" });
 });
 
-test("a word that is no flag is refused after the flags were read", async () => {
+test("an argument that is not a flag is refused after the flags were read", async () => {
   assert.equal(await complaintOf(["extra"]), '"extra" is not a valid flag');
   assert.equal(await complaintOf(["--pre-vote", "false"]), '"false" is not a valid flag');
   assert.equal(await complaintOf(["--", "x"]), '"x" is not a valid flag');
@@ -118,28 +118,28 @@ test("the last of two equal flags wins", async () => {
   assert.equal((await loadConfigOf(["--name=a", "--name=b"])).name, "b");
 });
 
-test("help and version are asked for with one or two dashes", () => {
+test("help and version are requested with one or two dashes", () => {
   for (const argument of ["-h", "-help", "--h", "--help"]) assert.equal(readCommandLine([argument]).help, true);
   for (const argument of ["-version", "--version", "--version=true"]) {
     assert.equal(readCommandLine([argument]).version, true);
   }
 });
 
-test("a mistake before --help is told instead of the help", () => {
+test("an error before --help is printed instead of the help", () => {
   assert.throws(() => readCommandLine(["--foo", "--help"]), { message: "flag provided but not defined: -foo" });
 });
 
-test("every flag takes its own default, and has the same value then as without", () => {
+test("every flag accepts its own default, and then has the same value as without it", () => {
   for (const setting of flagSettings) {
     const { name, kind, default: text } = setting;
-    // The empty text given by hand is a list with an empty member.
+    // The empty text given explicitly is a list with an empty element.
     if ((kind.name === "set" || kind.name === "list") && text === "") continue;
     const { settings } = readCommandLine([`--${name}=${text}`]);
     assert.deepEqual(settings.get(name), defaultOf(setting), name);
   }
 });
 
-test("URLs are sorted and each is kept once", async () => {
+test("URLs are sorted and without duplicates", async () => {
   const config = await loadConfigOf([
     "--listen-client-urls=http://127.0.0.1:3,http://127.0.0.1:1,http://127.0.0.1:3",
     "--advertise-client-urls=http://a:1",
@@ -150,7 +150,7 @@ test("URLs are sorted and each is kept once", async () => {
   );
 });
 
-test("an empty list of URLs leaves the default in place", async () => {
+test("an empty list of URLs keeps the default", async () => {
   const config = await loadConfigOf(["--listen-peer-urls="]);
   assert.deepEqual(
     config.listenPeerUrls.map((url) => url.text),
@@ -201,7 +201,7 @@ test("random arguments end in a configuration or in a ConfigError", async () => 
     const argv: string[] = [];
     for (let i = below(3); i >= 0; i--)
       argv.push(`${"-".repeat(below(4))}${names[below(names.length)]}=${values[below(values.length)]}`);
-    // `load` lets only other errors through.
+    // `load` only throws other errors.
     const bootstraps = argv.some((argument) => /initial|urls|log-|config/.test(argument));
     if (!bootstraps) await load(argv, {}, { initialized: true });
     else

@@ -8,7 +8,7 @@ const INTO = "error unmarshaling JSON: while decoding JSON: json: cannot unmarsh
 const YAML = "error converting YAML to JSON: yaml:";
 
 // Compared with etcd v3.7.1. Its builds with Go 1.24 and later put the names of embedded structs into the path
-// ("configYAML.Config.name"); these are the texts of the builds before, which the documents quote.
+// ("configYAML.Config.name"); these are the texts of earlier builds, which the documents quote.
 const REFUSED: readonly (readonly [yaml: string, complaint: string])[] = [
   [
     "log-outputs: /var/log/etcd/etcd.log",
@@ -75,12 +75,12 @@ for (const [yaml, complaint] of REFUSED) {
   });
 }
 
-test("of two mistakes the first by the name of its key is told, and types before values", async (t) => {
+test("of two errors the first by key name is reported, and types before values", async (t) => {
   const { error } = await loadFile(t, "name: 5\nlisten-peer-urls: foo\nelection-timeout: x\n");
   assert.match(error?.message ?? "", /election-timeout of type uint/);
 });
 
-test("the file stands alone: flags and variables are not looked at", async (t) => {
+test("the file excludes flags and variables, which are ignored", async (t) => {
   const path = join(tempDir(t), "c.yml");
   writeFileSync(path, "name: file\nlog-outputs: [/dev/null]\n");
   const { config } = await load([`--config-file=${path}`, "--name=flag", "--max-txn-ops=9"], { ETCD_MAX_TXN_OPS: "7" });
@@ -88,7 +88,7 @@ test("the file stands alone: flags and variables are not looked at", async (t) =
   assert.equal(config?.maxTxnOps, 128);
 });
 
-test("YAML 1.1 words, octal numbers and nanoseconds mean what they mean to etcd", async (t) => {
+test("YAML 1.1 words, octal numbers and nanoseconds have etcd's meaning", async (t) => {
   const { config } = await loadFile(
     t,
     "pre-vote: off\nstrict-reconfig-check: n\nmax-txn-ops: 010\nmax-wals: 1_0\ngrpc-keepalive-timeout: 10000000000\nname: 2020-01-02\nlog-outputs: [/dev/null]\n",
@@ -101,7 +101,7 @@ test("YAML 1.1 words, octal numbers and nanoseconds mean what they mean to etcd"
   assert.equal(config?.name, "2020-01-02");
 });
 
-test("keys are matched without regard to case, empty values leave the default, the last of equal keys wins", async (t) => {
+test("keys are matched case-insensitively, empty values keep the default, the last of equal keys wins", async (t) => {
   const { config } = await loadFile(t, "NAME: a\nwal-dir:\nmax-txn-ops: 1\nmax-txn-ops: 2\nlog-outputs: [/dev/null]\n");
   assert.equal(config?.name, "a");
   assert.equal(config?.walDir, "");
@@ -114,13 +114,13 @@ test("a file in JSON is a file in YAML", async (t) => {
   assert.equal(config?.maxTxnOps, 3);
 });
 
-test("a key that etcd does not know is passed over with a warning", async (t) => {
+test("a key that etcd does not know is ignored with a warning", async (t) => {
   const { config, entries } = await loadFile(t, "proxy: 'off'\nfoo: 1\nname: a\nlog-outputs: [/dev/null]\n");
   assert.equal(config?.name, "a");
   assert.deepEqual(entries.find((entry) => entry.msg.includes("does not know"))?.fields, { keys: ["foo", "proxy"] });
 });
 
-test("a key that every JavaScript object has is one that etcd does not know", async (t) => {
+test("a property that every JavaScript object has is an unknown key", async (t) => {
   for (const key of ["constructor", "toString", "__proto__", "hasOwnProperty", "valueOf"]) {
     const { error, entries } = await loadFile(t, `name: a\n${key}: 1\nclient-transport-security:\n  ${key}: x\n`);
     assert.equal(error, undefined, key);
@@ -129,7 +129,7 @@ test("a key that every JavaScript object has is one that etcd does not know", as
   }
 });
 
-test("the sections reach the fields that they are about", async (t) => {
+test("the sections set their fields", async (t) => {
   const { error, config } = await loadFile(
     t,
     `name: a
@@ -233,7 +233,7 @@ test("depth and size are limited", async (t) => {
   assert.equal(large.error?.message, `${YAML} document is larger than 1048576 bytes`);
 });
 
-test("bytes that are no text are refused", async (t) => {
+test("bytes that are not text are refused", async (t) => {
   const { error } = await loadFile(t, Buffer.from([0x6e, 0x61, 0xff, 0xfe]));
   assert.equal(error?.message, `${YAML} invalid leading UTF-8 octet`);
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { complaintOf, load } from "../harness.ts";
 
-test("a variable sets the flag that the command line left alone, and the log says so", async () => {
+test("a variable sets a flag that was not given, and the log says so", async () => {
   const { config, entries } = await load([], { ETCD_NAME: "from-env", ETCD_MAX_TXN_OPS: "7" });
   assert.equal(config?.name, "from-env");
   assert.equal(config?.maxTxnOps, 7);
@@ -16,7 +16,7 @@ test("a variable sets the flag that the command line left alone, and the log say
   );
 });
 
-test("a flag wins over its variable, which is told with the words of etcd 3.3", async () => {
+test("a flag overrides its variable, with the warning of etcd 3.3", async () => {
   const { config, entries } = await load(["--name=flag"], { ETCD_NAME: "env" });
   assert.equal(config?.name, "flag");
   const warning = entries.find((entry) => entry.msg.includes("shadowed"));
@@ -24,7 +24,7 @@ test("a flag wins over its variable, which is told with the words of etcd 3.3", 
   assert.equal(warning?.msg, "recognized environment variable ETCD_NAME, but unused: shadowed by corresponding flag");
 });
 
-test("a variable that no flag has is told with its value", async () => {
+test("a variable without a flag is reported with its value", async () => {
   const { entries } = await load([], { ETCD_FOO: "bar", HOME: "/root" });
   const warnings = entries.filter((entry) => entry.msg === "unrecognized environment variable");
   assert.deepEqual(
@@ -33,13 +33,13 @@ test("a variable that no flag has is told with its value", async () => {
   );
 });
 
-test("a wrong value of a variable is refused with the name of the variable", async () => {
+test("an invalid value of a variable is refused with the variable's name", async () => {
   const { error } = await load([], { ETCD_MAX_TXN_OPS: "x" });
   assert.equal(error?.message, 'invalid value "x" for ETCD_MAX_TXN_OPS: parse error');
   assert.equal(error?.code, "verify");
 });
 
-test("ETCD_VERSION is not taken for --version", async () => {
+test("ETCD_VERSION does not set --version", async () => {
   const { config, entries } = await load([], { ETCD_VERSION: "v3.5.0" });
   assert.ok(config);
   assert.deepEqual(entries.find((entry) => entry.msg === "cannot set special environment variable")?.fields, {
@@ -48,7 +48,7 @@ test("ETCD_VERSION is not taken for --version", async () => {
   });
 });
 
-test("a password in a variable does not reach the log", async () => {
+test("a password in a variable is not logged", async () => {
   const { entries } = await load([], { ETCD_DISCOVERY_PASSWORD: "geheim" });
   assert.ok(!JSON.stringify(entries).includes("geheim"));
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { complaintOf, load } from "../harness.ts";
 
-test("an experimental flag of an older etcd is carried over to its name of today, with a warning", async () => {
+test("an experimental flag of an older etcd is mapped to its current name, with a warning", async () => {
   const { config, entries } = await load([
     "--experimental-corrupt-check-time=1m",
     "--experimental-watch-progress-notify-interval",
@@ -19,7 +19,7 @@ test("an experimental flag of an older etcd is carried over to its name of today
   );
 });
 
-test("an old flag that asks for nothing is accepted, one that asks for something gone is refused with the way out", async () => {
+test("an old flag that requests nothing is accepted, one that requests a removed feature is refused with advice", async () => {
   assert.equal(
     await complaintOf(["--enable-v2=false", "--proxy=off", "--proxy-failure-wait=5000", "--discovery="]),
     "",
@@ -47,13 +47,13 @@ test("--debug still means a log at that level", async () => {
   assert.equal((await load(["--debug=false"])).config?.log.level, "info");
 });
 
-test("flags that etcd ignores are ignored without a word", async () => {
+test("flags that etcd ignores are ignored silently", async () => {
   const { config, entries } = await load(["--vv", "--snapshot=anything", "--force"], { ETCD_V: "1" });
   assert.ok(config);
   assert.ok(!entries.some((entry) => entry.msg.includes("older etcd")));
 });
 
-test("the value of an old flag is checked like that of the new one, under the name that was given", async () => {
+test("the value of an old flag is checked like the new one's, under the given name", async () => {
   assert.equal(
     await complaintOf(["--experimental-corrupt-check-time=x"]),
     'invalid value "x" for flag -experimental-corrupt-check-time: parse error',
