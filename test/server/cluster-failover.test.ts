@@ -29,7 +29,7 @@ describe("three members, of which some fail,", () => {
     assert.equal(new Set(await cluster.hashes()).size, 1);
   });
 
-  test("come back one after the other on what they have stored, under writes", async () => {
+  test("come back one after the other on their stored data, under writes", async () => {
     cluster = await ServerCluster.start(3);
     let count = 0;
     for (const name of ["m1", "m2", "m3"]) {
@@ -52,7 +52,7 @@ describe("three members, of which some fail,", () => {
     for (const server of cluster.running) assert.equal(await get(server, "a"), "1");
   });
 
-  test("end one whose log was put back to an older one, and say what to do, for its vote would count what it has lost", async () => {
+  test("end one whose log was reset to an older state, and say what to do, because its vote would count lost entries", async () => {
     cluster = await ServerCluster.start(3);
     const node = cluster.nodes.get(cluster.nameOf(await cluster.follower()))!;
     await put(await cluster.leader(), "a", "1");
@@ -75,7 +75,7 @@ describe("three members, of which some fail,", () => {
     await cluster.stopNode(node.name, "crash");
   });
 
-  test("without a quorum serve no write and no linearizable read, and go on when it is back", async () => {
+  test("without a quorum serve no write and no linearizable read, and continue when it is back", async () => {
     cluster = await ServerCluster.start(3, { electionTicks: 10 });
     const leader = await cluster.leader();
     const others = cluster.running.filter((server) => server !== leader);
@@ -94,7 +94,7 @@ describe("three members, of which some fail,", () => {
     assert.equal(await get(leader, "a"), "2");
   });
 
-  test("a put that a leader could not replicate is refused when another took its place, and is nowhere", async () => {
+  test("a put that a leader could not replicate is refused when another replaced it, and is nowhere", async () => {
     cluster = await ServerCluster.start(3);
     const old = await cluster.leader();
     cluster.hub.cut(old.memberId);
@@ -113,7 +113,7 @@ describe("three members, of which some fail,", () => {
     }
   });
 
-  test("reads that asked a leader which is no more are told so", async () => {
+  test("reads waiting for a former leader fail", async () => {
     cluster = await ServerCluster.start(3);
     const follower = await cluster.follower();
     const leader = await cluster.leader();
@@ -128,7 +128,7 @@ describe("three members, of which some fail,", () => {
     assert.equal(await get(follower, "a"), undefined);
   });
 
-  test("a read whose question was lost is asked again", async () => {
+  test("a read whose request was lost is retried", async () => {
     cluster = await ServerCluster.start(3);
     const follower = await cluster.follower();
     let lost = 0;
@@ -137,7 +137,7 @@ describe("three members, of which some fail,", () => {
     assert.equal(lost, 2);
   });
 
-  test("a proposal that is lost on its way to the leader times out, with the likely reason", async () => {
+  test("a proposal lost on its way to the leader times out, with the likely reason", async () => {
     cluster = await ServerCluster.start(3);
     const follower = await cluster.follower();
     cluster.hub.drop = ({ type }) => type === MessageType.MsgProp;
@@ -148,7 +148,7 @@ describe("three members, of which some fail,", () => {
     assert.ok(follower.metrics.proposalsFailed > 0);
   });
 
-  test("a follower that was cut off catches up from the log", async () => {
+  test("a follower that was partitioned catches up from the log", async () => {
     cluster = await ServerCluster.start(3);
     const follower = await cluster.follower();
     cluster.hub.cut(follower.memberId);

@@ -21,7 +21,7 @@ describe("the leadership", () => {
     for (const { name, failures } of cluster.nodes.values()) assert.deepEqual(failures, [], name);
   });
 
-  test("is moved to the member that is named, while puts go on", async () => {
+  test("is transferred to the named member, while puts continue", async () => {
     cluster = await ServerCluster.start(3);
     const from = await cluster.leader();
     const to = await cluster.follower();
@@ -43,7 +43,7 @@ describe("the leadership", () => {
     for (const key of written) assert.equal(await get(from, key), "v");
   });
 
-  test("is moved to nobody who could not take it", async () => {
+  test("is not transferred to a member that could not take it", async () => {
     cluster = await ServerCluster.start(3);
     const leader = await cluster.leader();
     assert.equal(await leader.leaderTransfer.moveTo(99n), errors.badLeaderTransferee);
@@ -57,7 +57,7 @@ describe("the leadership", () => {
     await put(leader, "a", "1");
   });
 
-  test("is handed over by a leader that stops, so that nobody waits for an election", async () => {
+  test("is transferred by a leader that stops, so that no election is needed", async () => {
     cluster = await ServerCluster.start(3, { electionTicks: 100 });
     const leader = await cluster.leader();
     await put(leader, "a", "1");
@@ -68,7 +68,7 @@ describe("the leadership", () => {
     assert.ok(cluster.nodes.get(cluster.nameOf(leader))!.logger.has("leadership transfer finished"));
   });
 
-  test("cannot be handed over when nobody is there, which holds nothing up", async () => {
+  test("cannot be transferred when no member is there, which delays nothing", async () => {
     cluster = await ServerCluster.start(3);
     const leader = await cluster.leader();
     for (const server of cluster.running) {
@@ -98,7 +98,7 @@ describe("the leadership", () => {
     for (const server of cluster.running) if (server !== next) assert.equal(server.metrics.leasesExpired, 0);
   });
 
-  test("is noticed to be missing by those who ask for a leader", async () => {
+  test("is reported missing to clients that require a leader", async () => {
     cluster = await ServerCluster.start(3, { electionTicks: 10 });
     const leader = await cluster.leader();
     let lost = 0;

@@ -6,7 +6,7 @@ import type { EtcdServer } from "../../src/server/server.ts";
 import { get, put, ServerCluster, serializableGet, urlOf } from "../harness/server-cluster.ts";
 import { waitFor } from "../harness/wait.ts";
 
-/** Checks of health need connections of five seconds; most tests do without. */
+/** Health checks need connections of five seconds; most tests do without. */
 const RELAXED = { strictReconfigCheck: false };
 const STRICT = { strictReconfigCheck: true };
 
@@ -43,7 +43,7 @@ describe("the membership", () => {
     await put(await cluster.leader(), "a", "2");
   });
 
-  test("shrinks by a follower, which is told and ends, and may not come back", async () => {
+  test("shrinks by a follower, which is notified and ends, and may not come back", async () => {
     cluster = await ServerCluster.start(3, RELAXED);
     const leader = await cluster.leader();
     const gone = await cluster.follower();
@@ -75,7 +75,7 @@ describe("the membership", () => {
     assert.equal(next.cluster.members().length, 2);
   });
 
-  test("a member that was down while it was removed hears of it from the others", async () => {
+  test("a member that was down while it was removed learns of it from the others", async () => {
     cluster = await ServerCluster.start(3, RELAXED);
     const gone = await cluster.follower();
     const name = cluster.nameOf(gone);
@@ -101,7 +101,7 @@ describe("the membership", () => {
     assert.equal(await get(fresh, "a"), "1");
   });
 
-  test("a learner follows without a vote, and is promoted when it is in step, asked at any member", async () => {
+  test("a learner follows without a vote, and is promoted when it is up to date, through any member", async () => {
     cluster = await ServerCluster.start(2, RELAXED);
     const leader = await cluster.leader();
     for (let i = 0; i < 50; i++) await put(leader, `k${i}`, "v");
@@ -125,7 +125,7 @@ describe("the membership", () => {
     await put(await cluster.leader(), "after", "1");
   });
 
-  test("a learner that is removed and one too many are refused, with etcd's words", async () => {
+  test("a removed learner and one too many are refused, in etcd's words", async () => {
     cluster = await ServerCluster.start(1, RELAXED);
     const leader = await cluster.leader();
     assert.ok(!((await leader.membership.add(newMember("m2", true))) instanceof EtcdError));
@@ -140,7 +140,7 @@ describe("the membership", () => {
     await put(leader, "a", "1");
   });
 
-  test("peer URLs are changed, and everybody sends there", async () => {
+  test("peer URLs are changed, and all members send there", async () => {
     cluster = await ServerCluster.start(3, RELAXED);
     const leader = await cluster.leader();
     const moved = await cluster.follower();
@@ -157,7 +157,7 @@ describe("the membership", () => {
     assert.equal(await leader.membership.update(moved.memberId, inUse), errors.peerUrlExists);
   });
 
-  test("changes asked for at once at all members are made one after the other", async () => {
+  test("changes requested at once at all members are made one after the other", async () => {
     cluster = await ServerCluster.start(3, { ...RELAXED, maxLearners: 10 });
     const outcomes = await Promise.all(
       cluster.running.flatMap((server, i) => {
@@ -181,7 +181,7 @@ describe("the membership", () => {
     const alive = cluster.running.find((server) => server !== leader)!;
     assert.equal(await leader.membership.remove(alive.memberId), errors.unhealthy);
     assert.equal(leader.cluster.members().length, 3);
-    // Who is dead is no loss.
+    // Losing a dead member costs nothing.
     assert.ok(!((await leader.membership.remove(dead.memberId)) instanceof EtcdError));
     assert.equal(leader.cluster.members().length, 2);
     cluster.nodes.delete(cluster.nameOf(dead));

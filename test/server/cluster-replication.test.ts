@@ -20,7 +20,7 @@ describe("three members", () => {
     }
   });
 
-  test("a put through a follower is answered there, when it has applied it", async () => {
+  test("a put through a follower is answered there, once it has applied it", async () => {
     const follower = await cluster.follower();
     const response = await put(follower, "b", "2");
     assert.equal(serializableGet(follower, "b"), "2");
@@ -36,7 +36,7 @@ describe("three members", () => {
     }
   });
 
-  test("many puts through all members at once are each answered, and all members end up the same", async () => {
+  test("many puts through all members at once are each answered, and all members end in the same state", async () => {
     const puts = cluster.running.flatMap((server, i) =>
       Array.from({ length: 300 }, (_, n) => put(server, `many/${i}/${n}`, "x".repeat(n))),
     );

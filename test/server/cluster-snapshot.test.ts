@@ -9,7 +9,7 @@ const SMALL = { snapshotCount: 200, snapshotCatchUpEntries: 50 };
 /** Enough for the log in memory to be trimmed. */
 const MANY = 1200;
 
-describe("a member that the log cannot help any more", () => {
+describe("a member that needs entries no longer in the log", () => {
   let cluster: ServerCluster;
 
   afterEach(async () => {
@@ -17,7 +17,7 @@ describe("a member that the log cannot help any more", () => {
     for (const { name, failures } of cluster.nodes.values()) assert.deepEqual(failures, [], name);
   });
 
-  /** Cuts a follower off, writes more than the log keeps, and connects it again. */
+  /** Partitions a follower, writes more than the log keeps, and reconnects it. */
   async function lagBehind(keys = MANY) {
     const lagging = await cluster.follower();
     await put(await cluster.leader(), "before", "1");
@@ -28,7 +28,7 @@ describe("a member that the log cannot help any more", () => {
     return { lagging, leader };
   }
 
-  test("gets a snapshot while the others go on, then follows the log again", async () => {
+  test("gets a snapshot while the others continue, then follows the log again", async () => {
     cluster = await ServerCluster.start(3, SMALL);
     const { lagging, leader } = await lagBehind();
     const log = cluster.nodes.get(cluster.nameOf(lagging))!.logger;
@@ -47,7 +47,7 @@ describe("a member that the log cannot help any more", () => {
     assert.equal(await get(leader, "through"), "me");
   });
 
-  test("is one after few entries, when the log is to keep fewer and snapshots are frequent", async () => {
+  test("is one after few entries, when the log keeps fewer and snapshots are frequent", async () => {
     cluster = await ServerCluster.start(3, { snapshotCount: 10, snapshotCatchUpEntries: 10 });
     const { lagging } = await lagBehind(30);
     const log = cluster.nodes.get(cluster.nameOf(lagging))!.logger;
@@ -76,7 +76,7 @@ describe("a member that the log cannot help any more", () => {
     await lagBehind();
   });
 
-  test("keeps its watchers, which get what happened meanwhile", async () => {
+  test("keeps its watchers, which get the missed events", async () => {
     cluster = await ServerCluster.start(3, SMALL);
     const lagging = await cluster.follower();
     const events: string[] = [];
@@ -112,7 +112,7 @@ describe("a member that the log cannot help any more", () => {
     stream.close();
   });
 
-  test("may fail to be sent one, and gets the next", async () => {
+  test("may miss a snapshot, and gets the next", async () => {
     cluster = await ServerCluster.start(3, SMALL);
     const { lagging } = await lagBehind();
     const node = cluster.nodes.get(cluster.nameOf(lagging))!;
@@ -125,14 +125,14 @@ describe("a member that the log cannot help any more", () => {
     assert.equal(new Set(await cluster.hashes()).size, 1);
   });
 
-  test("starts from whatever a crash leaves while a snapshot is installed, and has everything", async () => {
+  test("starts from any state that a crash leaves during the installation of a snapshot, and has everything", async () => {
     cluster = await ServerCluster.start(3, SMALL);
     const { lagging } = await lagBehind();
     const name = cluster.nameOf(lagging);
     const node = cluster.nodes.get(name)!;
     const memberDir = join(node.dataDir, "member");
     const copies: string[] = [];
-    // What a killed process would leave at each step that changes names in the directory.
+    // The state left by a killed process at each step that changes names in the directory.
     const steps = new Set<string>();
     const copyAt = (step: string): void => {
       if (steps.has(step)) return;
@@ -155,7 +155,7 @@ describe("a member that the log cannot help any more", () => {
     await cluster.stopNode(name, "crash");
     rmSync(node.dataDir, { recursive: true });
     for (const copy of copies) {
-      // A leader knows what was acknowledged to it, after which a member may not go back; a new one knows nothing yet.
+      // A leader knows what was acknowledged to it, after which a member must not go back; a new one knows nothing yet.
       const leader = await cluster.leader();
       const next = cluster.running.find((server) => server !== leader)!;
       assert.equal(await leader.leaderTransfer.moveTo(next.memberId), undefined);
@@ -171,14 +171,14 @@ describe("a member that the log cannot help any more", () => {
     assert.ok(copies.length >= 2, [...steps].join("; "));
   });
 
-  test("whose database came but was not installed before it ended installs it when it starts", async () => {
+  test("whose database was received but not installed before it ended installs it when it starts", async () => {
     cluster = await ServerCluster.start(3, SMALL);
     const { lagging } = await lagBehind();
     const name = cluster.nameOf(lagging);
     const node = cluster.nodes.get(name)!;
     const snapDir = join(node.dataDir, "member", "snap");
     cluster.hub.mend(lagging.memberId);
-    // The member ends where it would begin to install: raft's part is saved, the database is received, nothing more.
+    // The member ends just before the installation: raft's part is saved, the database is received, nothing more.
     cluster.failOpen.add(name);
     await waitFor("it begins to install", () => node.failures.length > 0);
     node.failures.length = 0;

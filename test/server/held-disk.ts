@@ -1,14 +1,14 @@
 import { type Disk, type DiskFile, systemDisk } from "../../src/base/disk.ts";
 
 /**
- * The system's disk, with the syncs on the thread pool held until the test lets them go. `events` tells in which order
- * segments of the log were written and synced; a test may push what else happens.
+ * The system's disk, with thread-pool syncs held until the test releases them. `events` records the order in which log
+ * segments were written and synced; a test may add other events.
  */
 export class HeldDisk implements Disk {
   readonly events: string[] = [];
   /** Fails the next sync. */
   syncError: Error | null = null;
-  /** While false, syncs run as ever. */
+  /** While false, syncs run as usual. */
   holding = false;
   /** Called during a blocking sync. */
   onBlockingSync: () => void = () => {};
@@ -18,7 +18,7 @@ export class HeldDisk implements Disk {
     return this.#held.length;
   }
 
-  /** Finishes the oldest sync that was held. */
+  /** Completes the oldest held sync. */
   release(): void {
     const finish = this.#held.shift();
     if (finish === undefined) throw new Error("no sync is held");

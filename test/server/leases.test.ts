@@ -72,7 +72,7 @@ describe("leases of a member", () => {
     dir.remove();
   });
 
-  test("end with all of their keys when they are revoked, but for those that moved to another", async () => {
+  test("end with all of their keys when they are revoked, except those that moved to another", async () => {
     const member = await startInProcess({ server });
     const { client } = member;
     const { id } = await client.unary(LeaseService.LeaseGrant, { ttl: 1000 });
@@ -90,7 +90,7 @@ describe("leases of a member", () => {
     await member.close();
   });
 
-  test("many that expire together all go", async () => {
+  test("many that expire together all end", async () => {
     const member = await startInProcess({ server });
     const { client } = member;
     for (let i = 1; i <= 600; i += 100) {

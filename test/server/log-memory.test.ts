@@ -14,7 +14,10 @@ import { VirtualClock } from "../harness/virtual-clock.ts";
 
 const MIB = 1024 * 1024;
 
-/** Applies `count` entries of `size` bytes, as a member of three that keeps 5000 entries; returns how many stay in memory. */
+/**
+ * Applies `count` entries of `size` bytes, as a member of three that keeps 5000 entries; returns how many stay in
+ * memory.
+ */
 function keptOf(count: number, size: number): number {
   const dir = tempDir();
   const logger = new MemoryLogger();
@@ -53,12 +56,12 @@ function keptOf(count: number, size: number): number {
   return storage.lastIndex() - storage.firstIndex() + 1;
 }
 
-test("the log in memory is limited in bytes, whatever number of entries a follower may lag", () => {
+test("the log in memory is limited in bytes, however many entries a follower may lag", () => {
   const kept = keptOf(1000, MIB);
   assert.ok(kept >= 200 && kept <= 256 + 32, `${kept} entries of 1 MiB are kept`);
 });
 
-test("small entries stay in memory in the number asked for", () => {
+test("small entries stay in memory in the configured number", () => {
   const kept = keptOf(10_000, 100);
   assert.ok(kept >= 5000 && kept <= 6000, `${kept} entries are kept`);
 });

@@ -22,7 +22,7 @@ import { VirtualClock } from "../harness/virtual-clock.ts";
 
 const { ConfChangeAddNode, ConfChangeAddLearnerNode, ConfChangeRemoveNode, ConfChangeUpdateNode } = ConfChangeType;
 
-/** A log is met again at every start: what no member can apply must not end any. */
+/** A log is read again at every start: an entry that no member can apply must not end any. */
 describe("a configuration change in the log", () => {
   let cluster: Cluster;
   let node: RawNode;
@@ -82,7 +82,7 @@ describe("a configuration change in the log", () => {
   };
 
   for (const [what, make] of Object.entries(odd)) {
-    test(`${what} is passed over`, () => {
+    test(`${what} is skipped`, () => {
       assert.equal(changes.apply(make()), undefined);
       assert.deepEqual(node.raft.tracker.config.confState().voters, [1n]);
       assert.deepEqual(

@@ -25,7 +25,7 @@ import { oddRequest } from "../harness/odd-requests.ts";
 import { seeded } from "../harness/random.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 
-/** The state of a member, and what applies the log to it. */
+/** A member's state, and what applies the log to it. */
 async function openMember() {
   const clock = new VirtualClock();
   const logger = new MemoryLogger();
@@ -67,7 +67,7 @@ async function openMember() {
   return { applier, backend, store, clock, logger };
 }
 
-/** Turns authentication on. */
+/** Enables authentication. */
 const WITH_USERS = [
   { authUserAdd: AuthUserAddRequest.create({ name: "root", hashedPassword: "YWI=" }) },
   { authRoleAdd: AuthRoleAddRequest.create({ name: "root" }) },
@@ -75,7 +75,7 @@ const WITH_USERS = [
   { authEnable: AuthEnableRequest.create() },
 ].map((fields) => InternalRaftRequest.encode(InternalRaftRequest.create(fields)));
 
-test("whatever request a log holds is applied or refused, on every member alike", async () => {
+test("whatever request a log holds is applied or refused, the same on every member", async () => {
   for (let seed = 1; seed <= 40; seed++) {
     const random = seeded(seed);
     const members = [await openMember(), await openMember()];

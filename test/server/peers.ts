@@ -1,6 +1,6 @@
 /**
- * Members that answer over HTTP what members ask each other, each with a real store, and a real client to ask them. No
- * raft: for the tests of what members do for their cluster beside it.
+ * Members that answer other members' HTTP requests, each with a real store, and a real client to send them. No raft:
+ * for the tests of members' duties for their cluster.
  */
 import http from "node:http";
 import { systemClock } from "../../src/base/clock.ts";
@@ -33,9 +33,9 @@ export class TestMember {
   readonly lessor: Lessor;
   readonly store: MvccStore;
   readonly client: HttpPeerClient;
-  /** What `/version` answers in place of the truth. */
+  /** Replaces the answer of `/version`. */
   serverVersion = ETCD_VERSION;
-  /** It answers nothing. */
+  /** It does not answer. */
   silent = false;
   readonly #server: http.Server;
 
@@ -93,13 +93,13 @@ export class TestMember {
     return `http://127.0.0.1:${(this.#server.address() as { port: number }).port}`;
   }
 
-  /** Its cluster as a restart would find it. */
+  /** Its cluster after a restart. */
   recovered(): Cluster {
     const { id, backend, logger } = this;
     return new Cluster({ id: CLUSTER_ID, localId: id, backend, logger, serverVersion: ETCD_VERSION });
   }
 
-  /** As a cluster of one would apply it. */
+  /** As applied by a cluster of one. */
   setVersion({ ver }: ClusterVersionSetRequest): Promise<Empty> {
     this.cluster.agreed.set(ver);
     return Promise.resolve({});
@@ -127,7 +127,7 @@ export class TestMember {
   }
 }
 
-/** Members that know of each other; the first one is meant to lead. */
+/** Members that know each other; the first one is the leader. */
 export async function startMembers(serverVersions: readonly string[]): Promise<TestMember[]> {
   const members = await Promise.all(serverVersions.map((version, i) => TestMember.start(BigInt(0xa1 + i), version)));
   const listed: Member[] = members.map(({ id, url }) => ({

@@ -36,7 +36,7 @@ describe("the raft loop of one of three members", () => {
   let installed: number[];
   let finishInstall: (() => void) | undefined;
   let others: bigint[];
-  /** The leader that was told of last, and the ones that were when reads could be asked. */
+  /** The last reported leader, and the leaders at the times when reads could be requested. */
   let told: bigint;
   let asked: bigint[];
 
@@ -140,13 +140,13 @@ describe("the raft loop of one of three members", () => {
     sent.length = 0;
   }
 
-  /** Both others have all that this leader has. */
+  /** Both others have everything that this leader has. */
   function acknowledge(): void {
     const index = parts.node.raft.log.lastIndex();
     arrive(from(0, MsgAppResp, { index }), from(1, MsgAppResp, { index }));
   }
 
-  /** An entry of a leader's term 5 that follows what is here. */
+  /** An entry of a leader's term 5 that follows the local log. */
   const entry = (index: number, text: string): Entry => ({ type: 0, term: 5, index, data: bytes(text) });
 
   function append(index: number, texts: readonly string[], commit: number): Message {
@@ -191,7 +191,7 @@ describe("the raft loop of one of three members", () => {
     assert.deepEqual(applied, ["a", "b", "c"]);
   });
 
-  test("holds what followers propose during a sync for the next batch, or the end of a transfer", async () => {
+  test("holds followers' proposals during a sync for the next batch, or the end of a transfer", async () => {
     await lead();
     const last = parts.node.raft.log.lastIndex();
     disk.holding = true;
@@ -225,13 +225,13 @@ describe("the raft loop of one of three members", () => {
     assert.equal(disk.heldCount, 1);
     assert.equal(ofType(MsgAppResp).length, 0);
     disk.release();
-    // Each asks for one; the outbox sends the last.
+    // Each causes one; the outbox sends the last.
     assert.deepEqual(ofType(MsgAppResp).at(-1)!.index, 7);
     assert.deepEqual(applied, ["a", "b"]);
     assert.equal(disk.events.filter((event) => event === "sync begins").length, 1);
   });
 
-  test("tells of another leader before reads are asked of it", async () => {
+  test("reports another leader before reads are requested from it", async () => {
     await lead();
     asked.length = 0;
     arrive(from(1, MsgApp, { term: parts.node.term + 1, index: 4, logTerm: parts.node.term }));
@@ -248,7 +248,7 @@ describe("the raft loop of one of three members", () => {
     assert.equal(ofType(MsgAppResp).length, 0);
   });
 
-  test("puts a snapshot in the place of the entries before it that wait to be applied", async () => {
+  test("replaces earlier entries that wait to be applied by a snapshot", async () => {
     blocked = true;
     const acknowledged = (index: number): Promise<true> =>
       waitFor(`${index} is durable`, () => ofType(MsgAppResp).at(-1)?.index === index);
@@ -271,7 +271,7 @@ describe("the raft loop of one of three members", () => {
     assert.equal(parts.node.applied, 51);
   });
 
-  test("passes the news of an unreachable member on, once", async () => {
+  test("reports an unreachable member once", async () => {
     await lead();
     loop.reportUnreachable(others[0]!);
     loop.reportUnreachable(others[0]!);

@@ -1,4 +1,4 @@
-/** Requests in few words, for the tests of server/. Keys and values are given as text. */
+/** Short forms of requests, for the tests of server/. Keys and values are given as text. */
 import {
   Compare,
   Compare_CompareResult as CompareResult,

@@ -6,7 +6,7 @@ import { startInProcess } from "../harness/in-process.ts";
 const put = { key: Buffer.from("a"), value: Buffer.from("b") };
 
 test("a request that takes longer than the limit is logged with its time and size", async () => {
-  // No request takes less than no time.
+  // Every request takes longer than no time.
   const server = await startInProcess({ server: { warningUnaryRequestDurationMs: 0 } });
   try {
     await server.client.unary(KVService.Put, put);

@@ -8,13 +8,13 @@ import { startInProcess, tempDir } from "../harness/in-process.ts";
 import { waitFor } from "../harness/wait.ts";
 import { bytes } from "./requests.ts";
 
-/** Runs what is due every 30 seconds every 50 milliseconds. */
+/** Runs the 30-second work every 50 milliseconds. */
 const hurriedClock = {
   ...systemClock,
   every: (periodMs: number, callback: () => void) => systemClock.every(periodMs === 30_000 ? 50 : periodMs, callback),
 };
 
-test("snapshots let go of old segments, which are purged, and nothing is lost over restarts", async () => {
+test("snapshots release old segments, which are purged, and nothing is lost over restarts", async () => {
   const dir = tempDir();
   const dataDir = join(dir.path, "data");
   const walDir = join(dataDir, "member", "wal");
@@ -66,7 +66,7 @@ test("snapshots let go of old segments, which are purged, and nothing is lost ov
   dir.remove();
 });
 
-test("a member that never runs for long keeps no more snapshots than it may", async () => {
+test("a member that never runs for long keeps no more snapshots than allowed", async () => {
   const dir = tempDir();
   const dataDir = join(dir.path, "data");
   const snapshots = (): number =>
@@ -84,14 +84,14 @@ test("a member that never runs for long keeps no more snapshots than it may", as
   dir.remove();
 });
 
-test("a member that dies right after a snapshot comes back with all of it", async () => {
+test("a member that dies right after a snapshot comes back with everything", async () => {
   const dir = tempDir();
   const dataDir = join(dir.path, "data");
   const server = { snapshotCount: 50, walSegmentSizeBytes: 64 * 1024 };
   const member = await startInProcess({ dataDir, server });
   for (let i = 0; i < 60; i++) await member.client.unary(KVService.Put, { key: bytes(`k${i}`) });
   await waitFor("a snapshot", () => member.logger.has("saved snapshot to disk"));
-  // What the disk held at that moment, without the orderly end.
+  // The disk's content at that moment, without an orderly end.
   const copy = join(dir.path, "copy");
   fs.cpSync(dataDir, copy, { recursive: true });
   await member.close();

@@ -15,7 +15,7 @@ import { type InProcess, startInProcess, tempDir } from "../../harness/in-proces
 import { seeded } from "../../harness/random.ts";
 import { bytes, compare, putOp, rangeOp, remove, removeOp, txn, valueIs } from "../requests.ts";
 
-/** All that a client can see of the replicated state. */
+/** The part of the replicated state that clients can see. */
 async function stateOf({ client }: InProcess): Promise<unknown> {
   const { kvs, header } = await client.unary(KVService.Range, { key: Buffer.from([0]), rangeEnd: Buffer.from([0]) });
   const { hash, compactRevision } = await client.unary(MaintenanceService.HashKV, {});
@@ -31,7 +31,7 @@ async function stateOf({ client }: InProcess): Promise<unknown> {
   return { kvs, revision: header!.revision, hash, compactRevision, lives, alarms };
 }
 
-/** Requests of every kind that clients can put into the log, many of which fail. */
+/** Requests of every kind that clients can propose, many of which fail. */
 async function act({ client, etcd }: InProcess, seed: number): Promise<void> {
   const random = seeded(seed);
   const key = (): string => `k${random.below(12)}`;
@@ -71,19 +71,19 @@ async function act({ client, etcd }: InProcess, seed: number): Promise<void> {
       }),
   ];
   for (let i = 0; i < 400; i++) {
-    // Alarms stop most of the others, so they are rare and lifted at once.
+    // Alarms stop most other requests, so they are rare and disarmed at once.
     const choice = random.chance(0.02) ? 11 : random.below(11);
     await actions[choice]!().catch(() => {});
     if (choice === 11 && random.chance(0.8)) await actions[12]!();
   }
 }
 
-test("the log alone brings back the same state, whatever part of it the database had", async () => {
+test("the log alone restores the same state, whatever part of it the database had", async () => {
   for (const seed of [1, 2, 3]) {
     const dir = tempDir();
     const dataDir = join(dir.path, "data");
     const dbPath = join(dataDir, "member", "snap", "db");
-    // How much a turn applies changes nothing of what is applied.
+    // The limit of a turn does not change what is applied.
     const member = await startInProcess({ dataDir, server: { applySlice: { rows: seed, bytes: 1000 } } });
     await act(member, seed);
     await member.etcd.server.replication.backend.commit();
@@ -103,7 +103,7 @@ test("the log alone brings back the same state, whatever part of it the database
   }
 });
 
-test("a restart does not read again what a transaction was asked to read, and comes to the same revision", async (t) => {
+test("a restart does not repeat the reads of a transaction, and reaches the same revision", async (t) => {
   const dir = tempDir();
   const dataDir = join(dir.path, "data");
   const dbPath = join(dataDir, "member", "snap", "db");

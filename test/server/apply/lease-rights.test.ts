@@ -7,7 +7,7 @@ import { Lease } from "../../../src/lease/lease.ts";
 import { LeaseRights } from "../../../src/server/apply/lease-rights.ts";
 import { seeded } from "../../harness/random.ts";
 
-/** Users who may write some ranges; counts the questions. */
+/** Users who may write some ranges; counts the checks. */
 class Auth {
   revision = 1;
   asked = 0;
@@ -32,7 +32,7 @@ function setup() {
   return { auth, rights: new LeaseRights(auth as unknown as AuthStore), lease: new Lease(1n, 60, 0) };
 }
 
-test("a lease with very many keys is looked through once for a user, then only what is added", () => {
+test("a lease with very many keys is checked once for a user, then only its new keys", () => {
   const { auth, rights, lease } = setup();
   auth.allow("u", ["a/", "a0"], ["c/", "c0"]);
   const user = new AuthInfo("u", 9);
@@ -55,7 +55,7 @@ test("a lease with very many keys is looked through once for a user, then only w
   assert.equal(rights.check(user, lease, "write"), null);
 });
 
-test("one range for all keys of a lease is one question", () => {
+test("one range for all keys of a lease is one check", () => {
   const { auth, rights, lease } = setup();
   auth.allow("u", ["k", "l"]);
   for (let i = 0; i < 20_000; i++) lease.addKey(`k${i}`);
@@ -63,7 +63,7 @@ test("one range for all keys of a lease is one question", () => {
   assert.equal(auth.asked, 1);
 });
 
-test("the answer is always that of a look at all keys, whatever changes", () => {
+test("the answer is always that of a check of all keys, whatever changes", () => {
   for (let seed = 1; seed <= 20; seed++) {
     const random = seeded(seed);
     const { auth, rights, lease } = setup();

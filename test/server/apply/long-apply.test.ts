@@ -33,7 +33,7 @@ async function fill({ client }: InProcess, count = KEYS): Promise<void> {
   }
 }
 
-/** Resolves when a long transaction is under way, and says how it stands. */
+/** Resolves when a long transaction is in progress, with its state. */
 async function halfway(server: EtcdServer): Promise<void> {
   await waitForTurn(
     "something is applied in slices",
@@ -50,7 +50,7 @@ async function waitForTurn(what: string, condition: () => boolean): Promise<void
   }
 }
 
-/** Lets what is being applied stand where it is, as if the disk took no more, until the returned function is called. */
+/** Stops the application in progress, as if the disk accepted no more, until the returned function is called. */
 function hold({ replication: { backend } }: EtcdServer): () => void {
   let release = (): void => {};
   const released = new Promise<void>((resolve) => {
@@ -97,7 +97,7 @@ function countPerTurn(t: TestContext): { readonly most: number; readonly turns: 
   };
 }
 
-describe("a deletion of more keys than one turn has time for", () => {
+describe("a deletion of more keys than fit into one turn", () => {
   let member: InProcess;
   before(async () => {
     member = await startInProcess({ server: { applySlice: { rows: ROWS, bytes: 10_000 } } });
@@ -121,7 +121,7 @@ describe("a deletion of more keys than one turn has time for", () => {
     assert.equal((await client.unary(KVService.Range, range("k/", "k0", before))).kvs.length, KEYS);
   });
 
-  test("holds up neither reads, which see the state before it, nor new leases' renewals and watches", async () => {
+  test("delays neither reads, which see the state before it, nor new leases' renewals and watches", async () => {
     const { client, etcd } = member;
     await fill(member);
     const revision = etcd.server.store.currentRevision;
@@ -155,14 +155,14 @@ describe("a deletion of more keys than one turn has time for", () => {
     await client.unary(KVService.DeleteRange, remove("behind"));
   });
 
-  test("gives back what it deleted, when asked", async () => {
+  test("returns what it deleted, when requested", async () => {
     await fill(member);
     const { deleted, prevKvs } = await member.client.unary(KVService.DeleteRange, remove("k/", "k0", { prevKv: true }));
     assert.equal(deleted, KEYS);
     assert.deepEqual([prevKvs.length, text(prevKvs[KEYS - 1]!.key)], [KEYS, "k/0199"]);
   });
 
-  test("a watcher gets all of it at once, with the revision of it", async () => {
+  test("a watcher gets all of it at once, with its revision", async () => {
     const { client } = member;
     await fill(member);
     const watch = client.stream(WatchService.Watch);
@@ -176,7 +176,7 @@ describe("a deletion of more keys than one turn has time for", () => {
     watch.end();
   });
 
-  test("comparisons of ranges end at the first key that decides, and are cut like everything else", async () => {
+  test("comparisons of ranges end at the first key that decides, and are sliced like everything else", async () => {
     const { client } = member;
     await fill(member);
     const { EQUAL, GREATER } = CompareResult;
@@ -196,7 +196,7 @@ describe("a deletion of more keys than one turn has time for", () => {
     await client.unary(KVService.DeleteRange, remove("\0", "\0"));
   });
 
-  test("a view of the backend that is asked for in the middle is of the whole", async () => {
+  test("a view of the backend requested in the middle is complete", async () => {
     const { client, etcd } = member;
     await fill(member);
     const deletion = client.unary(KVService.DeleteRange, remove("k/", "k0"));
@@ -253,7 +253,7 @@ describe("a deletion of more keys than one turn has time for", () => {
     });
 });
 
-test("a crash in the middle of a deletion leaves all or nothing of it, and the log brings it all", async () => {
+test("a crash in the middle of a deletion leaves all or nothing of it, and the log restores all", async () => {
   const dir = tempDir();
   const dataDir = join(dir.path, "data");
   const member = await startInProcess({ dataDir, server: { applySlice: { rows: ROWS, bytes: 10_000 } } });
@@ -261,7 +261,7 @@ test("a crash in the middle of a deletion leaves all or nothing of it, and the l
   const deletion = member.client.unary(KVService.DeleteRange, remove("k/", "k0"));
   await halfway(member.etcd.server);
   const release = hold(member.etcd.server);
-  // What a crash would leave: the log, and a database that holds a part.
+  // The state after a crash: the log, and a database that holds a part.
   await member.etcd.server.replication.backend.commit();
   const crashed = join(dir.path, "crashed");
   fs.cpSync(dataDir, crashed, { recursive: true });
@@ -281,7 +281,7 @@ test("a crash in the middle of a deletion leaves all or nothing of it, and the l
   dir.remove();
 });
 
-test("a member that stops in the middle of a deletion does not wait for it, and goes on with it when it comes back", async () => {
+test("a member that stops in the middle of a deletion does not wait for it, and completes it when it comes back", async () => {
   const dir = tempDir();
   const dataDir = join(dir.path, "data");
   const member = await startInProcess({ dataDir, server: { applySlice: { rows: 1, bytes: 10_000 } } });
@@ -301,7 +301,7 @@ test("a member that stops in the middle of a deletion does not wait for it, and 
   dir.remove();
 });
 
-test("three members keep their leader through a long deletion, and end up the same", async () => {
+test("three members keep their leader through a long deletion, and end in the same state", async () => {
   const cluster = await ServerCluster.start(3, { applySlice: { rows: ROWS, bytes: 10_000 } });
   try {
     const leader = await cluster.leader();

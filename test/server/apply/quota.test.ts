@@ -19,7 +19,7 @@ import { bytes, put, putOp, rangeOp, removeOp, txn, txnOp } from "../requests.ts
 const QUOTA_BYTES = 4 * 1024 * 1024;
 const VALUE = Buffer.alloc(128 * 1024, 1);
 
-test("the cost of a transaction is that of its dearer branch, nested ones included", () => {
+test("the cost of a transaction is that of its more expensive branch, nested ones included", () => {
   const cost = costOfPut(put("k", "value"));
   assert.equal(cost, 256 + 1 + 5);
   const one = putOp("k", "value");
@@ -47,7 +47,7 @@ describe("a member that is out of space", () => {
   const alarms = async ({ client }: InProcess): Promise<AlarmType[]> =>
     (await client.unary(MaintenanceService.Alarm, { action: AlarmAction.GET })).alarms.map(({ alarm }) => alarm);
 
-  test("refuses what grows, serves all else, and takes writes again once room was made and the alarm lifted", async () => {
+  test("refuses growth, serves everything else, and accepts writes again once room was made and the alarm disarmed", async () => {
     const dir = tempDir();
     const dataDir = join(dir.path, "data");
     const server = { quotaBackendBytes: QUOTA_BYTES };
@@ -99,7 +99,7 @@ describe("a member that is out of space", () => {
     dir.remove();
   });
 
-  test("takes writes again within a quota of 13 pages, as etcd does", async () => {
+  test("accepts writes again within a quota of 13 pages, as etcd does", async () => {
     const member = await startInProcess({ server: { quotaBackendBytes: 13 * 4096 } });
     const { client } = member;
     let full = false;
@@ -123,7 +123,7 @@ describe("a member that is out of space", () => {
     await member.close();
   });
 
-  test("raises the alarm again when it was lifted without making room", async () => {
+  test("raises the alarm again when it was disarmed without making room", async () => {
     const member = await startInProcess({ server: { quotaBackendBytes: QUOTA_BYTES } });
     await fill(member);
     await member.client.unary(MaintenanceService.Alarm, {

@@ -17,7 +17,7 @@ describe("a range", () => {
   before(async () => {
     const backend = new MemoryBackend({ clock: systemClock });
     store = await MvccStore.open({ backend, clock: systemClock, logger: nullLogger });
-    // Created at 2, 3, 4 with values in the reverse order; "a" modified last, so its version is 2.
+    // Created at 2, 3, 4 with values in reverse order; "a" modified last, so its version is 2.
     for (const [key, value] of [
       ["a", "9"],
       ["b", "5"],
@@ -36,7 +36,7 @@ describe("a range", () => {
       .kvs.map(({ key }) => text(key))
       .join("");
 
-  test("comes in the order of the keys unless another is asked for", () => {
+  test("is in key order unless another is requested", () => {
     const { NONE, ASCEND, DESCEND } = SortOrder;
     assert.equal(keys({}), "abc");
     assert.equal(keys({ sortOrder: DESCEND }), "cba");
@@ -48,7 +48,7 @@ describe("a range", () => {
     assert.equal(keys({ sortTarget: SortTarget.VERSION, sortOrder: DESCEND })[0], "a");
   });
 
-  test("is limited after it was sorted, and tells that there is more and how many there are", () => {
+  test("is limited after sorting, and reports that there is more and how many there are", () => {
     const response = ask({ sortTarget: SortTarget.MOD, sortOrder: SortOrder.DESCEND, limit: 2 });
     assert.deepEqual(
       response.kvs.map(({ key }) => text(key)),
@@ -90,7 +90,7 @@ describe("a range", () => {
     assert.equal(rangeEndOf(bytes("")), null);
   });
 
-  test("is plain when the store's own order is all it asks for", () => {
+  test("is plain when the store's own order satisfies it", () => {
     assert.equal(isPlainRange(range("a", "z", { limit: 3, sortOrder: SortOrder.ASCEND })), true);
     assert.equal(isPlainRange(range("a", "z", { sortOrder: SortOrder.DESCEND })), false);
     assert.equal(isPlainRange(range("a", "z", { minModRevision: 1 })), false);

@@ -89,7 +89,7 @@ describe("transactions", () => {
     assert.equal(holds(), true);
   });
 
-  test("a comparison of each target and result is decided by the key as it is", () => {
+  test("a comparison of each target and result is evaluated on the key's current state", () => {
     write(put("a", "1"));
     write(put("a", "2"));
     const { GREATER, LESS, EQUAL, NOT_EQUAL } = CompareResult;
@@ -113,7 +113,7 @@ describe("transactions", () => {
       );
   });
 
-  test("a key that does not exist has version 0 and no value to compare with", () => {
+  test("a missing key has version 0 and no value to compare with", () => {
     const absent = { target: CompareTarget.VERSION, result: CompareResult.EQUAL, version: 0 };
     assert.equal(holds(compare("none", absent)), true);
     assert.equal(holds(valueIs("none", "")), false);
@@ -156,7 +156,7 @@ describe("transactions", () => {
     assert.equal(stored("a"), undefined);
   });
 
-  test("what the branch not taken asks for does not matter", () => {
+  test("the operations of the branch not taken do not matter", () => {
     const response = run(txn([putOp("a", "1")], [putOp("b", "", { lease: 5n })]));
     assert.equal((response as TxnResponse).succeeded, true);
   });
@@ -170,7 +170,7 @@ describe("transactions", () => {
     assert.equal(stored("b"), undefined);
   });
 
-  test("a put can keep the value, keep the lease, and tell what was before", () => {
+  test("a put can keep the value, keep the lease, and return the previous value", () => {
     lessor.grant(7n, 100);
     write(put("a", "1", { lease: 7n }));
     const kept = write(put("a", "", { ignoreValue: true, prevKv: true }));
@@ -183,7 +183,7 @@ describe("transactions", () => {
     assert.equal(write(put("new", "1", { prevKv: true })).prevKv, undefined);
   });
 
-  test("a deletion tells how many keys it deleted, and which if asked", () => {
+  test("a deletion returns how many keys it deleted, and which on request", () => {
     for (const key of ["a", "b", "c"]) write(put(key, key));
     const open = store.begin();
     const response = executeDeleteRange(open, remove("a", "c", { prevKv: true }), WHOLE);
@@ -196,7 +196,7 @@ describe("transactions", () => {
     assert.equal(response.header!.revision, 5);
   });
 
-  test("what nobody waits for is written without being read", () => {
+  test("a write whose response is not needed is made without reads", () => {
     for (const key of ["a", "b", "c"]) write(put(key, key));
     const inner = txn([rangeOp("a", "z"), putOp("a", "inner", { prevKv: true })]);
     const request = txn([
@@ -223,7 +223,7 @@ describe("transactions", () => {
     assert.deepEqual([stored("a"), stored("b"), stored("c")], ["inner", undefined, "c"]);
   });
 
-  test("a transaction that only reads needs no write, and knows what it may serve from old state", () => {
+  test("a read-only transaction needs no write, and knows what it may serve from stale state", () => {
     write(put("a", "1"));
     const request = txn([rangeOp("a")]);
     assert.equal(isReadOnly(request), true);

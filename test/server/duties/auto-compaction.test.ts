@@ -8,7 +8,7 @@ import { VirtualClock } from "../../harness/virtual-clock.ts";
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
-/** A store whose revision the test sets, and which tells what it was asked to compact. */
+/** A store whose revision the test sets, and which reports the compactions requested. */
 function fixture() {
   const clock = new VirtualClock();
   const compacted: number[] = [];
@@ -22,7 +22,7 @@ function fixture() {
       return state.works;
     },
   };
-  /** Moves time in small steps, since a compaction is answered in a later turn. */
+  /** Advances time in small steps, because a compaction is answered in a later turn. */
   const pass = async (ms: number, stepMs = MINUTE): Promise<void> => {
     for (let passed = 0; passed < ms; passed += stepMs) {
       clock.advance(Math.min(stepMs, ms - passed));
@@ -32,7 +32,7 @@ function fixture() {
   return { clock, compacted, state, common, pass };
 }
 
-test("periodic compaction keeps the history of the period, and then moves on every hour", async () => {
+test("periodic compaction keeps the history of the period, and then compacts every hour", async () => {
   const { compacted, state, common, pass } = fixture();
   const compactor = startPeriodicCompaction({ ...common, periodMs: 2 * HOUR });
   // One revision a minute.
@@ -81,7 +81,7 @@ test("nothing is compacted while nothing changes, nor after a stop", async () =>
   assert.equal(compacted.length, count);
 });
 
-test("a compaction that failed is tried again soon", async () => {
+test("a failed compaction is retried soon", async () => {
   const { compacted, state, common, pass } = fixture();
   const compactor = startPeriodicCompaction({ ...common, periodMs: HOUR });
   state.works = false;
@@ -95,7 +95,7 @@ test("a compaction that failed is tried again soon", async () => {
   compactor.stop();
 });
 
-test("a compaction that is under way when the compactor stops does not start it again", async () => {
+test("a compaction in progress when the compactor stops does not restart it", async () => {
   const { clock, state, common } = fixture();
   let finish: (done: boolean) => void = () => {};
   const compact = (): Promise<boolean> => new Promise((resolve) => (finish = resolve));
@@ -108,7 +108,7 @@ test("a compaction that is under way when the compactor stops does not start it 
   assert.equal(clock.timerCount, 0);
 });
 
-test("revision compaction keeps the last revisions, looking every five minutes", async () => {
+test("revision compaction keeps the last revisions, checked every five minutes", async () => {
   const { compacted, state, common, pass } = fixture();
   const compactor = startRevisionCompaction({ ...common, retention: 100 });
   state.revision = 99;

@@ -7,7 +7,7 @@ import { startMembers, type TestMember } from "../peers.ts";
 let members: TestMember[] = [];
 afterEach(() => Promise.all(members.map((member) => member.close())));
 
-/** Members with ten keys, the same but for one value of those that are named; the first member checks. */
+/** Members with ten keys, identical except for one value of the named ones; the first member checks. */
 async function cluster(
   count: number,
   wrongValues: Readonly<Record<number, string>> = {},
@@ -47,7 +47,7 @@ describe("the check before a member serves", () => {
     assert.equal(logged(members[0]!, "found different hash values from remote peer")[0]!["remote-peer-id"], "a3");
   });
 
-  test("passes over peers that are behind, have compacted, or do not answer", async () => {
+  test("skips peers that are behind, have compacted, or do not answer", async () => {
     const { checker } = await cluster(4);
     members[0]!.put("more", "more");
     members[3]!.silent = true;
@@ -61,7 +61,7 @@ describe("the check before a member serves", () => {
 });
 
 describe("the periodic check", () => {
-  test("says how many members it has compared", async () => {
+  test("reports how many members it has compared", async () => {
     const { checker, alarms } = await cluster(3);
     members[2]!.silent = true;
     await checker.checkPeriodically();
@@ -76,7 +76,7 @@ describe("the periodic check", () => {
     assert.ok(members[0]!.logger.has("same compact revision then hashes must match"));
   });
 
-  test("raises none where no key is left and a member has compacted, whose hash is another then", async () => {
+  test("raises none where no key is left and a member has compacted, which changes its hash", async () => {
     const { checker, alarms } = await cluster(3);
     await compactAll(8);
     for (const { store } of members) {
@@ -128,7 +128,7 @@ describe("the check of compactions", () => {
     assert.deepEqual(alarms, []);
   });
 
-  test("raises the alarm for those who differ from the majority, the leader among them", async () => {
+  test("raises the alarm for members that differ from the majority, the leader among them", async () => {
     const { checker, alarms } = await cluster(3, { 0: "wrong!" });
     await compactAll(8);
     await checker.checkCompactionHashes();
@@ -146,7 +146,7 @@ describe("the check of compactions", () => {
     assert.equal(logged(members[0]!, "Detected compaction hash mismatch").length, 3);
   });
 
-  test("goes on to an older compaction while a member has not done the last one", async () => {
+  test("continues with an older compaction while a member has not done the last one", async () => {
     const { checker, alarms } = await cluster(3);
     await compactAll(4);
     for (const { store } of members.slice(0, 2)) await store.compact(6);

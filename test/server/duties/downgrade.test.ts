@@ -26,7 +26,7 @@ describe("a request for a downgrade", () => {
     await rejects(downgrades.validate("3.6"), errors.clusterVersionUnavailable);
   });
 
-  test("is valid for the version below the cluster's only, with or without its patch", async () => {
+  test("is valid only for the version below the cluster's, with or without its patch", async () => {
     member.cluster.agreed.set("3.7.0");
     assert.equal(await downgrades.validate("3.6"), "3.7");
     assert.equal(await downgrades.validate("3.6.0"), "3.7");
@@ -41,7 +41,7 @@ describe("a request for a downgrade", () => {
     assert.equal(member.cluster.downgrade.enabled, false);
   });
 
-  test("starts one, which keeps others from starting until it is cancelled", async () => {
+  test("starts one, which prevents others from starting until it is cancelled", async () => {
     member.cluster.agreed.set("3.7.0");
     assert.equal(await downgrades.enable("3.6.4"), "3.7");
     assert.deepEqual(member.cluster.downgrade, { enabled: true, targetVersion: "3.6.0" });

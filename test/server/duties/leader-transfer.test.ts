@@ -13,7 +13,7 @@ describe("a leader that stops", () => {
   let clock: VirtualClock;
   let logger: MemoryLogger;
   let leader: bigint;
-  /** Members that can be reached, the longest connected first. */
+  /** Reachable members, the longest connected first. */
   let connected: bigint[];
   let asked: bigint[];
   let onAsked: (target: bigint) => void;
@@ -58,21 +58,21 @@ describe("a leader that stops", () => {
     return clock.nowMs() - startMs;
   }
 
-  test("hands over to the member that has been connected longest", async () => {
+  test("transfers to the member that has been connected longest", async () => {
     onAsked = (target) => clock.after(200, () => (leader = target));
     await handOver();
     assert.deepEqual([asked, leader], [[2n], 2n]);
     assert.ok(logger.has("leadership transfer finished"));
   });
 
-  test("waits for nobody who has gone, as when all are stopped at once", async () => {
+  test("does not wait for members that have gone, as when all are stopped at once", async () => {
     onAsked = (target) => (connected = connected.filter((id) => id !== target));
     assert.ok((await handOver()) <= ELECTION_MS);
     assert.deepEqual(asked, [2n, 3n]);
     assert.ok(logger.has("leadership transfer failed"));
   });
 
-  test("asks the next one when the first does not take over within an election timeout", async () => {
+  test("tries the next one when the first does not become leader within an election timeout", async () => {
     onAsked = (target) => {
       if (target === 3n) leader = 3n;
     };
@@ -81,7 +81,7 @@ describe("a leader that stops", () => {
     assert.ok(!logger.has("leadership transfer failed"));
   });
 
-  test("is content with whoever leads in its place", async () => {
+  test("accepts any other leader", async () => {
     onAsked = () => clock.after(100, () => (leader = 3n));
     await handOver();
     assert.deepEqual(asked, [2n]);

@@ -8,12 +8,12 @@ import type { Read } from "../../../src/server/log/read-queue.ts";
 import { MemoryLogger } from "../../harness/memory-logger.ts";
 import { VirtualClock } from "../../harness/virtual-clock.ts";
 
-/** A member that takes itself for the leader; whether it is, its reads tell. */
+/** A member that believes it is leader; its reads tell whether it is. */
 class Leader {
   readonly clock = new VirtualClock();
   readonly lessor: Lessor;
   readonly leases: LeaseForwarding;
-  /** What a read index says. */
+  /** The result of a read index. */
   readError: EtcdError | null = null;
   steady = true;
 
@@ -44,8 +44,8 @@ class Leader {
 
 const unreachable = (): Promise<never> => Promise.reject(new Error("connection refused"));
 
-describe("who may have been replaced as the leader without knowing it", () => {
-  test("does not say that a lease is over, which its successor may have renewed", async () => {
+describe("a member that may have been replaced as leader without knowing it", () => {
+  test("does not report a lease as expired, which its successor may have renewed", async () => {
     const leader = new Leader();
     leader.clock.advance(11_000);
     leader.readError = errors.leaderChanged;
@@ -55,7 +55,7 @@ describe("who may have been replaced as the leader without knowing it", () => {
     assert.deepEqual({ ttl: found?.ttl, grantedTtl: found?.grantedTtl }, { ttl: -1, grantedTtl: 10 });
   });
 
-  test("does not say that a lease is missing, which its successor may have granted", async () => {
+  test("does not report a lease as missing, which its successor may have granted", async () => {
     const leader = new Leader();
     leader.readError = errors.leaderChanged;
     await assert.rejects(leader.leases.timeToLive(2n, false), (error) => error === errors.leaderChanged);
@@ -65,7 +65,7 @@ describe("who may have been replaced as the leader without knowing it", () => {
     assert.equal(await leader.renewForPeer(2n), errors.leaseNotFound);
   });
 
-  test("renews for other members only when it knows that it leads", async () => {
+  test("renews for other members only when it is confirmed as leader", async () => {
     const leader = new Leader();
     leader.clock.advance(5000);
     leader.steady = false;

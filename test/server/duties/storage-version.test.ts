@@ -30,14 +30,14 @@ function storage(options: { term?: number; logVersion?: string; stored?: string 
 }
 
 describe("the version of the stored state", () => {
-  test("is 3.5 of a state that was written but says nothing, and unknown before anything was written", () => {
+  test("is 3.5 for a written state without a version, and unknown before anything was written", () => {
     assert.equal(formatVersion(storage().storageVersion.detected!), "3.5.0");
     assert.equal(storage({ term: 0 }).storageVersion.detected, undefined);
     assert.equal(storage({ stored: "" }).storageVersion.stored, undefined);
     assert.equal(formatVersion(storage({ stored: "3.6.0" }).storageVersion.detected!), "3.6.0");
   });
 
-  test("rises and falls one minor version after the other, and before 3.6 it is not stored", () => {
+  test("rises and falls one minor version at a time, and before 3.6 it is not stored", () => {
     const { storageVersion, stored, logger } = storage();
     storageVersion.migrate(version("3.7.0"));
     assert.equal(stored(), "3.7.0");
@@ -51,7 +51,7 @@ describe("the version of the stored state", () => {
     );
   });
 
-  test("does not go where this server does not know the changes", () => {
+  test("is not migrated where this server does not know the changes", () => {
     const { storageVersion, stored } = storage({ stored: "3.7.0" });
     assert.throws(
       () => storageVersion.migrate(version("3.8.0")),
@@ -64,7 +64,7 @@ describe("the version of the stored state", () => {
     storage({ stored: "3.6.0" }).storageVersion.check("3.7.1");
   });
 
-  test("does not go below what the log behind the last snapshot needs", () => {
+  test("is not lowered below what the log after the last snapshot needs", () => {
     const { storageVersion, stored } = storage({ stored: "3.7.0", logVersion: "3.7.0" });
     assert.throws(
       () => storageVersion.migrate(version("3.6.0")),
@@ -89,11 +89,11 @@ describe("the version that a log needs", () => {
   const mark = (ver: string) => ({ downgradeVersionTest: DowngradeVersionTestRequest.create({ ver }) });
   const put = { put: PutRequest.create({ key: Buffer.from("k"), value: Buffer.alloc(100) }) };
 
-  test("is none of ordinary requests", () => {
+  test("is none for ordinary requests", () => {
     assert.equal(new LogVersion([entry(1, put), entry(2, {})]).since(0), undefined);
   });
 
-  test("is the highest that a mark in it names, until a snapshot covers the last mark", () => {
+  test("is the highest named by a mark in it, until a snapshot covers the last mark", () => {
     const log = new LogVersion([entry(1, put), entry(2, mark("3.7.0")), entry(3, put), entry(4, mark("3.5.0"))]);
     assert.equal(formatVersion(log.since(3)!), "3.7.0");
     assert.equal(log.since(4), undefined);

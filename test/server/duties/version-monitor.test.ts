@@ -15,7 +15,7 @@ afterEach(async () => {
   await Promise.all(members.map((member) => member.close()));
 });
 
-/** The first member leads, at this version of etcd; the others' versions are given. */
+/** The first member is leader, at this version of etcd; the others' versions are given. */
 async function lead(others: readonly string[]): Promise<{ leader: TestMember; clock: VirtualClock; leads: boolean[] }> {
   members = await startMembers([ETCD_VERSION, ...others]);
   const leader = members[0]!;
@@ -45,12 +45,12 @@ async function lead(others: readonly string[]): Promise<{ leader: TestMember; cl
 const messages = (member: TestMember): string[] => member.logger.lines.map(({ message }) => message);
 const becomes = (member: TestMember, version: string): Promise<boolean> =>
   waitFor(`the cluster's version is ${version}`, () => member.cluster.version === version);
-/** Waits until the look at the members that was begun is over. */
+/** Waits until the running check of the members is over. */
 const looked = (member: TestMember, text: string): Promise<boolean> =>
   waitFor(`"${text}" is logged`, () => messages(member).includes(text));
 
 describe("the cluster's version", () => {
-  test("is that of a member alone, at once", async () => {
+  test("is that of a single member, at once", async () => {
     const { leader } = await lead([]);
     monitor!.look();
     await becomes(leader, "3.7.0");
@@ -89,11 +89,11 @@ describe("the cluster's version", () => {
     assert.ok(leader.logger.has("failed to parse server version of remote member"));
   });
 
-  test("does not go down by itself, and rises only when the last member was replaced", async () => {
+  test("does not decrease by itself, and rises only when the last member was replaced", async () => {
     const { leader, clock } = await lead(["3.6.13", "3.6.13"]);
     leader.cluster.agreed.set("3.7.0");
     monitor!.look();
-    // The one who leads next decides for itself.
+    // The next leader decides for itself.
     await new Promise((resolve) => setImmediate(resolve));
     members[1]!.serverVersion = "newest";
     clock.advance(4000);
@@ -118,7 +118,7 @@ describe("the cluster's version", () => {
     await becomes(leader, "3.7.0");
   });
 
-  test("is set in the log of others who lead a newer server", async () => {
+  test("is set in the log of others whose leader is a newer server", async () => {
     const { leader } = await lead(["3.8.0"]);
     monitor!.look();
     await becomes(leader, "3.7.0");
@@ -127,7 +127,7 @@ describe("the cluster's version", () => {
 });
 
 describe("a downgrade", () => {
-  test("takes the cluster's version and each member's storage down by one, and ends when all members are there", async () => {
+  test("lowers the cluster version and each member's storage by one, and ends when all members are there", async () => {
     const { leader, clock } = await lead(["3.7.1", "3.7.1"]);
     leader.cluster.agreed.set("3.7.0");
     const storage = () => Buffer.from(leader.backend.get("meta", Buffer.from("storageVersion"))!).toString();
@@ -142,8 +142,8 @@ describe("a downgrade", () => {
     assert.ok(leader.logger.has("remotes server has mismatching etcd version"));
   });
 
-  test("that is done is ended by the leader, even one of a server that came last", async () => {
-    // The leader itself is of 3.7: a target that all members have reached can only be that.
+  test("that is complete is ended by the leader, even one of a server that came last", async () => {
+    // The leader itself is of 3.7: only that can be a target that all members have reached.
     const { leader } = await lead(["3.7.1"]);
     leader.cluster.agreed.set("3.7.0");
     leader.cluster.agreed.setDowngrade({ enabled: true, targetVersion: "3.7.0" });
@@ -153,7 +153,7 @@ describe("a downgrade", () => {
     assert.deepEqual(leader.recovered().downgrade, { enabled: false, targetVersion: "" });
   });
 
-  test("to a version that a member's server cannot be followed by is refused, and said", async () => {
+  test("to a version that a member's server cannot follow is refused and logged", async () => {
     const { leader, clock } = await lead(["3.6.13"]);
     leader.cluster.agreed.set("3.7.0");
     leader.cluster.agreed.setDowngrade({ enabled: true, targetVersion: "3.6.0" });
@@ -167,7 +167,7 @@ describe("a downgrade", () => {
 });
 
 describe("a cluster's version in the store", () => {
-  test("and a downgrade are found again after a restart, as etcd writes them", async () => {
+  test("and a downgrade are found again after a restart, in etcd's encoding", async () => {
     const { leader } = await lead([]);
     leader.cluster.agreed.set("3.7.0");
     leader.cluster.agreed.setDowngrade({ enabled: true, targetVersion: "3.6.0" });
@@ -181,7 +181,7 @@ describe("a cluster's version in the store", () => {
     assert.ok(leader.logger.has("set cluster version from store"));
   });
 
-  test("that is above the server's keeps the server from starting", async () => {
+  test("that is above the server's prevents the server from starting", async () => {
     const { leader } = await lead([]);
     leader.backend.put("cluster", Buffer.from("clusterVersion"), Buffer.from("3.8.0"));
     assert.throws(

@@ -58,7 +58,7 @@ test("all levels of nested transactions together have a limit, whatever each may
   assert.equal(check([...tree(2, 40).success]), errors.tooManyOps);
 });
 
-test("a wrong operation is found however deep it is", () => {
+test("a wrong operation is found at any depth", () => {
   let request: TxnRequest = txn([putOp("")]);
   for (let depth = 0; depth < 20; depth++) request = txn([], [txnOp(request)]);
   assert.equal(checkTxn(request, MAX_OPS), errors.emptyKey);
@@ -70,7 +70,7 @@ test("the same key cannot be put twice", () => {
   assert.equal(check([putOp("a")], [putOp("a")]), null, "only one branch is taken");
 });
 
-test("a key cannot be put and deleted, in whatever order", () => {
+test("a key cannot be put and deleted, in any order", () => {
   assert.equal(check([putOp("a"), removeOp("a")]), errors.duplicateKey);
   assert.equal(check([removeOp("a"), putOp("a")]), errors.duplicateKey);
   assert.equal(check([removeOp("a"), putOp("a\0")]), null, "the next key is another one");
@@ -111,7 +111,7 @@ test("a branch of a nested transaction may not put what its outer one puts or de
   }
 });
 
-test("a nested deletion meets the puts of the outer transaction, and of later ones beside it", () => {
+test("a nested deletion conflicts with the puts of the outer transaction, and of later ones beside it", () => {
   const nested = txnOp(txn([], [removeOp("a", "c")]));
   assert.equal(check([nested, putOp("b")]), errors.duplicateKey);
   assert.equal(check([nested, txnOp(txn([putOp("b")]))]), errors.duplicateKey);
@@ -121,7 +121,7 @@ test("two nested transactions beside each other may not put the same key", () =>
   assert.equal(check([txnOp(txn([putOp("a")])), txnOp(txn([], [putOp("a")]))]), errors.duplicateKey);
 });
 
-test("a put meets the deletions of every nested transaction before it, however many there are", () => {
+test("a put conflicts with the deletions of every nested transaction before it, however many there are", () => {
   const nested = Array.from({ length: 60 }, (_, i) =>
     txnOp(txn(Array.from({ length: 1 + (i % 7) }, (_, j) => removeOp(`d${i}-${j}`, `d${i}-${j}x`)))),
   );

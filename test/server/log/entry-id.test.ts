@@ -17,7 +17,7 @@ function entryWith(id: bigint, fields: Partial<InternalRaftRequest>, username = 
 
 const idOf = (prefix: number, suffix: number): bigint => (BigInt(prefix) << 48n) | BigInt(suffix);
 
-test("the id of a request is found before and behind what it asks for, whatever its size", () => {
+test("the id of a request is found before and after its content, whatever its size", () => {
   const put = PutRequest.create({ key: Buffer.from("k"), value: Buffer.alloc(100_000, 1) });
   for (const suffix of [1, 127, 128, 2 ** 28 - 1, 2 ** 28, 2 ** 31, 2 ** 32, 2 ** 40 + 12_345, 2 ** 48 - 1]) {
     const id = idOf(PREFIX, suffix);
@@ -28,7 +28,7 @@ test("the id of a request is found before and behind what it asks for, whatever 
   }
 });
 
-test("the ids of other members are none of ours, however alike", () => {
+test("other members' ids are not ours, however similar", () => {
   const put = PutRequest.create({ key: Buffer.from("k") });
   for (const prefix of [0, 1, PREFIX - 1, PREFIX ^ 0x8000, PREFIX ^ 0x00ff]) {
     assert.equal(ownRequestId(entryWith(idOf(prefix, 5), { put }), PREFIX), -1);
@@ -38,7 +38,7 @@ test("the ids of other members are none of ours, however alike", () => {
   }
 });
 
-test("what the queue encodes is found again", () => {
+test("ids encoded by the queue are found again", () => {
   const queue = new ProposalQueue(new RequestIdGenerator(BigInt(PREFIX), 1_700_000_000_000));
   const proposals = [
     new InternalProposal(Op.PUT, PutRequest.create(), Buffer.alloc(10), () => {}),

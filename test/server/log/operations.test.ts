@@ -18,8 +18,8 @@ import { InternalProposal, Proposal, type QueuedProposal } from "../../../src/se
 import type { EtcdServer } from "../../../src/server/server.ts";
 
 /**
- * That a wrong pair of operation and request, or of operation and response, does not compile: tsc reports an expected error
- * that is none. The functions are never called.
+ * Checks that a wrong pair of operation and request, or of operation and response, does not compile: tsc reports an
+ * unused expected error. The functions are never called.
  */
 
 const bytes = new Uint8Array(0);
@@ -84,7 +84,7 @@ export const incomplete: Appliers = { ...appliers };
 // @ts-expect-error an operation with the request of another one
 export const operation: Operation = { op: Op.PUT, request: txn };
 
-test("the operation of an entry is told by the field that it has", () => {
+test("the operation of an entry follows from its field", () => {
   const entry = (fields: Partial<InternalRaftRequest>): Operation | undefined =>
     operationOf(InternalRaftRequest.decode(InternalRaftRequest.encode(InternalRaftRequest.create(fields))));
   assert.deepEqual(entry({ put }), { op: Op.PUT, request: put });

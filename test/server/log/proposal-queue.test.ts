@@ -32,10 +32,10 @@ function proposalOf(name: string, log: string[] = [], sinceMs = 0): QueuedPropos
   return proposal;
 }
 
-/** What stands for an outcome here. */
+/** Represents an outcome here. */
 const done = new EtcdError(Code.UNKNOWN, "done");
 
-test("what is proposed decodes to the request with its header, and has the size that was told", () => {
+test("a proposal decodes to the request with its header, and has the predicted size", () => {
   for (const [memberId, wallMs] of [
     [MEMBER_ID, WALL_MS],
     [1n, 1],
@@ -71,7 +71,7 @@ test("requests whose field comes after the header are encoded in that order", ()
   assert.deepEqual(Buffer.from(entry!), InternalRaftRequest.encode(decoded));
 });
 
-test("the user stands in the header, however long the name, and counts for the size", () => {
+test("the user is in the header, however long the name, and counts for the size", () => {
   const queue = queueOf();
   const users = ["a", "anna", "x".repeat(108), "x".repeat(113), "x".repeat(200), "ü".repeat(9000)];
   const proposals = users.map((name, i) => {
@@ -103,7 +103,7 @@ test("empty requests are encoded too", () => {
   assert.deepEqual(second!.leaseCheckpoint, checkpoint);
 });
 
-test("each request gets an id of its own, also over restarts", () => {
+test("each request gets its own id, also across restarts", () => {
   const first = new RequestIdGenerator(MEMBER_ID, WALL_MS);
   const restarted = new RequestIdGenerator(MEMBER_ID, WALL_MS + 1);
   const seen = new Set<bigint>();
@@ -115,7 +115,7 @@ test("each request gets an id of its own, also over restarts", () => {
   assert.ok([...seen].every((id) => id >> 48n === (MEMBER_ID & 0xffffn)));
 });
 
-test("a proposal is found by its place in the log", () => {
+test("a proposal is found by its log position", () => {
   const log: string[] = [];
   const queue = queueOf();
   for (const name of ["a", "b", "c"]) queue.add(proposalOf(name, log));
@@ -131,7 +131,7 @@ test("a proposal is found by its place in the log", () => {
   assert.equal(queue.take(13, 3, errors.leaderChanged), undefined);
 });
 
-test("a proposal whose place went to another leader's entry is refused, those behind it too", () => {
+test("a proposal whose position went to another leader's entry is refused, as are those after it", () => {
   const log: string[] = [];
   const queue = queueOf();
   for (const name of ["a", "b", "c"]) queue.add(proposalOf(name, log));
@@ -159,7 +159,7 @@ test("batches that are proposed while earlier ones are in the log keep their ord
   assert.deepEqual(log, ["a: done", "b: done", "c: done"]);
 });
 
-test("what waited too long is refused, and is not proposed any more", () => {
+test("a proposal that waited too long is refused, and is not proposed any more", () => {
   const log: string[] = [];
   const queue = queueOf();
   queue.add(proposalOf("old", log, 10));
@@ -171,7 +171,7 @@ test("what waited too long is refused, and is not proposed any more", () => {
   assert.equal(Buffer.from(InternalRaftRequest.decode(entry!).put!.key).toString(), "new");
 });
 
-test("one in the log that took too long is answered once, but keeps its place", () => {
+test("one in the log that took too long is answered once, but keeps its position", () => {
   const log: string[] = [];
   const queue = queueOf();
   queue.add(proposalOf("a", log, 10));
@@ -187,7 +187,7 @@ test("one in the log that took too long is answered once, but keeps its place", 
   assert.deepEqual(log, ["a: etcdserver: request timed out", "b: done"]);
 });
 
-test("at the end everything is refused, wherever it stands", () => {
+test("at the end everything is refused, in any state", () => {
   const log: string[] = [];
   const queue = queueOf();
   queue.add(proposalOf("in log", log));
@@ -199,7 +199,7 @@ test("at the end everything is refused, wherever it stands", () => {
   assert.equal(queue.pendingCount, 0);
 });
 
-test("it is full at its limit of requests without an answer, and takes more when they have one", () => {
+test("it is full at its limit of unanswered requests, and accepts more when they are answered", () => {
   const queue = queueOf();
   const request = put("a");
   const payload = PutRequest.encode(request);
@@ -224,7 +224,7 @@ test("it is full at its limit of bytes", () => {
   assert.equal(queue.full, false);
 });
 
-test("what a leader asks for is refused when it does not lead in that term any more", () => {
+test("a leader's own proposals are refused when it is no longer leader in that term", () => {
   const log: string[] = [];
   const queue = queueOf();
   const bound = (name: string, term: number): void => {
@@ -243,7 +243,7 @@ test("what a leader asks for is refused when it does not lead in that term any m
   assert.equal(queue.encodeWaiting().length, 1);
 });
 
-test("very many proposals go into the log in batches, in their order, and none is lost or told twice", () => {
+test("very many proposals go into the log in batches, in order, and none is lost or answered twice", () => {
   const log: string[] = [];
   const queue = queueOf();
   const names = Array.from({ length: 2500 }, (_, i) => `p${i}`);

@@ -18,14 +18,14 @@ class Broken extends Proposal<typeof Op.PUT> {
   }
 }
 
-test("a mistake in an answer is told to its maker, not to whoever applies", () => {
+test("an exception while answering is reported to the proposal, not to the applier", () => {
   const proposal = new Broken(Op.PUT, PutRequest.create(), NOTHING);
   proposal.finish(PutResponse.create());
   assert.match(String(proposal.error), /no good/);
   assert.ok(proposal.answered);
 });
 
-test("a mistake of the server's own requests is nobody's to hide", () => {
+test("an exception of the server's own requests is not swallowed", () => {
   const proposal = new InternalProposal(Op.PUT, PutRequest.create(), NOTHING, () => {
     throw new TypeError("no good");
   });

@@ -8,14 +8,14 @@ const RETRY_MS = 500;
 
 const newQueue = (): ReadQueue =>
   new ReadQueue(new RequestIdGenerator(1n, 0), (callback) => void laterTurns.push(callback));
-/** What was put off to a later turn. */
+/** Work deferred to a later turn. */
 const laterTurns: (() => void)[] = [];
 
 function readOf(name: string, log: string[]): Read {
   return { serve: (error) => log.push(error === null ? name : `${name}: ${error}`) };
 }
 
-test("reads that wait share one round, and are served when its index is applied", () => {
+test("waiting reads share one round, and are served when its index is applied", () => {
   const log: string[] = [];
   const queue = newQueue();
   assert.equal(queue.startRound(0, RETRY_MS), undefined, "nobody waits");
@@ -48,7 +48,7 @@ test("a read that arrives during a round waits for the next one", () => {
   assert.deepEqual(log, ["first", "second"]);
 });
 
-test("while a confirmed round waits to be applied, the next may be asked for", () => {
+test("while a confirmed round waits to be applied, the next may be requested", () => {
   const log: string[] = [];
   const queue = newQueue();
   queue.add(readOf("first", log), 0);
@@ -61,7 +61,7 @@ test("while a confirmed round waits to be applied, the next may be asked for", (
   assert.deepEqual(log, ["second", "first"]);
 });
 
-test("a round without an answer is asked again under another name, and either answer will do", () => {
+test("a round without an answer is requested again under another id, and either answer is enough", () => {
   for (const chosen of [0, 1]) {
     const log: string[] = [];
     const queue = newQueue();
@@ -102,7 +102,7 @@ test("contexts carry the member's id, so that those of two members are never the
   assert.equal(other!.confirmed(context, 1), false);
 });
 
-test("an answer to a question that nobody asked is ignored", () => {
+test("an answer without a request is ignored", () => {
   const log: string[] = [];
   const queue = newQueue();
   queue.add(readOf("a", log), 0);
@@ -160,7 +160,7 @@ test("a round of very many reads is served in several turns, in order, and none 
   }
 });
 
-test("a read that throws when it is served is told so, and those behind it are served", () => {
+test("a read that throws when it is served is notified, and those after it are served", () => {
   const log: string[] = [];
   const queue = newQueue();
   const broken: Read = {

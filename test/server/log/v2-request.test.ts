@@ -19,7 +19,7 @@ function v2Entry(id: number, method: string, path: string, value: string): Buffe
   return Buffer.concat([Buffer.from([0x08, id]), text(0x12, method), text(0x1a, path), text(0x22, value), rest]);
 }
 
-test("attributes that a 3.5 member publishes are a change of the membership", () => {
+test("attributes published by a 3.5 member are a membership change", () => {
   const value = '{"name":"m1","clientURLs":["http://127.0.0.1:2379"]}';
   const entry = v2Entry(7, "PUT", "/0/members/8e9e05c52164694d/attributes", value);
   const request = decodeLogEntry(entry)!;
@@ -31,7 +31,7 @@ test("attributes that a 3.5 member publishes are a change of the membership", ()
   });
 });
 
-test("so are those without client URLs, and those inside of a request of the v3 API", () => {
+test("so are those without client URLs, and those inside a request of the v3 API", () => {
   const alone = v2Entry(7, "PUT", "/0/members/1/attributes", '{"name":"m1"}');
   const inside = Buffer.concat([Buffer.from([0x12, alone.length]), alone]);
   for (const entry of [alone, inside]) {
@@ -41,7 +41,7 @@ test("so are those without client URLs, and those inside of a request of the v3 
   }
 });
 
-test("the version that a 3.4 leader sets is the cluster's", () => {
+test("the version set by a 3.4 leader is the cluster version", () => {
   assert.equal(decodeLogEntry(v2Entry(7, "PUT", "/0/version", "3.4.0"))!.clusterVersionSet!.ver, "3.4.0");
 });
 
@@ -50,7 +50,7 @@ test("sweeps and reads change nothing", () => {
   assert.equal(decodeLogEntry(v2Entry(7, "QGET", "/1/a", "")), undefined);
 });
 
-test("keys of the v2 API are refused, with what to do", () => {
+test("keys of the v2 API are refused, with advice", () => {
   for (const [method, path] of [
     ["PUT", "/1/a"],
     ["POST", "/1/a"],
@@ -60,7 +60,7 @@ test("keys of the v2 API are refused, with what to do", () => {
   }
 });
 
-test("requests of the v3 API are what they were, also with an id in front", () => {
+test("requests of the v3 API are unchanged, also with an id first", () => {
   const put = PutRequest.create({ key: Buffer.from("PUT"), value: Buffer.from("x") });
   for (const id of [0n, 9n]) {
     const request = InternalRaftRequest.create({ id, put });
@@ -68,7 +68,7 @@ test("requests of the v3 API are what they were, also with an id in front", () =
   }
 });
 
-test("attributes and versions that nobody can read change nothing", () => {
+test("unreadable attributes and versions change nothing", () => {
   for (const value of ["", "{", "null", "7"]) {
     const entry = v2Entry(7, "PUT", "/0/members/1/attributes", value);
     const attributes = decodeLogEntry(entry)?.clusterMemberAttrSet?.memberAttributes;

@@ -43,7 +43,7 @@ class Node {
     this.settle();
   }
 
-  /** As the loop does: what is checked is stepped, and what comes of it is stored. */
+  /** As in the loop: checked messages are stepped, and the results stored. */
   receive(message: Message): string | undefined {
     const problem = messageProblem(this.raw.raft, message);
     if (problem === undefined) this.raw.step(message);
@@ -86,13 +86,13 @@ const from = (sender: bigint, type: Message["type"], fields: Partial<Message> = 
   return { ...newMessage(type, SELF, sender, 2), ...fields };
 };
 
-describe("what a stranger says", () => {
+describe("a message from an unknown sender", () => {
   let node: Node;
   beforeEach(() => {
     node = new Node();
   });
 
-  test("is not heard while there is a leader, whatever term it names", () => {
+  test("is not accepted while there is a leader, whatever its term", () => {
     for (const member of [node.follow(), new Node().lead()]) {
       const { term, leader } = member.raw;
       for (const type of [MsgApp, MsgHeartbeat, MsgVote, MessageType.MsgPreVote]) {
@@ -102,7 +102,7 @@ describe("what a stranger says", () => {
     }
   });
 
-  test("is heard as a leader's or a candidate's where no leader is known: this member may be the one that is behind", () => {
+  test("is accepted as a leader's or a candidate's where no leader is known: this member may be the one that is behind", () => {
     assert.equal(node.receive(from(STRANGER, MsgVote, { term: 3, index: 5, logTerm: 2 })), undefined);
     const entries = [entry(6, 3)];
     assert.equal(
@@ -113,7 +113,7 @@ describe("what a stranger says", () => {
     assert.equal(node.receive(from(STRANGER, MsgHeartbeat, { term: 3 })), undefined);
   });
 
-  test("is heard again when the leader has been silent for an election timeout", () => {
+  test("is accepted again when the leader has been silent for an election timeout", () => {
     node.follow();
     for (let i = 0; i < 10 && node.raw.leader !== 0n; i++) node.raw.tick();
     assert.equal(node.receive(from(STRANGER, MsgHeartbeat, { term: 100 })), undefined);
@@ -135,7 +135,7 @@ describe("what a stranger says", () => {
     );
   });
 
-  test("is heard by who joins and knows nobody yet", () => {
+  test("is accepted by a joining member that knows no member yet", () => {
     const storage = new MemoryStorage();
     const joining = new RawNode({
       id: SELF,
@@ -154,7 +154,7 @@ describe("what a stranger says", () => {
   });
 });
 
-describe("what a member cannot have meant is refused", () => {
+describe("impossible messages of a member are refused", () => {
   test("a heartbeat that commits beyond the log, with what to do", () => {
     const node = new Node();
     assert.equal(node.receive(from(2n, MsgHeartbeat, { commit: 6 })), BEYOND_LOG);
@@ -217,7 +217,7 @@ describe("what a member cannot have meant is refused", () => {
   });
 });
 
-test("no message that is let in breaks an invariant, whoever sends what in whatever order", () => {
+test("no accepted message breaks an invariant, from any sender and in any order", () => {
   let taken = 0;
   for (let seed = 1; seed <= 150; seed++) {
     const random = new SeededRandom(seed);

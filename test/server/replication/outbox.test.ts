@@ -42,7 +42,7 @@ describe("the outbox", () => {
   const message = (type: Message["type"], to: bigint, index = 0): Message => ({ ...newMessage(type, to), index });
   const summary = (): string[] => sent.map(({ type, to, index }) => `${type}→${to}@${index}`);
 
-  test("keeps the order, and leaves nothing out that counts", () => {
+  test("keeps the order, and drops nothing that matters", () => {
     outbox.send([message(MsgApp, 2n, 1), message(MsgApp, 3n, 1), message(MsgVote, 2n, 2)]);
     assert.deepEqual(summary(), [`${MsgApp}→2@1`, `${MsgApp}→3@1`, `${MsgVote}→2@2`]);
   });
@@ -60,13 +60,13 @@ describe("the outbox", () => {
     assert.equal(sent.length, 1);
   });
 
-  test("takes snapshots aside", () => {
+  test("diverts snapshots", () => {
     outbox.send([message(MsgSnap, 2n), message(MsgApp, 3n)]);
     assert.deepEqual(summary(), [`${MsgApp}→3@0`]);
     assert.equal(snapshots.length, 1);
   });
 
-  test("says when a heartbeat goes out more than two intervals after the last, for each member", () => {
+  test("reports when a heartbeat is sent more than two intervals after the last, for each member", () => {
     outbox.send([message(MsgHeartbeat, 2n), message(MsgHeartbeat, 3n)]);
     clock.advance(200);
     outbox.send([message(MsgHeartbeat, 2n)]);
@@ -80,7 +80,7 @@ describe("the outbox", () => {
     assert.equal(line.fields["exceeded-duration"], "50ms");
   });
 
-  test("begins anew with a new leader", () => {
+  test("starts again with a new leader", () => {
     outbox.send([message(MsgHeartbeat, 2n)]);
     clock.advance(10_000);
     outbox.reset();

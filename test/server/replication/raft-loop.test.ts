@@ -14,7 +14,7 @@ import { waitFor } from "../../harness/wait.ts";
 import { HeldDisk } from "../held-disk.ts";
 import { bytes } from "../requests.ts";
 
-/** The commit index follows the entries, but nothing waits for its sync: it can be found out again. */
+/** The commit index follows the entries, but nothing waits for its sync: it can be determined again. */
 const COMMIT_INDEX = "write";
 
 const isLong = (entries: readonly Entry[]): boolean => entries.some(({ data }) => String(Buffer.from(data)) === "long");
@@ -29,7 +29,7 @@ describe("the raft loop", () => {
   let applied: string[];
   let failures: unknown[];
   let blocked: boolean;
-  /** Ends the application of an entry that says it is long. */
+  /** Ends the application of an entry marked as long. */
   let finish: () => void;
 
   beforeEach(async () => {
@@ -80,7 +80,7 @@ describe("the raft loop", () => {
     try {
       parts.wal.close();
     } catch {
-      // A log that failed in its test cannot be synced once more.
+      // A log that failed in its test cannot be synced again.
     }
     await parts.backend.close();
     parts.unlock();
@@ -110,7 +110,7 @@ describe("the raft loop", () => {
     assert.deepEqual(disk.events, ["write", "synced", COMMIT_INDEX, "applied 1"]);
   });
 
-  test("waits for no sync on the spot while the disk is slow", async () => {
+  test("does not sync synchronously while the disk is slow", async () => {
     const put = async (value: string): Promise<string | undefined> => {
       disk.events.length = 0;
       proposals = [value];
@@ -127,7 +127,7 @@ describe("the raft loop", () => {
     assert.equal(await put("quick again"), "synced");
   });
 
-  test("applies nothing of a larger batch while its sync is under way", async () => {
+  test("applies nothing of a larger batch while its sync is in progress", async () => {
     disk.holding = true;
     proposals = ["a", "b", "c"];
     loop.run();
@@ -144,7 +144,7 @@ describe("the raft loop", () => {
     assert.deepEqual(disk.events, ["write", "sync begins", "synced", COMMIT_INDEX, "applied 3"]);
   });
 
-  test("logs, commits and ticks while an entry takes many turns, and applies nothing behind it", async () => {
+  test("logs, commits and ticks while an entry takes many turns, and applies nothing after it", async () => {
     const before = parts.node.committed;
     proposals = ["long"];
     loop.run();
@@ -168,7 +168,7 @@ describe("the raft loop", () => {
     assert.deepEqual(failures, []);
   });
 
-  test("gathers what arrives during a sync into one batch, with one sync for all of it", () => {
+  test("collects what arrives during a sync into one batch, with one sync for all of it", () => {
     disk.holding = true;
     proposals = ["a", "b", "c"];
     loop.run();
@@ -187,7 +187,7 @@ describe("the raft loop", () => {
     assert.equal(disk.heldCount, 0);
   });
 
-  test("does not apply an entry that a sync failed for, and goes no further", () => {
+  test("does not apply an entry whose sync failed, and stops", () => {
     disk.holding = true;
     proposals = ["a", "b", "c"];
     loop.run();
@@ -209,7 +209,7 @@ describe("the raft loop", () => {
     assert.equal(failures.length, 1);
   });
 
-  test("stops only when the sync under way is over", async () => {
+  test("stops only when the sync in progress is over", async () => {
     disk.holding = true;
     proposals = ["a", "b", "c"];
     loop.run();
@@ -224,7 +224,7 @@ describe("the raft loop", () => {
     assert.equal(disk.heldCount, 0);
   });
 
-  test("takes nothing in while its owner is blocked", () => {
+  test("accepts nothing while its owner is blocked", () => {
     blocked = true;
     proposals = ["a"];
     loop.run();
@@ -235,7 +235,7 @@ describe("the raft loop", () => {
   });
 });
 
-test("a client hears of its put only when the log is synced", async () => {
+test("a client's put is answered only when the log is synced", async () => {
   const disk = new HeldDisk();
   const member = await startInProcess({ server: { disk, unsafeNoFsync: false } });
   disk.holding = true;

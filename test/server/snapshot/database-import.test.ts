@@ -56,7 +56,7 @@ describe("a received database", () => {
     }
   }
 
-  /** As it stands on the receiver's disk. */
+  /** As on the receiver's disk. */
   async function store(backend: Backend, path: string): Promise<void> {
     const image = (await BackendImage.open(backend, systemClock, () => false))!;
     const chunks: Uint8Array[] = [];
@@ -89,7 +89,7 @@ describe("a received database", () => {
     assert.equal(rows, 10_000 + 1428);
   });
 
-  test("is refused when it is cut off, damaged, not a database, or of no member", async () => {
+  test("is refused when it is truncated, damaged, not a database, or of no member", async () => {
     const source = openBackend("source");
     fill(source, 5000);
     const path = join(dir.path, "received");
@@ -131,7 +131,7 @@ describe("a received database", () => {
     await assert.rejects(checkDatabase({ disk: systemDisk, clock: systemClock, path }), /has a key of 5 bytes/);
   });
 
-  test("that cannot be installed is refused before raft hears of it, and leaves nothing behind", async () => {
+  test("that cannot be installed is refused before raft learns of it, and leaves nothing behind", async () => {
     const logger = new MemoryLogger();
     const told: unknown[] = [];
     const receiver = new SnapshotReceiver({
@@ -160,7 +160,7 @@ describe("a received database", () => {
     assert.deepEqual(told, [message]);
   });
 
-  test("takes the place of the one in use, which may be written to until then", async () => {
+  test("replaces the one in use, which may be written to until then", async () => {
     const old = openBackend("db");
     fill(old, 10);
     const next = openBackend("db.import");

@@ -1,4 +1,4 @@
-/** A data directory that stock etcd left is taken over, and nothing of it is lost on the way. */
+/** A data directory left by stock etcd is taken over without losing anything on the way. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
@@ -21,7 +21,7 @@ describe("a database of stock etcd", () => {
   let dbPath: string;
   let hash: number;
 
-  /** The log of a member of ours, and beside it its database as stock etcd would have written it. */
+  /** The log of one of our members, and beside it its database as stock etcd would have written it. */
   beforeEach(async () => {
     dir = tempDir();
     dataDir = join(dir.path, "data");
@@ -34,7 +34,7 @@ describe("a database of stock etcd", () => {
     stream.end();
     const blobs: Uint8Array[] = [];
     for await (const { blob } of stream) blobs.push(blob);
-    // These are in the log alone.
+    // These are only in the log.
     for (let i = 0; i < 5; i++) await client.unary(KVService.Put, put(`late${i}`));
     ({ hash } = await client.unary(MaintenanceService.HashKV, {}));
     await member.close();
@@ -64,7 +64,7 @@ describe("a database of stock etcd", () => {
     assert.deepEqual(fs.readdirSync(join(dataDir, "member", "snap")).sort(), ["db", "db-lock", "db.bbolt"]);
   });
 
-  test("is converted anew when a crash interrupted that, at any moment", async () => {
+  test("is converted again when a crash interrupted that, at any moment", async () => {
     fs.writeFileSync(`${dbPath}.import`, fs.readFileSync(dbPath).subarray(0, 10_000));
     await checkTakenOver();
     fs.rmSync(dbPath);
@@ -83,7 +83,7 @@ describe("a database of stock etcd", () => {
     assert.deepEqual(fs.readFileSync(dbPath), old);
   });
 
-  test("of etcd 3.4, which does not tell the term of its log, is refused and left alone", async () => {
+  test("of etcd 3.4, which does not record the term of its log, is refused and left alone", async () => {
     const meta = [{ key: metaKeys.consistentIndex, value: Buffer.alloc(8) }];
     fs.rmSync(dbPath);
     writeBoltFile({ disk: systemDisk, path: dbPath, buckets: [{ name: Buffer.from("meta"), entries: () => meta }] });

@@ -30,7 +30,7 @@ describe("a member's start", () => {
   });
   afterEach(() => dir.remove());
 
-  /** What is found at a start; the member itself does not run. */
+  /** The state found at a start; the member itself does not run. */
   async function found<T>(changes: Partial<BootstrapOptions>, look: (parts: Bootstrapped) => T): Promise<T> {
     const parts = await bootstrap(serverOptions(dataDir, changes), noPeers);
     try {
@@ -53,7 +53,7 @@ describe("a member's start", () => {
     });
   }
 
-  test("founders write the others into their log, in the order of their ids", async () => {
+  test("initial members write the others into their log, in the order of their ids", async () => {
     const ids = await found({ name: "b", initialCluster: THREE }, ({ node, members, confState }) => {
       const { entries } = node.ready();
       const changes = entries.map((entry) => ConfChange.decode(entry.data));
@@ -75,7 +75,7 @@ describe("a member's start", () => {
     );
   });
 
-  test("a member with data is who it was, whatever the flags of a new cluster say", async () => {
+  test("a member with data keeps its identity, whatever the flags of a new cluster say", async () => {
     const first = await startInProcess({ dataDir });
     const { memberId, cluster } = first.etcd.server;
     await first.close();
@@ -90,7 +90,7 @@ describe("a member's start", () => {
     });
   });
 
-  test("a member that was removed does not start again, and says how to bring the machine back", async () => {
+  test("a removed member does not start again, and says how to bring the machine back", async () => {
     const first = await startInProcess({ dataDir });
     const { memberId } = first.etcd.server;
     await first.close();

@@ -12,7 +12,7 @@ import { MemoryLogger, tempDir } from "../../harness/in-process.ts";
 import { repositoryRoot } from "../../harness/programs.ts";
 import { waitFor } from "../../harness/wait.ts";
 
-describe("a data directory that another process has", {
+describe("a data directory used by another process", {
   skip: process.platform !== "linux" && "no abstract sockets",
 }, () => {
   let dir: ReturnType<typeof tempDir>;
@@ -44,7 +44,7 @@ describe("a data directory that another process has", {
     return child;
   }
 
-  test("is waited for, and taken when that has ended", async (t) => {
+  test("is waited for, and taken when that process has ended", async (t) => {
     const child = await hold(t);
     const taken = lockDirectory(dir.path, options(), 60_000);
     await waitFor("it says that it waits", () =>
@@ -73,7 +73,7 @@ describe("a data directory that another process has", {
 
   test("and a database whose owner has ended but is still in the process table is free", async (t) => {
     const path = join(dir.path, "db");
-    // A shell that becomes a program which never asks what became of its children leaves one there.
+    // A shell that becomes a program that never waits for its children leaves one there.
     const child = spawn("sh", ["-c", "sleep 0.1 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "ignore"] });
     t.after(() => child.kill("SIGKILL"));
     const [chunk] = await once(child.stdout, "data");

@@ -61,7 +61,7 @@ describe("a data directory", () => {
       .sort()
       .map((name) => join(walDir, name));
 
-  /** The start fails with a message that has all the parts, and leaves nothing locked behind. */
+  /** The start fails with a message that has all the parts, and leaves nothing locked. */
   async function refuses(...parts: (string | RegExp)[]): Promise<void> {
     for (let attempt = 0; attempt < 2; attempt++) {
       await assert.rejects(start(), (error: Error) => {
@@ -74,14 +74,14 @@ describe("a data directory", () => {
     }
   }
 
-  test("is made for a new member, for its owner alone", async () => {
+  test("is created for a new member, for its owner alone", async () => {
     await run(0);
     for (const path of [dataDir, walDir, snapDir]) assert.equal(fs.statSync(path).mode & 0o777, 0o700, path);
     assert.ok(fs.existsSync(dbPath));
     assert.equal(segments().length, 1);
   });
 
-  test("brings everything back after a restart, and the member is the same", async () => {
+  test("restores everything after a restart, and the member is the same", async () => {
     await run(50);
     const first = await start();
     const identity = [first.etcd.server.memberId, first.etcd.server.cluster.id];
@@ -96,7 +96,7 @@ describe("a data directory", () => {
     await second.close();
   });
 
-  test("brings back what the log alone has when the database did not get it in time", async () => {
+  test("restores what only the log has when the database did not get it in time", async () => {
     const member = await start();
     await member.client.unary(KVService.Put, { key: bytes("k0"), value: bytes("committed") });
     await member.etcd.server.replication.backend.commit();
@@ -123,7 +123,7 @@ describe("a data directory", () => {
     await run(0, { walDir: elsewhere });
   });
 
-  test("in use by one server is refused to a second, however it is named, and free after the first", async () => {
+  test("in use by one server is refused to a second, under any name, and free after the first", async () => {
     const member = await start();
     await refuses(`data directory ${dataDir} is in use by another member in this process`, "--data-dir");
     const link = join(dir.path, "link");
@@ -133,12 +133,12 @@ describe("a data directory", () => {
     await run(0);
   });
 
-  test("that may not be written is refused with the reason", async () => {
+  test("without write permission is refused with the reason", async () => {
     fs.mkdirSync(dataDir, { mode: 0o500 });
     await asOrdinaryUser([dir.path, dataDir], () => refuses(dataDir, "permission denied", "chown"));
   });
 
-  test("whose log may not be written is refused at the start, not at the log's next segment", async () => {
+  test("whose log is not writable is refused at the start, not at the log's next segment", async () => {
     const elsewhere = join(dir.path, "fast");
     for (const server of [{}, { walDir: elsewhere }]) {
       fs.rmSync(dataDir, { recursive: true, force: true });
@@ -162,7 +162,7 @@ describe("a data directory", () => {
     }
   });
 
-  test("that leads nowhere, or lies where there can be no directories, is refused with the reason", async () => {
+  test("that leads nowhere, or is where there can be no directories, is refused with the reason", async () => {
     fs.symlinkSync("/nowhere/at/all", dataDir);
     await refuses(dataDir, "it is a link to /nowhere/at/all, which does not exist", "is a disk not mounted?");
     fs.rmSync(dataDir);
@@ -206,7 +206,7 @@ describe("a data directory", () => {
     assert.equal(fs.existsSync(walDir), false, "nothing was made in its place");
   });
 
-  test("without the database that its snapshot stands for is refused", async () => {
+  test("without the database that its snapshot refers to is refused", async () => {
     await run(60, { snapshotCount: 20 });
     assert.ok(fs.readdirSync(snapDir).some((name) => name.endsWith(".snap")));
     fs.rmSync(dbPath, { recursive: true });
@@ -241,7 +241,7 @@ describe("a data directory", () => {
     const last = segments().at(-1)!;
     const content = fs.readFileSync(last);
     const end = content.findLastIndex((byte) => byte !== 0) + 1;
-    // The frame of one more entry and what of it lies in the first sector; the sectors behind were never written.
+    // The frame of one more entry and its part in the first sector; the following sectors were never written.
     const start = Math.ceil(end / 8) * 8;
     const stop = Math.ceil((start + 9) / 512) * 512;
     content.writeBigUInt64LE(4096n, start);
@@ -260,7 +260,7 @@ describe("a data directory", () => {
     assert.equal(await countKeys(), 20);
   });
 
-  test("whose log is damaged in the middle is refused with the file and the place, and stays as it is", async () => {
+  test("whose log is damaged in the middle is refused with the file and the place, and stays unchanged", async () => {
     await run(40);
     const [first] = segments();
     const content = fs.readFileSync(first!);
@@ -271,7 +271,7 @@ describe("a data directory", () => {
     assert.ok(fs.readFileSync(first!).equals(content));
   });
 
-  test("whose log misses a segment is refused with what is missing", async () => {
+  test("whose log lacks a segment is refused with what is missing", async () => {
     await run(0);
     const member = await start();
     for (let i = 0; i < 60; i++)
@@ -290,7 +290,7 @@ describe("a data directory", () => {
     await refuses(dbPath);
   });
 
-  test("whose database holds what cannot be understood is refused, and not left in use", async () => {
+  test("whose database cannot be decoded is refused, and not left in use", async () => {
     await run(1);
     const backend = new LmdbBackend({ path: dbPath, clock: systemClock, logger: nullLogger, onFailure: assert.fail });
     backend.put("lease", Buffer.alloc(8), Buffer.from([0xff]));
@@ -309,7 +309,7 @@ describe("a data directory", () => {
     assert.equal(await countKeys(), 5);
   });
 
-  test("of an unknown name in the initial cluster is not even begun", async () => {
+  test("of an unknown name in the initial cluster is not even created", async () => {
     await assert.rejects(start({ name: "stranger" }), /couldn't find local name "stranger" in the initial cluster/);
     assert.equal(fs.existsSync(walDir), false);
     await run(1);
@@ -340,7 +340,7 @@ describe("a data directory", () => {
       const damaged = Buffer.from(whole);
       junk.copy(damaged, page * 4096);
       fs.writeFileSync(dbPath, damaged);
-      // What no tree leads to holds nothing.
+      // A page that no tree refers to holds nothing.
       const error = await checkPages(dbPath, systemClock).then(
         () => undefined,
         (reason: BackendError) => reason,

@@ -42,7 +42,7 @@ const nameOf = (type: ConfChangeType): string => Object.entries(ConfChangeType).
 
 const FOUNDERS = [1n, 2n, 3n].map((id, i) => change(i + 1, additionOf(0n, member(id))));
 
-test("the others are removed, in the order of their ids, in entries right behind what was committed", () => {
+test("the others are removed, in the order of their ids, in entries right after the committed ones", () => {
   const { added, changes, hardState, entries } = force([...FOUNDERS, write(4)], 4);
   assert.deepEqual(changes, [
     ["ConfChangeRemoveNode", 2n],
@@ -59,7 +59,7 @@ test("the others are removed, in the order of their ids, in entries right behind
   assert.equal(entries.length, 6);
 });
 
-test("what was not committed is dropped, with the changes of the membership in it", () => {
+test("uncommitted entries are dropped, including their membership changes", () => {
   const uncommitted = [write(5), change(6, additionOf(0n, member(4n)))];
   const { entries, changes, hardState } = force([...FOUNDERS, write(4), ...uncommitted], 4);
   assert.deepEqual(
@@ -79,7 +79,7 @@ test("what the backend has applied was committed, even if the log does not say s
   assert.equal(added[0]!.index, 6);
 });
 
-test("members come from the snapshot and from the entries behind it", () => {
+test("members come from the snapshot and from the entries after it", () => {
   const confState = ConfState.create({ voters: [1n, 2n], learners: [9n] });
   const entries = [change(11, removalOf(0n, 2n)), change(12, additionOf(0n, member(5n, true)))];
   assert.deepEqual(force(entries, 12, { confState }).changes, [
@@ -88,7 +88,7 @@ test("members come from the snapshot and from the entries behind it", () => {
   ]);
 });
 
-test("a learner becomes a voter before the voters go", () => {
+test("a learner becomes a voter before the voters are removed", () => {
   const confState = ConfState.create({ voters: [2n], learners: [1n] });
   assert.deepEqual(force([write(8)], 8, { confState }).changes, [
     ["ConfChangeAddNode", 1n, '{"id":1,"peerURLs":null,"isPromote":true}'],
@@ -96,7 +96,7 @@ test("a learner becomes a voter before the voters go", () => {
   ]);
 });
 
-test("a member that the log does not know is added first", () => {
+test("a member that is not in the log is added first", () => {
   const confState = ConfState.create({ voters: [2n] });
   assert.deepEqual(force([write(8)], 8, { confState }).changes, [
     ["ConfChangeAddNode", 1n, '{"id":1,"peerURLs":["http://127.0.0.1:1"]}'],
@@ -104,7 +104,7 @@ test("a member that the log does not know is added first", () => {
   ]);
 });
 
-test("alone already, nothing is added", () => {
+test("a single member adds nothing", () => {
   const confState = ConfState.create({ voters: [1n] });
   const { added, hardState } = force([write(8)], 8, { confState });
   assert.deepEqual(added, []);

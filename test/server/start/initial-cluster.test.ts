@@ -24,7 +24,7 @@ const optionsOf = (changes: Partial<ServerOptions> = {}) =>
 
 const joining = (changes: Partial<ServerOptions> = {}) => optionsOf({ newCluster: false, ...changes });
 
-/** Members that run; the last one was added and has not started, unless told otherwise. */
+/** Running members; the last one was added and has not started, unless stated otherwise. */
 function running(count: number, changes: Partial<Member> = {}): Member[] {
   return [...THREE.values()].slice(0, count).map((peerUrls, i) => ({
     id: BigInt(100 - i),
@@ -36,7 +36,7 @@ function running(count: number, changes: Partial<Member> = {}): Member[] {
   }));
 }
 
-/** The others as they answer over their peer URLs; who is not in `answers` does not. */
+/** The others' answers over their peer URLs; a member not in `answers` does not answer. */
 function peers(answers: Readonly<Record<string, RemoteCluster>>, cluster = "3.7.0", downgrading = false): PeerClient {
   return {
     ...noPeers,
@@ -49,7 +49,7 @@ function peers(answers: Readonly<Record<string, RemoteCluster>>, cluster = "3.7.
 const answering = (members: readonly Member[], ...rest: [string?, boolean?]): PeerClient =>
   peers({ "http://127.0.0.1:2": { clusterId: 7n, members } }, ...rest);
 
-test("founders that are given the same flags come to the same ids, in the same order", async () => {
+test("initial members with the same flags compute the same ids, in the same order", async () => {
   const found = await Promise.all(["a", "b", "c"].map((name) => foundCluster(optionsOf({ name }), noPeers)));
   const [first] = found;
   for (const one of found) {
@@ -63,12 +63,12 @@ test("founders that are given the same flags come to the same ids, in the same o
     [...ids].sort((x, y) => (x < y ? -1 : 1)),
   );
   assert.equal(found[1]!.local.id, memberId(["http://127.0.0.1:2"], TOKEN));
-  // What etcd v3.7.1 makes of these flags.
+  // etcd v3.7.1's result for these flags.
   assert.equal(formatId(first!.clusterId), "8db7cbf7c4cad526");
   assert.equal(formatId(found[2]!.local.id), "4ec819aa19b9f4b5");
 });
 
-test("a member that the running cluster knows as started does not found it again", async () => {
+test("a member known as started to the running cluster does not form it again", async () => {
   const id = memberId(["http://127.0.0.1:3"], TOKEN);
   const known = (clientUrls: string[]) =>
     answering([{ id, peerUrls: ["http://127.0.0.1:3"], isLearner: false, name: "c", clientUrls }]);
@@ -76,7 +76,7 @@ test("a member that the running cluster knows as started does not found it again
     name: "ClusterConfigError",
     message: new RegExp(`^member ${formatId(id)} has already been bootstrapped: .*etcdctl member remove`),
   });
-  // The others started a moment ago and have not heard of it yet.
+  // The others started a moment ago and do not know it yet.
   assert.equal((await foundCluster(optionsOf(), known([]))).local.id, id);
 });
 
@@ -87,7 +87,7 @@ test("two members with the same URLs are refused", async () => {
   });
 });
 
-test("discovery tells the founder who the others are", async () => {
+test("discovery gives an initial member the others", async () => {
   const asked: unknown[] = [];
   const options = optionsOf({
     initialCluster: new Map([["c", ["http://127.0.0.1:3"]]]),
@@ -109,7 +109,7 @@ test("a name that another member registered too is refused", async () => {
   await assert.rejects(foundCluster(options, noPeers), { message: /^another member is registered under the name "c"/ });
 });
 
-test("who has run in the cluster before and lost its data does not join again under its old id", async () => {
+test("a member that has run in the cluster before and lost its data does not join again under its old id", async () => {
   const members = running(3, { name: "c", clientUrls: ["http://127.0.0.1:13"] });
   await assert.rejects(joinCluster(joining(), answering(members)), (error: Error) => {
     assert.match(
@@ -121,7 +121,7 @@ test("who has run in the cluster before and lost its data does not join again un
   });
 });
 
-test("who joins takes the ids of the running cluster, by the peer URLs", async () => {
+test("a joining member takes the ids of the running cluster, by the peer URLs", async () => {
   const members = running(3);
   const { clusterId, local, members: known, remotes } = await joinCluster(joining(), answering(members));
   assert.equal(clusterId, 7n);
@@ -140,7 +140,7 @@ test("who joins takes the ids of the running cluster, by the peer URLs", async (
   );
 });
 
-test("a member of the cluster that --initial-cluster names otherwise is complained about by its URLs", async () => {
+test("a member with another name in --initial-cluster is reported by its URLs", async () => {
   const initialCluster = new Map([...THREE, ["a", ["http://127.0.0.9:1"]]]);
   await assert.rejects(joinCluster(joining({ initialCluster }), answering(running(3))), {
     message:
@@ -148,13 +148,13 @@ test("a member of the cluster that --initial-cluster names otherwise is complain
   });
 });
 
-test("who was not added before it joins is told so", async () => {
+test("a member that was not added before it joins gets an error saying so", async () => {
   await assert.rejects(joinCluster(joining(), answering(running(2))), {
     message: /^error validating peerURLs \{ClusterID:7 .*\}: member count is unequal .*etcdctl member add/,
   });
 });
 
-test("nobody to ask ends the start, with what each of them said", async () => {
+test("the start ends when no member can be asked, with each error", async () => {
   const logger = new MemoryLogger();
   await assert.rejects(joinCluster(joining({ logger }), noPeers), {
     message:
@@ -175,12 +175,12 @@ test("a cluster of another version is not joined", async () => {
     });
   }
   assert.equal((await joinCluster(joining(), answering(members, "3.4.0"))).local.id, 98n);
-  // A downgrade from 3.8 lets only members of 3.7 in.
+  // A downgrade from 3.8 admits only members of 3.7.
   assert.equal((await joinCluster(joining(), answering(members, "3.8.0", true))).local.id, 98n);
   await assert.rejects(joinCluster(joining(), answering(members, "3.7.0", true)), /incompatible/);
 });
 
-test("a cluster that cannot say whether it downgrades, for lack of a quorum, is joined after two elections", async () => {
+test("a cluster that cannot say whether it is being downgraded, for lack of a quorum, is joined after two elections", async () => {
   const silent = { ...answering(running(3)), downgradeEnabled: () => new Promise<boolean>(() => {}) };
   assert.equal((await joinCluster(joining({ tickMs: 10 }), silent)).local.id, 98n);
 });
@@ -193,7 +193,7 @@ test("a cluster with more learners than --max-learners is not joined", async () 
   assert.equal((await joinCluster(joining(), answering(members))).local.id, 98n);
 });
 
-test("who joins writes no entries of its own, and remembers who it is", async () => {
+test("a joining member writes no entries of its own, and remembers its identity", async () => {
   const dataDir = join(dir.path, "joined");
   const options = joining({ dataDir });
   const parts = await bootstrap(options, answering(running(3)));
@@ -203,7 +203,7 @@ test("who joins writes no entries of its own, and remembers who it is", async ()
   parts.wal.close();
   await parts.backend.close();
   parts.unlock();
-  // The second time nobody is asked.
+  // The second time no member is asked.
   const again = await bootstrap(options, noPeers);
   assert.equal(again.memberId, 98n);
   assert.equal(again.clusterId, 7n);
