@@ -17,6 +17,8 @@ export interface Command<Context> {
   /** Heading under which help lists it. */
   readonly group?: string;
   readonly flags?: readonly Flag[];
+  /** Names of the flags that must be given. */
+  readonly required?: readonly string[];
   /** Flags that its subcommands have too. */
   readonly sharedFlags?: readonly Flag[];
   readonly commands?: readonly Command<Context>[];

@@ -2,6 +2,7 @@
  * Exit codes of etcdctl, and the texts of server and transport errors. Source: etcd v3.7, pkg/cobrautl/error.go and
  * client/v3 (toErr).
  */
+import { systemText } from "../base/system-error.ts";
 import type { RpcError } from "../client/raw.ts";
 
 export const EXIT = {
@@ -58,20 +59,5 @@ export function describeError(error: unknown): string {
     if (error.code === CANCELLED) return "context canceled";
     return error.message;
   }
-  return error instanceof Error ? systemText(error) : String(error);
-}
-
-const SYSTEM_TEXTS: Readonly<Record<string, string>> = {
-  ENOENT: "no such file or directory",
-  EACCES: "permission denied",
-  EISDIR: "is a directory",
-  ENOTDIR: "not a directory",
-  EEXIST: "file exists",
-  ENOSPC: "no space left on device",
-};
-
-/** File errors as etcdctl prints them: `open /path: no such file or directory`. */
-function systemText(error: NodeJS.ErrnoException): string {
-  const text = SYSTEM_TEXTS[error.code ?? ""];
-  return text !== undefined && error.path !== undefined ? `${error.syscall} ${error.path}: ${text}` : error.message;
+  return systemText(error);
 }

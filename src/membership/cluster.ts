@@ -168,6 +168,11 @@ const memberKey = (id: bigint): Buffer => Buffer.from(formatId(id));
 
 /** Stores raft's configuration for the next restart. Source: etcd `server/storage/schema/confstate.go`. */
 export function saveConfState(backend: Backend, state: ConfState): void {
+  backend.put("meta", metaKeys.confState, encodeConfState(state));
+}
+
+/** Its JSON, as in the bucket `meta`. */
+export function encodeConfState(state: ConfState): Buffer {
   const list = (name: string, ids: readonly bigint[]): string[] =>
     ids.length === 0 ? [] : [`"${name}":[${ids.join(",")}]`];
   const fields = [
@@ -177,7 +182,7 @@ export function saveConfState(backend: Backend, state: ConfState): void {
     ...list("learners_next", state.learnersNext),
     `"auto_leave":${state.autoLeave}`,
   ];
-  backend.put("meta", metaKeys.confState, Buffer.from(`{${fields.join(",")}}`));
+  return Buffer.from(`{${fields.join(",")}}`);
 }
 
 /** Raft's configuration as of the consistent index; undefined in a new backend. */

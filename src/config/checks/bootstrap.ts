@@ -5,12 +5,18 @@ import { type ResolveWorld, urlDifference } from "../machine/url-equality.ts";
 import type { GoValueError } from "../values/go-value.ts";
 import { formatUrlsByMember, parseUrlsByMember, type Url, type UrlsByMember, urlTexts } from "../values/url.ts";
 
+/** What these checks look at. */
+export type BootstrapSettings = Pick<
+  Config,
+  "name" | "initialCluster" | "initialClusterState" | "advertisePeerUrls"
+> & { readonly discovery: Pick<Config["discovery"], "endpoints"> };
+
 /**
  * etcd's checks of a member without data, before it forms or joins a cluster: the member is in `--initial-cluster`,
  * with the peer URLs that it advertises. Names are resolved where the texts differ. Throws `ConfigError` of kind
  * `start` with etcd's texts.
  */
-export async function verifyBootstrap(config: Config, world: ResolveWorld): Promise<void> {
+export async function verifyBootstrap(config: BootstrapSettings, world: ResolveWorld): Promise<void> {
   const members = readMembers(config);
   const own = members.get(config.name);
   if (own === undefined) fail(`couldn't find local name ${quote(config.name)} in the initial cluster configuration`);
@@ -26,7 +32,7 @@ function fail(why: string): never {
   throw new ConfigError("start", why);
 }
 
-function readMembers(config: Config): UrlsByMember {
+function readMembers(config: BootstrapSettings): UrlsByMember {
   if (config.discovery.endpoints.length > 0) return new Map([[config.name, config.advertisePeerUrls]]);
   try {
     return parseUrlsByMember(config.initialCluster);
@@ -40,7 +46,7 @@ function hasDuplicateUrl(members: UrlsByMember): boolean {
   return new Set(texts).size < texts.length;
 }
 
-async function checkAdvertised(config: Config, own: readonly Url[], world: ResolveWorld): Promise<void> {
+async function checkAdvertised(config: BootstrapSettings, own: readonly Url[], world: ResolveWorld): Promise<void> {
   const advertised = config.advertisePeerUrls;
   const difference = await urlDifference(advertised, own, world);
   if (difference === undefined) return;

@@ -158,7 +158,7 @@ async function eachSlice(snapshot: BackendSnapshot, clock: Clock, visit: Revisio
 }
 
 /** crc32c of many small pieces, which are collected, because a library call costs more than hashing a row. */
-class RunningHash {
+export class RunningHash {
   readonly #buffer = Buffer.allocUnsafe(32 * 1024);
   #length = 0;
   #hash = 0;

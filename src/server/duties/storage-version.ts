@@ -1,16 +1,23 @@
 import type { Logger } from "../../base/log.ts";
 import { compareVersions, formatVersion, minorVersion, parseVersion, type Version } from "../../base/semver.ts";
 import { mustParseVersion } from "../../membership/version-rules.ts";
-import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
+import { metaKeys } from "../../mvcc/backend/backend.ts";
 
 /** The stored state cannot be migrated to a version; nothing was changed. The message is etcd's. */
 export class StorageVersionError extends Error {
   override name = "StorageVersionError";
 }
 
+/** Where the stored state says which version it is of: a backend, or a file that is about to be written anew. */
+export interface MetaFields {
+  get(bucket: "meta", key: Uint8Array): Uint8Array | undefined;
+  put(bucket: "meta", key: Uint8Array, value: Uint8Array): void;
+  delete(bucket: "meta", key: Uint8Array): void;
+}
+
 export interface StorageVersionOptions {
   /** The current backend: a received snapshot brings another. */
-  readonly backend: () => Backend;
+  readonly backend: () => MetaFields;
   readonly logger: Logger;
   /** Term of the last entry in the backend; 0 for none. Written since 3.5. */
   readonly term: () => number;
@@ -27,7 +34,7 @@ export class StorageVersion {
   readonly #logger: Logger;
   readonly #term: () => number;
   readonly #logVersion: () => Version | undefined;
-  readonly #backend: () => Backend;
+  readonly #backend: () => MetaFields;
 
   constructor(options: StorageVersionOptions) {
     this.#backend = options.backend;

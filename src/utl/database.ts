@@ -1,0 +1,98 @@
+/**
+ * The databases of members and snapshots, as files that no server uses: opened for reading, and rewritten as a whole.
+ *
+ * A file is replaced only by a complete one that is on the disk. Memory: the page cache of the reader and one page for each
+ * level of the tree.
+ */
+import type { Clock } from "../base/clock.ts";
+import { lockHolderOf } from "../base/file-locks.ts";
+import type { BoltBucket } from "../bolt/bucket.ts";
+import type { BoltEntry } from "../bolt/format.ts";
+import { BoltReader } from "../bolt/reader.ts";
+import { type BoltBucketSource, type BoltLayout, writeBoltFile } from "../bolt/writer.ts";
+import { EXIT, ExitError, type Utl, type UtlIo } from "./utl.ts";
+
+const POLL_MS = 50;
+
+/** Where a member keeps its database below its data directory. */
+export const databaseOf = (dataDir: string): string => `${dataDir}/member/snap/db`;
+export const walDirOf = (dataDir: string): string => `${dataDir}/member/wal`;
+
+/** Opens a database once no other process has it open. Throws ExitError, BoltError and node's errors. */
+export async function openDatabase({ io, lockTimeoutMs }: Utl, path: string): Promise<BoltReader> {
+  statFile(io, path);
+  await waitForLock(io.clock, path, lockTimeoutMs);
+  return new BoltReader({ disk: io.disk, path });
+}
+
+/** Throws in the words of Go's os.Stat when there is no such file. */
+export function statFile({ disk }: UtlIo, path: string): void {
+  if (!disk.exists(path)) throw new ExitError(EXIT.error, `stat ${path}: no such file or directory`);
+}
+
+async function waitForLock(clock: Clock, path: string, timeoutMs: number): Promise<void> {
+  const endMs = clock.nowMs() + timeoutMs;
+  for (;;) {
+    const holder = lockHolderOf(path);
+    if (holder === undefined) return;
+    if (clock.nowMs() >= endMs) {
+      throw new ExitError(
+        EXIT.error,
+        `timeout: process ${holder} has ${path} open. Stop the etcd that runs on it, or work on a copy or a snapshot`,
+      );
+    }
+    await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
+  }
+}
+
+/** What becomes of one bucket when a database is written anew. */
+export interface BucketChange {
+  readonly name: string;
+  /** The bucket's new entries, made of the old ones; ascending. */
+  entries(old: Iterable<BoltEntry>): Iterable<BoltEntry>;
+}
+
+/** The buckets of a database in their order, some of them changed or added. Throws ExitError for nested buckets. */
+export function* changedBuckets(
+  reader: BoltReader,
+  changes: readonly BucketChange[],
+  onBytes: (bytes: number) => void = () => {},
+): Generator<BoltBucketSource, void, void> {
+  const old = new Map<string, BoltBucket>();
+  for (const { name, bucket } of reader.root.buckets()) old.set(Buffer.from(name).toString("latin1"), bucket);
+  const names = new Set([...old.keys(), ...changes.map(({ name }) => name)]);
+  for (const name of [...names].sort()) {
+    const bucket = old.get(name);
+    if (bucket !== undefined) refuseNested(reader, bucket, name);
+    const entries = function* (): Generator<BoltEntry, void, void> {
+      for (const entry of bucket?.entries() ?? []) {
+        onBytes(entry.key.length + entry.value.length);
+        yield entry;
+      }
+    };
+    const change = changes.find((each) => each.name === name);
+    yield {
+      name: Buffer.from(name, "latin1"),
+      entries: () => (change === undefined ? entries() : change.entries(entries())),
+    };
+  }
+}
+
+function refuseNested(reader: BoltReader, bucket: BoltBucket, name: string): void {
+  if (bucket.rootTreePage().isLeaf && !bucket.buckets().next().done) {
+    throw new ExitError(
+      EXIT.error,
+      `${reader.path}: the bucket ${name} holds other buckets, which no database of etcd does`,
+    );
+  }
+}
+
+/** Writes a database anew in its place, without free pages. */
+export async function rewriteDatabase(utl: Utl, path: string, changes: readonly BucketChange[]): Promise<BoltLayout> {
+  const reader = await openDatabase(utl, path);
+  try {
+    return writeBoltFile({ disk: utl.io.disk, path, buckets: changedBuckets(reader, changes) });
+  } finally {
+    reader.close();
+  }
+}
