@@ -1,4 +1,5 @@
 import { NOBODY } from "../../auth/auth-info.ts";
+import { invariant } from "../../base/fatal.ts";
 import { varintSize, writeVarint } from "../../base/varint.ts";
 import type { EtcdError } from "../contract/errors.ts";
 import type { QueuedProposal } from "./proposal.ts";
@@ -32,7 +33,7 @@ export class ProposalQueue {
   #batchCount = 0;
   /** Some waiting proposals may be bound to a term. */
   #hasBound = false;
-  /** In the log, ascending by index; those before `#head` are done. */
+  /** In the log, in the order in which they were made: ascending by index within a term; those before `#head` are done. */
   #inLog: QueuedProposal[] = [];
   #head = 0;
   /** Forwarded to the leader, by the lower 48 bits of the request id, oldest first. */
@@ -124,6 +125,9 @@ export class ProposalQueue {
   proposed(lastIndex: number, term: number): void {
     const batch = this.#takeBatch();
     let index = lastIndex - batch.length;
+    const last = this.#inLog[this.#inLog.length - 1];
+    const isBehind = last === undefined || last.term < term || (last.term === term && last.index <= index);
+    invariant(isBehind, "proposals are in the log in the order in which they were made", last?.index, index + 1);
     for (const proposal of batch) {
       proposal.index = ++index;
       proposal.term = term;
@@ -182,7 +186,8 @@ export class ProposalQueue {
   take(index: number, term: number, replaced: EtcdError): QueuedProposal | undefined {
     while (this.#head < this.#inLog.length) {
       const first = this.#inLog[this.#head]!;
-      if (first.index > index) return undefined;
+      // Terms never fall along the log: one of an earlier term behind this entry has lost its place, too.
+      if (first.index > index && first.term >= term) return undefined;
       this.#head++;
       if (first.index === index && first.term === term) return first;
       first.refuse(replaced);

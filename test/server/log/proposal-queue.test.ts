@@ -44,13 +44,14 @@ test("a proposal decodes to the request with its header, and has the predicted s
   ] as const) {
     const queue = queueOf(memberId, wallMs);
     const ids = new RequestIdGenerator(memberId, wallMs);
+    let index = 0;
     for (const size of [0, 1, 127, 128, 5000]) {
       const request = PutRequest.create({ key: Buffer.alloc(size, 1), value: Buffer.alloc(size), lease: 99n });
       const proposal = new InternalProposal(Op.PUT, request, PutRequest.encode(request), () => {});
       queue.add(proposal);
       const told = queue.sizeOf(proposal);
       const [entry] = queue.encodeWaiting();
-      queue.proposed(1, 1);
+      queue.proposed(++index, 1);
       const id = ids.nextBig();
       assert.deepEqual(Buffer.from(entry!), InternalRaftRequest.encode(InternalRaftRequest.decode(entry!)));
       const decoded = InternalRaftRequest.decode(entry!);
@@ -58,6 +59,39 @@ test("a proposal decodes to the request with its header, and has the predicted s
       assert.equal(decoded.header!.id, id);
       if (memberId === MEMBER_ID) assert.equal(entry!.length, told);
     }
+  }
+});
+
+test("a proposal behind others that lost their places in an earlier term is found", () => {
+  const queue = queueOf();
+  const log: string[] = [];
+  const propose = (name: string, index: number, term: number): void => {
+    queue.add(proposalOf(name, log));
+    queue.encodeWaiting();
+    queue.proposed(index, term);
+  };
+  for (const [name, index] of [
+    ["a", 10],
+    ["b", 11],
+    ["c", 12],
+  ] as const)
+    propose(name, index, 1);
+  // Another leader's log ends at 9, and this member leads again after it.
+  propose("d", 11, 3);
+  assert.equal(queue.take(10, 3, errors.leaderChanged), undefined);
+  const lost = ["a", "b", "c"].map((name) => `${name}: ${errors.leaderChanged}`);
+  assert.deepEqual(log, lost);
+  assert.equal(queue.take(11, 3, errors.leaderChanged)?.index, 11);
+  assert.deepEqual(log, lost);
+});
+
+test("proposals that would be in the log before others of their term are a mistake", () => {
+  const queue = queueOf();
+  for (const index of [5, 5]) {
+    queue.add(proposalOf("a"));
+    queue.encodeWaiting();
+    if (queue.pendingCount === 1) queue.proposed(index, 1);
+    else assert.throws(() => queue.proposed(index, 1), { name: "InvariantError" });
   }
 });
 
