@@ -1,4 +1,5 @@
 /** Campaigns and votes. Thesis, sections 3.4, 3.6.1 and, for the pre-vote, 9.6. */
+import { invariant } from "../base/fatal.ts";
 import { type Message, MessageType } from "../proto/raftpb.ts";
 import { hex } from "./logger.ts";
 import { messageTypeName, NONE, newMessage, voteResponseType } from "./messages.ts";
@@ -100,6 +101,7 @@ export function handleVoteRequest(r: Raft, request: Message): void {
   // In the request's term: a pre-vote asks about a later term, and the candidate ignores answers of an older one.
   r.send(newMessage(voteResponseType(type), from, NONE, term));
   if (type === MessageType.MsgVote) {
+    invariant(term === r.term, "a vote is given in its term", term, r.term);
     r.electionElapsed = 0;
     r.vote = from;
   }

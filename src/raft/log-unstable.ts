@@ -5,7 +5,7 @@
  * Invariant: offset <= offsetInProgress <= offset + entries.length. All indexes below `offset` are in the storage, or
  * in the snapshot.
  */
-import { broken } from "../base/fatal.ts";
+import { broken, invariant } from "../base/fatal.ts";
 import type { Entry, Snapshot } from "../proto/raftpb.ts";
 import { EntryList } from "./entry-list.ts";
 import type { RaftLogger } from "./logger.ts";
@@ -104,6 +104,7 @@ export class UnstableLog {
     this.#entries.dropFirst(index + 1 - this.#offset);
     this.#offset = index + 1;
     if (this.#offsetInProgress < this.#offset) this.#offsetInProgress = this.#offset;
+    this.#check();
   }
 
   /** The snapshot up to `index` is stable. */
@@ -141,6 +142,9 @@ export class UnstableLog {
       broken(`unstable append at ${index} leaves a gap after ${this.#offset + this.#entries.length - 1}`);
     }
     this.#entries.push(entries, from);
+    this.#check();
+    const last = entries[entries.length - 1]!.index;
+    invariant(last === this.lastIndex(), "appended entries have no gap", last, this.lastIndex());
   }
 
   /** Entries [low, high), all of which must be held, cut after `bytesMax` wire bytes but at least one. */
@@ -151,6 +155,12 @@ export class UnstableLog {
       broken(`unstable.slice[${low},${high}) out of bound [${this.#offset},${end}]`);
     }
     return this.#entries.sliceLimited(low - this.#offset, high - this.#offset, bytesMax);
+  }
+
+  #check(): void {
+    const end = this.#offset + this.#entries.length;
+    invariant(this.#offset <= this.#offsetInProgress, "writing begins behind what is stable", this.#offsetInProgress);
+    invariant(this.#offsetInProgress <= end, "only what is held is being written", this.#offsetInProgress, end);
   }
 
   #snapshotIndex(): number | undefined {

@@ -4,7 +4,7 @@
  *
  * Invariants: applied <= applying <= committed <= lastIndex.
  */
-import { broken } from "../base/fatal.ts";
+import { broken, invariant } from "../base/fatal.ts";
 import type { Entry, Snapshot } from "../proto/raftpb.ts";
 import { EntryType } from "../proto/raftpb.ts";
 import { entriesSize } from "./entry-size.ts";
@@ -178,6 +178,7 @@ export class RaftLog {
     if (index > this.committed) {
       broken(`applying(${index}) is out of range [prevApplying(${this.#applying}), committed(${this.committed})]`);
     }
+    invariant(index >= this.#applying, "entries are given out for applying in order", index, this.#applying);
     this.#applying = index;
     this.#applyingBytes += bytes;
     // Fewer delivered than available means that the next one would cross the limit.
@@ -188,6 +189,7 @@ export class RaftLog {
     if (index > this.committed || index < this.#applied) {
       broken(`applied(${index}) is out of range [prevApplied(${this.#applied}), committed(${this.committed})]`);
     }
+    invariant(this.committed <= this.lastIndex(), "what is committed is in the log", this.committed, this.lastIndex());
     this.#applied = index;
     if (this.#applying < index) this.#applying = index;
     this.#applyingBytes = Math.max(0, this.#applyingBytes - bytes);
@@ -216,6 +218,7 @@ export class RaftLog {
   restore(snapshot: Snapshot): void {
     const { index, term } = snapshot.metadata!;
     this.#logger.info?.(`log [${this}] starts to restore snapshot [index: ${index}, term: ${term}]`);
+    invariant(index > this.committed, "a snapshot brings something new", index, this.committed);
     this.committed = index;
     this.unstable.restore(snapshot);
   }

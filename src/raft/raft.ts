@@ -6,7 +6,7 @@
  * Practice" (Ongaro, the Raft thesis).
  */
 
-import { broken } from "../base/fatal.ts";
+import { broken, invariant } from "../base/fatal.ts";
 import { EMPTY_BYTES } from "../base/protobuf.ts";
 import { type HardState, type Message, MessageType } from "../proto/raftpb.ts";
 import { restoreConfig } from "./confchange/restore.ts";
@@ -121,6 +121,7 @@ export class Raft {
 
   becomeLeader(): void {
     if (this.state === "StateFollower") broken("invalid transition [follower -> leader]");
+    invariant(this.vote === this.id, "a leader has voted for itself", this.vote, this.id);
     this.#reset(this.term);
     this.lead = this.id;
     this.state = "StateLeader";
@@ -191,6 +192,7 @@ export class Raft {
   }
 
   #reset(term: number): void {
+    invariant(term >= this.term, "the term never falls", term, this.term);
     if (this.term !== term) {
       this.term = term;
       this.vote = NONE;

@@ -31,7 +31,7 @@
  * Messages from the network must not claim to come from one of the two local threads; refuse those before step().
  * Messages, entries and snapshots passed to or taken from the node must not be changed afterwards.
  */
-import { broken } from "../base/fatal.ts";
+import { broken, invariant } from "../base/fatal.ts";
 import {
   ConfChange,
   type ConfState,
@@ -318,7 +318,12 @@ export class RawNode {
   #accept(ready: Ready): void {
     const { raft } = this;
     if (ready.softState !== undefined) this.#previousSoft = ready.softState;
-    if (ready.hardState !== undefined) this.#previousHard = ready.hardState;
+    if (ready.hardState !== undefined) {
+      const { term, commit } = ready.hardState;
+      const previous = this.#previousHard;
+      invariant(term >= previous.term && commit >= previous.commit, "term and commit index never fall", term, commit);
+      this.#previousHard = ready.hardState;
+    }
     if (raft.readStates.length > 0) raft.readStates = [];
     raft.messages = [];
     raft.messagesAfterAppend = [];

@@ -22,6 +22,7 @@ import { SEGMENT_SIZE_BYTES } from "./record.ts";
 import { lastNonZero, type RepairReport, repair, writeZeros } from "./repair.ts";
 import { type Replayed, replay, validSnapshotEntries, verify, type WalPosition } from "./replay.ts";
 import { SegmentAllocator } from "./segment-allocator.ts";
+import { checkEntries, checkHardState } from "./succession.ts";
 
 export interface WalOptions {
   readonly disk: Disk;
@@ -194,6 +195,8 @@ export class Wal {
     if (first !== undefined && !(first.index <= this.#lastIndex + 1)) {
       throw new WalUsageError(`entry ${first.index} would leave a gap after entry ${this.#lastIndex}`);
     }
+    checkEntries(entries);
+    if (hasState) checkHardState(this.#hardState, hardState);
     if (tail.offset >= this.#segmentSizeBytes) this.#rotate(tail);
 
     const encoder = this.#encoder;

@@ -1,6 +1,6 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import { spentOn } from "../../base/doing.ts";
-import { InvariantError } from "../../base/fatal.ts";
+import { InvariantError, invariant } from "../../base/fatal.ts";
 import type { Logger } from "../../base/log.ts";
 import {
   type ByteString,
@@ -202,6 +202,8 @@ export class WatchHub {
   }
 
   #onChanges(revision: number, changes: ChangeList): void {
+    const seen = this.#fanOut.revision;
+    invariant(revision === seen + 1, "changes come revision by revision", seen, revision);
     this.#delivering = true;
     const isTaken = this.#fanOut.take(revision, changes);
     this.#delivering = false;
@@ -225,6 +227,7 @@ export class WatchHub {
   #offer(watcher: Watcher, batch: WatchBatch): boolean {
     const { outlet } = watcher;
     if (outlet.full) return false;
+    checkOffer(watcher, batch.events[0]!.revision);
     if (!outlet.sink.deliver(watcher, batch)) {
       outlet.full = true;
       return false;
@@ -238,6 +241,7 @@ export class WatchHub {
   #offerLarge(watcher: Watcher, batch: LargeBatch): boolean {
     const { outlet } = watcher;
     if (outlet.full) return false;
+    checkOffer(watcher, batch.revision);
     outlet.full = true;
     if (!outlet.sink.deliverLarge(watcher, batch)) return false;
     watcher.quiet = false;
@@ -364,6 +368,11 @@ export class WatchHub {
   #refuseReentry(): void {
     if (this.#delivering) throw new InvariantError("a watch sink called back into the hub while it took a response");
   }
+}
+
+/** A watcher gets every event once: nothing of what it has had, and nothing from before its start. */
+function checkOffer({ minRevision }: Watcher, revision: number): void {
+  invariant(revision >= minRevision, "a watcher gets no revision twice", minRevision, revision);
 }
 
 export interface WatchHubOptions {

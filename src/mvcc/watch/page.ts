@@ -1,3 +1,4 @@
+import { invariant } from "../../base/fatal.ts";
 import { KeyValue } from "../../proto/mvccpb.ts";
 import { type ByteString, type ChangeSource, toByteString } from "../model/types.ts";
 import { type PrevKvLookup, WatchEvent } from "./batch.ts";
@@ -80,6 +81,12 @@ export function readPage(
   };
   store.forEachRevision(from, to, 0, (main, _sub, tombstone, bytes, start, end) => {
     if (main !== revision) {
+      invariant(
+        main > revision && main >= from && main < to,
+        "rows are read in the order of revisions",
+        revision,
+        main,
+      );
       settle();
       if (
         entries >= limits.entriesMax ||

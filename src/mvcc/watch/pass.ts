@@ -1,3 +1,4 @@
+import { invariant } from "../../base/fatal.ts";
 import type { ChangeSource } from "../model/types.ts";
 import type { PrevKvLookup, WatchBatch } from "./batch.ts";
 import { unitsOf } from "./fan-out.ts";
@@ -137,6 +138,7 @@ export class Pass {
       this.#scan = new RevisionScan(this.#store, this.group, page.next, this.#limits, this.#lookup);
       return;
     }
+    invariant(page.next > this.#position && page.next <= to, "a page is read forwards", this.#position, page.next);
     this.#position = page.next;
     if (touched.length > 0) this.#handing = new Handing(touched, [], page.next - 1);
   }

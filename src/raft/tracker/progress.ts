@@ -7,7 +7,7 @@
  *
  * Invariant: 0 <= match < next. Source: Raft thesis, sections 3.5 and 10.2.
  */
-import { broken } from "../../base/fatal.ts";
+import { broken, invariant } from "../../base/fatal.ts";
 import type { Inflights } from "./inflights.ts";
 
 export type ProgressState = "StateProbe" | "StateReplicate" | "StateSnapshot";
@@ -83,6 +83,7 @@ export class Progress {
     if (this.state === "StateReplicate") {
       if (count > 0) {
         this.next += count;
+        this.#check();
         this.inflights.add(this.next - 1, bytes);
       }
       // With a full window this message serves as a probe: no more until an answer.
@@ -106,6 +107,7 @@ export class Progress {
     if (index <= this.match) return false;
     this.match = index;
     if (this.next <= index) this.next = index + 1;
+    this.#check();
     this.msgAppFlowPaused = false;
     return true;
   }
@@ -124,6 +126,7 @@ export class Progress {
     // One probe is in flight at a time, so a genuine rejection names the index before `next`.
     if (this.next - 1 !== rejected) return false;
     this.next = Math.max(Math.min(rejected, matchHint + 1), this.match + 1);
+    this.#check();
     this.#limitSentCommit();
     this.msgAppFlowPaused = false;
     return true;
@@ -157,6 +160,10 @@ export class Progress {
     this.pendingSnapshot = 0;
     this.state = state;
     this.inflights.reset();
+  }
+
+  #check(): void {
+    invariant(this.match < this.next, "what is sent next is behind what the follower has", this.match, this.next);
   }
 
   #limitSentCommit(): void {

@@ -1,6 +1,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { spentOn } from "../../base/doing.ts";
 import { goDuration } from "../../base/duration.ts";
+import { invariant } from "../../base/fatal.ts";
 import type { Logger } from "../../base/log.ts";
 import { loadConfState, saveConfState } from "../../membership/cluster.ts";
 import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
@@ -167,9 +168,8 @@ export class StateMachine implements ProposalApplier {
       if (cost >= TURN_COST_MAX) return false;
       const entry = entries[this.#next++]!;
       if (entry.index <= this.#index) continue;
-      if (entry.index !== this.#index + 1) {
-        throw new Error(`entry ${entry.index} was committed, but ${this.#index} is the last one applied`);
-      }
+      invariant(entry.index === this.#index + 1, "entries are applied one by one", this.#index, entry.index);
+      invariant(entry.term >= this.#term, "terms never fall along the log", this.#term, entry.term);
       if (debugEnabled) logger.debug("Applying entry", { index: entry.index, term: entry.term, type: entry.type });
       const { term } = this;
       this.#index = entry.index;

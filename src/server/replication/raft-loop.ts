@@ -5,6 +5,7 @@ import type { MemoryStorage } from "../../raft/memory-storage.ts";
 import { LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD } from "../../raft/messages.ts";
 import type { RawNode, Ready } from "../../raft/rawnode.ts";
 import type { Wal } from "../../wal/wal.ts";
+import { DurableIndex } from "./durable-index.ts";
 import { messageProblem } from "./message-check.ts";
 
 /**
@@ -87,6 +88,7 @@ export class RaftLoop {
   /** Written data is not durable, and no sync in progress covers it. */
   #needsSync = false;
   #unsyncedEntries = 0;
+  readonly #durable: DurableIndex;
   #lastStable: Message | undefined;
   #syncing = false;
   /** Quick syncs needed before a synchronous one is used again. */
@@ -112,6 +114,7 @@ export class RaftLoop {
     this.#clock = options.clock;
     this.#hooks = options.hooks;
     this.#lastTickMs = options.clock.nowMs();
+    this.#durable = new DurableIndex(options.storage.lastIndex());
   }
 
   start(tickMs: number): void {
@@ -267,6 +270,7 @@ export class RaftLoop {
     if (snapshot !== undefined) {
       this.#hooks.saveSnapshot(snapshot);
       this.storage.applySnapshot(snapshot);
+      this.#durable.snapshotSaved(snapshot.metadata?.index ?? 0);
       this.#overtake(append);
     }
     if (entries.length > 0 || hardState !== undefined) {
@@ -278,6 +282,7 @@ export class RaftLoop {
       this.#hooks.observeWrite(tookMs, this.#wal.writtenBytes - startBytes);
     }
     this.storage.append(entries);
+    this.#durable.wrote(entries);
     this.#unsyncedEntries += entries.length;
     this.#needsSync ||= ready.mustSync || snapshot !== undefined;
     if (append.responses.length === 0) return;
@@ -302,8 +307,10 @@ export class RaftLoop {
     this.#afterSync = [];
     this.#needsSync = false;
     this.#unsyncedEntries = 0;
+    this.#durable.syncBegins();
     if (mayBlock && isSmall && this.#quickSyncsToCome === 0) {
       this.#wal.sync();
+      this.#durable.syncEnded();
       const tookMs = this.#clock.nowMs() - startMs;
       spentOn("sync of the log", tookMs);
       this.#observeSync(tookMs);
@@ -316,6 +323,7 @@ export class RaftLoop {
       if (error !== null) this.#fail(error);
       else {
         this.#observeSync(this.#clock.nowMs() - startMs);
+        this.#durable.syncEnded();
         try {
           this.#respond(responses);
           // A write that needed no sync only had to keep its place.
@@ -339,6 +347,7 @@ export class RaftLoop {
   #respond(responses: readonly Message[]): void {
     const outgoing: Message[] = [];
     for (const response of responses) {
+      this.#durable.checkResponse(response, this.node.term);
       if (response.to !== this.node.id) outgoing.push(response);
       else if (!this.#isRepeated(response)) this.node.step(response);
     }
@@ -372,6 +381,7 @@ export class RaftLoop {
         });
         return;
       }
+      this.#durable.checkApply(message.entries);
       if (!this.#hooks.apply(message.entries, this.#applied)) {
         this.#applying = message;
         return;

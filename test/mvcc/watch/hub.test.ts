@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { MvccStore } from "../../../src/mvcc/store/store.ts";
 import type { WatchHub, WatchHubOptions } from "../../../src/mvcc/watch/hub.ts";
+import { Share } from "../../../src/mvcc/watch/share.ts";
 import type { WatchStream } from "../../../src/mvcc/watch/stream.ts";
 import { VirtualClock } from "../../harness/virtual-clock.ts";
 import { BufferSink, describeDelivery, openHub, openStore, request, settled, write } from "../watch-harness.ts";
@@ -484,5 +485,51 @@ describe("a sink", () => {
     assert.equal(delivered, 1);
     assert.equal(hub.watcherCount, 0);
     assert.equal(hub.slowCount, 0);
+  });
+});
+
+describe("the hub stops the process", () => {
+  const breaks = (rule: string) => (error: Error) => error.name === "InvariantError" && error.message.startsWith(rule);
+
+  it("when a revision's changes did not reach it", async () => {
+    const { store } = await setup();
+    let skips = true;
+    const subscribe = store.onChange.bind(store);
+    store.onChange = (listener) =>
+      subscribe((revision, changes) => {
+        if (skips) skips = false;
+        else listener(revision, changes);
+      });
+    openHub(store, new VirtualClock());
+    write(store, [["a", "1"]]);
+    assert.throws(() => write(store, [["a", "2"]]), breaks("changes come revision by revision"));
+  });
+
+  it("before a watcher gets what it has had", async () => {
+    const { store, stream, clock } = await setup();
+    for (const value of ["1", "2", "3"]) write(store, [["a", value]]);
+    const { batchFor } = Share.prototype;
+    Share.prototype.batchFor = function (watcher) {
+      return batchFor.call(this, Object.assign(Object.create(watcher) as typeof watcher, { minRevision: 0 }));
+    };
+    try {
+      for (const startRevision of [2, 4]) stream.watch(request("a", { startRevision }));
+      assert.throws(() => clock.settle(), breaks("a watcher gets no revision twice"));
+    } finally {
+      Share.prototype.batchFor = batchFor;
+    }
+  });
+
+  it("when the past is not read in its order, or not read forwards", async () => {
+    const { store, stream, clock } = await setup();
+    for (const value of ["1", "2"]) write(store, [["a", value]]);
+    const forEach = store.forEachRevision.bind(store);
+    store.forEachRevision = (from, to, sub, visit) => forEach(from, to, sub, (_main, ...rest) => visit(1, ...rest));
+    stream.watch(request("a", { startRevision: 2 }));
+    assert.throws(() => clock.settle(), breaks("rows are read in the order of revisions"));
+    const still = await setup({ hub: { page: { entriesMax: 0 } } });
+    write(still.store, [["a", "1"]]);
+    still.stream.watch(request("a", { startRevision: 2 }));
+    assert.throws(() => still.clock.settle(), breaks("a page is read forwards"));
   });
 });

@@ -11,8 +11,12 @@ import {
   LeaseService,
   MaintenanceService,
 } from "../../../src/proto/etcdserverpb.ts";
+import type { Entry } from "../../../src/proto/raftpb.ts";
+import { LOCAL_APPLY_THREAD } from "../../../src/raft/messages.ts";
+import { RawNode } from "../../../src/raft/rawnode.ts";
 import { type InProcess, startInProcess, tempDir } from "../../harness/in-process.ts";
 import { seeded } from "../../harness/random.ts";
+import { waitFor } from "../../harness/wait.ts";
 import { bytes, compare, putOp, rangeOp, remove, removeOp, txn, valueIs } from "../requests.ts";
 
 /** The part of the replicated state that clients can see. */
@@ -129,4 +133,36 @@ test("a restart does not repeat the reads of a transaction, and reaches the same
   );
   await restarted.close();
   dir.remove();
+});
+
+test("an entry that is not the next one, or of an earlier term, ends the member before it is applied", async () => {
+  const changes = [
+    ["entries are applied one by one", () => []],
+    ["terms never fall along the log", (entries: Entry[]) => entries.map((entry) => ({ ...entry, term: 0 }))],
+  ] as const;
+  for (const [rule, change] of changes) {
+    const member = await startInProcess();
+    const { ready } = RawNode.prototype;
+    let isChanged = false;
+    RawNode.prototype.ready = function () {
+      const next = ready.call(this);
+      const apply = next.messages.find(({ to }) => to === LOCAL_APPLY_THREAD);
+      if (apply !== undefined && !isChanged) {
+        isChanged = true;
+        apply.entries = change(apply.entries);
+      }
+      return next;
+    };
+    try {
+      for (const key of ["a", "b"]) {
+        void member.client.unary(KVService.Put, { key: bytes(key) }).catch(() => {});
+        await waitFor("the first is changed", () => isChanged);
+      }
+      await waitFor("the member fails", () => member.failures.length > 0);
+      assert.equal((member.failures[0] as Error).message.slice(0, rule.length), rule);
+    } finally {
+      RawNode.prototype.ready = ready;
+      await member.close();
+    }
+  }
 });

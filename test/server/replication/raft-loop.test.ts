@@ -110,6 +110,20 @@ describe("the raft loop", () => {
     assert.deepEqual(disk.events, ["write", "synced", COMMIT_INDEX, "applied 1"]);
   });
 
+  test("stops before it acknowledges what was not synced", () => {
+    const { node } = parts;
+    const ready = node.ready.bind(node);
+    node.ready = () => ({ ...ready(), mustSync: false });
+    proposals = ["a"];
+    loop.run();
+    const rule = "only what is durable is acknowledged";
+    assert.deepEqual(
+      failures.map((error) => (error as Error).message.slice(0, rule.length)),
+      [rule],
+    );
+    assert.deepEqual(applied, []);
+  });
+
   test("does not sync synchronously while the disk is slow", async () => {
     const put = async (value: string): Promise<string | undefined> => {
       disk.events.length = 0;

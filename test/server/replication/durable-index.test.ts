@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { EMPTY_BYTES } from "../../../src/base/protobuf.ts";
+import { type Entry, MessageType } from "../../../src/proto/raftpb.ts";
+import { newMessage } from "../../../src/raft/messages.ts";
+import { DurableIndex } from "../../../src/server/replication/durable-index.ts";
+
+const TERM = 3;
+const entry = (index: number): Entry => ({ type: 0, term: TERM, index, data: EMPTY_BYTES });
+
+function acknowledges(
+  durable: DurableIndex,
+  index: number,
+  changes: { reject?: boolean; term?: number } = {},
+): boolean {
+  for (const type of [MessageType.MsgAppResp, MessageType.MsgStorageAppendResp]) {
+    const response = Object.assign(newMessage(type, 2n, 1n, TERM), { index, ...changes });
+    try {
+      durable.checkResponse(response, TERM);
+    } catch (error) {
+      assert.equal((error as Error).name, "InvariantError");
+      return false;
+    }
+  }
+  return true;
+}
+
+test("entries are acknowledged, and applied, once a sync that began behind their write has ended", () => {
+  const durable = new DurableIndex(7);
+  assert.ok(acknowledges(durable, 7));
+  durable.wrote([entry(8), entry(9)]);
+  assert.ok(!acknowledges(durable, 8));
+  durable.syncBegins();
+  durable.wrote([entry(10)]);
+  assert.ok(!acknowledges(durable, 8));
+  durable.syncEnded();
+  assert.ok(acknowledges(durable, 9));
+  assert.ok(!acknowledges(durable, 10));
+  durable.checkApply([entry(8), entry(9)]);
+  assert.throws(() => durable.checkApply([entry(9), entry(10)]), { name: "InvariantError" });
+});
+
+test("what was overwritten during a sync is not durable at its end", () => {
+  const durable = new DurableIndex(0);
+  durable.wrote([entry(1), entry(2), entry(3)]);
+  durable.syncBegins();
+  durable.wrote([entry(2)]);
+  durable.syncEnded();
+  assert.ok(acknowledges(durable, 1));
+  assert.ok(!acknowledges(durable, 2));
+  durable.syncBegins();
+  durable.syncEnded();
+  assert.ok(acknowledges(durable, 2));
+  assert.ok(!acknowledges(durable, 3));
+});
+
+test("a refusal promises nothing, and an answer of an earlier term counts nowhere", () => {
+  const durable = new DurableIndex(0);
+  assert.ok(acknowledges(durable, 5, { term: TERM - 1 }));
+  const refusal = Object.assign(newMessage(MessageType.MsgAppResp, 2n, 1n, TERM), { index: 5, reject: true });
+  durable.checkResponse(refusal, TERM);
+});
+
+test("a snapshot that is saved is durable, and nothing behind it", () => {
+  const durable = new DurableIndex(3);
+  durable.wrote([entry(4)]);
+  durable.snapshotSaved(20);
+  assert.ok(acknowledges(durable, 20));
+  assert.ok(!acknowledges(durable, 21));
+});
