@@ -1,13 +1,24 @@
 // Runs the test files under test/ with Node's own runner, in parallel.
-// Usage: npm test [-- PATH_PART …]   only files whose path contains one of the parts
+//
+//   npm test [-- PATH_PART …]            only files whose path contains one of the parts
+//   npm run test:fast [-- PATH_PART …]   of these, the fast ones
+//   … --list                             only their names
+//
+// A test file is fast unless it starts a process, itself or through what it imports from test/, or its first line tells that it
+// is slow: `// Slow: what takes its time`. So the fast tests need nothing but the packages, and no build; they are bundled first,
+// since most of the time of a short test goes into loading what it tests.
 import { spawn } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { dirname, join, relative } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-const parts = process.argv.slice(2);
+const { values, positionals: parts } = parseArgs({
+  allowPositionals: true,
+  options: { fast: { type: "boolean" }, list: { type: "boolean" } },
+});
 
 function testFiles(dir) {
   return readdirSync(dir, { withFileTypes: true })
@@ -19,20 +30,51 @@ function testFiles(dir) {
     .sort();
 }
 
-const files = testFiles(join(root, "test")).filter((f) => parts.length === 0 || parts.some((p) => f.includes(p)));
+function fast(file) {
+  if (readFileSync(join(root, file), "utf8").startsWith("// Slow: ")) return false;
+  const seen = new Set([join(root, file)]);
+  for (const path of seen) {
+    for (const [, specifier] of readFileSync(path, "utf8").matchAll(
+      /^(?:import|export) (?!type )(?:[^;"]* from )?"([^"]+)"/gm,
+    )) {
+      if (specifier === "node:child_process") return false;
+      const target = resolve(dirname(path), specifier);
+      if (specifier.startsWith(".") && relative(root, target).startsWith("test") && existsSync(target))
+        seen.add(target);
+    }
+  }
+  return true;
+}
+
+const files = testFiles(join(root, "test"))
+  .filter((file) => parts.length === 0 || parts.some((part) => file.includes(part)))
+  .filter((file) => !values.fast || fast(file));
 if (files.length === 0) {
-  console.error(`no test file matches: ${parts.join(" ")}`);
+  console.error(`no ${values.fast ? "fast " : ""}test file matches: ${parts.join(" ")}`);
   process.exit(1);
 }
+if (values.list) {
+  console.log(files.join("\n"));
+  process.exit();
+}
+
+/** Below node_modules/, where packages are found from it. */
+let bundle;
+if (values.fast) {
+  const { bundleTests } = await import("./bundle-tests.mjs");
+  bundle = await bundleTests(root, files);
+  process.on("exit", () => rmSync(bundle.folder, { recursive: true, force: true }));
+}
 const args = [
-  "--import",
-  "tsx",
+  ...(bundle === undefined ? ["--import", "tsx"] : ["--enable-source-maps", "--test-reporter=spec"]),
   "--test",
-  `--test-concurrency=${Math.max(2, availableParallelism())}`,
+  // Many of the fast ones wait for a timer now and then.
+  `--test-concurrency=${Math.max(2, availableParallelism()) * (values.fast ? 2 : 1)}`,
   // A hanging test fails, and a file that leaves something open still ends.
   "--test-timeout=300000",
   "--test-force-exit",
-  ...files,
+  ...(bundle?.files ?? files),
 ];
 const child = spawn(process.execPath, args, { cwd: root, stdio: "inherit" });
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
 child.on("exit", (code, signal) => process.exit(signal ? 1 : (code ?? 1)));

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { TlsOptions } from "../../src/client/raw.ts";
 import { MaintenanceService } from "../../src/proto/etcdserverpb.ts";
-import { repositoryRoot } from "../../test/harness/programs.ts";
+import { repositoryRoot } from "../../test/harness/repository.ts";
 import { httpText, type Server } from "../../test/harness/server.ts";
 import type { HonestJob, HonestResult } from "./honest.ts";
 

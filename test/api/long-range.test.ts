@@ -1,3 +1,4 @@
+// Slow: lists of thousands of keys, many times over.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import {

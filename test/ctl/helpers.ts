@@ -7,7 +7,7 @@ import { encodeLossless } from "../../src/base/lossless-text.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import type { Io } from "../../src/ctl/io.ts";
 import { main } from "../../src/ctl/main.ts";
-import { repositoryRoot } from "../harness/programs.ts";
+import { repositoryRoot } from "../harness/repository.ts";
 
 export interface CtlRun {
   readonly code: number;

@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import protobuf from "protobufjs";
-import { repositoryRoot } from "./programs.ts";
 import type { SeededRandom } from "./random.ts";
+import { repositoryRoot } from "./repository.ts";
 
 /**
  * Requests that no honest client makes but a log may hold: every field of InternalRaftRequest, with extreme values,

@@ -1,3 +1,4 @@
+// Slow: long random histories.
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

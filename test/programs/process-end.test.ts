@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { type TestContext, test } from "node:test";
 import { endOf, failedStartOf } from "../../src/programs/server/ends.ts";
-import { repositoryRoot } from "../harness/programs.ts";
+import { repositoryRoot } from "../harness/repository.ts";
 import { waitFor } from "../harness/wait.ts";
 
 const HEAD = `

@@ -1,3 +1,4 @@
+// Slow: every order of events of small groups.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { MemoryStorage } from "../../src/raft/memory-storage.ts";

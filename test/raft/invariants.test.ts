@@ -1,3 +1,4 @@
+// Slow: random groups under a hostile network.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Simulation, type SimulationOptions } from "./harness/simulation.ts";

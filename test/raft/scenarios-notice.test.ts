@@ -1,3 +1,4 @@
+// Slow: all scenarios again for each mistake planted in the core.
 import assert from "node:assert/strict";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+// Slow: floods of frames, each until the server ends it.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ABUSES, type Abuse } from "../../src/rpc/guard.ts";

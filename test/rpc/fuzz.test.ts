@@ -1,3 +1,4 @@
+// Slow: fuzzing.
 /**
  * For any input, the server neither crashes nor hangs and keeps serving others. Every run uses the same seeds; set
  * KVORUM_FUZZ_ROUNDS (default 150) for longer ones, and KVORUM_FUZZ_SEED to start elsewhere.

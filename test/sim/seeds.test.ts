@@ -1,3 +1,4 @@
+// Slow: thirty whole simulations.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+// Slow: many thousand mutated texts, and values of megabytes.
 import assert from "node:assert/strict";
 import { isUtf8 } from "node:buffer";
 import { describe, test } from "node:test";

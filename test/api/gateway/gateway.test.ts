@@ -1,3 +1,4 @@
+// Slow: bodies up to the limit of what they may hold together.
 import assert from "node:assert/strict";
 import * as http2 from "node:http2";
 import { after, before, describe, test } from "node:test";

@@ -1,3 +1,4 @@
+// Slow: passwords are hashed at their real cost.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import * as https from "node:https";

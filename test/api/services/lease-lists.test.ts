@@ -1,3 +1,4 @@
+// Slow: thousands of leases and keys, one request each.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { connect } from "../../../src/client/raw.ts";

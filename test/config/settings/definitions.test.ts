@@ -6,7 +6,7 @@ import { TURNS_DEFAULTS } from "../../../src/base/turns.ts";
 import { defaultConfig } from "../../../src/config/config.ts";
 import { defaultOf } from "../../../src/config/settings/definition.ts";
 import { allSettings, sections } from "../../../src/config/settings/definitions.ts";
-import { repositoryRoot } from "../../harness/programs.ts";
+import { repositoryRoot } from "../../harness/repository.ts";
 
 test("a setting gives one field of the configuration, in the unit of the field", () => {
   const fields = new Set<string>();

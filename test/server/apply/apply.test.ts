@@ -1,3 +1,4 @@
+// Slow: a dozen starts of a member, each with a random history.
 import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { join } from "node:path";

@@ -9,7 +9,7 @@ import { systemDisk } from "../../../src/base/disk.ts";
 import { otherOwnerOf } from "../../../src/mvcc/backend/lmdb-file.ts";
 import { lockDirectory } from "../../../src/server/start/data-dir-lock.ts";
 import { MemoryLogger, tempDir } from "../../harness/in-process.ts";
-import { repositoryRoot } from "../../harness/programs.ts";
+import { repositoryRoot } from "../../harness/repository.ts";
 import { waitFor } from "../../harness/wait.ts";
 
 describe("a data directory used by another process", {

@@ -1,0 +1,42 @@
+// Bundles test files, so that each starts by reading a few files instead of hundreds. Half of the fast tests' time is saved.
+import { mkdirSync, mkdtempSync, readFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { pathToFileURL } from "node:url";
+import { build } from "esbuild";
+
+/** Modules go on to find what lies beside their sources. */
+const places = {
+  name: "places",
+  setup({ onLoad }) {
+    onLoad({ filter: /\.ts$/ }, ({ path }) => ({
+      contents: readFileSync(path, "utf8")
+        .replaceAll("import.meta.url", JSON.stringify(pathToFileURL(path).href))
+        .replaceAll("import.meta.dirname", JSON.stringify(dirname(path))),
+      loader: "ts",
+    }));
+  },
+};
+
+/** Returns a new folder below node_modules/, where packages are found from, and the bundles of `files` in it. */
+export async function bundleTests(root, files) {
+  const cache = join(root, "node_modules", ".cache");
+  mkdirSync(cache, { recursive: true });
+  const folder = mkdtempSync(join(cache, "tests-"));
+  await build({
+    entryPoints: files,
+    outdir: folder,
+    outbase: root,
+    absWorkingDir: root,
+    bundle: true,
+    splitting: true,
+    chunkNames: "chunks/[name]-[hash]",
+    format: "esm",
+    platform: "node",
+    target: "node20.19",
+    packages: "external",
+    sourcemap: true,
+    logLevel: "error",
+    plugins: [places],
+  });
+  return { folder, files: files.map((file) => relative(root, join(folder, file)).replace(/ts$/, "js")) };
+}
