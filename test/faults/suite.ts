@@ -1,6 +1,6 @@
 /** Runs a fault as a test: three members, a few seconds, no findings allowed. */
 import assert from "node:assert/strict";
-import { requirement } from "../harness/programs.ts";
+import { hostRequirement } from "../harness/programs.ts";
 import { FAULTS } from "./faults.ts";
 import { hostsMissing } from "./hosts.ts";
 import { type Fault, type Report, runFault } from "./run.ts";
@@ -15,7 +15,7 @@ export function faultNamed(name: string): Fault {
 export function requireFault(name: string): string | false {
   const fault = faultNamed(name);
   const reason = fault.missing?.() ?? (fault.hosts === true ? hostsMissing() : undefined);
-  return requirement(reason === undefined, reason ?? "");
+  return hostRequirement(reason === undefined, reason ?? "");
 }
 
 /** Causes it once or for `seconds`; fails with all findings. */

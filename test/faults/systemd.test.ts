@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { requirement } from "../harness/programs.ts";
+import { hostRequirement } from "../harness/programs.ts";
 import { waitFor } from "../harness/wait.ts";
 import { gapsOf, serves } from "./gaps.ts";
 import { judge } from "./history.ts";
@@ -10,7 +10,7 @@ import { bootMachines, machinesMissing } from "./machines.ts";
 const missing = machinesMissing();
 
 test("an installed service survives systemctl kill, a restart and the loss of its host's power", {
-  skip: requirement(missing === undefined, missing ?? ""),
+  skip: hostRequirement(missing === undefined, missing ?? ""),
 }, async (t) => {
   const machines = await bootMachines(3);
   const load = new Load({ rate: 30 });

@@ -4,10 +4,10 @@
  */
 import { execFile } from "node:child_process";
 import { accessSync, constants, statSync } from "node:fs";
-import { delimiter, dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { delimiter, join } from "node:path";
+import { repositoryRoot } from "./repository.ts";
 
-export const repositoryRoot = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+export { repositoryRoot };
 
 /** A program and its fixed first arguments. */
 export interface Program {
@@ -28,6 +28,11 @@ export function requirement(met: boolean, reason: string): string | false {
   if (met) return false;
   if (process.env["KVORUM_REQUIRE_ALL"] === "1") throw new Error(`${reason}, and KVORUM_REQUIRE_ALL=1 asks for it`);
   return reason;
+}
+
+/** As requirement, for what a machine may not allow: KVORUM_WITHOUT_HOSTS=1 says that it is skipped even where all is asked for. */
+export function hostRequirement(met: boolean, reason: string): string | false {
+  return !met && process.env["KVORUM_WITHOUT_HOSTS"] === "1" ? reason : requirement(met, reason);
 }
 
 /** The absolute path of a program on PATH; a name with a slash is taken as a path. */
