@@ -1,4 +1,4 @@
-/** Creates and classifies raft messages. Fields and their meaning: proto/raft.proto and the notes in rawnode.ts. */
+/** Creates and classifies raft messages. Fields and their meaning: proto/raftpb/raft.proto and the notes in rawnode.ts. */
 import { broken } from "../base/fatal.ts";
 import { EMPTY_BYTES } from "../base/protobuf.ts";
 import { type Entry, type Message, MessageType } from "../proto/raftpb.ts";

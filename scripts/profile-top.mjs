@@ -1,0 +1,48 @@
+// Prints where the time of a CPU profile of Node went: the functions with the largest shares of their
+// own, by their places in src/. Time in which the process waited is left out.
+// Usage: node scripts/profile-top.mjs FILE.cpuprofile [COUNT]
+import { existsSync, readFileSync } from "node:fs";
+import { SourceMap } from "node:module";
+import { relative } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const [file, count = "30"] = process.argv.slice(2);
+if (file === undefined) {
+  console.error("usage: node scripts/profile-top.mjs FILE.cpuprofile [COUNT]");
+  process.exit(2);
+}
+const { nodes, samples, timeDeltas } = JSON.parse(readFileSync(file, "utf8"));
+const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]));
+const maps = new Map();
+
+/** The bundles of dist/ have maps to the sources beside them. */
+function mapOf(path) {
+  if (!maps.has(path)) {
+    const known = existsSync(`${path}.map`);
+    maps.set(path, known ? new SourceMap(JSON.parse(readFileSync(`${path}.map`, "utf8"))) : undefined);
+  }
+  return maps.get(path);
+}
+
+function nameOf({ functionName, url, lineNumber, columnNumber }) {
+  const name = functionName || "(anonymous)";
+  if (!url.startsWith("file:")) return url === "" ? name : `${name} ${url}`;
+  const path = fileURLToPath(url);
+  const source = mapOf(path)?.findEntry(lineNumber, columnNumber);
+  if (source?.originalSource === undefined) return `${name} ${relative(process.cwd(), path)}:${lineNumber + 1}`;
+  return `${name} ${source.originalSource.replace(/^(\.\.\/)+/, "")}:${source.originalLine + 1}`;
+}
+
+const self = new Map();
+let total = 0;
+samples.forEach((id, i) => {
+  const name = nameOf(frames.get(id));
+  if (name === "(idle)") return;
+  self.set(name, (self.get(name) ?? 0) + timeDeltas[i]);
+  total += timeDeltas[i];
+});
+for (const [name, micros] of [...self].sort((a, b) => b[1] - a[1]).slice(0, Number(count))) {
+  console.log(
+    `${((100 * micros) / total).toFixed(1).padStart(5)} %  ${(micros / 1000).toFixed(0).padStart(7)} ms  ${name}`,
+  );
+}
