@@ -12,9 +12,9 @@ import { fileURLToPath } from "node:url";
 
 const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.url)), ".."));
 const CODE = ["src", "test", "bench", "scripts", "bin", "examples", ".ci"];
-/** Words of other programs: etcdutl of stock etcd, Node, npm, git, docker and the system. */
+/** Words of other programs: Node, npm, git, docker and the system. */
 const OTHERS_OPTIONS = new Set(
-  "bump-revision mark-compacted cpu-prof cpu-prof-dir inspect inspect-brk import test-name-pattern test-only privileged rm version help user now global".split(
+  "cpu-prof cpu-prof-dir inspect inspect-brk import test-name-pattern test-only privileged rm version help user now global".split(
     " ",
   ),
 );
@@ -27,6 +27,7 @@ const PROGRAMS = [
   [/npm run tla\b/, ["test/raft/tla/main.ts"]],
   [/npm (test|run test)\b/, ["scripts/test.mjs"]],
   [/(^|[\s/"'=(])etcdctl\b/, ["src/ctl"]],
+  [/(^|[\s/"'=(])etcdutl\b/, ["src/utl"]],
   [/(^|[\s/"'=(])etcd\b|npm start\b/, ["src/config", "src/programs"]],
 ];
 
