@@ -33,7 +33,7 @@ export async function checkBoltInSlices(
   return problems;
 }
 
-/** One problem, or undefined for one page that was looked at. */
+/** One problem, or undefined for one checked page. */
 type Step = string | undefined;
 
 const FREE = 1;
@@ -92,7 +92,7 @@ class Check {
       yield `buckets nest deeper than ${DEPTH_MAX} levels`;
       return;
     }
-    // An inline bucket is part of its parent's page, which has been checked. It holds no buckets.
+    // An inline bucket is part of its parent's page, which was checked. It contains no buckets.
     if (bucket.rootPage === 0) return;
     const nested: Buffer[] = [];
     for (const step of this.#tree(bucket.rootPage, undefined, undefined, 0, { key: undefined }, nested)) {
@@ -107,8 +107,8 @@ class Check {
   }
 
   /**
-   * Checks the pages under `id`, whose keys must lie in [low, high) and above `highest`, which it advances. The keys that
-   * hold buckets are added to `nested`.
+   * Checks the pages under `id`, whose keys must lie in [low, high) and above `highest`, which it advances. Adds the
+   * keys of nested buckets to `nested`.
    */
   *#tree(
     id: number,

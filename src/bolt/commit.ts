@@ -1,6 +1,6 @@
 /**
- * A commit as an ordered list of what is done to the file, and the two who do it: on a thread of its own, and in turns over a
- * disk whose syncs take time. The order is all that a crash can be survived by: pages, sync, meta page, sync.
+ * A commit as an ordered list of file operations, and its two executors: blocking, on a separate thread, and in turns,
+ * over a disk whose syncs take time. Only the order makes it survive a crash: pages, sync, meta page, sync.
  */
 import type { DiskFile } from "../base/disk.ts";
 
@@ -9,7 +9,10 @@ export type CommitStep =
   | { readonly kind: "write"; readonly position: number; readonly bytes: Uint8Array }
   | { readonly kind: "sync" };
 
-/** Does all of it, blocking the thread. Throws node's errors; whether the last step took effect is then not known. */
+/**
+ * Executes all operations, blocking the thread. Throws node's errors; whether the last operation took effect is then
+ * unknown.
+ */
 export function commitNow(file: DiskFile, steps: Iterable<CommitStep>): void {
   for (const step of steps) {
     if (step.kind === "write") file.write(step.bytes, step.position);
@@ -18,7 +21,7 @@ export function commitNow(file: DiskFile, steps: Iterable<CommitStep>): void {
   }
 }
 
-/** Does all of it without blocking in a sync. Rejects with node's errors. */
+/** Executes all operations without blocking in a sync. Rejects with node's errors. */
 export async function commitInTurns(file: DiskFile, steps: Iterable<CommitStep>): Promise<void> {
   for (const step of steps) {
     if (step.kind === "write") file.write(step.bytes, step.position);

@@ -1,9 +1,9 @@
 /**
  * A bbolt file that is open for writing: its newest state, its free pages, and the one write transaction at a time.
  *
- * Free of threads and of time: `begin` gives a transaction, its `prepare` the steps that somebody does to the file, and
- * `committed` makes the outcome the newest state. After an error of any kind the engine is of no use: what the file says
- * then is for the next one that opens it to find out.
+ * Uses neither threads nor time: `begin` gives a transaction, its `prepare` the file operations for its executor, and
+ * `committed` makes the result the newest state. After any error the engine is unusable: the next open determines the
+ * state of the file.
  *
  * Promises: pages that the newest state, the one before a commit, or a reader's state consist of are never overwritten.
  */
@@ -34,7 +34,7 @@ export class BoltEngine implements TransactionFile {
   #freeListSpan: number;
   #open: WriteTransaction | undefined;
 
-  /** Takes an open file, and the meta that was found in it. Reads its free list, or looks for the free pages. Throws BoltError. */
+  /** Takes an open file and its current meta. Reads its free list, or searches for free pages. Throws BoltError. */
   constructor(file: DiskFile, meta: BoltMeta) {
     this.path = file.path;
     this.file = file;
@@ -54,24 +54,24 @@ export class BoltEngine implements TransactionFile {
     return this.#fileBytes;
   }
 
-  /** Pages that the stored list of free pages takes. */
+  /** Pages of the stored free list. */
   get freeListSpan(): number {
     return this.#freeListSpan;
   }
 
-  /** Pages that hold nothing, those included that only readers of older states need. */
+  /** Free pages, including those that readers of older states still need. */
   get freePages(): number {
     return this.#freeList.freeCount + this.#freeList.pendingCount;
   }
 
-  /** Begins a transaction, given the transaction ids of the states that are being read. */
+  /** Begins a transaction, given the transaction ids of the states being read. */
   begin(readers: readonly number[] = []): WriteTransaction {
     if (this.#open !== undefined) throw new Error(`${this.path}: a transaction is open`);
     this.#freeList.release(readers);
     return (this.#open = new WriteTransaction(this, this.#meta, this.#freeList));
   }
 
-  /** All steps of the open transaction are done. */
+  /** All operations of the open transaction are done. */
   committed(committed: Committed): void {
     this.#open = undefined;
     this.#meta = committed.meta;
@@ -97,7 +97,7 @@ export class BoltEngine implements TransactionFile {
   }
 }
 
-/** Opens a file for writing; its meta is found, and nothing else of it read. Throws BoltError and node's errors. */
+/** Opens a file for writing and finds its meta; reads nothing else. Throws BoltError and node's errors. */
 export function openBoltFile(disk: Disk, path: string): { readonly file: DiskFile; readonly meta: BoltMeta } {
   const file = disk.open(path, "r+");
   try {
@@ -109,8 +109,8 @@ export function openBoltFile(disk: Disk, path: string): { readonly file: DiskFil
 }
 
 /**
- * Makes an empty file, as bbolt does: two metas, an empty free list, an empty bucket of buckets. It appears under its name
- * when it is whole. An existing one is replaced.
+ * Creates an empty file, as bbolt does: two metas, an empty free list, an empty bucket of buckets. It gets its name
+ * when it is complete. Replaces an existing one.
  */
 export function createBoltFile(disk: Disk, path: string, options: { mode?: number; pageSize?: number } = {}): void {
   const { mode = 0o600, pageSize = PAGE_SIZE } = options;
@@ -132,7 +132,7 @@ export function createBoltFile(disk: Disk, path: string, options: { mode?: numbe
   disk.syncDir(dirname(path));
 }
 
-/** The list that the file keeps, if it makes sense; else what no page refers to. */
+/** The file's free list, if valid; otherwise the pages without references. */
 function loadFreeList(pages: PageFile, meta: BoltMeta, span: number): FreeList {
   const list = new FreeList(pages.path);
   const start = meta.freelistPage;
@@ -148,7 +148,7 @@ function loadFreeList(pages: PageFile, meta: BoltMeta, span: number): FreeList {
   return list;
 }
 
-/** Pages that the stored list takes: of one that cannot be read, its first is not used while the file refers to it. */
+/** Pages of the stored list: for an unreadable list, its first page is not used while the file refers to it. */
 function freeListSpan(pages: PageFile, meta: BoltMeta): number {
   if (meta.freelistPage === undefined) return 0;
   try {
@@ -159,7 +159,7 @@ function freeListSpan(pages: PageFile, meta: BoltMeta): number {
   }
 }
 
-/** Undefined when it is damaged: what it says can be found out without it. */
+/** Undefined when damaged: its content can be determined without it. */
 function storedFreeList(pages: PageFile, meta: BoltMeta, page: number, span: number): readonly number[] | undefined {
   try {
     const { ids } = pages.freeList(page);

@@ -1,17 +1,17 @@
 /**
- * Which pages of a bbolt file hold nothing, and which will hold nothing once no reader needs them any more.
+ * The free pages of a bbolt file, and those that become free once no reader needs them.
  *
- * A page that transaction T frees is pending: readers of the states before T still see it. `release` turns pending pages
- * into free ones, given who still reads. Only free pages are allocated, so a commit never overwrites what the state before
- * it, or a state that somebody reads, consists of: that is what makes a crash harmless.
+ * A page that transaction T frees is pending: readers of the states before T still see it. `release` frees pending
+ * pages, given the current readers. Only free pages are allocated, so a commit never overwrites pages of the previous
+ * state or of a state being read: that makes a crash harmless.
  *
- * Memory: two bits a page of the file, and the ids of pending pages.
+ * Memory: two bits per page of the file, and the ids of pending pages.
  */
 import { BoltError } from "./format.ts";
 
 interface Pending {
   readonly ids: number[];
-  /** When each was allocated; 0 where no reader could have been before. */
+  /** Transaction of each allocation; 0 where no earlier reader was possible. */
   readonly allocatedAt: number[];
 }
 
@@ -20,10 +20,10 @@ export class FreeList {
   #free = new PageBits();
   #pendingBits = new PageBits();
   readonly #pending = new Map<number, Pending>();
-  /** By its first page, when a run of pages was allocated while somebody read an older state. */
+  /** By first page, for runs of pages allocated while an older state was being read. */
   readonly #allocatedAt = new Map<number, number>();
   #isRead = false;
-  /** By length of a run, where the search for the next goes on: nothing below is that long. */
+  /** By run length, where the next search continues: there is no such run below. */
   readonly #searchFrom = new Map<number, number>();
 
   constructor(file: string) {
@@ -42,12 +42,12 @@ export class FreeList {
     return this.#free.has(id);
   }
 
-  /** For a file that is being opened: the page is free. */
+  /** Marks a page as free, while a file is being opened. */
   add(id: number): void {
     this.#free.add(id);
   }
 
-  /** The first of `count` free pages in a row, which are free no longer; 0 when there are none. */
+  /** Allocates `count` consecutive free pages and returns the first; 0 when there are none. */
   allocate(count: number, txid: number): number {
     const from = this.#searchFrom.get(count) ?? 2;
     const id = this.#free.findRun(count, from);
@@ -58,12 +58,12 @@ export class FreeList {
     return id;
   }
 
-  /** The run at `id` was allocated by `txid`, here or at the end of the file. */
+  /** Records that `txid` allocated the run at `id`, here or at the end of the file. */
   noteAllocation(id: number, txid: number): void {
     if (this.#isRead) this.#allocatedAt.set(id, txid);
   }
 
-  /** Transaction `txid` needs the pages from `id` on no longer. Throws BoltError when one of them was free already. */
+  /** Transaction `txid` no longer needs the pages from `id` on. Throws BoltError when one of them was already free. */
   free(id: number, span: number, txid: number): void {
     let pending = this.#pending.get(txid);
     if (pending === undefined) this.#pending.set(txid, (pending = { ids: [], allocatedAt: [] }));
@@ -85,8 +85,8 @@ export class FreeList {
   }
 
   /**
-   * Frees the pending pages that none of `readers` sees: transaction ids of the states that are being read, in any order. A
-   * reader of state R sees the pages that were allocated at or before R and freed after it.
+   * Frees the pending pages that none of `readers` sees: transaction ids of the states being read, in any order. A
+   * reader of state R sees the pages allocated at or before R and freed after it.
    */
   release(readers: readonly number[]): void {
     this.#isRead = readers.length > 0;
@@ -111,7 +111,7 @@ export class FreeList {
     this.#searchFrom.clear();
   }
 
-  /** All free and pending pages, ascending: what a file says of itself, whose readers end with the process. */
+  /** All free and pending pages, ascending: the list stored in a file, whose readers end with the process. */
   *ids(): Generator<number, void, void> {
     const end = Math.max(this.#free.end, this.#pendingBits.end);
     for (let id = 2; id < end; id++) if (this.#free.has(id) || this.#pendingBits.has(id)) yield id;

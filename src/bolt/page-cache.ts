@@ -1,9 +1,9 @@
 /**
- * Pages of a bbolt file that are kept in memory, up to a limit, and given out where they lie.
+ * Pages of a bbolt file kept in memory, up to a limit, and used in place.
  *
- * Branch pages and hot leaves stay; who goes through many pages once reads them past the cache (`readRun`). A page is checked
- * when it is read, so using it needs no checks. Pages are read with `read`, not mapped: a file that somebody cuts short or a
- * disk that fails is then an error of one read, where a touch of mapped memory would end the process with SIGBUS.
+ * Branch pages and hot leaves stay; a scan of many pages reads them past the cache (`readRun`). A page is checked when
+ * it is read, so using it needs no checks. Pages are read with `read`, not mapped: a truncated file or a failing disk
+ * is then an error of one read, whereas access to mapped memory would end the process with SIGBUS.
  *
  * A frame is valid until the next call of `get`, unless it is held.
  */
@@ -15,14 +15,14 @@ export class Frame {
   readonly bytes: Buffer;
   readonly at: number;
   readonly length: number;
-  /** Its place among the frames. */
+  /** Its index among the frames. */
   readonly index: number;
   id = 0;
   isLeaf = false;
   count = 0;
-  /** Used since the clock's hand came by. */
+  /** Used since the last pass of the clock hand. */
   isRecent = false;
-  /** Readers that need it to stay. */
+  /** Readers that hold it. */
   holds = 0;
 
   constructor(bytes: Buffer, at: number, length: number, index: number) {
@@ -42,7 +42,7 @@ export class PageCache {
   readonly #framesMax: number;
   readonly #largeBytesMax: number;
   readonly #frames: Frame[] = [];
-  /** Page id to index of its frame plus one, in two levels, since a hash table would be the larger part of a look-up. */
+  /** Page id to frame index plus one, in two levels, because a hash table would dominate the lookup time. */
   readonly #table: (Int32Array | undefined)[] = [];
   #unused: Buffer = Buffer.alloc(0);
   #unusedAt = 0;
@@ -129,7 +129,7 @@ export class PageCache {
     if (problem !== undefined) this.#pages.damaged(id, problem, bucket);
   }
 
-  /** A frame that holds no page: a new one below the limit, else one that was not used for long. */
+  /** A free frame: a new one below the limit, otherwise one that was not used for long. */
   #freeFrame(): Frame {
     if (this.#frames.length < this.#framesMax) {
       const { pageSize } = this.#pages;
@@ -161,7 +161,7 @@ export class PageCache {
     if (id !== 0 && table !== undefined) table[id & TABLE_MASK] = 0;
   }
 
-  /** The pages of these runs (first page, number of pages, and so on) were written anew. */
+  /** The pages of these runs (first page, number of pages, and so on) were rewritten. */
   forget(runs: readonly number[]): void {
     for (let i = 0; i < runs.length; i += 2) {
       const end = runs[i]! + runs[i + 1]!;
@@ -183,7 +183,7 @@ export class PageCache {
     }
   }
 
-  /** Reads leaves that are beside each other, past the cache, into `target`; gives back how many of them are whole pages. */
+  /** Reads adjacent leaves, past the cache, into `target`; returns how many of them are complete pages. */
   readRun(target: Buffer, first: number, count: number, bucket: string): number {
     const { pageSize } = this.#pages;
     this.#pages.checkId(first, bucket);

@@ -1,5 +1,5 @@
 /**
- * The pages of an open bbolt file, read one by one or many beside each other, and the meta that counts. Nothing is kept.
+ * The pages of an open bbolt file, read singly or many adjacent ones at once, and the current meta. It caches nothing.
  * Damage is a BoltError that names file, bucket and page.
  */
 import type { DiskFile } from "../base/disk.ts";
@@ -23,7 +23,7 @@ export class PageFile {
   readonly #file: DiskFile;
   readonly #pageBytesMax: number;
 
-  /** A page with everything it spans, so also an entry, may not be larger than `pageBytesMax`. */
+  /** `pageBytesMax` limits a page with its overflow, and so also an entry. */
   constructor(file: DiskFile, pageSize: number, pageBytesMax = 2 ** 31) {
     this.path = file.path;
     this.pageSize = pageSize;
@@ -31,7 +31,7 @@ export class PageFile {
     this.#pageBytesMax = pageBytesMax;
   }
 
-  /** A page with everything it spans, in memory of its own. Throws BoltError. */
+  /** A page with its overflow, in newly allocated memory. Throws BoltError. */
   read(id: number, bucket?: string): { readonly bytes: Buffer; readonly span: number } {
     this.checkId(id, bucket);
     const bytes = Buffer.allocUnsafeSlow(this.pageSize);
@@ -54,7 +54,7 @@ export class PageFile {
     );
   }
 
-  /** How many pages the one that starts at `at` takes, by its header, which is checked. Throws BoltError. */
+  /** The number of pages that the one at `at` spans, by its header, which is checked. Throws BoltError. */
   spanOf(bytes: Uint8Array, at: number, id: number, bucket?: string): number {
     const stored = u64At(bytes, at);
     if (stored !== id) this.damaged(id, `says that it is page ${stored}`, bucket);
@@ -69,13 +69,13 @@ export class PageFile {
     return overflow + 1;
   }
 
-  /** Fills `bytes` from `offset` behind the start of page `id`. Throws BoltError where the file ends. */
+  /** Fills `bytes` from `offset` after the start of page `id`. Throws BoltError at the end of the file. */
   fill(bytes: Uint8Array, id: number, offset: number): void {
     const count = this.#file.read(bytes, id * this.pageSize + offset);
     if (count < bytes.length) this.damaged(id, `the file ends inside it: ${bytes.length - count} bytes are missing`);
   }
 
-  /** Ids of the free pages as the page of the free list gives them. Throws BoltError. */
+  /** Ids of the free pages as listed in the freelist page. Throws BoltError. */
   freeList(id: number): { readonly ids: readonly number[]; readonly span: number } {
     const { bytes, span } = this.read(id);
     const flags = bytes.readUInt16LE(8);

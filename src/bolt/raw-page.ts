@@ -1,8 +1,8 @@
 /**
- * A branch or leaf page where it lies in memory: its fields by offset, without an object for each of its entries. Everything
- * here takes `at`, where the page starts in `bytes`.
+ * A branch or leaf page in place in memory: its fields by offset, without an object per entry. Every function takes
+ * `at`, the page's offset in `bytes`.
  *
- * A page that `treePageProblem` has passed needs no further checks: all keys and values lie inside it and ascend.
+ * A page that `treePageProblem` has accepted needs no further checks: all keys and values lie inside it and ascend.
  */
 import { BRANCH_PAGE, ELEMENT_BYTES, LEAF_PAGE, PAGE_HEADER_BYTES } from "./format.ts";
 
@@ -33,17 +33,17 @@ export function countOf(bytes: Uint8Array, at: number): number {
   return u16At(bytes, at + 10);
 }
 
-/** Further pages that it spans. */
+/** Overflow pages that it spans. */
 export function overflowOf(bytes: Uint8Array, at: number): number {
   return u32At(bytes, at + 12);
 }
 
-/** Where element `index` is. */
+/** Offset of element `index`. */
 export function elementAt(at: number, index: number): number {
   return at + PAGE_HEADER_BYTES + index * ELEMENT_BYTES;
 }
 
-/** The following take where an element of a leaf is. */
+/** The following take the offset of a leaf element. */
 export function leafFlags(bytes: Uint8Array, element: number): number {
   return u32At(bytes, element);
 }
@@ -60,7 +60,7 @@ export function leafValueBytes(bytes: Uint8Array, element: number): number {
   return u32At(bytes, element + 12);
 }
 
-/** The following take where an element of a branch is. */
+/** The following take the offset of a branch element. */
 export function branchKeyStart(bytes: Uint8Array, element: number): number {
   return element + u32At(bytes, element);
 }
@@ -73,7 +73,7 @@ export function branchChild(bytes: Uint8Array, element: number): number {
   return u64At(bytes, element + 8);
 }
 
-/** Bytes of the page that are in use: its entries lie one behind the other. */
+/** Used bytes of the page: its entries are contiguous. */
 export function usedBytes(bytes: Uint8Array, at: number): number {
   const count = countOf(bytes, at);
   let used = PAGE_HEADER_BYTES + count * ELEMENT_BYTES;
@@ -85,7 +85,7 @@ export function usedBytes(bytes: Uint8Array, at: number): number {
   return used;
 }
 
-/** What is wrong with the page `bytes[at .. at + length)`; undefined when it is a sound branch or leaf page. */
+/** What is wrong with the page `bytes[at .. at + length)`; undefined for a valid branch or leaf page. */
 export function treePageProblem(bytes: Uint8Array, at: number, length: number): string | undefined {
   if (length < PAGE_HEADER_BYTES) return `has ${length} bytes, fewer than its header`;
   const flags = flagsOf(bytes, at);

@@ -1,8 +1,8 @@
 /**
- * Finds the pages that a state of a bbolt file consists of; all others are free. It is what opening a file costs that keeps
- * no list of its free pages: every branch and leaf page is read once, those beside each other together.
+ * Finds the pages of a state of a bbolt file; all others are free. This is the cost of opening a file without a free
+ * list: every branch and leaf page is read once, adjacent ones together.
  *
- * Promises: it ends, whatever the pages point at; a page that is reached twice, or is none, is a BoltError.
+ * Promises: it ends, whatever the pages point at; a page reached twice, or an invalid one, is a BoltError.
  */
 import { type BoltMeta, BUCKET_ELEMENT, BUCKET_HEADER_BYTES, readUint64 } from "./format.ts";
 import type { PageFile } from "./page-file.ts";
@@ -18,7 +18,7 @@ import {
   treePageProblem,
 } from "./raw-page.ts";
 
-/** One byte a page: 1 where something needs it. */
+/** One byte per page: 1 if it is referenced. */
 export function findReachable(pages: PageFile, meta: BoltMeta): Uint8Array {
   const walk = new Walk(pages, meta.pageCount);
   walk.reached.fill(1, 0, 2);
@@ -26,7 +26,7 @@ export function findReachable(pages: PageFile, meta: BoltMeta): Uint8Array {
   return walk.reached;
 }
 
-/** Pages that are read at once, at most, and how many that nobody asked for may lie between two that are. */
+/** Maximum pages read at once, and unneeded pages allowed between two needed ones. */
 const WINDOW_PAGES = 64;
 const GAP_PAGES = 4;
 
@@ -39,7 +39,7 @@ class Walk {
     this.reached = new Uint8Array(pageCount);
   }
 
-  /** Level by level; a page can only be entered once, so it ends. Buckets within are walked afterwards. */
+  /** Level by level; a page can only be entered once, so it ends. Nested buckets are walked afterwards. */
   bucket(rootPage: number, name: string): void {
     const found: { page: number; name: string }[] = [];
     let level = [rootPage];

@@ -1,9 +1,9 @@
 /**
- * Changes on their way from the thread that makes them to the one that writes the file: records in one piece of memory,
- * which changes its owner instead of being copied again.
+ * Changes passed from the thread that makes them to the one that writes the file: records in one block of memory, whose
+ * ownership is transferred instead of copying.
  *
- * A record: bucket (u8, its place in a list both sides know), what is done (u8), bytes of the key (u16) and of the value
- * (u32), key, value. What is put refers to this memory until its transaction is written.
+ * A record: bucket (u8, its index in a list known to both sides), operation (u8), bytes of the key (u16) and of the
+ * value (u32), key, value. A put refers to this memory until its transaction is written.
  */
 
 import { u16At, u32At } from "./raw-page.ts";
@@ -13,7 +13,7 @@ const HEADER_BYTES = 8;
 const PUT = 0;
 const DELETE = 1;
 
-/** A bucket that both sides know by its place in a list. */
+/** A bucket that both sides know by its index in a list. */
 export interface KnownBucket {
   readonly name: string;
   /** Its keys come in ascending order. */
@@ -32,7 +32,7 @@ export class RecordBuffer {
     return this.#length;
   }
 
-  /** Where the key goes in `bytes`, and behind it the value: the caller copies both there at once. */
+  /** Offset of the key in `bytes`, followed by the value: the caller copies both there at once. */
   put(bucket: number, keyBytes: number, valueBytes: number): number {
     return this.#add(bucket, PUT, keyBytes, valueBytes);
   }
@@ -66,13 +66,13 @@ export class RecordBuffer {
     return at + HEADER_BYTES;
   }
 
-  /** The records so far, for good. */
+  /** Returns the records so far and passes their ownership. */
   take(): Uint8Array<ArrayBuffer> {
     return new Uint8Array(this.#bytes.buffer as ArrayBuffer, this.#bytes.byteOffset, this.#length);
   }
 }
 
-/** Does what the records say. Their memory must stay as it is while the transaction lasts. */
+/** Executes the records. Their memory must not change during the transaction. */
 export function applyRecords(
   records: Uint8Array,
   buckets: readonly KnownBucket[],

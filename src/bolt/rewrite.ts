@@ -1,10 +1,10 @@
 /**
- * Writes the content of an open file into another one without free pages, while the first goes on being written. What is
- * committed meanwhile is noted in a file beside, and done to the copy at the end; so neither memory nor time that commits
- * have to wait for grows with the size of the file.
+ * Copies an open file to another one without free pages, while the first continues to be written. Changes committed
+ * meanwhile are recorded in a separate file and applied to the copy at the end; so neither memory nor the time that
+ * commits wait grows with the size of the file.
  *
- * In steps, each of a few megabytes: `copy` until it says that it is through, then `catchUp`, and with no batch under way
- * `finish`. The copy is durable then, and says what the file says. Nothing here touches the name of the file.
+ * In steps of a few megabytes: `copy` until `isCopied`, then `catchUp`, and with no batch in progress `finish`. The
+ * copy is then durable and has the file's content. This code does not rename the file.
  */
 import type { Disk, DiskFile } from "../base/disk.ts";
 import type { CommitStep } from "./commit.ts";
@@ -22,7 +22,7 @@ const CACHE_BYTES = 4 * 1024 * 1024;
 const NOTE_HEADER_BYTES = 4;
 
 export class Rewrite {
-  /** The state that is being copied: its pages must stay until `isCopied`. */
+  /** The state being copied: its pages must stay until `isCopied`. */
   readonly txid: number;
   isCopied = false;
   readonly #disk: Disk;
@@ -34,7 +34,7 @@ export class Rewrite {
   readonly #stream = new BoltStream(true);
   #outAt = 2 * PAGE_SIZE;
   #bucketIndex = -1;
-  /** Where in the bucket to go on. */
+  /** Where in the bucket to continue. */
   #from: Buffer | undefined;
   readonly #notes: DiskFile;
   readonly #notesAgain: DiskFile;
@@ -57,12 +57,12 @@ export class Rewrite {
     this.#notesAgain = disk.open(notesPathOf(target), "r");
   }
 
-  /** Bytes of records that are noted and not done yet. */
+  /** Bytes of recorded changes that are not applied yet. */
   get behindBytes(): number {
     return this.#notedBytes - this.#doneBytes;
   }
 
-  /** These records were given to a batch after the state that is being copied. */
+  /** Records of a batch after the state being copied. */
   note(records: Uint8Array): void {
     const header = Buffer.alloc(NOTE_HEADER_BYTES);
     header.writeUInt32LE(records.length);
@@ -71,7 +71,7 @@ export class Rewrite {
     this.#notedBytes += NOTE_HEADER_BYTES + records.length;
   }
 
-  /** Copies some; `isCopied` says when all of it is there. */
+  /** Copies some entries; `isCopied` is true when all are copied. */
   copy(): void {
     let copied = 0;
     while (copied < STEP_BYTES) {
@@ -95,7 +95,7 @@ export class Rewrite {
     return false;
   }
 
-  /** Copies entries of a bucket, some `most` bytes of them. */
+  /** Copies entries of a bucket, about `most` bytes. */
   #copyFrom(name: string, most: number): number {
     const root = this.#state.bucket(name)!;
     let copied = 0;
@@ -112,7 +112,7 @@ export class Rewrite {
         this.#stream.add(bytes.subarray(start, keyEnd), bytes, keyEnd, end);
         copied += end - start;
         if (copied < most) continue;
-        // The next key that there could be.
+        // The next possible key.
         last = Buffer.concat([bytes.subarray(start, keyEnd), FIRST]);
         return false;
       }
@@ -129,7 +129,7 @@ export class Rewrite {
     }
   }
 
-  /** When all is copied: does some of what was noted. */
+  /** Once everything is copied: applies some of the recorded changes. */
   catchUp(): void {
     this.#copy ??= this.#openCopy();
     const transaction = this.#copy.begin();
@@ -165,19 +165,19 @@ export class Rewrite {
     if (count < target.length) throw new Error(`${this.#notes.path} was cut short while it was in use`);
   }
 
-  /** With no batch under way: does the rest, and makes the copy durable, its list of free pages included. */
+  /** With no batch in progress: applies the rest, and makes the copy durable, including its free list. */
   finish(): void {
     while (!this.isCopied) this.copy();
     while (this.behindBytes > 0) this.catchUp();
     const copy = (this.#copy ??= this.#openCopy());
-    // What was written without syncs comes before the meta that refers to it.
+    // Pages written without syncs are synced before the meta that refers to them.
     copy.file.dataSync();
     copy.commit(copy.begin(), { writeFreeList: true });
     copy.file.close();
     this.#removeNotes();
   }
 
-  /** Gives up, and removes what there is of the copy. */
+  /** Aborts, and removes the partial copy. */
   abandon(): void {
     this.#copy?.file.close();
     if (!this.isCopied) this.#out.close();
@@ -196,10 +196,10 @@ function notesPathOf(target: string): string {
   return `${target}-notes`;
 }
 
-/** The copy is nobody's yet: only its end must be durable. */
+/** The copy is not in use yet: only its final state must be durable. */
 function* withoutSyncs(steps: Iterable<CommitStep>): Generator<CommitStep, void, void> {
   for (const step of steps) if (step.kind !== "sync") yield step;
 }
 
-/** A start at the first key; also what follows a key in the key after it. */
+/** A start at the first key; also the suffix that makes the next possible key. */
 const FIRST = Buffer.from([0]);

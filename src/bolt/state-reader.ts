@@ -1,6 +1,6 @@
 /**
- * Reads one committed state of a bbolt file through the page cache. The state must stay: it is the newest one, or pinned.
- * Everything is done at once, in one turn; who reads over many turns asks again from where it was.
+ * Reads one committed state of a bbolt file through the page cache. The state must stay: it is the newest one, or
+ * pinned. Every read runs within one turn; a reader of many turns continues from its last position.
  */
 import { type BoltMeta, BUCKET_ELEMENT, BUCKET_HEADER_BYTES, readUint64 } from "./format.ts";
 import type { Frame, PageCache } from "./page-cache.ts";
@@ -21,20 +21,24 @@ import {
 
 /** Branch levels that are followed. */
 const DEPTH_MAX = 64;
-/** Leaves that a long walk reads at once, at most. */
+/** Maximum leaves that a long walk reads at once. */
 const RUN_PAGES_MAX = 32;
 
-/** Where a bucket's tree starts: at a page, or within the page of buckets. */
+/** Location of a bucket's tree: a page, or within the page of buckets. */
 export interface BucketRoot {
   readonly name: string;
   readonly page: number;
   readonly inline: Buffer | undefined;
 }
 
-/** In a page: the first element at or above what is looked for, of a leaf, or the child to go to, of a branch. */
+/**
+ * Searches a page: returns the first element of a leaf at or above the target, or the child of a branch to descend to.
+ */
 export type Seek = (bytes: Uint8Array, at: number, count: number, isLeaf: boolean) => number;
 
-/** Given the elements `from .. count` of the leaf at `bytes[at]`, which is `page` of the file; false stops the walk. */
+/**
+ * Receives the elements `from .. count` of the leaf at `bytes[at]`, which is `page` of the file; false stops the walk.
+ */
 export type LeafVisitor = (bytes: Buffer, at: number, from: number, count: number, page: number) => boolean;
 
 interface Level {
@@ -94,7 +98,7 @@ export class StateReader {
     return { name, page: 0, inline };
   }
 
-  /** The value of a key, where it lies: valid until the next call. Throws BoltError. */
+  /** The value of a key, in place: valid until the next call. Throws BoltError. */
   get(bucket: string, key: Uint8Array): Buffer | undefined {
     const root = this.bucket(bucket);
     if (root === undefined) return undefined;
@@ -109,8 +113,8 @@ export class StateReader {
   }
 
   /**
-   * Visits the entries of a bucket from `from` on (all when absent), ascending. Key and value are valid during the visit;
-   * false stops. Buckets within it are left out. Throws BoltError.
+   * Visits the entries of a bucket from `from` on (all when absent), ascending. Key and value are valid during the
+   * visit; false stops. Skips nested buckets. Throws BoltError.
    */
   forEach(bucket: string, from: Uint8Array | undefined, visit: (key: Buffer, value: Buffer) => boolean): void {
     const root = this.bucket(bucket);
@@ -128,7 +132,7 @@ export class StateReader {
     });
   }
 
-  /** The leaf of a tree with a page of its own in which a key is, if it is anywhere. Throws BoltError. */
+  /** The leaf that would contain a key, in a tree with its own page. Throws BoltError. */
   leafFor(root: BucketRoot, seek: Seek): Frame {
     let frame = this.#cache.get(root.page, root.name);
     for (let depth = 0; !frame.isLeaf; depth++) {
@@ -140,8 +144,8 @@ export class StateReader {
   }
 
   /**
-   * Visits the leaves of a tree from where `seek` says on, ascending. Those in memory are visited there; of the others many
-   * are read at once, and not kept. Returns false when the visitor stopped it. Throws BoltError.
+   * Visits the leaves of a tree, ascending, from the position given by `seek`. Leaves in memory are visited there; the
+   * others are read many at once, and not kept. Returns false when the visitor stopped it. Throws BoltError.
    */
   forEachLeaf(root: BucketRoot, seek: Seek | undefined, visit: LeafVisitor): boolean {
     const { inline } = root;
@@ -153,7 +157,7 @@ export class StateReader {
     return walk.run(root.page, seek);
   }
 
-  /** For what only its reader can see: the content of a page makes no sense. */
+  /** For errors only the reader can detect: the content of a page is invalid. */
   damaged(page: number, problem: string, bucket: string): never {
     return this.#cache.pages.damaged(page, problem, bucket);
   }
@@ -163,7 +167,7 @@ export class StateReader {
   }
 }
 
-/** Buffers for leaves that are read past the cache; a walk within another's visit takes one more. */
+/** Buffers for leaves read past the cache; a walk within another's visit takes one more. */
 const windows: Buffer[] = [];
 
 class LeafWalk {
@@ -173,7 +177,7 @@ class LeafWalk {
   readonly #stack: Level[] = [];
   #pagesLeft: number;
   #previous: Buffer = Buffer.alloc(0);
-  /** Leaves visited; with each of them more are read at once. */
+  /** Leaves visited; the more, the more are read at once. */
   #leaves = 0;
 
   constructor(cache: PageCache, pageCount: number, bucket: string, visit: LeafVisitor) {
@@ -197,7 +201,7 @@ class LeafWalk {
           goesOn = this.#leaf(window!, (page - windowFirst) * pageSize, page, 0);
         } else {
           const run = this.#cache.peek(page) === undefined ? this.#runFrom(page) : 0;
-          // What a long walk needs once would push something else out of the cache.
+          // Pages that a long walk needs once must not replace cached ones.
           if (run > 1 || (run === 1 && this.#leaves > RUN_PAGES_MAX)) {
             window ??= takeWindow(RUN_PAGES_MAX * pageSize);
             windowFirst = page;
@@ -247,7 +251,7 @@ class LeafWalk {
     return from >= count || this.#visit(bytes, at, from, count, page);
   }
 
-  /** Down to the first leaf; returns its page. */
+  /** Descends to the first leaf; returns its page. */
   #descend(page: number, seek: Seek | undefined): number {
     for (;;) {
       const frame = this.#cache.get(page, this.#bucket);
@@ -270,7 +274,7 @@ class LeafWalk {
     this.#cache.pages.damaged(page, "is reached more than once: the tree is not a tree", this.#bucket);
   }
 
-  /** The page of the next leaf; undefined behind the last. */
+  /** The page of the next leaf; undefined after the last. */
   #next(): number | undefined {
     const depth = this.#stack.length;
     for (;;) {
@@ -282,7 +286,7 @@ class LeafWalk {
         continue;
       }
       let page = branchChild(frame.bytes, elementAt(frame.at, level.index));
-      // All leaves are at one depth, so what lies above it is a branch.
+      // All leaves are at the same depth, so pages above it are branches.
       while (this.#stack.length < depth) {
         const child = this.#cache.get(page, this.#bucket);
         if (child.isLeaf) this.#cache.pages.damaged(page, "is a leaf where a branch belongs", this.#bucket);
@@ -293,7 +297,7 @@ class LeafWalk {
     }
   }
 
-  /** How many of the next leaves lie beside each other from `page` on, up to what may be read at once by now. */
+  /** How many of the next leaves are adjacent from `page` on, up to the current limit of reading at once. */
   #runFrom(page: number): number {
     const level = this.#stack.at(-1);
     if (level === undefined || this.#leaves < 2) return 1;
@@ -316,7 +320,7 @@ function takeWindow(bytes: number): Buffer {
   return at < 0 ? Buffer.allocUnsafeSlow(bytes) : windows.splice(at, 1)[0]!;
 }
 
-/** Looks for a key, bytewise. */
+/** Searches for a key, bytewise. */
 export function seekKey(key: Uint8Array): Seek {
   return (bytes, at, count, isLeaf) => {
     let low = 0;
@@ -327,7 +331,7 @@ export function seekKey(key: Uint8Array): Seek {
       const start = isLeaf ? leafKeyStart(bytes, element) : branchKeyStart(bytes, element);
       const end = start + (isLeaf ? leafKeyBytes(bytes, element) : branchKeyBytes(bytes, element));
       const order = compareBytes(bytes, start, end, key, 0, key.length);
-      // Of a branch: the last child whose first key is not above.
+      // In a branch: the last child whose first key is not above.
       if (isLeaf ? order < 0 : order <= 0) low = middle + 1;
       else high = middle;
     }

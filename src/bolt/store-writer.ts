@@ -1,8 +1,8 @@
 /**
- * Who writes the file: takes batches of records, one after the other, and answers each when it is durable.
+ * The writer of the file: takes batches of records, one at a time, and resolves each when it is durable.
  *
- * `StoreWriter` is what both kinds promise, `InlineWriter` does it in this thread over any disk, `ThreadWriter`
- * (thread-writer.ts) on a thread of its own over the real one. Either has the file for itself, save for readers of
+ * `StoreWriter` is the common interface, `InlineWriter` runs in this thread over any disk, `ThreadWriter`
+ * (thread-writer.ts) on a separate thread over the real one. Both use the file exclusively, except for readers of
  * committed states.
  */
 import type { Disk } from "../base/disk.ts";
@@ -13,46 +13,46 @@ import { applyRecords, type KnownBucket } from "./records.ts";
 import { Rewrite } from "./rewrite.ts";
 import type { WriteTransaction } from "./transaction.ts";
 
-/** A state that is durable. */
+/** A durable state. */
 export interface Written {
   readonly meta: BoltMeta;
-  /** As in Committed: what was kept of these pages is out of date. */
+  /** As in Committed: cached copies of these pages are outdated. */
   readonly writtenRuns: readonly number[];
-  /** Pages that hold nothing. */
+  /** Free pages. */
   readonly freePages: number;
 }
 
 export interface CommitOptions {
-  /** Keep the list of free pages in the file: it is being closed. */
+  /** Store the free list in the file: it is being closed. */
   readonly writeFreeList?: boolean;
 }
 
 export interface StoreWriter {
   /** Resolves when the file is open for writing and its free pages are known. Rejects when that fails. */
   readonly opened: Promise<{ readonly freePages: number }>;
-  /** Begins a batch, given the transaction ids of the states that are being read. */
+  /** Begins a batch, given the transaction ids of the states being read. */
   begin(readers: readonly number[]): void;
-  /** Adds to it. The memory is the writer's from now on. */
+  /** Adds records; the memory passes to the writer. */
   add(records: Uint8Array<ArrayBuffer>): void;
-  /** Ends it. Rejects when it, or anything before it, failed: the file is then of no use to this writer. */
+  /** Ends the batch. Rejects when it, or anything before it, failed: this writer cannot use the file any more. */
   commit(options?: CommitOptions): Promise<Written>;
   /**
-   * Copies the file without its free pages into another one, while batches go on. Resolves when little is missing; what comes
-   * then is kept up with until `finishRewrite`, before which no batch may be begun that is not committed. Only then is the
-   * copy complete and durable. Rejects, and leaves no copy, when that fails.
+   * Copies the file to another one without its free pages, while batches continue. Resolves when little is missing;
+   * later changes are followed until `finishRewrite`, which must not be called with an uncommitted batch. Only then is
+   * the copy complete and durable. Rejects, and leaves no copy, on failure.
    */
   rewrite(target: string): Promise<void>;
   finishRewrite(): Promise<void>;
-  /** Gives the copy up. */
+  /** Aborts the copy. */
   abandonRewrite(): void;
-  /** Lets go of the file, when what is under way is through. */
+  /** Closes the file, after the work in progress. */
   close(): Promise<void>;
 }
 
-/** So much may be missing of a copy when batches are held back for the rest of it. */
+/** Bytes that may be missing from a copy when batches are held for the rest. */
 const REST_BYTES = 1024 * 1024;
 
-/** The file's side of either kind: one engine, one batch at a time. */
+/** The file's side of both kinds: one engine, one batch at a time. */
 export class BatchEngine {
   readonly engine: BoltEngine;
   readonly #disk: Disk;
@@ -78,7 +78,7 @@ export class BatchEngine {
     const isCopying = rewrite !== undefined && !rewrite.isCopied;
     this.#transaction = this.engine.begin(isCopying ? [...readers, rewrite.txid] : readers);
     if (this.#hasAllBuckets) return;
-    // Those that are missing are made.
+    // Missing ones are created.
     for (const { name, sequential } of this.#buckets) this.#transaction.bucket(name, sequential);
     this.#hasAllBuckets = true;
   }
@@ -88,21 +88,21 @@ export class BatchEngine {
     this.#rewrite?.note(records);
   }
 
-  /** The transaction that is to be committed; it is over then. */
+  /** The transaction to commit; it is then over. */
   end(): WriteTransaction {
     const transaction = this.#open();
     this.#transaction = undefined;
     return transaction;
   }
 
-  /** Between two batches. */
+  /** Only between two batches. */
   startRewrite(target: string): void {
     if (this.#transaction !== undefined || this.#rewrite !== undefined)
       throw new Error("a batch or a copy is under way");
     this.#rewrite = new Rewrite(this.#disk, this.engine, target, this.#buckets);
   }
 
-  /** A step of the copy; false when only little is missing. */
+  /** One step of the copy; false when only little is missing. */
   stepRewrite(): boolean {
     const rewrite = this.#rewrite;
     if (rewrite === undefined) return false;
@@ -129,7 +129,7 @@ export class BatchEngine {
   }
 }
 
-/** Writes in the thread of its caller; only syncs take time. */
+/** Writes in the caller's thread; only syncs take time. */
 export class InlineWriter implements StoreWriter {
   readonly opened: Promise<{ readonly freePages: number }>;
   readonly #batches: BatchEngine;
@@ -138,7 +138,7 @@ export class InlineWriter implements StoreWriter {
 
   readonly #turn: () => Promise<void>;
 
-  /** `turn` lets others have their turns between steps of long work. Throws BoltError and node's errors. */
+  /** `turn` yields between steps of long work. Throws BoltError and node's errors. */
   constructor(disk: Disk, path: string, buckets: readonly KnownBucket[], turn: () => Promise<void>) {
     this.#turn = turn;
     this.#batches = new BatchEngine(disk, path, buckets);
@@ -203,7 +203,7 @@ export class InlineWriter implements StoreWriter {
     this.#batches.engine.file.close();
   }
 
-  /** What fails here is told when the batch ends. */
+  /** An error here is reported at the end of the batch. */
   #attempt(action: () => void): void {
     if (this.#failure !== undefined) return;
     try {

@@ -1,10 +1,10 @@
-/** Errors on their way between threads, where only their texts arrive of themselves. */
+/** Passes errors between threads, which only transfer their texts automatically. */
 import { BoltError, type BoltErrorCode } from "./format.ts";
 
 export interface CarriedError {
   readonly name: string;
   readonly message: string;
-  /** Of a BoltError or of the system. */
+  /** From a BoltError or a system error. */
   readonly code: string | undefined;
   readonly file: string | undefined;
   readonly page: number | undefined;

@@ -6,7 +6,7 @@ import type { CommitOptions, StoreWriter, Written } from "./store-writer.ts";
 import type { FromThread, ThreadData, ToThread } from "./thread.ts";
 import { arrivedError } from "./thread-error.ts";
 
-/** Writes on a thread of its own (thread.ts), so that no sync and no sorting of pages holds the event loop up. */
+/** Writes on a separate thread (thread.ts), so that syncs and page sorting do not block the event loop. */
 export class ThreadWriter implements StoreWriter {
   readonly opened: Promise<{ readonly freePages: number }>;
   readonly #worker: Worker;
@@ -23,7 +23,7 @@ export class ThreadWriter implements StoreWriter {
     this.#worker = startThread(workerData);
     this.#openWaiter = this.#await();
     this.opened = this.#openWaiter.promise;
-    // Who does not ask hears of it with the next commit.
+    // Reported with the next commit otherwise.
     this.opened.catch(() => {});
     this.#worker.on("message", (message: FromThread) => this.#receive(message));
     this.#worker.on("error", (error) => this.#fail(error));
@@ -34,7 +34,7 @@ export class ThreadWriter implements StoreWriter {
     });
   }
 
-  /** The thread keeps the process alive only while somebody waits for it. */
+  /** The thread keeps the process alive only while a caller waits for it. */
   #await<T>(): Waiter<T> {
     const waits = waiter<T>();
     this.#waiting++;
@@ -133,7 +133,9 @@ function waiter<T>(): Waiter<T> {
   return { promise, resolve, reject };
 }
 
-/** The thread's file is beside this one in the source, and in `dist/` when built, where this one may be in a folder of it. */
+/**
+ * The thread's file is beside this one in the source, and in `dist/` when built, where this one may be in a subfolder.
+ */
 function startThread(data: ThreadData): Worker {
   const names = ["./thread.ts", "./bolt-thread.js", "../bolt-thread.js"];
   const found = names.map((name) => new URL(name, import.meta.url)).find((url) => existsSync(fileURLToPath(url)));
@@ -147,7 +149,7 @@ function startThread(data: ThreadData): Worker {
   });
 }
 
-/** TypeScript as it is: a thread does not inherit the translator that its process was started with. */
+/** TypeScript source: a thread does not inherit the loader that its process was started with. */
 const FROM_SOURCE = `
 const { translator, program } = require("node:worker_threads").workerData;
 import(translator).then(({ register }) => {

@@ -1,6 +1,6 @@
 /**
- * The thread that has a bbolt file for writing: does what `ThreadWriter` says, in that order, and may block as long as the
- * disk does. It is a program of its own, in its own file.
+ * The thread that writes a bbolt file: executes `ThreadWriter`'s requests in order, and may block as long as the disk
+ * does. It is a separate program in its own file.
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { systemDisk } from "../base/disk.ts";
@@ -27,7 +27,7 @@ export type FromThread =
   | { readonly kind: "opened"; readonly freePages: number }
   | { readonly kind: "written"; readonly written: Written }
   | { readonly kind: "rewritten" }
-  /** A copy has failed, and is gone: the file itself is as good as before. */
+  /** A copy has failed and is removed: the file itself is unaffected. */
   | { readonly kind: "notRewritten"; readonly error: CarriedError }
   | { readonly kind: "failed"; readonly error: CarriedError }
   | { readonly kind: "closed" };
@@ -39,7 +39,7 @@ let isFailed = false;
 
 const answer = (message: FromThread): void => port.postMessage(message);
 
-/** After the first failure nothing is done any more: what the file says is not known. */
+/** After the first failure nothing more is done: the state of the file is unknown. */
 function attempt(action: () => void): void {
   if (isFailed) return;
   try {
@@ -55,7 +55,7 @@ attempt(() => {
   answer({ kind: "opened", freePages: batches.engine.freePages });
 });
 
-/** The copy must not stop the file from being written. */
+/** The copy must not prevent writing the file. */
 function attemptRewrite(action: (of: BatchEngine) => void): boolean {
   if (isFailed || batches === undefined) return false;
   try {
@@ -68,7 +68,7 @@ function attemptRewrite(action: (of: BatchEngine) => void): boolean {
   }
 }
 
-/** Messages that have come are handled between two steps. */
+/** Messages are handled between two steps. */
 function goOnRewriting(): void {
   attemptRewrite((of) => {
     if (of.stepRewrite()) setImmediate(goOnRewriting);

@@ -1,8 +1,8 @@
 /**
- * A write transaction: buckets whose changes gather in memory, and the pages that they become.
+ * A write transaction: buckets whose changes collect in memory, and the pages that result.
  *
- * One at a time. `prepare` makes the list of writes and syncs that brings it into the file; until the last but one of
- * them the file still says what it said before. A transaction is never undone: when it fails, the engine takes no more.
+ * One at a time. `prepare` makes the list of writes and syncs that applies it to the file; until the second to last of
+ * them the file keeps its previous state. A transaction is never undone: when it fails, the engine accepts no more.
  */
 
 import type { CommitStep } from "./commit.ts";
@@ -24,30 +24,30 @@ import { treePageProblem } from "./raw-page.ts";
 import { type Entry, TreeNode, writeTreePage } from "./tree-node.ts";
 import { type TreePages, WriteTree } from "./write-tree.ts";
 
-/** What a transaction needs of its file. */
+/** The part of the file that a transaction needs. */
 export interface TransactionFile {
   readonly path: string;
   readonly fileBytes: number;
-  /** Pages that the stored list of free pages takes. */
+  /** Pages of the stored free list. */
   readonly freeListSpan: number;
-  /** A page with all that it spans, in memory of its own, not looked into. Throws BoltError. */
+  /** A page with its overflow, in newly allocated memory, unchecked. Throws BoltError. */
   readPage(id: number): { readonly bytes: Buffer; readonly span: number };
   damaged(page: number, problem: string, bucket?: string): never;
 }
 
-/** A committed state of the file, and what the commit wrote. */
+/** A committed state of the file, and the pages that the commit wrote. */
 export interface Committed {
   readonly meta: BoltMeta;
-  /** Pages that it wrote, as runs: first page, number of pages, and so on. What anybody kept of them is out of date. */
+  /** The pages it wrote, as runs: first page, number of pages, and so on. Cached copies of them are outdated. */
   readonly writtenRuns: readonly number[];
 }
 
-/** As etcd asks bbolt to do it: how full pages are made when they split. */
+/** Fill of split pages, as etcd configures bbolt. */
 const FILL = 0.5;
 const FILL_SEQUENTIAL = 0.9;
-/** Pages beside each other are written together, up to so many bytes. */
+/** Adjacent pages are written together, up to this many bytes. */
 const WRITE_BYTES_MAX = 1024 * 1024;
-/** The file grows by this much at once, from the size on where doubling would be more. */
+/** The file grows by this much at a time, once doubling would be more. */
 const GROW_BYTES = 16 * 1024 * 1024;
 const GROW_BYTES_MIN = 32 * 1024;
 
@@ -83,8 +83,8 @@ export class WriteTransaction {
   }
 
   /**
-   * The top-level bucket of that name; it is made when there is none. `sequential` says that its keys come in ascending
-   * order: its pages are filled more.
+   * The top-level bucket of that name, created if missing. `sequential`: its keys come in ascending order, so its pages
+   * are filled more.
    */
   bucket(name: string, sequential = false): WriteBucket {
     let bucket = this.#buckets.get(name);
@@ -96,8 +96,8 @@ export class WriteTransaction {
   }
 
   /**
-   * What is done to the file, one after the other; buffers are made as they are asked for. `writeFreeList` keeps the list of
-   * free pages in the file, so that the next one to open it need not look for them.
+   * The file operations, in order; buffers are created on demand. `writeFreeList` stores the free list in the file, so
+   * that the next open need not search for free pages.
    */
   prepare(options: { readonly writeFreeList?: boolean } = {}): { steps: Iterable<CommitStep>; committed: Committed } {
     if (this.#isPrepared) throw new Error("the transaction is over");
@@ -136,7 +136,7 @@ export class WriteTransaction {
     yield { kind: "sync" };
   }
 
-  /** The pages to write, as runs of pages beside each other. */
+  /** The pages to write, as runs of adjacent pages. */
   *#runs(): Generator<readonly PendingPage[], void, void> {
     let run: PendingPage[] = [];
     let end = 0;
@@ -191,7 +191,7 @@ export class WriteTransaction {
     if (id !== undefined) this.#freeList.free(id, this.#file.freeListSpan, this.txid);
   }
 
-  /** Room for all ids, and for their number where that does not fit into the header. */
+  /** Space for all ids, and for their number if it does not fit into the header. */
   #allocateFreeList(): number {
     const count = this.#freeList.freeCount + this.#freeList.pendingCount;
     const span = Math.ceil((PAGE_HEADER_BYTES + 8 * (count + 1)) / this.#pageSize);
@@ -215,7 +215,7 @@ export class WriteTransaction {
   }
 }
 
-/** A top-level bucket in a write transaction. Keys and values are not copied: they must not change while it lasts. */
+/** A top-level bucket in a write transaction. Keys and values are not copied: they must not change during it. */
 export class WriteBucket {
   readonly #pages: TreePages;
   readonly #name: string;
@@ -253,7 +253,7 @@ export class WriteBucket {
     return { page: readUint64(value, 0), sequence: readUint64(value, 8), inline: value.subarray(BUCKET_HEADER_BYTES) };
   }
 
-  /** Sets a value: `bytes[start .. keyEnd)` is the key, the value behind it ends at `end`. */
+  /** Sets a value: `bytes[start .. keyEnd)` is the key, followed by the value up to `end`. */
   put(bytes: Uint8Array, start: number, keyEnd: number, end: number): void {
     const keyBytes = keyEnd - start;
     if (keyBytes < 1 || keyBytes > KEY_BYTES_MAX || end - keyEnd > VALUE_BYTES_MAX) {
@@ -262,12 +262,12 @@ export class WriteBucket {
     this.#tree.put(bytes, start, keyEnd, end, 0);
   }
 
-  /** Removes a key; false when it is not there. */
+  /** Removes a key; false when it does not exist. */
   delete(bytes: Uint8Array, start: number, keyEnd: number): boolean {
     return this.#tree.delete(bytes, start, keyEnd);
   }
 
-  /** Gives the tree its pages, and the bucket of buckets its new root. */
+  /** Assigns pages to the tree, and the new root to the bucket of buckets. */
   finish(): void {
     if (!this.#tree.isChanged && !this.#isNew) return;
     this.#tree.balance();
@@ -289,7 +289,7 @@ export class WriteBucket {
     this.#root.put(value, 0, name.length, value.length, BUCKET_ELEMENT);
   }
 
-  /** As bbolt decides it: one leaf of a quarter of a page, without buckets in it. */
+  /** bbolt's rule: one leaf of at most a quarter page, without buckets in it. */
   #fitsInline(root: TreeNode): boolean {
     if (!root.isLeaf || root.sizeBytes > this.#pages.pageSize / 4) return false;
     return root.entries.every(({ flags }) => (flags & BUCKET_ELEMENT) === 0);
@@ -302,7 +302,7 @@ function spanOf(run: readonly PendingPage[]): number {
   return span;
 }
 
-/** The size of the file that is to hold so many bytes. */
+/** The file size for this many bytes. */
 export function grownSize(neededBytes: number): number {
   if (neededBytes >= GROW_BYTES) return neededBytes + GROW_BYTES - (neededBytes % GROW_BYTES);
   let size = GROW_BYTES_MIN;

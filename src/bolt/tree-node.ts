@@ -1,6 +1,6 @@
 /**
- * A page of a B+tree that a write transaction has in memory, with its entries taken apart, so that they can be changed.
- * Entries refer to the bytes that they came from, of a page or of a batch; nothing is copied until a page is written.
+ * A B+tree page in a write transaction, with its entries separated so that they can be changed. Entries refer to their
+ * original bytes, in a page or a batch; nothing is copied until a page is written.
  */
 import { BRANCH_PAGE, ELEMENT_BYTES, LEAF_PAGE, PAGE_HEADER_BYTES, writePageHeader, writeUint64 } from "./format.ts";
 import {
@@ -17,7 +17,10 @@ import {
   leafValueBytes,
 } from "./raw-page.ts";
 
-/** The key is `bytes[start .. keyEnd)`, the value behind it ends at `end`. An entry of a branch has no value but a child. */
+/**
+ * The key is `bytes[start .. keyEnd)`, followed by the value up to `end`. A branch entry has a child instead of a
+ * value.
+ */
 export interface Entry {
   readonly bytes: Uint8Array;
   readonly start: number;
@@ -25,22 +28,22 @@ export interface Entry {
   readonly end: number;
   /** Of a leaf. */
   readonly flags: number;
-  /** Of a branch: page of the child, 0 while it has none. */
+  /** For a branch: page of the child, 0 while it has none. */
   readonly child: number;
-  /** Of a branch: the child, when it is in memory. */
+  /** For a branch: the child, if it is in memory. */
   node: TreeNode | undefined;
 }
 
 export class TreeNode {
   readonly isLeaf: boolean;
-  /** Where it was read from; 0 for a new one, or one that lies within its parent's leaf. */
+  /** Its original page; 0 for a new one, or one within its parent's leaf. */
   readonly page: number;
-  /** Pages that it took there. */
+  /** Pages that it spanned there. */
   readonly span: number;
   entries: Entry[] = [];
-  /** What it takes in the file. */
+  /** Its size in the file. */
   sizeBytes = PAGE_HEADER_BYTES;
-  /** It, or something beneath it, is not as in the file. */
+  /** It, or a descendant, differs from the file. */
   isChanged = false;
   /** It has lost entries, and may be too small now. */
   hasLost = false;
@@ -51,7 +54,7 @@ export class TreeNode {
     this.span = span;
   }
 
-  /** Takes a checked page apart. Its bytes must not change while the transaction lasts. */
+  /** Separates a checked page into entries. Its bytes must not change during the transaction. */
   static read(bytes: Uint8Array, at: number, page: number, span: number): TreeNode {
     const isLeaf = isLeafPage(bytes, at);
     const node = new TreeNode(isLeaf, page, span);
@@ -78,7 +81,7 @@ export class TreeNode {
     this.sizeBytes += entryBytes(entry);
   }
 
-  /** Puts the entry at `index`, in place of the one there when `replaces`. */
+  /** Inserts the entry at `index`, or replaces the one there if `replaces`. */
   put(index: number, entry: Entry, replaces: boolean): void {
     if (replaces) this.sizeBytes -= entryBytes(this.entries[index]!);
     this.sizeBytes += entryBytes(entry);
@@ -91,7 +94,7 @@ export class TreeNode {
     this.entries.splice(index, 1);
   }
 
-  /** Takes over the entries of the node to the right of it. */
+  /** Takes over the entries of its right neighbour. */
   append(right: TreeNode): void {
     for (const entry of right.entries) this.entries.push(entry);
     this.sizeBytes += right.sizeBytes - PAGE_HEADER_BYTES;
@@ -116,7 +119,7 @@ export class TreeNode {
     return low;
   }
 
-  /** Of a branch: index of the child that the key belongs to. */
+  /** For a branch: index of the child that the key belongs to. */
   childFor(bytes: Uint8Array, start: number, keyEnd: number): number {
     const bound = this.lowerBound(bytes, start, keyEnd);
     return bound < this.entries.length && this.isAt(bound, bytes, start, keyEnd) ? bound : Math.max(0, bound - 1);
@@ -133,7 +136,7 @@ export function entryBytes(entry: Entry): number {
   return ELEMENT_BYTES + entry.end - entry.start;
 }
 
-/** Writes entries as page `id` that spans `overflow` more. The memory must be zeroed behind what is written. */
+/** Writes entries as page `id` with `overflow` further pages. The memory after the written bytes must be zeroed. */
 export function writeTreePage(
   out: Buffer,
   at: number,
@@ -165,7 +168,7 @@ export function writeTreePage(
   }
 }
 
-/** A loop is faster than a call for what is short. */
+/** A loop is faster than a call for short data. */
 function copyBytes(from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): void {
   if (end - start > 48) to.set(from.subarray(start, end), at);
   else for (let i = start; i < end; i++) to[at++] = from[i]!;

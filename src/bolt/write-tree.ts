@@ -1,23 +1,23 @@
 /**
- * One B+tree in a write transaction: changes gather in memory, and `finish` gives every changed page a new place.
+ * One B+tree in a write transaction: changes collect in memory, and `finish` assigns a new page to every changed one.
  *
- * As bbolt does it, nothing is moved while changes come in: a leaf may grow to any size and shrink to nothing. At the end
+ * As in bbolt, nothing is moved while changes are made: a leaf may grow to any size and shrink to nothing. At the end
  * small pages are merged with a neighbour and large ones split, from the leaves up.
  *
- * Promises: every branch page that is written has at least two children, without which bbolt stops when it deletes
- * beneath it; no page but a root is empty; a value larger than a page has a page of its own.
+ * Promises: every written branch page has at least two children, because bbolt fails when it deletes under one with
+ * fewer; no page except a root is empty; a value larger than a page has its own page.
  */
 import { BUCKET_ELEMENT, PAGE_HEADER_BYTES } from "./format.ts";
 import { compareBytes, countOf, elementAt, isLeafPage, leafKeyBytes, leafKeyStart, usedBytes } from "./raw-page.ts";
 import { type Entry, entryBytes, TreeNode } from "./tree-node.ts";
 
-/** What a tree needs of its transaction. */
+/** The part of the transaction that a tree needs. */
 export interface TreePages {
   readonly pageSize: number;
-  /** The page with all that it spans, checked, in memory that stays as it is while the transaction lasts. */
+  /** The page with its overflow, checked, in memory that does not change during the transaction. */
   read(id: number): { readonly bytes: Uint8Array; readonly span: number };
   free(id: number, span: number): void;
-  /** Takes a page out of entries; returns its id. It is written with the transaction. */
+  /** Allocates a page for entries; returns its id. It is written with the transaction. */
   write(isLeaf: boolean, sizeBytes: number, entries: readonly Entry[], from: number, to: number): number;
   damaged(page: number, problem: string): never;
 }
@@ -28,22 +28,22 @@ const ENTRIES_MAX = 0xfffe;
 
 export class WriteTree {
   readonly #pages: TreePages;
-  /** How full a page is made when a node is split. */
+  /** Fill of the pages of a split node. */
   readonly #splitBytes: number;
   readonly #mergeBytes: number;
   #root: TreeNode;
-  /** The leaf at the right end, when something was appended to it. */
+  /** The rightmost leaf, if something was appended to it. */
   #tail: TreeNode | undefined;
 
   constructor(pages: TreePages, root: TreeNode, fill: number) {
     this.#pages = pages;
     this.#root = root;
     this.#splitBytes = Math.floor(pages.pageSize * fill);
-    // A quarter, as bbolt has it.
+    // A quarter, as in bbolt.
     this.#mergeBytes = Math.floor(pages.pageSize / 4);
   }
 
-  /** The page `id` as the root of a tree. */
+  /** Uses page `id` as the root of a tree. */
   static rootAt(pages: TreePages, id: number): TreeNode {
     const { bytes, span } = pages.read(id);
     return TreeNode.read(bytes, 0, id, span);
@@ -53,7 +53,7 @@ export class WriteTree {
     return this.#root.isChanged;
   }
 
-  /** Before `finish`. */
+  /** Call it before `finish`. */
   get root(): TreeNode {
     return this.#root;
   }
@@ -66,7 +66,7 @@ export class WriteTree {
     return node.isAt(index, bytes, start, keyEnd) ? node.entries[index] : undefined;
   }
 
-  /** Sets the value of a key, both out of `bytes`, which must not change while the transaction lasts. */
+  /** Sets the value of a key, both in `bytes`, which must not change during the transaction. */
   put(bytes: Uint8Array, start: number, keyEnd: number, end: number, flags: number): void {
     const entry: Entry = { bytes, start, keyEnd, end, flags, child: 0, node: undefined };
     const tail = this.#tail;
@@ -93,8 +93,8 @@ export class WriteTree {
   }
 
   /**
-   * Puts an entry above all others into a leaf of its own when the last one, under `branch`, is as full as it is made: it
-   * then need not be written again.
+   * Puts an entry above all others into a new leaf when the last one, under `branch`, is full: then that need not be
+   * rewritten.
    */
   #startLeaf(branch: TreeNode, entry: Entry): boolean {
     const last = branch.entries.at(-1)!;
@@ -130,7 +130,7 @@ export class WriteTree {
     return true;
   }
 
-  /** Merges what has become too small. `root` is then as it will be written. */
+  /** Merges nodes that have become too small. `root` then has its final form. */
   balance(): void {
     this.#tail = undefined;
     if (!this.#root.isChanged) return;
@@ -143,7 +143,7 @@ export class WriteTree {
     }
   }
 
-  /** After `balance`: gives the changed pages their places, and returns the page of the root. */
+  /** After `balance`: assigns pages to the changed nodes, and returns the root's page. */
   finish(): number {
     if (!this.#root.isChanged) return this.#root.page;
     let entries = this.#write(this.#root);
@@ -156,14 +156,14 @@ export class WriteTree {
     return entries[0]!.child;
   }
 
-  /** After `balance`, when the tree's only leaf goes into its parent: it needs no page of its own. */
+  /** After `balance`, when the tree's only leaf is stored in its parent: it needs no page. */
   dissolve(): void {
     this.#free(this.#root);
   }
 
   /**
-   * Brings the children of a branch in order. Afterwards none of them is empty or a branch of one child, unless the branch
-   * itself has only this one: then it is too small itself, and its own parent merges it with a neighbour.
+   * Balances the children of a branch. Afterwards none of them is empty or a branch with one child, unless this is the
+   * branch's only child: then the branch is too small itself, and its own parent merges it with a neighbour.
    */
   #settle(branch: TreeNode, depth: number): void {
     if (depth === DEPTH_MAX) this.#tooDeep(branch);
@@ -184,7 +184,7 @@ export class WriteTree {
     return node.sizeBytes <= this.#mergeBytes || (!node.isLeaf && node.entries.length < 2);
   }
 
-  /** Merges child `i` with a neighbour if that makes sense or must be. Returns where the branch is to be looked at next. */
+  /** Merges child `i` with a neighbour if useful or necessary. Returns the next index to examine. */
   #merge(branch: TreeNode, i: number, depth: number): number {
     const child = branch.entries[i]!.node!;
     const mustMerge = !child.isLeaf && child.entries.length < 2;
@@ -193,7 +193,7 @@ export class WriteTree {
       const a = this.#child(branch, left, depth);
       const b = this.#child(branch, left + 1, depth);
       if (a.isLeaf !== b.isLeaf) this.#pages.damaged(branch.page, "has both leaves and branches for children");
-      // The one to the right may not have been looked at yet.
+      // The right neighbour may not have been examined yet.
       if (left === i && !b.isLeaf && b.isChanged) this.#settle(b, depth + 1);
       if (b.entries.length === 0) {
         this.#removeChild(branch, left + 1);
@@ -204,14 +204,14 @@ export class WriteTree {
       a.isChanged = true;
       a.hasLost ||= b.hasLost;
       this.#removeChild(branch, left + 1);
-      // A child of one of them that had no neighbour may have one now.
+      // A child that had no neighbour may have one now.
       if (!a.isLeaf) this.#settle(a, depth + 1);
       return this.#isSmall(a) && branch.entries.length > 1 ? left : left + 1;
     }
     return i + 1;
   }
 
-  /** Takes a child, whose entries are gone or elsewhere, out of its branch. */
+  /** Removes a child, whose entries are gone or elsewhere, from its branch. */
   #removeChild(branch: TreeNode, index: number): void {
     this.#free(branch.entries[index]!.node!);
     branch.remove(index);
@@ -223,7 +223,7 @@ export class WriteTree {
     if (node.page !== 0) this.#pages.free(node.page, node.span);
   }
 
-  /** Writes a changed node; returns the entries that stand for it in its parent. */
+  /** Writes a changed node; returns its entries for the parent. */
   #write(node: TreeNode): Entry[] {
     if (!node.isLeaf) {
       const entries: Entry[] = [];
@@ -259,7 +259,7 @@ export class WriteTree {
     return pages;
   }
 
-  /** Where the page that starts with entry `from` ends, and what it takes. */
+  /** End and size of the page that starts with entry `from`. */
   #cut(node: TreeNode, from: number): { to: number; sizeBytes: number } {
     const { entries } = node;
     if (from === 0 && node.sizeBytes <= this.#pages.pageSize && entries.length <= ENTRIES_MAX) {
@@ -270,7 +270,7 @@ export class WriteTree {
     let to = from;
     for (; to < entries.length; to++) {
       const bytes = entryBytes(entries[to]!);
-      // What comes behind needs its least, too.
+      // The rest needs its minimum too.
       const mayEnd = to - from >= least && entries.length - to >= least;
       if (mayEnd && (sizeBytes + bytes > this.#splitBytes || to - from === ENTRIES_MAX)) break;
       sizeBytes += bytes;
@@ -289,7 +289,7 @@ export class WriteTree {
     return node;
   }
 
-  /** A page whose keys are not those that its parent promises belongs somewhere else: to change it would make it worse. */
+  /** A page whose keys contradict its parent belongs elsewhere: changing it would make the damage worse. */
   #checkPlace(branch: TreeNode, index: number, node: TreeNode): void {
     const first = node.entries[0];
     const last = node.entries.at(-1);

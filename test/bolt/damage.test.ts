@@ -12,7 +12,7 @@ import { type Model, openEngine, put, remove, revisionKey } from "./engine-model
 const PAGE = 1024;
 const PATH = "/d/db";
 
-/** A file with a tree of several levels, a small bucket of its own pages, an inline one, and free pages. */
+/** A file with a tree of several levels, a small bucket with its own pages, an inline one, and free pages. */
 function sample(writeFreeList: boolean): SimDisk {
   const disk = new SimDisk();
   disk.makeDir("/d");
@@ -50,7 +50,7 @@ function readAll(disk: SimDisk): number {
   return bytes;
 }
 
-/** Opens for writing, changes a bit of everything, commits. Throws BoltError. */
+/** Opens for writing, changes some of everything, commits. Throws BoltError. */
 function writeSome(disk: SimDisk): void {
   const { file, meta } = openBoltFile(disk, PATH);
   const engine = new BoltEngine(file, meta);
@@ -102,7 +102,7 @@ test("no mutation of a file makes the engine crash, hang, or fail with anything 
   assert.ok(noticed > 700, `only ${noticed} were noticed`);
 });
 
-/** The first page of a kind that a bucket's tree goes through on the way to a key. */
+/** The first page of a kind on the path from a bucket's root to a key. */
 function pageOf(disk: SimDisk, bucket: string, flags: number): number {
   const file = disk.open(PATH, "r");
   const meta = findMeta(file);
@@ -171,7 +171,7 @@ for (const [what, flags, damage, expected] of kinds) {
   });
 }
 
-test("a list of free pages that makes no sense is replaced by what is found", () => {
+test("an invalid free list is replaced by the pages found free", () => {
   const whole = sample(true).contentOf(PATH);
   const meta = findMeta(sample(true).open(PATH, "r"));
   const at = meta.freelistPage! * PAGE;

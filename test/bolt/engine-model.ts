@@ -6,7 +6,7 @@ import { BoltReader } from "../../src/bolt/reader.ts";
 import type { WriteTransaction } from "../../src/bolt/transaction.ts";
 import type { SeededRandom } from "../harness/random.ts";
 
-/** What a file must hold: buckets by name, entries by key, as latin1. */
+/** The expected content of a file: buckets by name, entries by key, as latin1. */
 export type Model = Map<string, Map<string, string>>;
 
 export function copyOf(model: Model): Model {
@@ -18,7 +18,7 @@ export function openEngine(disk: Disk, path: string): BoltEngine {
   return new BoltEngine(file, meta);
 }
 
-/** Puts into the transaction and into the model. */
+/** Puts into both the transaction and the model. */
 export function put(transaction: WriteTransaction, model: Model, bucket: string, key: string, value: string): void {
   const bytes = Buffer.from(key + value, "latin1");
   transaction.bucket(bucket, bucket === "key").put(bytes, 0, key.length, bytes.length);
@@ -37,7 +37,7 @@ export function entriesOf(model: Model, bucket: string): Map<string, string> {
   return entries;
 }
 
-/** As etcd's revisions look, for a number that counts up. */
+/** Keys like etcd's revisions, for an increasing number. */
 export function revisionKey(number: number): string {
   const key = Buffer.alloc(17);
   key.writeUInt32BE(number >>> 3, 4);
@@ -46,7 +46,7 @@ export function revisionKey(number: number): string {
   return key.toString("latin1");
 }
 
-/** A transaction as a store makes it, and worse: rows at the end, rows thinned out, small buckets, all sizes of values. */
+/** A transaction like a store's, and worse: rows appended, rows thinned out, small buckets, values of all sizes. */
 export function randomChanges(random: SeededRandom, transaction: WriteTransaction, model: Model, next: number): number {
   const kind = random.below(10);
   const rows = entriesOf(model, "key");
@@ -77,7 +77,7 @@ export function randomChanges(random: SeededRandom, transaction: WriteTransactio
   return next;
 }
 
-/** What the file holds, and that its pages are in order. */
+/** Checks the file's content, and that its pages are valid. */
 export function readModel(disk: Disk, path: string): Model {
   const reader = new BoltReader({ disk, path });
   try {

@@ -24,7 +24,7 @@ import { tempDir } from "./helpers.ts";
 
 const bbolt = findProgram(process.env["KVORUM_BBOLT"] || "bbolt");
 
-/** By our own check, and by bbolt's where it is installed. */
+/** With our own check, and with bbolt's where it is installed. */
 function verify(path: string, disk: SimDisk | undefined, t: Parameters<typeof tempDir>[0]): void {
   if (bbolt === undefined) return;
   let file = path;
@@ -36,7 +36,7 @@ function verify(path: string, disk: SimDisk | undefined, t: Parameters<typeof te
 }
 
 for (const pageSize of [4096, 1024, 16384]) {
-  test(`random transactions leave what a model says, with pages of ${pageSize} bytes`, (t) => {
+  test(`random transactions leave the model's content, with pages of ${pageSize} bytes`, (t) => {
     const path = join(tempDir(t), "db");
     createBoltFile(systemDisk, path, { pageSize });
     const random = seeded(pageSize);
@@ -63,7 +63,7 @@ for (const pageSize of [4096, 1024, 16384]) {
   });
 }
 
-test("free pages are used again: a file whose content stays the same size does not grow", (t) => {
+test("free pages are reused: a file whose content stays the same size does not grow", (t) => {
   const path = join(tempDir(t), "db");
   createBoltFile(systemDisk, path);
   const engine = openEngine(systemDisk, path);
@@ -82,7 +82,7 @@ test("free pages are used again: a file whose content stays the same size does n
   engine.file.close();
 });
 
-test("a reader's pages are left alone for as long as it reads, and no longer", (t) => {
+test("a reader's pages are not overwritten while it reads, and are reused afterwards", (t) => {
   const path = join(tempDir(t), "db");
   createBoltFile(systemDisk, path);
   const engine = openEngine(systemDisk, path);
@@ -103,7 +103,7 @@ test("a reader's pages are left alone for as long as it reads, and no longer", (
     commit(views.map(({ txid }) => txid));
     if (views.length > 0 && random.chance(0.2)) {
       const [view] = views.splice(random.below(views.length), 1);
-      // The pages as they are now, under the meta of then.
+      // The current pages, under the meta of that time.
       const disk = new SimDisk();
       disk.makeDir("/d");
       const bytes = Buffer.alloc(engine.file.size());
@@ -123,7 +123,7 @@ test("a crash at any write or sync of a commit leaves the state before it or aft
   for (let seed = 1; seed <= 12; seed++) crashEverywhere(seed, t);
 });
 
-/** Makes a history once; then again and again, with a crash one operation later each time in its last transactions. */
+/** Makes a history once, and then repeatedly with a crash one operation later each time in its last transactions. */
 function crashEverywhere(seed: number, t: Parameters<typeof tempDir>[0]): void {
   for (let stopAt = 1; ; stopAt++) {
     const random = seeded(seed);
@@ -162,7 +162,7 @@ function crashEverywhere(seed: number, t: Parameters<typeof tempDir>[0]): void {
     const found = readModel(after, "/d/db");
     assert.ok(isSame(found, before) || isSame(found, model), `seed ${seed}, operation ${stopAt}`);
     if (stopAt % 7 === 0) verify("/d/db", after, t);
-    // It goes on from there.
+    // Continues from there.
     engine = openEngine(after, "/d/db");
     const transaction = engine.begin();
     put(transaction, found, "meta", "again", "yes");
@@ -171,10 +171,10 @@ function crashEverywhere(seed: number, t: Parameters<typeof tempDir>[0]): void {
   }
 }
 
-/** What the pages say under another meta than the newest. */
+/** The content of the pages under another meta than the newest. */
 function asOf(disk: SimDisk, path: string, meta: BoltMeta): Model {
   const bytes = disk.contentOf(path);
-  // Both slots get it: an invalid one would be passed over.
+  // Both slots get it: an invalid one would be skipped.
   writeMetas(bytes, meta);
   disk.replace(path, bytes);
   return readModel(disk, path);

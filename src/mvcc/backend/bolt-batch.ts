@@ -3,17 +3,17 @@ import { REVISION_BYTES, TOMBSTONE_BYTES, writeRevision } from "../model/revisio
 import { BUCKETS, type BucketName } from "./backend.ts";
 import type { Batch } from "./batch.ts";
 
-/** etcd's buckets, as the two threads know them. */
+/** etcd's buckets, in the order known to both threads. */
 export const knownBuckets: readonly KnownBucket[] = BUCKETS.map((name) => ({ name, sequential: name === "key" }));
 
 const places = new Map<BucketName, number>(BUCKETS.map((name, place) => [name, place]));
 const ROWS = places.get("key")!;
 
-/** What one turn of the event loop copies, and so about how long it takes: half a millisecond. */
+/** Bytes copied per event loop turn: about half a millisecond. */
 const SLICE_BYTES = 512 * 1024;
 const SLICE_RECORDS = 4000;
 
-/** A sealed batch as records for the thread that writes, a slice at a time. The batch must not change any more. */
+/** A sealed batch as records for the writing thread, a slice at a time. The batch must not change any more. */
 export function* batchRecords(batch: Batch): Generator<Uint8Array<ArrayBuffer>, void, void> {
   yield* smallRecords(batch);
   yield* deletedRecords(batch);

@@ -3,9 +3,9 @@ import type { Disk } from "../../base/disk.ts";
 import { BoltError } from "../../bolt/format.ts";
 import { BackendError, type BackendErrorCode } from "./backend.ts";
 
-/** The database file seen from outside: what an error means to an operator, and what a crash left beside it. */
+/** The database file from outside: what an error means to an operator, and leftovers of a crash beside it. */
 
-/** Removes what a defragmentation, or the making of the file, that a crash interrupted left beside it. */
+/** Removes leftovers of a defragmentation, or of the file's creation, interrupted by a crash. */
 export function removeLeftovers(disk: Disk, path: string): void {
   const prefix = `${basename(path)}${DEFRAG_INFIX}`;
   for (const name of disk.readDir(dirname(path))) {
@@ -37,7 +37,7 @@ export function inUseError(path: string, holder: number | undefined): BackendErr
   return new BackendError("ERR_BACKEND_IN_USE", `the database ${path} is in use by ${who}: stop that process first`);
 }
 
-/** Turns an error of the file system or of the engine into one that says what to do. */
+/** Converts an error of the file system or the engine to one that says what to do. */
 export function toBackendError(
   error: unknown,
   path: string,

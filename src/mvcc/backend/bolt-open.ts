@@ -9,19 +9,19 @@ import type { StoreWriter, Written } from "../../bolt/store-writer.ts";
 import { inUseError } from "./bolt-file.ts";
 import { BoltRows } from "./bolt-rows.ts";
 
-/** What opening a database file takes. */
+/** The dependencies for opening a database file. */
 export interface OpenBolt {
   readonly disk: Disk;
   readonly path: string;
   readonly cacheBytes: number;
-  /** Takes the file for this process; absent where nobody else can have it. Throws FileLockedError. */
+  /** Locks the file for this process; absent where no other process can have it. Throws FileLockedError. */
   readonly lock: ((path: string) => FileLock) | undefined;
   readonly writer: (path: string) => StoreWriter;
 }
 
 /**
- * One database file that is open: read here at its newest state and at pinned ones, written by its writer. A defragmentation
- * replaces it by another; it then stays open for as long as somebody reads a pinned state of it.
+ * One open database file: read here at its newest state and at pinned ones, written by its writer. A defragmentation
+ * replaces it by another; it then stays open while a pinned state of it is being read.
  */
 export class OpenFile {
   readonly writer: StoreWriter;
@@ -29,14 +29,17 @@ export class OpenFile {
   readonly #pages: PageFile;
   readonly #cache: PageCache;
   readonly #lock: FileLock | undefined;
-  /** States that are being read, by transaction id, and by how many. */
+  /** States being read: transaction id to number of readers. */
   readonly #pinned = new Map<number, number>();
   #state: StateReader;
   #rows: BoltRows;
   #freePages = 0;
   #isRetired = false;
 
-  /** Makes the file if it is absent or empty, as a crash at the very first start leaves it. Throws BoltError, BackendError and node's. */
+  /**
+   * Creates the file if it is absent or empty, as left by a crash at the very first start. Throws BoltError,
+   * BackendError and node's.
+   */
   constructor({ disk, path, cacheBytes, lock, writer }: OpenBolt) {
     if (!disk.exists(path)) createBoltFile(disk, path);
     else if (isEmpty(disk, path)) {
@@ -78,7 +81,7 @@ export class OpenFile {
     return this.#rows;
   }
 
-  /** Of all pages up to the last, as etcd's quota counts it. */
+  /** Size of all pages up to the last, as etcd's quota counts it. */
   get sizeBytes(): number {
     return this.meta.pageCount * this.meta.pageSize;
   }
@@ -87,7 +90,7 @@ export class OpenFile {
     return (this.meta.pageCount - this.#freePages) * this.meta.pageSize;
   }
 
-  /** Transaction ids of the states that are being read. */
+  /** Transaction ids of the states being read. */
   get readers(): readonly number[] {
     return [...this.#pinned.keys()];
   }
@@ -101,7 +104,7 @@ export class OpenFile {
     this.#freePages = freePages;
   }
 
-  /** The newest state, for good; call what comes with it when it is needed no longer. */
+  /** Pins the newest state; call the returned function when it is no longer needed. */
   pin(): { readonly state: StateReader; readonly release: () => void } {
     const { txid } = this.meta;
     this.#pinned.set(txid, (this.#pinned.get(txid) ?? 0) + 1);
@@ -114,7 +117,7 @@ export class OpenFile {
     return { state: this.#state, release };
   }
 
-  /** Stops the writer; the file itself is closed when no pinned state is read any more. */
+  /** Stops the writer; the file itself is closed when no pinned state is being read. */
   async retire(): Promise<void> {
     await this.writer.close();
     this.#isRetired = true;

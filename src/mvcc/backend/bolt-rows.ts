@@ -13,7 +13,7 @@ import { isRevision, isTombstone, mainOf, REVISION_BYTES, subOf } from "../model
 import type { RevisionVisitor } from "../model/types.ts";
 import type { RawSlot } from "./backend.ts";
 
-/** The bucket of the rows in one state of a bbolt file, addressed by numbers: keys are compared where they lie. */
+/** The bucket of rows in one state of a bbolt file, addressed by numbers: keys are compared in place. */
 export class BoltRows {
   readonly #state: StateReader;
   readonly #root: BucketRoot | undefined;
@@ -23,7 +23,7 @@ export class BoltRows {
     this.#root = state.bucket("key");
   }
 
-  /** Reads what is not a tombstone; the bytes are valid until the next call. Throws BoltError. */
+  /** Reads a row that is not a tombstone; the bytes are valid until the next call. Throws BoltError. */
   get(main: number, sub: number, out: RawSlot): boolean {
     const root = this.#root;
     if (root === undefined) return false;
@@ -34,7 +34,10 @@ export class BoltRows {
     return found(frame.bytes, frame.at, frame.count, out);
   }
 
-  /** Visits from (fromMain, fromSub) to, but without, (toMain, toSub). False when the visitor stopped it. Throws BoltError. */
+  /**
+   * Visits from (fromMain, fromSub) up to, but excluding, (toMain, toSub). False when the visitor stopped it. Throws
+   * BoltError.
+   */
   forEach(fromMain: number, fromSub: number, toMain: number, toSub: number, visit: RevisionVisitor): boolean {
     if (this.#root === undefined) return true;
     let isStopped = false;
@@ -67,7 +70,7 @@ export class BoltRows {
 }
 
 const TWO_32 = 2 ** 32;
-/** What is looked for, in halves: a closure for every look-up would cost more than the look-up. */
+/** The target, in halves: a closure for every lookup would cost more than the lookup. */
 let mainHigh = 0;
 let mainLow = 0;
 let subHigh = 0;
@@ -80,7 +83,7 @@ function setTarget(main: number, sub: number): void {
   subLow = sub % TWO_32;
 }
 
-/** The first element at or above the target, of a leaf, or the child in which it is, of a branch. */
+/** The first element of a leaf at or above the target, or the child of a branch that contains it. */
 function seekRow(bytes: Uint8Array, at: number, count: number, isLeaf: boolean): number {
   let low = 0;
   let high = count;

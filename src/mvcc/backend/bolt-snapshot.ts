@@ -4,7 +4,7 @@ import { type BackendSnapshot, BUCKETS, type BucketName, type SnapshotEntry } fr
 import { closedError, toBackendError } from "./bolt-file.ts";
 import { BoltRows } from "./bolt-rows.ts";
 
-/** One state of the file, whose pages stay until it is closed. Each of its reads is done in one turn. */
+/** One state of the file, whose pages stay until it is closed. Each read runs within one turn. */
 export class BoltSnapshot implements BackendSnapshot {
   readonly sizeBytes: number;
   readonly #path: string;
@@ -46,7 +46,7 @@ export class BoltSnapshot implements BackendSnapshot {
       const last = chunk.at(-1);
       if (last === undefined) return;
       yield chunk;
-      // The next key that there could be.
+      // The next possible key.
       from = Buffer.concat([last.key, NUL]);
     }
   }
@@ -70,7 +70,7 @@ export class BoltSnapshot implements BackendSnapshot {
   }
 }
 
-/** What a reader's own visitor throws is not about the file. */
+/** Errors of a reader's visitor do not concern the file. */
 export function readError(error: unknown, path: string): unknown {
   const { name, syscall } = error as { name?: string; syscall?: string };
   return name === "BoltError" || syscall === "read" ? toBackendError(error, path, "read") : error;

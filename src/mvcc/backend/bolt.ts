@@ -33,22 +33,22 @@ export interface BoltBackendOptions {
   readonly batchLimit?: number;
   /** `overloaded` from this many bytes on that are not durable yet. Default 64 MiB. */
   readonly pendingBytesMax?: number;
-  /** Pages kept in memory for reading. Default 64 MiB. */
+  /** Bytes of pages kept in memory for reading. Default 64 MiB. */
   readonly cacheBytes?: number;
   /** Called once when a commit in the background failed: the state in memory is ahead of the disk for good. */
   readonly onFailure: (error: BackendError) => void;
   /** Told how long each commit took. */
   readonly onCommit?: (milliseconds: number) => void;
-  /** Another disk than the system's, with what writes to it: for simulation. Nobody else can have its files. */
+  /** Replaces the system's disk and its writer, for simulation. No other process can have its files. */
   readonly storage?: { readonly disk: Disk; readonly writer: (path: string) => StoreWriter };
 }
 
 /**
- * The backend in production: a bbolt file as stock etcd's, and over it the writes that are not committed yet, in two
- * batches: one that is being committed, and one that fills meanwhile.
+ * The production backend: a bbolt file as stock etcd's, and the uncommitted writes in two batches: one being committed,
+ * and one that collects new writes.
  *
- * A sealed batch goes to the writer in slices, one a turn, so a commit costs the event loop no more than copying its bytes.
- * Reads are done here, at once, from the pages in memory and the file.
+ * A sealed batch goes to the writer in slices, one per turn, so a commit costs the event loop only the copying of its
+ * bytes. Reads are executed here, synchronously, from cached pages and the file.
  */
 export class BoltBackend implements Backend {
   #path: string;
@@ -86,7 +86,7 @@ export class BoltBackend implements Backend {
 
   /**
    * Opens or creates the file. Throws BackendError: ERR_BACKEND_IN_USE, ERR_BACKEND_CORRUPT, ERR_BACKEND_NOT_WRITABLE,
-   * ERR_BACKEND_NO_SPACE, ERR_BACKEND_IO. Damage that shows later fails the read that meets it, or the next commit.
+   * ERR_BACKEND_NO_SPACE, ERR_BACKEND_IO. Damage detected later fails the affected read, or the next commit.
    */
   constructor(options: BoltBackendOptions) {
     this.#path = resolve(options.path);
@@ -113,13 +113,13 @@ export class BoltBackend implements Backend {
   }
 
   #open(): OpenFile {
-    // Nobody else's leftovers: whoever has the file has it locked.
+    // Leftovers belong to no other process: this one holds the lock.
     const file = new OpenFile({ ...this.#openOptions, path: this.#path });
     removeLeftovers(this.#disk, this.#path);
     return file;
   }
 
-  /** A file whose pages make no sense takes no writes: the member must not go on as if it did. */
+  /** A file with invalid pages accepts no writes: the member must not continue on it. */
   #watchWriter(): void {
     this.#file.writer.opened.catch((error: unknown) => {
       if (!this.#isClosed && this.#closing === null) this.#fail(error, "open");
@@ -228,7 +228,7 @@ export class BoltBackend implements Backend {
     if (this.#failure !== null) return Promise.reject(this.#failure);
     if (this.#isClosed) return Promise.reject(closedError(this.path));
     if (this.#committing === null && this.#writerHold === null) return this.#startCommit();
-    // One more commit after the running one serves everybody who asks meanwhile.
+    // One more commit after the running one serves all requests made meanwhile.
     this.#queued ??= this.#afterRunning();
     return this.#queued;
   }
@@ -410,8 +410,8 @@ export class BoltBackend implements Backend {
   }
 
   /**
-   * Copies into a new file, holds commits for the rest, and only then gives the new file the name: whatever happens in
-   * between, the name stands for a whole file with every batch that was reported durable.
+   * Copies to a new file, holds commits for the rest, and only then renames the new file: at any time the name refers
+   * to a complete file with every batch reported as durable.
    */
   async #rewriteInto(temporary: string): Promise<void> {
     const old = this.#file;
@@ -429,7 +429,7 @@ export class BoltBackend implements Backend {
     try {
       await this.#idle();
       await old.writer.finishRewrite();
-      // Before it has the name by which others find it.
+      // Called before the copy has its final name.
       const lock = takeLock(this.#openOptions.lock, temporary);
       this.#disk.rename(temporary, this.path);
       this.#disk.syncDir(dirname(this.path));
@@ -437,7 +437,8 @@ export class BoltBackend implements Backend {
       this.#watchWriter();
       await this.#file.writer.opened;
     } catch (error) {
-      // Under its name there may be the copy already, which holds the same: but this process no longer knows which it has.
+      // The name may refer to the copy already, which has the same content; but this process no longer knows which file
+      // it has.
       if (this.#file !== old) throw this.#fail(error, "open");
       throw error;
     } finally {
@@ -447,7 +448,7 @@ export class BoltBackend implements Backend {
     await old.retire();
   }
 
-  /** No commit starts until the function that it returns is called. */
+  /** No commit starts until the returned function is called. */
   #holdCommits(): () => void {
     let release = (): void => {};
     this.#writerHold = new Promise((resolve) => {
@@ -496,7 +497,7 @@ export class BoltBackend implements Backend {
     }
   }
 
-  /** So that the next start need not look for the free pages. */
+  /** So that the next start need not search for free pages. */
   async #keepFreeList(): Promise<void> {
     if (this.#file.meta.freelistPage !== undefined) return;
     const { writer } = this.#file;

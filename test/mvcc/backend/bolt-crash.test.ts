@@ -35,7 +35,7 @@ const rowsOf = (backend: BoltBackend): string[] => {
   return rows;
 };
 
-/** Writes, compacts and defragments, and notes what must be there after each commit. */
+/** Writes, compacts and defragments, and records the expected content after each commit. */
 async function history(backend: BoltBackend, durable: { rows: string[]; pending: string[][] }): Promise<void> {
   let main = 2;
   for (let round = 0; round < 6; round++) {
@@ -57,7 +57,7 @@ async function history(backend: BoltBackend, durable: { rows: string[]; pending:
   }
 }
 
-test("a crash at any operation on the disk, defragmentation included, loses no batch that was reported durable", async () => {
+test("a crash at any disk operation, also during defragmentation, loses no batch that was reported durable", async () => {
   let stops = 0;
   for (let stopAt = 3; ; stopAt += 1 + Math.floor(stopAt / 40)) {
     const disk = new SimDisk();
@@ -75,7 +75,7 @@ test("a crash at any operation on the disk, defragmentation included, loses no b
     const durable = { rows: [] as string[], pending: [] as string[][] };
     let backend: BoltBackend | undefined;
     try {
-      // A machine that is off never answers: whoever waits is left behind.
+      // A machine that is off never answers: waiting callers are abandoned.
       const run = async (): Promise<void> => {
         backend = open(disk, () => {});
         await history(backend, durable);
