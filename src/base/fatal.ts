@@ -16,15 +16,15 @@ export class InvariantError extends Error implements MaybeFatal {
 }
 
 /**
- * What must hold where it is called, or the process ends before it writes: what a comment would only promise. Assertions come
- * in pairs, before something is written and after it is read, and on both sides of a seam. `found` and `than` are added to the
- * message; they are values, so that nothing is built while all is well.
+ * Asserts what must hold here; otherwise the process ends before it writes. Assertions come in pairs, before something
+ * is written and after it is read, and on both sides of a seam. `found` and `than` are added to the message; they are
+ * values, so that nothing is built when the condition holds.
  */
 export function invariant(holds: boolean, what: string, found?: unknown, than?: unknown): asserts holds {
   if (!holds) broken(what + (found === undefined ? "" : than === undefined ? `: ${found}` : `: ${found}, ${than}`));
 }
 
-/** The same where the branch is there anyway. */
+/** The same for a branch that exists anyway. */
 export function broken(message: string, cause?: unknown): never {
   throw new InvariantError(message, cause === undefined ? undefined : { cause });
 }

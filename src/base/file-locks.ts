@@ -22,16 +22,16 @@ export function lockHolderOf(path: string): number | undefined {
   return undefined;
 }
 
-/** A file that this process holds locked. */
+/** A file locked by this process. */
 export interface FileLock {
   /** Idempotent. */
   release(): void;
 }
 
-/** Another process, or another part of this one, has the file. */
+/** Another process, or another part of this one, has the file locked. */
 export class FileLockedError extends Error {
   override name = "FileLockedError";
-  /** Undefined when the system does not tell. */
+  /** Undefined when the system does not report it. */
   readonly holder: number | undefined;
 
   constructor(path: string, holder: number | undefined) {
@@ -41,9 +41,9 @@ export class FileLockedError extends Error {
 }
 
 /**
- * Takes the exclusive lock that bbolt takes on its files (flock), so that neither opens what the other has. It goes with the
- * process, however that ends. Where nothing here can take such a lock, what others hold is still noticed.
- * Throws FileLockedError and node's errors.
+ * Takes bbolt's exclusive lock on a file (flock), so that neither program opens what the other has. The lock ends with
+ * the process, however that ends. Where such a lock is not available, locks of others are still detected. Throws
+ * FileLockedError and node's errors.
  */
 export function lockFile(path: string): FileLock {
   const fd = fs.openSync(path, "r+");
@@ -69,7 +69,7 @@ type Outcome = "locked" | "held";
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
-/** Undefined where the library that calls into libc is not installed. To load it takes longer than to run the program. */
+/** Undefined where the library for calling libc is not installed. Loading it takes longer than running the program. */
 function flockByLibrary(fd: number): Outcome | undefined {
   try {
     flockCall ??= loadFlock();
@@ -86,7 +86,7 @@ function loadFlock(): (fd: number, operation: number) => number {
   return koffi.load(null).func("int flock(int fd, int operation)");
 }
 
-/** The lock belongs to what both processes have open, so it stays when the program has ended. */
+/** The lock belongs to the open file that both processes share, so it stays when the program has ended. */
 function flockByProgram(fd: number): Outcome | undefined {
   const { status } = spawnSync("flock", ["-n", "-x", "3"], { stdio: ["ignore", "ignore", "ignore", fd] });
   return status === 0 ? "locked" : status === 1 ? "held" : undefined;

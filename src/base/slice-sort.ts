@@ -17,7 +17,9 @@ export class SliceSort {
   #left = 0;
   #right = 0;
 
-  /** `compare` gets two positions, and may be 0 for equal ones: the earlier comes first. It is costly when it reads something. */
+  /**
+   * `compare` gets two positions; 0 means equal, and the earlier comes first. It is expensive when it reads something.
+   */
   constructor(length: number, compare: (a: number, b: number) => number, isCostly = false) {
     this.#runLength = isCostly ? COSTLY_RUN_LENGTH : RUN_LENGTH;
     this.#pieceLength = isCostly ? COSTLY_PIECE : MERGE_PIECE;

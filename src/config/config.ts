@@ -30,7 +30,7 @@ type Tree<T> = { readonly [H in Head<keyof T>]: H extends keyof T ? T[H] : Tree<
 type Head<K> = K extends `${infer H}.${string}` ? H : K;
 type Below<T, H> = { readonly [K in keyof T as K extends `${H & string}.${infer Rest}` ? Rest : never]: T[K] };
 
-/** What a member is told when nobody says anything. */
+/** The default configuration. */
 export const defaultConfig: Config = configFromSettings(new Settings());
 
 /** Creates the configuration from validated settings. Throws `ConfigError` of kind `start`. */

@@ -23,7 +23,7 @@ export function forEachLease(backend: LeaseBackend, visit: (record: LeaseRecord)
   backend.forEach("lease", (key, value) => visit(decode(key, value)));
 }
 
-/** The same in slices, as of now: there may be hundreds of thousands. */
+/** The same in slices, as of the call: there may be hundreds of thousands. */
 export async function readLeases(
   backend: Pick<Backend, "snapshot">,
   clock: Clock,
@@ -40,7 +40,7 @@ export async function readLeases(
   }
 }
 
-/** A thousand leases or two. */
+/** One or two thousand leases. */
 const SLICE_BYTES = 32 * 1024;
 
 function decode(key: Uint8Array, value: Uint8Array): LeaseRecord {

@@ -302,8 +302,8 @@ export class Lessor implements LeaseAttachments {
   }
 
   /**
-   * Drops everything and loads the leases of another backend (a snapshot was installed), in slices; the store attaches the
-   * keys again. Nothing is granted or revoked meanwhile.
+   * Drops everything and loads the leases of another backend (a snapshot was installed), in slices; the store attaches
+   * the keys again. No lease is granted or revoked meanwhile.
    */
   async recover(backend: LeaseBackend & Pick<Backend, "snapshot">): Promise<void> {
     const leases = new Map<bigint, Lease>();

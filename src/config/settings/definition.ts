@@ -48,10 +48,10 @@ export interface Bounds {
 }
 
 /**
- * How this build treats a setting that etcd v3.7 has, where it does not do what etcd's documentation says:
- * - `no effect`: accepted, because the thing it tunes does not exist here; a warning says so when it is set.
- * - `not built`: refused by name when set to anything but its default.
- * - `only checked`: accepted silently, because what it is for is reached without it.
+ * How this build treats a setting of etcd v3.7 that does not work as in etcd's documentation:
+ * - `no effect`: accepted, because what it tunes does not exist here; setting it logs a warning.
+ * - `not built`: refused by name unless set to its default.
+ * - `only checked`: accepted silently, because its purpose is met without it.
  */
 export interface Status {
   readonly state: "no effect" | "not built" | "only checked";

@@ -120,8 +120,8 @@ export class WriteTxn implements ReadView {
   }
 
   /**
-   * Deletes what exists of [start, end), end null to the last key, in order, until the budget is spent: each key that it looks
-   * at counts. Returns the key to go on from, or null when that was all. With a lease, only what is attached to it.
+   * Deletes the existing keys of [start, end) (end null: to the last key), in order, until the budget is spent; each
+   * key examined counts. Returns the key to continue from, or null when done. With a lease, only keys attached to it.
    */
   deleteSlice(start: ByteString, end: ByteString | null, budget: SliceBudget, lease = 0n): ByteString | null {
     this.#checkOpen();
@@ -150,7 +150,7 @@ export class WriteTxn implements ReadView {
     return true;
   }
 
-  /** Keys in [start, end) that exist now, its own changes included; end null means to the last key. */
+  /** Number of keys in [start, end), its own changes included; end null means to the last key. */
   countLive(start: ByteString, end: ByteString | null): number {
     return this.#core.index.countLiveInside(start, end);
   }
@@ -179,7 +179,7 @@ export class WriteTxn implements ReadView {
     this.#onEnd(this.#long ?? this.#changes);
   }
 
-  /** `lease`: the one that it is attached to, or 0n. */
+  /** `lease`: the lease it is attached to, or 0n. */
   #delete(entry: KeyEntry, lease: bigint): void {
     const { index, leases } = this.#core;
     const main = this.#base + 1;

@@ -41,8 +41,8 @@ export async function startMember(
 }
 
 /**
- * Settings go to who needs them under the names that their definitions give as `field`, which are those of the options:
- * what stands here by name is made of more than one value, or has another form.
+ * Settings are passed under their definitions' `field` names, which are the names of the options. Those listed here
+ * combine several values, or have another form.
  */
 function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: unknown) => void): EtcdOptions {
   const listen = (url: Url): ListenAddress => listenAddress(url, config.socketReusePort);

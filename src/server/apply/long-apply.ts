@@ -125,7 +125,7 @@ export function* deleteRangeInSlices(
   return response;
 }
 
-/** Deletes what exists of [start, end), or what of it is attached to a lease. */
+/** Deletes the existing keys of [start, end), or those of them attached to a lease. */
 function* deleteInSlices(
   txn: WriteTxn,
   start: ByteString,
@@ -133,7 +133,7 @@ function* deleteInSlices(
   budget: SliceBudget,
   lease: bigint,
 ): Slices<void> {
-  // What takes more than a slice is known as a part from the start: later all that it has changed would have to be looked up.
+  // Work beyond one slice is marked as partial from the start: marking it later would need a lookup of all its changes.
   if (txn.countLive(start, end) > budget.rows) txn.becomeLong();
   let next: ByteString | null = start;
   for (;;) {
@@ -151,7 +151,7 @@ export function* revokeInSlices(store: MvccStore, lessor: Lessor, id: bigint, bu
   const lease = lessor.lookup(id)!;
   const { low, high } = lease.keySet!;
   const end = `${high}\0`;
-  // Between its lowest and its highest key there may be little else: then the index has them in order.
+  // If there are few other keys between its lowest and highest, the index provides them in order.
   const isDense = store.countLive(fromByteString(low), fromByteString(end)) <= DENSE_FACTOR * lease.keyCount;
   const keys = isDense ? NO_KEYS : yield* sortedKeys(lease, budget);
   const txn = store.begin();
@@ -187,7 +187,7 @@ function* sortedKeys(lease: Lease, budget: SliceBudget): Slices<SortedKeys> {
   return { all, order: sort.order };
 }
 
-/** Keys that are looked at for one that is deleted. */
+/** Keys examined per deleted key. */
 const DENSE_FACTOR = 3;
 /** Relative to the cost of a deletion. */
 const SPENT_FOR_A_COPY = 0.1;

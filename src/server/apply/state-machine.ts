@@ -222,7 +222,7 @@ export class StateMachine implements ProposalApplier {
     const startMs = clock.nowMs();
     let answer = long.step();
     let tookMs = clock.nowMs() - startMs;
-    // Where no time passes during a turn, as in simulation, each slice has one of its own.
+    // Where no time passes during a turn, as in simulation, each slice has its own turn.
     while (answer === undefined && tookMs > 0 && tookMs < longTurnMs && this.#backend.hasRoom) {
       answer = long.step();
       tookMs = clock.nowMs() - startMs;

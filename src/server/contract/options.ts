@@ -134,11 +134,11 @@ export interface ApplySlice {
   readonly rows: number;
   /** Bytes of copied keys and values. */
   readonly bytes: number;
-  /** Others follow in the same turn until so much time has passed. Absent: one a turn. */
+  /** More slices follow in the same turn until this much time has passed. Absent: one per turn. */
   readonly turnMs?: number;
 }
 
-/** Some milliseconds a turn. */
+/** Some milliseconds per turn. */
 export const APPLY_SLICE: ApplySlice = { rows: 1000, bytes: 256 * 1024, turnMs: 3.5 };
 
 export interface ReadSlice {
@@ -190,7 +190,7 @@ export interface CheckOptions {
   readonly downgradeCheckMs: number;
 }
 
-/** The gates InitialCorruptCheck and CompactHashCheck are off. */
+/** The gates InitialCorruptCheck and CompactHashCheck are disabled. */
 export const CHECK_DEFAULTS: CheckOptions = {
   ...defaultConfig.checks,
   initialCorruptCheck: false,

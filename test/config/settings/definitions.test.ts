@@ -44,7 +44,7 @@ test("every setting is in one section of the help, and its default is within its
   }
 });
 
-test("long work without settings has the limits that members have by default", () => {
+test("long work without settings has the members' default limits", () => {
   assert.deepEqual({ ...TURNS_DEFAULTS, ...defaultConfig.turns }, TURNS_DEFAULTS);
 });
 
