@@ -24,6 +24,13 @@ describe("the lock file", () => {
     }
   });
 
+  test("describes the package as package.json does, so that `npm install` leaves it as it is", () => {
+    const described = read("package.json") as Record<string, unknown>;
+    const { hasInstallScript: _, ...locked } = packages[""] as LockedPackage & Record<string, unknown>;
+    for (const [name, value] of Object.entries(locked)) assert.deepEqual(value, described[name], name);
+    for (const name of ["bin", "dependencies", "devDependencies"]) assert.ok(name in locked, name);
+  });
+
   test("names no registry, and nothing that some versions of npm remove again", () => {
     for (const [path, { resolved, libc }] of Object.entries(packages)) {
       assert.equal(resolved, undefined, path);
