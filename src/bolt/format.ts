@@ -15,7 +15,7 @@ export const META_BYTES = 64;
 
 export const BRANCH_PAGE = 0x01;
 export const LEAF_PAGE = 0x02;
-export const META_PAGE = 0x04;
+const META_PAGE = 0x04;
 export const FREELIST_PAGE = 0x10;
 /** Flag of a leaf element whose value is a bucket. */
 export const BUCKET_ELEMENT = 0x01;
@@ -133,7 +133,7 @@ export function readUint64(bytes: Buffer, at: number): number {
 }
 
 /** Source: http://www.isthe.com/chongo/tech/comp/fnv/ */
-export function fnv1a64(bytes: Uint8Array): bigint {
+function fnv1a64(bytes: Uint8Array): bigint {
   let hash = 0xcbf29ce484222325n;
   for (const byte of bytes) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
   return hash;

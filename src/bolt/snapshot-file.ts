@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import type { Disk, DiskFile } from "../base/disk.ts";
 import { BoltError } from "./format.ts";
 
-export const SHA256_BYTES = 32;
+const SHA256_BYTES = 32;
 const SECTOR_BYTES = 512;
 const READ_BYTES = 256 * 1024;
 

@@ -21,7 +21,7 @@ export function systemRoots(): Uint8Array | undefined {
 
 let cached: { readonly pem: Uint8Array | undefined } | undefined;
 
-export function readRoots(disk: Disk, env: Readonly<Record<string, string | undefined>>): Uint8Array | undefined {
+function readRoots(disk: Disk, env: Readonly<Record<string, string | undefined>>): Uint8Array | undefined {
   const named = env["SSL_CERT_FILE"];
   const found = firstOf(disk, named ? [named] : FILES);
   const extra = firstOf(disk, env["NODE_EXTRA_CA_CERTS"] ? [env["NODE_EXTRA_CA_CERTS"]] : []);

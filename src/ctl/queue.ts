@@ -84,7 +84,7 @@ export async function awaitTurn(cluster: Cluster, clock: Clock, name: string, pl
 }
 
 /** Resolves once the key is deleted, at `revision` or later. */
-export async function awaitDeletion(cluster: Cluster, clock: Clock, key: Uint8Array, revision: number): Promise<void> {
+async function awaitDeletion(cluster: Cluster, clock: Clock, key: Uint8Array, revision: number): Promise<void> {
   const stream = new WatchStream(cluster, clock, { key, startRevision: revision });
   for await (const response of stream.responses()) {
     if (response.canceled) throw new ExitError(1, cancelReason(response));

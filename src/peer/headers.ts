@@ -8,7 +8,7 @@ import { formatId } from "../membership/member.ts";
 import type { LocalMember } from "../server/contract/network.ts";
 
 /** The oldest cluster version that a member of this version can be in. */
-export const MIN_CLUSTER_VERSION = "3.0.0";
+const MIN_CLUSTER_VERSION = "3.0.0";
 /** Assumed when the header is absent: etcd 2.0. */
 const UNSAID_VERSION = "2.0.0";
 

@@ -49,5 +49,5 @@ function writeWithLength(writer: ChunkWriter, message: Message): void {
 /** Keeps a stream alive; raft's own heartbeats always name their sender. */
 const LINK_HEARTBEAT = Message.create({ type: MessageType.MsgHeartbeat });
 
-export const isLinkHeartbeat = (message: Message): boolean =>
+const isLinkHeartbeat = (message: Message): boolean =>
   message.type === MessageType.MsgHeartbeat && message.from === 0n && message.to === 0n;

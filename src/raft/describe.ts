@@ -89,12 +89,12 @@ function describePayload(entry: Entry, format: EntryFormatter): string {
   }
 }
 
-export function describeHardState(state: HardState): string {
+function describeHardState(state: HardState): string {
   const vote = state.vote === NONE ? "" : ` Vote:${state.vote}`;
   return `Term:${state.term}${vote} Commit:${state.commit}`;
 }
 
-export function describeSoftState(state: SoftState): string {
+function describeSoftState(state: SoftState): string {
   return `Lead:${state.lead} State:${state.state}`;
 }
 
@@ -106,7 +106,7 @@ export function describeConfState(state: ConfState): string {
   );
 }
 
-export function describeSnapshot(snapshot: Snapshot): string {
+function describeSnapshot(snapshot: Snapshot): string {
   const { index, term, confState } = snapshot.metadata ?? { index: 0, term: 0, confState: undefined };
   return `Index:${index} Term:${term} ConfState:${describeConfState(confState ?? ConfState.create())}`;
 }

@@ -12,7 +12,7 @@ import { Flag, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameType, STREAM_QUEUE_HIGH
 import type { Stream, Trailers } from "./stream.ts";
 
 /** Length prefix of a gRPC message. */
-export const PREFIX_BYTES = 5;
+const PREFIX_BYTES = 5;
 /** From this size on, a separate buffer in the socket's list costs less than a copy. */
 const APPEND_BYTES_MIN = 4096;
 /** Below this a loop copies faster than a runtime call. */

@@ -22,7 +22,7 @@ export function hex16(value: number): string {
   return value.toString(16).padStart(16, "0");
 }
 
-export function parseWalName(name: string): SegmentName | undefined {
+function parseWalName(name: string): SegmentName | undefined {
   const match = /^([0-9a-f]{16})-([0-9a-f]{16})\.wal$/.exec(name);
   if (match === null) return undefined;
   const seq = Number.parseInt(match[1]!, 16);

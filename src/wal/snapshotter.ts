@@ -289,7 +289,7 @@ export class SnapDbWriter {
 }
 
 /** Index in the name of a received database, or undefined for another file. */
-export function parseSnapDbName(name: string): number | undefined {
+function parseSnapDbName(name: string): number | undefined {
   const match = /^([0-9a-f]{16})\.snap\.db$/.exec(name);
   if (match === null) return undefined;
   const index = Number.parseInt(match[1]!, 16);

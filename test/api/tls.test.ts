@@ -13,7 +13,7 @@ import { Authority, type Pair, writePair } from "../harness/certificates.ts";
 import { type InProcess, startInProcess, tempDir } from "../harness/in-process.ts";
 import { type Program, repositoryRoot, requireProgram, run } from "../harness/programs.ts";
 import { freePorts } from "../harness/server.ts";
-import { waitFor } from "../harness/wait.ts";
+import { patience, waitFor } from "../harness/wait.ts";
 import { bytes } from "../server/requests.ts";
 
 const dir = tempDir();
@@ -69,7 +69,7 @@ const credentials = ({ cert, key }: Pair): TlsOptions => ({
 async function put(t: TestContext, url: string, tls?: TlsOptions): Promise<void> {
   const client = connect(url, tls === undefined ? {} : { tls });
   t.after(() => client.close());
-  await client.unary(KVService.Put, { key: bytes("k"), value: bytes("v") }, { timeoutMs: 3000 });
+  await client.unary(KVService.Put, { key: bytes("k"), value: bytes("v") }, { timeoutMs: patience(3000) });
 }
 
 async function get(url: string, pair?: Pair, headers: Record<string, string> = {}): Promise<[number, string]> {

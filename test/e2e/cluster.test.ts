@@ -7,7 +7,7 @@ import { type Cluster, type Member, withCluster } from "../harness/cluster.ts";
 import { AcknowledgedLoad } from "../harness/load.ts";
 import { type Program, repositoryRoot, requireProgram, run } from "../harness/programs.ts";
 import { leaseEverywhere, putMany, watchEverywhere, writeEverywhere } from "../harness/traffic.ts";
-import { waitFor } from "../harness/wait.ts";
+import { patience, waitFor } from "../harness/wait.ts";
 
 const three = ["ours", "ours", "ours"] as const;
 const ELECTION_MS = 1_000;
@@ -162,7 +162,8 @@ async function untilLed(members: readonly Member[], before: Member): Promise<num
   await waitFor("another leader", async () => {
     const leaders = await Promise.all(
       members.map(
-        async ({ client }) => (await client.unary(MaintenanceService.Status, {}, { timeoutMs: 5_000 })).leader,
+        async ({ client }) =>
+          (await client.unary(MaintenanceService.Status, {}, { timeoutMs: patience(5_000) })).leader,
       ),
     );
     return leaders.some((leader) => leader !== 0n && leader !== before.id);

@@ -17,7 +17,7 @@ import {
 import { ourEtcd } from "../harness/programs.ts";
 import { type SeededRandom, seeded } from "../harness/random.ts";
 import { type Server, startServer } from "../harness/server.ts";
-import { waitFor } from "../harness/wait.ts";
+import { patience, waitFor } from "../harness/wait.ts";
 import { prefixEnd } from "../interop/history.ts";
 import { CrashLoad } from "./crash-load.ts";
 
@@ -105,7 +105,7 @@ async function compareHashes(server: Server, hashes: readonly HashKVResponse[]):
 /** Every revision since the compaction is in the history once, in order. */
 async function checkHistory(server: Server, from: number, to: number): Promise<void> {
   if (from > to) return;
-  const stream = server.client.stream(WatchService.Watch, { timeoutMs: 30_000 });
+  const stream = server.client.stream(WatchService.Watch, { timeoutMs: patience(30_000) });
   const key = Buffer.from("w/");
   await stream.send({
     createRequest: WatchCreateRequest.create({ key, rangeEnd: prefixEnd(key), startRevision: Math.max(from, 2) }),

@@ -4,9 +4,9 @@ import { describe, test } from "node:test";
 import { RpcError } from "../../src/client/raw.ts";
 import { KVService, LeaseService } from "../../src/proto/etcdserverpb.ts";
 import { type Cluster, type Member, withCluster } from "../harness/cluster.ts";
-import { waitFor } from "../harness/wait.ts";
+import { patience, waitFor } from "../harness/wait.ts";
 
-const CALL = { timeoutMs: 10_000 };
+const CALL = { timeoutMs: patience(10_000) };
 const bytes = (text: string): Buffer => Buffer.from(text);
 
 async function followersOf(cluster: Cluster): Promise<[Member, Member]> {

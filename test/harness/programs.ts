@@ -6,6 +6,7 @@ import { execFile } from "node:child_process";
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { repositoryRoot } from "./repository.ts";
+import { patience } from "./wait.ts";
 
 export { repositoryRoot };
 
@@ -85,7 +86,7 @@ export interface RunOptions {
   readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Milliseconds until the program is killed, with code -1; 20 s when absent. */
+  /** Milliseconds on a quiet machine until the program is killed, with code -1; 20 s when absent. */
   readonly timeoutMs?: number;
 }
 
@@ -100,7 +101,7 @@ export function run(program: Program | string, args: readonly string[], options:
         encoding: "buffer",
         env: { ...process.env, ...options.env },
         maxBuffer: 1 << 28,
-        timeout: options.timeoutMs ?? 20_000,
+        timeout: patience(options.timeoutMs ?? 20_000),
         killSignal: "SIGKILL",
         ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       },

@@ -16,9 +16,9 @@ import {
 } from "../../src/proto/etcdserverpb.ts";
 import { Event_EventType as EventType } from "../../src/proto/mvccpb.ts";
 import type { Member } from "./cluster.ts";
-import { waitFor } from "./wait.ts";
+import { patience, waitFor } from "./wait.ts";
 
-const CALL = { timeoutMs: 10_000 };
+const CALL = { timeoutMs: patience(10_000) };
 const bytes = (text: string) => Buffer.from(text);
 
 export async function put(client: RawClient, key: string, value: string, lease = 0n): Promise<number> {
@@ -82,7 +82,7 @@ export async function watchEverywhere(members: readonly Member[]): Promise<void>
   const WRITES_EACH = 5;
   const expected = members.length * WRITES_EACH * 2;
   const created = { key: bytes(prefix), rangeEnd: bytes(`${prefix.slice(0, -1)}0`) };
-  const streams = members.map((member) => member.client.stream(WatchService.Watch, { timeoutMs: 30_000 }));
+  const streams = members.map((member) => member.client.stream(WatchService.Watch, { timeoutMs: patience(30_000) }));
   const seen = streams.map((): string[] => []);
   let watching = 0;
   const watched = streams.map(async (stream, i) => {

@@ -20,6 +20,7 @@ import {
   type TxnResponse,
 } from "../../src/proto/etcdserverpb.ts";
 import type { KeyValue } from "../../src/proto/mvccpb.ts";
+import { patience } from "../harness/wait.ts";
 import type { Difference } from "./differences.ts";
 import type { Step } from "./history.ts";
 
@@ -40,7 +41,7 @@ export async function outcome(
   differences: readonly Difference[] = [],
 ): Promise<Outcome> {
   try {
-    const response = await client.unary(step.method, step.request as Partial<unknown>, { timeoutMs: 20_000 });
+    const response = await client.unary(step.method, step.request as Partial<unknown>, { timeoutMs: patience(20_000) });
     const revision = (response as { header?: ResponseHeader }).header?.revision;
     normalise(step, response);
     for (const difference of differences) difference.hide?.(step, response);

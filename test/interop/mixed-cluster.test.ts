@@ -10,6 +10,7 @@ import { ClusterService } from "../../src/proto/etcdserverpb.ts";
 import { type Cluster, type Kind, withCluster } from "../harness/cluster.ts";
 import { requireStockEtcd } from "../harness/programs.ts";
 import { compactThrough, leaseEverywhere, watchEverywhere, writeEverywhere } from "../harness/traffic.ts";
+import { patience } from "../harness/wait.ts";
 
 const mixes: readonly { readonly members: readonly Kind[]; readonly tls: boolean }[] = [
   { members: ["ours", "stock", "stock"], tls: false },
@@ -47,7 +48,11 @@ async function traffic(cluster: Cluster): Promise<void> {
 async function sameMembers(cluster: Cluster): Promise<void> {
   const lists = await Promise.all(
     cluster.running.map(async ({ client }) => {
-      const { members } = await client.unary(ClusterService.MemberList, { linearizable: true }, { timeoutMs: 10_000 });
+      const { members } = await client.unary(
+        ClusterService.MemberList,
+        { linearizable: true },
+        { timeoutMs: patience(10_000) },
+      );
       return members.sort((a, b) => (a.id < b.id ? -1 : 1));
     }),
   );

@@ -11,6 +11,7 @@ import { AcknowledgedLoad } from "../harness/load.ts";
 import { requireStockEtcd } from "../harness/programs.ts";
 import { type SeededRandom, seeded } from "../harness/random.ts";
 import { putAnyway, writeEverywhere } from "../harness/traffic.ts";
+import { patience } from "../harness/wait.ts";
 
 const faults = Number(process.env["KVORUM_FAULTS"] ?? 8);
 const seed = Number(process.env["KVORUM_SEED"] ?? 1);
@@ -39,10 +40,10 @@ const troubles: Readonly<Record<string, Trouble>> = {
   },
   compaction: async (_, member) => {
     const { header } = await member.status();
-    await member.client.unary(KVService.Compact, { revision: header!.revision }, { timeoutMs: 10_000 });
+    await member.client.unary(KVService.Compact, { revision: header!.revision }, { timeoutMs: patience(10_000) });
   },
   defragmentation: async (_, member) => {
-    await member.client.unary(MaintenanceService.Defragment, {}, { timeoutMs: 10_000 });
+    await member.client.unary(MaintenanceService.Defragment, {}, { timeoutMs: patience(10_000) });
   },
   replacement: async (cluster, member) => {
     // The new one first: without any member of an older version the cluster version would rise, and it could not join.

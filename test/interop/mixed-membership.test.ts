@@ -6,6 +6,7 @@ import { ClusterService } from "../../src/proto/etcdserverpb.ts";
 import { type Cluster, type Kind, type Member, withCluster } from "../harness/cluster.ts";
 import { requireStockEtcd } from "../harness/programs.ts";
 import { get, put, watchEverywhere, writeEverywhere } from "../harness/traffic.ts";
+import { patience } from "../harness/wait.ts";
 
 // A member cannot join a cluster with a version above its own, so stock etcd joins one with stock etcd in it.
 const clusters: readonly { readonly members: readonly Kind[]; readonly guest: Kind }[] = [
@@ -56,7 +57,7 @@ describe("membership of ours and stock etcd", { skip: requireStockEtcd() }, () =
         await cluster.leader();
         const asked = cluster.running.find((member) => member.kind !== gone.kind)!;
         await cluster.remove(gone, asked, { keep: true });
-        await asked.client.unary(ClusterService.MemberList, { linearizable: true }, { timeoutMs: 10_000 });
+        await asked.client.unary(ClusterService.MemberList, { linearizable: true }, { timeoutMs: patience(10_000) });
         gone.spawn();
         await gone.ended();
         assert.match(gone.log(), /removed/);
@@ -78,7 +79,7 @@ async function sameVoters(cluster: Cluster): Promise<void> {
   const expected = cluster.running.map(({ id, name }) => `${id} ${name} voter`).sort();
   for (const member of cluster.running) {
     const request = { linearizable: true };
-    const { members } = await member.client.unary(ClusterService.MemberList, request, { timeoutMs: 10_000 });
+    const { members } = await member.client.unary(ClusterService.MemberList, request, { timeoutMs: patience(10_000) });
     const listed = members.map(({ id, name, isLearner }) => `${id} ${name} ${isLearner ? "learner" : "voter"}`);
     assert.deepEqual(listed.sort(), expected, `the members that ${member} lists`);
   }

@@ -9,6 +9,7 @@ import { type Cluster, type Kind, type Member, withCluster } from "../harness/cl
 import { AcknowledgedLoad } from "../harness/load.ts";
 import { requireStockEtcd, stockEtcdVersion } from "../harness/programs.ts";
 import { get, leaseEverywhere, put, putMany, watchEverywhere, writeEverywhere } from "../harness/traffic.ts";
+import { patience } from "../harness/wait.ts";
 
 const SNAPSHOT_COUNT = 100;
 const CATCH_UP = 20;
@@ -69,7 +70,7 @@ describe("snapshots between ours and stock etcd", { skip: requireStockEtcd() }, 
 /** Stops the receiver, writes more than the sender's log keeps, compacts, and restarts the receiver. */
 async function catchUpBySnapshot(cluster: Cluster, sender: Member, receiver: Member): Promise<void> {
   await cluster.lead(sender);
-  const { id } = await sender.client.unary(LeaseService.LeaseGrant, { ttl: 600 }, { timeoutMs: 10_000 });
+  const { id } = await sender.client.unary(LeaseService.LeaseGrant, { ttl: 600 }, { timeoutMs: patience(10_000) });
   const before = `leased/${receiver.name}/before`;
   await put(receiver.client, before, "x", id);
   await receiver.kill("SIGKILL");
@@ -83,9 +84,13 @@ async function catchUpBySnapshot(cluster: Cluster, sender: Member, receiver: Mem
 
   // As leader it must know what came with the snapshot: leases and their keys.
   await cluster.lead(receiver);
-  const lease = await receiver.client.unary(LeaseService.LeaseTimeToLive, { id, keys: true }, { timeoutMs: 10_000 });
+  const lease = await receiver.client.unary(
+    LeaseService.LeaseTimeToLive,
+    { id, keys: true },
+    { timeoutMs: patience(10_000) },
+  );
   assert.deepEqual(lease.keys.map((key) => Buffer.from(key).toString()).sort(), [after, before]);
-  await receiver.client.unary(LeaseService.LeaseRevoke, { id }, { timeoutMs: 10_000 });
+  await receiver.client.unary(LeaseService.LeaseRevoke, { id }, { timeoutMs: patience(10_000) });
   for (const { client } of cluster.running) assert.equal(await get(client, before), undefined);
   await leaseEverywhere(cluster.running);
   await writeEverywhere(cluster.running);
@@ -95,7 +100,7 @@ async function catchUpBySnapshot(cluster: Cluster, sender: Member, receiver: Mem
 async function outrunLog(member: Member): Promise<void> {
   await putMany(member.client, "fill/", catchUpOf[member.kind] + 3 * SNAPSHOT_COUNT);
   const revision = (await put(member.client, "fill/end", "x")) - 10;
-  await member.client.unary(KVService.Compact, { revision, physical: true }, { timeoutMs: 10_000 });
+  await member.client.unary(KVService.Compact, { revision, physical: true }, { timeoutMs: patience(10_000) });
 }
 
 function tookSnapshot(member: Member): void {

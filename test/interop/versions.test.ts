@@ -10,9 +10,9 @@ import {
 import { type Cluster, type Member, withCluster } from "../harness/cluster.ts";
 import { requireStockEtcd, stockEtcdVersion } from "../harness/programs.ts";
 import { httpText } from "../harness/server.ts";
-import { waitFor } from "../harness/wait.ts";
+import { patience, waitFor } from "../harness/wait.ts";
 
-const CALL = { timeoutMs: 10_000 };
+const CALL = { timeoutMs: patience(10_000) };
 
 interface Versions {
   readonly etcdserver: string;

@@ -22,6 +22,7 @@ import {
 import { ourEtcd, requireStockEtcd, stockEtcd } from "../harness/programs.ts";
 import { seeded } from "../harness/random.ts";
 import { type Server, startServers } from "../harness/server.ts";
+import { patience } from "../harness/wait.ts";
 import { outcome, show } from "./compare.ts";
 import { awkwardKeys, type HistoryState, nextStep, prefixEnd, type Step } from "./history.ts";
 
@@ -269,7 +270,7 @@ class Talk {
 
   constructor(server: Server) {
     this.#server = server;
-    this.#stream = server.client.stream(WatchService.Watch, { timeoutMs: 20_000 });
+    this.#stream = server.client.stream(WatchService.Watch, { timeoutMs: patience(20_000) });
     this.#incoming = this.#stream[Symbol.asyncIterator]();
   }
 

@@ -5,7 +5,7 @@ import { connect, type RawClient } from "../../src/client/raw.ts";
 import { ClusterService, KVService, type Member } from "../../src/proto/etcdserverpb.ts";
 import { tempDir } from "../harness/in-process.ts";
 import { freePorts } from "../harness/server.ts";
-import { waitFor } from "../harness/wait.ts";
+import { patience, waitFor } from "../harness/wait.ts";
 import { MemberProcess } from "./member-process.ts";
 
 // The last resort: most members are permanently lost, and a remaining one becomes a cluster of its own.
@@ -45,14 +45,17 @@ const clusterOf = (members: readonly Machine[]): string[] => [
 ];
 
 const put = ({ client }: Machine, key: string) =>
-  client.unary(KVService.Put, { key: Buffer.from(key), value: Buffer.from("v") }, { timeoutMs: 10_000 });
+  client.unary(KVService.Put, { key: Buffer.from(key), value: Buffer.from("v") }, { timeoutMs: patience(10_000) });
 
 async function has({ client }: Machine, key: string): Promise<boolean> {
-  return (await client.unary(KVService.Range, { key: Buffer.from(key) }, { timeoutMs: 10_000 })).kvs.length > 0;
+  return (
+    (await client.unary(KVService.Range, { key: Buffer.from(key) }, { timeoutMs: patience(10_000) })).kvs.length > 0
+  );
 }
 
 async function membersOf({ client }: Machine): Promise<Member[]> {
-  return (await client.unary(ClusterService.MemberList, { linearizable: true }, { timeoutMs: 10_000 })).members;
+  return (await client.unary(ClusterService.MemberList, { linearizable: true }, { timeoutMs: patience(10_000) }))
+    .members;
 }
 
 test("one of three continues alone with everything that was written, and adds new members", async (t) => {
@@ -78,7 +81,7 @@ test("one of three continues alone with everything that was written, and adds ne
   first.process.spawn([...first.args]);
   await first.process.serves();
   assert.equal((await membersOf(first)).length, 1);
-  await first.client.unary(ClusterService.MemberAdd, { peerUrls: [fresh.peer] }, { timeoutMs: 10_000 });
+  await first.client.unary(ClusterService.MemberAdd, { peerUrls: [fresh.peer] }, { timeoutMs: patience(10_000) });
   fresh.process.spawn([...fresh.args, ...clusterOf([first, fresh]), "--initial-cluster-state", "existing"]);
   await fresh.process.serves();
   assert.ok(await has(fresh, "alone"));

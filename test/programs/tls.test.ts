@@ -8,7 +8,7 @@ import { KVService } from "../../src/proto/etcdserverpb.ts";
 import { Authority, writePair } from "../harness/certificates.ts";
 import { tempDir } from "../harness/in-process.ts";
 import { ourEtcd, run } from "../harness/programs.ts";
-import { waitFor } from "../harness/wait.ts";
+import { patience, waitFor } from "../harness/wait.ts";
 import { bytes } from "../server/requests.ts";
 
 // The three ways in which published guides give a member its certificates: flags, an EnvironmentFile, a file.
@@ -64,8 +64,8 @@ async function serves(t: TestContext, { secure, plain }: { secure: string; plain
   const local = connect(plain);
   const stranger = connect(secure, { tls: { ca: bytes(ca.pem) } });
   t.after(() => [safe, local, stranger].map((client) => client.close()));
-  await safe.unary(KVService.Put, { key, value: bytes("v") }, { timeoutMs: 5000 });
-  assert.equal((await local.unary(KVService.Range, { key }, { timeoutMs: 5000 })).count, 1);
+  await safe.unary(KVService.Put, { key, value: bytes("v") }, { timeoutMs: patience(5000) });
+  assert.equal((await local.unary(KVService.Range, { key }, { timeoutMs: patience(5000) })).count, 1);
   await assert.rejects(stranger.unary(KVService.Range, { key }, { timeoutMs: 2000 }), /certificate required/);
 }
 

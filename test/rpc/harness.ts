@@ -9,6 +9,7 @@ import type { HeaderField } from "../../src/rpc/hpack/fields.ts";
 import { RPC_DEFAULTS, type RpcServerOptions } from "../../src/rpc/options.ts";
 import { Flag, FrameType, PREFACE } from "../../src/rpc/protocol.ts";
 import { RpcServer } from "../../src/rpc/server.ts";
+import { patience } from "../harness/wait.ts";
 
 /** Calls back with the complete body of a request. */
 export function readAll(request: PlainRequest, done: (body: Buffer) => void): void {
@@ -134,7 +135,7 @@ export class RawClient {
     const deadline = setTimeout(() => {
       this.socket.destroy();
       this.#wake();
-    }, 10_000);
+    }, patience(10_000));
     try {
       for (;;) {
         const result = test();
@@ -336,7 +337,7 @@ export function unaryCall(id: number, path: string, body: Uint8Array | string): 
 
 /** Waits for a condition in the test's own process. */
 export async function eventually(test: () => boolean, what: string): Promise<void> {
-  const deadline = Date.now() + 10_000;
+  const deadline = Date.now() + patience(10_000);
   while (!test()) {
     if (Date.now() > deadline) throw new Error(`not in time: ${what}`);
     await new Promise((resolve) => setImmediate(resolve));

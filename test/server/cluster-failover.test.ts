@@ -85,7 +85,10 @@ describe("three members, of which some fail,", () => {
     let answered = false;
     const write = put(leader, "a", "2").finally(() => (answered = true));
     const read = get(leader, "a").finally(() => (answered = true));
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    const { logger } = cluster.nodes.get(cluster.nameOf(leader))!;
+    const elections = () => logger.lines.filter(({ message }) => message.includes("is starting a new election")).length;
+    const before = elections();
+    await waitFor("it has asked for votes three times, in vain", () => elections() >= before + 3);
     assert.equal(answered, false);
     assert.equal(serializableGet(leader, "a"), "1");
     for (const { memberId } of others) cluster.hub.mend(memberId);

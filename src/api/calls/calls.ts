@@ -46,7 +46,7 @@ export function failWithAny(call: UnaryCall | StreamCall, error: unknown): void 
 const MISTAKES = [TypeError, RangeError, ReferenceError];
 
 /** The client's error for an exception while serving it. */
-export function servingError(error: unknown): EtcdError {
+function servingError(error: unknown): EtcdError {
   try {
     return toEtcdError(error);
   } catch {

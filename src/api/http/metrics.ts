@@ -58,7 +58,7 @@ const respond = async (
   body,
 });
 
-export function metricsPage(sources: MetricsSources): string {
+function metricsPage(sources: MetricsSources): string {
   const text = new MetricsText();
   writeServer(text, sources);
   writeStore(text, sources.server);

@@ -32,7 +32,7 @@ export function parseUrls(list: string): Url[] {
   return sortUrls(list.split(",").map((text) => parseMemberUrl(text.trim())));
 }
 
-export function sortUrls(urls: Url[]): Url[] {
+function sortUrls(urls: Url[]): Url[] {
   return urls.sort((a, b) => Buffer.compare(Buffer.from(a.text), Buffer.from(b.text)));
 }
 

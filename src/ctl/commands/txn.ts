@@ -81,7 +81,7 @@ const RESULTS: Readonly<Record<string, Compare_CompareResult>> = {
 };
 
 /** `mod("key") > "0"`. Throws ExitError. */
-export function parseCompare(line: string): Compare {
+function parseCompare(line: string): Compare {
   const paren = line.indexOf("(");
   if (paren < 0) throw invalid(`malformed comparison: ${line}`);
   const target = line.slice(0, paren);

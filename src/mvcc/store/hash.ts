@@ -99,7 +99,7 @@ export async function hashKeyBucket(snapshot: BackendSnapshot, hasher: KvHasher,
 }
 
 /** Excluded from the backend's hash: data that may differ between members. */
-export function defaultHashIgnores(bucket: BucketName, key: Uint8Array): boolean {
+function defaultHashIgnores(bucket: BucketName, key: Uint8Array): boolean {
   return bucket === "meta" && ignoredMetaKeys.some((ignored) => ignored.equals(key));
 }
 

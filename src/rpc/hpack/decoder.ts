@@ -14,7 +14,7 @@ export class HpackError extends Error {
 }
 
 /** SETTINGS_HEADER_TABLE_SIZE, left at its default. */
-export const HEADER_TABLE_SIZE = 4096;
+const HEADER_TABLE_SIZE = 4096;
 
 /** Most entries that fit: each counts for at least 32 bytes. A power of two, so the ring can mask. */
 const RING_SLOTS = HEADER_TABLE_SIZE / 32;

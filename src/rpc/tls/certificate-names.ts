@@ -42,7 +42,7 @@ const splitNames = (list: string): string[] => list.match(/(?:[^,"]|"(?:[^"\\]|\
 const unquote = (name: string): string => (name.startsWith('"') ? (JSON.parse(name) as string) : name);
 
 /** An IPv6 address in its short form; an IPv4 address unchanged. */
-export function shortAddress(address: string): string {
+function shortAddress(address: string): string {
   const plain = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address;
   return isIPv6(plain) ? new SocketAddress({ address: plain, family: "ipv6" }).address : plain;
 }

@@ -20,7 +20,7 @@ export interface CorruptionCheckerOptions {
 }
 
 /** A member's data differs from the others'. The message is etcd's. */
-export class CorruptionError extends Error {
+class CorruptionError extends Error {
   override name = "CorruptionError";
 }
 

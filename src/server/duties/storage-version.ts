@@ -4,7 +4,7 @@ import { mustParseVersion } from "../../membership/version-rules.ts";
 import { metaKeys } from "../../mvcc/backend/backend.ts";
 
 /** The stored state cannot be migrated to a version; nothing was changed. The message is etcd's. */
-export class StorageVersionError extends Error {
+class StorageVersionError extends Error {
   override name = "StorageVersionError";
 }
 

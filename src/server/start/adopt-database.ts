@@ -8,7 +8,7 @@ import { importPathOf, type OpenBackend, removeImport } from "../snapshot/instal
 import { DataDirError } from "./data-dir.ts";
 
 /** Path where stock etcd's database is kept after its conversion to our format. */
-export const adoptedPathOf = (dbPath: string): string => `${dbPath}.bbolt`;
+const adoptedPathOf = (dbPath: string): string => `${dbPath}.bbolt`;
 
 /**
  * Takes over stock etcd's database, from a member or from `etcdutl snapshot restore`: the log and the snapshots beside

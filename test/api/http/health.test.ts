@@ -1,10 +1,15 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import type { HttpRequest } from "../../../src/api/http/contract.ts";
+import { HealthCounts, healthHandler } from "../../../src/api/http/health.ts";
+import { nullLogger } from "../../../src/base/log.ts";
 import {
   AlarmRequest_AlarmAction as AlarmAction,
   AlarmType,
   MaintenanceService,
 } from "../../../src/proto/etcdserverpb.ts";
+import { type EtcdError, errors } from "../../../src/server/contract/errors.ts";
+import type { EtcdServer } from "../../../src/server/server.ts";
 import { type InProcess, startInProcess } from "../../harness/in-process.ts";
 
 describe("the pages for monitoring", () => {
@@ -75,5 +80,58 @@ describe("the pages for monitoring", () => {
       assert.equal(response.headers.get("allow"), "GET");
     }
     assert.deepEqual(await get("/nope"), [404, "404 page not found\n"]);
+  });
+});
+
+describe("a member in trouble", () => {
+  /** A server of which only the parts are there that the pages ask. */
+  const troubled = (changes: { leader?: bigint; isLearner?: boolean; error?: EtcdError }): EtcdServer =>
+    ({
+      alarms: { get: () => [], corrupt: false },
+      replication: {
+        leader: changes.leader ?? 1n,
+        isLearner: changes.isLearner ?? false,
+        read: ({ serve }: { serve: (error: EtcdError | null) => void }) => serve(changes.error ?? null),
+      },
+      cluster: { version: undefined },
+      storageVersion: undefined,
+      options: { logger: nullLogger },
+    }) as unknown as EtcdServer;
+  const ask = async (server: EtcdServer, target: string, counts = new HealthCounts()) => {
+    const { pathname, searchParams } = new URL(target, "http://member");
+    const request = { method: "GET", path: pathname, query: searchParams } as unknown as HttpRequest;
+    const { status, body } = (await healthHandler(server, counts)(request))!;
+    return [status, body];
+  };
+  const unhealthy = (reason: string) => [503, `{"health":"false","reason":"${reason}"}\n`];
+
+  test("says in the words of etcd that it has no leader, but is healthy where nobody needs one", async () => {
+    const counts = new HealthCounts();
+    const server = troubled({ leader: 0n, error: errors.noLeader });
+    assert.deepEqual(await ask(server, "/health", counts), unhealthy("RAFT NO LEADER"));
+    assert.deepEqual([counts.success, counts.failures], [0, 1]);
+    assert.equal((await ask(server, "/health?serializable=true", counts))[0], 200);
+    assert.deepEqual([counts.success, counts.failures], [1, 1]);
+    assert.deepEqual(await ask(server, "/readyz"), [
+      503,
+      "[+]data_corruption ok\n[-]linearizable_read failed: etcdserver: no leader\n" +
+        "[+]non_learner ok\n[+]serializable_read ok\n\n",
+    ]);
+    assert.deepEqual(await ask(server, "/livez"), [200, "ok\n"]);
+  });
+
+  test("says which error a linearizable read met", async () => {
+    const server = troubled({ error: errors.timeout });
+    assert.deepEqual(await ask(server, "/health"), unhealthy("RANGE ERROR:etcdserver: request timed out"));
+  });
+
+  test("is not ready as a learner", async () => {
+    const [status, body] = await ask(troubled({ isLearner: true }), "/readyz/non_learner");
+    assert.deepEqual([status, body], [503, "[-]non_learner failed: local node is a learner\n\n"]);
+  });
+
+  test("does not know the versions of the cluster and the storage before they are decided", async () => {
+    const [, body] = await ask(troubled({}), "/version");
+    assert.match(String(body), /"etcdcluster":"not_decided","storage":"unknown"/);
   });
 });

@@ -8,7 +8,7 @@ import { KVService, WatchCreateRequest, WatchService } from "../../../src/proto/
 import { type InProcess, type InProcessOptions, startInProcess } from "../../harness/in-process.ts";
 import { MemoryLogger } from "../../harness/memory-logger.ts";
 import { VirtualClock } from "../../harness/virtual-clock.ts";
-import { waitFor } from "../../harness/wait.ts";
+import { patience, waitFor } from "../../harness/wait.ts";
 
 const bytes = (text: string): Buffer => Buffer.from(text);
 
@@ -39,7 +39,7 @@ async function open(t: TestContext, url: string, count: number, text = ""): Prom
 async function put(t: TestContext, url: string): Promise<void> {
   const client = connectClient(url);
   t.after(() => client.close());
-  await client.unary(KVService.Put, { key: bytes("k"), value: bytes("v") }, { timeoutMs: 8000 });
+  await client.unary(KVService.Put, { key: bytes("k"), value: bytes("v") }, { timeoutMs: patience(8000) });
 }
 
 /** Keeps a connection busy. */

@@ -17,7 +17,7 @@ import { type EtcdError, errors } from "../../../src/server/contract/errors.ts";
 import type { BootstrapOptions } from "../../../src/server/contract/options.ts";
 import { type InProcess, startInProcess, tempDir } from "../../harness/in-process.ts";
 import { freePorts } from "../../harness/server.ts";
-import { waitFor } from "../../harness/wait.ts";
+import { patience, waitFor } from "../../harness/wait.ts";
 import { bytes, text } from "../../server/requests.ts";
 
 const HAS_LEADER = { metadata: { hasleader: "true" } };
@@ -80,11 +80,11 @@ describe("three members over sockets", () => {
   });
 
   async function put(member: InProcess, key: string, value: string): Promise<void> {
-    await member.client.unary(KVService.Put, { key: bytes(key), value: bytes(value) }, { timeoutMs: 10_000 });
+    await member.client.unary(KVService.Put, { key: bytes(key), value: bytes(value) }, { timeoutMs: patience(10_000) });
   }
 
   async function get(member: InProcess, key: string): Promise<string | undefined> {
-    const { kvs } = await member.client.unary(KVService.Range, { key: bytes(key) }, { timeoutMs: 10_000 });
+    const { kvs } = await member.client.unary(KVService.Range, { key: bytes(key) }, { timeoutMs: patience(10_000) });
     return kvs[0] === undefined ? undefined : text(kvs[0].value);
   }
 

@@ -61,9 +61,11 @@ function contents(store: MvccStore): unknown[] {
   return seen;
 }
 
-test("after kill -9 the file holds a prefix of the history that contains every batch reported durable", async () => {
+test("after kill -9 the file holds a prefix of the history that contains every batch reported durable", async (t) => {
   const path = join(await tempDir(), "db");
-  const random = new SeededRandom(Date.now() & 0xffff);
+  const seed = Number(process.env["KVORUM_SEED"] ?? Date.now() & 0xffff);
+  t.diagnostic(`KVORUM_SEED=${seed}`);
+  const random = new SeededRandom(seed);
   let applied = 0;
   for (let round = 0; round < 4; round++) {
     const child = spawn(process.execPath, ["--import", "tsx", join(here, "crash-child.ts"), path], {

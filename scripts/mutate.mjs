@@ -1,0 +1,202 @@
+// Breaks the sources in small ways, one at a time, and runs the tests that cover the broken line: a change that no test
+// notices is a survivor. It works on a copy of the repository in the temporary directory.
+//
+// Usage: node scripts/mutate.mjs [--sample N] [--seed N] [--minutes N] [--out FILE] PATH_PART …
+//   PATH_PART   sources whose path contains one of the parts, such as src/config/ or api/http/health
+//   --sample    mutants of one file, chosen by the seed; 10 when absent, 0 for all
+//   --minutes   no further mutant is begun after so long
+//   --out       appends one line of JSON for each mutant
+//
+// Which tests cover a line is asked once: every test file that mirrors the folder runs alone under c8. Survivors are
+// held against the compiler, since a mutant that does not compile needs no test.
+import { spawn } from "node:child_process";
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { mutantsOf } from "./mutants.mjs";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    sample: { type: "string", default: "10" },
+    seed: { type: "string", default: "1" },
+    minutes: { type: "string", default: "60" },
+    out: { type: "string" },
+  },
+});
+if (positionals.length === 0) {
+  console.error("say which sources to break, such as: node scripts/mutate.mjs src/config/");
+  process.exit(2);
+}
+
+const startedMs = performance.now();
+const until = startedMs + Number(values.minutes) * 60_000;
+const copy = mkdtempSync(join(tmpdir(), "kvorum-mutation-"));
+const left = ["node_modules", "dist", ".git"];
+for (const name of readdirSync(root).filter((each) => !left.includes(each))) {
+  cpSync(join(root, name), join(copy, name), { recursive: true });
+}
+symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
+
+const counts = { caught: 0, survived: 0, uncovered: 0, invalid: 0 };
+try {
+  await main();
+} finally {
+  rmSync(copy, { recursive: true, force: true });
+}
+
+async function main() {
+  if ((await execute(["scripts/build.mjs"], 120_000)).code !== 0) throw new Error("the sources do not build");
+  if (!(await compiles())) throw new Error("the sources do not compile");
+  const sources = filesUnder("src", ".ts").filter((file) => positionals.some((part) => file.includes(part)));
+  if (sources.length === 0) throw new Error(`no source matches: ${positionals.join(" ")}`);
+  const coverage = new Map();
+  const pick = random(Number(values.seed));
+  for (const source of sources) {
+    const text = readFileSync(join(copy, source), "utf8");
+    const chosen = sample(mutantsOf(text), Number(values.sample), pick);
+    for (const mutant of chosen) {
+      if (performance.now() > until) return console.log("the time is up");
+      const broken = text.slice(0, mutant.start) + mutant.replacement + text.slice(mutant.end);
+      const covering = await testsThatRun(source, mutant.line, coverage);
+      writeFileSync(join(copy, source), broken);
+      const outcome = await judge(covering);
+      writeFileSync(join(copy, source), text);
+      counts[outcome.result]++;
+      const { line, what } = mutant;
+      if (values.out) appendFileSync(values.out, `${JSON.stringify({ source, line, what, ...outcome })}\n`);
+      if (outcome.result === "survived" || outcome.result === "uncovered") {
+        console.log(`${outcome.result}: ${source}:${line} ${what}\n    ${text.split("\n")[line - 1].trim()}`);
+      }
+    }
+  }
+}
+
+process.on("exit", () => {
+  const { caught, survived, uncovered, invalid } = counts;
+  const all = caught + survived + uncovered;
+  const share = all === 0 ? 0 : Math.round((100 * caught) / all);
+  console.log(
+    `${caught} of ${all} caught (${share} %), ${survived} survived, ${uncovered} on lines that no test of the folder runs, ${invalid} did not compile`,
+  );
+});
+
+/** The tests that run a line, its nearest first, each with the time it takes. */
+async function testsThatRun(source, line, coverage) {
+  const tests = mirrors(source);
+  for (const test of tests) if (!coverage.has(test)) coverage.set(test, await coveredBy(test));
+  return tests
+    .filter((test) => coverage.get(test).lines.get(source)?.has(line))
+    .map((test) => ({ test, near: nearness(test, source), tookMs: coverage.get(test).tookMs }))
+    .sort((a, b) => b.near - a.near || a.tookMs - b.tookMs);
+}
+
+async function judge(covering) {
+  if (covering.length > 0 && (await execute(["scripts/build.mjs"], 120_000)).code !== 0) return { result: "invalid" };
+  for (const { test, tookMs } of covering) {
+    const { code } = await execute(["--import", "tsx", "--test-force-exit", test], 20_000 + 5 * tookMs);
+    if (code !== 0) return { result: "caught", by: test, ...(code === undefined ? { timedOut: true } : {}) };
+  }
+  if (!(await compiles())) return { result: "invalid" };
+  return covering.length === 0
+    ? { result: "uncovered" }
+    : { result: "survived", tests: covering.map(({ test }) => test) };
+}
+
+async function compiles() {
+  const { code } = await execute(["node_modules/typescript/bin/tsc", "-p", "tsconfig.json"], 300_000);
+  return code === 0;
+}
+
+/** Test files of the folder that mirrors the source's first folder. */
+function mirrors(source) {
+  const folder = source.split("/")[1];
+  return existsSync(join(copy, "test", folder)) ? filesUnder(join("test", folder), ".test.ts") : [];
+}
+
+/** How much of the path a test has in common with the source; its own test has most. */
+function nearness(test, source) {
+  const a = test.replace(/^test\//, "").replace(/\.test\.ts$/, "");
+  const b = source.replace(/^src\//, "").replace(/\.ts$/, "");
+  let i = 0;
+  while (i < a.length && a[i] === b[i]) i++;
+  return i;
+}
+
+/** Lines of each source that a test file runs, and how long it took; nothing when it fails by itself. */
+async function coveredBy(test) {
+  const report = join(copy, "coverage");
+  rmSync(report, { recursive: true, force: true });
+  const began = performance.now();
+  const args = [
+    "node_modules/c8/bin/c8.js",
+    "--reporter=json",
+    `--reports-dir=${report}`,
+    "--include=src/**",
+    "--clean",
+  ];
+  const { code } = await execute([...args, process.execPath, "--import", "tsx", "--test-force-exit", test], 300_000);
+  const lines = new Map();
+  if (code !== 0) {
+    console.log(`left out, since it fails without a mutant: ${test}`);
+    return { lines, tookMs: 0 };
+  }
+  for (const [path, file] of Object.entries(JSON.parse(readFileSync(join(report, "coverage-final.json"), "utf8")))) {
+    const ran = Object.keys(file.s).filter((id) => file.s[id] > 0);
+    lines.set(relative(copy, path), new Set(ran.map((id) => file.statementMap[id].start.line)));
+  }
+  return { lines, tookMs: performance.now() - began };
+}
+
+/** Runs node in the copy; the code is undefined when it had to be stopped. */
+function execute(args, timeoutMs) {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, args, { cwd: copy, stdio: "ignore", detached: true });
+    let stopped = false;
+    const timer = setTimeout(() => {
+      stopped = true;
+      process.kill(-child.pid, "SIGKILL"); // With the servers that the test started.
+    }, timeoutMs);
+    child.on("close", (code) => {
+      clearTimeout(timer);
+      resolve({ code: stopped ? undefined : (code ?? 1) });
+    });
+  });
+}
+
+function filesUnder(dir, ending) {
+  return readdirSync(join(copy, dir), { recursive: true })
+    .map((name) => join(dir, String(name)))
+    .filter((name) => name.endsWith(ending) && !name.endsWith(".d.ts"))
+    .sort();
+}
+
+function sample(all, size, pick) {
+  if (size === 0 || all.length <= size) return all;
+  const left = [...all];
+  return Array.from({ length: size }, () => left.splice(Math.floor(pick() * left.length), 1)[0]);
+}
+
+/** mulberry32 */
+function random(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
