@@ -39,6 +39,17 @@ for (const spec of flagSettings) {
   });
 }
 
+test("what is only checked is accepted without a word", async () => {
+  const names = flagSettings.filter(({ status }) => status?.state === "only checked").map(({ name }) => `--${name}`);
+  assert.ok(names.includes("--client-cert-file"));
+  const { config, entries } = await load(names.map((name) => `${name}=x`));
+  assert.ok(config);
+  assert.deepEqual(
+    entries.filter(({ msg }) => names.some((name) => msg.includes(name))),
+    [],
+  );
+});
+
 test("a feature gate without effect is accepted, and the log says so", async () => {
   const { entries } = await load(["--feature-gates=PriorityRequest=true,LeaseCheckpoint=true"]);
   assert.deepEqual(
