@@ -1,7 +1,7 @@
 /**
- * Holds the documents against what is there. Every file and folder that they and the comments name exists, links lead
- * somewhere, tables have their heads, every npm script, option and metric is one that a program has, CONTRIBUTING.md has
- * every script and every KVORUM_ variable. Prints what is not so and then fails.
+ * Checks the documents against the repository. Every file and folder named in them or in comments exists, links have
+ * targets, tables have headings, every npm script, option and metric exists, CONTRIBUTING.md has every script and every
+ * KVORUM_ variable. Prints violations and then fails.
  *
  *   npm run check:docs
  *   node scripts/check-docs.mjs DIR      another tree, for the test of this check
@@ -12,13 +12,13 @@ import { fileURLToPath } from "node:url";
 
 const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.url)), ".."));
 const CODE = ["src", "test", "bench", "scripts", "bin", "examples", ".ci"];
-/** Words of other programs: Node, npm, git, docker and the system. */
+/** Names of other programs: Node, npm, git, docker and the system. */
 const OTHERS_OPTIONS = new Set(
   "cpu-prof cpu-prof-dir inspect inspect-brk import test-name-pattern test-only privileged rm version help user now global".split(
     " ",
   ),
 );
-/** Whose options those behind a command are: the files that have to name them. */
+/** The files that must contain the options of a command. */
 const PROGRAMS = [
   [/npm run bench -- stalls/, ["bench/stalls"]],
   [/npm run bench\b/, ["bench/main.ts"]],
@@ -31,7 +31,7 @@ const PROGRAMS = [
   [/(^|[\s/"'=(])etcd\b|npm start\b/, ["src/config", "src/programs"]],
 ];
 
-/** Names of files in comments; of documents and contracts only our own, since standards are named too. */
+/** File names in comments; of documents and contracts only our own, because standards are named too. */
 const NAMED_FILE =
   /(?<![\w/.:@~-])(?:(?:[\w.-]+\/)*[\w-][\w.-]*\.(?:ts|mjs|sh)|(?:docs|proto|examples)\/[\w./-]+\.(?:md|proto)|(?:README|CONTRIBUTING)\.md)(?![\w/(-])/g;
 
@@ -64,7 +64,7 @@ function ancestors(path) {
   return parts.slice(1).map((_, i) => parts.slice(0, i + 1).join("/"));
 }
 
-/** CHANGELOG.md tells of what was there once. */
+/** CHANGELOG.md may name what existed earlier. */
 function isDocument(file) {
   return file.endsWith(".md") && file !== "CHANGELOG.md";
 }
@@ -87,7 +87,7 @@ function checkDocument(file) {
   }
 }
 
-/** What stands between backticks, and each line of a block. */
+/** Text between backticks, and each line of a block. */
 function codeOf(text) {
   const blocks = [...text.matchAll(/^```\w*\n([\s\S]*?)^```/gm)].flatMap(([, block]) => linesOf(block));
   const indented = text.split("\n").filter((line) => /^ {4}\S/.test(line));
@@ -95,7 +95,7 @@ function codeOf(text) {
   return [...blocks, ...indented, ...spans];
 }
 
-/** A line that ends with a backslash goes on in the next one. */
+/** A line that ends with a backslash continues in the next one. */
 function linesOf(block) {
   return block.replaceAll(/\\\n\s*/g, "").split("\n");
 }
@@ -105,7 +105,7 @@ function checkLink(file, target) {
   if (!existsSync(join(root, dirname(file), target.split("#")[0]))) problems.push(`${file}: no file ${target}`);
 }
 
-/** A path below the root or src/, the name of a source file, or the beginning of a test's path as npm test takes it. */
+/** A path below the root or src/, the name of a source file, or a prefix of a test's path as npm test accepts it. */
 function checkPath(file, token) {
   const path = token
     .replace(/^\.\//, "")
@@ -164,7 +164,7 @@ function read(file) {
   return texts.get(file);
 }
 
-/** Comments name files more loosely: from their own folder, or only by name. */
+/** Comments name files more loosely: relative to their own folder, or only by name. */
 function checkComments(file) {
   if (statSync(join(root, file)).size > 1 << 20) return;
   for (const comment of commentsOf(read(file))) {

@@ -1,11 +1,11 @@
-// The rules of this house that neither the compiler nor the linter knows. What a rule allows, and why, is written in
-// scripts/style.json; its numbers may only fall: `node scripts/check-style.mjs --lower` writes those that have fallen.
+// The project's rules that neither the compiler nor the linter checks. Exceptions, with their reasons, are in
+// scripts/style.json; its numbers may only decrease: `node scripts/check-style.mjs --lower` writes the lower ones.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { tokensOf } from "./tokens.mjs";
 
-// The formatter keeps code to 120; a comment may end a little later.
+// The formatter limits code to 120; a comment may end a little later.
 const LINE_LENGTH_MAX = 130;
 const FILE_LINES_MAX = 500;
 
@@ -29,7 +29,7 @@ castsOnlyFall();
 for (const problem of problems) console.error(problem);
 process.exit(problems.length === 0 ? 0 : 1);
 
-/** Simulation is only as true as what it controls: time and chance come in through Clock and Random. */
+/** A simulation is only as good as its control: time and randomness must come through Clock and Random. */
 function noClockOutsideTheSeams() {
   const seams = /^(Date\.now|performance\.now|process\.hrtime|setTimeout|setInterval|setImmediate|Math\.random)$/;
   const random = /^(randomBytes|randomInt|randomUUID|getRandomValues|randomFillSync)$/;
@@ -44,7 +44,10 @@ function noClockOutsideTheSeams() {
   unusedReasons("seams", (path) => sources.some((each) => each.path === path));
 }
 
-/** A test waits for a condition (test/harness/wait.ts) or turns a virtual clock; a fixed time is too short on a busy machine. */
+/**
+ * A test waits for a condition (test/harness/wait.ts) or advances a virtual clock; a fixed time is too short on a busy
+ * machine.
+ */
 function noSleepInTests() {
   for (const { path, text, lineOf } of tests) {
     if (path === "test/harness/wait.ts" || Object.keys(allowed.sleeps).some((prefix) => path.startsWith(prefix)))
@@ -58,7 +61,7 @@ function noSleepInTests() {
   unusedReasons("sleeps", (prefix) => tests.some(({ path }) => path.startsWith(prefix)));
 }
 
-/** A test that takes any failure for the one it waits for passes when the code fails for another reason. */
+/** A test that accepts any failure as the expected one passes when the code fails for another reason. */
 function everyExpectedErrorIsNamed() {
   for (const { path, text, tokens, lineOf } of tests) {
     const at = (i) => text.slice(tokens[i].start, tokens[i].end);
@@ -77,7 +80,7 @@ function everyExpectedErrorIsNamed() {
 }
 
 function everyFileSaysWhatItOwns() {
-  // The comment stands at the top, or above the first thing that is not an import.
+  // The comment is at the top, or before the first statement that is not an import.
   const without = sources.filter(({ text }) => !/^(?:#!.*\n)?(?:import [\s\S]*?;\n|\n)*\/(?:\*\*|\/)/.test(text));
   atMost("filesWithoutHeadComment", without.length, () => without.map(({ path }) => path).join(", "));
 }
@@ -103,7 +106,10 @@ function filesAreShort() {
   unusedReasons("longFiles", (path) => sources.some((each) => each.path === path));
 }
 
-/** Types may be exported for what they describe; a value that nobody imports is dead, and one for tests alone is counted. */
+/**
+ * Types may be exported for documentation; an exported value that is never imported is dead, and one imported only by
+ * tests is counted.
+ */
 function exportsAreImported() {
   const program = importedBy(files.filter(({ path }) => !path.startsWith("test/")));
   const everything = importedBy(files);
@@ -139,7 +145,7 @@ function importedBy(importers) {
   return imported;
 }
 
-/** Each cast is a place where the compiler believes us. */
+/** At each cast the compiler relies on us. */
 function castsOnlyFall() {
   const counts = {};
   for (const { path, text, tokens } of sources) {
@@ -166,7 +172,7 @@ function atMost(what, count, which) {
   lower(allowed, what, count);
 }
 
-/** With --lower, a number that has fallen becomes the limit. */
+/** With --lower, a lower number becomes the limit. */
 function lower(limits, key, count) {
   if (!process.argv.includes("--lower") || !(key in limits) || (count ?? 0) >= limits[key]) return;
   if (count === undefined) delete limits[key];
@@ -184,7 +190,7 @@ function read(absolute) {
   const path = relative(root, absolute).split(sep).join("/");
   const text = readFileSync(absolute, "utf8");
   const tokens = path.startsWith("src/proto/") ? [] : tokensOf(text);
-  // Words, with the name before a dot: what a rule looks for is one word or two.
+  // Words, with the name before a dot: a rule looks for one word or two.
   const words = tokens.flatMap(({ kind, start, end }, i) => {
     if (kind !== "word") return [];
     const word = text.slice(start, end);

@@ -1,5 +1,5 @@
-// The small ways in which scripts/mutate.mjs breaks a TypeScript file. It reads tokens, not a tree: the sources are
-// formatted by one tool, so that a binary operator has spaces around it and a type argument has none.
+// The mutations that scripts/mutate.mjs makes in a TypeScript file. It uses tokens, not a tree: the sources are
+// formatted by one tool, so a binary operator has spaces around it and a type argument has none.
 import { tokensOf } from "./tokens.mjs";
 
 const SWAPS = {
@@ -39,7 +39,7 @@ export function mutantsOf(text) {
     const before = tokens[i - 1];
     const spaced = /\s/.test(text[start - 1] ?? "") && /\s/.test(text[end] ?? "");
     if (kind === "operator" && SWAPS[token] !== undefined && (spaced || token === "++")) {
-      // A line that begins with | or & is a type; a string beside + cannot be subtracted.
+      // A line that begins with | or & is a type; a string next to + cannot be subtracted.
       const strings = [before?.kind, tokens[i + 1]?.kind];
       if (token === "+" && strings.some((each) => each === "string" || each === "template")) continue;
       add(start, end, SWAPS[token], `${token} becomes ${SWAPS[token]}`);
@@ -62,14 +62,14 @@ export function mutantsOf(text) {
     if (/^(const|let|return|throw|import|export|readonly|declare|static|yield|break|continue)\b/.test(match[1]))
       continue;
     const start = match.index + match[0].length - match[1].length;
-    // A member of a class with a value is not a statement.
+    // A class member with a value is not a statement.
     if (/^\w+ = /.test(match[1]) && /^ {2}\S/.test(match[0])) continue;
     add(start, start + match[1].length, ";", "the statement is left out");
   }
   return mutants;
 }
 
-/** Where imports, re-exports, interfaces and type aliases stand: nothing there is run. */
+/** Ranges of imports, re-exports, interfaces and type aliases: they are not executed. */
 function typeBlocks(text) {
   const blocks = [];
   for (const match of text.matchAll(/^(?:import|export) (?:type )?(?:[\w*{][^;]*? from )?"[^"]*";$/gm)) {
@@ -83,7 +83,7 @@ function typeBlocks(text) {
   return blocks;
 }
 
-/** Where the bracket that token `i` opens is closed. */
+/** The closing bracket for token `i`. */
 function closing(text, tokens, i) {
   let depth = 0;
   for (let at = i; at < tokens.length; at++) {

@@ -1,14 +1,14 @@
-// Breaks the sources in small ways, one at a time, and runs the tests that cover the broken line: a change that no test
-// notices is a survivor. It works on a copy of the repository in the temporary directory.
+// Mutates the sources, one change at a time, and runs the tests that cover the changed line: a change that no test
+// detects is a survivor. It works on a copy of the repository in the temporary directory.
 //
 // Usage: node scripts/mutate.mjs [--sample N] [--seed N] [--minutes N] [--out FILE] PATH_PART …
 //   PATH_PART   sources whose path contains one of the parts, such as src/config/ or api/http/health
 //   --sample    mutants of one file, chosen by the seed; 10 when absent, 0 for all
-//   --minutes   no further mutant is begun after so long
+//   --minutes   no further mutant is started after this time
 //   --out       appends one line of JSON for each mutant
 //
-// Which tests cover a line is asked once: every test file that mirrors the folder runs alone under c8. Survivors are
-// held against the compiler, since a mutant that does not compile needs no test.
+// The tests that cover a line are determined once: every test file that mirrors the folder runs alone under c8.
+// Survivors are compiled, because a mutant that does not compile needs no test.
 import { spawn } from "node:child_process";
 import {
   appendFileSync,
@@ -94,7 +94,7 @@ process.on("exit", () => {
   );
 });
 
-/** The tests that run a line, its nearest first, each with the time it takes. */
+/** The tests that execute a line, the nearest first, each with its duration. */
 async function testsThatRun(source, line, coverage) {
   const tests = mirrors(source);
   for (const test of tests) if (!coverage.has(test)) coverage.set(test, await coveredBy(test));
@@ -127,7 +127,7 @@ function mirrors(source) {
   return existsSync(join(copy, "test", folder)) ? filesUnder(join("test", folder), ".test.ts") : [];
 }
 
-/** How much of the path a test has in common with the source; its own test has most. */
+/** Length of the common path of a test and the source; the source's own test has the longest. */
 function nearness(test, source) {
   const a = test.replace(/^test\//, "").replace(/\.test\.ts$/, "");
   const b = source.replace(/^src\//, "").replace(/\.ts$/, "");
@@ -136,7 +136,7 @@ function nearness(test, source) {
   return i;
 }
 
-/** Lines of each source that a test file runs, and how long it took; nothing when it fails by itself. */
+/** Lines of each source that a test file executes, and its duration; empty when it fails by itself. */
 async function coveredBy(test) {
   const report = join(copy, "coverage");
   rmSync(report, { recursive: true, force: true });
@@ -168,7 +168,7 @@ function execute(args, timeoutMs) {
     let stopped = false;
     const timer = setTimeout(() => {
       stopped = true;
-      process.kill(-child.pid, "SIGKILL"); // With the servers that the test started.
+      process.kill(-child.pid, "SIGKILL"); // Including servers started by the test.
     }, timeoutMs);
     child.on("close", (code) => {
       clearTimeout(timer);

@@ -1,6 +1,5 @@
-// Prints where the time of a CPU profile of Node went: the functions with the largest shares of their
-// own, by their places in src/. Time in which the process waited is left out.
-// Usage: node scripts/profile-top.mjs FILE.cpuprofile [COUNT]
+// Prints where a Node CPU profile spent its time: the functions with the largest self time, by location in src/. Idle
+// time is excluded. Usage: node scripts/profile-top.mjs FILE.cpuprofile [COUNT]
 import { existsSync, readFileSync } from "node:fs";
 import { SourceMap } from "node:module";
 import { relative } from "node:path";
@@ -15,7 +14,7 @@ const { nodes, samples, timeDeltas } = JSON.parse(readFileSync(file, "utf8"));
 const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]));
 const maps = new Map();
 
-/** The bundles of dist/ have maps to the sources beside them. */
+/** The bundles in dist/ have source maps beside them. */
 function mapOf(path) {
   if (!maps.has(path)) {
     const known = existsSync(`${path}.map`);

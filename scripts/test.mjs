@@ -1,12 +1,12 @@
 // Runs the test files under test/ with Node's own runner, in parallel.
 //
 //   npm test [-- PATH_PART …]            only files whose path contains one of the parts
-//   npm run test:fast [-- PATH_PART …]   of these, the fast ones
+//   npm run test:fast [-- PATH_PART …]   only the fast ones of these
 //   … --list                             only their names
 //
-// A test file is fast unless it starts a process, itself or through what it imports from test/, or its first line tells that it
-// is slow: `// Slow: what takes its time`. So the fast tests need nothing but the packages, and no build; they are bundled first,
-// since most of the time of a short test goes into loading what it tests.
+// A test file is fast unless it starts a process, directly or through its imports from test/, or its first line marks
+// it as slow: `// Slow: what takes its time`. So the fast tests need only the packages, and no build. They are bundled
+// first, because a short test spends most of its time loading code.
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -58,7 +58,7 @@ if (values.list) {
   process.exit();
 }
 
-/** Below node_modules/, where packages are found from it. */
+/** Under node_modules/, where packages are found from it. */
 let bundle;
 if (values.fast) {
   const { bundleTests } = await import("./bundle-tests.mjs");
@@ -68,7 +68,7 @@ if (values.fast) {
 const args = [
   ...(bundle === undefined ? ["--import", "tsx"] : ["--enable-source-maps", "--test-reporter=spec"]),
   "--test",
-  // Many of the fast ones wait for a timer now and then.
+  // Many fast tests wait for a timer now and then.
   `--test-concurrency=${Math.max(2, availableParallelism()) * (values.fast ? 2 : 1)}`,
   // A hanging test fails, and a file that leaves something open still ends.
   "--test-timeout=300000",

@@ -1,5 +1,5 @@
-// Splits a TypeScript file into tokens, without comments. Enough for the checks and tools in this folder: a template is one
-// token with all that is in it, and a slash after a value is a division.
+// Splits a TypeScript file into tokens, without comments. Sufficient for the tools in this folder: a template is one
+// token with its whole content, and a slash after a value is a division.
 
 const OPERATORS = ["===", "!==", "<=", ">=", "&&", "||", "??", "+=", "-=", "++", "--", "=>", "?.", "**", "<<", ">>"];
 

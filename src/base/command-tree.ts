@@ -17,7 +17,7 @@ export interface Command<Context> {
   /** Heading under which help lists it. */
   readonly group?: string;
   readonly flags?: readonly Flag[];
-  /** Names of the flags that must be given. */
+  /** Names of the required flags. */
   readonly required?: readonly string[];
   /** Flags that its subcommands have too. */
   readonly sharedFlags?: readonly Flag[];

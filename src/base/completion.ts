@@ -1,4 +1,4 @@
-/** Scripts that let shells complete the commands and flags of a program. */
+/** Shell scripts that complete a program's commands and flags. */
 import type { Command } from "./command-tree.ts";
 
 const SHELLS: Readonly<Record<string, (candidates: Candidates, program: string) => string>> = {
@@ -11,12 +11,12 @@ const SHELLS: Readonly<Record<string, (candidates: Candidates, program: string) 
 /** Possible next words after each sequence of commands: commands and flags. */
 type Candidates = ReadonlyMap<string, readonly string[]>;
 
-/** The script for a shell; undefined when the shell is not one of bash, zsh, fish and powershell. */
+/** The script for a shell; undefined for a shell other than bash, zsh, fish and powershell. */
 export function completionScript<Context>(program: Command<Context>, shell: string): string | undefined {
   return SHELLS[shell]?.(candidatesOf(program), program.name);
 }
 
-/** What help says of a program's command `completion`. */
+/** The help of a program's command `completion`. */
 export const completionHelp = (
   program: string,
 ): string => `Prints a completion script for a shell. To have it in each session:

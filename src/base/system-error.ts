@@ -1,4 +1,4 @@
-/** Errors of the operating system in the words of Go, which users of etcd's tools know. */
+/** System errors in Go's words, which users of etcd's tools know. */
 const SYSTEM_TEXTS: Readonly<Record<string, string>> = {
   ENOENT: "no such file or directory",
   EACCES: "permission denied",
@@ -8,7 +8,7 @@ const SYSTEM_TEXTS: Readonly<Record<string, string>> = {
   ENOSPC: "no space left on device",
 };
 
-/** One line: `open /path: no such file or directory` for an error of a file, else the error's message. */
+/** One line: `open /path: no such file or directory` for a file error, else the error's message. */
 export function systemText(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { code, path, syscall } = error as NodeJS.ErrnoException;

@@ -1,6 +1,6 @@
 /**
- * Where the space of a database goes: by bucket, by prefix of the keys, by resource and namespace of Kubernetes, by history
- * and free pages. Reads every entry once. Memory: some 150 bytes for each key.
+ * Analyses the space of a database: by bucket, by key prefix, by Kubernetes resource and namespace, by history and free
+ * pages. Reads every entry once. Memory: about 150 bytes per key.
  */
 import type { BoltReader } from "../bolt/reader.ts";
 import { kvHeader, readKvHeader } from "../mvcc/model/kv-header.ts";
@@ -17,23 +17,23 @@ export interface Named extends Usage {
 }
 
 export interface PrefixUsage extends Named {
-  /** Keys that exist. */
+  /** Existing keys. */
   keys: number;
-  /** Bytes of the latest revision of each of them; the rest is history. */
+  /** Bytes of the latest revision of each; the rest is history. */
   liveBytes: number;
 }
 
 export interface Analysis {
   readonly sizeBytes: number;
-  /** Of pages that the next writes use before the file grows; undefined when the file does not list them. */
+  /** Bytes of free pages, which writes use before the file grows; undefined when the file has no free list. */
   readonly freeBytes: number | undefined;
   readonly revision: number;
   readonly keys: number;
-  /** Of keys that were deleted, or have newer revisions: what a compaction can remove. */
+  /** Revisions of deleted keys, and superseded revisions: what a compaction can remove. */
   readonly history: Usage;
   readonly buckets: readonly Named[];
   readonly prefixes: readonly PrefixUsage[];
-  /** Empty when no keys lie under /registry/. */
+  /** Empty when there are no keys under /registry/. */
   readonly resources: readonly PrefixUsage[];
   readonly namespaces: readonly PrefixUsage[];
   /** Keys with the most revisions. */
@@ -48,7 +48,7 @@ interface KeyUsage extends Usage {
   liveBytes: number;
 }
 
-/** @param depth how many parts of a key, between slashes, make a prefix. Throws BoltError. */
+/** @param depth number of key parts, between slashes, in a prefix. Throws BoltError. */
 export function analyzeDatabase(reader: BoltReader, depth: number): Analysis {
   const buckets: Named[] = [];
   const keys = new Map<string, KeyUsage>();
@@ -114,7 +114,7 @@ function resourceOf(key: string): string {
   return group.includes(".") ? `${group}/${resource}` : group;
 }
 
-/** The part before the name; resources of the whole cluster have none. */
+/** The part before the name; cluster-scoped resources have none. */
 function namespaceOf(key: string): string {
   const parts = key.slice(REGISTRY.length).split("/");
   const afterResource = parts.slice(parts[0]?.includes(".") ? 2 : 1);
@@ -150,5 +150,5 @@ function top(
 
 const byBytes = <T extends Named>(list: readonly T[]): T[] => [...list].sort((a, b) => b.bytes - a.bytes);
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, each) => total + each, 0);
-/** Keys are byte strings inside; most are UTF-8. */
+/** Keys are byte strings internally; most are UTF-8. */
 const fromLatin1 = (key: string): string => Buffer.from(key, "latin1").toString();

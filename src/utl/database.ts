@@ -1,8 +1,9 @@
 /**
- * The databases of members and snapshots, as files that no server uses: opened for reading, and rewritten as a whole.
+ * The databases of members and snapshots, as files that no server is using: opened for reading, and rewritten
+ * completely.
  *
- * A file is replaced only by a complete one that is on the disk. Memory: the page cache of the reader and one page for each
- * level of the tree.
+ * A file is replaced only by a complete, durable one. Memory: the page cache of the reader and one page for each level
+ * of the tree.
  */
 import type { Clock } from "../base/clock.ts";
 import { lockHolderOf } from "../base/file-locks.ts";
@@ -14,7 +15,7 @@ import { EXIT, ExitError, type Utl, type UtlIo } from "./utl.ts";
 
 const POLL_MS = 50;
 
-/** Where a member keeps its database below its data directory. */
+/** Path of a member's database below its data directory. */
 export const databaseOf = (dataDir: string): string => `${dataDir}/member/snap/db`;
 export const walDirOf = (dataDir: string): string => `${dataDir}/member/wal`;
 
@@ -25,7 +26,7 @@ export async function openDatabase({ io, lockTimeoutMs }: Utl, path: string): Pr
   return new BoltReader({ disk: io.disk, path });
 }
 
-/** Throws in the words of Go's os.Stat when there is no such file. */
+/** Throws with the text of Go's os.Stat when there is no such file. */
 export function statFile({ disk }: UtlIo, path: string): void {
   if (!disk.exists(path)) throw new ExitError(EXIT.error, `stat ${path}: no such file or directory`);
 }
@@ -45,14 +46,14 @@ async function waitForLock(clock: Clock, path: string, timeoutMs: number): Promi
   }
 }
 
-/** What becomes of one bucket when a database is written anew. */
+/** How a bucket changes when a database is rewritten. */
 export interface BucketChange {
   readonly name: string;
-  /** The bucket's new entries, made of the old ones; ascending. */
+  /** The bucket's new entries, from the old ones; ascending. */
   entries(old: Iterable<BoltEntry>): Iterable<BoltEntry>;
 }
 
-/** The buckets of a database in their order, some of them changed or added. Throws ExitError for nested buckets. */
+/** The buckets of a database in order, some of them changed or added. Throws ExitError for nested buckets. */
 export function* changedBuckets(
   reader: BoltReader,
   changes: readonly BucketChange[],
@@ -87,7 +88,7 @@ function refuseNested(reader: BoltReader, bucket: BoltBucket, name: string): voi
   }
 }
 
-/** Writes a database anew in its place, without free pages. */
+/** Rewrites a database in place, without free pages. */
 export async function rewriteDatabase(utl: Utl, path: string, changes: readonly BucketChange[]): Promise<BoltLayout> {
   const reader = await openDatabase(utl, path);
   try {

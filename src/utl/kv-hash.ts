@@ -1,4 +1,4 @@
-/** HashKV of a database file: what a member that runs on it answers. Source: etcd `server/storage/mvcc/kvstore.go`. */
+/** HashKV of a database file: the answer of a member that runs on it. Source: etcd `server/storage/mvcc/kvstore.go`. */
 import type { BoltReader } from "../bolt/reader.ts";
 import { kvHeader, readKvHeader } from "../mvcc/model/kv-header.ts";
 import { isTombstone, mainOf, subOf } from "../mvcc/model/revision.ts";
@@ -28,14 +28,14 @@ export function hashKvOf(reader: BoltReader, revision: number): KvHash {
 const KEY = Buffer.from("key");
 const META = Buffer.from("meta");
 
-/** The revision of the last compaction that was asked for, done or not; -1 when there was none. */
+/** The revision of the last requested compaction, finished or not; -1 when there was none. */
 function compactRevisionOf(reader: BoltReader): number {
   const meta = reader.bucket(META);
   const revisions = ["finishedCompactRev", "scheduledCompactRev"].map((name) => meta?.get(Buffer.from(name)));
   return Math.max(-1, ...revisions.map((bytes) => (bytes === undefined ? -1 : mainOf(bytes))));
 }
 
-/** The rows that a read at `revision` sees, as far as they lie at or before the compaction. One entry for each key. */
+/** The rows visible to a read at `revision`, among those at or below the compact revision. One entry per key. */
 function liveAt(
   rows: Iterable<{ key: Uint8Array; value: Uint8Array }>,
   revision: number,

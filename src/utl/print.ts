@@ -2,19 +2,19 @@
 import { humanBytes, renderTable } from "../base/table.ts";
 import { EXIT, ExitError, type Utl } from "./utl.ts";
 
-/** One result in each form that can show it. */
+/** One result in each format that can show it. */
 export interface Shown {
   /** Names and values for `fields`. */
   readonly fields: readonly (readonly [name: string, value: string | number])[];
   readonly headings: readonly string[];
   readonly row: readonly string[];
   readonly json: unknown;
-  /** The name of etcd's type, for the message that it has no protobuf form. */
+  /** The name of etcd's type, for the error that it has no protobuf form. */
   readonly goType: string;
   readonly goValue: string;
 }
 
-/** Prints in the format that `--write-out` asks for. Throws ExitError for one that does not exist. */
+/** Prints in the format given by `--write-out`. Throws ExitError for an unknown one. */
 export function print({ io, flags }: Utl, shown: Shown): void {
   switch (flags.string("write-out")) {
     case "simple":

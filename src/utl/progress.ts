@@ -1,4 +1,4 @@
-/** Tells on standard error how far a long work is: bytes, rate, and the time that is left. Silent for a short one. */
+/** Prints the progress of long work on standard error: bytes, rate, and remaining time. Silent for short work. */
 import { goDuration } from "../base/duration.ts";
 import { humanBytes } from "../base/table.ts";
 import type { UtlIo } from "./utl.ts";
@@ -6,7 +6,7 @@ import type { UtlIo } from "./utl.ts";
 const FIRST_AFTER_MS = 2000;
 const TERMINAL_EVERY_MS = 500;
 const LINES_EVERY_MS = 10_000;
-/** The clock is read once for so many bytes. */
+/** Bytes between two reads of the clock. */
 const LOOK_BYTES = 1024 * 1024;
 
 export class Progress {

@@ -1,10 +1,10 @@
 /**
- * Makes a member of a new cluster out of a snapshot: its database, a log that begins with the members, and raft's snapshot
- * of both. Source: etcd `etcdutl/snapshot/v3_snapshot.go`.
+ * Creates a member of a new cluster from a snapshot: its database, a log that begins with the members, and raft's
+ * snapshot of both. Source: etcd `etcdutl/snapshot/v3_snapshot.go`.
  *
- * The database is read and written once, entry by entry, so memory does not depend on its size; what the new cluster must
- * not inherit (members, position in the log) is replaced on the way. Everything is made in a directory that is renamed when
- * it is complete: a restore that was interrupted leaves nothing that a server would start on, and can be run again.
+ * The database is read and written once, entry by entry, so memory does not depend on its size; data that the new
+ * cluster must not inherit (members, log position) is replaced on the way. Everything is created in a directory that is
+ * renamed when it is complete: an interrupted restore leaves nothing that a server would start on, and can be repeated.
  */
 import { dirname } from "node:path";
 import type { Logger } from "../base/log.ts";
@@ -31,21 +31,21 @@ export interface RestoreOptions {
   readonly logger: Logger;
   readonly snapshotPath: string;
   readonly dataDir: string;
-  /** `<data-dir>/member/wal` unless the log has a place of its own. */
+  /** `<data-dir>/member/wal` unless the log is elsewhere. */
   readonly walDir: string | undefined;
-  /** All members of the new cluster, ascending by id, and the one whose data this becomes. */
+  /** All members of the new cluster, ascending by id, and the one created here. */
   readonly members: readonly Member[];
   readonly local: Member;
   readonly skipHashCheck: boolean;
-  /** How much higher the revision becomes, and everything before it counts as compacted; 0 for not at all. */
+  /** How much the revision is increased, with everything before it marked as compacted; 0 for not at all. */
   readonly bumpRevision: number;
 }
 
-/** The first term of a cluster's log, which holds only its members. */
+/** The first term of a cluster's log, which has only its members. */
 const FIRST_TERM = 1;
 const PRIVATE_MODE = 0o700;
 
-/** Throws ExitError, BoltError, WalError and node's errors; the directories are as they were then. */
+/** Throws ExitError, BoltError, WalError and node's errors; the directories are then unchanged. */
 export function restoreSnapshot(options: RestoreOptions): void {
   const { io, dataDir, walDir, snapshotPath } = options;
   const { disk } = io;
@@ -71,7 +71,7 @@ export function restoreSnapshot(options: RestoreOptions): void {
   options.logger.info("restored snapshot", { path: snapshotPath, "data-dir": dataDir });
 }
 
-/** What an interrupted restore left may be there, and nothing else. */
+/** Leftovers of an interrupted restore may be there, and nothing else. */
 function checkFree({ io: { disk }, dataDir, walDir }: RestoreOptions, part: string): void {
   const names = disk.exists(dataDir) ? disk.readDir(dataDir) : [];
   if (names.some((name) => `${dataDir}/${name}` !== part)) {
@@ -80,7 +80,7 @@ function checkFree({ io: { disk }, dataDir, walDir }: RestoreOptions, part: stri
   if (walDir !== undefined && disk.exists(walDir)) throw new ExitError(EXIT.error, `wal-dir "${walDir}" exists`);
 }
 
-/** Compares the checksum at the end of the file, if there is to be one. */
+/** Compares the checksum at the end of the file, if one is required. */
 function checkSnapshot({ io: { disk }, snapshotPath, skipHashCheck }: RestoreOptions): void {
   const file = disk.open(snapshotPath, "r");
   const size = file.size();
@@ -129,7 +129,7 @@ function membersBucket(members: readonly Member[]): BucketChange {
   return { name: "members", entries: () => rows.sort((a, b) => a.key.compare(b.key)) };
 }
 
-/** The position in the new cluster's log, which has no more to do with the old one's. */
+/** The position in the new cluster's log, which is unrelated to the old one's. */
 function metaBucket(position: Position, confState: ConfState, compactRevision: number | undefined): BucketChange {
   const set: [key: Buffer, value: Buffer][] = [
     [metaKeys.consistentIndex, uint64(position.index)],
@@ -148,7 +148,7 @@ function metaBucket(position: Position, confState: ConfState, compactRevision: n
   };
 }
 
-/** A row without a key, whose revision is what clients see from now on. */
+/** A row without a key, whose revision is the one that clients see from now on. */
 function bumpedKeys(reader: BoltReader, amount: number, logger: Logger): BucketChange {
   const latest = latestRevision(reader);
   const bumped = latest + amount;

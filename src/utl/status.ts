@@ -1,4 +1,7 @@
-/** What a database file holds, as `etcdutl snapshot status` tells it. Source: etcd `etcdutl/snapshot/v3_snapshot.go`. */
+/**
+ * The content of a database file, as `etcdutl snapshot status` reports it. Source: etcd
+ * `etcdutl/snapshot/v3_snapshot.go`.
+ */
 import { checkBolt } from "../bolt/check.ts";
 import type { BoltReader } from "../bolt/reader.ts";
 import { kvHeader, readKvHeader } from "../mvcc/model/kv-header.ts";

@@ -1,4 +1,4 @@
-/** The context of an etcdutl command: its flags and arguments, where it prints, and the disk that it works on. */
+/** The context of an etcdutl command: its flags and arguments, its outputs, and the disk. */
 import type { Clock } from "../base/clock.ts";
 import type { Command, Invocation } from "../base/command-tree.ts";
 import type { Disk } from "../base/disk.ts";
@@ -12,7 +12,7 @@ export interface UtlIo {
   readonly args: readonly string[];
   out(text: string): void;
   err(text: string): void;
-  /** Whether `err` goes to a terminal, where a line may be written over. */
+  /** Whether `err` is a terminal, where a line may be overwritten. */
   readonly errIsTerminal: boolean;
   readonly clock: Clock;
   readonly disk: Disk;
@@ -51,13 +51,13 @@ export class Utl {
     this.logger = consoleLogger(io);
   }
 
-  /** How long to wait for another process that holds the database; Infinity for as long as it takes. */
+  /** How long to wait for another process that uses the database; Infinity for no limit. */
   get lockTimeoutMs(): number {
     return this.flags.number("timeout") || Number.POSITIVE_INFINITY;
   }
 }
 
-/** Lines on standard error, as stock etcdutl prints them: time, level, message and fields, with tabs between them. */
+/** Lines on standard error, as stock etcdutl prints them: time, level, message and fields, separated by tabs. */
 function consoleLogger(io: UtlIo): Logger {
   const sink = { write: (line: string) => io.err(line), sync() {}, close() {} };
   return createLogger({ level: "info", format: "console", sinks: [sink], clock: io.clock, callers: true });

@@ -150,7 +150,7 @@ describe("the HTTP side", () => {
     const socket = net.connect(Number(port), "127.0.0.1");
     socket.write("POST /v3/lease/grant HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n");
     socket.write('{"TTL":"10"}');
-    // The server is in this process: what it has been sent, it reads in a turn of this loop.
+    // The server is in this process: it reads what it was sent in a turn of this loop.
     for (let i = 0; i < 20; i++) await turn();
     socket.destroy();
     await once(socket, "close");

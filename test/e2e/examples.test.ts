@@ -1,4 +1,4 @@
-/** What README.md lets a newcomer type, and everything in examples/, as it stands there. */
+/** The commands that README.md gives a newcomer, and everything in examples/, unchanged. */
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +11,7 @@ after(() => rmSync(dir, { recursive: true, force: true }));
 
 const TIMEOUT_MS = 240_000;
 
-/** Runs a shell script where the ports are all free: in a network of its own. */
+/** Runs a shell script in its own network, where all ports are free. */
 const isolated = ["--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"];
 const canIsolate =
   findProgram("unshare") !== undefined &&
@@ -28,31 +28,31 @@ async function shell(command: readonly string[], cwd: string): Promise<string> {
 describe("examples/", { skip }, () => {
   const examples = readdirSync(join(repositoryRoot, "examples"));
 
-  test("is told of in its README, file by file", () => {
+  test("is described in its README, file by file", () => {
     const readme = readFileSync(join(repositoryRoot, "examples", "README.md"), "utf8");
     for (const name of examples) if (name !== "README.md") assert.ok(readme.includes(`\`${name}\``), name);
   });
 
   for (const name of examples.filter((each) => each.endsWith(".sh"))) {
-    test(`${name} runs to its end`, { skip: name === "tls.sh" && requireProgram("openssl") }, async () => {
+    test(`${name} runs to completion`, { skip: name === "tls.sh" && requireProgram("openssl") }, async () => {
       await shell([join(repositoryRoot, "examples", name)], dir);
     });
   }
 
   test("node.test.mjs passes", async () => {
-    // A runner of tests that finds itself in another one reports to that.
+    // A test runner that finds itself inside another one reports to that.
     const command = ["env", "-u", "NODE_TEST_CONTEXT", process.execPath, "--test", "--test-reporter=tap"];
     const output = await shell([...command, "examples/node.test.mjs"], repositoryRoot);
     assert.match(output, /^# pass 3$/m);
   });
 
-  test("simulation.ts finds nothing, and says who led", async () => {
+  test("simulation.ts finds nothing, and names the leader", async () => {
     const output = await shell([process.execPath, "--import", "tsx", "examples/simulation.ts"], repositoryRoot);
     assert.match(output, /became leader at term 3/);
   });
 });
 
-test("what README.md lets a newcomer type works", { skip: skip || requireProgram("npm") }, async () => {
+test("the commands that README.md gives a newcomer work", { skip: skip || requireProgram("npm") }, async () => {
   const readme = readFileSync(join(repositoryRoot, "README.md"), "utf8");
   const section = /^## Start in 30 seconds\n([\s\S]*?)^## /m.exec(readme)?.[1] ?? "";
   const blocks = [...section.matchAll(/^```sh\n([\s\S]*?)^```/gm)].map(([, block]) => block!);
@@ -60,7 +60,7 @@ test("what README.md lets a newcomer type works", { skip: skip || requireProgram
   const [start, client, flags, cluster, status] = blocks as [string, string, string, string, string];
   assert.match(start, /^npm install && npm start /);
 
-  // A tree in which data directories and logs may lie. Its packages are installed already.
+  // A tree that may contain data directories and logs. Its packages are installed already.
   for (const name of ["bin", "dist", "node_modules", "package.json", "proto", "scripts", "src"])
     symlinkSync(join(repositoryRoot, name), join(dir, name));
   const background = (command: string) => `( ${command.replace("npm install && ", "").trim()}\n) 2> log &\n`;

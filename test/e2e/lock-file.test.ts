@@ -24,7 +24,7 @@ describe("the lock file", () => {
     }
   });
 
-  test("describes the package as package.json does, so that `npm install` leaves it as it is", () => {
+  test("describes the package as package.json does, so that `npm install` leaves it unchanged", () => {
     const described = read("package.json") as Record<string, unknown>;
     const { hasInstallScript: _, ...locked } = packages[""] as LockedPackage & Record<string, unknown>;
     for (const [name, value] of Object.entries(locked)) assert.deepEqual(value, described[name], name);

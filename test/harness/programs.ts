@@ -31,7 +31,10 @@ export function requirement(met: boolean, reason: string): string | false {
   return reason;
 }
 
-/** As requirement, for what a machine may not allow: KVORUM_WITHOUT_HOSTS=1 says that it is skipped even where all is asked for. */
+/**
+ * As requirement, for what a machine may not permit: with KVORUM_WITHOUT_HOSTS=1 it is skipped even where everything is
+ * required.
+ */
 export function hostRequirement(met: boolean, reason: string): string | false {
   return !met && process.env["KVORUM_WITHOUT_HOSTS"] === "1" ? reason : requirement(met, reason);
 }
@@ -86,7 +89,7 @@ export interface RunOptions {
   readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Milliseconds on a quiet machine until the program is killed, with code -1; 20 s when absent. */
+  /** Milliseconds, on a quiet machine, until the program is killed, with code -1; 20 s when absent. */
   readonly timeoutMs?: number;
 }
 

@@ -2,18 +2,18 @@ import { cpus, loadavg } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /**
- * How much longer than on a quiet machine things may take: `KVORUM_SLOWNESS`, or as many times as there is more to do
- * than processors, at least 3. A bound is only there to end a test that will never pass: a generous one costs nothing.
+ * How much longer than on a quiet machine an action may take: `KVORUM_SLOWNESS`, or the load per processor, at least 3.
+ * A bound only ends a test that will never pass: a generous one costs nothing.
  */
 const slowness = (): number =>
   Number(process.env["KVORUM_SLOWNESS"]) || Math.max(3, (2 * loadavg()[0]!) / cpus().length);
 
-/** Milliseconds that something which takes `quietMs` at most on a quiet machine may take on this one, as busy as it is. */
+/** Milliseconds that an action of at most `quietMs` on a quiet machine may take on this one at its current load. */
 export const patience = (quietMs: number): number => Math.ceil(quietMs * slowness());
 
 /**
- * Polls until `condition` returns something truthy and returns it; fails with a message that `what` did not happen. `timeoutMs` is for
- * a quiet machine, and becomes longer on a busy one.
+ * Polls until `condition` returns something truthy and returns it; fails with a message that `what` did not happen.
+ * `timeoutMs` is for a quiet machine, and is extended on a busy one.
  */
 export async function waitFor<T>(
   what: string,

@@ -12,7 +12,7 @@ import { MemoryStorage } from "../../src/raft/memory-storage.ts";
 import { coreWith, type Mutant } from "./harness/mutants.ts";
 import { ownScenarios } from "./harness/scenario.ts";
 
-/** Mistakes that must stop the core by itself, each with the rule that it then breaks. */
+/** Bugs that must stop the core by itself, each with the rule that it then breaks. */
 const STOPPED: readonly (Mutant & { readonly rule: string })[] = [
   {
     about: "what has become stable still counts as being written",
@@ -79,7 +79,7 @@ const STOPPED: readonly (Mutant & { readonly rule: string })[] = [
   },
 ];
 
-test("mistakes in the core break an invariant, which says what does not hold", async () => {
+test("bugs in the core break an invariant, which says what does not hold", async () => {
   const folder = join(ownScenarios, "group");
   for (const mutant of STOPPED) {
     const { handlers, runScenario } = await coreWith(mutant);
@@ -108,7 +108,7 @@ function logOf(count: number): RaftLog {
 
 const breaks = (rule: string) => (error: Error) => error.name === "InvariantError" && error.message.startsWith(rule);
 
-test("a log gives out entries in order, and has what is committed", () => {
+test("a log delivers entries in order, and has what is committed", () => {
   const log = logOf(5);
   log.acceptApplying(3, 0, true);
   assert.throws(() => log.acceptApplying(2, 0, true), breaks("entries are given out for applying in order"));
@@ -116,7 +116,7 @@ test("a log gives out entries in order, and has what is committed", () => {
   assert.throws(() => log.appliedTo(3, 0), breaks("what is committed is in the log"));
 });
 
-test("a snapshot of what is committed already is not restored", () => {
+test("a snapshot of committed entries is not restored", () => {
   const metadata = { index: 5, term: 1, confState: ConfState.create({ voters: [1n] }) };
   assert.throws(() => logOf(5).restore({ data: EMPTY_BYTES, metadata }), breaks("a snapshot brings something new"));
 });

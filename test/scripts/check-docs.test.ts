@@ -14,7 +14,7 @@ const CONTRIBUTING = `# Contributing
 | \`KVORUM_SEED\` | another seed |
 `;
 
-/** A small tree in which everything that the documents name is there. */
+/** A small tree with everything that the documents name. */
 const TREE: Readonly<Record<string, string>> = {
   "package.json": '{ "scripts": { "build": "…", "sim": "…" } }',
   "README.md": "`src/wal/wal.ts`, `wal/`, `wal.ts`, [more](CONTRIBUTING.md)\n\n```sh\nbin/etcd --data-dir x\n```\n",
@@ -26,7 +26,7 @@ const TREE: Readonly<Record<string, string>> = {
   "test/wal/wal.test.ts": 'const seed = process.env["KVORUM_SEED"];\n',
 };
 
-/** What the check says of the tree with some files changed, a line each. */
+/** The check's output for the tree with some files changed, one violation per line. */
 async function complaints(t: TestContext, changes: Readonly<Record<string, string>>): Promise<string[]> {
   const dir = mkdtempSync(join(tmpdir(), "kvorum-docs-"));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
@@ -40,7 +40,7 @@ async function complaints(t: TestContext, changes: Readonly<Record<string, strin
   return lines;
 }
 
-test("documents that name what is there pass", async (t) => {
+test("documents that name existing things pass", async (t) => {
   assert.deepEqual(await complaints(t, {}), []);
 });
 
@@ -87,7 +87,7 @@ for (const [what, file, text, expected] of WRONG) {
   });
 }
 
-test("a variable that nothing reads, and a script that is told of nowhere, are found", async (t) => {
+test("an unused variable, and an undocumented script, are found", async (t) => {
   const lines = await complaints(t, { "CONTRIBUTING.md": `${CONTRIBUTING.trim()}\n| \`KVORUM_GONE\` | |\n` });
   assert.deepEqual(lines, [
     'CONTRIBUTING.md: does not name "npm run sim"',

@@ -1,4 +1,4 @@
-/** Runs etcdutl inside the test's process, and makes the files that it works on. */
+/** Runs etcdutl inside the test's process, and creates the files that it works on. */
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { systemClock } from "../../src/base/clock.ts";

@@ -52,7 +52,7 @@ before(async () => {
 after(() => dir.remove());
 
 describe("snapshot status", () => {
-  test("tells hash, revision, keys, size and version in every format", async () => {
+  test("reports hash, revision, keys, size and version in every format", async () => {
     const reader = new BoltReader({ disk: systemDisk, path: backup.path });
     const pieces: Uint8Array[] = [];
     for (const { name, bucket } of reader.root.buckets()) {
@@ -80,7 +80,7 @@ describe("snapshot status", () => {
     assert.deepEqual(await status("xml"), { code: 4, out: "", err: "Error: unsupported output format\n" });
   });
 
-  test("refuses what is not one readable file", async () => {
+  test("refuses anything but one readable file", async () => {
     const missing = pathOf("missing.db");
     assert.deepEqual(await etcdutl("snapshot", "status", missing), {
       code: 1,
@@ -101,7 +101,7 @@ describe("snapshot status", () => {
     assert.match(short.err, /is cut short: \d+ pages need \d+ bytes, the file has 40000/);
   });
 
-  test("names every page that is damaged", async () => {
+  test("names every damaged page", async () => {
     const damaged = copyOf(backup.path);
     const bytes = readFileSync(damaged);
     // The type of a page in the middle: neither branch nor leaf any more.
@@ -116,7 +116,7 @@ describe("snapshot status", () => {
 });
 
 describe("hashkv", () => {
-  test("is what the member itself has answered, and the same for the last revision by number", async () => {
+  test("is the member's own answer, and the same for the last revision by number", async () => {
     const expected = `${backup.hash}, ${backup.revision}, -1\n`;
     assert.deepEqual(await etcdutl("hashkv", backup.path), { code: 0, out: expected, err: "" });
     assert.equal((await etcdutl("hashkv", backup.path, "--rev", String(backup.revision))).out, expected);
@@ -159,7 +159,7 @@ describe("snapshot restore", () => {
     }
   }
 
-  test("makes a member of a new cluster, with all keys and their history", async () => {
+  test("creates a member of a new cluster, with all keys and their history", async () => {
     const dataDir = pathOf("restored");
     const { code, out, err } = await etcdutl("snapshot", "restore", backup.path, ...flags(dataDir));
     assert.deepEqual([code, out], [0, ""]);
@@ -183,11 +183,11 @@ describe("snapshot restore", () => {
       await putText(client, "after", "1");
       assert.equal(await getText(client, "after"), "1");
     });
-    // And again from what the restored member has written.
+    // And again from the restored member's writes.
     await withMember(dataDir, async ({ client }) => assert.equal(await getText(client, "after"), "1"));
   });
 
-  test("makes each member of a larger cluster", async () => {
+  test("creates each member of a larger cluster", async () => {
     const urls = ["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"];
     const cluster = urls.map((url, i) => `m${i}=${url}`).join(",");
     const ids = new Set<string>();
@@ -209,7 +209,7 @@ describe("snapshot restore", () => {
     assert.equal(ids.size, 1, "all come to the same members");
   });
 
-  test("with --bump-revision goes on at a higher revision, and everything before is compacted", async () => {
+  test("with --bump-revision continues at a higher revision, and everything before is compacted", async () => {
     const dataDir = pathOf("bumped");
     const bump = ["--bump-revision", "1000000", "--mark-compacted"];
     const { code, err } = await etcdutl("snapshot", "restore", backup.path, ...flags(dataDir), ...bump);
@@ -225,7 +225,7 @@ describe("snapshot restore", () => {
     });
   });
 
-  test("keeps the log apart with --wal-dir", async () => {
+  test("puts the log elsewhere with --wal-dir", async () => {
     const dataDir = pathOf("apart");
     const walDir = pathOf("apart-wal");
     const { code } = await etcdutl("snapshot", "restore", backup.path, ...flags(dataDir), "--wal-dir", walDir);
@@ -255,7 +255,7 @@ describe("snapshot restore", () => {
     assert.equal(skipped.code, 0, skipped.err);
   });
 
-  test("refuses a directory in use, and repeats what was interrupted", async () => {
+  test("refuses a directory in use, and repeats an interrupted restore", async () => {
     const used = pathOf("used");
     mkdirSync(join(used, "member"), { recursive: true });
     const refused = await etcdutl("snapshot", "restore", backup.path, ...flags(used));
@@ -270,7 +270,7 @@ describe("snapshot restore", () => {
     await withMember(halfway, async ({ client }) => assert.equal(await getText(client, "busy"), "value 4"));
   });
 
-  test("says what is wrong with the flags", async () => {
+  test("reports invalid flags", async () => {
     const run = async (...given: string[]) => {
       const { code, err } = await etcdutl("snapshot", "restore", backup.path, "--data-dir", pathOf("flags"), ...given);
       return [code, err.split("\n").at(-2)];
@@ -290,7 +290,7 @@ describe("snapshot restore", () => {
     assert.ok(!existsSync(join(pathOf("flags"), "member")));
   });
 
-  test("stock etcd starts on what was restored", { skip: requireStockEtcd() }, async () => {
+  test("stock etcd starts on the restored data", { skip: requireStockEtcd() }, async () => {
     const dataDir = pathOf("for-stock");
     const url = "http://127.0.0.1:23800";
     const given = ["--name", "default", "--initial-cluster", `default=${url}`, "--initial-advertise-peer-urls", url];
@@ -308,7 +308,7 @@ describe("snapshot restore", () => {
   });
 });
 
-describe("a data directory that no server uses", () => {
+describe("a data directory that no server is using", () => {
   async function restored(name: string): Promise<string> {
     const dataDir = pathOf(name);
     const { code, err } = await etcdutl("snapshot", "restore", backup.path, "--data-dir", dataDir);
@@ -384,7 +384,7 @@ describe("a data directory that no server uses", () => {
 });
 
 describe("analyze", () => {
-  test("tells where the space goes, as text and as JSON", async () => {
+  test("reports the space used, as text and as JSON", async () => {
     const { code, out } = await etcdutl("analyze", backup.path, "-w", "json");
     assert.equal(code, 0);
     const analysis = JSON.parse(out);
@@ -418,7 +418,7 @@ describe("analyze", () => {
     assert.match(text, /5 revisions +\d+ B {2}busy/);
   });
 
-  test("tells what has changed since an earlier file", async () => {
+  test("reports the changes since an earlier file", async () => {
     const server = await startInProcess();
     try {
       const [earlier, later] = [pathOf("earlier.db"), pathOf("later.db")];
@@ -450,7 +450,7 @@ describe("analyze", () => {
 });
 
 describe("the program", () => {
-  test("tells its version, its commands and its mistakes", async () => {
+  test("prints its version, its commands and its errors", async () => {
     assert.equal((await etcdutl("version")).out, "etcdutl version: 3.7.1\nAPI version: 3.7\n");
     const help = (await etcdutl("--help")).out;
     for (const command of ["completion", "defrag", "hashkv", "migrate", "snapshot", "version"]) {

@@ -8,7 +8,7 @@ import { SimDisk } from "../sim/disk.ts";
 
 const entry = (term: number, index: number): Entry => ({ type: 0, term, index, data: EMPTY_BYTES });
 
-/** Each write breaks one rule behind a good one; the log must take nothing of it. */
+/** Each write breaks one rule after a valid one; the log must accept nothing of it. */
 const BROKEN = [
   ["entries are written without a gap", { term: 2, vote: 1n, commit: 1 }, [entry(2, 2), entry(2, 4)]],
   ["terms never fall along the log", { term: 2, vote: 1n, commit: 1 }, [entry(2, 2), entry(1, 3)]],
@@ -18,7 +18,7 @@ const BROKEN = [
   ["a vote stands for its term", { term: 2, vote: 0n, commit: 1 }, []],
 ] as const;
 
-test("what may not follow in the log is never written, and ends the process", () => {
+test("an invalid successor in the log is never written, and ends the process", () => {
   for (const [rule, hardState, entries] of BROKEN) {
     const disk = new SimDisk();
     const wal = Wal.create({ disk, dir: "/wal", logger: new MemoryLogger(), metadata: EMPTY_BYTES });
@@ -29,7 +29,7 @@ test("what may not follow in the log is never written, and ends the process", ()
       (error: Error) => error.name === "InvariantError" && error.message.startsWith(rule),
     );
     assert.equal(wal.writtenBytes, before, rule);
-    // A later term may vote anew, and an index may be written again.
+    // A later term may vote again, and an index may be rewritten.
     wal.append({ term: 3, vote: 2n, commit: 1 }, [entry(3, 2), entry(3, 3)]);
     wal.append(undefined, [entry(3, 2)]);
     wal.close();

@@ -5,7 +5,7 @@ import { type ResolveWorld, urlDifference } from "../machine/url-equality.ts";
 import type { GoValueError } from "../values/go-value.ts";
 import { formatUrlsByMember, parseUrlsByMember, type Url, type UrlsByMember, urlTexts } from "../values/url.ts";
 
-/** What these checks look at. */
+/** The settings that these checks read. */
 export type BootstrapSettings = Pick<
   Config,
   "name" | "initialCluster" | "initialClusterState" | "advertisePeerUrls"

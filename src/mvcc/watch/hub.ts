@@ -370,7 +370,7 @@ export class WatchHub {
   }
 }
 
-/** A watcher gets every event once: nothing of what it has had, and nothing from before its start. */
+/** A watcher gets every event once: none that it already had, and none from before its start. */
 function checkOffer({ minRevision }: Watcher, revision: number): void {
   invariant(revision >= minRevision, "a watcher gets no revision twice", minRevision, revision);
 }

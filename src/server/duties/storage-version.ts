@@ -8,7 +8,7 @@ class StorageVersionError extends Error {
   override name = "StorageVersionError";
 }
 
-/** Where the stored state says which version it is of: a backend, or a file that is about to be written anew. */
+/** Where the stored state records its version: a backend, or a file about to be rewritten. */
 export interface MetaFields {
   get(bucket: "meta", key: Uint8Array): Uint8Array | undefined;
   put(bucket: "meta", key: Uint8Array, value: Uint8Array): void;

@@ -33,7 +33,7 @@ export class ProposalQueue {
   #batchCount = 0;
   /** Some waiting proposals may be bound to a term. */
   #hasBound = false;
-  /** In the log, in the order in which they were made: ascending by index within a term; those before `#head` are done. */
+  /** In the log, in order of creation: ascending by index within a term; those before `#head` are done. */
   #inLog: QueuedProposal[] = [];
   #head = 0;
   /** Forwarded to the leader, by the lower 48 bits of the request id, oldest first. */
@@ -186,7 +186,7 @@ export class ProposalQueue {
   take(index: number, term: number, replaced: EtcdError): QueuedProposal | undefined {
     while (this.#head < this.#inLog.length) {
       const first = this.#inLog[this.#head]!;
-      // Terms never fall along the log: one of an earlier term behind this entry has lost its place, too.
+      // Terms never decrease along the log: a proposal of an earlier term after this entry has lost its position too.
       if (first.index > index && first.term >= term) return undefined;
       this.#head++;
       if (first.index === index && first.term === term) return first;

@@ -1,25 +1,26 @@
 /**
- * How far the log is durable here, by what was written and synced. A second account of what raft is told, so that a promise
- * which the disk does not keep ends the process before it is sent: acknowledgements, what counts as stable, and what is applied.
+ * How far the log is durable here, from what was written and synced. It checks what raft is told, so that a promise
+ * that the disk does not keep ends the process before it is sent: acknowledgements, stable entries, and applied
+ * entries.
  */
 import { invariant } from "../../base/fatal.ts";
 import { type Entry, type Message, MessageType } from "../../proto/raftpb.ts";
 
 export class DurableIndex {
-  /** Everything up to here is on the disk. */
+  /** Everything up to here is durable. */
   #durable: number;
   /** Last entry written. */
   #written: number;
-  /** What the sync under way will make durable. */
+  /** The index that the sync in progress will make durable. */
   #syncing = 0;
 
-  /** A log that was opened is durable. */
+  /** An opened log is durable. */
   constructor(lastIndex: number) {
     this.#durable = lastIndex;
     this.#written = lastIndex;
   }
 
-  /** Entries take the place of what was there from the first one on. */
+  /** Entries replace the log from their first index on. */
   wrote(entries: readonly Entry[]): void {
     const first = entries[0];
     if (first === undefined) return;
@@ -36,21 +37,24 @@ export class DurableIndex {
     this.#durable = Math.max(this.#durable, this.#syncing);
   }
 
-  /** The log begins anew behind a snapshot that is durable, and so is all that was written before. */
+  /** The log restarts after a durable snapshot; everything written before is durable too. */
   snapshotSaved(index: number): void {
     this.#durable = index;
     this.#written = index;
     this.#syncing = index;
   }
 
-  /** Before a response is delivered. One of an earlier term speaks of a log that may have been overwritten, and counts nowhere. */
+  /**
+   * Call it before a response is delivered. A response of an earlier term concerns a log that may have been
+   * overwritten, and has no effect.
+   */
   checkResponse({ type, reject, term, index }: Message, nodeTerm: number): void {
     const promises = type === MessageType.MsgAppResp ? !reject : type === MessageType.MsgStorageAppendResp;
     if (!promises || term !== nodeTerm) return;
     invariant(index <= this.#durable, "only what is durable is acknowledged", index, this.#durable);
   }
 
-  /** Before entries are applied. */
+  /** Call it before entries are applied. */
   checkApply(entries: readonly Entry[]): void {
     const last = entries[entries.length - 1]?.index ?? 0;
     invariant(last <= this.#durable, "only what is durable here is applied", last, this.#durable);

@@ -1,4 +1,4 @@
-/** `etcdutl analyze`, which stock does not have: where the space of a database or snapshot goes. */
+/** `etcdutl analyze`, which stock etcd does not have: the space of a database or snapshot. */
 import { humanBytes } from "../../base/table.ts";
 import { type Analysis, analyzeDatabase, type Named, type PrefixUsage } from "../analysis.ts";
 import { openDatabase } from "../database.ts";
@@ -108,7 +108,7 @@ function changeOf(now: Analysis, before: Analysis): AnalysisChange {
   };
 }
 
-/** What is not as before, the largest difference first. */
+/** Differences from an earlier file, the largest first. */
 function changes(now: readonly Named[], before: readonly Named[]): Change[] {
   const old = new Map(before.map((each) => [each.name, each]));
   const all = [...now, ...before.filter(({ name }) => !now.some((each) => each.name === name))];

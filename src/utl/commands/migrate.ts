@@ -98,7 +98,7 @@ const V3_5: Version = parseVersion("3.5.0")!;
 const V3_6: Version = parseVersion("3.6.0")!;
 const minor = ({ major, minor: number }: Version): string => `${major}.${number}`;
 
-/** The bucket `meta` in memory, to be changed before the file is written anew. */
+/** The bucket `meta` in memory, to be changed before the file is rewritten. */
 class EditedMeta implements MetaFields {
   readonly #fields = new Map<string, Buffer>();
   isChanged = false;
@@ -109,7 +109,7 @@ class EditedMeta implements MetaFields {
     }
   }
 
-  /** Of the last entry that the database holds; 0 when it does not say. */
+  /** Term of the last entry in the database; 0 when unknown. */
   get term(): number {
     const bytes = this.get("meta", metaKeys.term);
     return bytes === undefined ? 0 : Number(bytes.readBigUInt64BE(0));

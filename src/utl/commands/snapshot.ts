@@ -137,7 +137,7 @@ etcdutl snapshot restore backup.db --data-dir /var/lib/etcd --name m1 \\
   },
 };
 
-/** The new cluster, checked as a member checks it at its first start. */
+/** The new cluster, with a member's checks at its first start. */
 async function readCluster({ flags, io, logger }: Utl) {
   const name = flags.string("name");
   const initialCluster = flags.string("initial-cluster");

@@ -1,4 +1,4 @@
-/** Every answer of the HTTP side has the headers that etcd's has, none more and none less. */
+/** Every HTTP response has exactly the headers of etcd's. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type InProcess, startInProcess } from "../../harness/in-process.ts";
@@ -12,7 +12,7 @@ const CORS = {
 };
 const NOSNIFF = { "x-content-type-options": "nosniff" };
 
-/** Of the connection, not of the answer. */
+/** For the connection, not the response. */
 const OF_THE_CONNECTION = ["connection", "content-length", "date", "keep-alive", "transfer-encoding"];
 
 const answers: readonly (readonly [request: string, status: number, headers: Record<string, string>, body?: string])[] =
@@ -42,7 +42,7 @@ const answers: readonly (readonly [request: string, status: number, headers: Rec
     ["POST /v3/nope", 404, { "content-type": JSON_TYPE }, "{}"],
   ];
 
-describe("the headers of an answer", () => {
+describe("the headers of a response", () => {
   let server: InProcess;
   before(async () => {
     server = await startInProcess();

@@ -84,7 +84,7 @@ describe("the pages for monitoring", () => {
 });
 
 describe("a member in trouble", () => {
-  /** A server of which only the parts are there that the pages ask. */
+  /** A server with only the parts that the pages use. */
   const troubled = (changes: { leader?: bigint; isLearner?: boolean; error?: EtcdError }): EtcdServer =>
     ({
       alarms: { get: () => [], corrupt: false },
@@ -105,7 +105,7 @@ describe("a member in trouble", () => {
   };
   const unhealthy = (reason: string) => [503, `{"health":"false","reason":"${reason}"}\n`];
 
-  test("says in the words of etcd that it has no leader, but is healthy where nobody needs one", async () => {
+  test("says in the words of etcd that it has no leader, but is healthy where none is needed", async () => {
     const counts = new HealthCounts();
     const server = troubled({ leader: 0n, error: errors.noLeader });
     assert.deepEqual(await ask(server, "/health", counts), unhealthy("RAFT NO LEADER"));
@@ -120,7 +120,7 @@ describe("a member in trouble", () => {
     assert.deepEqual(await ask(server, "/livez"), [200, "ok\n"]);
   });
 
-  test("says which error a linearizable read met", async () => {
+  test("says which error a linearizable read returned", async () => {
     const server = troubled({ error: errors.timeout });
     assert.deepEqual(await ask(server, "/health"), unhealthy("RANGE ERROR:etcdserver: request timed out"));
   });
@@ -130,7 +130,7 @@ describe("a member in trouble", () => {
     assert.deepEqual([status, body], [503, "[-]non_learner failed: local node is a learner\n\n"]);
   });
 
-  test("does not know the versions of the cluster and the storage before they are decided", async () => {
+  test("does not know the versions of the cluster and the storage before they are set", async () => {
     const [, body] = await ask(troubled({}), "/version");
     assert.match(String(body), /"etcdcluster":"not_decided","storage":"unknown"/);
   });

@@ -1,7 +1,7 @@
 /**
- * The complete metrics page: every name, type, help text and label is held against a written list, and a cluster is
- * driven until every counter that can move has moved. Dashboards and alerts depend on the names, and a counter that
- * stays 0 looks like a healthy member.
+ * The complete metrics page: every name, type, help text and label is compared with a written list, and a cluster is
+ * used until every counter that can increase has increased. Dashboards and alerts depend on the names, and a counter
+ * that stays 0 looks like a healthy member.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -27,7 +27,7 @@ import { FAMILIES, type Family, MOVED_ELSEWHERE } from "./metrics-list.ts";
 
 interface Page {
   readonly families: ReadonlyMap<string, Omit<Family, "name">>;
-  /** All samples of a family together; of a histogram, its observations. */
+  /** Sum of a family's samples; for a histogram, its observations. */
   readonly sums: ReadonlyMap<string, number>;
 }
 
@@ -61,7 +61,7 @@ const TICK_MS = 20;
 describe("the complete metrics page", () => {
   const dir = tempDir();
   const members = new Map<string, InProcess>();
-  /** The highest value that any member has shown. */
+  /** The highest value of any member. */
   const highest = new Map<string, number>();
   const labels = new Map<string, Set<string>>();
   let ports: number[];
@@ -133,7 +133,7 @@ describe("the complete metrics page", () => {
     await events.next();
     await client.unary(KVService.Put, { key, value: bytes("v") });
     await events.next();
-    await look(); // While the watcher is there.
+    await look(); // While the watcher exists.
     watch.cancel();
     await client.unary(KVService.Range, { key });
     const requestPut = {
@@ -155,7 +155,7 @@ describe("the complete metrics page", () => {
     await client.unary(LeaseService.LeaseGrant, { ttl: 1 });
     await client.unary(AuthService.RoleAdd, { name: "r" });
     for (const path of ["/health", "/livez", "/readyz"]) assert.equal((await fetch(url + path)).status, 200);
-    // Many enough that one answer takes several slices, and that a new member gets a snapshot in place of the log.
+    // Enough that one answer takes several slices, and that a new member gets a snapshot instead of the log.
     const puts = Array.from({ length: 3000 }, (_, i) =>
       client.unary(KVService.Put, { key: bytes(`n${i}`), value: key }),
     );
@@ -239,7 +239,7 @@ describe("the complete metrics page", () => {
     assert.deepEqual(page, FAMILIES);
   });
 
-  test("counts: what can move has moved, by what each family is for", () => {
+  test("counts: everything that can move has moved, by the purpose of each family", () => {
     assert.deepEqual(unmoved(), []);
   });
 });

@@ -1,4 +1,6 @@
-/** What the metrics page has, in its order. Source of those that begin with etcd_ and grpc_: the metrics of etcd v3.7. */
+/**
+ * The content of the metrics page, in order. Source of those that begin with etcd_ and grpc_: the metrics of etcd v3.7.
+ */
 export interface Family {
   readonly name: string;
   readonly type: string;

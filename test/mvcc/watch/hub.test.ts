@@ -505,7 +505,7 @@ describe("the hub stops the process", () => {
     assert.throws(() => write(store, [["a", "2"]]), breaks("changes come revision by revision"));
   });
 
-  it("before a watcher gets what it has had", async () => {
+  it("before a watcher gets an event that it already had", async () => {
     const { store, stream, clock } = await setup();
     for (const value of ["1", "2", "3"]) write(store, [["a", value]]);
     const { batchFor } = Share.prototype;
@@ -520,7 +520,7 @@ describe("the hub stops the process", () => {
     }
   });
 
-  it("when the past is not read in its order, or not read forwards", async () => {
+  it("when the past is not read in order, or not forwards", async () => {
     const { store, stream, clock } = await setup();
     for (const value of ["1", "2"]) write(store, [["a", value]]);
     const forEach = store.forEachRevision.bind(store);

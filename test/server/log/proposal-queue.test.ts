@@ -62,7 +62,7 @@ test("a proposal decodes to the request with its header, and has the predicted s
   }
 });
 
-test("a proposal behind others that lost their places in an earlier term is found", () => {
+test("a proposal behind others that lost their positions in an earlier term is found", () => {
   const queue = queueOf();
   const log: string[] = [];
   const propose = (name: string, index: number, term: number): void => {
@@ -76,7 +76,7 @@ test("a proposal behind others that lost their places in an earlier term is foun
     ["c", 12],
   ] as const)
     propose(name, index, 1);
-  // Another leader's log ends at 9, and this member leads again after it.
+  // Another leader's log ends at 9, and this member is leader again after it.
   propose("d", 11, 3);
   assert.equal(queue.take(10, 3, errors.leaderChanged), undefined);
   const lost = ["a", "b", "c"].map((name) => `${name}: ${errors.leaderChanged}`);
@@ -85,7 +85,7 @@ test("a proposal behind others that lost their places in an earlier term is foun
   assert.deepEqual(log, lost);
 });
 
-test("proposals that would be in the log before others of their term are a mistake", () => {
+test("proposals that would be in the log before others of their term are a bug", () => {
   const queue = queueOf();
   for (const index of [5, 5]) {
     queue.add(proposalOf("a"));

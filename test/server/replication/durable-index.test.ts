@@ -25,7 +25,7 @@ function acknowledges(
   return true;
 }
 
-test("entries are acknowledged, and applied, once a sync that began behind their write has ended", () => {
+test("entries are acknowledged, and applied, once a sync that began after their write has ended", () => {
   const durable = new DurableIndex(7);
   assert.ok(acknowledges(durable, 7));
   durable.wrote([entry(8), entry(9)]);
@@ -40,7 +40,7 @@ test("entries are acknowledged, and applied, once a sync that began behind their
   assert.throws(() => durable.checkApply([entry(9), entry(10)]), { name: "InvariantError" });
 });
 
-test("what was overwritten during a sync is not durable at its end", () => {
+test("entries overwritten during a sync are not durable at its end", () => {
   const durable = new DurableIndex(0);
   durable.wrote([entry(1), entry(2), entry(3)]);
   durable.syncBegins();
@@ -54,14 +54,14 @@ test("what was overwritten during a sync is not durable at its end", () => {
   assert.ok(!acknowledges(durable, 3));
 });
 
-test("a refusal promises nothing, and an answer of an earlier term counts nowhere", () => {
+test("a rejection promises nothing, and an answer of an earlier term has no effect", () => {
   const durable = new DurableIndex(0);
   assert.ok(acknowledges(durable, 5, { term: TERM - 1 }));
   const refusal = Object.assign(newMessage(MessageType.MsgAppResp, 2n, 1n, TERM), { index: 5, reject: true });
   durable.checkResponse(refusal, TERM);
 });
 
-test("a snapshot that is saved is durable, and nothing behind it", () => {
+test("a saved snapshot is durable, and nothing after it", () => {
   const durable = new DurableIndex(3);
   durable.wrote([entry(4)]);
   durable.snapshotSaved(20);

@@ -110,7 +110,7 @@ describe("the raft loop", () => {
     assert.deepEqual(disk.events, ["write", "synced", COMMIT_INDEX, "applied 1"]);
   });
 
-  test("stops before it acknowledges what was not synced", () => {
+  test("stops before it acknowledges unsynced entries", () => {
     const { node } = parts;
     const ready = node.ready.bind(node);
     node.ready = () => ({ ...ready(), mustSync: false });
