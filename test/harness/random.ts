@@ -1,3 +1,5 @@
+import { noteSeed } from "./seeds.ts";
+
 /** Small seeded generator for reproducible histories. Not for the servers themselves. */
 export interface SeededRandom {
   /** A whole number in [0, bound). */
@@ -8,6 +10,7 @@ export interface SeededRandom {
 
 /** The same seed gives the same numbers on every machine (mulberry32). */
 export function seeded(seed: number): SeededRandom {
+  noteSeed(seed);
   let state = seed >>> 0;
   const next = () => {
     state = (state + 0x6d2b79f5) >>> 0;

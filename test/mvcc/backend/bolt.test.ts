@@ -62,7 +62,7 @@ function contents(store: MvccStore): unknown[] {
 
 test("after kill -9 the file holds a prefix of the history that contains every batch reported durable", async () => {
   const path = join(await tempDir(), "db");
-  const random = new SeededRandom(Date.now() & 0xffff);
+  const random = new SeededRandom(Number(process.env["KVORUM_SEED"] ?? Date.now() & 0xffff));
   let applied = 0;
   for (let round = 0; round < 4; round++) {
     const child = spawn(process.execPath, ["--import", "tsx", join(here, "crash-child.ts"), path, "bolt"], {

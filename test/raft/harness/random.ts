@@ -1,8 +1,11 @@
+import { noteSeed } from "../../harness/seeds.ts";
+
 /** Seeded randomness (mulberry32): the same seed gives the same run. */
 export class SeededRandom {
   #state: number;
 
   constructor(seed: number) {
+    noteSeed(seed);
     this.#state = seed >>> 0;
   }
 
