@@ -61,6 +61,7 @@ export function restoreSnapshot(options: RestoreOptions): void {
   const position = { index: options.members.length, term: FIRST_TERM };
   const confState = ConfState.create({ voters: options.members.map(({ id }) => id) });
   writeDatabase(options, `${snapDir}/db`, position, confState);
+  for (const member of options.members) logMember(options, member);
   writeLog(options, walPart, snapDir, position, confState);
   if (walDir !== undefined) {
     disk.rename(walPart, walDir);
@@ -170,6 +171,17 @@ function bumpedKeys(reader: BoltReader, amount: number, logger: Logger): BucketC
 function latestRevision(reader: BoltReader): number {
   const last = reader.bucket(Buffer.from("key"))?.last();
   return last === undefined ? 0 : mainOf(last.key);
+}
+
+/** etcd's words: tests and scripts look for them. */
+function logMember({ logger, members }: RestoreOptions, { id, peerUrls, isLearner }: Member): void {
+  logger.info("added member", {
+    "cluster-id": formatId(clusterId(members.map((member) => member.id))),
+    "local-member-id": "0",
+    "added-peer-id": formatId(id),
+    "added-peer-peer-urls": peerUrls,
+    "added-peer-is-learner": isLearner,
+  });
 }
 
 function writeLog(

@@ -163,6 +163,7 @@ describe("snapshot restore", () => {
     const dataDir = pathOf("restored");
     const { code, out, err } = await etcdutl("snapshot", "restore", backup.path, ...flags(dataDir));
     assert.deepEqual([code, out], [0, ""]);
+    assert.match(err, /added member\t\{"cluster-id": ".*"added-peer-peer-urls": \["http:\/\/localhost:2380"\]/);
     assert.match(err, /restored snapshot/);
     await withMember(dataDir, async ({ client }) => {
       assert.equal(await getText(client, "busy"), "value 4");
@@ -362,6 +363,7 @@ describe("a data directory that no server is using", () => {
     assert.equal(storageVersionOf(dataDir), "3.9.0");
     for (const [version, text] of [
       ["3", 'wrong target version format, expected "X.Y", got "3"'],
+      ["3.a", 'failed to parse target version: strconv.ParseInt: parsing "a": invalid syntax'],
       ["3.4", 'target version "3.4" not supported. Minimal "3.5"'],
     ] as const) {
       assert.deepEqual(await migrate(version), { code: 128, out: "", err: `Error: ${text}\n` });

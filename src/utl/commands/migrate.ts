@@ -52,7 +52,10 @@ function readTarget(text: string): Version {
     throw badArgs(`wrong target version format, expected "X.Y", got ${quote(text)}`);
   }
   const version = parseVersion(`${text}.0`);
-  if (version === undefined) throw badArgs(`failed to parse target version: ${text}.0 is not in dotted-tri format`);
+  if (version === undefined) {
+    const part = text.split(".").find((each) => !/^\d+$/.test(each)) ?? text;
+    throw badArgs(`failed to parse target version: strconv.ParseInt: parsing ${quote(part)}: invalid syntax`);
+  }
   if (compareVersions(version, V3_5) < 0)
     throw badArgs(`target version "${minor(version)}" not supported. Minimal "3.5"`);
   return version;
