@@ -48,6 +48,8 @@ export interface TurnsOptions {
   readonly clock: Clock;
   /** Time for slices in one turn. */
   readonly budgetMs: number;
+  /** The same for work that is begun at once, beside the slices. */
+  readonly budgetNowMs: number;
   /** Pieces of work in progress at a time. */
   readonly activeMax: number;
   readonly activePerOwnerMax: number;
@@ -62,7 +64,8 @@ export interface TurnsOptions {
 }
 
 export const TURNS_DEFAULTS = {
-  budgetMs: 4,
+  budgetMs: 2,
+  budgetNowMs: 4,
   activeMax: 128,
   activePerOwnerMax: 32,
   waitingMax: 10_000,
@@ -167,7 +170,7 @@ export class Turns {
   }
 
   #mayRunNow(): boolean {
-    if (this.#nowMs >= this.#options.budgetMs || this.#nowSteps >= this.#options.stepsNowMax) return false;
+    if (this.#nowMs >= this.#options.budgetNowMs || this.#nowSteps >= this.#options.stepsNowMax) return false;
     this.#nowSteps++;
     this.#scheduleReset();
     return true;
