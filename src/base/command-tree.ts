@@ -2,6 +2,7 @@
  * Programs with nested commands, in the style of etcdctl and etcdutl: finds the command that a command line names,
  * parses its flags, prints help. Error texts are those of spf13/cobra.
  */
+import { KvorumError } from "./errors.ts";
 import { describeFlags, type Flag, FlagError, FlagSet } from "./flags.ts";
 import { quote } from "./quote.ts";
 
@@ -43,8 +44,9 @@ export interface Invocation<Context> {
 }
 
 /** A command line that cannot be parsed. */
-export class UsageError extends Error {
+export class UsageError extends KvorumError {
   override name = "UsageError";
+  readonly code = "ERR_USAGE";
   /** What to print after the error. */
   readonly hint: string;
 

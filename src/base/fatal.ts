@@ -3,6 +3,7 @@
  * fatal if it says so itself, by `fatal: true`: a broken invariant, a log that cannot be written, a damaged backend.
  * Code that serves a call catches everything else, so that a bug in one handler costs one call.
  */
+import { KvorumError } from "./errors.ts";
 
 /** An error that knows whether the member may go on after it. */
 export interface MaybeFatal {
@@ -10,8 +11,9 @@ export interface MaybeFatal {
 }
 
 /** Something that must hold does not: the process must stop before it writes. */
-export class InvariantError extends Error implements MaybeFatal {
+export class InvariantError extends KvorumError implements MaybeFatal {
   override name = "InvariantError";
+  readonly code: string = "ERR_INVARIANT";
   readonly fatal = true;
 }
 

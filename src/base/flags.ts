@@ -2,7 +2,9 @@
  * Flags of a command line in the style of etcdctl and etcdutl: `--name value`, `--name=value`, `-n value`, anywhere between
  * the arguments, until `--`. Error texts are those of spf13/pflag.
  */
+
 import { goDuration } from "./duration.ts";
+import { KvorumError } from "./errors.ts";
 import { clampToSafe, ParseError, parseBool, parseDuration, parseInt64, parseUint64 } from "./number-text.ts";
 import { quote } from "./quote.ts";
 
@@ -26,8 +28,9 @@ export type Flag =
   | (FlagBase & { readonly kind: "duration"; readonly value: number });
 
 /** The command line is wrong; the text says what is wrong. */
-export class FlagError extends Error {
+export class FlagError extends KvorumError {
   override name = "FlagError";
+  readonly code = "ERR_FLAG";
 }
 
 export class FlagSet {

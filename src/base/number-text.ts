@@ -2,11 +2,13 @@
  * Numbers and durations as Go parses them, with its error texts, which etcd's tools print. Source: Go's
  * strconv.ParseInt, strconv.ParseBool and time.ParseDuration.
  */
+import { KvorumError } from "./errors.ts";
 import { quote } from "./quote.ts";
 
 /** The text is not a value of the expected kind. */
-export class ParseError extends Error {
+export class ParseError extends KvorumError {
   override name = "ParseError";
+  readonly code = "ERR_PARSE";
 }
 
 const INT64_MAX = 2n ** 63n - 1n;

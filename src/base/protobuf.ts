@@ -5,10 +5,12 @@
  * written and no size has to be computed first. 64-bit integers are `number` (exact below 2^53, rounded above, which
  * keeps their order) or, for ids, `bigint`. Source: https://protobuf.dev/programming-guides/encoding/
  */
+import { KvorumError } from "./errors.ts";
 
 /** The bytes are not a well-formed message. The text says what is wrong and at which offset. */
-export class ProtobufError extends Error {
+export class ProtobufError extends KvorumError {
   override name = "ProtobufError";
+  readonly code = "ERR_PROTOBUF";
 }
 
 export const EMPTY_BYTES: Buffer = Buffer.alloc(0);

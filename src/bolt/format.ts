@@ -6,6 +6,7 @@
  * further pages this one spans). Branch and leaf pages then hold one element of 16 bytes for each entry, and the keys
  * and values after them. All integers are little-endian. Source: go.etcd.io/bbolt v1.5.0, internal/common.
  */
+import { KvorumError } from "../base/errors.ts";
 
 export const PAGE_SIZE = 4096;
 export const PAGE_HEADER_BYTES = 16;
@@ -55,7 +56,7 @@ export interface BoltMeta {
 export type BoltErrorCode = "not-bolt" | "version" | "damaged" | "limit" | "hash-missing" | "hash-mismatch";
 
 /** A bbolt file that cannot be used. `page` is set when one page is damaged. */
-export class BoltError extends Error {
+export class BoltError extends KvorumError {
   override name = "BoltError";
   readonly code: BoltErrorCode;
   readonly file: string;

@@ -5,6 +5,7 @@
  * branch page has at least two children, because bbolt fails when it later deletes under one with fewer. A tree without
  * entries is one empty leaf. Entries are copied, so the caller may reuse its buffers.
  */
+import { KvorumError } from "../base/errors.ts";
 import {
   BRANCH_PAGE,
   ELEMENT_BYTES,
@@ -27,8 +28,9 @@ export interface PageOutput {
 }
 
 /** The entries are out of order, or a bbolt file cannot hold them. */
-export class BoltInputError extends Error {
+export class BoltInputError extends KvorumError {
   override name = "BoltInputError";
+  readonly code = "ERR_BOLT_INPUT";
 }
 
 export class TreeWriter {

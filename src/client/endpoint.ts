@@ -2,6 +2,7 @@
  * Member addresses as users write them: `host:port`, `http://host:port`, `https://host:port`, `unix:///path` or
  * `unixs:///path`. Source: etcd v3.7, client/v3/internal/endpoint; the error texts are those of Go's net package.
  */
+import { KvorumError } from "../base/errors.ts";
 import { quote } from "../base/quote.ts";
 
 export interface Address {
@@ -14,8 +15,9 @@ export interface Address {
 }
 
 /** The text is not a member address. */
-export class EndpointError extends Error {
+export class EndpointError extends KvorumError {
   override name = "EndpointError";
+  readonly code = "ERR_ENDPOINT";
 }
 
 /** Throws EndpointError. */

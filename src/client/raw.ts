@@ -5,8 +5,10 @@
  * retries), and that a stream's messages arrive in order, all before its error. Knows nothing about individual RPCs:
  * balancing, retry, watch resume and keep-alive belong to the client built on top.
  */
+
 import * as grpc from "@grpc/grpc-js";
 import { type Clock, systemClock } from "../base/clock.ts";
+import { KvorumError } from "../base/errors.ts";
 import { CODE_NAMES } from "../base/grpc-codes.ts";
 import type { MethodType } from "../base/protobuf.ts";
 import { hostPort, parseEndpoint } from "./endpoint.ts";
@@ -77,7 +79,7 @@ export interface RawStream<I, O> extends AsyncIterable<O> {
 }
 
 /** The server or the transport failed a call. `code` is a gRPC status code, `details` the server's text. */
-export class RpcError extends Error {
+export class RpcError extends KvorumError<number> {
   override name = "RpcError";
   readonly code: number;
   readonly details: string;

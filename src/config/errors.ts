@@ -1,3 +1,5 @@
+import { KvorumError } from "../base/errors.ts";
+
 /**
  * Errors of a configuration, by the moment at which etcd detects them, which decides how they are reported:
  * - `flags`: the command line cannot be read. Text and usage on stderr, exit 2.
@@ -7,13 +9,15 @@
  */
 export type ConfigErrorKind = "flags" | "verify" | "start" | "unbuilt";
 
-export class ConfigError extends Error {
+export class ConfigError extends KvorumError {
   override name = "ConfigError";
-  readonly code: ConfigErrorKind;
+  readonly code: string;
+  readonly kind: ConfigErrorKind;
 
-  constructor(code: ConfigErrorKind, message: string) {
+  constructor(kind: ConfigErrorKind, message: string) {
     super(message);
-    this.code = code;
+    this.kind = kind;
+    this.code = `ERR_CONFIG_${kind.toUpperCase()}`;
   }
 }
 

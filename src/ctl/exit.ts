@@ -2,6 +2,7 @@
  * Exit codes of etcdctl, and the texts of server and transport errors. Source: etcd v3.7, pkg/cobrautl/error.go and
  * client/v3 (toErr).
  */
+import { KvorumError } from "../base/errors.ts";
 import { systemText } from "../base/system-error.ts";
 import type { RpcError } from "../client/raw.ts";
 
@@ -19,7 +20,7 @@ export const EXIT = {
 } as const;
 
 /** Ends the program with `code` after printing `Error: message`; without a message, everything is already printed. */
-export class ExitError extends Error {
+export class ExitError extends KvorumError<number> {
   override name = "ExitError";
   readonly code: number;
 
@@ -30,8 +31,9 @@ export class ExitError extends Error {
 }
 
 /** No endpoint answers; the text says why. */
-export class ConnectionError extends Error {
+export class ConnectionError extends KvorumError {
   override name = "ConnectionError";
+  readonly code = "ERR_CONNECTION";
 }
 
 /** An invalid command line. */

@@ -1,3 +1,5 @@
+import { KvorumError } from "../base/errors.ts";
+
 /** Errors of the lessor. The texts are etcd's (server/lease/lessor.go); api/ maps the codes to gRPC errors. */
 export type LessorErrorCode =
   | "ERR_LEASE_NOT_FOUND"
@@ -16,7 +18,7 @@ const texts: Readonly<Record<LessorErrorCode, string>> = {
   ERR_LESSOR_BUSY: "too many renewals wait for leases that are being revoked",
 };
 
-export class LessorError extends Error {
+export class LessorError extends KvorumError {
   override name = "LessorError";
   readonly code: LessorErrorCode;
 

@@ -1,8 +1,10 @@
+import { KvorumError } from "../base/errors.ts";
 import { formatId, type Member, memberId } from "./member.ts";
 
 /** These members cannot form a cluster. The message is etcd's. */
-export class ClusterConfigError extends Error {
+export class ClusterConfigError extends KvorumError {
   override name = "ClusterConfigError";
+  readonly code = "ERR_CLUSTER_CONFIG";
 }
 
 /**

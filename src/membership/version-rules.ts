@@ -1,3 +1,4 @@
+import { KvorumError } from "../base/errors.ts";
 import {
   compareVersions,
   formatVersion,
@@ -13,8 +14,9 @@ import {
 export const MIN_CLUSTER_VERSION = "3.0.0";
 
 /** The server is older than the cluster version: it must not serve. The message is etcd's. */
-export class ServerTooOldError extends Error {
+export class ServerTooOldError extends KvorumError {
   override name = "ServerTooOldError";
+  readonly code = "ERR_SERVER_TOO_OLD";
 }
 
 /** The only version that a cluster of version `from` can be downgraded to. */

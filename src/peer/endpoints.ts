@@ -4,8 +4,10 @@
  * members of stock etcd read them. Sources: etcd `server/etcdserver/api/etcdhttp/peer.go`, `server/lease/leasehttp`,
  * `server/etcdserver/corrupt.go`.
  */
+
 import type http from "node:http";
 import { inBackground } from "../base/background.ts";
+import { messageOf } from "../base/errors.ts";
 import { isFatal } from "../base/fatal.ts";
 import type { Logger } from "../base/log.ts";
 import { ProtobufError } from "../base/protobuf.ts";
@@ -155,7 +157,7 @@ export class PeerEndpoints {
           ? "mvcc: required revision has been compacted"
           : error instanceof FutureRevisionError
             ? "mvcc: required revision is a future revision"
-            : (error as Error).message;
+            : messageOf(error);
       this.#logger.warn("failed to get hashKV", { "requested-revision": revision, error: text });
       fail(response, 400, text);
     }
@@ -220,7 +222,7 @@ export class PeerEndpoints {
     const { id, keys } = LeaseInternalRequest.decode(body).leaseTimeToLiveRequest ?? { id: 0n, keys: false };
     this.#server.duties.leases.timeToLiveHere(id, keys).then(
       (found) => {
-        if (found === undefined) failLease(response, 500, errors.leaseNotFound);
+        if (found instanceof EtcdError) failLease(response, 500, found);
         else {
           const header = ResponseHeader.create();
           const leaseTimeToLiveResponse = LeaseTimeToLiveResponse.create({
@@ -235,7 +237,7 @@ export class PeerEndpoints {
           );
         }
       },
-      (error: LeaseFailure) => failLease(response, 500, error),
+      (error: Error) => failLease(response, 500, error),
     );
   }
 
@@ -244,10 +246,8 @@ export class PeerEndpoints {
   }
 }
 
-type LeaseFailure = Error | EtcdError;
-
 /** Errors without a status in etcd get `status`. */
-function failLease(response: http.ServerResponse, status: number, error: LeaseFailure): void {
+function failLease(response: http.ServerResponse, status: number, error: Error): void {
   if (error === errors.leaseNotFound) fail(response, 404, "lease not found");
   else if (error === errors.timeoutWaitApplied) {
     fail(response, 408, "waiting for node to catch up its applied index has timed out");

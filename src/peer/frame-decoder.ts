@@ -1,9 +1,11 @@
+import { KvorumError } from "../base/errors.ts";
 import { Reader } from "../base/protobuf.ts";
 import type { Message } from "../proto/raftpb.ts";
 
 /** The stream does not follow its codec's format. It must be closed: what follows cannot be read. */
-export class StreamError extends Error {
+export class StreamError extends KvorumError {
   override readonly name = "StreamError";
+  readonly code = "ERR_PEER_STREAM";
 }
 
 /** Largest message, or list of entries, accepted from a stream; etcd's limit. */

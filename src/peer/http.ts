@@ -1,6 +1,7 @@
 import * as http from "node:http";
 import type * as net from "node:net";
 import type { Clock } from "../base/clock.ts";
+import { KvorumError } from "../base/errors.ts";
 import type { Url } from "../config/values/url.ts";
 import type { PeerDialer } from "./dialer.ts";
 
@@ -115,7 +116,10 @@ export function readResponse(
   response.on("close", () => reject(new Error("unexpected EOF")));
 }
 
-class StaleConnectionError extends Error {}
+class StaleConnectionError extends KvorumError {
+  override name = "StaleConnectionError";
+  readonly code = "ERR_STALE_CONNECTION";
+}
 
 type AgentOptions = http.RequestOptions & { readonly peerUrl: Url };
 

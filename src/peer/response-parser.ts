@@ -2,10 +2,12 @@
  * Parses one HTTP/1.1 response from the pieces that a socket delivers. Passes the body on as it arrives, without copies
  * when a piece holds one chunk, which is the usual case for raft messages.
  */
+import { KvorumError } from "../base/errors.ts";
 
 /** The peer does not speak HTTP/1.1, or not the agreed form. */
-export class ResponseError extends Error {
+export class ResponseError extends KvorumError {
   override readonly name = "ResponseError";
+  readonly code = "ERR_PEER_RESPONSE";
 }
 
 export interface ResponseHead {

@@ -6,6 +6,7 @@
  * the member must stop before it writes anything more.
  * Source: the exported errors of go.etcd.io/raft/v3.
  */
+import { KvorumError } from "../base/errors.ts";
 
 export type RaftErrorCode =
   | "proposal-dropped"
@@ -18,7 +19,7 @@ export type RaftErrorCode =
   | "bootstrap-without-peers"
   | "bootstrap-not-empty";
 
-export class RaftError extends Error {
+export class RaftError extends KvorumError {
   override name = "RaftError";
   readonly code: RaftErrorCode;
 
@@ -55,6 +56,7 @@ export const ErrBootstrapWithoutPeers = new RaftError(
 export const ErrBootstrapNotEmpty = new RaftError("bootstrap-not-empty", "can't bootstrap a nonempty Storage");
 
 /** A configuration that RaftConfig's rules forbid; thrown by the constructor of RawNode. */
-export class RaftConfigError extends Error {
+export class RaftConfigError extends KvorumError {
   override name = "RaftConfigError";
+  readonly code = "ERR_RAFT_CONFIG";
 }

@@ -1,6 +1,7 @@
 import { type AuthInfo, NOBODY } from "../auth/auth-info.ts";
 import type { AuthStore } from "../auth/store.ts";
 import type { Timer } from "../base/clock.ts";
+import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { formatVersion } from "../base/semver.ts";
 import { Subscribers } from "../base/subscribers.ts";
@@ -263,7 +264,7 @@ export class EtcdServer {
   async checkData(): Promise<void> {
     if (!this.#parts.restarted || this.options.checks?.initialCorruptCheck !== true) return;
     await this.duties.corruption.checkInitially().catch((error: unknown) => {
-      this.#logger.error("checkInitialHashKV failed", { error: (error as Error).message });
+      this.#logger.error("checkInitialHashKV failed", { error: messageOf(error) });
       throw error;
     });
   }

@@ -3,8 +3,7 @@
  * the byte offset, and says what is lost (if anything) and what to do. Errors of node's file calls are converted to
  * these.
  */
-
-import { InvariantError } from "../base/fatal.ts";
+import { KvorumError } from "../base/errors.ts";
 
 export type WalErrorCode =
   /** The directory holds no log. */
@@ -54,7 +53,7 @@ interface FileErrorOptions {
   cause?: unknown;
 }
 
-class FileError<Code extends string> extends Error {
+class FileError<Code extends string> extends KvorumError<Code> {
   readonly code: Code;
   /** Path of the file or directory. */
   readonly file: string;
@@ -80,8 +79,9 @@ export class SnapError extends FileError<SnapErrorCode> {
 }
 
 /** A caller broke the contract of this folder: appending before reading, a second sync in flight. Never an operating error. */
-export class WalUsageError extends InvariantError {
+export class WalUsageError extends KvorumError {
   override name = "WalUsageError";
+  readonly code = "ERR_WAL_USAGE";
 }
 
 /** How to recover a member whose log is unusable: one text for every kind of damage. */

@@ -19,7 +19,7 @@ export function decodeRequest<T>(call: UnaryCall, codec: Codec<T>): T | undefine
 }
 
 export function failWith(call: { fail(code: number, message: string): void }, error: EtcdError): void {
-  call.fail(error.code, error.message);
+  call.fail(error.grpcCode, error.message);
 }
 
 /** Answers with the error of a failed asynchronous handler. */

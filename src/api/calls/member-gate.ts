@@ -54,8 +54,8 @@ export class MemberGate {
   }
 
   #endStreams(): void {
-    const { code, message } = errors.noLeader;
-    for (const stream of this.#streams) (stream as StreamCall).terminate(code, message);
+    const { grpcCode, message } = errors.noLeader;
+    for (const stream of this.#streams) (stream as StreamCall).terminate(grpcCode, message);
     this.#streams.clear();
   }
 }

@@ -1,6 +1,9 @@
+import { KvorumError } from "../../base/errors.ts";
+
 /** A JSON syntax error, with the text of Go's encoding/json. */
-export class JsonSyntaxError extends Error {
+export class JsonSyntaxError extends KvorumError {
   override name = "JsonSyntaxError";
+  readonly code = "ERR_JSON_SYNTAX";
 }
 
 const NAMED: Readonly<Record<number, string>> = {

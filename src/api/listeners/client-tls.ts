@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import { messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { describeTls, TlsContext, type TlsOptions } from "../../rpc/tls/context.ts";
 import { RevocationList } from "../../rpc/tls/revocation.ts";
@@ -110,7 +111,7 @@ export async function tellOfBadList({ crlFile, flagPrefix }: TlsOptions, logger:
     await new RevocationList(crlFile, flag!).load();
   } catch (error) {
     logger.warn(`the list of revoked certificates cannot be used: ${who} that show a certificate are refused`, {
-      error: (error as Error).message,
+      error: messageOf(error),
     });
   }
 }

@@ -194,7 +194,7 @@ export class AuthApi {
     if (request === undefined) return;
     const server = this.#server;
     const { auth } = server;
-    await this.#upToDate();
+    if (refused(call, await server.replication.readIndex())) return;
     while (!call.cancelled) {
       const checked = await this.#checkPassword(request, call);
       if (checked instanceof EtcdError) {
@@ -316,12 +316,6 @@ export class AuthApi {
       const roles = this.#server.auth.roleList();
       const response = AuthRoleListResponse.create({ header: this.#header.create(), roles });
       return this.#access.refuseAllButRoot(call) ?? AuthRoleListResponse.encode(response);
-    });
-  }
-
-  #upToDate(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#server.replication.read({ serve: (error) => (error === null ? resolve() : reject(error)) });
     });
   }
 }

@@ -190,12 +190,9 @@ export class ElectionApi {
     return new Caller(this.#server, this.#access, call);
   }
 
-  #upToDate(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#server.replication.read({
-        serve: (error) => (error === null ? resolve() : reject(new EtcdError(Code.UNKNOWN, error.message))),
-      });
-    });
+  async #upToDate(): Promise<void> {
+    const error = await this.#server.replication.readIndex();
+    if (error !== null) throw new EtcdError(Code.UNKNOWN, error.message);
   }
 }
 

@@ -265,7 +265,7 @@ export class KvApi {
         return;
       }
       const error = checkRange(request);
-      if (error !== null) call.fail(error.code, error.message);
+      if (error !== null) call.fail(error.grpcCode, error.message);
       else if (request.sortOrder !== SortOrder.NONE && !isDefaultOrder(request)) {
         call.fail(Code.UNIMPLEMENTED, "RangeStream does not support custom sort orders");
       } else if (hasRevisionFilters(request)) {

@@ -98,8 +98,9 @@ export class LeaseApi {
     const found = await this.#server.duties.leases.timeToLive(request.id, request.keys);
     // Permissions may have been revoked meanwhile.
     if (request.keys && refused(call, this.#refusalOfKeys(call, request.id))) return;
+    if (found instanceof EtcdError && found !== errors.leaseNotFound) return failWith(call, found);
     const response = LeaseTimeToLiveResponse.create({ header: this.#header.create(), id: request.id, ttl: -1 });
-    if (found !== undefined) {
+    if (!(found instanceof EtcdError)) {
       response.ttl = found.ttl;
       response.grantedTtl = found.grantedTtl;
       if (found.keys.length > KEYS_AT_ONCE) {

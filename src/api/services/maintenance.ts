@@ -206,7 +206,7 @@ export class MaintenanceApi {
     const request = decodeRequest(call, DowngradeRequest);
     if (request === undefined) return;
     const { downgrades } = this.#server.duties;
-    let version: string;
+    let version: string | EtcdError;
     switch (request.action) {
       case DowngradeAction.VALIDATE:
         version = await downgrades.validate(request.version);
@@ -221,6 +221,7 @@ export class MaintenanceApi {
         call.fail(Code.UNKNOWN, "etcdserver: unknown method");
         return;
     }
+    if (version instanceof EtcdError) return failWith(call, version);
     call.respond(DowngradeResponse.encode(DowngradeResponse.create({ header: this.#header.create(), version })));
   }
 }

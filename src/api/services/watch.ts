@@ -253,8 +253,8 @@ class ServerWatchStream implements WatchSink, IntakeStream {
 const SMALLEST_KEY = Buffer.from([0]);
 
 /** etcd sends its clients the complete text of Go's gRPC status. */
-function cancelReasonOf({ code, message }: EtcdError): string {
-  return `rpc error: code = ${GO_CODE_NAMES[code] ?? code} desc = ${message}`;
+function cancelReasonOf({ grpcCode, message }: EtcdError): string {
+  return `rpc error: code = ${GO_CODE_NAMES[grpcCode] ?? grpcCode} desc = ${message}`;
 }
 
 const GO_CODE_NAMES: Readonly<Record<number, string>> = {

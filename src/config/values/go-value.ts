@@ -2,10 +2,12 @@
  * Parses values as Go's strconv, time and flag packages do, so that the same values are accepted, and the others
  * refused with the same texts. Functions throw `GoValueError` with Go's text.
  */
+import { KvorumError } from "../../base/errors.ts";
 import { ParseError, parseDuration } from "../../base/number-text.ts";
 
-export class GoValueError extends Error {
+export class GoValueError extends KvorumError {
   override name = "GoValueError";
+  readonly code = "ERR_GO_VALUE";
 }
 
 const SYNTAX = "parse error";

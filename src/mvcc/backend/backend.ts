@@ -1,3 +1,4 @@
+import { KvorumError } from "../../base/errors.ts";
 import type { MaybeFatal } from "../../base/fatal.ts";
 import type { RevisionVisitor } from "../model/types.ts";
 
@@ -158,7 +159,7 @@ export type BackendErrorCode =
   | "ERR_BACKEND_CLOSED";
 
 /** The message names the file and says what to do. After a failed commit the backend accepts no more writes. */
-export class BackendError extends Error implements MaybeFatal {
+export class BackendError extends KvorumError implements MaybeFatal {
   override name = "BackendError";
   readonly code: BackendErrorCode;
 

@@ -1,11 +1,15 @@
 import { type Database, open, type RootDatabase } from "lmdb";
+import { KvorumError } from "../../base/errors.ts";
 import { isTombstone, mainOf, subOf, writeRevision } from "../model/revision.ts";
 import type { RevisionVisitor } from "../model/types.ts";
 import { BUCKETS, type RawSlot, type SmallBucket, type SnapshotEntry } from "./backend.ts";
 import type { Batch } from "./batch.ts";
 
 /** The library failed because of the file's content. */
-export class UnreadableError extends Error {
+export class UnreadableError extends KvorumError {
+  override name = "UnreadableError";
+  readonly code = "ERR_LMDB_UNREADABLE";
+
   constructor(what: string, cause: unknown) {
     super(`${what} (${cause instanceof Error ? cause.message : cause})`, { cause });
   }

@@ -1,5 +1,6 @@
 import * as fs from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { codeOf } from "../../base/errors.ts";
 import { BackendError, type BackendErrorCode } from "./backend.ts";
 
 /**
@@ -21,7 +22,7 @@ export function acquireOwnership(path: string): void {
       fs.closeSync(fd);
       return;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toBackendError(error, path, "open");
+      if (codeOf(error) !== "EEXIST") throw toBackendError(error, path, "open");
     }
     const other = otherOwnerOf(path);
     if (other !== undefined || ownedHere.has(path)) {
@@ -87,7 +88,7 @@ function isAlive(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    return codeOf(error) === "EPERM";
   }
 }
 
@@ -118,7 +119,7 @@ export function checkFile(path: string): void {
   try {
     fd = fs.openSync(path, "r+");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    if (codeOf(error) === "ENOENT") return;
     throw toBackendError(error, path, "open");
   }
   try {
@@ -147,7 +148,7 @@ export function checkLockFile(path: string): void {
   try {
     fs.closeSync(fs.openSync(`${path}-lock`, "r+"));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    if (codeOf(error) !== "ENOENT") throw error;
   }
 }
 
@@ -221,7 +222,8 @@ export function toBackendError(
 ): BackendError {
   if (error instanceof BackendError) return error;
   const text = error instanceof Error ? error.message : String(error);
-  const code = (error as { code?: unknown } | null)?.code;
+  // LMDB has numbers of its own.
+  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
   let kind = kindOf(code, text);
   // LMDB reports a short write as an input/output error.
   if (kind === "ERR_BACKEND_IO" && action !== "read" && diskIsFull(path)) kind = "ERR_BACKEND_NO_SPACE";

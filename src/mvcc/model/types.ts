@@ -1,3 +1,4 @@
+import { KvorumError } from "../../base/errors.ts";
 import type { KeyValue } from "../../proto/mvccpb.ts";
 
 /**
@@ -30,7 +31,7 @@ export function fromByteString(key: ByteString): Buffer {
 export const FROM_KEY: Uint8Array = Buffer.from([0]);
 
 /** The requested revision is below the compact revision. gRPC: OUT_OF_RANGE. */
-export class CompactedError extends Error {
+export class CompactedError extends KvorumError {
   override name = "CompactedError";
   readonly code = "ERR_MVCC_COMPACTED";
   readonly compactRevision: number;
@@ -42,7 +43,7 @@ export class CompactedError extends Error {
 }
 
 /** The requested revision is above the current one. gRPC: OUT_OF_RANGE. */
-export class FutureRevisionError extends Error {
+export class FutureRevisionError extends KvorumError {
   override name = "FutureRevisionError";
   readonly code = "ERR_MVCC_FUTURE_REVISION";
   readonly currentRevision: number;

@@ -1,3 +1,4 @@
+import { KvorumError } from "../../base/errors.ts";
 import type { WatchBatch } from "./batch.ts";
 
 /**
@@ -50,8 +51,9 @@ export interface LargeBatch {
  * The revision was compacted during delivery. The receiver of this error ends the stream; its client reconnects with a
  * new one.
  */
-export class LargeBatchGoneError extends Error {
+export class LargeBatchGoneError extends KvorumError {
   override name = "LargeBatchGoneError";
+  readonly code = "ERR_WATCH_BATCH_GONE";
 
   constructor(revision: number) {
     super(`revision ${revision} was compacted while a watcher received it: watch again`);
@@ -94,7 +96,7 @@ export type WatchErrorCode =
  * The watch was not created: answer with `created` and `canceled` set, id WATCH_ID_ALL and the message as the reason.
  * The messages are etcd's where they exist.
  */
-export class WatchError extends Error {
+export class WatchError extends KvorumError {
   override name = "WatchError";
   readonly code: WatchErrorCode;
 

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { posix } from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import { KvorumError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { TlsOptions } from "../../client/raw.ts";
 import type { DiscoveryConfig } from "../../config/config.ts";
@@ -21,8 +22,9 @@ const REGISTRY = "/_etcd/registry";
 const REQUEST_BYTES_MAX = 2 * 1024 * 1024;
 
 /** The registry refuses this member. The message is etcd's. */
-export class DiscoveryError extends Error {
+export class DiscoveryError extends KvorumError {
   override name = "DiscoveryError";
+  readonly code = "ERR_DISCOVERY";
 }
 
 export interface DiscoveryOptions {

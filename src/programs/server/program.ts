@@ -84,7 +84,7 @@ function logFailedFlags(log: StructuredLogger, error: ConfigError): void {
 }
 
 function reportConfigError(log: StructuredLogger, error: ConfigError): void {
-  if (error.code === "start") log.named({ caller: "etcdmain/etcd" }).fatal("discovery failed", { error });
+  if (error.kind === "start") log.named({ caller: "etcdmain/etcd" }).fatal("discovery failed", { error });
   else logFailedFlags(log, error);
 }
 

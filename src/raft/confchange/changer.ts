@@ -4,6 +4,7 @@
  * Each method takes a tracker as it is and returns a new configuration with new progress, or throws ConfChangeError and
  * leaves everything as it was. Source: Raft thesis, chapter 4; joint consensus is its section 4.3.
  */
+import { KvorumError } from "../../base/errors.ts";
 import { type ConfChangeSingle, ConfChangeType } from "../../proto/raftpb.ts";
 import { JointConfig } from "../quorum/joint.ts";
 import { MajorityConfig } from "../quorum/majority.ts";
@@ -12,8 +13,9 @@ import { Progress } from "../tracker/progress.ts";
 import type { ProgressMap, ProgressTracker } from "../tracker/tracker.ts";
 
 /** The change does not fit the configuration it was applied to. */
-export class ConfChangeError extends Error {
+export class ConfChangeError extends KvorumError {
   override name = "ConfChangeError";
+  readonly code = "ERR_CONF_CHANGE";
 }
 
 export interface ChangedConfig {

@@ -5,12 +5,14 @@
  * peer can cause is bounded by the block's bytes (limited by the caller) and the table's 4096: fields beyond the
  * caller's list limit are counted but not kept.
  */
+import { KvorumError } from "../../base/errors.ts";
 import { HeaderField, STATIC_TABLE } from "./fields.ts";
 import { huffmanDecode } from "./huffman.ts";
 
 /** The block cannot be decoded, so the connection's table is unusable: COMPRESSION_ERROR. */
-export class HpackError extends Error {
+export class HpackError extends KvorumError {
   override name = "HpackError";
+  readonly code = "ERR_HPACK";
 }
 
 /** SETTINGS_HEADER_TABLE_SIZE, left at its default. */

@@ -1,8 +1,10 @@
 import { readFileSync, statSync } from "node:fs";
+import { KvorumError } from "../../base/errors.ts";
 
 /** An invalid certificate, key or list of them; the message names the file and says what to do. */
-export class TlsError extends Error {
+export class TlsError extends KvorumError {
   override readonly name = "TlsError";
+  readonly code = "ERR_TLS";
 }
 
 /** Reads the file of `flag`. Throws `TlsError` beginning with Go's text. */

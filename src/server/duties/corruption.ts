@@ -1,10 +1,11 @@
 import { goDuration } from "../../base/duration.ts";
+import { KvorumError, messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Cluster } from "../../membership/cluster.ts";
 import { formatId } from "../../membership/member.ts";
 import type { KvHash } from "../../mvcc/store/hash.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
-import { errors } from "../contract/errors.ts";
+import { type EtcdError, errors } from "../contract/errors.ts";
 import type { PeerAddress, PeerClient, PeerHash } from "../contract/network.ts";
 
 export interface CorruptionCheckerOptions {
@@ -13,15 +14,16 @@ export interface CorruptionCheckerOptions {
   readonly store: Pick<MvccStore, "hashKv" | "compactionHashes">;
   readonly peerClient: Pick<PeerClient, "hashKv">;
   /** Resolves when the state is as new as the leader's was at the call. */
-  readonly readIndex: () => Promise<void>;
+  readonly readIndex: () => Promise<EtcdError | null>;
   /** Raises CORRUPT for a member; 0n when the member is unknown. */
   readonly raiseAlarm: (memberId: bigint) => void;
   readonly requestTimeoutMs: number;
 }
 
 /** A member's data differs from the others'. The message is etcd's. */
-class CorruptionError extends Error {
+class CorruptionError extends KvorumError {
   override name = "CorruptionError";
+  readonly code = "ERR_CORRUPTION";
 }
 
 type PeerAnswer =
@@ -56,7 +58,7 @@ export class CorruptionChecker {
       timeout: goDuration(requestTimeoutMs),
     });
     const { hash, compactRevision, hashRevision, hasKeys } = await store.hashKv(0).catch((error: unknown) => {
-      throw new CorruptionError(`${id} failed to fetch hash (${(error as Error).message})`);
+      throw new CorruptionError(`${id} failed to fetch hash (${messageOf(error)})`);
     });
     const local = {
       "local-member-id": id,
@@ -97,7 +99,8 @@ export class CorruptionChecker {
     const { store, readIndex, cluster } = this.#options;
     const before = await store.hashKv(0);
     const answers = await this.#askPeers(before.hashRevision);
-    await readIndex();
+    const error = await readIndex();
+    if (error !== null) throw error;
     const after = await store.hashKv(0);
     let alarmed = false;
     const guilty = (id: bigint): void => {

@@ -16,8 +16,8 @@ import type { Empty } from "../log/operations.ts";
 export interface DowngradesOptions {
   readonly logger: Logger;
   readonly cluster: Pick<Cluster, "version" | "downgrade">;
-  /** Resolves when the state is as new as the leader's was at the call. Rejects with an EtcdError. */
-  readonly readIndex: () => Promise<void>;
+  /** Resolves to null when the state is as new as the leader's was at the call, or to why it cannot be. */
+  readonly readIndex: () => Promise<EtcdError | null>;
   /** Proposes it; resolves when it is applied. */
   readonly setDowngrade: (request: DowngradeInfoSetRequest) => Promise<Empty | EtcdError>;
 }
@@ -25,7 +25,7 @@ export interface DowngradesOptions {
 /**
  * Downgrades of the cluster, by one minor version. During a downgrade the cluster version is the target's, so that
  * servers of that version can replace the members one by one; `VersionMonitor` ends it. Each method resolves to the
- * cluster version ("3.7") and rejects with an EtcdError. Source: etcd `server/etcdserver/version/version.go`.
+ * cluster version ("3.7"), or to the error. Source: etcd `server/etcdserver/version/version.go`.
  */
 export class Downgrades {
   readonly #options: DowngradesOptions;
@@ -35,62 +35,66 @@ export class Downgrades {
   }
 
   /** Checks whether the cluster can be downgraded to `target` ("3.6" or "3.6.0"). */
-  async validate(target: string): Promise<string> {
-    const version = targetVersion(target);
+  async validate(target: string): Promise<string | EtcdError> {
+    const version = parseTarget(target);
+    if (version === undefined) return errors.wrongDowngradeVersionFormat;
     const shown = this.#clusterVersion();
-    await this.#check(version);
-    return shown;
+    if (shown instanceof EtcdError) return shown;
+    return (await this.#objectionTo(version)) ?? shown;
   }
 
-  async enable(target: string): Promise<string> {
-    try {
-      const version = targetVersion(target);
-      await this.#check(version);
-      await this.#set(DowngradeInfoSetRequest.create({ enabled: true, ver: formatVersion(version) }));
-    } catch (error) {
-      this.#options.logger.warn("reject downgrade request", { error: `${error}` });
-      throw error;
-    }
-    return this.#clusterVersion();
+  async enable(target: string): Promise<string | EtcdError> {
+    const error = await this.#begin(target);
+    if (error === null) return this.#clusterVersion();
+    this.#options.logger.warn("reject downgrade request", { error: error.message });
+    return error;
   }
 
   /** As in etcd, it succeeds even when there is nothing to cancel. */
-  async cancel(): Promise<string> {
-    const { cluster, logger, readIndex } = this.#options;
-    try {
-      await readIndex();
-      if (!cluster.downgrade.enabled) throw errors.noInflightDowngrade;
-      await this.#set(DowngradeInfoSetRequest.create({ enabled: false }));
-    } catch (error) {
-      if (!(error instanceof EtcdError)) throw error;
-      logger.warn("failed to cancel downgrade", { error: error.message });
-    }
+  async cancel(): Promise<string | EtcdError> {
+    const error = await this.#end();
+    if (error !== null) this.#options.logger.warn("failed to cancel downgrade", { error: error.message });
     return this.#clusterVersion();
   }
 
-  async #check(target: Version): Promise<void> {
+  async #begin(target: string): Promise<EtcdError | null> {
+    const version = parseTarget(target);
+    if (version === undefined) return errors.wrongDowngradeVersionFormat;
+    const objection = await this.#objectionTo(version);
+    if (objection !== null) return objection;
+    return this.#set(DowngradeInfoSetRequest.create({ enabled: true, ver: formatVersion(version) }));
+  }
+
+  async #end(): Promise<EtcdError | null> {
     const { cluster, readIndex } = this.#options;
-    await readIndex();
-    if (cluster.version === undefined) throw errors.clusterVersionUnavailable;
+    const error = await readIndex();
+    if (error !== null) return error;
+    if (!cluster.downgrade.enabled) return errors.noInflightDowngrade;
+    return this.#set(DowngradeInfoSetRequest.create({ enabled: false }));
+  }
+
+  async #objectionTo(target: Version): Promise<EtcdError | null> {
+    const { cluster, readIndex } = this.#options;
+    const error = await readIndex();
+    if (error !== null) return error;
+    if (cluster.version === undefined) return errors.clusterVersionUnavailable;
     const allowed = allowedDowngradeVersion(mustParseVersion(cluster.version));
-    if (compareVersions(target, allowed) !== 0) throw errors.invalidDowngradeTargetVersion;
-    if (cluster.downgrade.enabled) throw errors.downgradeInProcess;
+    if (compareVersions(target, allowed) !== 0) return errors.invalidDowngradeTargetVersion;
+    return cluster.downgrade.enabled ? errors.downgradeInProcess : null;
   }
 
-  async #set(request: DowngradeInfoSetRequest): Promise<void> {
+  async #set(request: DowngradeInfoSetRequest): Promise<EtcdError | null> {
     const outcome = await this.#options.setDowngrade(request);
-    if (outcome instanceof EtcdError) throw outcome;
+    return outcome instanceof EtcdError ? outcome : null;
   }
 
-  #clusterVersion(): string {
+  #clusterVersion(): string | EtcdError {
     const { version } = this.#options.cluster;
-    if (version === undefined) throw errors.clusterVersionUnavailable;
-    return shortVersion(version);
+    return version === undefined ? errors.clusterVersionUnavailable : shortVersion(version);
   }
 }
 
-function targetVersion(text: string): Version {
+function parseTarget(text: string): Version | undefined {
   const version = parseVersion(text) ?? parseVersion(`${text}.0`);
-  if (version === undefined) throw errors.wrongDowngradeVersionFormat;
-  return minorVersion(version);
+  return version === undefined ? undefined : minorVersion(version);
 }

@@ -64,7 +64,7 @@ export class Duties {
     const timeoutMs = requestTimeoutMs(options);
     const setDowngrade = (downgrade: DowngradeInfoSetRequest): Promise<Empty | EtcdError> =>
       request(Op.DOWNGRADE_INFO_SET, downgrade, DowngradeInfoSetRequest.encode(downgrade));
-    const readIndex = (): Promise<void> => this.#readIndex();
+    const readIndex = (): Promise<EtcdError | null> => replication.readIndex();
     this.#o = duties;
     this.logVersion = new LogVersion(duties.logEntries);
     this.storageVersion = new StorageVersion({
@@ -165,12 +165,6 @@ export class Duties {
     const timer = options.clock.after(APPLY_TIMEOUT_MS, () => finish(errors.timeoutWaitApplied));
     appliedWaiters.add(committedIndex, options.clock.nowMs(), (applied) =>
       finish(applied ? null : errors.timeoutWaitApplied),
-    );
-  }
-
-  #readIndex(): Promise<void> {
-    return new Promise((resolve, reject) =>
-      this.#o.replication.read({ serve: (error) => (error === null ? resolve() : reject(error)) }),
     );
   }
 

@@ -1,4 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
+import { codeOf } from "../../base/errors.ts";
 import { Code } from "../../base/grpc-codes.ts";
 import { othersTurn } from "../../base/others-turn.ts";
 import type { Lessor } from "../../lease/lessor.ts";
@@ -70,7 +71,7 @@ export class LeaseForwarding {
   }
 
   /** Renews a lease for another member that considers this one leader. Reports an EtcdError, or the lessor's error. */
-  renewForPeer(id: bigint, done: (error: Error | EtcdError | null, ttl: number) => void): void {
+  renewForPeer(id: bigint, done: (error: Error | null, ttl: number) => void): void {
     const { lessor } = this.#options;
     this.#whenReadable((waitError) => {
       if (waitError !== null) done(waitError, -1);
@@ -83,16 +84,11 @@ export class LeaseForwarding {
     });
   }
 
-  /** Undefined when there is no such lease. Rejects with an EtcdError. */
-  async timeToLive(id: bigint, withKeys: boolean): Promise<PeerLease | undefined> {
+  /** What is left of a lease; errors.leaseNotFound when there is no such lease. */
+  timeToLive(id: bigint, withKeys: boolean): Promise<PeerLease | EtcdError> {
     const { server, peerClient } = this.#options;
     if (server.isLeader) return this.timeToLiveHere(id, withKeys);
-    try {
-      return await this.#askLeader((leader) => peerClient.leaseTimeToLive(leader, id, withKeys), noCheck);
-    } catch (error) {
-      if (error === errors.leaseNotFound) return undefined;
-      throw error;
-    }
+    return this.#askLeader((leader) => peerClient.leaseTimeToLive(leader, id, withKeys), noCheck);
   }
 
   /**
@@ -135,12 +131,7 @@ export class LeaseForwarding {
    * grants: only a confirmed leader may answer that a lease does not exist. Otherwise a client would give up a live
    * lease. etcd does not confirm.
    */
-  #confirm(
-    id: bigint,
-    error: Error | null,
-    ttl: number,
-    done: (error: Error | EtcdError | null, ttl: number) => void,
-  ): void {
+  #confirm(id: bigint, error: Error | null, ttl: number, done: (error: Error | null, ttl: number) => void): void {
     if (error === null || codeOf(error) !== "ERR_LEASE_NOT_FOUND") done(error, ttl);
     else {
       const { lessor, server } = this.#options;
@@ -156,27 +147,27 @@ export class LeaseForwarding {
   #forwardRenewal(id: bigint, permitted: () => EtcdError | null, done: Renewed): void {
     const { peerClient } = this.#options;
     this.#askLeader((leader) => peerClient.renewLease(leader, id), permitted).then(
-      (ttl) => done(null, ttl),
-      (error: unknown) => done(error instanceof EtcdError ? error : new EtcdError(Code.UNKNOWN, `${error}`), -1),
+      (ttl) => (ttl instanceof EtcdError ? done(ttl, -1) : done(null, ttl)),
+      (error: unknown) => done(new EtcdError(Code.UNKNOWN, `${error}`), -1),
     );
   }
 
   /**
    * The lease as this leader knows it. It answers that a lease is missing or expired only as confirmed leader: an
-   * unknown successor may have granted or renewed it. Rejects with an EtcdError.
+   * unknown successor may have granted or renewed it.
    */
-  async timeToLiveHere(id: bigint, withKeys: boolean): Promise<PeerLease | undefined> {
+  async timeToLiveHere(id: bigint, withKeys: boolean): Promise<PeerLease | EtcdError> {
     const { lessor, server } = this.#options;
-    await this.#applied(withKeys);
+    const late = await this.#applied(withKeys);
+    if (late !== null) return late;
     let found = lessor.timeToLive(id);
     if (found === undefined || found.ttl <= 0) {
-      await new Promise<void>((resolve, reject) =>
-        server.read({ serve: (error) => (error === null ? resolve() : reject(errors.leaderChanged)) }),
-      );
+      const error = await new Promise<EtcdError | null>((resolve) => server.read({ serve: resolve }));
+      if (error !== null) return errors.leaderChanged;
       found = lessor.timeToLive(id);
-      if (found === undefined) return undefined;
+      if (found === undefined) return errors.leaseNotFound;
     }
-    if (found.demoted) throw errors.leaderChanged;
+    if (found.demoted) return errors.leaderChanged;
     const { ttl, grantedTtl } = found;
     return { ttl, grantedTtl, keys: withKeys ? await this.#keysOf(id) : [] };
   }
@@ -194,11 +185,10 @@ export class LeaseForwarding {
   }
 
   /** While an entry is being applied over many turns, the keys of a lease may be neither the old nor the new ones. */
-  #applied(withKeys: boolean): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const done = (error: EtcdError | null): void => (error === null ? resolve() : reject(error));
-      if (withKeys) this.#options.whenApplied(done);
-      else this.#whenReadable(done);
+  #applied(withKeys: boolean): Promise<EtcdError | null> {
+    return new Promise((resolve) => {
+      if (withKeys) this.#options.whenApplied(resolve);
+      else this.#whenReadable(resolve);
     });
   }
 
@@ -207,9 +197,12 @@ export class LeaseForwarding {
     else this.#options.whenApplied(done);
   }
 
-  /** The leader's answer, including its EtcdErrors. Rejects with an EtcdError when the time is up. */
-  async #askLeader<T>(ask: (leader: PeerAddress) => Promise<T>, permitted: () => EtcdError | null): Promise<T> {
-    if (this.#forwarded >= FORWARDED_MAX) throw errors.tooManyRequests;
+  /** The leader's answer, including its EtcdErrors; an EtcdError when the time is up. */
+  async #askLeader<T>(
+    ask: (leader: PeerAddress) => Promise<T>,
+    permitted: () => EtcdError | null,
+  ): Promise<T | EtcdError> {
+    if (this.#forwarded >= FORWARDED_MAX) return errors.tooManyRequests;
     const { clock, isStopped, timeoutMs } = this.#options;
     const deadlineMs = clock.nowMs() + timeoutMs;
     this.#forwarded++;
@@ -218,15 +211,15 @@ export class LeaseForwarding {
         const leader = this.#leader();
         if (leader !== undefined) {
           const denied = permitted();
-          if (denied !== null) throw denied;
+          if (denied !== null) return denied;
           try {
             return await this.#before(deadlineMs, ask(leader));
           } catch (error) {
-            if (error instanceof EtcdError) throw error;
+            if (error instanceof EtcdError) return error;
           }
         }
-        if (isStopped()) throw errors.stopped;
-        if (clock.nowMs() >= deadlineMs) throw leader === undefined ? errors.noLeader : errors.timeout;
+        if (isStopped()) return errors.stopped;
+        if (clock.nowMs() >= deadlineMs) return leader === undefined ? errors.noLeader : errors.timeout;
         await new Promise<void>((resolve) => clock.after(RETRY_MS, resolve));
       }
     } finally {
@@ -240,7 +233,7 @@ export class LeaseForwarding {
     return member === undefined ? undefined : { id: member.id, urls: member.peerUrls };
   }
 
-  /** The outcome, or errors.timeout at the deadline. */
+  /** The outcome; rejects with errors.timeout at the deadline. */
   #before<T>(deadlineMs: number, outcome: Promise<T>): Promise<T> {
     const { clock } = this.#options;
     return new Promise((resolve, reject) => {
@@ -255,9 +248,7 @@ const noCheck = (): null => null;
 /** The error for a client that renews at a former leader. The text is etcd's. */
 const notPrimary = new EtcdError(Code.UNKNOWN, "not a primary lessor");
 
-const codeOf = (error: Error): string | undefined => (error as { code?: string }).code;
-
-function renewalError(error: Error | EtcdError): EtcdError {
+function renewalError(error: Error): EtcdError {
   if (error instanceof EtcdError) return error;
   if (codeOf(error) === "ERR_LESSOR_BUSY") return errors.tooManyRequests;
   if (codeOf(error) === undefined) return new EtcdError(Code.UNAVAILABLE, error.message);

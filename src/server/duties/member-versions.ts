@@ -1,3 +1,4 @@
+import { messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Cluster } from "../../membership/cluster.ts";
 import { formatId, type Member } from "../../membership/member.ts";
@@ -20,7 +21,7 @@ export async function askMemberVersions(options: {
     } catch (error) {
       logger.warn("failed to get version", {
         "remote-member-id": formatId(member.id),
-        error: (error as Error).message,
+        error: messageOf(error),
       });
       return undefined;
     }

@@ -17,6 +17,12 @@ const HEALTHY_AFTER_MS = 5000;
 /** Fraction of the leader's log that a learner must have to be promoted. */
 const LEARNER_READY_PART = 0.9;
 const WAIT_APPLIED_MS = 1000;
+/** The leader's answers that asking again would not change. */
+const OBJECTIONS: ReadonlySet<EtcdError> = new Set([
+  errors.learnerNotReady,
+  errors.memberNotFound,
+  errors.memberNotLearner,
+]);
 
 /**
  * Requests to change the membership: refused if they would cost the cluster its quorum, otherwise proposed. All resolve
@@ -169,13 +175,7 @@ export class MembershipRequests {
         try {
           return await peerClient.promoteMember({ id: leader.id, urls: leader.peerUrls }, id, token);
         } catch (error) {
-          if (
-            error === errors.learnerNotReady ||
-            error === errors.memberNotFound ||
-            error === errors.memberNotLearner
-          ) {
-            return error as EtcdError;
-          }
+          if (error instanceof EtcdError && OBJECTIONS.has(error)) return error;
         }
       } else if (leader !== undefined) {
         const outcome = await this.promoteAsLeader(id);

@@ -1,11 +1,13 @@
+import { KvorumError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { compareVersions, formatVersion, minorVersion, parseVersion, type Version } from "../../base/semver.ts";
 import { mustParseVersion } from "../../membership/version-rules.ts";
 import { metaKeys } from "../../mvcc/backend/backend.ts";
 
 /** The stored state cannot be migrated to a version; nothing was changed. The message is etcd's. */
-class StorageVersionError extends Error {
+class StorageVersionError extends KvorumError {
   override name = "StorageVersionError";
+  readonly code = "ERR_STORAGE_VERSION";
 }
 
 /** Where the stored state records its version: a backend, or a file about to be rewritten. */

@@ -1,5 +1,6 @@
 import { inBackground } from "../../base/background.ts";
 import type { Clock, Timer } from "../../base/clock.ts";
+import { messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import {
   compareVersions,
@@ -126,7 +127,7 @@ export class VersionMonitor {
     } catch (error) {
       this.#logger.error("failed to update storage version", {
         "cluster-version": cluster.version,
-        error: (error as Error).message,
+        error: messageOf(error),
       });
       return;
     }

@@ -1,3 +1,4 @@
+import { KvorumError } from "../../base/errors.ts";
 import type { MaybeFatal } from "../../base/fatal.ts";
 import { ProtobufError, Reader } from "../../base/protobuf.ts";
 import { parseVersion } from "../../base/semver.ts";
@@ -12,8 +13,9 @@ import { convertV2Request, findV2Request } from "./v2-request.ts";
  */
 
 /** The log holds an entry that this version cannot apply. The message says what to do. */
-export class LogEntryError extends Error implements MaybeFatal {
+export class LogEntryError extends KvorumError implements MaybeFatal {
   override name = "LogEntryError";
+  readonly code = "ERR_LOG_ENTRY";
   readonly fatal = true;
 }
 

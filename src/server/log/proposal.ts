@@ -1,5 +1,5 @@
 import { type AuthInfo, NOBODY } from "../../auth/auth-info.ts";
-import { InvariantError } from "../../base/fatal.ts";
+import { broken } from "../../base/fatal.ts";
 import type { Entry } from "../../proto/raftpb.ts";
 import type { EtcdError } from "../contract/errors.ts";
 import type { Op } from "./op.ts";
@@ -108,7 +108,7 @@ export abstract class Proposal<O extends Op> extends QueuedProposal {
 
   /** For proposals with `defersReads`. */
   protected answerDeferred(_answer: DeferredAnswer<ResponseOf<O>>): void {
-    throw new InvariantError(`operation ${this.op} was left without the reads of its response`);
+    broken(`operation ${this.op} was left without the reads of its response`);
   }
 
   /**

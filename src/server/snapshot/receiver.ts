@@ -1,3 +1,4 @@
+import { messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { formatId } from "../../membership/member.ts";
 import type { Message } from "../../proto/raftpb.ts";
@@ -86,7 +87,7 @@ class Sink implements DatabaseSink {
     } catch (error) {
       this.#writer.abort();
       this.#end(false);
-      throw new Error(`the database that was received cannot be used: ${(error as Error).message}`, { cause: error });
+      throw new Error(`the database that was received cannot be used: ${messageOf(error)}`, { cause: error });
     }
     await this.#commit();
   }

@@ -1,5 +1,6 @@
 import type { Clock } from "../../base/clock.ts";
 import { goDuration } from "../../base/duration.ts";
+import { codeOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { loadConfState } from "../../membership/cluster.ts";
 import { byId } from "../../membership/initial.ts";
@@ -337,7 +338,7 @@ function readLog(options: BootstrapOptions, dir: DataDir, snapshot: Snapshot | u
 }
 
 function isTornTail(error: unknown): boolean {
-  return (error as { code?: string }).code === "WAL_TORN_TAIL";
+  return codeOf(error) === "WAL_TORN_TAIL";
 }
 
 /** Log, snapshot and backend must belong to one member and be consistent. */

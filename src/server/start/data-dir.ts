@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
+import { KvorumError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { LockDataDir } from "../contract/options.ts";
 import { lockDirectory } from "./data-dir-lock.ts";
@@ -19,8 +20,9 @@ export interface DataDir {
 }
 
 /** The data directory is unusable. The message names it and says what to do. */
-export class DataDirError extends Error {
+export class DataDirError extends KvorumError {
   override name = "DataDirError";
+  readonly code = "ERR_DATA_DIR";
 }
 
 export interface DataDirOptions {

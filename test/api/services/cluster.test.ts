@@ -24,7 +24,7 @@ const HAS_LEADER = { metadata: { hasleader: "true" } };
 const NAMES = ["m1", "m2", "m3", "m4"];
 
 const fails = (error: EtcdError) => (actual: unknown) =>
-  (actual as RpcError).code === error.code && (actual as RpcError).details === error.message;
+  (actual as RpcError).code === error.grpcCode && (actual as RpcError).details === error.message;
 
 describe("three members over sockets", () => {
   const dir = tempDir();

@@ -23,7 +23,7 @@ for (const spec of flagSettings) {
     if (spec.name === "discovery-endpoints") argv.push("--discovery-token=a");
     if (spec.name.startsWith("discovery-srv")) argv.push("--initial-cluster=default=http://localhost:2380");
     const { error } = await load(spec.name === "discovery-srv" ? argv.slice(0, 1) : argv, {}, { initialized: true });
-    assert.equal(error?.code, "unbuilt");
+    assert.equal(error?.kind, "unbuilt");
     assert.match(error?.message ?? "", /^--[a-z-]+ is not supported by this version/);
     assert.match(error?.message ?? "", /not built yet, see docs\/differences.md$/);
   });

@@ -80,7 +80,7 @@ for (const [argument, complaint] of REFUSED) {
   test(`${argument} is refused with Go's words`, async () => {
     const { error } = await load([argument]);
     assert.equal(error?.message, complaint);
-    assert.equal(error?.code, "flags");
+    assert.equal(error?.kind, "flags");
   });
 }
 

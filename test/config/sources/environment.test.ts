@@ -36,7 +36,7 @@ test("a variable without a flag is reported with its value", async () => {
 test("an invalid value of a variable is refused with the variable's name", async () => {
   const { error } = await load([], { ETCD_MAX_TXN_OPS: "x" });
   assert.equal(error?.message, 'invalid value "x" for ETCD_MAX_TXN_OPS: parse error');
-  assert.equal(error?.code, "verify");
+  assert.equal(error?.kind, "verify");
 });
 
 test("ETCD_VERSION does not set --version", async () => {

@@ -30,7 +30,7 @@ test("the cost of a transaction is that of its more expensive branch, nested one
 
 describe("a member that is out of space", () => {
   const isNoSpace = (error: RpcError): boolean => {
-    assert.deepEqual([error.code, error.details], [errors.noSpace.code, errors.noSpace.message]);
+    assert.deepEqual([error.code, error.details], [errors.noSpace.grpcCode, errors.noSpace.message]);
     return true;
   };
   const fill = async ({ client }: InProcess): Promise<number> => {

@@ -23,7 +23,7 @@ async function cluster(
     cluster,
     store,
     peerClient: client,
-    readIndex: () => Promise.resolve(),
+    readIndex: () => Promise.resolve(null),
     raiseAlarm: (id) => alarms.push(id),
     requestTimeoutMs: 7000,
   });
