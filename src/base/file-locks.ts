@@ -1,6 +1,7 @@
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { createRequire } from "node:module";
+import { KvorumError } from "./errors.ts";
 
 /**
  * The process that holds a lock of `flock` on a file, as stock etcd does on its database; undefined when none does, or
@@ -29,8 +30,9 @@ export interface FileLock {
 }
 
 /** Another process, or another part of this one, has the file locked. */
-export class FileLockedError extends Error {
+export class FileLockedError extends KvorumError {
   override name = "FileLockedError";
+  readonly code = "ERR_FILE_LOCKED";
   /** Undefined when the system does not report it. */
   readonly holder: number | undefined;
 

@@ -2,6 +2,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Command, Invocation } from "../base/command-tree.ts";
 import type { Disk } from "../base/disk.ts";
+import { KvorumError } from "../base/errors.ts";
 import type { FlagSet } from "../base/flags.ts";
 import type { Logger } from "../base/log.ts";
 import { createLogger } from "../base/log-logger.ts";
@@ -24,7 +25,7 @@ export type UtlCommand = Command<Utl>;
 export const EXIT = { error: 1, badFeature: 4, badArgs: 128 } as const;
 
 /** Ends the program with `code` after printing `Error: message`. */
-export class ExitError extends Error {
+export class ExitError extends KvorumError<number> {
   override name = "ExitError";
   readonly code: number;
 

@@ -43,6 +43,7 @@ import type { RpcRegistry, UnaryCall } from "../../rpc/contract.ts";
 import { EtcdError, errors } from "../../server/contract/errors.ts";
 import { Op } from "../../server/log/op.ts";
 import type { RequestOf, ResponseOf } from "../../server/log/operations.ts";
+import { readIndex } from "../../server/log/read-queue.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import { type Access, refused } from "../calls/access.ts";
 import { decodeRequest, failWith, settle } from "../calls/calls.ts";
@@ -194,7 +195,7 @@ export class AuthApi {
     if (request === undefined) return;
     const server = this.#server;
     const { auth } = server;
-    if (refused(call, await server.replication.readIndex())) return;
+    if (refused(call, await readIndex(server.replication))) return;
     while (!call.cancelled) {
       const checked = await this.#checkPassword(request, call);
       if (checked instanceof EtcdError) {

@@ -16,6 +16,7 @@ import {
 } from "../../proto/v3electionpb.ts";
 import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { EtcdError } from "../../server/contract/errors.ts";
+import { readIndex } from "../../server/log/read-queue.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { Access } from "../calls/access.ts";
 import { decodeRequest, settle, settleStream } from "../calls/calls.ts";
@@ -191,7 +192,7 @@ export class ElectionApi {
   }
 
   async #upToDate(): Promise<void> {
-    const error = await this.#server.replication.readIndex();
+    const error = await readIndex(this.#server.replication);
     if (error !== null) throw new EtcdError(Code.UNKNOWN, error.message);
   }
 }

@@ -11,6 +11,7 @@ import { CHECK_DEFAULTS, requestTimeoutMs, type ServerOptions } from "../contrac
 import { Op } from "../log/op.ts";
 import type { Empty } from "../log/operations.ts";
 import type { Propose } from "../log/proposal.ts";
+import { readIndex } from "../log/read-queue.ts";
 import type { Replication } from "../replication/replication.ts";
 import { CorruptionChecker } from "./corruption.ts";
 import { CorruptionMonitor } from "./corruption-monitor.ts";
@@ -64,7 +65,7 @@ export class Duties {
     const timeoutMs = requestTimeoutMs(options);
     const setDowngrade = (downgrade: DowngradeInfoSetRequest): Promise<Empty | EtcdError> =>
       request(Op.DOWNGRADE_INFO_SET, downgrade, DowngradeInfoSetRequest.encode(downgrade));
-    const readIndex = (): Promise<EtcdError | null> => replication.readIndex();
+    const upToDate = (): Promise<EtcdError | null> => readIndex(replication);
     this.#o = duties;
     this.logVersion = new LogVersion(duties.logEntries);
     this.storageVersion = new StorageVersion({
@@ -99,13 +100,13 @@ export class Duties {
         this.legacyRequests.setClusterVersion(request, payload, isWanted),
       downgradeCheckMs: checks.downgradeCheckMs,
     });
-    this.downgrades = new Downgrades({ logger, cluster, readIndex, setDowngrade });
+    this.downgrades = new Downgrades({ logger, cluster, readIndex: upToDate, setDowngrade });
     this.corruption = new CorruptionChecker({
       logger,
       cluster,
       store,
       peerClient,
-      readIndex,
+      readIndex: upToDate,
       raiseAlarm: (memberId) => this.#raiseCorrupt(memberId),
       requestTimeoutMs: timeoutMs,
     });

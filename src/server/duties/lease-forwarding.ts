@@ -8,7 +8,7 @@ import { fromByteString } from "../../mvcc/model/types.ts";
 import { toEtcdError } from "../apply/apply.ts";
 import { EtcdError, errors } from "../contract/errors.ts";
 import type { PeerAddress, PeerClient, PeerLease } from "../contract/network.ts";
-import type { Read } from "../log/read-queue.ts";
+import { type Read, readIndex } from "../log/read-queue.ts";
 
 export interface LeaseForwardingOptions {
   readonly clock: Clock;
@@ -162,7 +162,7 @@ export class LeaseForwarding {
     if (late !== null) return late;
     let found = lessor.timeToLive(id);
     if (found === undefined || found.ttl <= 0) {
-      const error = await new Promise<EtcdError | null>((resolve) => server.read({ serve: resolve }));
+      const error = await readIndex(server);
       if (error !== null) return errors.leaderChanged;
       found = lessor.timeToLive(id);
       if (found === undefined) return errors.leaseNotFound;

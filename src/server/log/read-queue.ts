@@ -9,6 +9,11 @@ export interface Read {
   failed?(error: unknown): void;
 }
 
+/** Resolves when the state is at least as new as now: to null, or to the reason why that cannot be. */
+export function readIndex(server: { read(read: Read): void }): Promise<EtcdError | null> {
+  return new Promise((resolve) => server.read({ serve: resolve }));
+}
+
 interface Round {
   reads: Read[];
   readonly sinceMs: number;

@@ -381,11 +381,6 @@ export class Replication {
     }
   }
 
-  /** Resolves when the state is at least as new as now: to null, or to why it cannot be. */
-  readIndex(): Promise<EtcdError | null> {
-    return new Promise((resolve) => this.read({ serve: resolve }));
-  }
-
   /** Starts a leadership transfer in raft. */
   transferLeader(target: bigint): void {
     this.#parts.node.transferLeader(target);

@@ -48,7 +48,7 @@ const REFUSED: readonly (readonly [config: ConfigOverrides, complaint: string])[
 
 for (const [config, message] of REFUSED) {
   test(`a member does not form a cluster with ${JSON.stringify(config)}`, async () => {
-    await assert.rejects(verify(config), { name: "ConfigError", code: "start", message });
+    await assert.rejects(verify(config), { name: "ConfigError", kind: "start", message });
   });
 }
 

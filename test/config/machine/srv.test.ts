@@ -73,7 +73,7 @@ test("a host that cannot be resolved is skipped, the rest is the cluster", async
 test("without records the start fails with the names that were queried", async (t) => {
   await assert.rejects(find(t, { a: HOSTS }), {
     name: "ConfigError",
-    code: "start",
+    kind: "start",
     message:
       "error setting up initial cluster: " +
       "error querying DNS SRV records for _etcd-server-ssl lookup _etcd-server-ssl._tcp.example.test: no such host\n" +
