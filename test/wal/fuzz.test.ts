@@ -1,3 +1,4 @@
+// Slow: fuzzing.
 import assert from "node:assert/strict";
 import test from "node:test";
 import { nullLogger } from "../../src/base/log.ts";
