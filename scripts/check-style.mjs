@@ -25,6 +25,7 @@ linesAreShort();
 filesAreShort();
 exportsAreImported();
 castsOnlyFall();
+wordsArePlain();
 
 for (const problem of problems) console.error(problem);
 process.exit(problems.length === 0 ? 0 : 1);
@@ -170,6 +171,18 @@ function castsOnlyFall() {
 function atMost(what, count, which) {
   if (count > allowed[what]) problems.push(`${what}: ${count}, ${allowed[what]} are allowed:\n  ${which()}`);
   lower(allowed, what, count);
+}
+
+/** Comments, test names and messages use present-day English. These words made readers stop. */
+function wordsArePlain() {
+  const quaint = /\b(whoever|nobody's|lest|hand(s|ed)? in|mended|under way|anew|in the place of|thrown on)\b/i;
+  for (const { path, text } of files) {
+    if (path.startsWith("src/proto/") || path === "scripts/check-style.mjs") continue;
+    text.split("\n").forEach((line, i) => {
+      const found = quaint.exec(line)?.[0];
+      if (found !== undefined) problems.push(`${path}:${i + 1}: "${found}": say it in plainer words`);
+    });
+  }
 }
 
 /** With --lower, a lower number becomes the limit. */

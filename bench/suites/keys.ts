@@ -58,7 +58,7 @@ export const txn: ServerSuite = {
 
 export const watch: ServerSuite = {
   name: "watch",
-  what: "Events delivered to watchers of one prefix, 8 puts of 128 bytes under way",
+  what: "Events delivered to watchers of one prefix, 8 puts of 128 bytes in flight",
   serverArgs: [],
   async run(server, settings) {
     const out: Measurement[] = [];
@@ -80,7 +80,7 @@ export const watch: ServerSuite = {
 
 export const lease: ServerSuite = {
   name: "lease",
-  what: "Keep-alives of 1000 leases, 10 streams with 10 under way each",
+  what: "Keep-alives of 1000 leases, 10 streams with 10 in flight each",
   serverArgs: [],
   async run(server, settings) {
     const shape = { ...bounds(server, settings), connections: 10, concurrency: 10, leases: 1000 };

@@ -98,7 +98,7 @@ export class BatchEngine {
   /** Only between two batches. */
   startRewrite(target: string): void {
     if (this.#transaction !== undefined || this.#rewrite !== undefined)
-      throw new Error("a batch or a copy is under way");
+      throw new Error("a batch or a copy is in progress");
     this.#rewrite = new Rewrite(this.#disk, this.engine, target, this.#buckets);
   }
 
@@ -113,7 +113,7 @@ export class BatchEngine {
   }
 
   finishRewrite(): void {
-    if (this.#transaction !== undefined) throw new Error("a batch is under way");
+    if (this.#transaction !== undefined) throw new Error("a batch is in progress");
     this.#rewrite?.finish();
     this.#rewrite = undefined;
   }

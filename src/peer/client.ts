@@ -177,7 +177,7 @@ export class HttpPeerClient implements PeerClient {
 
   async #ask({ peerUrl, ...request }: Question): Promise<PeerResponse> {
     const what = `${request.method === "GET" ? "Get" : "Post"} "${peerUrl}${request.path}"`;
-    if (this.#underWay >= QUESTIONS_MAX) throw new Error(`${what}: too many requests to other members are under way`);
+    if (this.#underWay >= QUESTIONS_MAX) throw new Error(`${what}: too many requests to other members are in progress`);
     this.#underWay++;
     try {
       return await this.#http.request({ ...request, url: parseUrls(peerUrl)[0]! });

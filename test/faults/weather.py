@@ -22,7 +22,7 @@ TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 PACKET_MAX = 65536
-# Packets under way at one time; what comes on top is lost, as on a full link.
+# Packets in flight at a time; further ones are lost, as on a full link.
 QUEUE_MAX = 20000
 
 libc = ctypes.CDLL(None, use_errno=True)

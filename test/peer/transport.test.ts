@@ -327,7 +327,7 @@ test("at most four posts are in flight and 64 wait; more are dropped and reporte
   try {
     a.transport.addPeer({ id: 2n, urls: [slow.url] });
     a.transport.send([beat(1n, 2n), beat(1n, 2n), beat(1n, 2n), beat(1n, 2n)]);
-    await waitFor("four are under way", () => posts.length === 4);
+    await waitFor("four are in flight", () => posts.length === 4);
     a.transport.send(Array.from({ length: 100 }, () => beat(1n, 2n)));
     await waitFor("it is reported", () => a.receiver.unreachable.length > 0);
     assert.equal(a.transport.metrics.sendFailures.values.get("2"), 36);

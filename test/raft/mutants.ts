@@ -99,7 +99,7 @@ export const MUTANTS: readonly Mutant[] = [
     to: 'if (r.readOnly.option !== "lease-based" && r.term < 0) {',
   },
   {
-    about: "to forget the leader starts the election time anew",
+    about: "forgetting the leader restarts the election timeout",
     file: "step-follower.ts",
     from: "if (r.lead === NONE) return;",
     to: "if (r.lead === NONE) return;\n  r.electionElapsed = 0;",
@@ -279,7 +279,7 @@ export const MUTANTS: readonly Mutant[] = [
     to: "if (config.voters.outgoing.has(0n)) config.learnersNext.add(id);",
   },
   {
-    about: "who becomes a learner begins anew",
+    about: "a node that becomes a learner restarts its progress",
     file: "confchange/changer.ts",
     from: "    remove(config, progress, id);\n    progress.set(id, pr);",
     to: "    remove(config, progress, id);\n    progress.set(id, this.#newProgress(id, false));",
@@ -375,7 +375,7 @@ export const MUTANTS: readonly Mutant[] = [
     to: "if (r.uncommittedBytes < 0) {",
   },
   {
-    about: "the bytes under way have no limit",
+    about: "the bytes in flight have no limit",
     file: "tracker/inflights.ts",
     from: "return this.#count === this.countMax || this.#bytesTotal >= this.bytesMax;",
     to: "return this.#count === this.countMax;",

@@ -100,7 +100,7 @@ export const BUGS: readonly Bug[] = [
   {
     name: "acknowledged-during-sync",
     about:
-      "an acknowledgement that needs no sync of its own does not wait for the one under way, which its entries need",
+      "an acknowledgement that needs no sync of its own does not wait for the one in progress, which its entries need",
     plant(simulation) {
       simulation.onStarted = ({ running }) => {
         const { node, wal } = running!.parts;

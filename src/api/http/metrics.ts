@@ -98,7 +98,7 @@ function writeServer(text: MetricsText, { server, health, features }: MetricsSou
     .family(
       "etcd_server_go_version",
       "gauge",
-      "Which version of its runtime the server is running with; here Node.js in the place of Go.",
+      "Which version of its runtime the server is running with; here Node.js instead of Go.",
       [[{ server_go_version: `node${process.version}` }, 1]],
     )
     .family(
@@ -521,7 +521,7 @@ function writeLoop(text: MetricsText, loop: LoopWatch): void {
 
 function writeLongRequests(text: MetricsText, turns: Turns): void {
   text
-    .gauge("kvorum_long_requests_active", "Reads under way that take more than one turn of the loop.", turns.active)
+    .gauge("kvorum_long_requests_active", "Active reads of more than one turn of the loop.", turns.active)
     .gauge("kvorum_long_requests_waiting", "Such reads that wait for their start.", turns.waiting)
     .counter("kvorum_long_requests_refused_total", "Such reads refused because too many waited.", turns.refused)
     .counter("kvorum_long_requests_slices_total", "Slices that long reads were cut into.", turns.slices);

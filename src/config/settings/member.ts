@@ -108,7 +108,7 @@ export const memberSettings = {
     field: "turns.activeMax",
     default: "128",
     bounds: { above: 0, reason: "without any, long reads would wait for ever" },
-    help: "Most reads that take more than one turn of the loop which are under way at one time; others wait. Not in etcd.",
+    help: "Maximum reads in progress that take more than one turn of the event loop; others wait. Not in etcd.",
   }),
   "max-long-requests-per-client": setting(uint, {
     field: "turns.activePerOwnerMax",

@@ -35,7 +35,7 @@ const GATES = {
   LeaseCheckpoint: {
     default: false,
     stage: "ALPHA",
-    help: "The leader tells the other members what long leases have left, so that a new leader does not start them anew.",
+    help: "The leader tells the other members the remaining time of long leases, so that a new leader does not restart them.",
   },
   LeaseCheckpointPersist: {
     default: false,

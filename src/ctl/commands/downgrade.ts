@@ -27,7 +27,7 @@ const enable: CtlCommand = {
 
 const cancel: CtlCommand = {
   name: "cancel",
-  short: "Ends the downgrade that is under way",
+  short: "Ends the downgrade in progress",
   async run(ctl) {
     await ctl.show("downgradeCancel", await ctl.call(MaintenanceService.Downgrade, { action: Action.CANCEL }));
   },

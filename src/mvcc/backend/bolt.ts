@@ -437,8 +437,7 @@ export class BoltBackend implements Backend {
       this.#watchWriter();
       await this.#file.writer.opened;
     } catch (error) {
-      // The name may refer to the copy already, which has the same content; but this process no longer knows which file
-      // it has.
+      // The name may already refer to the copy, with the same content; this process cannot tell which file it has.
       if (this.#file !== old) throw this.#fail(error, "open");
       throw error;
     } finally {

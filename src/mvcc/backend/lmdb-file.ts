@@ -204,7 +204,7 @@ function foreign(path: string): BackendError {
 export function corrupt(path: string, reason: string, cause?: unknown): BackendError {
   return new BackendError(
     "ERR_BACKEND_CORRUPT",
-    `the database ${path} is damaged: ${reason}. Move the member's data directory away and add the member anew, ` +
+    `the database ${path} is damaged: ${reason}. Move the member's data directory away and add the member again, ` +
       "or restore a snapshot with etcdutl",
     { cause },
   );

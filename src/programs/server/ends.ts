@@ -23,7 +23,7 @@ export function failedStartOf(error: unknown): End {
 }
 
 const BEGIN_ANEW =
-  "keep a copy of the data directory, and let the member begin anew (etcdctl member remove, then member add): the leader then " +
+  "keep a copy of the data directory, and replace the member (etcdctl member remove, then member add): the leader then " +
   "sends it everything";
 
 const ENDS: ReadonlyMap<string, End> = new Map([
@@ -52,7 +52,7 @@ const BROKEN: End = {
   message: "something that must hold does not; ending before anything more is written",
   advice:
     "start the member again. If it ends in the same way, its stored state is damaged: keep a copy of the data directory, " +
-    "let the member begin anew (etcdctl member remove, then member add), and report the stack",
+    "replace the member (etcdctl member remove, then member add), and report the stack",
 };
 
 const UNKNOWN: End = {

@@ -123,7 +123,7 @@ export class Applier {
     if (this.#alarms.corrupt && isRefusedWhenCorrupt(op)) return errors.corrupt;
     if (this.#auth.enabled) {
       const refusal = this.#authApplier.refusal(op, request, user);
-      // A full cluster reports that first, whoever the user is.
+      // A full cluster reports that first, for any user.
       if (refusal !== null) return this.#alarms.noSpace && takesSpace(op, request) ? errors.noSpace : refusal;
     }
     try {

@@ -28,7 +28,7 @@ export class LostLogError extends InvariantError {
 /** For a member whose data is lost while the cluster still relies on it. */
 export function adviceToBeginAnew(memberId: bigint, dataDir: string): string {
   return (
-    `let it begin anew as another member: etcdctl member remove ${formatId(memberId)}, move ${dataDir} away if it is there, ` +
+    `let it join as a new member: etcdctl member remove ${formatId(memberId)}, move ${dataDir} away if it is there, ` +
     "etcdctl member add with its name and peer URLs, and start it with --initial-cluster-state=existing"
   );
 }

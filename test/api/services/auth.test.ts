@@ -217,7 +217,7 @@ describe("a lease", () => {
     throw new Error("the stream ended");
   }
 
-  test("is revoked by the member when it expires, whoever may write its keys", async (t) => {
+  test("is revoked by the member when it expires, whatever the permissions on its keys", async (t) => {
     const { root, member } = await start(t, { server: { tickMs: 10 } });
     const { id } = await root.unary(LeaseService.LeaseGrant, { ttl: 1 });
     await root.unary(KVService.Put, put("z", "", { lease: id }));

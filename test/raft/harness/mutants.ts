@@ -63,7 +63,7 @@ function breaking({ about, file, from, to }: Mutant): import("esbuild").Plugin {
   const source = readFileSync(path, "utf8");
   const places = source.split(from).length - 1;
   if (places !== 1) {
-    throw new Error(`"${about}" is to be planted in ${path}, which has ${places} places with "${from}": write it anew`);
+    throw new Error(`"${about}" cannot be planted in ${path}, which has ${places} places with "${from}": rewrite it`);
   }
   return {
     name: "mutant",

@@ -27,14 +27,14 @@ export function runQuorumCommand(command: Command): string {
 function vote(majority: MajorityConfig, joint: JointConfig | undefined, votes: Map<bigint, boolean>): string {
   if (joint === undefined) return majority.voteResult(votes);
   const result = joint.voteResult(votes);
-  assert.equal(new JointConfig(joint.outgoing, joint.incoming).voteResult(votes), result, "the halves are alike");
+  assert.equal(new JointConfig(joint.outgoing, joint.incoming).voteResult(votes), result, "halves are symmetric");
   return result;
 }
 
 function committed(majority: MajorityConfig, joint: JointConfig | undefined, acked: AckedIndexer): string {
   if (joint !== undefined) {
     const index = joint.committedIndex(acked);
-    assert.equal(new JointConfig(joint.outgoing, joint.incoming).committedIndex(acked), index, "the halves are alike");
+    assert.equal(new JointConfig(joint.outgoing, joint.incoming).committedIndex(acked), index, "halves are symmetric");
     return `${joint.describe(acked)}${name(index)}`;
   }
   const index = majority.committedIndex(acked);

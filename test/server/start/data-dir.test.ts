@@ -352,7 +352,7 @@ describe("a data directory", () => {
         error.message.includes(`${dbPath} is damaged: page ${page}, at byte ${page * 4096}, is not`),
         error.message,
       );
-      if (refused === 1) await refuses(dbPath, "is damaged", "add the member anew");
+      if (refused === 1) await refuses(dbPath, "is damaged", "add the member again");
     }
     assert.ok(refused >= 10, `only ${refused} pages were in use`);
     fs.writeFileSync(dbPath, whole);
