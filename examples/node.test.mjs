@@ -1,6 +1,6 @@
 /**
- * etcd in the tests of a Node application: a member of its own for a test file, on ports that the system chose, through the
- * npm client etcd3. (kvorum has no client library of its own yet, and starts as a process.)
+ * etcd in the tests of a Node application: a separate member for a test file, on ports chosen by the system, used
+ * through the npm client etcd3. (kvorum has no client library yet, and starts as a process.)
  *
  *   node --test examples/node.test.mjs
  */
@@ -35,12 +35,12 @@ after(async () => {
   rmSync(dataDir, { recursive: true, force: true });
 });
 
-test("a value is there after it was put", async () => {
+test("a value can be read after it was put", async () => {
   await client.put("greeting").value("hello");
   assert.equal(await client.get("greeting").string(), "hello");
 });
 
-test("a watcher hears of what is put", async () => {
+test("a watcher receives puts", async () => {
   const watcher = await client.watch().prefix("jobs/").create();
   const heard = once(watcher, "put");
   await client.put("jobs/1").value("sweep");
@@ -49,7 +49,7 @@ test("a watcher hears of what is put", async () => {
   await watcher.cancel();
 });
 
-test("of two who want a lock, one gets it", async () => {
+test("of two clients that want a lock, one gets it", async () => {
   const first = await client.lock("door").acquire();
   await assert.rejects(client.lock("door").acquire());
   await first.release();
@@ -64,7 +64,7 @@ async function freePort() {
   return port;
 }
 
-/** Waits until the member serves, a minute at most. */
+/** Waits until the member serves, at most a minute. */
 async function healthy(url) {
   for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 50))) {
     const answer = await fetch(`${url}/health`).catch(() => undefined);

@@ -1,6 +1,6 @@
 /**
- * The simulator from code: a story of one's own, told as a plan. Three members on virtual time; the leader stands still for
- * ten seconds while others write; then all lose power at once. Prints who led and what broke, which is nothing.
+ * The simulator used from code, with a plan written by hand. Three members on virtual time; the leader is paused for
+ * ten seconds while clients write; then all lose power at once. Prints the leaders and what broke, which is nothing.
  *
  *   node --import tsx examples/simulation.ts
  *

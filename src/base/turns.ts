@@ -48,7 +48,7 @@ export interface TurnsOptions {
   readonly clock: Clock;
   /** Time for slices in one turn. */
   readonly budgetMs: number;
-  /** The same for work that is begun at once, beside the slices. */
+  /** The same for work run at once, outside the slices. */
   readonly budgetNowMs: number;
   /** Pieces of work in progress at a time. */
   readonly activeMax: number;

@@ -173,7 +173,7 @@ function latestRevision(reader: BoltReader): number {
   return last === undefined ? 0 : mainOf(last.key);
 }
 
-/** etcd's words: tests and scripts look for them. */
+/** etcd's texts: tests and scripts search for them. */
 function logMember({ logger, members }: RestoreOptions, { id, peerUrls, isLearner }: Member): void {
   logger.info("added member", {
     "cluster-id": formatId(clusterId(members.map((member) => member.id))),

@@ -17,7 +17,7 @@ const sources = readdirSync(src, { recursive: true, encoding: "utf8" })
 const page = readFileSync(join(repositoryRoot, "docs", "errors.md"), "utf8");
 
 describe("an error", () => {
-  test("is told from Node's by one class, with a code and its cause", () => {
+  test("is distinguished from Node's by one class, with a code and its cause", () => {
     const cause = Object.assign(new Error("gone"), { code: "ENOENT" });
     const error = new BackendError("ERR_BACKEND_IO", "cannot read the database", { cause });
     assert.ok(error instanceof KvorumError && error instanceof Error);
@@ -31,7 +31,7 @@ describe("an error", () => {
     assert.deepEqual([codeOf(null), codeOf("text"), codeOf({ code: 5 })], [undefined, undefined, undefined]);
   });
 
-  test("that clients see costs no stack, reads as its text alone, and has a code of its own", () => {
+  test("seen by clients costs no stack, prints as its text alone, and has its own code", () => {
     const error = new EtcdError(5, "no such thing");
     assert.equal(`${error}`, "no such thing");
     assert.doesNotMatch(error.stack ?? "", /\n\s+at /);

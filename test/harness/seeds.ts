@@ -1,6 +1,6 @@
 /**
- * Says at the end of a test that failed which seeds it had drawn from, the last one first: with a fixed seed or a loop over
- * many, that is what it takes to see the failure again. The generators of the tests note their seeds here.
+ * When a test fails, prints the seeds it has used, the last one first: with a fixed seed or a loop over many, that is
+ * what is needed to reproduce the failure. The tests' generators register their seeds here.
  */
 import { afterEach } from "node:test";
 
@@ -13,7 +13,7 @@ export function noteSeed(seed: number): void {
   if (drawn.length > SHOWN_MAX) drawn.shift();
 }
 
-// Generators are used by programs, too, which are no tests.
+// Generators are also used by programs, which are not tests.
 if (process.env["NODE_TEST_CONTEXT"] !== undefined) {
   afterEach((context) => {
     const seeds = drawn;

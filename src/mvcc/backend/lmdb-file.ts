@@ -222,7 +222,7 @@ export function toBackendError(
 ): BackendError {
   if (error instanceof BackendError) return error;
   const text = error instanceof Error ? error.message : String(error);
-  // LMDB has numbers of its own.
+  // LMDB has its own error numbers.
   const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
   let kind = kindOf(code, text);
   // LMDB reports a short write as an input/output error.

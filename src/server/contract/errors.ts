@@ -1,23 +1,23 @@
 /**
- * The one table of etcd's errors: each has its gRPC code and its exact text.
- * Source: etcd v3.7 `api/v3rpc/rpctypes` and the gRPC status codes.
+ * The table of etcd's errors: each has its gRPC code and exact text. Source: etcd v3.7 `api/v3rpc/rpctypes` and the
+ * gRPC status codes.
  *
- * How errors travel, here and in all of `server/` and `api/`:
+ * How errors are passed, here and in all of `server/` and `api/`:
  *
- * - **What a request may not do, or why it failed, is a value**: an `EtcdError` in an `Outcome`, or instead of null. It is
- *   returned, passed to a callback or resolved to; who gets it must look. Refusing costs no more than answering, and every
- *   member gives the same error for the same entry of the log.
- * - **What is thrown is a fault, or ends the one thing that it is thrown in.** `fatal` faults (`base/fatal.ts`) end the process.
- *   What anything else ends is the call, the slice of long work or the background task around it, which says so.
- * - **A function has one way, not both.** Store and lessor (`CompactedError`, `FutureRevisionError`, `LessorError`) and the
- *   questions to other members (`PeerClient`) throw. Whoever calls them turns that into a value at once: `toEtcdError`
- *   does, and throws on what is none of them. The services Lock and Election are long dialogues with the store, and throw
- *   an EtcdError to end them; `settle` answers with it.
+ * - **A refused or failed request is a value**: an `EtcdError` in an `Outcome`, or instead of null. It is returned,
+ *   passed to a callback or resolved to, and the receiver must check it. Refusing costs no more than answering, and
+ *   every member gives the same error for the same log entry.
+ * - **An exception is a fault, or ends only the operation that threw it.** `fatal` faults (`base/fatal.ts`) end the
+ *   process. Any other exception ends the surrounding call, slice of long work or background task, which reports it.
+ * - **A function uses one way, not both.** Store and lessor (`CompactedError`, `FutureRevisionError`, `LessorError`)
+ *   and requests to other members (`PeerClient`) throw. Their callers convert that to a value at once with
+ *   `toEtcdError`, which rethrows anything else. The services Lock and Election are long dialogues with the store, and
+ *   throw an EtcdError to end them; `settle` answers with it.
  */
 import { KvorumError } from "../../base/errors.ts";
 import { Code } from "../../base/grpc-codes.ts";
 
-/** An operating error, as a client sees it. Most are made once and shared: so none carries a stack. */
+/** An operating error, as a client sees it. Most are created once and shared, so none has a stack. */
 export class EtcdError extends KvorumError {
   override name = "EtcdError";
   readonly code: string;
@@ -32,7 +32,7 @@ export class EtcdError extends KvorumError {
     this.code = code;
   }
 
-  /** The text alone, which logs and clients see. */
+  /** Only the text, for logs and clients. */
   override toString(): string {
     return this.message;
   }

@@ -16,7 +16,7 @@ import type { Empty } from "../log/operations.ts";
 export interface DowngradesOptions {
   readonly logger: Logger;
   readonly cluster: Pick<Cluster, "version" | "downgrade">;
-  /** Resolves to null when the state is as new as the leader's was at the call, or to why it cannot be. */
+  /** Resolves to null when the state is as new as the leader's was at the call, or to the error. */
   readonly readIndex: () => Promise<EtcdError | null>;
   /** Proposes it; resolves when it is applied. */
   readonly setDowngrade: (request: DowngradeInfoSetRequest) => Promise<Empty | EtcdError>;

@@ -84,7 +84,7 @@ export class LeaseForwarding {
     });
   }
 
-  /** What is left of a lease; errors.leaseNotFound when there is no such lease. */
+  /** The remaining time of a lease; errors.leaseNotFound when there is no such lease. */
   timeToLive(id: bigint, withKeys: boolean): Promise<PeerLease | EtcdError> {
     const { server, peerClient } = this.#options;
     if (server.isLeader) return this.timeToLiveHere(id, withKeys);

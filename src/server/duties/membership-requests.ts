@@ -17,7 +17,7 @@ const HEALTHY_AFTER_MS = 5000;
 /** Fraction of the leader's log that a learner must have to be promoted. */
 const LEARNER_READY_PART = 0.9;
 const WAIT_APPLIED_MS = 1000;
-/** The leader's answers that asking again would not change. */
+/** Answers of the leader that a retry would not change. */
 const OBJECTIONS: ReadonlySet<EtcdError> = new Set([
   errors.learnerNotReady,
   errors.memberNotFound,

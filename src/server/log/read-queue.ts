@@ -9,7 +9,7 @@ export interface Read {
   failed?(error: unknown): void;
 }
 
-/** Resolves when the state is at least as new as now: to null, or to the reason why that cannot be. */
+/** Resolves when the state is at least as new as now: to null, or to the error. */
 export function readIndex(server: { read(read: Read): void }): Promise<EtcdError | null> {
   return new Promise((resolve) => server.read({ serve: resolve }));
 }
