@@ -3,7 +3,7 @@
  * replace, kill, restart, lead. Use withCluster: it ends every process and, when the test fails, shows their logs.
  */
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RpcError } from "../../src/client/raw.ts";
@@ -325,13 +325,8 @@ export class Cluster {
     return hashes;
   }
 
-  /** The last log lines of the members; KVORUM_TEST_LOGS names a directory that receives the full logs. */
+  /** The last log lines of the members. */
   describe(): string {
-    const directory = process.env["KVORUM_TEST_LOGS"];
-    if (directory) {
-      mkdirSync(directory, { recursive: true });
-      for (const member of this.all) writeFileSync(join(directory, `${member.name}-${member.kind}.log`), member.log());
-    }
     const one = (member: Member) =>
       `--- ${member} ${member.url} ${member.peerUrl} ${member.running ? "is running" : "has ended"}; its last lines:\n` +
       member.logTail();

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomInt } from "node:crypto";
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { get as httpGet } from "node:http";
 import { get as httpsGet } from "node:https";
 import { createServer } from "node:net";
@@ -61,12 +61,25 @@ export interface Server {
 }
 
 const live = new Set<ChildProcess>();
-const directories = new Set<string>();
+/** Directories of servers that are not closed yet, with what their logs are called where they are kept. */
+const directories = new Map<string, string>();
 process.on("exit", () => {
   for (const child of live) child.kill("SIGKILL");
-  for (const directory of directories) rmSync(directory, { recursive: true, force: true });
+  for (const directory of directories.keys()) discard(directory);
 });
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
+
+/** Removes what a server left. KVORUM_TEST_LOGS names a directory that keeps its log. */
+function discard(directory: string): void {
+  const kept = process.env["KVORUM_TEST_LOGS"];
+  const log = join(directory, "log");
+  if (kept && existsSync(log)) {
+    mkdirSync(kept, { recursive: true });
+    copyFileSync(log, join(kept, `${directories.get(directory)}.log`));
+  }
+  rmSync(directory, { recursive: true, force: true });
+  directories.delete(directory);
+}
 
 const START_ATTEMPTS_MAX = 3;
 
@@ -126,7 +139,7 @@ export class ServerProcess implements Server {
     this.clusterArgs = ["--initial-cluster", `${this.name}=${this.peerUrl}`];
     this.#options = options;
     this.#directory = mkdtempSync(join(options.tempDir ?? tmpdir(), "kvorum-test-"));
-    directories.add(this.#directory);
+    directories.set(this.#directory, `${process.pid}-${this.name}-${clientPort}`);
     this.dataDir = options.dataDir ?? join(this.#directory, "data");
     this.#logFile = join(this.#directory, "log");
     this.client = connect(this.endpoint, options.tls === undefined ? {} : { tls: options.tls.client });
@@ -226,8 +239,7 @@ export class ServerProcess implements Server {
       await this.#ended;
       clearTimeout(timer);
     }
-    rmSync(this.#directory, { recursive: true, force: true });
-    directories.delete(this.#directory);
+    discard(this.#directory);
   }
 
   #args(): string[] {
