@@ -1,0 +1,30 @@
+/**
+ * Our etcdctl against our own server: what it prints, and how it ends, is written in expected.json, so that it is tested
+ * where stock etcd is missing, too. KVORUM_REWRITE_EXPECTED=1 writes what it prints now; read the difference before you
+ * keep it, and run stock.test.ts beside stock etcd.
+ */
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { test } from "node:test";
+import { ourEtcd } from "../harness/programs.ts";
+import { startServer } from "../harness/server.ts";
+import { ctl } from "./helpers.ts";
+import { names, type Outcome, plain, STEPS } from "./steps.ts";
+
+const path = new URL("expected.json", import.meta.url);
+
+test("etcdctl prints what is expected of it, and ends as expected", async (t) => {
+  const server = await startServer(ourEtcd());
+  t.after(() => server.close());
+  const known = await names(server);
+  const outcomes: [command: string, outcome: Outcome][] = [];
+  for (const step of STEPS) {
+    const input = step.input === undefined ? {} : { input: step.input };
+    const outcome = await ctl(["--endpoints", server.endpoint, ...step.args], { ...input, env: step.env ?? {} });
+    outcomes.push([step.args.join(" "), plain(outcome, known, step)]);
+  }
+  if (process.env["KVORUM_REWRITE_EXPECTED"] === "1") writeFileSync(path, `${JSON.stringify(outcomes, null, 1)}\n`);
+  const expected = JSON.parse(readFileSync(path, "utf8")) as typeof outcomes;
+  for (const [i, outcome] of outcomes.entries()) assert.deepEqual(outcome, expected[i]);
+  assert.equal(outcomes.length, expected.length);
+});
