@@ -1,7 +1,7 @@
 #!/bin/sh
-# The first process of a host: makes its own view of the file system and becomes its systemd.
-# Usage: boot-host.sh DISK NAME KEEP, where DISK has up/, work/ and root/ and outlives the host, and KEEP is a directory
-# that the host sees as it is outside.
+# The first process of a host: creates the host's view of the file system and becomes its systemd.
+# Usage: boot-host.sh DISK NAME KEEP, where DISK has up/, work/ and root/ and persists after the host, and KEEP is a directory
+# that is the same inside and outside the host.
 set -e
 disk=$1
 name=$2

@@ -1,10 +1,10 @@
-"""Bad weather between network namespaces, where the kernel has no netem: packets take longer, and some get lost.
+"""A bad network between network namespaces, where the kernel has no netem: packets are delayed, and some are lost.
 
     weather.py DELAY_MS JITTER_MS LOSS_PERCENT NAMESPACE=ADDRESS ...
 
-Makes an interface `weather` in each namespace, which the caller brings up and routes through. A packet that is sent into
-one comes out of that in the namespace of its destination. Prints a line when all are there, and ends, with its
-interfaces, when it is killed or its standard input is closed.
+Creates an interface `weather` in each namespace, which the caller brings up and routes through. A packet sent into one
+leaves the one in the namespace of its destination. Prints a line when all exist; ends, with its interfaces, when it is
+killed or its standard input is closed.
 """
 import ctypes
 import fcntl

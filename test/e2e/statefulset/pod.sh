@@ -1,7 +1,7 @@
 #!/bin/sh
-# What a StatefulSet gives to Kubernetes for the pods of an etcd cluster: "pod.sh start" is the container, "pod.sh pre-stop" the
-# hook before its end. The first INITIAL_SIZE pods found the cluster, and find their data again when they come back. Later ones
-# come and go with the size of the set: each start joins as a new member with an empty volume, and each end leaves the cluster.
+# A StatefulSet's script for the pods of an etcd cluster: "pod.sh start" is the container, "pod.sh pre-stop" its hook before the
+# end. The first INITIAL_SIZE pods form the cluster, and keep their data across restarts. Later ones follow the size of the set:
+# each start joins as a new member with an empty volume, and each end leaves the cluster.
 #
 # POD_NAME ends in the number of the pod, CLIENT_URLS and PEER_URLS are those of all pods by number, VOLUME is the pod's directory.
 set -eu
