@@ -82,7 +82,7 @@ export class DescriptorSink implements LogSink {
 }
 
 /**
- * Appends to a file, created with mode 0666 less the umask when absent, as zap does. The directory has to exist. When
+ * Appends to a file, created with mode 0666 less the umask when absent, as zap does. The directory must exist. When
  * the disk is full the lines are lost and the first failure is reported on stderr.
  */
 export class FileSink implements LogSink {

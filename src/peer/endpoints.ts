@@ -1,5 +1,5 @@
 /**
- * The HTTP endpoints for other members beside raft's traffic: members, versions, leases, hashes, whether a downgrade is
+ * The HTTP endpoints for other members besides raft's traffic: members, versions, leases, hashes, whether a downgrade is
  * in progress, and promotion by the leader. Methods, statuses, headers and texts are etcd's, byte for byte, because
  * members of stock etcd read them. Sources: etcd `server/etcdserver/api/etcdhttp/peer.go`, `server/lease/leasehttp`,
  * `server/etcdserver/corrupt.go`.

@@ -90,7 +90,7 @@ function writeType(writer: ChunkWriter, type: number): void {
 /** The next unit of the stream. */
 type Part = "type" | "message length" | "message" | "entry count" | "entry length" | "entry" | "commit";
 
-/** Memory that an entry takes beside its bytes. */
+/** Memory that an entry takes besides its bytes. */
 const ENTRY_OVERHEAD_BYTES = 64;
 
 export class MsgAppDecoder extends FrameDecoder {

@@ -12,7 +12,7 @@ const QUEUE_MAX = 4096;
 const BATCH_BYTES = 256 * 1024;
 /** Bytes given to the socket that the kernel has not taken; beyond that, messages wait. */
 const WRITE_AHEAD_BYTES_MAX = 1024 * 1024;
-/** Approximate size of a message beside its entries' data. */
+/** Approximate size of a message besides its entries' data. */
 const MESSAGE_OVERHEAD_BYTES = 64;
 const ENTRY_OVERHEAD_BYTES = 24;
 /** Time a peer has to take the end of a stream. */

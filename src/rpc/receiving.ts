@@ -12,7 +12,7 @@ import { Stream } from "./stream.ts";
 import { WaitingMessages } from "./waiting-messages.ts";
 
 const NO_MESSAGE: Uint8Array = Buffer.alloc(0);
-/** Cost of a waiting message beside its bytes. */
+/** Cost of a waiting message besides its bytes. */
 const WAITING_COST = 64;
 /** A view of socket input keeps up to 64 KiB alive; smaller messages are copied when they must wait. */
 const VIEW_BYTES_MIN = 16 * 1024;

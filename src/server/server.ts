@@ -69,7 +69,7 @@ export class EtcdServer {
   /** Membership changes. */
   readonly membership: MembershipRequests;
   readonly leaderTransfer: LeaderTransfer;
-  /** This member's duties for its cluster beside raft. */
+  /** This member's duties for its cluster besides raft. */
   readonly duties: Duties;
 
   readonly #parts: Bootstrapped;

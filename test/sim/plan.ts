@@ -156,7 +156,7 @@ export interface PlanSettings {
   readonly only?: readonly FaultStep["kind"][];
   readonly faultEveryMs?: number;
   readonly weather?: Weather;
-  /** Client work beside keys and leases; by default the seed's choice. */
+  /** Client work besides keys and leases; by default the seed's choice. */
   readonly scene?: Scene;
   /** By default the seed's choice. */
   readonly upkeep?: Upkeep;

@@ -1,5 +1,5 @@
 /**
- * The clients' work beside keys, watches and leases: a seed has one scene, or none. Its choices have their own random
+ * The clients' work besides keys, watches and leases: a seed has one scene, or none. Its choices have their own random
  * stream, so that the rest of a seed's plan is the same with and without it.
  */
 import type { Target } from "./plan.ts";

@@ -433,7 +433,7 @@ class FoundRows {
 /** Position of the visited row. One for all: this code is not reentrant. */
 const slot: RawSlot = { bytes: Buffer.alloc(0), start: 0, end: 0 };
 let scratch = Buffer.allocUnsafeSlow(4096);
-/** Tags and numbers of a KeyValue beside its key. */
+/** Tags and numbers of a KeyValue besides its key. */
 const KEY_VALUE_FIELDS_MAX = 64;
 
 /** A KeyValue without value and lease, as in a keys-only answer. */

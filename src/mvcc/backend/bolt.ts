@@ -284,7 +284,7 @@ export class BoltBackend implements Backend {
     if (this.#pendingIsOver() || this.#batch.opCount >= this.#batchLimit) this.#commitInBackground();
   }
 
-  /** After this the process has to stop: the batch that failed stays readable, and no other is taken. */
+  /** After this the process must stop: the failed batch stays readable, and no further one is accepted. */
   #fail(cause: unknown, action: "open" | "commit"): BackendError {
     const error = toBackendError(cause, this.path, action);
     if (this.#failure === null) {

@@ -249,7 +249,7 @@ export class FanOut {
   }
 }
 
-/** Approximate memory of an event beside its bytes. */
+/** Approximate memory of an event besides its bytes. */
 const EVENT_BYTES = 256;
 
 /** Events being delivered to the watchers that were in the set at the start. */

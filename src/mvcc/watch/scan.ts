@@ -121,6 +121,6 @@ export class RevisionScan {
   }
 }
 
-/** Approximate memory of an event beside its bytes. */
+/** Approximate memory of an event besides its bytes. */
 const EVENT_BYTES = 256;
 const MATCHES_PER_STEP = 16_384;

@@ -69,7 +69,7 @@ interface LongEntry {
 }
 
 const NO_ENTRIES: readonly Entry[] = [];
-/** Cost of an entry beside its bytes, and limit of one turn: a thousand small entries, or some megabytes. */
+/** Cost of an entry besides its bytes, and limit of one turn: a thousand small entries, or some megabytes. */
 const ENTRY_COST = 2048;
 const TURN_COST_MAX = 2 * 1024 * 1024;
 

@@ -44,7 +44,7 @@ export interface DutiesOptions {
 const APPLY_TIMEOUT_MS = 1000;
 
 /**
- * A member's duties for its cluster beside raft: versions, downgrades, corruption checks, and leases, on leader and
+ * A member's duties for its cluster besides raft: versions, downgrades, corruption checks, and leases, on leader and
  * followers. Each has its own class; this one creates, starts and stops them.
  */
 export class Duties {
