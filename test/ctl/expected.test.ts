@@ -1,7 +1,7 @@
 /**
- * Our etcdctl against our own server: what it prints, and how it ends, is written in expected.json, so that it is tested
- * where stock etcd is missing, too. KVORUM_REWRITE_EXPECTED=1 writes what it prints now; read the difference before you
- * keep it, and run stock.test.ts beside stock etcd.
+ * Our etcdctl against our own server: its output and exit codes are compared with expected.json, so that they are
+ * tested without stock etcd too. KVORUM_REWRITE_EXPECTED=1 writes the current output; review the difference before
+ * keeping it, and run stock.test.ts with stock etcd.
  */
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -13,7 +13,7 @@ import { names, type Outcome, plain, STEPS } from "./steps.ts";
 
 const path = new URL("expected.json", import.meta.url);
 
-test("etcdctl prints what is expected of it, and ends as expected", async (t) => {
+test("etcdctl prints the expected output, and exits with the expected code", async (t) => {
   const server = await startServer(ourEtcd());
   t.after(() => server.close());
   const known = await names(server);

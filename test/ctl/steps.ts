@@ -1,4 +1,4 @@
-/** Commands of etcdctl in an order, and what of their outcome two servers must have in common. */
+/** A sequence of etcdctl commands, and the parts of their results that two servers must have in common. */
 import type { Server } from "../harness/server.ts";
 import { ctl } from "./helpers.ts";
 

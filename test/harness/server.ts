@@ -61,7 +61,7 @@ export interface Server {
 }
 
 const live = new Set<ChildProcess>();
-/** Directories of servers that are not closed yet, with what their logs are called where they are kept. */
+/** Directories of servers that are not closed yet, with the names of their logs where they are kept. */
 const directories = new Map<string, string>();
 process.on("exit", () => {
   for (const child of live) child.kill("SIGKILL");
@@ -69,7 +69,7 @@ process.on("exit", () => {
 });
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 
-/** Removes what a server left. KVORUM_TEST_LOGS names a directory that keeps its log. */
+/** Removes a server's files. KVORUM_TEST_LOGS names a directory that keeps its log. */
 function discard(directory: string): void {
   const kept = process.env["KVORUM_TEST_LOGS"];
   const log = join(directory, "log");
