@@ -41,7 +41,7 @@ function keysIn({ store }: Member): string[] {
 }
 
 describe("leases of a store", () => {
-  it("expire with their keys, deleted in order, in one revision that watchers see", async () => {
+  it("delete their keys when they end, in order, in one revision that watchers see", async () => {
     const clock = new VirtualClock();
     const member = await open(clock, new MemoryBackend({ clock }));
     const { lessor, store } = member;
