@@ -21,7 +21,7 @@ const floors = [
   ["peer"],
   ["api"],
   ["client"],
-  ["ctl", "utl"],
+  ["ctl", "utl", "doctor"],
   ["deploy"],
   ["console"],
   ["programs"],

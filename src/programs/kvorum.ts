@@ -11,6 +11,11 @@ export async function main(argv: readonly string[], env: Environment): Promise<n
       return (await import("./etcdctl.ts")).main(rest, env);
     case "utl":
       return (await import("./etcdutl.ts")).main(rest);
+    case "doctor": {
+      const { stdout, stderr } = process;
+      const io = { out: (text: string) => void stdout.write(text), err: (text: string) => void stderr.write(text) };
+      return (await import("../doctor/main.ts")).main(rest, io);
+    }
     case "version":
     case "--version":
       process.stdout.write(versionText("etcd"));
@@ -30,7 +35,7 @@ export async function main(argv: readonly string[], env: Environment): Promise<n
   return 2;
 }
 
-const notBuiltYet = new Set(["up", "cluster", "doctor", "import", "export"]);
+const notBuiltYet = new Set(["up", "cluster", "import", "export"]);
 
 const help = `kvorum: etcd in TypeScript.
 
@@ -38,8 +43,9 @@ Usage:
   kvorum server [flags]     Run a member (etcd)
   kvorum ctl [command]      Work with a cluster (etcdctl)
   kvorum utl [command]      Work with data that no server has open (etcdutl)
+  kvorum doctor DATA-DIR    Say what is wrong with a member's data, and what to do
   kvorum version            Print the version
 
 Not built yet:
-  up, cluster, doctor, import, export
+  up, cluster, import, export
 `;

@@ -98,7 +98,7 @@ function addRevision(keys: Map<string, KeyUsage>, key: Uint8Array, value: Uint8A
 }
 
 /** The first parts of a key with their slashes: "/registry/pods/" of "/registry/pods/default/web" for 2. */
-export function prefixOf(key: string, depth: number): string {
+function prefixOf(key: string, depth: number): string {
   let end = key.startsWith("/") ? 1 : 0;
   for (let part = 0; part < depth; part++) {
     const slash = key.indexOf("/", end);

@@ -25,6 +25,16 @@ export interface RepairReport {
   readonly summary: string;
 }
 
+/** Reads the last segment. Throws WAL_TORN_TAIL when a crash tore its end, or the WalError of other damage. */
+export function checkTail(disk: Disk, dir: string, logger: Logger): void {
+  const reader = new LogReader(disk, dir, listSegments(disk, dir, logger).slice(-1));
+  try {
+    while (reader.next());
+  } finally {
+    reader.close();
+  }
+}
+
 export function repair(disk: Disk, dir: string, logger: Logger): RepairReport {
   const last = listSegments(disk, dir, logger).at(-1)!;
   const file = `${dir}/${last.name}`;

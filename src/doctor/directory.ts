@@ -1,0 +1,171 @@
+/**
+ * What is wrong with a member's data directory, and what to do. Changes nothing, apart from one file that it writes and
+ * removes to measure the disk.
+ */
+import { statfsSync } from "node:fs";
+import type { Clock } from "../base/clock.ts";
+import type { Disk } from "../base/disk.ts";
+import { lockHolderOf } from "../base/file-locks.ts";
+import { humanBytes } from "../base/table.ts";
+import { formatId } from "../membership/member.ts";
+import { type DatabaseState, examineDatabase } from "./database.ts";
+import type { Finding } from "./finding.ts";
+import { examineLog, type LogState } from "./log.ts";
+import { WAYS_BACK } from "./ways-back.ts";
+
+export interface DirectoryOptions {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly dataDir: string;
+  /** Where the log is, when it has a place of its own. */
+  readonly walDir: string | undefined;
+}
+
+const FREE_BYTES_MIN = 512 * 1024 * 1024;
+const SYNCS = 20;
+/** Half of the default heartbeat: a slower disk makes leaders lose their place. */
+const SLOW_SYNC_MS = 50;
+
+export function examineDirectory({ disk, clock, dataDir, walDir: dedicated }: DirectoryOptions): Finding[] {
+  const findings: Finding[] = [];
+  const member = `${dataDir}/member`;
+  if (!disk.exists(dataDir) || !disk.exists(member)) {
+    findings.push(noMember(disk, dataDir));
+    return findings;
+  }
+  const walDir = dedicated ?? `${member}/wal`;
+  const dbPath = `${member}/snap/db`;
+  examineUse(disk, dataDir, dbPath, findings);
+  const log = examineLog(disk, walDir, `${member}/snap`, findings);
+  const database = examineDatabase(disk, dbPath, findings);
+  if (log !== undefined && database !== undefined) compare(log, database, findings);
+  examineSpace(dataDir, findings);
+  examineSpeed(disk, clock, walDir, findings);
+  return findings;
+}
+
+function noMember(disk: Disk, dataDir: string): Finding {
+  const exists = disk.exists(dataDir);
+  const names = exists ? disk.readDir(dataDir) : [];
+  const what = !exists
+    ? "does not exist"
+    : names.length === 0
+      ? "is empty"
+      : `holds ${names.join(", ")}, but no data of a member`;
+  return {
+    severity: "problem",
+    subject: "directory",
+    text: `${dataDir} ${what}`,
+    lost: "nothing, if no member ever ran on it; else everything that only it has acknowledged",
+    next: [
+      "if the data lies elsewhere, or its disk is not mounted: mount it, or name its place",
+      "if a new member is to run here: start it with --initial-cluster-state=new in a new cluster, or after etcdctl member add with existing",
+      ...WAYS_BACK.slice(1),
+    ],
+  };
+}
+
+function examineUse(disk: Disk, dataDir: string, dbPath: string, findings: Finding[]): void {
+  const mode = disk.modeOf(dataDir) ?? 0;
+  if ((mode & 0o077) !== 0) {
+    findings.push({
+      severity: "warning",
+      subject: "directory",
+      text: `others than its owner may look into ${dataDir} (mode ${mode.toString(8)}): it holds all that clients store`,
+      next: [`chmod 700 ${dataDir}`],
+    });
+  }
+  const holder = disk.exists(dbPath) ? lockHolderOf(dbPath) : undefined;
+  if (holder !== undefined) {
+    findings.push({
+      severity: "note",
+      subject: "directory",
+      text: `process ${holder} runs on it: what follows may change while it is read. kvorum doctor --endpoints asks the member itself`,
+    });
+  }
+}
+
+/** Log and database must meet: each continues what the other ends with. */
+function compare(log: LogState, database: DatabaseState, findings: Finding[]): void {
+  if (database.index > log.last) {
+    findings.push({
+      severity: "problem",
+      subject: "log",
+      text: `it ends at entry ${log.last}, but the database holds entry ${database.index} already: an older log was put here, or the newer part is gone`,
+      lost: `this member's word for the entries ${log.last + 1} to ${database.index} and later: it must not vote as if it had them`,
+      next: WAYS_BACK,
+    });
+  } else if (database.index + 1 < log.first) {
+    findings.push({
+      severity: "problem",
+      subject: "database",
+      text: `it holds the log up to entry ${database.index}, but the log begins at ${log.first}: an older database was put here`,
+      next: ["put the database back that belongs to the log, if there is a copy", ...WAYS_BACK],
+    });
+  }
+  const id = formatId(log.memberId);
+  if (database.removed.includes(id)) {
+    findings.push({
+      severity: "problem",
+      subject: "membership",
+      text: `this member, ${id}, was removed from its cluster for good`,
+      next: ["move the directory away; to bring the host back, etcdctl member add makes a new member of it"],
+    });
+  } else if (database.members.length > 0 && !database.members.some((member) => member.id === log.memberId)) {
+    findings.push({
+      severity: "problem",
+      subject: "membership",
+      text: `the log is of member ${id}, whom the database does not know: log and database are of different members`,
+      next: ["put the two together that belong together", ...WAYS_BACK],
+    });
+  }
+}
+
+function examineSpace(dataDir: string, findings: Finding[]): void {
+  const { bavail, blocks, bsize } = statfsSync(dataDir);
+  const free = bavail * bsize;
+  const text = `${humanBytes(free)} of ${humanBytes(blocks * bsize)} are free`;
+  if (free >= FREE_BYTES_MIN) findings.push({ severity: "ok", subject: "space", text });
+  else {
+    findings.push({
+      severity: "warning",
+      subject: "space",
+      text: `only ${text}: the member stops when its log cannot grow`,
+      next: ["free some, or give the disk more room, before that happens"],
+    });
+  }
+}
+
+/** Durable writes of one page each, as the log makes them. */
+function examineSpeed(disk: Disk, clock: Clock, walDir: string, findings: Finding[]): void {
+  const path = `${walDir}/.doctor.tmp`;
+  const times: number[] = [];
+  const page = Buffer.alloc(4096, 1);
+  const file = disk.open(path, "w", 0o600);
+  try {
+    for (let i = 0; i < SYNCS; i++) {
+      const startMs = clock.nowMs();
+      file.write(page, i * page.length);
+      file.dataSync();
+      times.push(clock.nowMs() - startMs);
+    }
+  } finally {
+    file.close();
+    disk.remove(path);
+  }
+  times.sort((a, b) => a - b);
+  const median = times[SYNCS >> 1]!;
+  const longest = times.at(-1)!;
+  const text = `a durable write takes ${median.toFixed(1)} ms, at most ${longest.toFixed(1)} ms`;
+  if (longest < SLOW_SYNC_MS) findings.push({ severity: "ok", subject: "disk", text });
+  else {
+    findings.push({
+      severity: "warning",
+      subject: "disk",
+      text: `${text}: too slow for a heartbeat of 100 ms and an election time-out of 1,000 ms`,
+      next: [
+        "use a faster disk for the log (--wal-dir), or raise --heartbeat-interval and --election-timeout on all members alike",
+      ],
+    });
+  }
+}

@@ -1,0 +1,236 @@
+import assert from "node:assert/strict";
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { systemDisk } from "../../src/base/disk.ts";
+import { BoltReader } from "../../src/bolt/reader.ts";
+import { writeBoltFile } from "../../src/bolt/writer.ts";
+import { main } from "../../src/doctor/main.ts";
+import { type BucketChange, changedBuckets } from "../../src/utl/database.ts";
+import { startInProcess, tempDir } from "../harness/in-process.ts";
+import { etcdutl, putText, saveSnapshot } from "../utl/helpers.ts";
+
+let dir: ReturnType<typeof tempDir>;
+/** A healthy directory: of a member restored from a backup, in stock's formats. */
+let healthy: string;
+let copies = 0;
+
+before(async () => {
+  dir = tempDir();
+  const server = await startInProcess();
+  const backup = join(dir.path, "backup.db");
+  try {
+    for (let i = 0; i < 50; i++) await putText(server.client, `key ${i}`, "x".repeat(500));
+    await saveSnapshot(server.client, backup);
+  } finally {
+    await server.close();
+  }
+  healthy = join(dir.path, "healthy");
+  const { code, err } = await etcdutl("snapshot", "restore", backup, "--data-dir", healthy);
+  assert.equal(code, 0, err);
+  chmodSync(healthy, 0o700);
+});
+
+after(() => dir.remove());
+
+function copy(): string {
+  const path = join(dir.path, `copy-${++copies}`);
+  cpSync(healthy, path, { recursive: true });
+  chmodSync(path, 0o700);
+  return path;
+}
+
+function doctor(...args: string[]) {
+  let out = "";
+  let err = "";
+  const code = main(args, { out: (text) => void (out += text), err: (text) => void (err += text) });
+  return { code, out, err };
+}
+
+/** The findings that are not `ok`, apart from what the machine's own disk is found to be. */
+function found(dataDir: string) {
+  const { code, out } = doctor(dataDir, "-w", "json");
+  const { findings } = JSON.parse(out) as {
+    findings: { severity: string; subject: string; text: string; lost?: string; next?: string[]; repair?: string }[];
+  };
+  const own = findings.filter(({ subject }) => subject !== "disk" && subject !== "space");
+  return { code, all: own, bad: own.filter(({ severity }) => severity !== "ok") };
+}
+
+const segmentOf = (dataDir: string): string => {
+  const names = readdirSync(join(dataDir, "member/wal")).filter((name) => name.endsWith(".wal"));
+  return join(dataDir, "member/wal", names.sort().at(-1)!);
+};
+
+/** Where the log's records end and the zeros of reserved space begin. */
+function endOf(path: string): number {
+  const bytes = readFileSync(path);
+  let end = bytes.length;
+  while (end > 0 && bytes[end - 1] === 0) end--;
+  return (end + 7) & ~7;
+}
+
+function change(dataDir: string, changes: readonly BucketChange[]): void {
+  const path = join(dataDir, "member/snap/db");
+  const reader = new BoltReader({ disk: systemDisk, path });
+  writeBoltFile({ disk: systemDisk, path: `${path}.new`, buckets: changedBuckets(reader, changes) });
+  reader.close();
+  renameSync(`${path}.new`, path);
+}
+
+test("a healthy directory has nothing to say but what it holds", () => {
+  const { bad, all } = found(copy());
+  assert.deepEqual(bad, []);
+  assert.deepEqual(all.map(({ subject }) => subject).sort(), ["database", "log"]);
+  assert.match(
+    all[0]!.text,
+    /^member [0-9a-f]+ of cluster [0-9a-f]+: 1 segments, whole from entry 2 to 1, committed up to 1$/,
+  );
+  assert.match(all[1]!.text, /every page in order; revision 51, holds the log up to entry 1, storage version 3\.7\.0/);
+});
+
+test("a torn end of the log is nothing lost, and repaired when asked, with a copy kept", () => {
+  const dataDir = copy();
+  const segment = segmentOf(dataDir);
+  const end = endOf(segment);
+  // The last record, of which only a part came to the disk.
+  truncateSync(segment, end - 16);
+  const { code, bad } = found(dataDir);
+  assert.deepEqual(
+    bad.map(({ severity, subject }) => [severity, subject]),
+    [["note", "log"]],
+  );
+  assert.ok(code <= 1);
+  assert.match(bad[0]!.text, /a crash tore the end of .*\.wal; .*Nothing of it was acknowledged/);
+  const repaired = doctor(dataDir, "--repair");
+  assert.match(
+    repaired.err,
+    /repairing: cut it off now, and keep the segment as it is as .*\.wal\.broken\ndone: cut \d+ bytes/,
+  );
+  assert.deepEqual(found(dataDir).bad, []);
+  assert.equal(readFileSync(`${segment}.broken`).length, end - 16);
+  assert.match(doctor(dataDir, "--repair").err, /there is nothing that can be repaired safely/);
+});
+
+test("damage in the middle of the log names the segment and the byte, and what it costs", () => {
+  const dataDir = copy();
+  const segment = segmentOf(dataDir);
+  const fd = openSync(segment, "r+");
+  writeSync(fd, Buffer.from([0xff, 0xff, 0xff]), 0, 3, 120);
+  const { code, bad } = found(dataDir);
+  assert.equal(code, 2);
+  const log = bad.find(({ subject }) => subject === "log")!;
+  assert.equal(log.severity, "problem");
+  assert.match(log.text, /0000000000000000-0000000000000000\.wal.*byte \d+/s);
+  assert.match(log.lost!, /as far as only this member has them/);
+  assert.ok(log.next!.length >= 3);
+});
+
+test("a log that is gone, and a directory without a member, say what was lost and how to go on", () => {
+  const dataDir = copy();
+  rmSync(join(dataDir, "member/wal"), { recursive: true });
+  mkdirSync(join(dataDir, "member/wal"));
+  const { code, bad } = found(dataDir);
+  assert.equal(code, 2);
+  assert.match(bad[0]!.text, /there is no log in .*member\/wal/);
+  assert.match(bad[0]!.next![0]!, /--wal-dir/);
+  const empty = join(dir.path, "empty");
+  mkdirSync(empty);
+  assert.match(found(empty).bad[0]!.text, /empty is empty$/);
+  assert.match(found(join(dir.path, "nowhere")).bad[0]!.text, /nowhere does not exist$/);
+  writeFileSync(join(empty, "note.txt"), "");
+  assert.match(found(empty).bad[0]!.text, /holds note\.txt, but no data of a member$/);
+});
+
+test("a damaged database names its pages", () => {
+  const dataDir = copy();
+  const path = join(dataDir, "member/snap/db");
+  const bytes = readFileSync(path);
+  const page = Math.floor(bytes.length / 4096 / 2);
+  bytes.writeUInt16LE(0x55, page * 4096 + 8);
+  writeFileSync(path, bytes);
+  const { code, bad } = found(dataDir);
+  assert.equal(code, 2);
+  assert.equal(bad[0]!.subject, "database");
+  assert.match(bad[0]!.text, new RegExp(`page ${page}: `));
+  bytes.fill(0, 0, 8192);
+  writeFileSync(path, bytes);
+  assert.match(found(dataDir).bad[0]!.text, /is not in bbolt's format/);
+});
+
+test("log and database that do not meet are told apart by which of them is older", () => {
+  const index = (value: bigint): BucketChange => ({
+    name: "meta",
+    *entries(old) {
+      for (const entry of old) {
+        if (Buffer.from(entry.key).toString() !== "consistent_index") yield entry;
+        else {
+          const bytes = Buffer.alloc(8);
+          bytes.writeBigUInt64BE(value);
+          yield { key: entry.key, value: bytes };
+        }
+      }
+    },
+  });
+  const ahead = copy();
+  change(ahead, [index(9n)]);
+  const older = found(ahead);
+  assert.equal(older.code, 2);
+  assert.match(older.bad[0]!.text, /it ends at entry 1, but the database holds entry 9 already/);
+  assert.match(older.bad[0]!.lost!, /entries 2 to 9 and later: it must not vote as if it had them/);
+  const behind = copy();
+  change(behind, [index(0n)]);
+  assert.match(found(behind).bad[0]!.text, /it holds the log up to entry 0, but the log begins at 2/);
+});
+
+test("a member that was removed, and a log of another member, are told", () => {
+  const removed = copy();
+  const { all } = found(removed);
+  const id = /^member ([0-9a-f]+)/.exec(all[0]!.text)![1]!;
+  change(removed, [
+    { name: "members_removed", entries: () => [{ key: Buffer.from(id), value: Buffer.from("removed") }] },
+  ]);
+  assert.match(found(removed).bad[0]!.text, new RegExp(`this member, ${id}, was removed`));
+  const other = copy();
+  change(other, [
+    { name: "members", entries: () => [{ key: Buffer.from("ff"), value: Buffer.from('{"id":255,"name":"x"}') }] },
+  ]);
+  assert.match(found(other).bad[0]!.text, new RegExp(`the log is of member ${id}, whom the database does not know`));
+});
+
+test("raised alarms, broken snapshots and open permissions are warnings", () => {
+  const dataDir = copy();
+  change(dataDir, [{ name: "alarm", entries: () => [{ key: Buffer.from([8, 1, 16, 1]), value: Buffer.alloc(0) }] }]);
+  writeFileSync(join(dataDir, "member/snap/00000000000000ff-00000000000000ff.snap"), "torn");
+  chmodSync(dataDir, 0o755);
+  const { bad } = found(dataDir);
+  assert.deepEqual(bad.map(({ subject, severity }) => `${severity} ${subject}`).sort(), [
+    "warning alarms",
+    "warning directory",
+    "warning snapshot",
+  ]);
+});
+
+test("text puts the worst last, and a wrong command line is told", () => {
+  const dataDir = copy();
+  rmSync(segmentOf(dataDir));
+  const { out, code } = doctor(dataDir);
+  assert.equal(code, 2);
+  assert.match(out, /^ok {7}database: [\s\S]*\nPROBLEM {2}log: there is no log/);
+  assert.match(out, /\n {11}1\. if the log lies elsewhere/);
+  assert.deepEqual([doctor().code, doctor("a", "b").code, doctor(dataDir, "-w", "xml").code], [3, 3, 3]);
+  assert.match(doctor("--frobnicate").err, /unknown flag: --frobnicate/);
+  assert.match(doctor("--help").out, /kvorum doctor DATA-DIR/);
+});
