@@ -95,8 +95,13 @@ test("a build that may not write says so and what to do, without a stack", {
   skip: requireProgram("setpriv"),
 }, async () => {
   const root = join(dir, "foreign");
-  mkdirSync(join(root, "src", "programs"), { recursive: true });
-  writeFileSync(join(root, "src", "programs", "nothing.ts"), "");
+  for (const [folder, file] of [
+    ["programs", "nothing.ts"],
+    ["bolt", "thread.ts"],
+  ] as const) {
+    mkdirSync(join(root, "src", folder), { recursive: true });
+    writeFileSync(join(root, "src", folder, file), "");
+  }
   cpSync(join(repositoryRoot, "scripts", "build.mjs"), join(root, "scripts", "build.mjs"));
   cpSync(join(repositoryRoot, "package.json"), join(root, "package.json"));
   symlinkSync(join(repositoryRoot, "node_modules"), join(root, "node_modules"));
