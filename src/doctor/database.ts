@@ -1,4 +1,4 @@
-/** Looks at the database of a member, without changing it. */
+/** Examines a member's database without changing it. */
 import type { Disk } from "../base/disk.ts";
 import { humanBytes } from "../base/table.ts";
 import { checkBolt } from "../bolt/check.ts";
@@ -11,7 +11,7 @@ import type { Finding } from "./finding.ts";
 import { WAYS_BACK } from "./ways-back.ts";
 
 export interface DatabaseState {
-  /** Of the last log entry that it holds. */
+  /** Of the last log entry in the database. */
   readonly index: number;
   readonly members: readonly Member[];
   readonly removed: readonly string[];
@@ -19,7 +19,7 @@ export interface DatabaseState {
 
 const PROBLEMS_SHOWN = 5;
 
-/** Undefined when there is none that can be read. */
+/** Undefined when there is no readable database. */
 export function examineDatabase(disk: Disk, path: string, findings: Finding[]): DatabaseState | undefined {
   if (!disk.exists(path)) {
     findings.push({

@@ -1,6 +1,6 @@
 /**
- * What is wrong with a member's data directory, and what to do. Changes nothing, apart from one file that it writes and
- * removes to measure the disk.
+ * What is wrong with a member's data directory, and what to do. Changes nothing, except that it writes and removes one
+ * file to measure the disk.
  */
 import { statfsSync } from "node:fs";
 import type { Clock } from "../base/clock.ts";
@@ -17,13 +17,13 @@ export interface DirectoryOptions {
   readonly disk: Disk;
   readonly clock: Clock;
   readonly dataDir: string;
-  /** Where the log is, when it has a place of its own. */
+  /** The log's directory, if it is elsewhere. */
   readonly walDir: string | undefined;
 }
 
 const FREE_BYTES_MIN = 512 * 1024 * 1024;
 const SYNCS = 20;
-/** Half of the default heartbeat: a slower disk makes leaders lose their place. */
+/** Half of the default heartbeat: with a slower disk, leaders lose their leadership. */
 const SLOW_SYNC_MS = 50;
 
 export function examineDirectory({ disk, clock, dataDir, walDir: dedicated }: DirectoryOptions): Finding[] {
@@ -85,7 +85,7 @@ function examineUse(disk: Disk, dataDir: string, dbPath: string, findings: Findi
   }
 }
 
-/** Log and database must meet: each continues what the other ends with. */
+/** Log and database must fit together: each continues where the other ends. */
 function compare(log: LogState, database: DatabaseState, findings: Finding[]): void {
   if (database.index > log.last) {
     findings.push({

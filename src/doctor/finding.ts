@@ -1,18 +1,20 @@
-/** What the doctor has found: in plain words what is wrong, what is lost, and what to do next. */
+/** The doctor's findings: in plain words what is wrong, what is lost, and what to do next. */
 
-/** `ok`: looked at, nothing wrong. `note`: worth knowing. `warning`: goes on, but not for long. `problem`: must be acted on. */
+/**
+ * `ok`: examined, nothing wrong. `note`: worth knowing. `warning`: works, but not for long. `problem`: needs action.
+ */
 export type Severity = "ok" | "note" | "warning" | "problem";
 
 export interface Finding {
   readonly severity: Severity;
-  /** What was looked at: "log", "database", "directory". */
+  /** What was examined: "log", "database", "directory". */
   readonly subject: string;
   readonly text: string;
-  /** What is gone for good; absent when nothing is. */
+  /** What is permanently lost; absent when nothing is. */
   readonly lost?: string;
-  /** What to do, most careful way first. */
+  /** What to do, the safest way first. */
   readonly next?: readonly string[];
-  /** What `--repair` does about it, and changes. */
+  /** What `--repair` does about it, and what it changes. */
   readonly repair?: { readonly description: string; run(): string };
 }
 
@@ -25,7 +27,7 @@ const ORDER: readonly Severity[] = ["problem", "warning", "note", "ok"];
 export const exitCodeOf = (findings: readonly Finding[]): number =>
   ({ ok: 0, note: 0, warning: 1, problem: 2 })[severityOf(findings)];
 
-/** Lines for a person, the worst last: it is what one sees first on a terminal. */
+/** Lines for a person, the worst last, where a terminal shows it. */
 export function describe(findings: readonly Finding[]): string {
   const sorted = [...findings].sort((a, b) => ORDER.indexOf(b.severity) - ORDER.indexOf(a.severity));
   return sorted.map(describeOne).join("");

@@ -1,4 +1,4 @@
-/** Looks at the log of a member and at raft's snapshots, without changing them. */
+/** Examines a member's log and raft's snapshots without changing them. */
 import type { Disk } from "../base/disk.ts";
 import { nullLogger } from "../base/log.ts";
 import { formatId } from "../membership/member.ts";
@@ -13,7 +13,7 @@ import type { Finding } from "./finding.ts";
 import { WAYS_BACK } from "./ways-back.ts";
 
 export interface LogState {
-  /** Indexes of the first entry that is there, of the last, and up to which the cluster is known to have agreed. */
+  /** Indexes of the first and the last entry, and the last known commit index. */
   readonly first: number;
   readonly last: number;
   readonly commit: number;
@@ -22,7 +22,7 @@ export interface LogState {
   readonly clusterId: bigint;
 }
 
-/** Undefined when there is no log that can be read. */
+/** Undefined when there is no readable log. */
 export function examineLog(disk: Disk, walDir: string, snapDir: string, findings: Finding[]): LogState | undefined {
   const snapshots = examineSnapshots(disk, snapDir, findings);
   if (!Wal.exists(disk, walDir)) {
@@ -82,7 +82,7 @@ export function examineLog(disk: Disk, walDir: string, snapDir: string, findings
   }
 }
 
-/** What a crash tore at the end was never acknowledged. */
+/** A tail torn by a crash was never acknowledged. */
 function examineTail(disk: Disk, walDir: string, findings: Finding[]): void {
   const last = listSegments(disk, walDir, nullLogger).at(-1)!;
   try {
@@ -101,7 +101,7 @@ function examineTail(disk: Disk, walDir: string, findings: Finding[]): void {
   }
 }
 
-/** The snapshots that can be read, oldest first. */
+/** The readable snapshots, oldest first. */
 function examineSnapshots(disk: Disk, snapDir: string, findings: Finding[]): Snapshot[] {
   const names = disk.exists(snapDir) ? disk.readDir(snapDir).filter((name) => name.endsWith(".snap")) : [];
   const snapshots: Snapshot[] = [];

@@ -1,4 +1,4 @@
-/** `kvorum doctor`: what is wrong with a data directory, in plain words, and the safe repair when asked. */
+/** `kvorum doctor`: reports what is wrong with a data directory, in plain words, and repairs it safely on request. */
 import { resolve } from "node:path";
 import { systemClock } from "../base/clock.ts";
 import { systemDisk } from "../base/disk.ts";
@@ -12,7 +12,7 @@ export interface DoctorIo {
   err(text: string): void;
 }
 
-/** The doctor itself could not work: a wrong command line, or a directory that it may not read. */
+/** The doctor itself could not work: an invalid command line, or an unreadable directory. */
 const FAILED = 3;
 
 const FLAGS: readonly Flag[] = [

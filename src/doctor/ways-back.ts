@@ -1,4 +1,4 @@
-/** How a member comes back whose data cannot be used, the way that loses least first. */
+/** How to recover a member with unusable data, the way that loses least first. */
 export const WAYS_BACK: readonly string[] = [
   "keep a copy of the directory: nothing below needs it, but it may hold what nothing else does",
   "if the other members have a quorum: etcdctl member remove ID, move the directory away, etcdctl member add NAME --peer-urls=…, and start it with --initial-cluster-state=existing: it gets everything from the leader",

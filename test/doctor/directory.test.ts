@@ -23,7 +23,7 @@ import { startInProcess, tempDir } from "../harness/in-process.ts";
 import { etcdutl, putText, saveSnapshot } from "../utl/helpers.ts";
 
 let dir: ReturnType<typeof tempDir>;
-/** A healthy directory: of a member restored from a backup, in stock's formats. */
+/** A healthy directory: of a member restored from a backup, in stock etcd's formats. */
 let healthy: string;
 let copies = 0;
 
@@ -59,7 +59,7 @@ function doctor(...args: string[]) {
   return { code, out, err };
 }
 
-/** The findings that are not `ok`, apart from what the machine's own disk is found to be. */
+/** The findings that are not `ok`, except those about the machine's own disk. */
 function found(dataDir: string) {
   const { code, out } = doctor(dataDir, "-w", "json");
   const { findings } = JSON.parse(out) as {
@@ -90,7 +90,7 @@ function change(dataDir: string, changes: readonly BucketChange[]): void {
   renameSync(`${path}.new`, path);
 }
 
-test("a healthy directory has nothing to say but what it holds", () => {
+test("a healthy directory reports only what it holds", () => {
   const { bad, all } = found(copy());
   assert.deepEqual(bad, []);
   assert.deepEqual(all.map(({ subject }) => subject).sort(), ["database", "log"]);
@@ -101,11 +101,11 @@ test("a healthy directory has nothing to say but what it holds", () => {
   assert.match(all[1]!.text, /every page in order; revision 51, holds the log up to entry 1, storage version 3\.7\.0/);
 });
 
-test("a torn end of the log is nothing lost, and repaired when asked, with a copy kept", () => {
+test("a torn tail of the log loses nothing, and is repaired on request, keeping a copy", () => {
   const dataDir = copy();
   const segment = segmentOf(dataDir);
   const end = endOf(segment);
-  // The last record, of which only a part came to the disk.
+  // The last record, of which only a part reached the disk.
   truncateSync(segment, end - 16);
   const { code, bad } = found(dataDir);
   assert.deepEqual(
@@ -138,7 +138,7 @@ test("damage in the middle of the log names the segment and the byte, and what i
   assert.ok(log.next!.length >= 3);
 });
 
-test("a log that is gone, and a directory without a member, say what was lost and how to go on", () => {
+test("a missing log, and a directory without a member, report what was lost and how to continue", () => {
   const dataDir = copy();
   rmSync(join(dataDir, "member/wal"), { recursive: true });
   mkdirSync(join(dataDir, "member/wal"));
@@ -170,7 +170,7 @@ test("a damaged database names its pages", () => {
   assert.match(found(dataDir).bad[0]!.text, /is not in bbolt's format/);
 });
 
-test("log and database that do not meet are told apart by which of them is older", () => {
+test("a log and a database that do not fit together are distinguished by which of them is older", () => {
   const index = (value: bigint): BucketChange => ({
     name: "meta",
     *entries(old) {
@@ -195,7 +195,7 @@ test("log and database that do not meet are told apart by which of them is older
   assert.match(found(behind).bad[0]!.text, /it holds the log up to entry 0, but the log begins at 2/);
 });
 
-test("a member that was removed, and a log of another member, are told", () => {
+test("a removed member, and a log of another member, are reported", () => {
   const removed = copy();
   const { all } = found(removed);
   const id = /^member ([0-9a-f]+)/.exec(all[0]!.text)![1]!;
@@ -210,7 +210,7 @@ test("a member that was removed, and a log of another member, are told", () => {
   assert.match(found(other).bad[0]!.text, new RegExp(`the log is of member ${id}, whom the database does not know`));
 });
 
-test("raised alarms, broken snapshots and open permissions are warnings", () => {
+test("active alarms, broken snapshots and open permissions are warnings", () => {
   const dataDir = copy();
   change(dataDir, [{ name: "alarm", entries: () => [{ key: Buffer.from([8, 1, 16, 1]), value: Buffer.alloc(0) }] }]);
   writeFileSync(join(dataDir, "member/snap/00000000000000ff-00000000000000ff.snap"), "torn");
@@ -223,7 +223,7 @@ test("raised alarms, broken snapshots and open permissions are warnings", () => 
   ]);
 });
 
-test("text puts the worst last, and a wrong command line is told", () => {
+test("text puts the worst last, and an invalid command line is reported", () => {
   const dataDir = copy();
   rmSync(segmentOf(dataDir));
   const { out, code } = doctor(dataDir);
