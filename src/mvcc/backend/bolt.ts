@@ -130,6 +130,15 @@ export class BoltBackend implements Backend {
     return this.#path;
   }
 
+  /** Resolves when the file's free pages are known, so that its sizes are exact. Rejects with BackendError. */
+  async ready(): Promise<void> {
+    try {
+      await this.#file.writer.opened;
+    } catch (error) {
+      throw toBackendError(error, this.path, "open");
+    }
+  }
+
   get(bucket: SmallBucket, key: Uint8Array): Uint8Array | undefined {
     const name = toByteString(key);
     for (const batch of [this.#batch, this.#committing]) {

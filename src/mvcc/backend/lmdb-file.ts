@@ -187,6 +187,11 @@ function readHeader(fd: number, position: number): Header | undefined {
   return { pageSize, lastPage: Number(bytes.readBigUInt64LE(144)), txnId: Number(bytes.readBigUInt64LE(152)), bytes };
 }
 
+/** Whether the file is of this engine. */
+export function isLmdbFile(path: string): boolean {
+  return latestMeta(path) !== undefined;
+}
+
 /** Both metas of a bbolt file begin with its magic number; the first follows a page header of 16 bytes. */
 function isBolt(fd: number): boolean {
   const bytes = Buffer.alloc(20);

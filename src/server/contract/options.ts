@@ -56,6 +56,11 @@ export interface ServerOptions {
   readonly quotaBackendBytes: number;
   readonly backendBatchIntervalMs: number;
   readonly backendBatchLimit: number;
+  /**
+   * Which engine writes the database. "bbolt" opens the file of stock etcd where it is, and leaves one that stock etcd
+   * opens; "lmdb", when absent, converts it.
+   */
+  readonly database?: "lmdb" | "bbolt";
   readonly compactionBatchLimit: number;
   readonly compactionSleepIntervalMs: number;
 

@@ -222,13 +222,14 @@ export class Replication {
 
   #openReceiver(): PeerReceiver {
     const { logger, clock, disk } = this.#options;
+    const { openBackend } = this.#parts;
     return new PeerReceiver({
       cluster: this.#state.cluster,
       loop: this.#loop,
       snapshots: new SnapshotReceiver({
         snapshotter: this.#parts.snapshotter,
         bytesMax: this.#state.quota.snapshotBytesMax,
-        check: (path) => checkDatabase({ disk, clock, path }),
+        check: (path) => checkDatabase({ disk, clock, path, checksPages: openBackend.opensReceived ?? false }),
         logger,
         onReceived: (message) => this.#loop.receive(message),
       }),

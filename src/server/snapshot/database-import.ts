@@ -1,6 +1,7 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import { othersTurn } from "../../base/others-turn.ts";
+import { checkBoltInSlices } from "../../bolt/check.ts";
 import { BoltReader } from "../../bolt/reader.ts";
 import { type Backend, BUCKETS, type BucketName, KEY_LENGTH_MAX, metaKeys } from "../../mvcc/backend/backend.ts";
 
@@ -39,8 +40,15 @@ export async function importDatabase(options: {
  * Rejects with the reason why a database could not be imported. A received one is checked before raft learns of it:
  * once it is recorded in the log as this member's state, the member cannot start without it.
  */
-export async function checkDatabase(options: { disk: Disk; clock: Clock; path: string }): Promise<void> {
+export async function checkDatabase(options: {
+  disk: Disk;
+  clock: Clock;
+  path: string;
+  /** Also check that each page has one place, which matters when the file itself is going to be written. */
+  checksPages?: boolean;
+}): Promise<void> {
   const { disk, clock, path } = options;
+  if (options.checksPages) await checkAllPages(disk, clock, path);
   let hasIndex = false;
   const check = (name: BucketName, key: Uint8Array): void => {
     if (name === "key") checkRevision(key, path);
@@ -50,6 +58,16 @@ export async function checkDatabase(options: { disk: Disk; clock: Clock; path: s
   };
   await eachRow(disk, path, check, () => othersTurn(clock));
   if (!hasIndex) throw withoutIndex(path);
+}
+
+async function checkAllPages(disk: Disk, clock: Clock, path: string): Promise<void> {
+  const reader = new BoltReader({ disk, path });
+  try {
+    const problems = await checkBoltInSlices(reader, () => othersTurn(clock), 3);
+    if (problems.length > 0) throw new Error(`${path} is damaged: ${problems.join("; ")}`);
+  } finally {
+    reader.close();
+  }
 }
 
 /** Visits all rows, and calls `betweenSlices` after about a millisecond each. */

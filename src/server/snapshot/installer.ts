@@ -15,7 +15,11 @@ import type { Network } from "../contract/network.ts";
 import { importDatabase } from "./database-import.ts";
 
 /** Opens a backend at a path. */
-export type OpenBackend = (path: string) => Backend;
+export interface OpenBackend {
+  (path: string): Backend;
+  /** It opens bbolt files as they are: a received one need not be imported. */
+  readonly opensReceived?: boolean;
+}
 
 /** Path of an imported database until it replaces the old one. */
 export const importPathOf = (dbPath: string): string => `${dbPath}.import`;
@@ -37,6 +41,7 @@ export async function importReceived(options: {
   const { snapshotter, snapshot, dbPath, openBackend, disk, clock, logger } = options;
   const snapshotIndex = snapshot.metadata?.index ?? 0;
   const source = snapshotter.existingDbPath(snapshotIndex);
+  if (openBackend.opensReceived) return await openReceived(openBackend, source, snapshot);
   const target = importPathOf(dbPath);
   const startMs = clock.nowMs();
   removeImport(disk, dbPath);
@@ -57,6 +62,20 @@ export async function importReceived(options: {
     "took-ms": Math.round(clock.nowMs() - startMs),
   });
   return backend;
+}
+
+/** The received file itself, completed. It becomes current when the caller renames it; until then this can be repeated. */
+async function openReceived(openBackend: OpenBackend, path: string, snapshot: Snapshot): Promise<Backend> {
+  const backend = openBackend(path);
+  try {
+    checkIndex(backend, snapshot.metadata?.index ?? 0, path);
+    completeMeta(backend, snapshot);
+    await backend.commit();
+    return backend;
+  } catch (error) {
+    await backend.close();
+    throw error;
+  }
 }
 
 /** Everything that uses the backend. */

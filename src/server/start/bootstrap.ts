@@ -1,14 +1,9 @@
-import type { Clock } from "../../base/clock.ts";
-import { goDuration } from "../../base/duration.ts";
 import { codeOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { loadConfState } from "../../membership/cluster.ts";
 import { byId } from "../../membership/initial.ts";
 import { decodeMember, encodeMember, formatId, type Member } from "../../membership/member.ts";
 import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
-import { LmdbBackend } from "../../mvcc/backend/lmdb.ts";
-import { checkPages } from "../../mvcc/backend/lmdb-check.ts";
-import { otherOwnerOf } from "../../mvcc/backend/lmdb-file.ts";
 import { Metadata } from "../../proto/etcdserverpb.ts";
 import { ConfChangeType, ConfState, type Entry, type HardState, type Snapshot } from "../../proto/raftpb.ts";
 import { asV2, confChangeOf } from "../../raft/confchange/change.ts";
@@ -22,18 +17,15 @@ import { Wal, type WalOptions } from "../../wal/wal.ts";
 import { ServerMetrics } from "../contract/metrics.ts";
 import type { PeerClient } from "../contract/network.ts";
 import type { BootstrapOptions } from "../contract/options.ts";
-import { importReceived, type OpenBackend, removeImport } from "../snapshot/installer.ts";
-import { adoptDatabase } from "./adopt-database.ts";
+import { importReceived, type OpenBackend } from "../snapshot/installer.ts";
 import { type DataDir, DataDirError, openDataDir } from "./data-dir.ts";
 import { type ForcedLog, forceNewCluster } from "./force-new-cluster.ts";
 import { checkLearnerCount, foundCluster, joinCluster } from "./initial-cluster.ts";
+import { backendOpener, openDatabase } from "./open-database.ts";
 
 /** Source of the limits: etcd `server/etcdserver/raft.go`. */
 const MESSAGE_BYTES_MAX = 1024 * 1024;
 const INFLIGHT_MESSAGES_MAX = 4096 / 8;
-
-const OWNER_WAIT_MS = 10_000;
-const OWNER_POLL_MS = 100;
 
 /** A member ready to start: its identity and its durable state, assembled and checked. */
 export interface Bootstrapped extends DataDir {
@@ -80,27 +72,8 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
   try {
     const metrics = new ServerMetrics();
     const haveWal = Wal.exists(disk, dir.walDir);
-    const open = options.seams?.openBackend ?? ((settings) => new LmdbBackend(settings));
-    const openBackend = (path: string): Backend =>
-      open({
-        path,
-        clock,
-        logger,
-        batchIntervalMs: options.backendBatchIntervalMs,
-        batchLimit: options.backendBatchLimit,
-        onFailure: options.onFailure,
-        onCommit(ms) {
-          metrics.backendCommit.observe(ms / 1000);
-          if (logger.debugEnabled) logger.debug("committed the database", { took: goDuration(ms) });
-        },
-      });
-    if (options.seams?.openBackend === undefined) {
-      await waitForOwner(dir.dbPath, clock, logger);
-      await checkPages(dir.dbPath, clock);
-    }
-    removeImport(disk, dir.dbPath);
-    const adopted = await adoptDatabase({ disk, clock, logger, dbPath: dir.dbPath, openBackend });
-    let backend = adopted ?? openBackend(dir.dbPath);
+    const openBackend = backendOpener(options, metrics);
+    let backend = await openDatabase(dir.dbPath, openBackend, options);
     try {
       if (haveWal) backend = await finishInstallation(options, dir, backend, openBackend);
       await defragmentIfWorthIt(backend, options);
@@ -113,19 +86,6 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
   } catch (error) {
     dir.unlock();
     throw error;
-  }
-}
-
-/** The database's previous process may be ending: it releases the directory's lock before it exits. */
-async function waitForOwner(dbPath: string, clock: Clock, logger: Logger): Promise<void> {
-  const startMs = clock.nowMs();
-  for (let pid = otherOwnerOf(dbPath); pid !== undefined; pid = otherOwnerOf(dbPath)) {
-    const waitedMs = clock.nowMs() - startMs;
-    if (waitedMs > OWNER_WAIT_MS) return;
-    if (waitedMs < OWNER_POLL_MS) {
-      logger.warn("the database is in use by another process; waiting for it to end", { path: dbPath, pid });
-    }
-    await new Promise<void>((resolve) => clock.after(OWNER_POLL_MS, resolve));
   }
 }
 
