@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
+import { type Waiter, waiter } from "../base/waiter.ts";
 import type { KnownBucket } from "./records.ts";
 import type { CommitOptions, StoreWriter, Written } from "./store-writer.ts";
 import type { FromThread, ThreadData, ToThread } from "./thread.ts";
@@ -115,22 +116,6 @@ export class ThreadWriter implements StoreWriter {
     this.#commit = undefined;
     this.#copy?.reject(this.#failure);
   }
-}
-
-interface Waiter<T> {
-  readonly promise: Promise<T>;
-  readonly resolve: (value: T) => void;
-  readonly reject: (error: Error) => void;
-}
-
-function waiter<T>(): Waiter<T> {
-  let resolve!: (value: T) => void;
-  let reject!: (error: Error) => void;
-  const promise = new Promise<T>((ok, fail) => {
-    resolve = ok;
-    reject = fail;
-  });
-  return { promise, resolve, reject };
 }
 
 /**

@@ -36,7 +36,7 @@ async function change(server: Server, round: number): Promise<void> {
     });
   });
   const answers = await Promise.all(puts);
-  const { id } = await server.client.unary(LeaseService.LeaseGrant, { ttl: 3600n });
+  const { id } = await server.client.unary(LeaseService.LeaseGrant, { ttl: 3600 });
   await server.client.unary(KVService.Put, { key: bytes(`leased${round}`), value: bytes("x"), lease: id });
   await server.client.unary(KVService.DeleteRange, { key: bytes("k1"), rangeEnd: bytes("k12") });
   if (round % 2 === 1) {

@@ -4,6 +4,7 @@ import { type Disk, systemDisk } from "../../base/disk.ts";
 import { spentOn } from "../../base/doing.ts";
 import { lockFile } from "../../base/file-locks.ts";
 import type { Logger } from "../../base/log.ts";
+import { type Waiter, waiter } from "../../base/waiter.ts";
 import type { StoreWriter } from "../../bolt/store-writer.ts";
 import { ThreadWriter } from "../../bolt/thread-writer.ts";
 import { type ByteString, fromByteString, type RevisionVisitor, toByteString } from "../model/types.ts";
@@ -81,8 +82,8 @@ export class BoltBackend implements Backend {
   #writerHold: Promise<void> | null = null;
   readonly #longWrite = new LongWrite();
   readonly #snapshots = new Set<BoltSnapshot>();
-  #drained: Waiting | null = null;
-  #room: Waiting | null = null;
+  #drained: Waiter<void> | null = null;
+  #room: Waiter<void> | null = null;
 
   /**
    * Opens or creates the file. Throws BackendError: ERR_BACKEND_IN_USE, ERR_BACKEND_CORRUPT, ERR_BACKEND_NOT_WRITABLE,
@@ -338,7 +339,7 @@ export class BoltBackend implements Backend {
   drained(): Promise<void> {
     if (!this.overloaded) return Promise.resolve();
     this.#commitInBackground();
-    this.#drained ??= waiting();
+    this.#drained ??= waiter();
     return this.#drained.promise;
   }
 
@@ -356,7 +357,7 @@ export class BoltBackend implements Backend {
 
   roomLeft(): Promise<void> {
     if (this.hasRoom) return Promise.resolve();
-    this.#room ??= waiting();
+    this.#room ??= waiter();
     return this.#room.promise;
   }
 
@@ -535,14 +536,3 @@ export class BoltBackend implements Backend {
 /** What a long write lets gather while another batch is being committed. */
 const LONG_WRITE_OPS_MAX = 20_000;
 const PENDING_OPS_MAX = 200_000;
-
-interface Waiting {
-  readonly promise: Promise<void>;
-  readonly resolve: () => void;
-}
-
-function waiting(): Waiting {
-  let resolve = (): void => {};
-  const promise = new Promise<void>((r) => (resolve = r));
-  return { promise, resolve };
-}

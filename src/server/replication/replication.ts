@@ -222,14 +222,13 @@ export class Replication {
 
   #openReceiver(): PeerReceiver {
     const { logger, clock, disk } = this.#options;
-    const { openBackend } = this.#parts;
     return new PeerReceiver({
       cluster: this.#state.cluster,
       loop: this.#loop,
       snapshots: new SnapshotReceiver({
         snapshotter: this.#parts.snapshotter,
         bytesMax: this.#state.quota.snapshotBytesMax,
-        check: (path) => checkDatabase({ disk, clock, path, checksPages: openBackend.opensReceived ?? false }),
+        check: (path) => checkDatabase({ disk, clock, path, openBackend: this.#parts.openBackend }),
         logger,
         onReceived: (message) => this.#loop.receive(message),
       }),

@@ -44,11 +44,11 @@ export async function checkDatabase(options: {
   disk: Disk;
   clock: Clock;
   path: string;
-  /** Also check that each page has one place, which matters when the file itself is going to be written. */
-  checksPages?: boolean;
+  /** Where it opens the file itself, each page must also have one place. */
+  openBackend?: { readonly opensReceived?: boolean };
 }): Promise<void> {
   const { disk, clock, path } = options;
-  if (options.checksPages) await checkAllPages(disk, clock, path);
+  if (options.openBackend?.opensReceived) await checkAllPages(disk, clock, path);
   let hasIndex = false;
   const check = (name: BucketName, key: Uint8Array): void => {
     if (name === "key") checkRevision(key, path);

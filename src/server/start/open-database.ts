@@ -71,7 +71,7 @@ async function openBbolt(path: string, openBackend: OpenBackend, options: Bootst
   try {
     checkVersion(backend, path);
     // What is free is known when the file has been looked through.
-    if (options.bootstrapDefragThresholdBytes > 0) await (backend as BoltBackend).ready();
+    if (options.bootstrapDefragThresholdBytes > 0 && backend instanceof BoltBackend) await backend.ready();
     return backend;
   } catch (error) {
     await backend.close();
@@ -92,7 +92,7 @@ function checkVersion(backend: Backend, path: string): void {
 function writtenByLmdb(path: string): DataDirError {
   return new DataDirError(
     `${path} was written by this server in its own earlier format. Start it without KVORUM_DATABASE=bbolt, save a snapshot ` +
-      "(etcdctl snapshot save), and restore that into a new data directory; in a cluster, remove the member and add it anew",
+      "(etcdctl snapshot save), and restore that into a new data directory; in a cluster, remove the member and add it again",
   );
 }
 

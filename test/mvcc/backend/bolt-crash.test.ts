@@ -74,13 +74,17 @@ test("a crash at any disk operation, also during defragmentation, loses no batch
     };
     const durable = { rows: [] as string[], pending: [] as string[][] };
     let backend: BoltBackend | undefined;
+    let isOver = false;
     try {
       // A machine that is off never answers: waiting callers are abandoned.
       const run = async (): Promise<void> => {
         backend = open(disk, () => {});
         await history(backend, durable);
       };
-      await Promise.race([run(), until(() => crashed !== undefined)]);
+      const running = run().finally(() => {
+        isOver = true;
+      });
+      await Promise.race([running, until(() => isOver || crashed !== undefined)]);
     } catch {
       assert.ok(crashed !== undefined);
     }
