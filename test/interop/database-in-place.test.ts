@@ -7,16 +7,14 @@ import { systemDisk } from "../../src/base/disk.ts";
 import { checkBolt } from "../../src/bolt/check.ts";
 import { BoltReader } from "../../src/bolt/reader.ts";
 import { KVService, LeaseService, MaintenanceService } from "../../src/proto/etcdserverpb.ts";
-import { ourEtcd, requirement, requireStockEtcd, stockEtcd, stockEtcdVersion } from "../harness/programs.ts";
+import { ourEtcd, requireStockEtcd, stockEtcd, stockEtcdVersion } from "../harness/programs.ts";
 import { type Server, startServer } from "../harness/server.ts";
 
 const BBOLT = { KVORUM_DATABASE: "bbolt" };
+// What is installed cannot be asked for: Debian 12 has 3.4.
 const skip =
   requireStockEtcd() ||
-  requirement(
-    ((await stockEtcdVersion()) ?? 0) >= 3.005,
-    "stock etcd is older than 3.5, which opens no newer database",
-  );
+  (((await stockEtcdVersion()) ?? 0) < 3.005 && "stock etcd is older than 3.5, which opens no newer database");
 
 const bytes = (text: string): Buffer => Buffer.from(text);
 
