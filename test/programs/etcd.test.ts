@@ -19,6 +19,7 @@ import { type TestContext, test } from "node:test";
 import { flagSettings } from "../../src/config/settings/definitions.ts";
 import { KVORUM_VERSION } from "../../src/programs/server/version.ts";
 import { ourEtcd, repositoryRoot, requireProgram, run } from "../harness/programs.ts";
+import { freePorts } from "../harness/server.ts";
 import { waitFor } from "../harness/wait.ts";
 
 const bin = (name: string) => ({ file: process.execPath, args: [join(repositoryRoot, "bin", name)] });
@@ -50,6 +51,34 @@ test("help prints the usage and then every flag with its default", async () => {
   assert.match(stderr, /^Usage:\n/);
   for (const { name } of flagSettings) assert.ok(stdout.toString().includes(`\n  --${name} '`), name);
   assert.match(stdout.toString(), /CompactHashCheck=true\|false \(ALPHA - default=false\)/);
+});
+
+test("at a terminal, too, every line is one of the log", { skip: requireProgram("script") }, async (t) => {
+  const [client, peer] = (await freePorts(2)).map((port) => `http://127.0.0.1:${port}`);
+  const flags = [
+    `--data-dir=${join(tempDir(t), "data")}`,
+    `--listen-client-urls=${client}`,
+    `--advertise-client-urls=${client}`,
+    `--listen-peer-urls=${peer}`,
+    `--initial-advertise-peer-urls=${peer}`,
+    `--initial-cluster=default=${peer}`,
+  ];
+  const command = [etcd.file, ...etcd.args, ...flags].join(" ");
+  // The terminal is script's; what ends it ends the member.
+  const terminal = spawn("script", ["-qefc", command, "/dev/null"], { stdio: ["pipe", "pipe", "inherit"] });
+  let output = "";
+  terminal.stdout.on("data", (chunk: Buffer) => {
+    output += chunk;
+  });
+  const ended = once(terminal, "exit");
+  t.after(() => terminal.kill("SIGKILL"));
+  await waitFor("it serves", () => output.includes("ready to serve client requests"), 60_000);
+  // Interrupt from the terminal.
+  terminal.stdin.write("\x03");
+  await ended;
+  const lines = output.split("\r\n").filter((line) => line !== "" && line !== "^C");
+  for (const line of lines) assert.doesNotThrow(() => JSON.parse(line.replace(/^\^C/, "")), `not JSON: ${line}`);
+  assert.ok(lines.length > 10);
 });
 
 test("an invalid flag ends with 2, the text and the usage", async () => {

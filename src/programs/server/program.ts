@@ -131,7 +131,7 @@ async function run(config: Config, log: StructuredLogger, env: Environment): Pro
     log.sync();
   });
   await notifyReady(systemd, log);
-  if (wantsReadyLine(env, process.stderr.isTTY)) await tellPeople(member, env);
+  if (wantsReadyLine(env)) await tellPeople(member, env);
   return undefined;
 }
 

@@ -2,7 +2,8 @@ import type { Environment } from "../../base/systemd.ts";
 
 /**
  * The line for people at the end of a start: that the member serves, where, and what to try. All earlier lines are
- * etcd's, for programs that read them; so this one is written only at a terminal or under `npm start`.
+ * etcd's, for programs that read them; so this one is written only under `npm start`, not at every
+ * terminal: containers and tests of etcd's give a terminal to a program whose log they read.
  */
 export function readyLine(addresses: readonly string[], env: Environment): string {
   const [address = "", ...more] = addresses;
@@ -10,9 +11,7 @@ export function readyLine(addresses: readonly string[], env: Environment): strin
   return `Ready: etcd serves clients at ${address}${others}. Try: ${exampleFor(address, env)}\n`;
 }
 
-export function wantsReadyLine(env: Environment, isTerminal: boolean): boolean {
-  return isTerminal || isNpmStart(env);
-}
+export const wantsReadyLine = (env: Environment): boolean => isNpmStart(env);
 
 function exampleFor(address: string, env: Environment): string {
   const { protocol, host } = new URL(address);
