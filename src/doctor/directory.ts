@@ -6,6 +6,7 @@ import { statfsSync } from "node:fs";
 import type { Clock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
 import { lockHolderOf } from "../base/file-locks.ts";
+import { systemText } from "../base/system-error.ts";
 import { humanBytes } from "../base/table.ts";
 import { formatId } from "../membership/member.ts";
 import { type DatabaseState, examineDatabase } from "./database.ts";
@@ -40,7 +41,7 @@ export function examineDirectory({ disk, clock, dataDir, walDir: dedicated }: Di
   const database = examineDatabase(disk, dbPath, findings);
   if (log !== undefined && database !== undefined) compare(log, database, findings);
   examineSpace(dataDir, findings);
-  examineSpeed(disk, clock, walDir, findings);
+  examineSpeed(disk, clock, disk.exists(walDir) ? walDir : member, findings);
   return findings;
 }
 
@@ -80,7 +81,7 @@ function examineUse(disk: Disk, dataDir: string, dbPath: string, findings: Findi
     findings.push({
       severity: "note",
       subject: "directory",
-      text: `process ${holder} runs on it: what follows may change while it is read. kvorum doctor --endpoints asks the member itself`,
+      text: `process ${holder} runs on it: what follows may change while it is read`,
     });
   }
 }
@@ -136,24 +137,19 @@ function examineSpace(dataDir: string, findings: Finding[]): void {
   }
 }
 
-/** Durable writes of one page each, as the log makes them. */
-function examineSpeed(disk: Disk, clock: Clock, walDir: string, findings: Finding[]): void {
-  const path = `${walDir}/.doctor.tmp`;
-  const times: number[] = [];
-  const page = Buffer.alloc(4096, 1);
-  const file = disk.open(path, "w", 0o600);
+function examineSpeed(disk: Disk, clock: Clock, dir: string, findings: Finding[]): void {
+  let times: number[];
   try {
-    for (let i = 0; i < SYNCS; i++) {
-      const startMs = clock.nowMs();
-      file.write(page, i * page.length);
-      file.dataSync();
-      times.push(clock.nowMs() - startMs);
-    }
-  } finally {
-    file.close();
-    disk.remove(path);
+    times = syncTimes(disk, clock, `${dir}/.doctor.tmp`);
+  } catch (error) {
+    findings.push({
+      severity: "problem",
+      subject: "disk",
+      text: `nothing can be written in ${dir}: ${systemText(error)}`,
+      next: ["give the directory to the user who runs the member, make room, or check the disk"],
+    });
+    return;
   }
-  times.sort((a, b) => a - b);
   const median = times[SYNCS >> 1]!;
   const longest = times.at(-1)!;
   const text = `a durable write takes ${median.toFixed(1)} ms, at most ${longest.toFixed(1)} ms`;
@@ -168,4 +164,23 @@ function examineSpeed(disk: Disk, clock: Clock, walDir: string, findings: Findin
       ],
     });
   }
+}
+
+/** Milliseconds of durable writes of one page each, as the log makes them; ascending. */
+function syncTimes(disk: Disk, clock: Clock, path: string): number[] {
+  const times: number[] = [];
+  const page = Buffer.alloc(4096, 1);
+  const file = disk.open(path, "w", 0o600);
+  try {
+    for (let i = 0; i < SYNCS; i++) {
+      const startMs = clock.nowMs();
+      file.write(page, i * page.length);
+      file.dataSync();
+      times.push(clock.nowMs() - startMs);
+    }
+  } finally {
+    file.close();
+    disk.remove(path);
+  }
+  return times.sort((a, b) => a - b);
 }

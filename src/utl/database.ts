@@ -6,7 +6,7 @@
  * of the tree.
  */
 import type { Clock } from "../base/clock.ts";
-import { lockHolderOf } from "../base/file-locks.ts";
+import { type FileLock, FileLockedError, lockFile, lockHolderOf } from "../base/file-locks.ts";
 import type { BoltBucket } from "../bolt/bucket.ts";
 import type { BoltEntry } from "../bolt/format.ts";
 import { BoltReader } from "../bolt/reader.ts";
@@ -33,17 +33,32 @@ export function statFile({ disk }: UtlIo, path: string): void {
 
 async function waitForLock(clock: Clock, path: string, timeoutMs: number): Promise<void> {
   const endMs = clock.nowMs() + timeoutMs;
-  for (;;) {
-    const holder = lockHolderOf(path);
-    if (holder === undefined) return;
-    if (clock.nowMs() >= endMs) {
-      throw new ExitError(
-        EXIT.error,
-        `timeout: process ${holder} has ${path} open. Stop the etcd that runs on it, or work on a copy or a snapshot`,
-      );
-    }
-    await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
+  for (let holder = lockHolderOf(path); holder !== undefined; holder = lockHolderOf(path)) {
+    await pauseUntil(clock, endMs, path, holder);
   }
+}
+
+/** Locks the database against servers, as they do against each other. Throws ExitError and node's errors. */
+async function lockDatabase(clock: Clock, path: string, timeoutMs: number): Promise<FileLock> {
+  const endMs = clock.nowMs() + timeoutMs;
+  for (;;) {
+    try {
+      return lockFile(path);
+    } catch (error) {
+      if (!(error instanceof FileLockedError)) throw error;
+      await pauseUntil(clock, endMs, path, error.holder);
+    }
+  }
+}
+
+async function pauseUntil(clock: Clock, endMs: number, path: string, holder: number | undefined): Promise<void> {
+  if (clock.nowMs() >= endMs) {
+    throw new ExitError(
+      EXIT.error,
+      `timeout: process ${holder ?? "of unknown number"} has ${path} open. Stop the etcd that runs on it, or work on a copy or a snapshot`,
+    );
+  }
+  await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
 }
 
 /** How a bucket changes when a database is rewritten. */
@@ -88,12 +103,18 @@ function refuseNested(reader: BoltReader, bucket: BoltBucket, name: string): voi
   }
 }
 
-/** Rewrites a database in place, without free pages. */
+/** Rewrites a database in place, without free pages. No server can start on it meanwhile. */
 export async function rewriteDatabase(utl: Utl, path: string, changes: readonly BucketChange[]): Promise<BoltLayout> {
-  const reader = await openDatabase(utl, path);
+  const { disk, clock } = utl.io;
+  const lock = await lockDatabase(clock, path, utl.lockTimeoutMs);
   try {
-    return writeBoltFile({ disk: utl.io.disk, path, buckets: changedBuckets(reader, changes) });
+    const reader = new BoltReader({ disk, path });
+    try {
+      return writeBoltFile({ disk, path, buckets: changedBuckets(reader, changes) });
+    } finally {
+      reader.close();
+    }
   } finally {
-    reader.close();
+    lock.release();
   }
 }

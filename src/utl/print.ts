@@ -1,5 +1,5 @@
 /** The output formats of etcdutl. Source: etcd `etcdutl/etcdutl/printer*.go`. */
-import { humanBytes, renderTable } from "../base/table.ts";
+import { renderTable } from "../base/table.ts";
 import { EXIT, ExitError, type Utl } from "./utl.ts";
 
 /** One result in each format that can show it. */
@@ -38,5 +38,3 @@ export function checkFormat({ flags }: Utl): void {
     throw new ExitError(EXIT.badFeature, "unsupported output format");
   }
 }
-
-export { humanBytes };

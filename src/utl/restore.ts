@@ -7,6 +7,7 @@
  * renamed when it is complete: an interrupted restore leaves nothing that a server would start on, and can be repeated.
  */
 import { dirname } from "node:path";
+import type { Disk } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
 import type { BoltEntry, BoltError } from "../bolt/format.ts";
 import { BoltReader } from "../bolt/reader.ts";
@@ -51,8 +52,8 @@ export function restoreSnapshot(options: RestoreOptions): void {
   const { disk } = io;
   const part = `${dataDir}/member.part`;
   checkFree(options, part);
-  removeTree(io, part);
-  if (walDir !== undefined) removeTree(io, `${walDir}.part`);
+  removeTree(disk, part);
+  if (walDir !== undefined) removeTree(disk, `${walDir}.part`);
   checkSnapshot(options);
   const snapDir = `${part}/snap`;
   const walPart = walDir === undefined ? `${part}/wal` : `${walDir}.part`;
@@ -78,7 +79,10 @@ function checkFree({ io: { disk }, dataDir, walDir }: RestoreOptions, part: stri
   if (names.some((name) => `${dataDir}/${name}` !== part)) {
     throw new ExitError(EXIT.error, `data-dir "${dataDir}" not empty or could not be read`);
   }
-  if (walDir !== undefined && disk.exists(walDir)) throw new ExitError(EXIT.error, `wal-dir "${walDir}" exists`);
+  if (walDir === undefined || !disk.exists(walDir)) return;
+  // The log of a restore that ended between its two last steps: only its owner can tell it from another.
+  const hint = names.length > 0 ? ": if the interrupted restore made it, remove it and restore again" : "";
+  throw new ExitError(EXIT.error, `wal-dir "${walDir}" exists${hint}`);
 }
 
 /** Compares the checksum at the end of the file, if one is required. */
@@ -220,7 +224,7 @@ function uint64(value: number): Buffer {
   return bytes;
 }
 
-function removeTree({ disk }: UtlIo, path: string): void {
+function removeTree(disk: Disk, path: string): void {
   if (!disk.exists(path)) return;
   let names: string[];
   try {
@@ -230,6 +234,6 @@ function removeTree({ disk }: UtlIo, path: string): void {
     disk.remove(path);
     return;
   }
-  for (const name of names) removeTree({ disk } as UtlIo, `${path}/${name}`);
+  for (const name of names) removeTree(disk, `${path}/${name}`);
   disk.removeDir(path);
 }

@@ -143,6 +143,8 @@ test("a missing log, and a directory without a member, report what was lost and 
   rmSync(join(dataDir, "member/wal"), { recursive: true });
   mkdirSync(join(dataDir, "member/wal"));
   const { code, bad } = found(dataDir);
+  rmSync(join(dataDir, "member/wal"), { recursive: true });
+  assert.match(found(dataDir).bad[0]!.text, /there is no log in .*member\/wal/, "nor a directory for it");
   assert.equal(code, 2);
   assert.match(bad[0]!.text, /there is no log in .*member\/wal/);
   assert.match(bad[0]!.next![0]!, /--wal-dir/);

@@ -1,11 +1,12 @@
 /** `etcdutl snapshot` */
 import { isAbsolute, resolve } from "node:path";
+import { humanBytes } from "../../base/table.ts";
 import { BoltReader } from "../../bolt/reader.ts";
 import { verifyBootstrap } from "../../config/checks/bootstrap.ts";
 import { parseUrls, parseUrlsByMember, urlTexts } from "../../config/values/url.ts";
 import { initialMembers, memberByName } from "../../membership/initial.ts";
 import { statFile } from "../database.ts";
-import { checkFormat, humanBytes, print } from "../print.ts";
+import { checkFormat, print } from "../print.ts";
 import { restoreSnapshot } from "../restore.ts";
 import { statusOf } from "../status.ts";
 import { badArgs, type Utl, type UtlCommand } from "../utl.ts";
