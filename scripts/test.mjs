@@ -11,7 +11,7 @@ import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -66,8 +66,10 @@ if (values.fast) {
   process.on("exit", () => rmSync(bundle.folder, { recursive: true, force: true }));
 }
 const args = [
-  ...(bundle === undefined ? ["--import", "tsx"] : ["--enable-source-maps", "--test-reporter=spec"]),
+  ...(bundle === undefined ? ["--import", "tsx"] : ["--enable-source-maps"]),
   "--test",
+  // Node ends a terminal's output with the failures too; scripts/test-report.mjs does so in a log.
+  `--test-reporter=${values.fast || process.stdout.isTTY ? "spec" : pathToFileURL(join(root, "scripts/test-report.mjs"))}`,
   // Many fast tests wait for a timer now and then.
   `--test-concurrency=${Math.max(2, availableParallelism()) * (values.fast ? 2 : 1)}`,
   // A hanging test fails, and a file that leaves something open still ends.

@@ -87,7 +87,7 @@ export interface Result {
 
 export interface RunOptions {
   readonly input?: string | Uint8Array;
-  readonly env?: Readonly<Record<string, string>>;
+  readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
   /** Milliseconds, on a quiet machine, until the program is killed, with code -1; 20 s when absent. */
   readonly timeoutMs?: number;
