@@ -21,7 +21,7 @@ const floors = [
   ["peer"],
   ["api"],
   ["client"],
-  ["ctl", "utl", "doctor"],
+  ["ctl", "utl", "doctor", "proxy"],
   ["deploy"],
   ["console"],
   ["programs"],

@@ -17,7 +17,10 @@ export const usage = `Usage:
     Run a member with the settings of a YAML file. Flags and environment variables are then ignored.
     Times in the file are whole nanoseconds (600000000000 for ten minutes), as in etcd.
 
-  etcd gateway, etcd grpc-proxy
+  etcd gateway start
+    Forward TCP connections to the members of a cluster. etcd gateway start --help has its flags.
+
+  etcd grpc-proxy
     Not built yet.
 `;
 

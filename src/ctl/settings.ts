@@ -4,6 +4,7 @@
  */
 import type { FlagSet } from "../base/flags.ts";
 import type { TlsOptions } from "../client/raw.ts";
+import { discoverSrv, SrvError } from "../client/srv.ts";
 import type { ClusterOptions } from "./connection.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { type Io, log } from "./io.ts";
@@ -59,38 +60,15 @@ function isSecure(endpoint: string, io: Io): boolean {
   return false;
 }
 
-/** Endpoints by DNS, those with TLS first. */
+/** Throws ExitError. */
 async function discover(domain: string, suffix: string): Promise<string[]> {
-  const { resolveSrv } = await import("node:dns/promises");
-  const end = suffix === "" ? "" : `-${suffix}`;
-  const endpoints: string[] = [];
-  const failures: string[] = [];
-  for (const [scheme, service] of [
-    ["https", "etcd-client-ssl"],
-    ["http", "etcd-client"],
-  ]) {
-    const name = `_${service}${end}._tcp.${domain}`;
-    try {
-      const records = await resolveSrv(name);
-      endpoints.push(...records.map(({ name: host, port }) => `${scheme}://${host.replace(/\.$/, "")}:${port}`));
-    } catch (error) {
-      failures.push(`lookup ${name}: ${lookupText(error as NodeJS.ErrnoException)}`);
-    }
+  try {
+    return (await discoverSrv(domain, suffix)).map(({ url }) => url);
+  } catch (error) {
+    if (error instanceof SrvError) throw new ExitError(EXIT.error, error.message);
+    throw error;
   }
-  if (endpoints.length === 0) throw new ExitError(EXIT.error, `dns lookup errors: ${failures.join(" and ")}`);
-  return endpoints;
 }
-
-const LOOKUP_TEXTS: Readonly<Record<string, string>> = {
-  ENOTFOUND: "no such host",
-  ENODATA: "no such host",
-  ETIMEOUT: "the name server did not answer in time",
-  ECONNREFUSED: "the name server refuses connections",
-  ESERVFAIL: "server misbehaving",
-  EBADNAME: "not a name that can be looked up",
-};
-
-const lookupText = ({ code, message }: NodeJS.ErrnoException) => LOOKUP_TEXTS[code ?? ""] ?? message;
 
 function tlsOf(flags: FlagSet, io: Io): TlsOptions | undefined {
   const files: Record<string, string> = {};

@@ -15,7 +15,7 @@ import type { Logger } from "../../base/log.ts";
 import { type AnySocket, rawSocket } from "../../rpc/tls/raw-socket.ts";
 
 /** Descriptors reserved for files and outgoing connections. etcd's number. */
-const RESERVED = 150;
+export const RESERVED_DESCRIPTORS = 150;
 /** Members' connections; each member keeps about ten. */
 const PEERS_MAX = 1024;
 const PEERS_MIN = 32;
@@ -127,7 +127,7 @@ export function connectionLimits(options: {
   readonly descriptors?: number;
 }): ConnectionLimits {
   const { clientsMax, clock, logger, descriptors = descriptorLimit() } = options;
-  const forAll = descriptors - RESERVED;
+  const forAll = descriptors - RESERVED_DESCRIPTORS;
   const peersMax = Math.min(PEERS_MAX, Math.max(PEERS_MIN, Math.floor(forAll / PEERS_SHARE)));
   const most = forAll - peersMax;
   const raise = "raise the limit of open files (systemd: LimitNOFILE=, shell: ulimit -n)";
@@ -156,7 +156,7 @@ export function connectionLimits(options: {
 const DESCRIPTORS_DEFAULT = 10_240;
 
 /** The soft limit, which Node raises to the hard limit at its start. */
-function descriptorLimit(): number {
+export function descriptorLimit(): number {
   try {
     const found = /^Max open files\s+(\d+|unlimited)/m.exec(fs.readFileSync("/proc/self/limits", "latin1"))?.[1];
     if (found === "unlimited") return Number.MAX_SAFE_INTEGER;
