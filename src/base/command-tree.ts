@@ -27,6 +27,11 @@ export interface Command<Context> {
   run?(context: Context, invocation: Invocation<Context>): Promise<void> | void;
 }
 
+/** The part of a context that commands of every program need. */
+export interface Printing {
+  readonly io: { out(text: string): void };
+}
+
 /** A parsed command line. */
 export interface Invocation<Context> {
   /** The program first. */
@@ -110,6 +115,26 @@ export function findCommand<Context>(command: Command<Context>, word: string): C
   if (exact !== undefined) return exact;
   const starting = commands.filter(({ name }) => name.startsWith(word));
   return starting.length === 1 ? starting[0] : undefined;
+}
+
+/** A program's command `help`: prints the help of the command that its arguments name. Throws UsageError. */
+export function helpCommand<Context extends Printing>(): Command<Context> {
+  return {
+    name: "help",
+    usage: "[command]",
+    short: "Help about any command",
+    run({ io }, { path: [program], args }) {
+      const path = [program!];
+      for (const word of args) {
+        const next = findCommand(path.at(-1)!, word);
+        if (next === undefined) {
+          throw new UsageError(`no command is called ${args.join(" ")}`, `Run '${program!.name} --help' for usage.\n`);
+        }
+        path.push(next);
+      }
+      io.out(helpText(path));
+    },
+  };
 }
 
 function flagsOf<Context>(path: readonly Command<Context>[]): Flag[] {

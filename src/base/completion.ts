@@ -1,25 +1,32 @@
-/** Shell scripts that complete a program's commands and flags. */
-import type { Command } from "./command-tree.ts";
+/** The command `completion`: shell scripts that complete a program's commands and flags. */
+import type { Command, Printing } from "./command-tree.ts";
 
-const SHELLS: Readonly<Record<string, (candidates: Candidates, program: string) => string>> = {
-  bash,
-  zsh,
-  fish,
-  powershell,
-};
+const SHELLS: ReadonlyMap<string, (candidates: Candidates, program: string) => string> = new Map(
+  Object.entries({ bash, zsh, fish, powershell }),
+);
 
 /** Possible next words after each sequence of commands: commands and flags. */
 type Candidates = ReadonlyMap<string, readonly string[]>;
 
-/** The script for a shell; undefined for a shell other than bash, zsh, fish and powershell. */
-export function completionScript<Context>(program: Command<Context>, shell: string): string | undefined {
-  return SHELLS[shell]?.(candidatesOf(program), program.name);
+/** The command `completion` of the program of that name; `badArgs` makes the error for a shell that it does not know. */
+export function completionCommand<Context extends Printing>(
+  program: string,
+  badArgs: (message: string) => Error,
+): Command<Context> {
+  return {
+    name: "completion",
+    usage: "[bash|zsh|fish|powershell]",
+    short: "Generate completion script",
+    long: help(program),
+    run({ io }, { path, args }) {
+      const script = args.length === 1 ? SHELLS.get(args[0]!)?.(candidatesOf(path[0]!), program) : undefined;
+      if (script === undefined) throw badArgs("completion takes one shell: bash, zsh, fish or powershell");
+      io.out(script);
+    },
+  };
 }
 
-/** The help of a program's command `completion`. */
-export const completionHelp = (
-  program: string,
-): string => `Prints a completion script for a shell. To have it in each session:
+const help = (program: string): string => `Prints a completion script for a shell. To have it in each session:
 
   bash        ${program} completion bash > /etc/bash_completion.d/${program}
   zsh         ${program} completion zsh > "\${fpath[1]}/_${program}"

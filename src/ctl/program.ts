@@ -1,11 +1,11 @@
 /** The commands of etcdctl, under the headings of its help. */
-import { findCommand, helpText } from "../base/command-tree.ts";
+import { helpCommand } from "../base/command-tree.ts";
+import { completionCommand } from "../base/completion.ts";
 import { describeFlags } from "../base/flags.ts";
 import { alarm } from "./commands/alarm.ts";
 import { auth } from "./commands/auth.ts";
 import { check } from "./commands/check.ts";
 import { compaction } from "./commands/compaction.ts";
-import { completion } from "./commands/completion.ts";
 import { defrag } from "./commands/defrag.ts";
 import { del } from "./commands/del.ts";
 import { downgrade } from "./commands/downgrade.ts";
@@ -25,7 +25,7 @@ import { user } from "./commands/user.ts";
 import { version } from "./commands/version.ts";
 import { watch } from "./commands/watch.ts";
 import type { CtlCommand } from "./ctl.ts";
-import { EXIT, ExitError } from "./exit.ts";
+import { badArgs } from "./exit.ts";
 import { GLOBAL_FLAGS } from "./global-flags.ts";
 
 const under = (group: string, ...commands: CtlCommand[]) => commands.map((command) => ({ ...command, group }));
@@ -34,21 +34,6 @@ const options: CtlCommand = {
   name: "options",
   short: "Lists the options that every command takes",
   run: ({ io }) => io.out(`Every command takes these options:\n\n${describeFlags(GLOBAL_FLAGS)}`),
-};
-
-const help: CtlCommand = {
-  name: "help",
-  usage: "[command]",
-  short: "Explains a command",
-  run({ io, args }) {
-    const path = [PROGRAM];
-    for (const word of args) {
-      const next = findCommand(path.at(-1)!, word);
-      if (next === undefined) throw new ExitError(EXIT.error, `no command is called ${args.join(" ")}`);
-      path.push(next);
-    }
-    io.out(helpText(path));
-  },
 };
 
 export const PROGRAM: CtlCommand = {
@@ -60,6 +45,6 @@ export const PROGRAM: CtlCommand = {
     ...under("Cluster maintenance", alarm, defrag, downgrade, endpoint, member, moveLeader, snapshot),
     ...under("Concurrency", elect, lock),
     ...under("Authentication", auth, role, user),
-    ...under("Utilities", check, completion({ program: () => PROGRAM }), help, makeMirror, options, version),
+    ...under("Utilities", check, completionCommand("etcdctl", badArgs), helpCommand(), makeMirror, options, version),
   ],
 };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Command, helpText, understand } from "../../src/base/command-tree.ts";
+import { type Command, helpCommand, helpText, UsageError, understand } from "../../src/base/command-tree.ts";
 
 const program: Command<string[]> = {
   name: "prog",
@@ -100,4 +100,22 @@ test("help lists subcommands and flags with their defaults", () => {
     /^A program\n\nUsage:\n {2}prog \[command\]\n\nAvailable commands:\n {2}get {9}Reads\n/,
   );
   assert.match(helpText([program, program.commands![0]!]), / {6}--wait duration {3}how long \(default 5s\)\n/);
+});
+
+test("the command help prints what --help of the named command prints, and refuses words that name none", () => {
+  const printed: string[] = [];
+  const io = { out: (text: string) => printed.push(text) };
+  const lease: Command<{ io: typeof io }> = { name: "lease", short: "Leases", run() {} };
+  const root: Command<{ io: typeof io }> = { name: "prog", short: "A program", commands: [lease, helpCommand()] };
+  const help = (...words: string[]) => {
+    const invocation = understand(root, ["help", ...words]);
+    return invocation.command.run?.({ io }, invocation);
+  };
+  help();
+  help("lea");
+  assert.deepEqual(printed, [helpText([root]), helpText([root, lease])]);
+  assert.throws(
+    () => help("lease", "gone"),
+    new UsageError("no command is called lease gone", "Run 'prog --help' for usage.\n"),
+  );
 });
