@@ -57,16 +57,16 @@ export function parseBool(text: string): boolean {
   throw new ParseError(`strconv.ParseBool: parsing ${quote(text)}: invalid syntax`);
 }
 
-const UNIT_MS: Readonly<Record<string, number>> = {
-  ns: 1e-6,
-  us: 1e-3,
-  µs: 1e-3,
-  μs: 1e-3,
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-};
+const UNIT_MS: ReadonlyMap<string, number> = new Map([
+  ["ns", 1e-6],
+  ["us", 1e-3],
+  ["µs", 1e-3],
+  ["μs", 1e-3],
+  ["ms", 1],
+  ["s", 1000],
+  ["m", 60_000],
+  ["h", 3_600_000],
+]);
 
 /** A duration such as "1h30m" or "1.5s" in milliseconds. Throws ParseError. */
 export function parseDuration(text: string): number {
@@ -78,7 +78,7 @@ export function parseDuration(text: string): number {
     const [all = "", digits = "", unit = ""] = /^(\d+\.?\d*|\.\d+)([^\d.]*)/.exec(rest.slice(at)) ?? [];
     if (digits === "") throw new ParseError(`time: invalid duration ${quote(text)}`);
     if (unit === "") throw new ParseError(`time: missing unit in duration ${quote(text)}`);
-    const unitMs = UNIT_MS[unit];
+    const unitMs = UNIT_MS.get(unit);
     if (unitMs === undefined) throw new ParseError(`time: unknown unit ${quote(unit)} in duration ${quote(text)}`);
     total += Number(digits) * unitMs;
     at += all.length;

@@ -40,5 +40,6 @@ test("durations are milliseconds", () => {
   refused("", 'time: invalid duration ""');
   refused("x", 'time: invalid duration "x"');
   refused("1d", 'time: unknown unit "d" in duration "1d"');
+  refused("1valueOf", 'time: unknown unit "valueOf" in duration "1valueOf"');
   refused("9999999h", 'time: invalid duration "9999999h"');
 });

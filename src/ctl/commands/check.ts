@@ -131,7 +131,8 @@ export const check: CtlCommand = {
 
 function loadOf<T>(ctl: Ctl, loads: Readonly<Record<string, T>>): T {
   const given = ctl.flags.string("load");
-  const load = loads[LOAD_NAMES[given] ?? given];
+  const name = Object.hasOwn(LOAD_NAMES, given) ? LOAD_NAMES[given]! : given;
+  const load = Object.hasOwn(loads, name) ? loads[name] : undefined;
   if (load === undefined) throw new ExitError(EXIT.badFeature, `unknown load option ${given}`);
   return load;
 }

@@ -73,12 +73,12 @@ async function section<T>(lines: AsyncGenerator<Buffer, Buffer, void>, parse: (l
   }
 }
 
-const RESULTS: Readonly<Record<string, Compare_CompareResult>> = {
-  "=": Compare_CompareResult.EQUAL,
-  "!=": Compare_CompareResult.NOT_EQUAL,
-  ">": Compare_CompareResult.GREATER,
-  "<": Compare_CompareResult.LESS,
-};
+const RESULTS: ReadonlyMap<string, Compare_CompareResult> = new Map([
+  ["=", Compare_CompareResult.EQUAL],
+  ["!=", Compare_CompareResult.NOT_EQUAL],
+  [">", Compare_CompareResult.GREATER],
+  ["<", Compare_CompareResult.LESS],
+]);
 
 /** `mod("key") > "0"`. Throws ExitError. */
 function parseCompare(line: string): Compare {
@@ -92,7 +92,7 @@ function parseCompare(line: string): Compare {
     const got = `${target}(${quote(key?.value ?? "")}) ${op} ${quote(value?.value ?? "")}`;
     throw invalid(`malformed comparison: ${line}; got ${got}`);
   }
-  const result = RESULTS[op];
+  const result = RESULTS.get(op);
   if (result === undefined) throw invalid(`malformed comparison: ${line} (unknown operator ${op})`);
   const base = { key: key.value, result };
   const number = (radix: 10 | 16) => {
