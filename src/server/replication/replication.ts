@@ -4,7 +4,7 @@ import type { Lessor } from "../../lease/lessor.ts";
 import type { Cluster } from "../../membership/cluster.ts";
 import type { Backend } from "../../mvcc/backend/backend.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
-import type { ConfChange, Entry, Message, Snapshot } from "../../proto/raftpb.ts";
+import type { ConfChange, Entry, Snapshot } from "../../proto/raftpb.ts";
 import type { Status } from "../../raft/status.ts";
 import type { AlarmStore } from "../apply/alarms.ts";
 import type { Applier } from "../apply/apply.ts";
@@ -17,18 +17,13 @@ import type { QueuedProposal } from "../log/proposal.ts";
 import { ProposalQueue } from "../log/proposal-queue.ts";
 import { type Read, ReadQueue } from "../log/read-queue.ts";
 import type { RequestIdGenerator } from "../log/request-id.ts";
-import { checkDatabase } from "../snapshot/database-import.ts";
 import { importReceived, switchBackend } from "../snapshot/installer.ts";
-import { SnapshotReceiver } from "../snapshot/receiver.ts";
-import { SnapshotSender } from "../snapshot/sender.ts";
 import { Snapshots } from "../snapshot/snapshots.ts";
 import type { Bootstrapped } from "../start/bootstrap.ts";
-import { LostLogError } from "../start/lost-log.ts";
 import { AppliedWaiters } from "./applied-waiters.ts";
+import { Backpressure } from "./backpressure.ts";
 import { startElectionTicks } from "./election-ticks.ts";
-import { BEYOND_LOG } from "./message-check.ts";
-import { Outbox } from "./outbox.ts";
-import { PeerReceiver } from "./peer-receiver.ts";
+import { Peers } from "./peers.ts";
 import { ProposalFeed } from "./proposal-feed.ts";
 import { RaftLoop, type RaftLoopHooks } from "./raft-loop.ts";
 import { Role } from "./role.ts";
@@ -39,8 +34,6 @@ const APPLY_GAP_MAX = 5000;
 const SWEEP_MS = 500;
 const READ_RETRY_MS = 500;
 const PURGE_INTERVAL_MS = 30_000;
-/** Source: etcd `server/etcdserver/api/v3rpc/grpc.go`, maxNoLeaderCnt. */
-const LEADERLESS_MAX = 3;
 
 /** The state that the log is applied to. All of it switches to another backend when a snapshot brings one. */
 export interface ReplicatedState {
@@ -68,7 +61,7 @@ export interface ReplicationEvents {
 
 /**
  * The path of requests through the log: proposals and reads go in, and come out when the members agree. Owns raft's
- * loop and its inputs, the applied index, snapshots and the network; knows the leader.
+ * loop and its inputs, the applied index and snapshots; knows the leader.
  */
 export class Replication {
   /** Callers waiting for an entry to be applied here. */
@@ -80,23 +73,17 @@ export class Replication {
   readonly #machine: StateMachine;
   readonly #role: Role;
   readonly #loop: RaftLoop;
-  readonly #outbox: Outbox;
+  readonly #peers: Peers;
+  readonly #backpressure: Backpressure;
   readonly #proposals: ProposalQueue;
   readonly #feed: ProposalFeed;
   readonly #reads: ReadQueue;
   readonly #confChanges: ConfChanges;
   readonly #snapshots: Snapshots;
-  readonly #snapshotSender: SnapshotSender;
-  readonly #receiver: PeerReceiver;
   readonly #timeouts: TimeoutReasons;
   readonly #timeoutMs: number;
   readonly #timers: Timer[] = [];
   #backend: Backend;
-
-  /** Consecutive checks, one election timeout apart, that found no leader. */
-  #leaderless = 0;
-  /** The backend is behind. */
-  #paused = false;
   #stopped = false;
 
   constructor(
@@ -120,13 +107,12 @@ export class Replication {
     this.#timeouts = new TimeoutReasons({ cluster, network, electionMs: electionTicks * tickMs });
     this.#snapshots = this.#openSnapshots();
     this.#confChanges = this.#openConfChanges();
+    this.#backpressure = this.#openBackpressure();
     this.#machine = this.#openStateMachine(ids.prefix);
     this.#role = new Role(node, memberId, this.#isLearnerNow());
     this.#loop = new RaftLoop({ node, storage, wal, clock, hooks: this.#hooks() });
     this.#feed = new ProposalFeed({ node, clock, proposals: this.#proposals, onTurn: () => this.#loop.run() });
-    this.#snapshotSender = this.#openSnapshotSender();
-    this.#outbox = this.#openOutbox();
-    this.#receiver = this.#openReceiver();
+    this.#peers = this.#openPeers();
   }
 
   #openSnapshots(): Snapshots {
@@ -156,6 +142,17 @@ export class Replication {
       clock,
       maxLearners,
       onRemoved: () => this.#events.onRemoved(),
+    });
+  }
+
+  #openBackpressure(): Backpressure {
+    return new Backpressure({
+      backend: () => this.#backend,
+      onEnd: () => {
+        this.#machine.resume();
+        this.#loop.run();
+      },
+      onFailure: this.#options.onFailure,
     });
   }
 
@@ -189,63 +186,28 @@ export class Replication {
       isNoSpace: () => this.#state.alarms.noSpace,
       onNoSpace: () => this.#events.onNoSpace(),
       onConfState: () => this.#stateChanged(),
-      isBlocked: () => this.#isBlocked(),
+      isBlocked: () => this.#backpressure.isBlocked(),
       onProgress: () => this.#tellApplied(),
       onFailure: this.#options.onFailure,
     });
   }
 
-  #openSnapshotSender(): SnapshotSender {
-    const { network, clock, logger } = this.#options;
-    return new SnapshotSender({
-      backend: () => this.#backend,
-      network,
-      clock,
-      logger,
-      localId: this.#parts.memberId,
-      onFailed: (to) => this.#loop.reportSnapshot(to, false),
-    });
-  }
-
-  #openOutbox(): Outbox {
-    const { network, logger, clock, tickMs } = this.#options;
-    return new Outbox({
-      network,
-      isRemoved: (id) => this.#state.cluster.isRemoved(id),
-      sendSnapshot: (message) => this.#snapshotSender.send(message),
-      metrics: this.#parts.metrics,
-      logger,
-      clock,
-      heartbeatMs: tickMs,
-    });
-  }
-
-  #openReceiver(): PeerReceiver {
-    const { logger, clock, disk } = this.#options;
-    return new PeerReceiver({
+  #openPeers(): Peers {
+    return new Peers({
+      server: this.#options,
+      parts: this.#parts,
       cluster: this.#state.cluster,
+      quota: this.#state.quota,
       loop: this.#loop,
-      snapshots: new SnapshotReceiver({
-        snapshotter: this.#parts.snapshotter,
-        bytesMax: this.#state.quota.snapshotBytesMax,
-        check: (path) => checkDatabase({ disk, clock, path, openBackend: this.#parts.openBackend }),
-        logger,
-        onReceived: (message) => this.#loop.receive(message),
-      }),
-      sender: this.#snapshotSender,
-      clock,
-      logger,
+      backend: () => this.#backend,
       onRemoved: () => this.#events.onRemoved(),
     });
   }
 
   start(): void {
-    const { clock, tickMs, electionTicks, network } = this.#options;
-    const { members, remotes, clusterId, memberId } = this.#parts;
-    const local = members.find(({ id }) => id === memberId);
-    network.start(this.#receiver, { id: memberId, clusterId, urls: local?.peerUrls ?? [] });
-    for (const { id, peerUrls } of remotes) if (id !== memberId) network.addRemote({ id, urls: peerUrls });
-    for (const { id, peerUrls } of members) if (id !== memberId) network.addPeer({ id, urls: peerUrls });
+    const { clock, tickMs, electionTicks } = this.#options;
+    const { members, memberId } = this.#parts;
+    this.#peers.start();
     // A member that restarts repeatedly would never reach its first interval.
     this.#snapshots.purge();
     this.#timers.push(
@@ -256,7 +218,7 @@ export class Replication {
         server: this.#options,
         memberId,
         memberCount: members.length,
-        activePeers: () => members.filter(({ id }) => network.activeSince(id) !== undefined).length,
+        activePeers: () => this.#peers.activeCount,
         advance: (ticks) => this.#loop.advanceTicks(ticks),
       }),
     );
@@ -272,13 +234,13 @@ export class Replication {
     this.#stopped = true;
     for (const timer of this.#timers) timer.cancel();
     this.#snapshots.stop();
-    this.#snapshotSender.stop();
+    this.#peers.stopSnapshots();
     this.#proposals.clear(errors.stopped);
     this.#confChanges.expire(Number.POSITIVE_INFINITY, () => errors.stopped);
     this.#reads.expire(Number.POSITIVE_INFINITY, errors.stopped);
     this.#machine.stop();
     await this.#loop.stop();
-    await this.#options.network.stop();
+    await this.#peers.stop();
     this.#parts.wal.close();
   }
 
@@ -415,12 +377,9 @@ export class Replication {
           done();
         });
       },
-      send: (messages) => this.#outbox.send(messages),
-      refused: (message, problem) => {
-        this.#receiver.refused(message, problem);
-        if (problem === BEYOND_LOG && this.#isMember(message.from)) onFailure(this.#lostLog(message));
-      },
-      blocked: () => this.#isBlocked(),
+      send: (messages) => this.#peers.send(messages),
+      refused: (message, problem) => this.#peers.refused(message, problem),
+      blocked: () => this.#backpressure.isBlocked(),
       fail: onFailure,
       observeSync: (ms) => metrics.walSync.observe(ms / 1000),
       observeWrite: (ms, bytes) => {
@@ -428,33 +387,6 @@ export class Replication {
         metrics.walWrittenBytes += bytes;
       },
     };
-  }
-
-  /** A joining member knows the members from those it asked, until the log names them. */
-  #isMember(id: bigint): boolean {
-    const { members, remotes } = this.#parts;
-    return this.#state.cluster.member(id) !== undefined || [...members, ...remotes].some((member) => member.id === id);
-  }
-
-  #lostLog({ from, commit }: Message): LostLogError {
-    const { memberId, dataDir, walDir, node } = this.#parts;
-    return new LostLogError({ leader: from, commit, lastIndex: node.raft.log.lastIndex(), memberId, dataDir, walDir });
-  }
-
-  /** While the disk under the backend is behind, the loop waits: applied data must not pile up in memory. */
-  #isBlocked(): boolean {
-    if (this.#paused) return true;
-    if (!this.#backend.overloaded) return false;
-    this.#paused = true;
-    void this.#backend.drained().then(
-      () => {
-        this.#paused = false;
-        this.#machine.resume();
-        this.#loop.run();
-      },
-      (error: unknown) => this.#options.onFailure(error),
-    );
-    return true;
   }
 
   #askReads(): void {
@@ -470,7 +402,7 @@ export class Replication {
     if (!hasNewLeader) return;
     metrics.leaderChanges++;
     this.#timeouts.leaderElected(this.#options.clock.nowMs());
-    this.#outbox.reset();
+    this.#peers.leaderChanged();
     this.#confChanges.leaderChanged();
     metrics.readIndexesFailed += this.#reads.leaderChanged(errors.leaderChanged);
   }
@@ -497,7 +429,7 @@ export class Replication {
   #noteApplied(entries: readonly Entry[]): void {
     const machine = this.#machine;
     this.#tellApplied();
-    this.#snapshots.applied(machine, entries, machine.confState, this.#role.isSolo, this.#snapshotSender.isActive);
+    this.#snapshots.applied(machine, entries, machine.confState, this.#role.isSolo, this.#peers.isSendingSnapshot);
   }
 
   /** Replaces the state by that of a received snapshot. The old backend serves reads until the new one is complete. */
@@ -536,8 +468,7 @@ export class Replication {
 
   /** Ending streams makes clients reconnect, so this waits longer than refusing requests does. */
   #lookForLeader(): void {
-    this.#leaderless = this.leader === 0n ? this.#leaderless + 1 : 0;
-    if (this.#leaderless >= LEADERLESS_MAX) this.#events.onLeaderLost();
+    if (this.#role.missesLeader()) this.#events.onLeaderLost();
   }
 
   /** A single-member cluster need not wait an election timeout to find that there is no leader. */

@@ -1,5 +1,8 @@
 import type { RawNode } from "../../raft/rawnode.ts";
 
+/** Source: etcd `server/etcdserver/api/v3rpc/grpc.go`, maxNoLeaderCnt. */
+const LEADERLESS_MAX = 3;
+
 /** The changes found by an update of the role. */
 export interface RoleChange {
   /** This member was leader and no longer is. */
@@ -23,6 +26,8 @@ export class Role {
   #isSolo = false;
   /** The last index in the log when that began. */
   #soloFrom = 0;
+  /** Consecutive checks that found no leader. */
+  #leaderless = 0;
 
   constructor(node: RawNode, memberId: bigint, isLearner: boolean) {
     this.#node = node;
@@ -63,6 +68,12 @@ export class Role {
     return (
       this.#isSolo && this.#leadsInTerm && (appliedIndex >= this.#soloFrom || appliedIndex === this.#node.committed)
     );
+  }
+
+  /** Called once an election timeout: true from the third time in a row on that there is no leader. */
+  missesLeader(): boolean {
+    this.#leaderless = this.#leader === 0n ? this.#leaderless + 1 : 0;
+    return this.#leaderless >= LEADERLESS_MAX;
   }
 
   /** The empty first entry of a leader's term is applied, and so is everything before it. False for an old term. */
