@@ -46,7 +46,7 @@ const explainedCircles = [
   },
   {
     why: "a connection of HTTP/2 with its streams and its sender, which hold each other",
-    files: "call connection giving-up intake keepalive packing plain receiving sender stream"
+    files: "call connection giving-up incoming intake keepalive packing plain receiving sender stream-table stream"
       .split(" ")
       .map((name) => `rpc/${name}.ts`),
   },
