@@ -28,7 +28,11 @@ export interface LoadOptions {
 const LARGE_VALUE_BYTES = 500_000;
 const USERS_LEASES = 2_000;
 const ROOT = { name: "root", password: "root-password" };
-const SERVER_ARGS = ["--quota-backend-bytes", String(8 * 2 ** 30), "--heartbeat-interval", "100"];
+/** The limits on requests are for the cases with many operations in one transaction. */
+const SERVER_ARGS = [
+  ...["--quota-backend-bytes", String(8 * 2 ** 30), "--heartbeat-interval", "100"],
+  ...["--max-txn-ops", "100000", "--max-request-bytes", String(16 * 2 ** 20)],
+];
 
 export async function load(data: DataSet, options: LoadOptions): Promise<Loaded> {
   const { side, program, members, sizes, scratchDir } = options;

@@ -90,6 +90,25 @@ function rangesInTxn(withPut: boolean): Case {
   };
 }
 
+/** One operation for each key. */
+function opsInTxn(name: string, what: string, op: (key: Buffer) => Partial<RequestOp>): Case {
+  return {
+    name,
+    what: `a transaction that ${what} every key by itself, 100,000 at most`,
+    data: "keys",
+    async run(bench) {
+      const count = Math.min(bench.sizes.keys, TXN_OPS_MAX);
+      const success = Array.from({ length: count }, (_, i) => RequestOp.create(op(keyOf(i))));
+      const client = new HeavyClient(bench.port);
+      noteAll(bench, [await client.ask(KVService.Txn, { success }, { timeoutMs: LIMIT_MS })]);
+      client.close();
+    },
+  };
+}
+
+/** The limit that the members are started with. */
+const TXN_OPS_MAX = 100_000;
+
 const pages: Case = {
   name: "pages",
   what: `all keys in pages of ${PAGE}, one after the other`,
@@ -173,6 +192,8 @@ export const rangeCases: readonly Case[] = [
   pages,
   rangesInTxn(false),
   rangesInTxn(true),
+  opsInTxn("txn-gets", "gets", (key) => ({ requestRange: RangeRequest.create({ key }) })),
+  opsInTxn("txn-puts", "puts", (key) => ({ requestPut: PutRequest.create({ key, value: Buffer.from("v") }) })),
   lists("large-1", "list of all large values", 1, () => "fast"),
   lists("large-8", "eight of them at once", 8, () => "fast"),
   lists("large-64", "64 of them at once", 64, () => "fast"),

@@ -3,6 +3,7 @@ import type { TLSSocket } from "node:tls";
 import { AuthInfo, NOBODY } from "../../auth/auth-info.ts";
 import type { AuthProblem } from "../../auth/problems.ts";
 import { Complaints } from "../../base/complaints.ts";
+import type { Slices } from "../../base/slices.ts";
 import type { CallInfo, RpcSocket } from "../../rpc/contract.ts";
 import { namesOf } from "../../rpc/tls/certificate-names.ts";
 import { PermissionChecker } from "../../server/apply/permissions.ts";
@@ -116,6 +117,17 @@ export class Access {
       call,
       (user) => check(user) ?? (user.revision !== 0 && user.revision !== auth.revision ? "authOldRevision" : null),
     );
+  }
+
+  /** checkRead for a check in slices. */
+  *checkReadInSlices(call: CallInfo, check: (user: AuthInfo) => Slices<AuthProblem | null>): Slices<EtcdError | null> {
+    const { auth } = this.#server;
+    if (!auth.enabled) return null;
+    const user = this.userOf(call);
+    if (!(user instanceof AuthInfo)) return user;
+    const problem = yield* check(user);
+    if (problem !== null) return errors[problem];
+    return user.revision !== 0 && user.revision !== auth.revision ? errors.authOldRevision : null;
   }
 
   /**

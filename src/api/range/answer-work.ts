@@ -1,4 +1,5 @@
 import type { Allowance, Claim } from "../../base/allowance.ts";
+import type { Slices } from "../../base/slices.ts";
 import type { StepResult, Ticket, Work } from "../../base/turns.ts";
 import { CompactedError } from "../../mvcc/model/types.ts";
 import type { Pin } from "../../mvcc/store/pins.ts";
@@ -10,6 +11,8 @@ import type { AnswerSink } from "./answer.ts";
 
 /** A part of an answer whose length is only known after a first pass. */
 export interface MeasuredPart {
+  /** It reads one key at most, so one slice may have several such parts. */
+  readonly isSingle?: boolean;
   readonly bytes: number;
   /** One slice of measuring; true when `bytes` is final. */
   measure(): boolean;
@@ -23,7 +26,7 @@ export interface AnswerPlan {
   readonly name: string;
   readonly parts: readonly MeasuredPart[];
   /** The complete answer in order, once all parts are measured: the bytes between them may contain their lengths. */
-  assemble(): readonly (Buffer | MeasuredPart)[];
+  assemble(): Slices<readonly (Buffer | MeasuredPart)[]>;
   /** Checks again, before the first byte is sent, whether the caller may have it. */
   check(): EtcdError | null;
   /** The request was applied: a failed answer must not look like a refusal. */
@@ -35,6 +38,8 @@ export interface AnswerPlan {
   readonly memory: { readonly rows: number; readonly of: Allowance };
 }
 
+/** Parts of one key that one slice measures or writes. */
+const SINGLES_AT_ONCE = 128;
 /** Space before a collected answer for the prefix of a gRPC message. */
 const HEADROOM_BYTES = 5;
 
@@ -45,6 +50,7 @@ export class AnswerWork implements Work, AnswerSink {
   #ticket: Ticket | null = null;
   #memory: Claim | null = null;
   #measured = 0;
+  #assembly: Slices<readonly (Buffer | MeasuredPart)[]> | null = null;
   #parts: readonly (Buffer | MeasuredPart)[] | null = null;
   #next = 0;
   #bytesLeft = 0;
@@ -77,20 +83,16 @@ export class AnswerWork implements Work, AnswerSink {
     pin?.touch();
     if (!this.#hasMemory()) return "wait";
     if (this.#measured < parts.length) {
-      if (parts[this.#measured]!.measure()) this.#measured++;
+      this.#measure();
       return "more";
     }
-    if (this.#parts === null && !this.#begin()) return "done";
-    while (this.#next < this.#parts!.length && !this.#full) {
-      const part = this.#parts![this.#next]!;
-      if (part instanceof Uint8Array) {
-        this.#next++;
-        if (part.length > 0) this.take(part);
-      } else {
-        if (part.write(this)) this.#next++;
-        break;
-      }
+    if (this.#parts === null) {
+      this.#assembly ??= this.#plan.assemble();
+      const { done, value } = this.#assembly.next();
+      if (done !== true) return "more";
+      if (!this.#begin(value)) return "done";
     }
+    this.#write();
     // The client may pause even after the last byte.
     if (this.#bytesLeft > 0) return this.#full ? "wait" : "more";
     const gathered = this.#gathered;
@@ -121,6 +123,34 @@ export class AnswerWork implements Work, AnswerSink {
     return !this.#full;
   }
 
+  #measure(): void {
+    const { parts, limits } = this.#plan;
+    let bytes = 0;
+    for (let left = SINGLES_AT_ONCE; left > 0 && bytes < limits.bytes && this.#measured < parts.length; left--) {
+      const part = parts[this.#measured]!;
+      if (part.measure()) this.#measured++;
+      if (part.isSingle !== true) return;
+      bytes += part.bytes;
+    }
+  }
+
+  #write(): void {
+    const parts = this.#parts!;
+    const { bytes } = this.#plan.limits;
+    const before = this.#bytesLeft;
+    let left = SINGLES_AT_ONCE;
+    while (this.#next < parts.length && !this.#full && before - this.#bytesLeft < bytes) {
+      const part = parts[this.#next]!;
+      if (part instanceof Uint8Array) {
+        this.#next++;
+        if (part.length > 0) this.take(part);
+      } else {
+        if (part.write(this)) this.#next++;
+        if (part.isSingle !== true || --left === 0) return;
+      }
+    }
+  }
+
   #hasMemory(): boolean {
     const { rows, of } = this.#plan.memory;
     if (rows === 0) return true;
@@ -129,16 +159,16 @@ export class AnswerWork implements Work, AnswerSink {
   }
 
   /** False when an error was sent instead of an answer. */
-  #begin(): boolean {
+  #begin(parts: readonly (Buffer | MeasuredPart)[]): boolean {
     const refusal = this.#plan.check();
     if (refusal !== null) {
       failWith(this.#call, refusal);
       this.#end();
       return false;
     }
-    this.#parts = this.#plan.assemble();
+    this.#parts = parts;
     let bytes = 0;
-    for (const part of this.#parts) bytes += part instanceof Uint8Array ? part.length : part.bytes;
+    for (const part of parts) bytes += part instanceof Uint8Array ? part.length : part.bytes;
     this.#bytesLeft = bytes;
     if (bytes <= this.#plan.limits.bytesGathered) {
       this.#gathered = Buffer.allocUnsafeSlow(HEADROOM_BYTES + bytes);

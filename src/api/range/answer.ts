@@ -105,9 +105,8 @@ export class RowsAnswer {
     const kept = this.#kept!;
     if (this.#pos + size <= kept.length) return true;
     if (this.#pos + size > KEPT_BYTES_MAX) return false;
-    const grown = Buffer.allocUnsafeSlow(
-      Math.min(KEPT_BYTES_MAX, Math.max(KEPT_BYTES_FIRST, kept.length * 4, this.#pos + size)),
-    );
+    // A single row gets what it needs: a transaction may read a hundred thousand of them.
+    const grown = Buffer.allocUnsafeSlow(Math.min(KEPT_BYTES_MAX, Math.max(kept.length * 4, this.#pos + size)));
     kept.copy(grown, 0, 0, this.#pos);
     this.#kept = grown;
     return true;
@@ -137,7 +136,6 @@ export class RowsAnswer {
   }
 }
 
-const KEPT_BYTES_FIRST = 4 * 1024;
 const KEPT_BYTES_MAX = 256 * 1024;
 const NO_PIECE = Buffer.alloc(0);
 
@@ -151,11 +149,13 @@ export function putRow(to: Buffer, pos: number, tag: number, bytes: Uint8Array, 
 
 /** A RangeResponse without its header, which the caller writes. */
 export class RangeAnswer {
+  readonly isSingle: boolean;
   readonly #rows: RowsAnswer;
   #tail: Buffer | null = null;
 
   /** `count`: the keys in the range, if known. */
   constructor(store: MvccStore, request: RangeRequest, point: ReadPoint, count: number | undefined, limits: ReadSlice) {
+    this.isSingle = request.rangeEnd.length === 0;
     this.#rows = new RowsAnswer(KVS_TAG, rangeRows(store, request, point, count, limits));
   }
 

@@ -1,12 +1,13 @@
+import { SliceBudget } from "../../base/slice-budget.ts";
+import { nextSlice, type Slices } from "../../base/slices.ts";
 import { varintSize, writeVarint } from "../../base/varint.ts";
-import type { ReadPoint } from "../../mvcc/store/range-cursor.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
 import {
   DeleteRangeResponse,
   PutResponse,
   type RangeResponse,
   ResponseHeader,
-  ResponseOp,
+  type ResponseOp,
   TxnResponse,
 } from "../../proto/etcdserverpb.ts";
 import type { ReadSlice } from "../../server/contract/options.ts";
@@ -15,63 +16,94 @@ import { PREV_KVS_TAG, RangeAnswer, RowsAnswer } from "./answer.ts";
 import type { MeasuredPart } from "./answer-work.ts";
 import { rangeRows, rowsRemembered } from "./rows.ts";
 
-/** A response with pending reads, as an answer in parts. */
+/** A response with pending reads, or with very many parts, as an answer in parts. */
 export class AnswerTree {
   readonly parts: MeasuredPart[] = [];
   /** Rows that the parts will hold for sorting. */
   rowsRemembered = 0;
-  /** The earliest read point of the parts. */
-  readonly point: ReadPoint;
   readonly #response: TxnResponse | DeleteRangeResponse | PutResponse;
   readonly #reads: ReadonlyMap<ReadingResponse, DeferredRead>;
   readonly #partOf = new Map<ReadingResponse, MeasuredPart>();
+  readonly #budget: SliceBudget;
 
-  constructor(
+  private constructor(answer: DeferredAnswer<TxnResponse | DeleteRangeResponse | PutResponse>, budget: SliceBudget) {
+    this.#response = answer.response;
+    this.#reads = answer.reads;
+    this.#budget = budget;
+  }
+
+  static *inSlices(
     store: MvccStore,
     answer: DeferredAnswer<TxnResponse | DeleteRangeResponse | PutResponse>,
     limits: ReadSlice,
-  ) {
-    this.#response = answer.response;
-    this.#reads = answer.reads;
-    let point: ReadPoint | undefined;
+  ): Slices<AnswerTree> {
+    const tree = new AnswerTree(answer, new SliceBudget(limits.rows, limits.bytes));
     for (const [response, read] of answer.reads) {
       const part = partFor(store, response, read, limits);
-      this.parts.push(part);
-      this.rowsRemembered += rowsRemembered(store, read.request, read.count);
-      this.#partOf.set(response, part);
-      if (point === undefined || isBefore(read.point, point)) point = read.point;
+      tree.parts.push(part);
+      tree.rowsRemembered += rowsRemembered(store, read.request, read.count);
+      tree.#partOf.set(response, part);
+      yield* tree.#spend();
     }
-    this.point = point!;
+    return tree;
   }
 
   /** The complete message in order, once all parts are measured. */
-  assemble(): readonly (Buffer | MeasuredPart)[] {
+  *assemble(): Slices<readonly (Buffer | MeasuredPart)[]> {
     const out = new Assembly();
     const response = this.#response;
-    if ("responses" in response) this.#txn(response, out);
+    if ("responses" in response) yield* this.#txn(response, out);
     else this.#reading(response, out);
     return out.pieces;
   }
 
-  #txn(response: TxnResponse, out: Assembly): void {
+  *#txn(response: TxnResponse, out: Assembly): Slices<void> {
     out.bytes(TxnResponse.encode({ ...response, responses: [] }));
+    let plain: ResponseOp[] = [];
     for (const op of response.responses) {
-      const inner = new Assembly();
-      this.#op(op, inner);
-      out.field(TXN_RESPONSES_TAG, inner);
+      const isPlain = this.#isPlain(op);
+      if (isPlain) plain.push(op);
+      if (!isPlain || plain.length === PLAIN_AT_ONCE) {
+        out.ops(plain);
+        plain = [];
+      }
+      if (!isPlain) {
+        const inner = new Assembly();
+        yield* this.#op(op, inner);
+        out.field(TXN_RESPONSES_TAG, inner);
+      }
+      yield* this.#spend();
     }
+    out.ops(plain);
   }
 
-  #op(op: ResponseOp, out: Assembly): void {
+  /** It needs no parts, and is short. */
+  #isPlain(op: ResponseOp): boolean {
+    if (op.responseTxn === undefined) return !this.#isRead(op);
+    const { responses } = op.responseTxn;
+    return (
+      responses.length <= PLAIN_NESTED && responses.every((one) => one.responseTxn === undefined && !this.#isRead(one))
+    );
+  }
+
+  #isRead(op: ResponseOp): boolean {
+    const reading = readingOf(op);
+    return reading !== undefined && this.#reads.has(reading);
+  }
+
+  *#spend(): Slices<void> {
+    this.#budget.spend(1, 0);
+    if (this.#budget.isSpent) yield* nextSlice(this.#budget);
+  }
+
+  *#op(op: ResponseOp, out: Assembly): Slices<void> {
     const inner = new Assembly();
     if (op.responseTxn !== undefined) {
-      this.#txn(op.responseTxn, inner);
+      yield* this.#txn(op.responseTxn, inner);
       out.field(OP_TXN_TAG, inner);
       return;
     }
-    const reading = op.responseRange ?? op.responsePut ?? op.responseDeleteRange;
-    if (reading === undefined || !this.#reads.has(reading)) return out.bytes(ResponseOp.encode(op));
-    this.#reading(reading, inner);
+    this.#reading(readingOf(op)!, inner);
     const isRange = op.responseRange !== undefined;
     out.field(isRange ? OP_RANGE_TAG : op.responsePut !== undefined ? OP_PUT_TAG : OP_DELETE_TAG, inner);
   }
@@ -99,6 +131,11 @@ class Assembly {
   bytes(bytes: Uint8Array): void {
     this.pieces.push(Buffer.from(bytes));
     this.length += bytes.length;
+  }
+
+  /** Responses as fields of a TxnResponse. */
+  ops(responses: ResponseOp[]): void {
+    if (responses.length > 0) this.bytes(TxnResponse.encode(TxnResponse.create({ responses })));
   }
 
   part(part: MeasuredPart): void {
@@ -130,13 +167,15 @@ function partFor(
   );
 }
 
+const readingOf = (op: ResponseOp): ReadingResponse | undefined =>
+  op.responseRange ?? op.responsePut ?? op.responseDeleteRange;
 const isRangeResponse = (response: ReadingResponse): response is RangeResponse => "kvs" in response;
 const isDelete = (response: ReadingResponse): response is DeleteRangeResponse => "prevKvs" in response;
 
-function isBefore(a: ReadPoint, b: ReadPoint): boolean {
-  return a.main < b.main || (a.main === b.main && a.sub < b.sub);
-}
-
+/** Responses encoded together. */
+const PLAIN_AT_ONCE = 500;
+/** Responses of a nested transaction that is encoded with others. */
+const PLAIN_NESTED = 8;
 /** Tags of etcd's messages: the header of every response, and the parts of a transaction's response. */
 const HEADER_TAG = 0x0a;
 const PREV_KV_TAG = 0x12;

@@ -1,14 +1,16 @@
 import { AuthInfo } from "../../auth/auth-info.ts";
 import { Allowance } from "../../base/allowance.ts";
+import type { Slices } from "../../base/slices.ts";
 import { Owner, type Work } from "../../base/turns.ts";
 import { CompactedError, FutureRevisionError } from "../../mvcc/model/types.ts";
+import type { Pin } from "../../mvcc/store/pins.ts";
 import type { ReadPoint } from "../../mvcc/store/range-cursor.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
 import type { DeleteRangeResponse, PutResponse, RangeRequest, TxnResponse } from "../../proto/etcdserverpb.ts";
 import type { CallInfo, RpcSocket, StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { type EtcdError, errors } from "../../server/contract/errors.ts";
 import { READ_SLICE, type ReadSlice } from "../../server/contract/options.ts";
-import type { DeferredAnswer } from "../../server/log/outcome.ts";
+import type { DeferredAnswer, DeferredRead } from "../../server/log/outcome.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { Access } from "../calls/access.ts";
 import { failWithAny } from "../calls/calls.ts";
@@ -18,6 +20,7 @@ import { type AnswerPlan, AnswerWork, type MeasuredPart } from "./answer-work.ts
 import { AnswerTree } from "./deferred-answer.ts";
 import { PiecesPart } from "./pieces-part.ts";
 import { rowsRemembered } from "./rows.ts";
+import { SlicedWork } from "./sliced-work.ts";
 import { RangeStreamWork } from "./stream.ts";
 
 /** Users whose time is tracked; beyond, all are dropped and tracked from zero. */
@@ -54,7 +57,14 @@ export class LongAnswers {
       const part = new RangeAnswer(store, request, point, count, this.#limits);
       const header = this.#headerBytes(store.currentRevision);
       const rows = rowsRemembered(store, request, count);
-      this.#begin(call, "Range", point, [part], () => [header, part], rows, false);
+      this.#begin(call, {
+        name: "Range",
+        parts: [part],
+        assemble: () => inOrder(header, part),
+        rows,
+        isApplied: false,
+        point,
+      });
     } catch (error) {
       failWithAny(call, error);
     }
@@ -70,11 +80,29 @@ export class LongAnswers {
     answer: DeferredAnswer<TxnResponse | DeleteRangeResponse | PutResponse>,
     isApplied: boolean,
   ): void {
-    const { response } = answer;
-    response.header = this.#header.fill(response.header);
+    const { store } = this.#server;
+    answer.response.header = this.#header.fill(answer.response.header);
+    const point = earliest(answer.reads.values());
+    const slices = AnswerTree.inSlices(store, answer, this.#limits);
+    const begin = (tree: AnswerTree): void =>
+      this.#begin(call, {
+        name,
+        parts: tree.parts,
+        assemble: () => tree.assemble(),
+        rows: tree.rowsRemembered,
+        isApplied,
+        point,
+      });
     try {
-      const tree = new AnswerTree(this.#server.store, answer, this.#limits);
-      this.#begin(call, name, tree.point, tree.parts, () => tree.assemble(), tree.rowsRemembered, isApplied);
+      // Nearly all are ready after the first slice.
+      const { done, value } = slices.next();
+      if (done === true) begin(value);
+      else
+        this.start(
+          call,
+          new SlicedWork(call, { name, slices, pin: pinAt(store, point), isApplied, onDone: begin }),
+          isApplied,
+        );
     } catch (error) {
       failWithAny(call, isApplied && error instanceof CompactedError ? errors.appliedUnanswered : error);
     }
@@ -83,10 +111,8 @@ export class LongAnswers {
   /** Answers with a message whose last field is a list produced in slices. `head` encodes the fields before it. */
   list(call: UnaryCall, name: string, list: Iterator<Buffer | undefined>, head: () => Uint8Array): void {
     const part = new PiecesPart(list);
-    const assemble = (): (Buffer | MeasuredPart)[] => [Buffer.from(head()), part];
-    const memory = { rows: 0, of: this.#memory };
-    const plan = { name, parts: [part], assemble, check: this.#checkLater(), isApplied: false, pin: null };
-    this.start(call, new AnswerWork(call, { ...plan, memory, limits: this.#limits }));
+    const assemble = (): Slices<Pieces> => inOrder(Buffer.from(head()), part);
+    this.#begin(call, { name, parts: [part], assemble, rows: 0, isApplied: false, point: undefined });
   }
 
   rangeStream(call: StreamCall, request: RangeRequest): void {
@@ -101,28 +127,17 @@ export class LongAnswers {
     }
   }
 
-  /** Begins an answer with parts of unknown length, read at `point`. */
-  #begin(
-    call: UnaryCall,
-    name: string,
-    point: ReadPoint,
-    parts: readonly MeasuredPart[],
-    assemble: AnswerPlan["assemble"],
-    rowsRemembered: number,
-    isApplied: boolean,
-  ): void {
+  /** Begins an answer with parts of unknown length. */
+  #begin(call: UnaryCall, { rows, point, ...answer }: BegunAnswer): void {
     const plan: AnswerPlan = {
-      name,
-      parts,
-      assemble,
+      ...answer,
       // The caller's permissions were checked when it was applied.
-      check: isApplied ? () => null : this.#checkLater(),
-      isApplied,
-      pin: this.#server.store.pin(point),
-      memory: { rows: rowsRemembered, of: this.#memory },
+      check: answer.isApplied ? () => null : this.#checkLater(),
+      pin: pinAt(this.#server.store, point),
+      memory: { rows, of: this.#memory },
       limits: this.#limits,
     };
-    this.start(call, new AnswerWork(call, plan), isApplied);
+    this.start(call, new AnswerWork(call, plan), answer.isApplied);
   }
 
   /** Queues work for a call, or refuses the call if that is still allowed. */
@@ -163,6 +178,33 @@ export class LongAnswers {
     const bytes = Buffer.alloc(HeaderWriter.BYTES_MAX);
     return bytes.subarray(0, this.#header.write(bytes, 0, revision));
   }
+}
+
+interface BegunAnswer extends Pick<AnswerPlan, "name" | "parts" | "assemble" | "isApplied"> {
+  /** Rows that the parts will hold at a time. */
+  readonly rows: number;
+  /** The earliest read point of the parts; undefined when they read nothing. */
+  readonly point: ReadPoint | undefined;
+}
+
+type Pieces = readonly (Buffer | MeasuredPart)[];
+
+// biome-ignore lint/correctness/useYield: there is nothing to wait for.
+function* inOrder(...pieces: Pieces): Slices<Pieces> {
+  return pieces;
+}
+
+const pinAt = (store: MvccStore, point: ReadPoint | undefined): Pin | null =>
+  point === undefined ? null : store.pin(point);
+
+function earliest(reads: Iterable<DeferredRead>): ReadPoint | undefined {
+  let first: ReadPoint | undefined;
+  for (const { point } of reads) if (first === undefined || isBefore(point, first)) first = point;
+  return first;
+}
+
+function isBefore(a: ReadPoint, b: ReadPoint): boolean {
+  return a.main < b.main || (a.main === b.main && a.sub < b.sub);
 }
 
 /** The revision of a request, where 0 is the current one. Throws CompactedError, FutureRevisionError. */

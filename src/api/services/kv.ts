@@ -1,7 +1,8 @@
 import { Code } from "../../base/grpc-codes.ts";
 import { type Codec, ProtobufError } from "../../base/protobuf.ts";
+import { SliceBudget } from "../../base/slice-budget.ts";
+import type { Slices } from "../../base/slices.ts";
 import type { StepResult, Work } from "../../base/turns.ts";
-import type { MvccStore } from "../../mvcc/store/store.ts";
 import {
   CompactionRequest,
   CompactionResponse,
@@ -18,28 +19,36 @@ import {
 } from "../../proto/etcdserverpb.ts";
 import type { CallInfo, RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { toEtcdError } from "../../server/apply/apply.ts";
-import { comparesRanges, decidePath, type Path } from "../../server/apply/compare.ts";
-import type { PastView } from "../../server/apply/past-view.ts";
+import { comparesRanges, decideInSlices, decidePath } from "../../server/apply/compare.ts";
+import { executeReadOnlyInSlices, isLongResponse, mayBeLong } from "../../server/apply/long-apply.ts";
+import { PastView } from "../../server/apply/past-view.ts";
 import { costOfPut, costOfTxn } from "../../server/apply/quota.ts";
 import { executeRange, hasRevisionFilters, isDefaultOrder, isPlainRange } from "../../server/apply/range.ts";
 import { ResponseReads } from "../../server/apply/response-reads.ts";
-import { checkPath, executeReadOnlyTxn, isReadOnly, isSerializable } from "../../server/apply/txn.ts";
+import {
+  checkPath,
+  checkPathInSlices,
+  executeReadOnlyTxn,
+  isReadOnly,
+  isSerializable,
+} from "../../server/apply/txn.ts";
 import { EtcdError, errors } from "../../server/contract/errors.ts";
 import { READ_SLICE, type ReadSlice } from "../../server/contract/options.ts";
-import { checkDeleteRange, checkPut, checkRange, checkTxn } from "../../server/log/check.ts";
+import { checkDeleteRange, checkPut, checkRange, checkTxn, checkTxnInSlices } from "../../server/log/check.ts";
 import { Op, opNames } from "../../server/log/op.ts";
 import type { RequestOf, ResponseOf } from "../../server/log/operations.ts";
-import { DeferredAnswer, type Outcome } from "../../server/log/outcome.ts";
+import { type Answer, DeferredAnswer, type Outcome } from "../../server/log/outcome.ts";
 import { Proposal } from "../../server/log/proposal.ts";
 import type { Read } from "../../server/log/read-queue.ts";
-import { hasTooManyOps } from "../../server/log/txn-size.ts";
+import { decodeTxnInSlices } from "../../server/log/txn-decode.ts";
+import { hasTooManyOps, isLongTxn } from "../../server/log/txn-size.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import { type Access, refused } from "../calls/access.ts";
 import { decodeRequest, failWith, failWithAny, settle } from "../calls/calls.ts";
 import { HeaderWriter } from "../calls/header.ts";
-import { DecidingWork } from "../range/deciding-work.ts";
 import { LongAnswers, readableRevision } from "../range/long-answers.ts";
 import { RangeReply } from "../range/reply.ts";
+import { SlicedWork } from "../range/sliced-work.ts";
 
 /** The service KV. Source: etcd `server/etcdserver/api/v3rpc/key.go`. */
 export class KvApi {
@@ -175,12 +184,28 @@ export class KvApi {
   }
 
   #txn(call: UnaryCall): void {
-    if (hasTooManyOps(call.message, this.server.options.maxTxnOps)) return failWith(call, errors.tooManyOps);
+    const { maxTxnOps } = this.server.options;
+    if (hasTooManyOps(call.message, maxTxnOps)) return failWith(call, errors.tooManyOps);
+    if (isLongTxn(call.message)) return this.#receiveLongTxn(call);
     const request = decodeRequest(call, TxnRequest);
     if (request === undefined) return;
-    const error = checkTxn(request, this.server.options.maxTxnOps);
+    const error = checkTxn(request, maxTxnOps);
     if (error !== null) failWith(call, error);
-    else if (!this.server.quota.admits(costOfTxn(request))) this.#refuseForSpace(call);
+    else this.#takeTxn(call, request);
+  }
+
+  /** Decodes and checks it in slices. */
+  #receiveLongTxn(call: UnaryCall): void {
+    const slices = receiveTxn(call.message, this.server.options.maxTxnOps, this.#sliceBudget());
+    const onDone = (received: TxnRequest | EtcdError): void => {
+      if (received instanceof EtcdError) failWith(call, received);
+      else this.#takeTxn(call, received);
+    };
+    this.long.start(call, new SlicedWork(call, { name: opNames[Op.TXN], slices, pin: null, isApplied: false, onDone }));
+  }
+
+  #takeTxn(call: UnaryCall, request: TxnRequest): void {
+    if (!this.server.quota.admits(costOfTxn(request))) this.#refuseForSpace(call);
     else if (!isReadOnly(request)) {
       this.access.propose(call, new WriteProposal(this, call, Op.TXN, request, TxnResponse));
     } else if (isSerializable(request) || this.server.replication.canReadNow) this.serveTxn(call, request);
@@ -188,22 +213,20 @@ export class KvApi {
   }
 
   serveTxn(call: UnaryCall, request: TxnRequest): void {
+    const { store } = this.server;
+    if (comparesRanges(request) || mayBeLong(request)) {
+      const view = new PastView(store, store.currentRevision);
+      const slices = this.#readTxnInSlices(call, request, view);
+      const onDone = (outcome: Answer<typeof Op.TXN>): void => this.#respondToTxn(call, outcome);
+      const pin = store.pin(view.point);
+      this.long.start(call, new SlicedWork(call, { name: opNames[Op.TXN], slices, pin, isApplied: false, onDone }));
+      return;
+    }
     if (this.access.enabled && refused(call, this.#refusalOfTxn(call, request))) return;
-    const { store, turns } = this.server;
-    if (comparesRanges(request)) {
-      const work = new DecidingWork(call, store, request, this.#limits, (view, path) => {
-        // Permissions may have been revoked meanwhile.
-        if (!this.access.enabled || !refused(call, this.#refusalOfTxn(call, request))) {
-          this.#readTxn(call, request, view, path);
-        }
-      });
-      if (turns.begin(this.long.ownerOf(call), work) === undefined) work.fail(errors.tooManyLongRequests);
-    } else {
-      try {
-        this.#readTxn(call, request, store, decidePath(store, request));
-      } catch (error) {
-        failWith(call, toEtcdError(error));
-      }
+    try {
+      this.#respondToTxn(call, this.#readTxn(request));
+    } catch (error) {
+      failWith(call, toEtcdError(error));
     }
   }
 
@@ -211,21 +234,46 @@ export class KvApi {
     return this.access.checkRead(call, (user) => this.access.permissions.txn(user, request));
   }
 
-  /** Executes a read-only transaction, once its comparisons are evaluated. Throws as reads do. */
-  #readTxn(call: UnaryCall, request: TxnRequest, view: MvccStore | PastView, path: Path): void {
-    const error = checkPath(view, this.server.lessor, request, path);
-    if (error !== null) {
-      failWith(call, error);
-      return;
-    }
+  /** Executes a read-only transaction. Throws as reads do. */
+  #readTxn(request: TxnRequest): Answer<typeof Op.TXN> {
+    const { store, lessor } = this.server;
+    const path = decidePath(store, request);
+    const error = checkPath(store, lessor, request, path);
+    if (error !== null) return error;
     const reads = this.#txnReads.begin();
-    const outcome = reads.complete(executeReadOnlyTxn(view, request, path, reads));
-    if (outcome instanceof DeferredAnswer) {
-      this.long.deferred(call, opNames[Op.TXN], outcome, false);
-      return;
+    return reads.complete(executeReadOnlyTxn(store, request, path, reads));
+  }
+
+  /** The same in slices, all at the revision at which it began. */
+  *#readTxnInSlices(call: UnaryCall, request: TxnRequest, view: PastView): Slices<Answer<typeof Op.TXN>> {
+    const { store, lessor, auth } = this.server;
+    const budget = this.#sliceBudget();
+    const { revision } = auth;
+    const refusal = yield* this.access.checkReadInSlices(call, (user) =>
+      this.access.permissions.txnInSlices(user, request, budget),
+    );
+    if (refusal !== null) return refusal;
+    const path = yield* decideInSlices(store, request, budget, view);
+    const error = yield* checkPathInSlices(view, lessor, request, path, budget);
+    if (error !== null) return error;
+    const reads = new ResponseReads(true, this.#limits);
+    const response = yield* executeReadOnlyInSlices(view, request, path, reads, budget);
+    // Permissions may have been revoked meanwhile.
+    if (auth.revision !== revision) return errors.authOldRevision;
+    return reads.complete(response, isLongResponse(response));
+  }
+
+  #respondToTxn(call: UnaryCall, outcome: Answer<typeof Op.TXN>): void {
+    if (outcome instanceof EtcdError) failWith(call, outcome);
+    else if (outcome instanceof DeferredAnswer) this.long.deferred(call, opNames[Op.TXN], outcome, false);
+    else {
+      this.header.fill(outcome.header);
+      call.respond(TxnResponse.encode(outcome));
     }
-    this.header.fill(outcome.header);
-    call.respond(TxnResponse.encode(outcome));
+  }
+
+  #sliceBudget(): SliceBudget {
+    return new SliceBudget(this.#limits.entries, this.#limits.bytes);
   }
 
   #compact(call: UnaryCall): void {
@@ -276,6 +324,17 @@ export class KvApi {
         else this.server.replication.read(read);
       }
     };
+  }
+}
+
+/** Decodes and checks a long transaction. */
+function* receiveTxn(message: Uint8Array, maxTxnOps: number, budget: SliceBudget): Slices<TxnRequest | EtcdError> {
+  try {
+    const request = yield* decodeTxnInSlices(message, budget);
+    return (yield* checkTxnInSlices(request, maxTxnOps, budget)) ?? request;
+  } catch (error) {
+    if (!(error instanceof ProtobufError)) throw error;
+    return new EtcdError(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
   }
 }
 

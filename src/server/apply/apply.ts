@@ -3,6 +3,7 @@ import type { AuthStore } from "../../auth/store.ts";
 import type { Logger } from "../../base/log.ts";
 import { parseVersion } from "../../base/semver.ts";
 import { SliceBudget } from "../../base/slice-budget.ts";
+import type { Slices } from "../../base/slices.ts";
 import { LessorError } from "../../lease/errors.ts";
 import type { Lessor } from "../../lease/lessor.ts";
 import type { Cluster } from "../../membership/cluster.ts";
@@ -31,10 +32,11 @@ import type { ClusterVersionSetRequest } from "../../proto/membershippb.ts";
 import { EtcdError, errors } from "../contract/errors.ts";
 import type { ServerMetrics } from "../contract/metrics.ts";
 import type { ApplySlice } from "../contract/options.ts";
-import { LogEntryError } from "../log/entry.ts";
+import { decodeLogEntry, decodeLongEntry, LogEntryError } from "../log/entry.ts";
 import { Op } from "../log/op.ts";
 import { EMPTY, type Empty, operationOf, type RequestOf } from "../log/operations.ts";
 import type { Applied, Outcome } from "../log/outcome.ts";
+import { holdsLongTxn } from "../log/txn-size.ts";
 import type { AlarmStore } from "./alarms.ts";
 import type { Appliers, Progress } from "./appliers.ts";
 import { AuthApplier } from "./auth-applier.ts";
@@ -43,14 +45,14 @@ import {
   begin,
   deleteRangeInSlices,
   executeTxnInSlices,
-  type LongApply,
+  isLongResponse,
+  LongApply,
   mayBeLong,
   revokeInSlices,
-  type Slices,
 } from "./long-apply.ts";
 import { type BackendQuota, costOfPut, costOfTxn, LEASE_OVERHEAD_BYTES } from "./quota.ts";
 import type { ResponseReads } from "./response-reads.ts";
-import { checkPath, checkPutPossible, executeDeleteRange, executePut, executeTxn } from "./txn.ts";
+import { checkPath, checkPathInSlices, checkPutPossible, executeDeleteRange, executePut, executeTxn } from "./txn.ts";
 
 /**
  * The replicated state machine: applies committed requests one at a time, in log order. The same requests give the same
@@ -127,13 +129,27 @@ export class Applier {
       if (refusal !== null) return this.#alarms.noSpace && takesSpace(op, request) ? errors.noSpace : refusal;
     }
     try {
-      return this.#appliers[op](request, reads, index);
+      return this.#appliers[op](request, reads, index, user);
     } catch (error) {
       return toEtcdError(error);
     }
   }
 
-  /** Applies a request from the log without a waiting caller. */
+  /** Applies an entry without a waiting caller; `onRefused` gets the reason when no version of etcd makes such an entry. */
+  applyEntry(data: Uint8Array, index: number, onRefused: (reason: string) => void): Progress<Op> {
+    if (holdsLongTxn(data)) return this.#begin(this.#entryInSlices(data, index, onRefused));
+    const request = decodeLogEntry(data, onRefused);
+    return request === undefined ? null : this.applyInternal(request, index);
+  }
+
+  *#entryInSlices(data: Uint8Array, index: number, onRefused: (reason: string) => void): Slices<Applied<Op>> {
+    const request = yield* decodeLongEntry(data, onRefused, this.#budget);
+    if (request === undefined) return null;
+    const progress = this.applyInternal(request, index);
+    return progress instanceof LongApply ? yield* progress.slices : progress;
+  }
+
+  /** Applies a decoded request from the log without a waiting caller. */
   applyInternal(internal: InternalRaftRequest, index: number): Progress<Op> {
     const found = operationOf(internal);
     if (found === undefined)
@@ -151,7 +167,7 @@ export class Applier {
       [Op.RANGE]: (request, reads) => reads?.complete(reads.range(this.#store, request)) ?? null,
       [Op.PUT]: (request, reads) => this.#put(request, reads),
       [Op.DELETE_RANGE]: (request, reads) => this.#deleteRange(request, reads),
-      [Op.TXN]: (request, reads) => this.#txn(request, reads),
+      [Op.TXN]: (request, reads, _index, user) => this.#txn(request, user, reads),
       [Op.COMPACTION]: (request) => this.#compact(request),
       [Op.LEASE_GRANT]: (request) => this.#leaseGrant(request),
       [Op.LEASE_REVOKE]: (request) => this.#leaseRevoke(request),
@@ -217,11 +233,11 @@ export class Applier {
     return reads?.complete(response) ?? null;
   }
 
-  #txn(request: TxnRequest, reads: ResponseReads | null): Progress<typeof Op.TXN> {
+  #txn(request: TxnRequest, user: AuthInfo, reads: ResponseReads | null): Progress<typeof Op.TXN> {
     const cost = costOfTxn(request);
     if (this.#alarms.noSpace && cost > 0) return errors.noSpace;
     const fits = this.#quota.admits(cost);
-    if (mayBeLong(request)) return this.#begin(this.#txnInSlices(request, fits, reads));
+    if (mayBeLong(request)) return this.#begin(this.#txnInSlices(request, user, fits, reads));
     const path = decidePath(this.#store, request);
     const error = checkPath(this.#store, this.#lessor, request, path);
     if (error !== null) return error;
@@ -232,15 +248,22 @@ export class Applier {
     return fits ? (reads?.complete(response) ?? null) : errors.noSpace;
   }
 
-  *#txnInSlices(request: TxnRequest, fits: boolean, reads: ResponseReads | null): Slices<Applied<typeof Op.TXN>> {
+  *#txnInSlices(
+    request: TxnRequest,
+    user: AuthInfo,
+    fits: boolean,
+    reads: ResponseReads | null,
+  ): Slices<Applied<typeof Op.TXN>> {
+    const refusal = this.#auth.enabled ? yield* this.#authApplier.txnRefusal(request, user, this.#budget) : null;
+    if (refusal !== null) return refusal;
     const path = yield* decideInSlices(this.#store, request, this.#budget, this.#store);
-    const error = checkPath(this.#store, this.#lessor, request, path);
+    const error = yield* checkPathInSlices(this.#store, this.#lessor, request, path, this.#budget);
     if (error !== null) return error;
     this.#metrics.txns++;
     const txn = this.#store.begin();
     const response = yield* executeTxnInSlices(txn, request, path, reads, this.#budget);
     txn.end();
-    return fits ? (reads?.complete(response) ?? null) : errors.noSpace;
+    return fits ? (reads?.complete(response, isLongResponse(response)) ?? null) : errors.noSpace;
   }
 
   #begin<T>(slices: Slices<T>): T | LongApply<T> {

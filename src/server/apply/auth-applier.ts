@@ -1,13 +1,16 @@
 import type { AuthInfo } from "../../auth/auth-info.ts";
 import type { AuthProblem } from "../../auth/problems.ts";
 import type { AuthStore } from "../../auth/store.ts";
+import type { SliceBudget } from "../../base/slice-budget.ts";
+import type { Slices } from "../../base/slices.ts";
 import type { Lessor } from "../../lease/lessor.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
-import { AuthenticateResponse, ResponseHeader } from "../../proto/etcdserverpb.ts";
+import { AuthenticateResponse, ResponseHeader, type TxnRequest } from "../../proto/etcdserverpb.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
 import { Op } from "../log/op.ts";
 import type { HeaderOnly, RequestOf } from "../log/operations.ts";
 import type { Appliers } from "./appliers.ts";
+import { mayBeLong } from "./long-apply.ts";
 import { PermissionChecker } from "./permissions.ts";
 
 /**
@@ -16,11 +19,13 @@ import { PermissionChecker } from "./permissions.ts";
  */
 export class AuthApplier {
   readonly appliers: Pick<Appliers, AuthOp>;
+  readonly #permissions: PermissionChecker;
   readonly #permitted: Permitted;
   readonly #store: MvccStore;
 
   constructor(auth: AuthStore, lessor: Lessor, store: MvccStore) {
-    this.#permitted = permittedBy(new PermissionChecker(auth, lessor), auth);
+    this.#permissions = new PermissionChecker(auth, lessor);
+    this.#permitted = permittedBy(this.#permissions, auth);
     this.#store = store;
     this.appliers = this.#makeAppliers(auth);
   }
@@ -28,6 +33,12 @@ export class AuthApplier {
   /** Why the user may not do this; null when permitted. Call it when authentication is enabled. */
   refusal<O extends Op>(op: O, request: RequestOf<O>, user: AuthInfo): EtcdError | null {
     const problem = this.#permitted[op](user, request);
+    return problem === null ? null : errors[problem];
+  }
+
+  /** The same in slices, for a long transaction. */
+  *txnRefusal(request: TxnRequest, user: AuthInfo, budget: SliceBudget): Slices<EtcdError | null> {
+    const problem = yield* this.#permissions.txnInSlices(user, request, budget);
     return problem === null ? null : errors[problem];
   }
 
@@ -85,7 +96,8 @@ function permittedBy(permissions: PermissionChecker, auth: AuthStore): Permitted
     [Op.RANGE]: (user, request) => permissions.range(user, request),
     [Op.PUT]: (user, request) => permissions.put(user, request),
     [Op.DELETE_RANGE]: (user, request) => permissions.deleteRange(user, request),
-    [Op.TXN]: (user, request) => permissions.txn(user, request),
+    // A long one is checked in slices, when it is applied.
+    [Op.TXN]: (user, request) => (mayBeLong(request) ? null : permissions.txn(user, request)),
     [Op.COMPACTION]: anybody,
     [Op.LEASE_GRANT]: anybody,
     [Op.LEASE_REVOKE]: (user, request) => permissions.leaseRevoke(user, request),

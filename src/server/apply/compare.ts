@@ -1,5 +1,6 @@
 import { EMPTY_BYTES } from "../../base/protobuf.ts";
 import type { SliceBudget } from "../../base/slice-budget.ts";
+import { nextSlice, type Slices } from "../../base/slices.ts";
 import type { RawSlot } from "../../mvcc/backend/backend.ts";
 import type { ReadView } from "../../mvcc/model/types.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
@@ -71,7 +72,7 @@ function holds(view: ReadView, compare: Compare): boolean {
 }
 
 /**
- * The same in slices, for comparisons of ranges. `view` must not change meanwhile: the store is not written, or it is
+ * The same in slices, for many comparisons, or comparisons of ranges. `view` must not change meanwhile: the store is not written, or it is
  * the store at a revision.
  */
 export function* decideInSlices(
@@ -79,7 +80,7 @@ export function* decideInSlices(
   request: TxnRequest,
   budget: SliceBudget,
   view: PointedView,
-): Generator<void, Path, void> {
+): Slices<Path> {
   const taken: boolean[] = [];
   yield* decideSlices({ store, view, budget, taken }, request);
   return { taken, next: 0 };
@@ -92,12 +93,13 @@ interface Deciding {
   readonly taken: boolean[];
 }
 
-function* decideSlices(deciding: Deciding, request: TxnRequest): Generator<void, void, void> {
+function* decideSlices(deciding: Deciding, request: TxnRequest): Slices<void> {
   const { view, budget, taken } = deciding;
   let succeeded = true;
   for (const compare of request.compare) {
     succeeded = compare.rangeEnd.length === 0 ? holds(view, compare) : yield* holdsInSlices(deciding, compare);
     budget.spend(1, 0);
+    if (budget.isSpent) yield* nextSlice(budget);
     if (!succeeded) break;
   }
   taken.push(succeeded);
@@ -107,17 +109,14 @@ function* decideSlices(deciding: Deciding, request: TxnRequest): Generator<void,
 }
 
 /** Examines the keys of the range up to the first that decides. */
-function* holdsInSlices({ store, view, budget }: Deciding, compare: Compare): Generator<void, boolean, void> {
+function* holdsInSlices({ store, view, budget }: Deciding, compare: Compare): Slices<boolean> {
   const { target } = compare;
   const readsRows = target === CompareTarget.VALUE || target === CompareTarget.LEASE;
   const cursor = store.cursor(view.point, compare.key, compare.rangeEnd, false);
   let isEmpty = true;
   let held = true;
   while (held && !cursor.done) {
-    if (budget.isSpent) {
-      yield;
-      budget.refill();
-    }
+    if (budget.isSpent) yield* nextSlice(budget);
     const passed = cursor.advance(budget.rows, (_key, main, sub, createRevision, version) => {
       isEmpty = false;
       if (readsRows) {

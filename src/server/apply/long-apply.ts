@@ -1,5 +1,6 @@
 import type { SliceBudget } from "../../base/slice-budget.ts";
 import { SliceSort } from "../../base/slice-sort.ts";
+import { nextSlice, type Slices } from "../../base/slices.ts";
 import type { Lease } from "../../lease/lease.ts";
 import type { Lessor } from "../../lease/lessor.ts";
 import { type ByteString, FROM_KEY, fromByteString, toByteString } from "../../mvcc/model/types.ts";
@@ -12,28 +13,27 @@ import {
   type TxnRequest,
   TxnResponse,
 } from "../../proto/etcdserverpb.ts";
+import { OPS_AT_ONCE } from "../log/txn-size.ts";
 import type { Path } from "./compare.ts";
 import { rangeEndOf } from "./range.ts";
-import type { ResponseReads } from "./response-reads.ts";
+import type { PointedView, ResponseReads } from "./response-reads.ts";
 import { executeDeleteRange, executeOp } from "./txn.ts";
-
-/** A computation in slices: each `next` runs one, and the event loop turn may end at each `yield`. */
-export type Slices<T> = Generator<void, T, void>;
 
 /**
  * A request too large for one turn, applied in many. Its owner applies nothing else meanwhile; all readers see the
  * state before it.
  */
 export class LongApply<T> {
-  readonly #slices: Slices<T>;
+  /** For a longer request of which it is a part. */
+  readonly slices: Slices<T>;
 
   constructor(slices: Slices<T>) {
-    this.#slices = slices;
+    this.slices = slices;
   }
 
   /** Runs one slice. Returns the result once there is one; the state then changes all at once. */
   step(): T | undefined {
-    const { done, value } = this.#slices.next();
+    const { done, value } = this.slices.next();
     return done === true ? value : undefined;
   }
 }
@@ -49,9 +49,6 @@ export function mayBeLong(request: TxnRequest): boolean {
   return countOf(request, 0) > OPS_AT_ONCE;
 }
 
-/** Operations on single keys that fit into one turn. */
-const OPS_AT_ONCE = 512;
-
 /** Counts operations; a range counts as very many. */
 function countOf(request: TxnRequest, before: number): number {
   let count = before + request.compare.length;
@@ -66,7 +63,20 @@ function countOf(request: TxnRequest, before: number): number {
   return count;
 }
 
+/** A read, in rows of the budget. */
+const READ_COST = 2;
 const MANY = Number.POSITIVE_INFINITY;
+
+/** True if encoding it takes more than one turn. */
+export function isLongResponse(response: TxnResponse): boolean {
+  return responsesOf(response, 0) > OPS_AT_ONCE;
+}
+
+function responsesOf({ responses }: TxnResponse, before: number): number {
+  let count = before + responses.length;
+  for (const { responseTxn } of responses) if (responseTxn !== undefined) count = responsesOf(responseTxn, count);
+  return count;
+}
 
 /** executeTxn in slices. */
 export function* executeTxnInSlices(
@@ -77,13 +87,31 @@ export function* executeTxnInSlices(
   budget: SliceBudget,
 ): Slices<TxnResponse> {
   path.next = 0;
-  const response = yield* branchInSlices({ txn, path, reads, budget }, request);
+  reads?.beginSlices();
+  const response = yield* branchInSlices({ view: txn, txn, path, reads, budget }, request);
   response.header!.revision = txn.revision;
   return response;
 }
 
+/** executeReadOnlyTxn in slices. `view` must not change meanwhile. */
+export function* executeReadOnlyInSlices(
+  view: PointedView,
+  request: TxnRequest,
+  path: Path,
+  reads: ResponseReads,
+  budget: SliceBudget,
+): Slices<TxnResponse> {
+  path.next = 0;
+  reads.beginSlices();
+  const response = yield* branchInSlices({ view, txn: null, path, reads, budget }, request);
+  response.header!.revision = view.point.main;
+  return response;
+}
+
 interface Run {
-  readonly txn: WriteTxn;
+  readonly view: PointedView;
+  /** Null when it only reads. */
+  readonly txn: WriteTxn | null;
   readonly path: Path;
   readonly reads: ResponseReads | null;
   readonly budget: SliceBudget;
@@ -92,15 +120,18 @@ interface Run {
 function* branchInSlices(run: Run, request: TxnRequest): Slices<TxnResponse> {
   const succeeded = run.path.taken[run.path.next++]!;
   const responses: ResponseOp[] = [];
+  const { view, txn, reads, budget } = run;
   for (const op of succeeded ? request.success : request.failure) {
-    if (run.budget.isSpent) yield* nextSlice(run.txn, run.budget);
-    run.budget.spend(1, op.requestPut?.value.length ?? 0);
+    if (budget.isSpent) yield* txn === null ? nextSlice(budget) : nextPart(txn, budget);
+    const bytesBefore = reads?.bytes ?? 0;
     if (op.requestTxn !== undefined) {
       responses.push(ResponseOp.create({ responseTxn: yield* branchInSlices(run, op.requestTxn) }));
-    } else if (op.requestDeleteRange !== undefined) {
-      const responseDeleteRange = yield* deleteRangeInSlices(run.txn, op.requestDeleteRange, run.reads, run.budget);
+    } else if (txn !== null && op.requestDeleteRange !== undefined) {
+      const responseDeleteRange = yield* deleteRangeInSlices(txn, op.requestDeleteRange, reads, budget);
       responses.push(ResponseOp.create({ responseDeleteRange }));
-    } else executeOp(run.txn, run.txn, op, run.reads, responses);
+    } else executeOp(view, txn, op, reads, responses);
+    if (op.requestPut !== undefined) budget.spend(1, op.requestPut.value.length);
+    else budget.spend(READ_COST, (reads?.bytes ?? 0) - bytesBefore);
   }
   return TxnResponse.create({ header: ResponseHeader.create(), succeeded, responses });
 }
@@ -139,7 +170,7 @@ function* deleteInSlices(
   for (;;) {
     next = txn.deleteSlice(next, end, budget, lease);
     if (next === null) return;
-    yield* nextSlice(txn, budget);
+    yield* nextPart(txn, budget);
   }
 }
 
@@ -157,7 +188,7 @@ export function* revokeInSlices(store: MvccStore, lessor: Lessor, id: bigint, bu
   const txn = store.begin();
   if (isDense) yield* deleteInSlices(txn, low, end, budget, id);
   for (const position of keys.order) {
-    if (budget.isSpent) yield* nextSlice(txn, budget);
+    if (budget.isSpent) yield* nextPart(txn, budget);
     const key = keys.all[position]!;
     budget.spend(1, key.length);
     txn.deleteKey(key);
@@ -180,10 +211,10 @@ function* sortedKeys(lease: Lease, budget: SliceBudget): Slices<SortedKeys> {
   for (const key of lease.keys()) {
     all.push(key);
     budget.spend(SPENT_FOR_A_COPY, 0);
-    if (budget.isSpent) yield* sliceOf(budget);
+    if (budget.isSpent) yield* nextSlice(budget);
   }
   const sort = new SliceSort(all.length, (a, b) => (all[a]! < all[b]! ? -1 : 1));
-  while (!sort.step()) yield* sliceOf(budget);
+  while (!sort.step()) yield* nextSlice(budget);
   return { all, order: sort.order };
 }
 
@@ -193,12 +224,7 @@ const DENSE_FACTOR = 3;
 const SPENT_FOR_A_COPY = 0.1;
 
 /** Other work runs between two slices, so the rows written so far must be marked as partial. */
-function* nextSlice(txn: WriteTxn, budget: SliceBudget): Slices<void> {
+function* nextPart(txn: WriteTxn, budget: SliceBudget): Slices<void> {
   txn.becomeLong();
-  yield* sliceOf(budget);
-}
-
-function* sliceOf(budget: SliceBudget): Slices<void> {
-  yield;
-  budget.refill();
+  yield* nextSlice(budget);
 }

@@ -1,6 +1,8 @@
 import type { AuthInfo } from "../../auth/auth-info.ts";
 import type { AuthProblem } from "../../auth/problems.ts";
 import type { AuthStore } from "../../auth/store.ts";
+import type { SliceBudget } from "../../base/slice-budget.ts";
+import { nextSlice, type Slices } from "../../base/slices.ts";
 import type { Lessor } from "../../lease/lessor.ts";
 import { toByteString } from "../../mvcc/model/types.ts";
 import type {
@@ -56,6 +58,27 @@ export class PermissionChecker {
       if (problem !== null) return problem;
     }
     return this.#ops(user, request.success) ?? this.#ops(user, request.failure);
+  }
+
+  /** The same in slices, for many operations. Users and leases must not change meanwhile. */
+  *txnInSlices(user: AuthInfo, request: TxnRequest, budget: SliceBudget): Slices<AuthProblem | null> {
+    for (const compare of request.compare) {
+      const problem = this.range(user, compare);
+      if (problem !== null) return problem;
+      budget.spend(1, 0);
+      if (budget.isSpent) yield* nextSlice(budget);
+    }
+    for (const ops of [request.success, request.failure]) {
+      for (const op of ops) {
+        const { requestTxn } = op;
+        const problem: AuthProblem | null =
+          requestTxn === undefined ? this.#op(user, op) : yield* this.txnInSlices(user, requestTxn, budget);
+        if (problem !== null) return problem;
+        budget.spend(1, 0);
+        if (budget.isSpent) yield* nextSlice(budget);
+      }
+    }
+    return null;
   }
 
   leaseRevoke(user: AuthInfo, request: LeaseRevokeRequest): AuthProblem | null {

@@ -26,6 +26,7 @@ export class ResponseReads {
   #deferred: Map<ReadingResponse, DeferredRead> | null = null;
   #keys = 0;
   #bytes = 0;
+  #isSliced = false;
 
   /** `mayDefer`: the receiver of the response can complete it. */
   constructor(mayDefer: boolean, limits: ReadSlice) {
@@ -37,8 +38,22 @@ export class ResponseReads {
   begin(): this {
     this.#keys = 0;
     this.#bytes = 0;
+    this.#isSliced = false;
     this.#deferred = null;
     return this;
+  }
+
+  /**
+   * The request is executed in slices: any number of single keys may be read during it, up to some megabytes, for
+   * deferring a read costs more than such a read.
+   */
+  beginSlices(): void {
+    this.#isSliced = true;
+  }
+
+  /** Bytes read so far. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   range(view: PointedView, request: RangeRequest): RangeResponse {
@@ -77,9 +92,10 @@ export class ResponseReads {
     return { kvs, defer: ignore };
   }
 
-  /** The response, with the reads still to be made. */
-  complete<T>(response: T): T | DeferredAnswer<T> {
-    return this.#deferred === null ? response : new DeferredAnswer(response, this.#deferred);
+  /** The response, with the reads still to be made. `isLong`: encoding it takes more than one turn. */
+  complete<T>(response: T, isLong = false): T | DeferredAnswer<T> {
+    if (this.#deferred !== null) return new DeferredAnswer(response, this.#deferred);
+    return isLong && this.#mayDefer ? new DeferredAnswer(response, NO_READS) : response;
   }
 
   #defer(response: ReadingResponse, read: DeferredRead): void {
@@ -90,6 +106,7 @@ export class ResponseReads {
   /** `count`: keys to examine; undefined at an older revision, where it is unknown. */
   #isLong(request: RangeRequest, count: number | undefined): boolean {
     if (!this.#mayDefer) return false;
+    if (this.#isSliced && request.rangeEnd.length === 0) return this.#bytes >= SLICED_BYTES_MAX;
     const { rowsApplied, bytesApplied } = this.#limits;
     if (this.#keys >= rowsApplied || this.#bytes >= bytesApplied) return true;
     if (request.rangeEnd.length === 0) return false;
@@ -105,6 +122,8 @@ function countOf(view: ReadView, key: Uint8Array, rangeEnd: Uint8Array): number 
   return view.range(key, rangeEndOf(rangeEnd), COUNT_ONLY, ignore).count;
 }
 
+const SLICED_BYTES_MAX = 8 * 1024 * 1024;
+const NO_READS: ReadonlyMap<ReadingResponse, DeferredRead> = new Map();
 const EVERYTHING = { revision: 0, limit: 0, countOnly: false };
 const COUNT_ONLY = { revision: 0, limit: 0, countOnly: true };
 const ignore = (): void => {};

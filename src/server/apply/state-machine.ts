@@ -10,7 +10,6 @@ import { EntryType } from "../../proto/raftpb.ts";
 import { errors } from "../contract/errors.ts";
 import type { ServerMetrics } from "../contract/metrics.ts";
 import type { ReadSlice } from "../contract/options.ts";
-import { decodeLogEntry } from "../log/entry.ts";
 import { ownRequestId } from "../log/entry-id.ts";
 import { type Op, opNames } from "../log/op.ts";
 import type { Applied } from "../log/outcome.ts";
@@ -285,9 +284,8 @@ export class StateMachine implements ProposalApplier {
 
   /** Applies an entry without a waiting caller. */
   #applyFound(entry: Entry): void {
-    const request = decodeLogEntry(entry.data, (reason) => this.#refused(entry, reason));
-    if (request === undefined) return;
-    const applied = this.#options.applier.applyInternal(request, entry.index);
+    const { applier } = this.#options;
+    const applied = applier.applyEntry(entry.data, entry.index, (reason) => this.#refused(entry, reason));
     if (applied instanceof LongApply) {
       const step = (): (() => void) | undefined => {
         const whole = applied.step();

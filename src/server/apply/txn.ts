@@ -1,4 +1,6 @@
 import { EMPTY_BYTES } from "../../base/protobuf.ts";
+import type { SliceBudget } from "../../base/slice-budget.ts";
+import { nextSlice, type Slices } from "../../base/slices.ts";
 import type { Lessor } from "../../lease/lessor.ts";
 import type { ReadView } from "../../mvcc/model/types.ts";
 import type { WriteTxn } from "../../mvcc/store/store.ts";
@@ -25,34 +27,62 @@ import type { PointedView, ResponseReads } from "./response-reads.ts";
 
 const everything = { revision: 0, limit: 0, countOnly: false };
 
+/** A view that knows which revisions it can read. */
+type CheckedView = ReadView & { readonly currentRevision: number; readonly compactRevision: number };
+
 /** Finds, before any write, what would make the chosen branches fail. */
-export function checkPath(
-  view: ReadView & { readonly currentRevision: number; readonly compactRevision: number },
-  lessor: Lessor,
-  request: TxnRequest,
-  path: Path,
-): EtcdError | null {
+export function checkPath(view: CheckedView, lessor: Lessor, request: TxnRequest, path: Path): EtcdError | null {
   path.next = 0;
   return checkBranch(view, lessor, request, path);
 }
 
-function checkBranch(
-  view: ReadView & { readonly currentRevision: number; readonly compactRevision: number },
-  lessor: Lessor,
-  request: TxnRequest,
-  path: Path,
-): EtcdError | null {
+function checkBranch(view: CheckedView, lessor: Lessor, request: TxnRequest, path: Path): EtcdError | null {
   for (const op of path.taken[path.next++] ? request.success : request.failure) {
-    let error: EtcdError | null = null;
-    if (op.requestRange !== undefined) {
-      const { revision } = op.requestRange;
-      if (revision > view.currentRevision) error = errors.futureRevision;
-      else if (revision !== 0 && revision < view.compactRevision) error = errors.compacted;
-    } else if (op.requestPut !== undefined) error = checkPutPossible(view, lessor, op.requestPut);
-    else if (op.requestTxn !== undefined) error = checkBranch(view, lessor, op.requestTxn, path);
+    const error =
+      op.requestTxn === undefined ? checkOp(view, lessor, op) : checkBranch(view, lessor, op.requestTxn, path);
     if (error !== null) return error;
   }
   return null;
+}
+
+/** The same in slices, for many operations. `view` must not change meanwhile. */
+export function* checkPathInSlices(
+  view: CheckedView,
+  lessor: Lessor,
+  request: TxnRequest,
+  path: Path,
+  budget: SliceBudget,
+): Slices<EtcdError | null> {
+  path.next = 0;
+  return yield* checkBranchInSlices({ view, lessor, path, budget }, request);
+}
+
+interface Checking {
+  readonly view: CheckedView;
+  readonly lessor: Lessor;
+  readonly path: Path;
+  readonly budget: SliceBudget;
+}
+
+function* checkBranchInSlices(checking: Checking, request: TxnRequest): Slices<EtcdError | null> {
+  const { view, lessor, path, budget } = checking;
+  for (const op of path.taken[path.next++] ? request.success : request.failure) {
+    budget.spend(1, 0);
+    if (budget.isSpent) yield* nextSlice(budget);
+    const error: EtcdError | null =
+      op.requestTxn === undefined ? checkOp(view, lessor, op) : yield* checkBranchInSlices(checking, op.requestTxn);
+    if (error !== null) return error;
+  }
+  return null;
+}
+
+/** One operation, except a nested transaction. */
+function checkOp(view: CheckedView, lessor: Lessor, op: RequestOp): EtcdError | null {
+  if (op.requestPut !== undefined) return checkPutPossible(view, lessor, op.requestPut);
+  if (op.requestRange === undefined) return null;
+  const { revision } = op.requestRange;
+  if (revision > view.currentRevision) return errors.futureRevision;
+  return revision !== 0 && revision < view.compactRevision ? errors.compacted : null;
 }
 
 /** A put needs its lease to exist, and its key when it keeps the old value or lease. */

@@ -2,8 +2,11 @@ import { KvorumError } from "../../base/errors.ts";
 import type { MaybeFatal } from "../../base/fatal.ts";
 import { ProtobufError, Reader } from "../../base/protobuf.ts";
 import { parseVersion } from "../../base/semver.ts";
+import type { SliceBudget } from "../../base/slice-budget.ts";
+import type { Slices } from "../../base/slices.ts";
 import { InternalRaftRequest } from "../../proto/etcdserverpb.ts";
 import { Op } from "./op.ts";
+import { decodeInternalInSlices } from "./txn-decode.ts";
 import { convertV2Request, findV2Request } from "./v2-request.ts";
 
 /**
@@ -50,6 +53,21 @@ export function decodeLogEntry(data: Uint8Array, onRefused: (reason: string) => 
   }
   onRefused("it holds no request");
   return undefined;
+}
+
+/** The same in slices, for an entry with a long transaction. */
+export function* decodeLongEntry(
+  data: Uint8Array,
+  onRefused: (reason: string) => void,
+  budget: SliceBudget,
+): Slices<InternalRaftRequest | undefined> {
+  try {
+    return yield* decodeInternalInSlices(data, budget);
+  } catch (error) {
+    if (!(error instanceof ProtobufError)) throw error;
+    onRefused(error.message);
+    return undefined;
+  }
 }
 
 /**

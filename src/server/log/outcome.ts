@@ -24,7 +24,7 @@ export interface DeferredRead {
   readonly count: number | undefined;
 }
 
-/** An incomplete response, with the reads still to be made for it. */
+/** A response whose rest takes more than a turn: the reads still to be made for it, perhaps none, and its encoding. */
 export class DeferredAnswer<T> {
   readonly response: T;
   readonly reads: ReadonlyMap<ReadingResponse, DeferredRead>;

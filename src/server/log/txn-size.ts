@@ -1,6 +1,6 @@
 /**
  * Counts the comparisons and operations of an encoded TxnRequest, including nested ones, before decoding: a megabyte
- * can hold half a million of them, and decoding them all just to refuse them takes half a second.
+ * can hold half a million of them, and decoding them all in one turn, perhaps just to refuse them, takes half a second.
  */
 import { ProtobufError, Reader } from "../../base/protobuf.ts";
 import { NESTED_OPS_MAX } from "./check.ts";
@@ -8,15 +8,45 @@ import { NESTED_OPS_MAX } from "./check.ts";
 /** True when `checkTxn` would refuse it for its total number of operations. */
 export function hasTooManyOps(bytes: Uint8Array, maxTxnOps: number): boolean {
   const most = Math.max(NESTED_OPS_MAX, 2 * maxTxnOps);
+  return hasMoreOps(bytes, most);
+}
+
+/** Operations on single keys that fit into one turn. */
+export const OPS_AT_ONCE = 512;
+
+/** True when an encoded transaction needs more than one turn for its number of operations. */
+export function isLongTxn(bytes: Uint8Array): boolean {
+  return hasMoreOps(bytes, OPS_AT_ONCE);
+}
+
+/** The same for an encoded InternalRaftRequest that begins with a transaction, as all members write it. */
+export function holdsLongTxn(bytes: Uint8Array): boolean {
+  // Nearly every entry.
+  if (bytes.length < OPS_AT_ONCE * OP_BYTES_MIN || bytes[0] !== INTERNAL_TXN_TAG) return false;
+  try {
+    const reader = new Reader().reset(bytes);
+    reader.tag();
+    const start = reader.span();
+    return isLongTxn(bytes.subarray(start, reader.pos));
+  } catch (error) {
+    return isMalformed(error);
+  }
+}
+
+function hasMoreOps(bytes: Uint8Array, most: number): boolean {
   // Nearly every transaction: too short to hold that many.
   if (bytes.length < most * OP_BYTES_MIN) return false;
   try {
     return countTxn(new Reader().reset(bytes), bytes.length, most, 0) > most;
   } catch (error) {
-    // The decoder reports malformed input.
-    if (error instanceof ProtobufError) return false;
-    throw error;
+    return isMalformed(error);
   }
+}
+
+/** The decoder reports malformed input, at the first mistake. */
+function isMalformed(error: unknown): false {
+  if (error instanceof ProtobufError) return false;
+  throw error;
 }
 
 const OP_BYTES_MIN = 2;
@@ -27,6 +57,8 @@ const LENGTH_DELIMITED = 2;
 const COMPARE = 1;
 const FAILURE = 3;
 const REQUEST_TXN = 4;
+/** InternalRaftRequest.txn. */
+export const INTERNAL_TXN_TAG = (6 << 3) | LENGTH_DELIMITED;
 
 /** Reads up to `end`. Stops counting a little above `most`. */
 function countTxn(reader: Reader, end: number, most: number, depth: number): number {
