@@ -21,54 +21,115 @@ export type SimOperation =
   | "sync"
   | "truncate";
 
-/** One file's content, in the page cache and on the platter. */
+/** Growing bytes; those behind the size are zero. */
+class Content {
+  #bytes = Buffer.alloc(0);
+  view: Buffer = this.#bytes;
+
+  resize(size: number): void {
+    if (size > this.#bytes.length) {
+      const grown = Buffer.alloc(Math.max(size, 2 * this.#bytes.length));
+      this.view.copy(grown);
+      this.#bytes = grown;
+    } else if (size < this.view.length) this.#bytes.fill(0, size, this.view.length);
+    this.view = this.#bytes.subarray(0, size);
+  }
+
+  set(bytes: Uint8Array, position: number): void {
+    if (position + bytes.length > this.view.length) this.resize(position + bytes.length);
+    this.#bytes.set(bytes, position);
+  }
+}
+
+let inodes = 0;
+
+/** One file's content, in the page cache and on the platter. A crash keeps its number. */
 class Inode {
-  data = Buffer.alloc(0);
-  durable = Buffer.alloc(0);
-  readonly dirty = new Set<number>();
-  syncs = 0;
+  readonly number: number;
+  readonly #data = new Content();
+  readonly #durable = new Content();
+  /** Sectors that differ from the platter's, with the change that wrote them last. */
+  readonly #dirty = new Map<number, number>();
   /** Number of changes, and how many of them a sync has made durable. */
   changes = 0;
   durableChanges = 0;
+  /** Bytes up to the last one written: what a larger size adds takes no space yet. */
+  backedBytes = 0;
+
+  constructor(number = ++inodes) {
+    this.number = number;
+  }
+
+  get data(): Buffer {
+    return this.#data.view;
+  }
 
   write(bytes: Uint8Array, position: number): void {
-    if (position + bytes.length > this.data.length) this.resize(position + bytes.length);
-    this.data.set(bytes, position);
+    if (bytes.length === 0) return;
+    const end = position + bytes.length;
+    this.#data.set(bytes, position);
+    this.backedBytes = Math.max(this.backedBytes, end);
     this.changes++;
-    const last = Math.floor((position + bytes.length - 1) / SECTOR_BYTES);
-    for (let sector = Math.floor(position / SECTOR_BYTES); sector <= last; sector++) this.dirty.add(sector);
+    const last = Math.floor((end - 1) / SECTOR_BYTES);
+    for (let sector = Math.floor(position / SECTOR_BYTES); sector <= last; sector++)
+      this.#dirty.set(sector, this.changes);
   }
 
   resize(size: number): void {
-    const resized = Buffer.alloc(size);
-    this.data.copy(resized, 0, 0, Math.min(size, this.data.length));
-    this.data = resized;
+    this.#data.resize(size);
+    this.backedBytes = Math.min(this.backedBytes, size);
     this.changes++;
-    this.dirty.add(Math.floor(Math.max(0, size - 1) / SECTOR_BYTES));
+    this.#dirty.set(Math.floor(Math.max(0, size - 1) / SECTOR_BYTES), this.changes);
   }
 
   sync(): void {
-    this.durable = Buffer.from(this.data);
-    this.dirty.clear();
-    this.syncs++;
-    this.durableChanges = this.changes;
+    this.beginSync()();
+  }
+
+  /** Begins a sync: what was written before it is durable when the returned function is called. */
+  beginSync(): () => void {
+    const { changes } = this;
+    const size = this.data.length;
+    const sectors = [...this.#dirty];
+    const contents = sectors.map(([sector]) => Buffer.from(sectorOf(this.data, sector)));
+    return () => {
+      // Another sync that overtook this one covered more.
+      if (this.durableChanges >= changes) return;
+      this.durableChanges = changes;
+      this.#durable.resize(size);
+      for (const [i, [sector, change]] of sectors.entries()) {
+        this.#durable.set(contents[i]!, sector * SECTOR_BYTES);
+        if (this.#dirty.get(sector) === change) this.#dirty.delete(sector);
+      }
+    };
+  }
+
+  /** What the disk returns from now on, instead of what was written there. */
+  patch(bytes: Uint8Array, position: number): void {
+    for (const { view } of [this.#data, this.#durable]) {
+      view.set(bytes.subarray(0, Math.max(0, view.length - position)), Math.min(position, view.length));
+    }
   }
 
   afterCrash(random: SeededRandom): Inode {
-    const inode = new Inode();
-    const size = random.chance(0.5) ? this.data.length : this.durable.length;
-    inode.data = Buffer.alloc(size);
-    this.durable.copy(inode.data, 0, 0, Math.min(size, this.durable.length));
+    const inode = new Inode(this.number);
+    const durable = this.#durable.view;
+    const size = random.chance(0.5) ? this.data.length : durable.length;
+    inode.write(durable.subarray(0, size), 0);
     const survival = random.pick([0, 0.3, 0.7, 1]);
-    for (const sector of this.dirty) {
-      const from = sector * SECTOR_BYTES;
-      const to = Math.min(from + SECTOR_BYTES, this.data.length, size);
-      if (to > from && random.chance(survival)) this.data.copy(inode.data, from, from, to);
+    for (const sector of this.#dirty.keys()) {
+      const bytes = sectorOf(this.data.subarray(0, size), sector);
+      if (bytes.length > 0 && random.chance(survival)) inode.write(bytes, sector * SECTOR_BYTES);
     }
+    inode.resize(size);
+    inode.backedBytes = Math.min(this.backedBytes, size);
     inode.sync();
     return inode;
   }
 }
+
+const sectorOf = (content: Buffer, sector: number): Buffer =>
+  content.subarray(sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES);
 
 type Change = {
   readonly dir: string;
@@ -88,12 +149,12 @@ export class SimDisk implements Disk {
   capacityBytes = Number.POSITIVE_INFINITY;
   /** Runs thread-pool jobs; without it, they wait for `runPending`. */
   threadPool: ((operation: SimOperation, job: () => void) => void) | undefined;
-  /** Acknowledges every sync without doing it: the bug of a server that does not sync, or of a disk that lies. */
-  syncLies = false;
+  /** Syncs of these files are acknowledged without being done: a server that does not sync, or a disk that lies. */
+  syncLies: (path: string) => boolean = () => false;
   /** Called before each operation; a returned errno name makes it fail. */
   fault: ((operation: SimOperation, path: string) => string | undefined) | undefined;
-  /** Called with each operation. */
-  observe: ((operation: SimOperation, path: string) => void) | undefined;
+  /** Called with each operation; `isBlocking` unless the thread pool does it. */
+  observe: ((operation: SimOperation, path: string, isBlocking: boolean) => void) | undefined;
   /** Counts of operations by kind. */
   readonly counts = new Map<SimOperation, number>();
 
@@ -161,10 +222,7 @@ export class SimDisk implements Disk {
 
   /** What the disk returns from now on, instead of what was written there. */
   patch(path: string, offset: number, bytes: Uint8Array): void {
-    const inode = this.#get(path);
-    for (const content of [inode.data, inode.durable]) {
-      content.set(bytes.subarray(0, Math.max(0, content.length - offset)), Math.min(offset, content.length));
-    }
+    this.#get(path).patch(bytes, offset);
   }
 
   /** Removes a file permanently. */
@@ -192,7 +250,7 @@ export class SimDisk implements Disk {
   }
 
   identityOf(path: string): string {
-    return path;
+    return this.#dirs.has(path) ? path : String(this.#get(path).number);
   }
 
   makeDir(path: string): void {
@@ -245,20 +303,20 @@ export class SimDisk implements Disk {
   #handle(path: string, inode: Inode, writable: boolean): DiskFile {
     let open = true;
     let busy = 0;
-    const before = (operation: SimOperation): void => {
+    const before = (operation: SimOperation, isBlocking = true): void => {
       if (!open) throw errno("EBADF", path);
-      this.#before(operation, path);
+      this.#before(operation, path, isBlocking);
     };
     const write = (bytes: Uint8Array, position: number): void => {
       if (!writable) throw errno("EBADF", path);
-      const growth = Math.max(0, position + bytes.length - inode.data.length);
-      const free = this.capacityBytes - this.#usedBytes();
+      const growth = Math.max(0, position + bytes.length - inode.backedBytes);
+      const free = this.#freeBytes();
       if (growth <= free) {
         inode.write(bytes, position);
         return;
       }
       // A full disk takes what fits.
-      inode.write(bytes.subarray(0, bytes.length - (growth - Math.max(0, free))), position);
+      inode.write(bytes.subarray(0, Math.max(0, bytes.length - (growth - free))), position);
       throw errno("ENOSPC", path);
     };
     const later = (operation: SimOperation, action: () => void, done: (error: Error | null) => void): void => {
@@ -269,7 +327,7 @@ export class SimDisk implements Disk {
         busy--;
         let failure: Error | null = null;
         try {
-          before(operation);
+          before(operation, false);
           action();
         } catch (error) {
           failure = error as Error;
@@ -293,29 +351,9 @@ export class SimDisk implements Disk {
       writeAsync: (buffer, position, done) => later("write", () => write(buffer, position), done),
       dataSync: () => {
         before("sync");
-        if (!this.syncLies) inode.sync();
+        if (!this.syncLies(path)) inode.sync();
       },
-      dataSyncAsync: (done) => {
-        // Only data written before the call is promised; the rest stays dirty.
-        const data = Buffer.from(inode.data);
-        const covered = [...inode.dirty];
-        const { syncs, changes } = inode;
-        later(
-          "sync",
-          () => {
-            // A blocking sync that overtook this one covered more.
-            if (inode.syncs !== syncs || this.syncLies) return;
-            const durable = Buffer.alloc(data.length);
-            inode.durable.copy(durable);
-            for (const sector of covered) {
-              data.copy(durable, sector * SECTOR_BYTES, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES);
-            }
-            inode.durable = durable;
-            inode.durableChanges = Math.max(inode.durableChanges, changes);
-          },
-          done,
-        );
-      },
+      dataSyncAsync: (done) => later("sync", this.syncLies(path) ? () => {} : inode.beginSync(), done),
       truncate: (size) => {
         before("truncate");
         inode.resize(size);
@@ -328,10 +366,11 @@ export class SimDisk implements Disk {
     };
   }
 
-  #usedBytes(): number {
+  #freeBytes(): number {
+    if (this.capacityBytes === Number.POSITIVE_INFINITY) return this.capacityBytes;
     let used = 0;
-    for (const inode of new Set(this.#files.values())) used += inode.data.length;
-    return used;
+    for (const inode of new Set(this.#files.values())) used += inode.backedBytes;
+    return Math.max(0, this.capacityBytes - used);
   }
 
   #get(path: string): Inode {
@@ -345,10 +384,10 @@ export class SimDisk implements Disk {
     this.#changes.push(change);
   }
 
-  #before(operation: SimOperation, path: string): void {
+  #before(operation: SimOperation, path: string, isBlocking = true): void {
     if (this.#crashed) throw new Error("the machine is off");
     this.counts.set(operation, (this.counts.get(operation) ?? 0) + 1);
-    this.observe?.(operation, path);
+    this.observe?.(operation, path, isBlocking);
     const failure = this.fault?.(operation, path);
     if (failure !== undefined) throw errno(failure, path);
   }

@@ -1,11 +1,12 @@
 /**
- * After a successful run: flips a bit of a value in one member's database. No checksum detects it, as with bbolt and
- * LMDB, so it must be found by comparing members: the member does not start, or the leader raises CORRUPT for it and
+ * After a successful run: flips a bit of a value in one member's database. No checksum detects it, as in stock
+ * etcd, so it must be found by comparing members: the member does not start, or the leader raises CORRUPT for it and
  * writes stop. Then the operator replaces the member and disarms the alarm.
  */
 import { KeyValue } from "../../src/proto/mvccpb.ts";
 import type { Moment } from "./checkers/history.ts";
 import type { Clients } from "./clients.ts";
+import { damageRow } from "./database.ts";
 import type { SimMachine } from "./machine.ts";
 import type { Operator } from "./operator.ts";
 import type { Oracle } from "./oracle.ts";
@@ -101,21 +102,17 @@ export class Drill {
   }
 
   /** Damages a relevant value: `key@revision`, or undefined when there is none. */
-  #damage({ backends }: SimMachine): string | undefined {
+  #damage({ disk }: SimMachine): string | undefined {
     const { space } = this.#world.oracle;
-    const file = [...backends.values()].at(-1)!;
-    const { rows } = file.state;
     let found: string | undefined;
-    rows.forEach(0, 0, Number.POSITIVE_INFINITY, (main, _sub, tombstone, bytes, start, end) => {
-      if (tombstone) return true;
-      const { key, value, lease } = KeyValue.decode(bytes.subarray(start, end));
+    damageRow(disk, DATABASE, (main, bytes) => {
+      const { key, value, lease } = KeyValue.decode(bytes);
       const name = Buffer.from(key).toString("latin1");
       // Without a lease the value comes last. Keys that are rewritten during the damage are left alone.
-      if (name.startsWith("rest/") || name === DRILL || value.length === 0 || lease !== 0n) return true;
-      if (space.at(name, space.revision)?.mod !== main) return true;
-      bytes[end - 1]! ^= 1;
+      if (name.startsWith("rest/") || name === DRILL || value.length === 0 || lease !== 0n) return false;
+      if (space.at(name, space.revision)?.mod !== main) return false;
       found = `${name}@${main}`;
-      return false;
+      return true;
     });
     return found;
   }
@@ -148,3 +145,4 @@ export class Drill {
 }
 
 const DRILL = "drill";
+const DATABASE = "/data/member/snap/db";

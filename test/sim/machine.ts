@@ -1,5 +1,5 @@
 /**
- * A machine with a disk and its member: the production server and API, on a simulated clock, disk, backend and network.
+ * A machine with a disk and its member: the production server and API, on a simulated clock, disk and network.
  * It starts, crashes, loses power, freezes and restarts.
  */
 import { Access } from "../../src/api/calls/access.ts";
@@ -13,9 +13,7 @@ import { LockApi } from "../../src/api/services/lock.ts";
 import { MaintenanceApi } from "../../src/api/services/maintenance.ts";
 import { WatchApi } from "../../src/api/services/watch.ts";
 import type { LogFields, Logger } from "../../src/base/log.ts";
-import type { Backend } from "../../src/mvcc/backend/backend.ts";
-import type { LmdbBackendOptions } from "../../src/mvcc/backend/lmdb.ts";
-import { MemoryBackend, MemoryBackendFile } from "../../src/mvcc/backend/memory.ts";
+import type { BoltBackendOptions } from "../../src/mvcc/backend/bolt.ts";
 import { PeerEndpoints } from "../../src/peer/endpoints.ts";
 import { RPC_DEFAULTS } from "../../src/rpc/options.ts";
 import { RpcServer } from "../../src/rpc/server.ts";
@@ -24,6 +22,7 @@ import { EtcdServer } from "../../src/server/server.ts";
 import { type Bootstrapped, bootstrap } from "../../src/server/start/bootstrap.ts";
 import { serverOptions } from "../harness/in-process.ts";
 import type { Service } from "./connection.ts";
+import { type DatabaseShape, SimDatabases } from "./database.ts";
 import { SimDisk } from "./disk.ts";
 import type { SimNetwork } from "./network.ts";
 import { peerClientOf } from "./peer-client.ts";
@@ -79,8 +78,7 @@ export class SimMachine {
   readonly mood: DiskMood = { syncMinMs: 0.2, syncMaxMs: 2 };
   state: MachineState = "off";
   disk = new SimDisk();
-  /** Backends by path: their committed data survives. */
-  backends = new Map<string, MemoryBackendFile>();
+  databases = new SimDatabases();
   running: Running | undefined;
   /** The same once it serves clients: it knows a leader and has published its attributes. */
   service: Running | undefined;
@@ -97,7 +95,6 @@ export class SimMachine {
   readonly #random: SimRandom;
   #generation = 0;
   #process: SimProcess | undefined;
-  #open: MemoryBackend[] = [];
 
   constructor(name: string, world: MachineWorld) {
     this.name = name;
@@ -174,7 +171,7 @@ export class SimMachine {
   /** The machine is lost with all its data. */
   wipe(): void {
     this.#end("is lost", () => new SimDisk());
-    this.backends = new Map();
+    this.databases = new SimDatabases();
     this.#waitsForOperator = true;
   }
 
@@ -214,8 +211,6 @@ export class SimMachine {
     const process = this.#process;
     this.#world.trace(`${this.name}: ${how}`);
     process?.end();
-    for (const backend of this.#open) backend.crash();
-    this.#open = [];
     const { capacityBytes } = this.disk;
     this.disk = nextDisk();
     this.disk.capacityBytes = capacityBytes;
@@ -241,9 +236,9 @@ export class SimMachine {
       const delayMs = operation === "sync" ? this.#syncMs() : 0.05;
       scheduler.after(delayMs, () => process.run(job));
     };
-    disk.observe = (operation) => {
+    disk.observe = (operation, _path, isBlocking) => {
       // A blocking sync blocks everything else meanwhile.
-      if (operation === "sync" && mood.syncMaxMs > 10) process.pause(this.#syncMs());
+      if (operation === "sync" && isBlocking && mood.syncMaxMs > 10) process.pause(this.#syncMs());
     };
   }
 
@@ -252,36 +247,20 @@ export class SimMachine {
     return syncMinMs + (this.#random.below(1000) / 1000) * (syncMaxMs - syncMinMs);
   }
 
-  #openBackend(process: SimProcess, options: LmdbBackendOptions): Backend {
-    let { path } = options;
-    const { backends, disk } = this;
-    // An empty file on the disk represents it, so that it can be listed and removed like any other.
-    const file = (disk.exists(path) ? backends.get(path) : undefined) ?? new MemoryBackendFile();
-    disk.replace(path, new Uint8Array(0));
-    backends.set(path, file);
-    const backend = new MemoryBackend({
-      clock: new SimClock(this.#world.scheduler, process, this.wall),
-      file,
-      batchIntervalMs: options.batchIntervalMs ?? 100,
-      batchLimit: options.batchLimit ?? 10_000,
-      commitDelayMs: () => this.#syncMs() * 2,
+  #databaseShape(): DatabaseShape {
+    const random = SimRandom.of(this.#world.seed, `database ${this.name} ${this.starts}`);
+    return {
+      pageSize: random.pick([1024, 1024, 4096]),
+      pendingBytesMax: random.pick([1000, 64 * 1024 * 1024]),
       roomDelayMs: () => this.#syncMs() * 10,
-      onMove: (to) => {
-        backends.delete(path);
-        backends.set(to, file);
-        disk.forget(path);
-        disk.replace(to, new Uint8Array(0));
-        path = to;
-      },
-    });
-    this.#open.push(backend);
-    return backend;
+    };
   }
 
   #options(process: SimProcess): Omit<ServerOptions, "network" | "peerClient"> {
     const world = this.#world;
     const clock = new SimClock(world.scheduler, process, this.wall);
     const random = SimRandom.of(world.seed, `member ${this.name} ${this.starts}`);
+    const shape = this.#databaseShape();
     return serverOptions(DATA_DIR, {
       name: this.name,
       initialCluster: this.initialCluster,
@@ -297,7 +276,9 @@ export class SimMachine {
       disk: this.disk,
       logger: new TraceLogger((line) => world.trace(`${this.name}: ${line}`)),
       seams: {
-        openBackend: (options) => this.#openBackend(process, options),
+        openBackend: Object.assign((options: BoltBackendOptions) => this.databases.open(this.disk, options, shape), {
+          opensReceived: true,
+        }),
         lockDataDir: () => Promise.resolve(() => {}),
         passwords: new SimHasher(clock, random),
       },

@@ -89,7 +89,7 @@ export const isQuota = (step: { readonly kind: string }): step is QuotaStep =>
 
 export function sceneSettings(seed: number, scene: Scene): SceneSettings {
   const random = SimRandom.of(seed, "scene settings");
-  if (scene === "quota") return { quotaBytes: random.pick([16, 48, 96]) * 1024 };
+  if (scene === "quota") return { quotaBytes: random.pick([96, 160, 256]) * 1024 };
   return scene === "users" ? { tokens: random.pick(["simple", "jwt"] as const) } : {};
 }
 

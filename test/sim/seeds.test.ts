@@ -61,8 +61,8 @@ test("planted bugs are found, each by its own checker", async () => {
     ["read-local", 3, "linearizability"],
     ["event-twice", 4, "watch"],
     ["acknowledged-during-sync", 1, "durability"],
-    ["old-term-counted", 9, "raft"],
-    ["skipped-when-full", 4, "watch"],
+    ["old-term-counted", 12, "raft"],
+    ["skipped-when-full", 8, "watch"],
     // The watch hub notices itself that revisions are missing, and stops the member.
     ["restore-unnoticed", 1, "process"],
     ["lease-never", 2, "lease"],

@@ -240,9 +240,14 @@ export class Simulation implements MachineWorld {
     this.onStarted?.(machine);
   }
 
-  ended(_machine: SimMachine, process: SimProcess): void {
+  ended(machine: SimMachine, process: SimProcess): void {
     this.#restarts++;
+    this.#checkDatabases(machine);
     this.#side.ended(process);
+  }
+
+  #checkDatabases({ name, databases, disk }: SimMachine): void {
+    for (const problem of databases.problems(disk)) this.oracle.add("database", `${name} leaves ${problem}`);
   }
 
   failed(machine: SimMachine, error: unknown): void {
@@ -256,7 +261,7 @@ export class Simulation implements MachineWorld {
   unhandled(error: unknown): void {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     // Errors of a dead process are ignored.
-    if (text.includes("the machine is off") || text.includes("the backend in memory is closed")) return;
+    if (text.includes("the machine is off")) return;
     this.oracle.add("process", `nobody caught: ${text}`);
   }
 

@@ -235,12 +235,9 @@ export class BoltBackend implements Backend {
   }
 
   commit(): Promise<void> {
-    if (this.#failure !== null) return Promise.reject(this.#failure);
-    if (this.#isClosed) return Promise.reject(closedError(this.path));
     if (this.#committing === null && this.#writerHold === null) return this.#startCommit();
     // One more commit after the running one serves all requests made meanwhile.
-    this.#queued ??= this.#afterRunning();
-    return this.#queued;
+    return (this.#queued ??= this.#afterRunning());
   }
 
   async #afterRunning(): Promise<void> {
@@ -252,6 +249,7 @@ export class BoltBackend implements Backend {
 
   #startCommit(): Promise<void> {
     if (this.#failure !== null) return Promise.reject(this.#failure);
+    if (this.#isClosed) return Promise.reject(closedError(this.path));
     this.#timer?.cancel();
     this.#timer = null;
     this.#isSealing = true;
@@ -404,6 +402,7 @@ export class BoltBackend implements Backend {
 
   async #defragment(): Promise<void> {
     this.#checkWritable();
+    if (this.#closing !== null) throw closedError(this.path);
     const sizeBefore = this.sizeBytes();
     const startMs = this.#clock.nowMs();
     try {
@@ -459,13 +458,11 @@ export class BoltBackend implements Backend {
 
   /** No commit starts until the returned function is called. */
   #holdCommits(): () => void {
-    let release = (): void => {};
-    this.#writerHold = new Promise((resolve) => {
-      release = resolve;
-    });
+    const hold = waiter<void>();
+    this.#writerHold = hold.promise;
     return () => {
       this.#writerHold = null;
-      release();
+      hold.resolve();
     };
   }
 
@@ -490,15 +487,18 @@ export class BoltBackend implements Backend {
   }
 
   async #close(): Promise<void> {
+    // It notices that the backend is closing.
+    if (this.#defragmenting !== null) this.#file.writer.abandonRewrite();
+    await this.#defragmenting?.catch(() => {});
+    // Others ask for commits until the file is closed: those would never end, and one could run beside the free list's.
+    const release = this.#holdCommits();
     try {
-      // It notices that the backend is closing.
-      if (this.#defragmenting !== null) this.#file.writer.abandonRewrite();
-      await this.#defragmenting?.catch(() => {});
-      if (this.#failure === null) await this.commit();
       await this.#idle();
+      if (this.#failure === null) await this.#startCommit();
       if (this.#failure === null) await this.#keepFreeList();
     } finally {
       this.#isClosed = true;
+      release();
       this.#longWrite.release();
       this.#timer?.cancel();
       for (const snapshot of this.#snapshots) snapshot.close();

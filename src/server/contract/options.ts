@@ -126,8 +126,11 @@ export interface ServerOptions {
 export type Discover = (memberId: bigint, cluster: string) => Promise<ReadonlyMap<string, readonly string[]>>;
 
 export interface StorageSeams {
-  /** LMDB in production. Used for every backend, including one received from another member. */
-  readonly openBackend: (options: LmdbBackendOptions) => Backend;
+  /**
+   * LMDB in production, or bbolt. Used for every backend, including one received from another member; with
+   * `opensReceived`, that one's file is opened in place.
+   */
+  readonly openBackend: ((options: LmdbBackendOptions) => Backend) & { readonly opensReceived?: boolean };
   /** A kernel lock in production. */
   readonly lockDataDir: LockDataDir;
   /** Bcrypt in production, and when absent. */

@@ -58,12 +58,13 @@ export async function openDatabase(
 }
 
 function usesBbolt(options: BootstrapOptions): boolean {
-  return options.database === "bbolt" && options.seams?.openBackend === undefined;
+  const { openBackend } = options.seams ?? {};
+  return openBackend === undefined ? options.database === "bbolt" : openBackend.opensReceived === true;
 }
 
 async function openBbolt(path: string, openBackend: OpenBackend, options: BootstrapOptions): Promise<Backend> {
   const { disk, clock, logger } = options;
-  if (disk.exists(path)) {
+  if (options.seams?.openBackend === undefined && disk.exists(path)) {
     if (isLmdbFile(path)) throw writtenByLmdb(path);
     await waitForHolder(path, otherLockHolder, clock, logger);
   }

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { systemClock } from "../../../src/base/clock.ts";
 import { nullLogger } from "../../../src/base/log.ts";
 import { BackendError, metaKeys } from "../../../src/mvcc/backend/backend.ts";
-import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
+import { BoltBackend, type BoltBackendOptions } from "../../../src/mvcc/backend/bolt.ts";
 import { MemoryBackend } from "../../../src/mvcc/backend/memory.ts";
 import { FROM_KEY } from "../../../src/mvcc/model/types.ts";
 import { MvccStore } from "../../../src/mvcc/store/store.ts";
@@ -28,7 +28,7 @@ async function tempDir(): Promise<string> {
   return dir;
 }
 
-function open(path: string, options: { cacheBytes?: number } = {}): BoltBackend {
+function open(path: string, options: Partial<BoltBackendOptions> = {}): BoltBackend {
   return new BoltBackend({
     path,
     clock: systemClock,
@@ -191,6 +191,35 @@ test("more waiting than the limit makes it overloaded until a commit is through"
   await first;
   assert.equal(backend.overloaded, false);
   await backend.close();
+});
+
+test("commits asked for while the backend closes do not make the close fail", async () => {
+  const path = join(await tempDir(), "db");
+  const failures: BackendError[] = [];
+  const backend = open(path, { onFailure: (error) => failures.push(error) });
+  let isOpen = true;
+  const closing = backend.close().finally(() => {
+    isOpen = false;
+  });
+  const refusals: unknown[] = [];
+  for (let i = 1; isOpen; i++) {
+    try {
+      backend.put("meta", Buffer.from("k"), Buffer.from(`${i}`));
+      backend.snapshot().then(
+        (snapshot) => snapshot.close(),
+        (error: unknown) => refusals.push(error),
+      );
+    } catch (error) {
+      refusals.push(error);
+    }
+    await turn();
+    assert.ok(i < 100_000, "the close does not end");
+  }
+  await closing;
+  assert.deepEqual(failures, []);
+  for (const error of refusals) assert.ok(withCode("ERR_BACKEND_CLOSED", path)(error), String(error));
+  const again = open(path);
+  await again.close();
 });
 
 test("a file that another backend has open is refused, in this process and in others", async () => {

@@ -136,13 +136,16 @@ export class Invariants {
 /** If two logs have an entry of the same index and term, they are the same up to it. */
 function logMatching(a: RaftLog, b: RaftLog): void {
   const first = Math.max(a.firstIndex(), b.firstIndex());
+  const last = Math.min(a.lastIndex(), b.lastIndex());
+  if (last < first) return;
+  const [entriesA, entriesB] = [a, b].map((log) => log.slice(first, last + 1, Number.MAX_SAFE_INTEGER)!);
   let matches = false;
-  for (let index = Math.min(a.lastIndex(), b.lastIndex()); index >= first; index--) {
-    const isSame = a.term(index) === b.term(index);
-    assert.ok(isSame || !matches, `log matching: entries differ at ${index} but match after it`);
+  for (let i = last - first; i >= 0; i--) {
+    const [x, y] = [entriesA![i]!, entriesB![i]!];
+    const isSame = x.term === y.term;
+    assert.ok(isSame || !matches, `log matching: entries differ at ${x.index} but match after it`);
     matches ||= isSame;
     if (!isSame) continue;
-    const [x, y] = [a, b].map((log) => log.slice(index, index + 1, Number.MAX_SAFE_INTEGER)![0]!);
-    assert.deepEqual(Buffer.from(x!.data), Buffer.from(y!.data), `log matching: entry ${index} differs`);
+    if (x.data !== y.data) assert.ok(Buffer.compare(x.data, y.data) === 0, `log matching: entry ${x.index} differs`);
   }
 }
