@@ -235,6 +235,7 @@ export class BoltBackend implements Backend {
   }
 
   commit(): Promise<void> {
+    if (this.#isClosed) return Promise.reject(closedError(this.path));
     if (this.#committing === null && this.#writerHold === null) return this.#startCommit();
     // One more commit after the running one serves all requests made meanwhile.
     return (this.#queued ??= this.#afterRunning());
@@ -249,7 +250,8 @@ export class BoltBackend implements Backend {
 
   #startCommit(): Promise<void> {
     if (this.#failure !== null) return Promise.reject(this.#failure);
-    if (this.#isClosed) return Promise.reject(closedError(this.path));
+    // Closed meanwhile: everything that the close found is durable.
+    if (this.#isClosed) return this.#batch.isEmpty ? Promise.resolve() : Promise.reject(closedError(this.path));
     this.#timer?.cancel();
     this.#timer = null;
     this.#isSealing = true;
@@ -394,10 +396,7 @@ export class BoltBackend implements Backend {
   }
 
   defragment(): Promise<void> {
-    this.#defragmenting ??= this.#defragment().finally(() => {
-      this.#defragmenting = null;
-    });
-    return this.#defragmenting;
+    return (this.#defragmenting ??= this.#defragment().finally(() => (this.#defragmenting = null)));
   }
 
   async #defragment(): Promise<void> {

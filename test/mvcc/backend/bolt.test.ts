@@ -193,6 +193,20 @@ test("more waiting than the limit makes it overloaded until a commit is through"
   await backend.close();
 });
 
+test("what was committed before a close is durable, though another commit ran then", async () => {
+  const path = join(await tempDir(), "db");
+  const backend = open(path);
+  const [first, second] = ["1", "2"].map((value) => {
+    backend.put("meta", Buffer.from("k"), Buffer.from(value));
+    return backend.commit();
+  });
+  const closing = backend.close();
+  await Promise.all([first, second, closing]);
+  const again = open(path);
+  assert.equal(`${Buffer.from(again.get("meta", Buffer.from("k"))!)}`, "2");
+  await again.close();
+});
+
 test("commits asked for while the backend closes do not make the close fail", async () => {
   const path = join(await tempDir(), "db");
   const failures: BackendError[] = [];
