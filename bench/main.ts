@@ -77,6 +77,9 @@ ${names}
 const chosen = positionals.length === 0 ? suites : suites.filter(({ name }) => positionals.includes(name));
 for (const name of positionals) if (!suites.some((suite) => suite.name === name)) usage(`no suite is called ${name}`);
 if (values.help) usage("");
+for (const name of ["seconds", "warm-up", "rounds", "keys"] as const) {
+  if (!(Number(values[name]) > 0)) usage(`--${name} needs a number above 0, not ${values[name]}`);
+}
 if (findProgram("h2load") === undefined) usage("h2load is not on PATH: install nghttp2-client");
 
 const sides: Record<Side, Program> = {

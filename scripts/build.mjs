@@ -4,6 +4,9 @@
 import { existsSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const { values } = parseArgs({ options: { "if-stale": { type: "boolean", default: false } } });
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const stamp = join(root, "dist", ".stamp");
@@ -79,7 +82,7 @@ function complaint(error) {
   return error.message;
 }
 
-if (!process.argv.includes("--if-stale") || stale()) {
+if (!values["if-stale"] || stale()) {
   try {
     await bundle();
   } catch (error) {

@@ -3,7 +3,10 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { tokensOf } from "./tokens.mjs";
+
+const { values } = parseArgs({ options: { lower: { type: "boolean", default: false } } });
 
 // The formatter limits code to 120; a comment may end a little later.
 const LINE_LENGTH_MAX = 130;
@@ -187,7 +190,7 @@ function wordsArePlain() {
 
 /** With --lower, a lower number becomes the limit. */
 function lower(limits, key, count) {
-  if (!process.argv.includes("--lower") || !(key in limits) || (count ?? 0) >= limits[key]) return;
+  if (!values.lower || !(key in limits) || (count ?? 0) >= limits[key]) return;
   if (count === undefined) delete limits[key];
   else limits[key] = count;
   writeFileSync(allowedPath, `${JSON.stringify(allowed, null, 2)}\n`);

@@ -3,11 +3,14 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { goDuration } from "../src/base/duration.ts";
 import type { Bounds } from "../src/config/settings/definition.ts";
 import { allSettings, type NamedSetting, sections } from "../src/config/settings/definitions.ts";
 import { type LegacyFlag, legacyFlags } from "../src/config/sources/legacy-flags.ts";
 import { gates } from "../src/config/values/feature-gates.ts";
+
+const { values } = parseArgs({ options: { check: { type: "boolean", default: false } } });
 
 const file = join(dirname(fileURLToPath(import.meta.url)), "..", "docs", "configuration.md");
 
@@ -27,7 +30,7 @@ function main(): void {
     after = after.replace(pattern, (_, begin: string, end: string) => `${begin}\n${make()}\n${end}`);
   }
   if (after !== before) {
-    if (process.argv.includes("--check")) {
+    if (values.check) {
       process.stderr.write('docs/configuration.md does not say what the settings are: run "npm run gen:docs"\n');
       process.exitCode = 1;
     } else writeFileSync(file, after);

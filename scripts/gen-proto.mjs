@@ -6,12 +6,15 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import protobuf from "protobufjs";
+
+const { values } = parseArgs({ options: { check: { type: "boolean", default: false } } });
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const protoDir = join(root, "proto");
 const outDir = join(root, "src", "proto");
-const checkOnly = process.argv.includes("--check");
+const checkOnly = values.check;
 const wide = new Set(["int64", "uint64"]);
 
 /** Random 64-bit identities, which do not fit a number. */

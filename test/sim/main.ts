@@ -7,11 +7,12 @@
  *   npm run sim -- --plan FILE [--trace]      such a file
  *   npm run sim -- --bugs [--seeds N]         how soon each planted bug is found, in at most N seeds (50)
  *
- * --members N fixes the size of the cluster, --scene NAME what clients do besides keys and leases (plain, sessions);
- * --bug NAME plants a bug, --jobs N runs as many seeds at a time in processes of their own, --minutes N starts none
- * after that time. The exit code is 1 when a promise was broken, or a bug not found.
+ * --members N fixes the size of the cluster, --scene NAME what clients do besides keys and leases (plain, sessions,
+ * users, quota); --bug NAME plants a bug, --jobs N runs as many seeds at a time in processes of their own, --minutes N
+ * starts none after that time. The exit code is 1 when a promise was broken, or a bug not found.
  */
 import { readFileSync, writeFileSync } from "node:fs";
+import { commandLine } from "../harness/command-line.ts";
 import { BUGS, type Bug } from "./bugs.ts";
 import type { Finding } from "./checkers/history.ts";
 import { forEach, type Jobs, openJobs } from "./jobs.ts";
@@ -20,36 +21,50 @@ import { SCENES } from "./scenes.ts";
 import { shrink } from "./shrink.ts";
 import { type Outcome, simulate } from "./simulation.ts";
 
-const args = process.argv.slice(2);
-
-function option(name: string, otherwise: number): number {
-  const at = args.indexOf(`--${name}`);
-  const value = at < 0 ? otherwise : Number(args[at + 1]);
-  if (!Number.isInteger(value)) throw new Error(`--${name} needs a whole number`);
-  return value;
-}
-
-const members = option("members", 0);
-function textOption(name: string): string | undefined {
-  const at = args.indexOf(`--${name}`);
-  return at < 0 ? undefined : args[at + 1];
-}
-
-const scene = SCENES.find((each) => each === textOption("scene"));
+const options = commandLine({
+  seeds: "number",
+  from: "number",
+  seed: "number",
+  plan: "text",
+  bugs: "flag",
+  trace: "flag",
+  shrink: "flag",
+  save: "text",
+  runs: "number",
+  members: "number",
+  scene: "text",
+  bug: "text",
+  jobs: "number",
+  minutes: "number",
+});
+const members = options.number("members", 0);
+const scene = choice("scene", options.text("scene"), SCENES, (each) => each);
 const settings = { ...(members > 0 ? { members } : {}), ...(scene === undefined ? {} : { scene }) };
-const bugName = textOption("bug");
-const bug = BUGS.find(({ name }) => name === bugName);
-if (bugName !== undefined && bug === undefined)
-  throw new Error(`--bug is one of ${BUGS.map(({ name }) => name).join(", ")}`);
+const bug = choice("bug", options.text("bug"), BUGS, ({ name }) => name);
+const planFile = options.text("plan");
+const seed = options.number("seed", -1);
 
-if (args.includes("--bugs")) await withJobs((jobs, isOver) => findBugs(option("seeds", 50), jobs, isOver));
-else if (args.includes("--plan")) await runOne(JSON.parse(readFileSync(textOption("plan")!, "utf8")) as Plan);
-else if (args.includes("--seed")) await runOne(planOf(option("seed", 1), planSettings(bug)));
-else await withJobs((jobs, isOver) => runMany(option("from", 1), option("seeds", 100), jobs, isOver));
+if (options.has("bugs")) await withJobs((jobs, isOver) => findBugs(options.number("seeds", 50), jobs, isOver));
+else if (planFile !== undefined) await runOne(JSON.parse(readFileSync(planFile, "utf8")) as Plan);
+else if (seed >= 0) await runOne(planOf(seed, planSettings(bug)));
+else await withJobs((jobs, isOver) => runMany(options.number("from", 1), options.number("seeds", 100), jobs, isOver));
+
+/** The one of this name, which must exist. */
+function choice<T>(
+  option: string,
+  name: string | undefined,
+  all: readonly T[],
+  nameOf: (each: T) => string,
+): T | undefined {
+  const found = all.find((each) => nameOf(each) === name);
+  if (found !== undefined || name === undefined) return found;
+  console.error(`--${option} is one of ${all.map(nameOf).join(", ")}, not ${name}`);
+  process.exit(2);
+}
 
 async function withJobs(work: (jobs: Jobs, isOver: () => boolean) => Promise<void>): Promise<void> {
-  const endMs = performance.now() + option("minutes", 1_000_000) * 60_000;
-  const jobs = openJobs(option("jobs", 1));
+  const endMs = performance.now() + options.number("minutes", 1_000_000) * 60_000;
+  const jobs = openJobs(options.number("jobs", 1));
   try {
     await work(jobs, () => performance.now() >= endMs);
   } finally {
@@ -63,7 +78,7 @@ async function runMany(from: number, seeds: number, jobs: Jobs, isOver: () => bo
   const failed: number[] = [];
   let ran = 0;
   await forEach(range(from, from + seeds), jobs, isOver, async (seed) => {
-    const { findings, hash, counts } = await jobs.run({ seed, bug: bugName, settings });
+    const { findings, hash, counts } = await jobs.run({ seed, bug: bug?.name, settings });
     ran++;
     for (const [what, count] of Object.entries(counts ?? {})) total[what] = (total[what] ?? 0) + count;
     if (findings.length === 0) return;
@@ -95,19 +110,19 @@ function* range(from: number, to: number): Iterable<number> {
 async function runOne(plan: Plan): Promise<void> {
   const { seed } = plan;
   const run = bug === undefined ? {} : { bug };
-  if (!args.includes("--shrink")) {
-    const outcome = await simulate(plan, { ...run, keepTrace: args.includes("--trace") });
+  if (!options.has("shrink")) {
+    const outcome = await simulate(plan, { ...run, keepTrace: options.has("trace") });
     for (const line of outcome.trace) console.log(line);
     printFindings(outcome.findings);
     console.log(`seed ${seed}: ${outcome.findings.length} findings, trace ${outcome.hash}`);
     process.exitCode = outcome.findings.length > 0 ? 1 : 0;
     return;
   }
-  const { plan: small, runs } = await shrink(plan, run, option("runs", 300));
+  const { plan: small, runs } = await shrink(plan, run, options.number("runs", 300));
   const { trace, findings } = await simulate(small, { ...run, keepTrace: true });
   for (const line of timeline(trace)) console.log(line);
   printFindings(findings);
-  const file = textOption("save");
+  const file = options.text("save");
   if (file !== undefined) writeFileSync(file, `${JSON.stringify(small, undefined, 2)}\n`);
   const faults = small.steps.filter(isFault).length;
   console.log(

@@ -15,6 +15,7 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { commandLine } from "../../harness/command-line.ts";
 import { DOCTORS } from "./doctor.ts";
 import { type TraceEvent, toNdjson } from "./event.ts";
 import { recordRun, runOptions } from "./run.ts";
@@ -30,25 +31,25 @@ interface Trace {
   readonly isTrue: boolean;
 }
 
-const args = process.argv.slice(2);
-
-function text(name: string, otherwise: string): string {
-  const at = args.indexOf(`--${name}`);
-  return at < 0 ? otherwise : (args[at + 1] ?? "");
-}
-
-function number(name: string, otherwise: number): number {
-  const value = Number(text(name, String(otherwise)));
-  if (!Number.isInteger(value) || value < 0) throw new Error(`--${name} needs a whole number`);
-  return value;
-}
-
+const options = commandLine({
+  jars: "text",
+  spec: "text",
+  runs: "number",
+  from: "number",
+  events: "number",
+  jobs: "number",
+  write: "text",
+  servers: "flag",
+  scenarios: "flag",
+  doctored: "flag",
+  verbose: "flag",
+});
 const places: TlcPlaces = {
-  jars: text("jars", process.env["KVORUM_TLA_JARS"] ?? ""),
-  spec: text("spec", process.env["KVORUM_TLA_SPEC"] ?? ""),
+  jars: options.text("jars") ?? process.env["KVORUM_TLA_JARS"] ?? "",
+  spec: options.text("spec") ?? process.env["KVORUM_TLA_SPEC"] ?? "",
   java: findJava(),
 };
-const folder = text("write", "");
+const folder = options.text("write") ?? "";
 const lack = missing(places);
 if (folder !== "") await write(folder);
 else if (lack === undefined) await validateAll();
@@ -58,20 +59,20 @@ else {
 }
 
 async function* traces(): AsyncIterable<Trace> {
-  if (args.includes("--scenarios")) {
+  if (options.has("scenarios")) {
     for (const { name, tracer } of scenarioTraces()) {
       const events = tracer.finish();
       if (events.length > 0) yield { name, events, endedBy: tracer.endedBy, isTrue: true };
     }
     return;
   }
-  const from = number("from", 1);
-  for (let seed = from; seed < from + number("runs", 20); seed++) {
-    const eventsMax = number("events", 300);
-    const servers = args.includes("--servers");
+  const from = options.number("from", 1);
+  for (let seed = from; seed < from + options.number("runs", 20); seed++) {
+    const eventsMax = options.number("events", 300);
+    const servers = options.has("servers");
     const tracer = servers ? await recordServers(seed, eventsMax) : recordRun(runOptions(seed, eventsMax));
     const events = tracer.finish();
-    if (!args.includes("--doctored")) yield { name: `run ${seed}`, events, endedBy: tracer.endedBy, isTrue: true };
+    if (!options.has("doctored")) yield { name: `run ${seed}`, events, endedBy: tracer.endedBy, isTrue: true };
     else {
       for (const { name, apply } of DOCTORS) {
         const lie = apply(events);
@@ -95,9 +96,9 @@ async function write(into: string): Promise<void> {
 async function validateAll(): Promise<void> {
   const total = { traces: 0, events: 0, states: 0, wrong: 0, ended: new Map<string, number>() };
   const queue = traces()[Symbol.asyncIterator]();
-  await Promise.all(Array.from({ length: Math.max(1, number("jobs", 1)) }, worker));
+  await Promise.all(Array.from({ length: Math.max(1, options.number("jobs", 1)) }, worker));
   const { wrong, events, states } = total;
-  const what = args.includes("--doctored") ? `not rejected: ${wrong}` : `rejected: ${wrong}`;
+  const what = options.has("doctored") ? `not rejected: ${wrong}` : `rejected: ${wrong}`;
   console.log(`${total.traces} traces, ${events} events, ${states} states; ${what}`);
   for (const [reason, count] of total.ended) console.log(`${count} ended before ${reason}`);
   process.exitCode = wrong > 0 ? 1 : 0;
@@ -118,6 +119,6 @@ async function validateAll(): Promise<void> {
     );
     if (verdict.accepted === isTrue) return;
     total.wrong++;
-    if (args.includes("--verbose")) console.log(verdict.output);
+    if (options.has("verbose")) console.log(verdict.output);
   }
 }
