@@ -20,6 +20,7 @@ const OTHERS_OPTIONS = new Set(
 );
 /** The files that must contain the options of a command. */
 const PROGRAMS = [
+  [/kvorum (up|ps|down|cert|cluster)\b/, ["src/deploy"]],
   [/npm run bench -- stalls/, ["bench/stalls"]],
   [/npm run bench\b/, ["bench/main.ts"]],
   [/npm run sim(:coverage)?\b/, ["test/sim/main.ts"]],

@@ -16,6 +16,11 @@ export async function main(argv: readonly string[], env: Environment): Promise<n
       const io = { out: (text: string) => void stdout.write(text), err: (text: string) => void stderr.write(text) };
       return (await import("../doctor/main.ts")).main(rest, io);
     }
+    case "up":
+    case "ps":
+    case "down":
+    case "cert":
+      return deploy(argv, env);
     case "version":
     case "--version":
       process.stdout.write(versionText("etcd"));
@@ -35,7 +40,33 @@ export async function main(argv: readonly string[], env: Environment): Promise<n
   return 2;
 }
 
-const notBuiltYet = new Set(["up", "cluster", "import", "export"]);
+/** Does not return: a connection to a member that does not answer must not keep the process. */
+async function deploy(args: readonly string[], env: Environment): Promise<never> {
+  // The gRPC library names IP addresses in handshakes, which Node deprecates with a warning.
+  process.noDeprecation = true;
+  const { realpathSync } = await import("node:fs");
+  const [{ main: run }, { flushOutput }, { systemClock }, { systemRandom }] = await Promise.all([
+    import("../deploy/main.ts"),
+    import("../ctl/process-io.ts"),
+    import("../base/clock.ts"),
+    import("../base/random.ts"),
+  ]);
+  const { stdout, stderr } = process;
+  const code = await run({
+    args,
+    env,
+    cwd: process.cwd(),
+    clock: systemClock,
+    random: systemRandom,
+    self: { file: process.execPath, args: [realpathSync(process.argv[1]!)] },
+    out: (text) => void stdout.write(text),
+    err: (text) => void stderr.write(text),
+  });
+  await flushOutput();
+  return process.exit(code);
+}
+
+const notBuiltYet = new Set(["cluster", "import", "export"]);
 
 const help = `kvorum: etcd in TypeScript.
 
@@ -43,9 +74,13 @@ Usage:
   kvorum server [flags]     Run a member (etcd)
   kvorum ctl [command]      Work with a cluster (etcdctl)
   kvorum utl [command]      Work with data that no server has open (etcdutl)
+  kvorum up [NAME]          Start a local cluster with TLS
+  kvorum ps                 Show the local clusters
+  kvorum down [NAME]        Stop a local cluster
+  kvorum cert [command]     Make, show and check certificates
   kvorum doctor DATA-DIR    Say what is wrong with a member's data, and what to do
   kvorum version            Print the version
 
 Not built yet:
-  up, cluster, import, export
+  cluster, import, export
 `;
