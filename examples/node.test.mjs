@@ -1,6 +1,6 @@
 /**
  * etcd in the tests of a Node application: a separate member for a test file, on ports chosen by the system, used
- * through the npm client etcd3. (kvorum has no client library yet, and starts as a process.)
+ * through the npm client etcd3. `client.ts` shows our own.
  *
  *   node --test examples/node.test.mjs
  */

@@ -1,6 +1,7 @@
 // Bundles each program into one file under dist/, so that a start reads one file instead of hundreds. `--if-stale`
 // skips the work when every source is older than the last build. A packed package has no sources and is already built:
 // then there is nothing to do.
+import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -40,6 +41,7 @@ async function bundle() {
   const entryPoints = readdirSync(programs)
     .filter((name) => name.endsWith(".ts"))
     .map((name) => ({ in: join(programs, name), out: name.replace(/\.ts$/, "") }));
+  entryPoints.push({ in: join(root, "src", "client", "index.ts"), out: "client" });
   // A thread is a program of its own.
   entryPoints.push({ in: join(root, "src", "bolt", "thread.ts"), out: "bolt-thread" });
   try {
@@ -57,11 +59,29 @@ async function bundle() {
       sourcemap: true,
       logLevel: "silent",
     });
+    emitTypes(join(made, "types"));
     writeFileSync(join(made, ".stamp"), "");
     rmSync(join(root, "dist"), { recursive: true, force: true });
     renameSync(made, join(root, "dist"));
   } finally {
     if (existsSync(made)) rmSync(made, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Declarations of the client and of all that its types name. Errors of types do not stop a build: `npm run typecheck`
+ * reports them.
+ */
+function emitTypes(outDir) {
+  const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
+  const settings = join(root, `tsconfig-${process.pid}.json`);
+  const compilerOptions = { rootDir: "src", outDir, noEmit: false, declaration: true, emitDeclarationOnly: true };
+  const project = { extends: "./tsconfig.json", compilerOptions, include: [], files: ["src/client/index.ts"] };
+  writeFileSync(settings, JSON.stringify(project));
+  try {
+    spawnSync(process.execPath, [compiler, "-p", settings], { cwd: root, stdio: "ignore" });
+  } finally {
+    rmSync(settings, { force: true });
   }
 }
 

@@ -51,6 +51,14 @@ const explainedCircles = [
       .split(" ")
       .map((name) => `rpc/${name}.ts`),
   },
+  {
+    why: "a client's calls and what makes them, which hold each other",
+    files: "caller stream-call tokens unary-call".split(" ").map((name) => `client/${name}.ts`),
+  },
+  {
+    why: "a client's connection of HTTP/2 with its calls, which hold each other",
+    files: "call connection sender".split(" ").map((name) => `client/transport/${name}.ts`),
+  },
 ];
 
 const src = join(dirname(fileURLToPath(import.meta.url)), "..", "src");

@@ -8,11 +8,12 @@
 
 import * as grpc from "@grpc/grpc-js";
 import { type Clock, systemClock } from "../base/clock.ts";
-import { KvorumError } from "../base/errors.ts";
-import { CODE_NAMES } from "../base/grpc-codes.ts";
 import type { MethodType } from "../base/protobuf.ts";
 import { hostPort, parseEndpoint } from "./endpoint.ts";
 import { systemRoots } from "./roots.ts";
+import { RpcError } from "./rpc-error.ts";
+
+export { RpcError };
 
 export interface TlsOptions {
   /** PEM. Trusted CAs; the system's when absent. */
@@ -76,19 +77,6 @@ export interface RawStream<I, O> extends AsyncIterable<O> {
   end(): void;
   /** Abandons the call; the iteration ends without an error. */
   cancel(): void;
-}
-
-/** The server or the transport failed a call. `code` is a gRPC status code, `details` the server's text. */
-export class RpcError extends KvorumError<number> {
-  override name = "RpcError";
-  readonly code: number;
-  readonly details: string;
-
-  constructor(code: number, details: string) {
-    super(`rpc error: code = ${CODE_NAMES[code] ?? code} desc = ${details}`);
-    this.code = code;
-    this.details = details;
-  }
 }
 
 /**

@@ -46,6 +46,11 @@ describe("examples/", { skip }, () => {
     assert.match(output, /^# pass 3$/m);
   });
 
+  test("client.ts does what it says", async () => {
+    const output = await shell([process.execPath, "--import", "tsx", "examples/client.ts"], repositoryRoot);
+    assert.match(output, /^done$/m);
+  });
+
   test("simulation.ts finds nothing, and names the leader", async () => {
     const output = await shell([process.execPath, "--import", "tsx", "examples/simulation.ts"], repositoryRoot);
     assert.match(output, /became leader at term 3/);

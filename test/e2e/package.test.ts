@@ -66,6 +66,39 @@ describe("the packed package", { skip: requireProgram("npm") }, () => {
     assert.match((await run(join(root, "bin", "etcd"), ["--version"])).stdout.toString(), /^etcd Version/);
   });
 
+  test("gives a client to programs of either module system, and its types to TypeScript", async () => {
+    const project = join(dir, "consumer");
+    mkdirSync(join(project, "node_modules"), { recursive: true });
+    symlinkSync(root, join(project, "node_modules", "kvorum"));
+    for (const name of ["@types", "undici-types"]) {
+      symlinkSync(join(repositoryRoot, "node_modules", name), join(project, "node_modules", name));
+    }
+    const use = 'const client = new Client({ endpoints: "127.0.0.1:1" }); client.close(); console.log("closed");';
+    writeFileSync(join(project, "use.mjs"), `import { Client } from "kvorum/client"; ${use}`);
+    writeFileSync(join(project, "use.cjs"), `const { Client } = require("kvorum/client"); ${use}`);
+    for (const file of ["use.mjs", "use.cjs"]) {
+      const { stdout, stderr } = await run(process.execPath, [file], { cwd: project });
+      assert.equal(stdout.toString(), "closed\n", stderr);
+    }
+    const typed = [
+      'import { Client, op } from "kvorum/client";',
+      "export async function value(client: Client): Promise<string | undefined> {",
+      '  const answer = await client.txn({ success: [op.put("a", "1"), op.get("b")] });',
+      "  return answer.succeeded ? answer.results[1]?.value : undefined;",
+      "}",
+      "// @ts-expect-error: values are strings",
+      'export const wrong = (client: Client) => client.put("a", 1);',
+    ];
+    writeFileSync(join(project, "use.mts"), typed.join("\n"));
+    const options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2023", "--types", "node"];
+    const compiler = join(repositoryRoot, "node_modules", "typescript", "bin", "tsc");
+    const { code, stdout } = await run(process.execPath, [compiler, ...options, "use.mts"], {
+      cwd: project,
+      timeoutMs: 60_000,
+    });
+    assert.equal(code, 0, stdout.toString());
+  });
+
   test("carries its license, and the notice of what follows etcd's contracts", () => {
     for (const name of ["LICENSE", "NOTICE"]) {
       assert.equal(readFileSync(join(root, name), "utf8"), readFileSync(join(repositoryRoot, name), "utf8"));

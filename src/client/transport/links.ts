@@ -1,0 +1,253 @@
+/**
+ * The connections to all endpoints, and the choice between them for each call.
+ *
+ * Connects when a call needs it: to all endpoints at once while none is connected, so that the first to answer serves. A
+ * failed endpoint is tried again after a growing pause. One whose calls fail is avoided for a while.
+ */
+import type { Clock, Timer } from "../../base/clock.ts";
+import type { Random } from "../../base/random.ts";
+import type { ChunkPool } from "../../rpc/output.ts";
+import { type Address, hostPort, parseEndpoint } from "../endpoint.ts";
+import type { ClientTls } from "../options.ts";
+import { ClientConnection } from "./connection.ts";
+import { dial } from "./dial.ts";
+
+export interface LinkOptions {
+  readonly tls: ClientTls | undefined;
+  readonly connectTimeoutMs: number;
+  readonly keepAliveMs: number;
+  readonly keepAliveTimeoutMs: number;
+  readonly roundRobin: boolean;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly chunks: ChunkPool;
+}
+
+/** A call, or something else, that needs a connection. */
+export interface Waiter {
+  onConnection(link: Link): void;
+}
+
+/** The state of one endpoint, for the client's status. */
+export interface EndpointStatus {
+  readonly endpoint: string;
+  readonly connected: boolean;
+  /** Calls in progress. */
+  readonly calls: number;
+  /** Why the last attempt or connection failed; empty after a success. */
+  readonly problem: string;
+}
+
+const BACKOFF_FIRST_MS = 50;
+const BACKOFF_MAX_MS = 2000;
+/** How long an endpoint is avoided whose calls fail. */
+const AVOID_MS = 3000;
+const USER_AGENT = "kvorum-client";
+
+export class Links {
+  readonly #options: LinkOptions;
+  #links: Link[];
+  #current = 0;
+  #waiters = new Set<Waiter>();
+  #closed = false;
+
+  /** Throws EndpointError. */
+  constructor(endpoints: readonly string[], options: LinkOptions) {
+    this.#options = options;
+    this.#links = endpoints.map((endpoint) => new Link(endpoint, options, this.#serve));
+    this.#current = options.random.below(this.#links.length);
+  }
+
+  get endpoints(): readonly string[] {
+    return this.#links.map(({ endpoint }) => endpoint);
+  }
+
+  get status(): readonly EndpointStatus[] {
+    return this.#links.map((link) => link.status);
+  }
+
+  /** What went wrong lately, for the error of a call that found no connection. */
+  get problems(): string {
+    const problems = this.#links.map(({ problem }) => problem).filter((problem) => problem !== "");
+    return problems.length === 0 ? "no endpoint is connected yet" : problems.join("; ");
+  }
+
+  /** A connected endpoint, or undefined: then `wait`. */
+  pick(): Link | undefined {
+    const { length } = this.#links;
+    if (this.#options.roundRobin) this.#current = (this.#current + 1) % length;
+    else if (this.#links[this.#current]!.isGood) return this.#links[this.#current];
+    let second: number | undefined;
+    for (let i = 0; i < length; i++) {
+      const at = (this.#current + i) % length;
+      const link = this.#links[at]!;
+      if (link.isGood) {
+        this.#current = at;
+        return link;
+      }
+      if (link.connection !== undefined) second ??= at;
+    }
+    // Nothing good: connect to the others meanwhile.
+    for (const link of this.#links) link.connect();
+    return second === undefined ? undefined : this.#links[second];
+  }
+
+  /** The connection of one endpoint, connecting if need be. */
+  to(endpoint: string): Link | undefined {
+    const link = this.#links.find((each) => each.endpoint === endpoint);
+    link?.connect();
+    return link;
+  }
+
+  /** Calls `onConnection` once, as soon as there is one. */
+  wait(waiter: Waiter): void {
+    this.#waiters.add(waiter);
+    for (const link of this.#links) link.connect();
+  }
+
+  forget(waiter: Waiter): void {
+    this.#waiters.delete(waiter);
+  }
+
+  /** Replaces the endpoints; connections to those that stay are kept. Throws EndpointError. */
+  setEndpoints(endpoints: readonly string[]): void {
+    const links = endpoints.map(
+      (endpoint) =>
+        this.#links.find((link) => link.endpoint === endpoint) ?? new Link(endpoint, this.#options, this.#serve),
+    );
+    for (const link of this.#links) if (!links.includes(link)) link.retire();
+    this.#links = links;
+    this.#current = this.#options.random.below(links.length);
+    if (this.#waiters.size > 0) for (const link of links) link.connect();
+  }
+
+  close(reason: string): void {
+    this.#closed = true;
+    this.#waiters.clear();
+    for (const link of this.#links) link.close(reason);
+  }
+
+  readonly #serve = (link: Link): void => {
+    if (this.#closed) return;
+    if (link.connection === undefined) {
+      if (this.#waiters.size > 0) link.connect();
+      return;
+    }
+    const waiters = this.#waiters;
+    this.#waiters = new Set();
+    for (const waiter of waiters) waiter.onConnection(link);
+  };
+}
+
+export class Link {
+  readonly endpoint: string;
+  connection: ClientConnection | undefined;
+  /** Of the last attempt. */
+  problem = "";
+  readonly #address: Address;
+  readonly #options: LinkOptions;
+  readonly #changed: (link: Link) => void;
+  #avoidUntilMs = 0;
+  #failures = 0;
+  #timer: Timer | undefined;
+  #giveUp: (() => void) | undefined;
+  #closed = false;
+
+  constructor(endpoint: string, options: LinkOptions, changed: (link: Link) => void) {
+    this.endpoint = endpoint;
+    this.#address = parseEndpoint(endpoint);
+    this.#options = options;
+    this.#changed = changed;
+  }
+
+  /** Connected, and its calls do not fail. */
+  get isGood(): boolean {
+    return (
+      this.connection !== undefined && (this.#avoidUntilMs === 0 || this.#options.clock.nowMs() >= this.#avoidUntilMs)
+    );
+  }
+
+  get status(): EndpointStatus {
+    const { endpoint, connection, problem } = this;
+    return { endpoint, connected: connection !== undefined, calls: connection?.load ?? 0, problem };
+  }
+
+  /** A call to it failed in a way that another member may not: others are preferred for a while. */
+  avoid(): void {
+    this.#avoidUntilMs = this.#options.clock.nowMs() + AVOID_MS;
+  }
+
+  /** Begins to connect, unless it is connected, at it, or in the pause after a failure. */
+  connect(): void {
+    if (this.connection !== undefined || this.#giveUp !== undefined || this.#timer !== undefined || this.#closed)
+      return;
+    const { clock, connectTimeoutMs } = this.#options;
+    const tls = this.#options.tls ?? (this.#address.secure ? {} : undefined);
+    const beganMs = clock.nowMs();
+    this.#giveUp = dial(this.#address, tls, connectTimeoutMs, clock, (socket, problem) => {
+      this.#giveUp = undefined;
+      if (socket === undefined) return this.#failed(problem);
+      const { host, path } = this.#address;
+      const connection = new ClientConnection(socket, {
+        ...this.#options,
+        scheme: tls === undefined ? "http" : "https",
+        authority: path === undefined ? hostPort(this.#address) : host || "localhost",
+        userAgent: USER_AGENT,
+        onUnusable: (reason) => {
+          settingsTimer.cancel();
+          if (this.connection === connection || this.connection === undefined)
+            this.#failed(`${this.endpoint}: ${reason}`);
+        },
+      });
+      // What accepts connections is not yet a server that speaks HTTP/2.
+      const leftMs = Math.max(1, connectTimeoutMs - (clock.nowMs() - beganMs));
+      const settingsTimer = clock.after(leftMs, () => connection.close("the server sent no SETTINGS in time"));
+      this.#giveUp = () => connection.close("given up");
+      connection.onOpen = () => {
+        connection.onOpen = undefined;
+        settingsTimer.cancel();
+        this.#giveUp = undefined;
+        this.connection = connection;
+        this.problem = "";
+        this.#avoidUntilMs = 0;
+        this.#changed(this);
+      };
+    });
+  }
+
+  #failed(problem: string): void {
+    const wasConnected = this.connection !== undefined;
+    this.connection = undefined;
+    this.#giveUp = undefined;
+    this.problem = problem;
+    if (this.#closed) return;
+    // The end of a connection is no reason to wait.
+    this.#failures = wasConnected ? 0 : this.#failures + 1;
+    const { clock, random } = this.#options;
+    const pauseMs = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(this.#failures, 10));
+    this.#timer = clock.after(
+      wasConnected ? random.below(BACKOFF_FIRST_MS) : pauseMs / 2 + random.below(pauseMs / 2),
+      () => {
+        this.#timer = undefined;
+        this.#changed(this);
+      },
+    );
+  }
+
+  /** Takes no more calls; those in progress go on. */
+  retire(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+    this.#giveUp?.();
+    const { connection } = this;
+    this.connection = undefined;
+    connection?.retire("the endpoint was removed");
+  }
+
+  close(reason: string): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+    this.#giveUp?.();
+    this.connection?.close(reason);
+  }
+}

@@ -1,0 +1,159 @@
+/** One request and its response, over as many attempts as are safe within its deadline. */
+
+import { messageOf } from "../base/errors.ts";
+import { Code } from "../base/grpc-codes.ts";
+import type { MethodType } from "../base/protobuf.ts";
+import type { Caller, Retry, Safety } from "./caller.ts";
+import type { CallOptions } from "./options.ts";
+import { RpcError } from "./rpc-error.ts";
+import { Call, type Reached } from "./transport/call.ts";
+import type { Link, Waiter } from "./transport/links.ts";
+import type { CallHead } from "./transport/request-encoder.ts";
+
+export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
+  head: CallHead;
+  readonly #caller: Caller;
+  readonly #method: MethodType<I, O>;
+  readonly #request: Buffer;
+  readonly #safety: Safety;
+  readonly #timeoutMs: number;
+  readonly #signal: AbortSignal | undefined;
+  readonly #convert: (response: O) => R;
+  readonly #resolve: (result: R) => void;
+  readonly #reject: (error: unknown) => void;
+  #response: Uint8Array | undefined;
+  #link: Link | undefined;
+  #tries = 0;
+  #isDone = false;
+  /** An attempt that may have been carried out failed: true for writes alone, and then it is the last. */
+  #lastError: RpcError | undefined;
+
+  constructor(
+    caller: Caller,
+    method: MethodType<I, O>,
+    request: Buffer,
+    safety: Safety,
+    options: CallOptions | undefined,
+    convert: (response: O) => R,
+    resolve: (result: R) => void,
+    reject: (error: unknown) => void,
+  ) {
+    super(caller.deadlineOf(options, caller.timeoutMs), caller.responseBytesMax);
+    this.#caller = caller;
+    this.#method = method;
+    this.#request = request;
+    this.#safety = safety;
+    this.#timeoutMs = options?.timeoutMs ?? caller.timeoutMs;
+    this.#signal = options?.signal;
+    this.#convert = convert;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.head = caller.headOf(method.path, this.#timeoutMs);
+  }
+
+  begin(): void {
+    const signal = this.#signal;
+    if (signal !== undefined) {
+      if (signal.aborted) return this.cancel(signal.reason);
+      signal.addEventListener("abort", this.#onAbort);
+    }
+    this.#caller.track(this);
+    if (this.deadlineMs !== Number.POSITIVE_INFINITY) this.#caller.deadlines.add(this);
+    const { tokens } = this.#caller;
+    if (tokens?.isNeededBy(this.#method.path)) tokens.renew(this);
+    else this.#attempt();
+  }
+
+  #attempt(): void {
+    const link = this.#caller.links.pick();
+    if (link === undefined) this.#caller.links.wait(this);
+    else this.onConnection(link);
+  }
+
+  onConnection(link: Link): void {
+    const { connection } = link;
+    if (this.#isDone) return;
+    if (connection === undefined) return this.#attempt();
+    this.#tries++;
+    this.#link = link;
+    connection.start(this);
+    connection.send(this, this.#request, true);
+  }
+
+  onRetry(): void {
+    if (this.#isDone) return;
+    this.reset();
+    this.#response = undefined;
+    this.head = this.#caller.headOf(this.#method.path, this.#timeoutMs);
+    this.#attempt();
+  }
+
+  onMessage(bytes: Uint8Array): void {
+    this.#response = bytes;
+  }
+
+  onEnd(code: number, details: string, reached: Reached): void {
+    if (this.#isDone) return;
+    if (code !== Code.OK) return this.#failed(code, details, reached);
+    const response = this.#response;
+    if (response === undefined) return this.#failed(Code.INTERNAL, "the server sent no response", "maybe");
+    this.#finish();
+    let result: R;
+    try {
+      result = this.#convert(this.#method.response.decode(response));
+    } catch (error) {
+      this.#reject(error);
+      return;
+    }
+    this.#resolve(result);
+  }
+
+  #failed(code: number, details: string, reached: Reached): void {
+    const lost = this.#safety === "write" && (reached === "maybe" || (reached === "yes" && isUndecided(code)));
+    this.#lastError = new RpcError(code, details, lost);
+    const again = this.#caller.retry(
+      this.head.path,
+      code,
+      details,
+      reached,
+      this.#safety,
+      this.#tries,
+      this.#link,
+      this,
+    );
+    if (!again) this.cancel(this.#lastError);
+  }
+
+  onDeadline(): void {
+    const sent = this.id !== 0 && this.connection !== null;
+    if (sent) this.#link?.avoid();
+    if (!sent) return this.cancel(this.#lastError ?? this.#caller.notConnected());
+    const text = `no answer from ${this.#link?.endpoint} within the ${this.#timeoutMs} ms of the call`;
+    this.cancel(new RpcError(Code.DEADLINE_EXCEEDED, text, this.#safety === "write"));
+  }
+
+  /** Ends the call with an error, once. */
+  cancel(error: unknown): void {
+    if (this.#isDone) return;
+    this.#finish();
+    this.connection?.drop(this);
+    this.#reject(error ?? new RpcError(Code.CANCELED, messageOf(error)));
+  }
+
+  readonly #onAbort = (): void => this.cancel(this.#signal!.reason);
+
+  #finish(): void {
+    this.#isDone = true;
+    this.#signal?.removeEventListener("abort", this.#onAbort);
+    this.#caller.deadlines.remove(this);
+    this.#caller.links.forget(this);
+    this.#caller.untrack(this);
+  }
+}
+
+/** A server's answer of which the request may have been carried out, or still will be. */
+function isUndecided(code: number): boolean {
+  return (
+    code === Code.UNAVAILABLE || code === Code.UNKNOWN || code === Code.DEADLINE_EXCEEDED || code === Code.CANCELED
+  );
+}
