@@ -23,7 +23,7 @@ import { gatewayHandler } from "./gateway/gateway.ts";
 import type { HttpHandler } from "./http/contract.ts";
 import { HealthCounts, healthHandler } from "./http/health.ts";
 import { HttpSide } from "./http/http.ts";
-import { metricsHandler } from "./http/metrics.ts";
+import { metricsHandler } from "./http/metrics/page.ts";
 import { type ClientTls, openClientTls } from "./listeners/client-tls.ts";
 import { type ConnectionLimits, connectionLimits } from "./listeners/connection-limit.ts";
 import { type ListenAddress, type Listener, Listeners } from "./listeners/listeners.ts";

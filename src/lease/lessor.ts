@@ -2,18 +2,18 @@ import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import type { Backend } from "../mvcc/backend/backend.ts";
 import type { ByteString, LeaseAttachments } from "../mvcc/model/types.ts";
-import type { LeaseCheckpoint } from "../proto/etcdserverpb.ts";
 import type { Lease as LeaseRecord } from "../proto/leasepb.ts";
+import { type Checkpointer, Checkpoints } from "./checkpoints.ts";
 import { LessorError } from "./errors.ts";
 import { Lease, type RenewCallback } from "./lease.ts";
 import { deleteLease, forEachLease, type LeaseBackend, putLease, readLeases } from "./lease-bucket.ts";
 import { LeaseQueue } from "./lease-queue.ts";
 import { PileUp } from "./pile-up.ts";
+import { WaitingRenewals } from "./waiting-renewals.ts";
 
 /**
  * Owns the leases of a member: which exist, which keys are attached to each, and, while this member is the leader (the
- * lessor is
- * *primary*), when each expires.
+ * lessor is *primary*), when each expires.
  *
  * Only the apply loop calls grant, revoke, checkpoint, attach and detach, so all members agree about them. Only the
  * primary keeps time: it reports expired leases (`expired()`), the server proposes the revocations, and a lease ends
@@ -24,29 +24,24 @@ import { PileUp } from "./pile-up.ts";
  */
 export class Lessor implements LeaseAttachments {
   readonly #clock: Clock;
-  readonly #logger: Logger;
   readonly #minTtl: number;
-  readonly #checkpointIntervalMs: number;
   readonly #retryIntervalMs: number;
   readonly #persistCheckpoints: () => boolean;
   readonly #revokeRate: number;
-  readonly #waitingMax: number;
   readonly #onExpired: () => void;
 
   #backend: LeaseBackend;
   #leases = new Map<bigint, Lease>();
   #owners = new Map<ByteString, Lease>();
-  #checkpointer: Checkpointer | null = null;
 
   #primary = false;
   /** The promotion in progress. */
   #promotion: Promotion | null = null;
   #byExpiry = new LeaseQueue();
-  #byCheckpoint = new LeaseQueue();
+  readonly #checkpoints: Checkpoints;
+  readonly #waiting: WaitingRenewals;
   /** Revoked leases that are still in `#byExpiry`. */
   #goneCount = 0;
-  #waitingCount = 0;
-  #checkpointInFlight = false;
 
   #reported: Lease[] = [];
   #windowStartMs = Number.NEGATIVE_INFINITY;
@@ -64,14 +59,13 @@ export class Lessor implements LeaseAttachments {
   /** Loads the leases stored in the backend. Throws InvariantError when one cannot be decoded. */
   constructor(options: LessorOptions) {
     this.#clock = options.clock;
-    this.#logger = options.logger;
     this.#backend = options.backend;
     this.#minTtl = options.minTtl;
-    this.#checkpointIntervalMs = options.checkpointIntervalMs ?? 5 * 60_000;
+    this.#checkpoints = new Checkpoints(options.checkpointIntervalMs ?? 5 * 60_000, options.logger, () => this.#arm());
     this.#retryIntervalMs = options.expiredRetryIntervalMs ?? 3_000;
     this.#persistCheckpoints = options.persistCheckpoints ?? (() => true);
     this.#revokeRate = options.revokeRate ?? 10_000;
-    this.#waitingMax = options.waitingRenewalsMax ?? 100_000;
+    this.#waiting = new WaitingRenewals(options.waitingRenewalsMax ?? 100_000);
     this.#onExpired = options.onExpired ?? (() => {});
     this.#load();
   }
@@ -86,7 +80,7 @@ export class Lessor implements LeaseAttachments {
 
   /** Enables checkpoints of long leases (with null, disables them). */
   setCheckpointer(checkpointer: Checkpointer | null): void {
-    this.#checkpointer = checkpointer;
+    this.#checkpoints.checkpointer = checkpointer;
   }
 
   /**
@@ -104,7 +98,7 @@ export class Lessor implements LeaseAttachments {
     if (this.#primary) {
       lease.expiryMs = this.#clock.nowMs() + lease.ttl * 1000;
       this.#byExpiry.push(lease.expiryMs, lease);
-      this.#scheduleCheckpoint(lease);
+      this.#checkpoints.schedule(lease, this.#clock.nowMs());
       this.#arm();
     }
     return lease;
@@ -127,7 +121,7 @@ export class Lessor implements LeaseAttachments {
     lease.revoked = true;
     this.revokedTotal++;
     if (this.#primary) this.#sweep();
-    this.#wake(lease, "ERR_LEASE_NOT_FOUND");
+    this.#waiting.end(lease, "ERR_LEASE_NOT_FOUND");
   }
 
   /** Applies one checkpoint: the seconds the lease has left, 0 to clear an earlier one. Unknown leases are ignored. */
@@ -137,7 +131,7 @@ export class Lessor implements LeaseAttachments {
     lease.remainingTtl = remainingTtl;
     if (this.#persistCheckpoints()) putLease(this.#backend, id, lease.ttl, remainingTtl);
     if (this.#primary) {
-      this.#scheduleCheckpoint(lease);
+      this.#checkpoints.schedule(lease, this.#clock.nowMs());
       this.#arm();
     }
   }
@@ -149,11 +143,12 @@ export class Lessor implements LeaseAttachments {
    */
   renew(id: bigint, done: RenewCallback): void {
     const lease = this.#leases.get(id);
-    if (this.#checkpointer === null || lease === undefined || lease.remainingTtl <= 0 || !this.#isRunning(lease)) {
+    const { checkpointer } = this.#checkpoints;
+    if (checkpointer === null || lease === undefined || lease.remainingTtl <= 0 || !this.#isRunning(lease)) {
       this.#renewNow(id, done);
       return;
     }
-    this.#checkpointer([{ id, remainingTtl: 0 }], (error) => {
+    checkpointer([{ id, remainingTtl: 0 }], (error) => {
       if (error !== null) done(error, -1);
       else this.#renewNow(id, done);
     });
@@ -263,7 +258,7 @@ export class Lessor implements LeaseAttachments {
     const isRenewed = lease.expiryMs !== Number.POSITIVE_INFINITY;
     lease.expiryMs = isRenewed ? Math.max(lease.expiryMs, expiryMs) : expiryMs;
     this.#byExpiry.push(lease.expiryMs, lease);
-    if (lease.checkpointMs === Number.POSITIVE_INFINITY) this.#scheduleCheckpoint(lease, this.#promotion!.nowMs);
+    if (lease.checkpointMs === Number.POSITIVE_INFINITY) this.#checkpoints.schedule(lease, this.#promotion!.nowMs);
   }
 
   /** Ends the time: this member is no longer leader, and waiting renewals must go to the new leader. */
@@ -272,7 +267,7 @@ export class Lessor implements LeaseAttachments {
     this.#promotion = null;
     this.#reported = [];
     this.#byExpiry.clear();
-    this.#byCheckpoint.clear();
+    this.#checkpoints.clear();
     this.#goneCount = 0;
     this.#timer?.cancel();
     this.#timer = undefined;
@@ -281,7 +276,7 @@ export class Lessor implements LeaseAttachments {
       lease.checkpointMs = Number.POSITIVE_INFINITY;
       lease.reported = false;
     }
-    this.#wakeAll("ERR_LESSOR_NOT_PRIMARY");
+    this.#waiting.endAll(this.#leases.values(), "ERR_LESSOR_NOT_PRIMARY");
   }
 
   /**
@@ -352,7 +347,7 @@ export class Lessor implements LeaseAttachments {
     }
     const now = this.#clock.nowMs();
     if (lease.expiryMs <= now) {
-      this.#wait(lease, done);
+      this.#waiting.add(lease, done);
       return;
     }
     // Its queue position may stay: too early does no harm.
@@ -361,47 +356,12 @@ export class Lessor implements LeaseAttachments {
     done(null, lease.ttl);
   }
 
-  /** The revocation of an expired lease may be in progress: only its outcome tells whether the renewal succeeds. */
-  #wait(lease: Lease, done: RenewCallback): void {
-    if (this.#waitingCount >= this.#waitingMax) {
-      done(new LessorError("ERR_LESSOR_BUSY"), -1);
-      return;
-    }
-    this.#waitingCount++;
-    if (lease.waiting === undefined) lease.waiting = [done];
-    else lease.waiting.push(done);
-  }
-
-  #wake(lease: Lease, code: "ERR_LEASE_NOT_FOUND" | "ERR_LESSOR_NOT_PRIMARY"): void {
-    const { waiting } = lease;
-    if (waiting === undefined) return;
-    lease.waiting = undefined;
-    this.#waitingCount -= waiting.length;
-    for (const done of waiting) done(new LessorError(code), -1);
-  }
-
-  #wakeAll(code: "ERR_LESSOR_NOT_PRIMARY"): void {
-    if (this.#waitingCount === 0) return;
-    for (const lease of [...this.#leases.values()]) this.#wake(lease, code);
-  }
-
-  #wantsCheckpoints(lease: Lease): boolean {
-    return this.#checkpointer !== null && lease.secondsLeft > Math.trunc(this.#checkpointIntervalMs / 1000);
-  }
-
-  #scheduleCheckpoint(lease: Lease, nowMs = this.#clock.nowMs()): void {
-    if (!this.#wantsCheckpoints(lease)) return;
-    const queued = lease.checkpointMs !== Number.POSITIVE_INFINITY;
-    lease.checkpointMs = nowMs + this.#checkpointIntervalMs;
-    if (!queued) this.#byCheckpoint.push(lease.checkpointMs, lease);
-  }
-
   /** Removes revoked leases, which would otherwise stay in the queues until their old expiry. */
   #sweep(): void {
     if (++this.#goneCount < GONE_MIN || this.#goneCount * 2 < this.#byExpiry.size) return;
     this.#goneCount = 0;
     this.#byExpiry.discard(isRevoked);
-    this.#byCheckpoint.discard(isRevoked);
+    this.#checkpoints.discard(isRevoked);
   }
 
   /** Sets the timer for the next due event, unless it fires early enough. */
@@ -410,7 +370,7 @@ export class Lessor implements LeaseAttachments {
     let next = Number.POSITIVE_INFINITY;
     if (this.#reported.length < REPORTED_MAX) next = this.#byExpiry.topTimeMs;
     if (this.#windowCount >= this.#revokeRate / 2) next = Math.max(next, this.#windowStartMs + WINDOW_MS);
-    if (!this.#checkpointInFlight) next = Math.min(next, this.#byCheckpoint.topTimeMs);
+    next = Math.min(next, this.#checkpoints.dueMs);
     if (next === Number.POSITIVE_INFINITY) return;
     // Leases that expire shortly after each other are batched a little: their revocations then share log syncs.
     next = Math.max(next, this.#lastRunMs + GATHER_MS);
@@ -426,7 +386,7 @@ export class Lessor implements LeaseAttachments {
     const now = this.#clock.nowMs();
     this.#lastRunMs = now;
     const found = this.#collectExpired(now);
-    this.#checkpointDue(now);
+    this.#checkpoints.propose(now);
     this.#arm();
     if (found) this.#onExpired();
   }
@@ -454,36 +414,6 @@ export class Lessor implements LeaseAttachments {
     }
     return this.#windowCount > before;
   }
-
-  #checkpointDue(now: number): void {
-    if (this.#checkpointer === null || this.#checkpointInFlight) return;
-    const queue = this.#byCheckpoint;
-    const checkpoints: LeaseCheckpoint[] = [];
-    while (queue.topTimeMs <= now && checkpoints.length < CHECKPOINT_BATCH_MAX) {
-      const lease = queue.top;
-      if (lease.revoked) queue.pop();
-      else if (lease.checkpointMs > now) queue.postponeTop(lease.checkpointMs);
-      else {
-        const remainingTtl = Math.ceil((lease.expiryMs - now) / 1000);
-        if (remainingTtl > 0 && remainingTtl < lease.ttl) checkpoints.push({ id: lease.id, remainingTtl });
-        if (remainingTtl > this.#checkpointIntervalMs / 1000) {
-          lease.checkpointMs = now + this.#checkpointIntervalMs;
-          queue.postponeTop(lease.checkpointMs);
-        } else {
-          lease.checkpointMs = Number.POSITIVE_INFINITY;
-          queue.pop();
-        }
-      }
-    }
-    if (checkpoints.length === 0) return;
-    if (this.#logger.debugEnabled) this.#logger.debug("checkpointing leases", { count: checkpoints.length });
-    this.#checkpointInFlight = true;
-    this.#checkpointer(checkpoints, (error) => {
-      this.#checkpointInFlight = false;
-      if (error !== null) this.#logger.warn("failed to checkpoint leases", { error: error.message });
-      this.#arm();
-    });
-  }
 }
 
 /** Largest TTL in seconds that can be granted. */
@@ -494,7 +424,6 @@ const WINDOW_MS = 500;
 const GATHER_MS = 50;
 /** Expired leases waiting for the server to take them; more stay in the queue. */
 const REPORTED_MAX = 8_000;
-const CHECKPOINT_BATCH_MAX = 1_000;
 /** Node's timers overflow after 24 days. */
 const DELAY_MAX_MS = 60 * 60_000;
 const GONE_MIN = 1_000;
@@ -533,9 +462,6 @@ export interface LessorOptions {
   /** Called from a timer when `expired()` has new leases. Leases the server does not take stay until it asks again. */
   readonly onExpired?: () => void;
 }
-
-/** Proposes a LeaseCheckpoint with at most 1000 entries; `done` is called once it is applied, or with the error. */
-export type Checkpointer = (checkpoints: LeaseCheckpoint[], done: (error: Error | null) => void) => void;
 
 export interface TimeToLive {
   /** True when this lessor is not (or no longer) primary: only the leader knows the time left; ask again. */

@@ -7,7 +7,8 @@ import { NESTING_DEPTH_MAX } from "../../base/protobuf.ts";
 import { quote } from "../../base/quote.ts";
 import { Rope, RopeLimit } from "../../base/rope.ts";
 import { Base64Reader } from "./base64.ts";
-import { type BadEscape, FOLLOWING_BYTES, JsonLexer, type JsonSink, type StringUse } from "./json.ts";
+import { JsonLexer } from "./json.ts";
+import { type BadEscape, FOLLOWING_BYTES, type JsonSink, type StringUse } from "./json-sink.ts";
 import { integer, numberAtStart } from "./number.ts";
 import type { FieldShape, MessageShape } from "./schema.ts";
 

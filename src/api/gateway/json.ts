@@ -4,79 +4,42 @@
  * takes its own time. Pure.
  */
 import { Utf8Check } from "../../base/utf8-check.ts";
+import {
+  AFTER_ELEMENT,
+  AFTER_MEMBER,
+  COLON,
+  ESCAPE,
+  ESCAPES,
+  HEX,
+  hexDigit,
+  INTEGER,
+  isDigit,
+  isNumberEnd,
+  isSpace,
+  LITERAL,
+  MINUS,
+  NAME,
+  NAME_OR_END,
+  numberState,
+  PLAIN,
+  STRING,
+  VALUE,
+  VALUE_OR_END,
+  ZERO,
+} from "./json-characters.ts";
 import { JsonSyntaxError, unexpected } from "./json-errors.ts";
-
-/** Whether a string's content is needed, or only skipped. */
-export type StringUse = "content" | "nothing";
-
-/** Receives the tokens. The lexer knows a token's position and raw text. */
-export interface JsonSink {
-  objectStart(): void;
-  objectEnd(): void;
-  arrayStart(): void;
-  arrayEnd(): void;
-  literal(word: "true" | "false" | "null"): void;
-  /** The lexer has the raw text. */
-  number(): void;
-  /** A string begins: a member name, or a value. */
-  stringStart(isName: boolean): StringUse;
-  /** The next bytes of its content, in UTF-8. */
-  stringPart(buf: Uint8Array, start: number, end: number): void;
-  /**
-   * The same for a long run inside the string, if the sink can take its kind of text at once; returns the number of
-   * bytes taken. -1: no runs for the rest of this string.
-   */
-  stringRun(buf: Buffer, start: number, end: number): number;
-  stringEnd(): void;
-  /** The current string is invalid: bytes that are not UTF-8, or a lone surrogate. */
-  badString(what: "invalid UTF-8" | BadEscape): void;
-}
-
-/** A lone surrogate, and up to six following bytes of text, which Go shows. */
-export interface BadEscape {
-  /** Their offset in the value. */
-  readonly from: number;
-  /** Filled while the text arrives: complete once the value is. */
-  readonly following: number[];
-}
+import { FOLLOWING_BYTES, type JsonSink } from "./json-sink.ts";
 
 /** Go's limit. */
 const DEPTH_MAX = 10_000;
 /** Raw text kept of a token, for errors and numbers. */
 const RAW_BYTES_MAX = 64 * 1024;
-export const FOLLOWING_BYTES = 6;
 
 /** Shorter runs are not worth a try. */
 const RUN_BYTES_MIN = 256;
 
 const OBJECT = 1;
 const ARRAY = 2;
-
-/**
- * States are numbers in this order, so that one comparison gives their kind. First those between tokens, where white
- * space is allowed.
- */
-const VALUE = 0;
-const VALUE_OR_END = 1;
-const NAME = 2;
-const NAME_OR_END = 3;
-const COLON = 4;
-const AFTER_MEMBER = 5;
-const AFTER_ELEMENT = 6;
-/** Inside a string or a word. */
-const STRING = 7;
-const ESCAPE = 8;
-const HEX = 9;
-const LITERAL = 10;
-/** Inside a number. */
-const MINUS = 11;
-const ZERO = 12;
-const INTEGER = 13;
-const POINT = 14;
-const FRACTION = 15;
-const EXPONENT = 16;
-const EXPONENT_SIGN = 17;
-const EXPONENT_DIGITS = 18;
 
 /** Parses one value. Create a new one for the next. */
 export class JsonLexer {
@@ -516,62 +479,3 @@ export class JsonLexer {
 const NOTHING = Buffer.alloc(0);
 /** Matches no second half. */
 const NO_FIRST_HALF = 0x110000;
-
-const isNumberEnd = (state: number): boolean =>
-  state === ZERO || state === INTEGER || state === FRACTION || state === EXPONENT_DIGITS;
-const isDigit = (byte: number): boolean => byte >= 0x30 && byte <= 0x39;
-const isExponent = (byte: number): boolean => byte === 0x65 || byte === 0x45;
-const isSpace = (byte: number): boolean => byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d;
-
-/** The state of a number after one more byte; VALUE: it ended before the byte. */
-function numberState(state: number, byte: number): number {
-  switch (state) {
-    case MINUS:
-      if (byte === 0x30) return ZERO;
-      if (!isDigit(byte)) unexpected(byte, "in numeric literal");
-      return INTEGER;
-    case ZERO:
-    case INTEGER:
-      if (state === INTEGER && isDigit(byte)) return INTEGER;
-      if (byte === 0x2e) return POINT;
-      return isExponent(byte) ? EXPONENT : VALUE;
-    case POINT:
-      if (!isDigit(byte)) unexpected(byte, "after decimal point in numeric literal");
-      return FRACTION;
-    case FRACTION:
-      if (isDigit(byte)) return FRACTION;
-      return isExponent(byte) ? EXPONENT : VALUE;
-    case EXPONENT:
-      if (byte === 0x2b || byte === 0x2d) return EXPONENT_SIGN;
-      if (!isDigit(byte)) unexpected(byte, "in exponent of numeric literal");
-      return EXPONENT_DIGITS;
-    case EXPONENT_SIGN:
-      if (!isDigit(byte)) unexpected(byte, "in exponent of numeric literal");
-      return EXPONENT_DIGITS;
-    default:
-      return isDigit(byte) ? EXPONENT_DIGITS : VALUE;
-  }
-}
-
-function hexDigit(byte: number): number {
-  if (isDigit(byte)) return byte - 0x30;
-  const lower = byte | 0x20;
-  return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1;
-}
-
-/** 1 for ASCII characters that represent themselves in a string. */
-const PLAIN = new Uint8Array(256).fill(1, 0x20, 0x80);
-PLAIN[0x22] = 0;
-PLAIN[0x5c] = 0;
-
-/** Characters for the one-letter escapes. */
-const ESCAPES: Readonly<Record<number, number>> = {
-  34: 34,
-  47: 47,
-  92: 92,
-  98: 8,
-  102: 12,
-  110: 10,
-  114: 13,
-  116: 9,
-};
