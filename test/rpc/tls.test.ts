@@ -262,6 +262,24 @@ describe("a listener with TLS", () => {
     assert.deepEqual(refusals(setup.logger), [], "an end of file is for the debug log");
   });
 
+  test("drops the oldest of very many handshakes that do not go on, serves an honest client, and says so once", async (t) => {
+    const { port, logger } = await listen(t);
+    const hello = await firstBytes();
+    const sockets = Array.from({ length: 300 }, () => net.connect(port, "127.0.0.1").on("error", () => {}));
+    t.after(() => {
+      for (const socket of sockets) socket.destroy();
+    });
+    let gone = 0;
+    for (const socket of sockets) {
+      socket.on("close", () => gone++);
+      socket.resume();
+      socket.on("connect", () => socket.write(hello));
+    }
+    await waitFor("the oldest are dropped", () => gone >= 300 - 256);
+    assert.equal((await greet(port)).text, "hello stranger");
+    assert.equal(logger.lines.filter(({ message }) => message.startsWith("dropped the oldest")).length, 1);
+  });
+
   test("accepts only the allowed common names and host names", async (t) => {
     const byName = await listen(t, { trusted: ca.pem, allowedCns: ["ops", "client"] });
     assert.equal((await greet(byName.port, { pair: client })).text, "hello CN=client");

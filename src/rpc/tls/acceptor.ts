@@ -2,7 +2,8 @@
  * Turns accepted sockets into TLS sockets of authorised clients: handshake, then certificate checks. A failed client is
  * logged as etcd logs it, but at most once a minute for the same address and reason, and closed. A client's first
  * message must arrive within ten seconds; the handshake has another ten. The listeners' connection limit bounds how
- * many wait.
+ * many wait for that message. Of those that have been answered and do not go on, only the newest are kept: an honest
+ * client goes on at once, and a thousand that end together would take tens of milliseconds of one turn.
  *
  * Source: etcd's client/pkg/transport/listener_tls.go.
  */
@@ -22,6 +23,8 @@ import { RevocationList } from "./revocation.ts";
 
 const HANDSHAKE_MS_MAX = 10_000;
 const HELLO_MS_MAX = 10_000;
+/** Handshakes that wait for their client. A client with 500 ms to the server loses its place at 500 handshakes a second. */
+const UNANSWERED_MAX = 256;
 /** A TLS record begins with its type, version and length. */
 const RECORD_HEADER_BYTES = 5;
 const RECORD_BYTES_MAX = 16 * 1024;
@@ -68,6 +71,8 @@ export class TlsAcceptor {
   readonly #revoked: RevocationList | undefined;
   /** Sockets with a pending handshake or check. */
   readonly #pending = new Set<Socket>();
+  /** Those of them whose handshake has begun, oldest first. */
+  readonly #begun = new Set<Socket>();
   readonly #queue: HandshakeQueue;
   readonly #complaints: Complaints;
   #contextOptions: tls.TlsOptions;
@@ -117,8 +122,13 @@ export class TlsAcceptor {
     void socket.remoteAddress;
     socket.on("error", destroy);
     this.#pending.add(socket);
-    socket.once("close", () => this.#pending.delete(socket));
+    socket.once("close", () => this.#forget(socket));
     this.#queue.push(socket);
+  }
+
+  #forget(socket: Socket): void {
+    this.#pending.delete(socket);
+    this.#begun.delete(socket);
   }
 
   #begin(socket: Socket): void {
@@ -129,7 +139,18 @@ export class TlsAcceptor {
     }
     // From here on the TLS socket receives errors.
     socket.off("error", destroy);
+    if (this.#begun.size >= UNANSWERED_MAX) this.#dropOldest();
+    this.#begun.add(socket);
     this.#server.emit("connection", socket);
+  }
+
+  #dropOldest(): void {
+    const [oldest] = this.#begun;
+    this.#begun.delete(oldest!);
+    oldest!.destroy();
+    this.#complaints.warn("dropped the oldest TLS handshake, since very many wait for their clients to go on", {
+      "handshakes-max": UNANSWERED_MAX,
+    });
   }
 
   /** Aborts pending handshakes. */
@@ -155,6 +176,7 @@ export class TlsAcceptor {
 
   #secured(socket: tls.TLSSocket): void {
     const { context, checkSan } = this.#options;
+    this.#begun.delete(rawSocket(socket));
     if (!context.requiresCertificate) return this.#pass(socket);
     const certificate = socket.getPeerX509Certificate();
     if (certificate === undefined) return this.#refuse(socket, "tls: client didn't provide a certificate", undefined);
@@ -194,6 +216,9 @@ export class TlsAcceptor {
 
   #refused(socket: tls.TLSSocket, problem: string, certificate: X509Certificate | undefined): void {
     const { logger, refusal } = this.#options;
+    // Port scans and probes that only connect are not worth a warning, and there may be thousands at once.
+    const isWorthALine = problem !== "EOF";
+    if (!isWorthALine && !logger.debugEnabled) return;
     const names = certificate === undefined ? undefined : namesOf(certificate);
     const raw = rawSocket(socket);
     const details = {
@@ -201,8 +226,7 @@ export class TlsAcceptor {
       "server-name": socket.servername || "",
       ...(names === undefined ? {} : { "ip-addresses": names.ipAddresses, "dns-names": names.dnsNames }),
     };
-    // Port scans and probes that only connect are not worth a warning.
-    if (problem === "EOF") logger.debug(refusal, { ...details, error: problem });
+    if (!isWorthALine) logger.debug(refusal, { ...details, error: problem });
     else this.#complaints.warn(refusal, { error: problem }, details, raw.remoteAddress);
   }
 }
