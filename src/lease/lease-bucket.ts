@@ -8,7 +8,7 @@ import { Lease as LeaseRecord } from "../proto/leasepb.ts";
  * The bucket `lease`, as etcd lays it out (server/storage/schema/lease.go): the id as 8 bytes big-endian, and under it
  * an encoded leasepb.Lease. The attached keys are not stored here: each key's KeyValue names its lease.
  */
-export type LeaseBackend = Pick<Backend, "put" | "delete" | "forEach">;
+export type LeaseBackend = Pick<Backend, "put" | "delete">;
 
 export function putLease(backend: LeaseBackend, id: bigint, ttl: number, remainingTtl: number): void {
   backend.put("lease", leaseKey(id), LeaseRecord.encode({ id, ttl, remainingTtl }));
@@ -18,12 +18,10 @@ export function deleteLease(backend: LeaseBackend, id: bigint): void {
   backend.delete("lease", leaseKey(id));
 }
 
-/** Visits all leases, ascending by key. Throws InvariantError when a record cannot be decoded. */
-export function forEachLease(backend: LeaseBackend, visit: (record: LeaseRecord) => void): void {
-  backend.forEach("lease", (key, value) => visit(decode(key, value)));
-}
-
-/** The same in slices, as of the call: there may be hundreds of thousands. */
+/**
+ * Visits all leases, ascending by key, as of the call; in slices, because there may be hundreds of thousands. Throws
+ * InvariantError when a record cannot be decoded.
+ */
 export async function readLeases(
   backend: Pick<Backend, "snapshot">,
   clock: Clock,

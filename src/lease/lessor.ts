@@ -6,7 +6,7 @@ import type { Lease as LeaseRecord } from "../proto/leasepb.ts";
 import { type Checkpointer, Checkpoints } from "./checkpoints.ts";
 import { LessorError } from "./errors.ts";
 import { Lease, type RenewCallback } from "./lease.ts";
-import { deleteLease, forEachLease, type LeaseBackend, putLease, readLeases } from "./lease-bucket.ts";
+import { deleteLease, type LeaseBackend, putLease, readLeases } from "./lease-bucket.ts";
 import { LeaseQueue } from "./lease-queue.ts";
 import { PileUp } from "./pile-up.ts";
 import { WaitingRenewals } from "./waiting-renewals.ts";
@@ -56,7 +56,7 @@ export class Lessor implements LeaseAttachments {
   revokedTotal = 0;
   renewedTotal = 0;
 
-  /** Loads the leases stored in the backend. Throws InvariantError when one cannot be decoded. */
+  /** It has no leases until `recover` has loaded those of a backend. */
   constructor(options: LessorOptions) {
     this.#clock = options.clock;
     this.#backend = options.backend;
@@ -67,7 +67,6 @@ export class Lessor implements LeaseAttachments {
     this.#revokeRate = options.revokeRate ?? 10_000;
     this.#waiting = new WaitingRenewals(options.waitingRenewalsMax ?? 100_000);
     this.#onExpired = options.onExpired ?? (() => {});
-    this.#load();
   }
 
   get primary(): boolean {
@@ -297,8 +296,9 @@ export class Lessor implements LeaseAttachments {
   }
 
   /**
-   * Drops everything and loads the leases of another backend (a snapshot was installed), in slices; the store attaches
-   * the keys again. No lease is granted or revoked meanwhile.
+   * Drops everything and loads the leases of a backend (at the start, and when a snapshot was installed), in slices; the
+   * store attaches the keys. No lease is granted or revoked meanwhile. Throws InvariantError when a lease cannot be
+   * decoded.
    */
   async recover(backend: LeaseBackend & Pick<Backend, "snapshot">): Promise<void> {
     const leases = new Map<bigint, Lease>();
@@ -321,10 +321,6 @@ export class Lessor implements LeaseAttachments {
   #expiryOf({ expiryMs, secondsLeft }: Lease): number {
     if (expiryMs !== Number.POSITIVE_INFINITY || this.#promotion === null) return expiryMs;
     return this.#promotion.nowMs + this.#promotion.extendMs + secondsLeft * 1000;
-  }
-
-  #load(): void {
-    forEachLease(this.#backend, (record) => this.#leases.set(record.id, this.#stored(record)));
   }
 
   #stored({ id, ttl, remainingTtl }: LeaseRecord): Lease {

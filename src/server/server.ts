@@ -97,6 +97,7 @@ export class EtcdServer {
       }),
       onExpired: () => server.#leadership.revokeExpired(),
     });
+    await lessor.recover(parts.backend);
     const store = await MvccStore.open({
       backend: parts.backend,
       clock: options.clock,

@@ -17,6 +17,7 @@ interface Member {
 
 async function open(clock: VirtualClock, backend: MemoryBackend): Promise<Member> {
   const lessor = new Lessor({ clock, backend, logger: nullLogger, minTtl: 1 });
+  await settled(clock, lessor.recover(backend));
   const store = await settled(clock, MvccStore.open({ backend, clock, logger: nullLogger, leases: lessor }));
   return { clock, backend, lessor, store };
 }

@@ -21,6 +21,13 @@ function setup(options: Partial<LessorOptions> = {}, file?: MemoryBackendFile): 
   return { clock, backend, lessor };
 }
 
+/** A lessor that starts with the leases of a file. */
+async function restarted(file: MemoryBackendFile, options: Partial<LessorOptions> = {}): Promise<Setup> {
+  const made = setup(options, file);
+  await settled(made.clock, made.lessor.recover(made.backend));
+  return made;
+}
+
 function primary(options: Partial<LessorOptions> = {}): Setup {
   const made = setup(options);
   made.lessor.promote(0);
@@ -366,7 +373,7 @@ describe("restarting", () => {
     first.lessor.grant(3n, 10);
     first.lessor.revoke(3n, () => {});
     await commit(first);
-    const { clock, lessor } = setup({ minTtl: 2 }, first.backend.crash());
+    const { clock, lessor } = await restarted(first.backend.crash(), { minTtl: 2 });
     assert.deepEqual(lessor.leases(), [1n, 2n]);
     assert.equal(lessor.lookup(2n)!.ttl, 2);
     clock.advance(60_000);
@@ -565,7 +572,7 @@ describe("checkpoints", () => {
     made.lessor.grant(1n, 1_000);
     made.clock.advance(intervalMs);
     await commit(made);
-    const { lessor } = setup({}, made.backend.crash());
+    const { lessor } = await restarted(made.backend.crash());
     lessor.promote(0);
     assert.deepEqual(lessor.timeToLive(1n), { demoted: false, ttl: 700, grantedTtl: 1_000 });
   });
