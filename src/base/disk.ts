@@ -28,6 +28,8 @@ export interface DiskFile {
   size(): number;
   /** Reads up to `buffer.length` bytes at `position`; returns how many. */
   read(buffer: Uint8Array, position: number): number;
+  /** The same on the thread pool; `buffer` belongs to the call until `done`. */
+  readAsync(buffer: Uint8Array, position: number, done: (error: Error | null, count: number) => void): void;
   /** Writes all of `buffer` at `position`; returns when the kernel has it. */
   write(buffer: Uint8Array, position: number): void;
   /** The same on the thread pool; `buffer` belongs to the call until `done`, which gets the error if there was one. */
@@ -61,6 +63,15 @@ class SystemFile implements DiskFile {
       total += count;
     }
     return total;
+  }
+
+  readAsync(buffer: Uint8Array, position: number, done: (error: Error | null, count: number) => void): void {
+    const goOn = (total: number): void =>
+      fs.read(this.#fd, buffer, total, buffer.length - total, position + total, (error, count) => {
+        if (error !== null || count === 0 || total + count === buffer.length) done(error, total + count);
+        else goOn(total + count);
+      });
+    goOn(0);
   }
 
   write(buffer: Uint8Array, position: number): void {

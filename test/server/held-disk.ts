@@ -46,6 +46,7 @@ export class HeldDisk implements Disk {
       path: file.path,
       size: () => file.size(),
       read: (buffer, position) => file.read(buffer, position),
+      readAsync: (buffer, position, done) => file.readAsync(buffer, position, done),
       write: (buffer, position) => {
         this.events.push("write");
         file.write(buffer, position);

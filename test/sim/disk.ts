@@ -344,6 +344,13 @@ export class SimDisk implements Disk {
         before("read");
         return position >= inode.data.length ? 0 : inode.data.copy(buffer, 0, position, position + buffer.length);
       },
+      readAsync: (buffer, position, done) => {
+        let count = 0;
+        const read = (): void => {
+          count = inode.data.copy(buffer, 0, Math.min(position, inode.data.length), position + buffer.length);
+        };
+        later("read", read, (error) => done(error, count));
+      },
       write: (buffer, position) => {
         before("write");
         write(buffer, position);

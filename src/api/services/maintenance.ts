@@ -1,6 +1,7 @@
 import { Code } from "../../base/grpc-codes.ts";
 import { ProtobufError } from "../../base/protobuf.ts";
 import { formatVersion } from "../../base/semver.ts";
+import { Owner } from "../../base/turns.ts";
 import {
   AlarmRequest_AlarmAction as AlarmAction,
   AlarmRequest,
@@ -32,13 +33,15 @@ import type { EtcdServer } from "../../server/server.ts";
 import { type Access, refused } from "../calls/access.ts";
 import { decodeRequest, failWith, settle } from "../calls/calls.ts";
 import type { HeaderWriter } from "../calls/header.ts";
-import { streamDatabase } from "./database-stream.ts";
+import { DatabaseStream } from "./database-stream.ts";
 
 /** The service Maintenance. Source: etcd `server/etcdserver/api/v3rpc/maintenance.go`. */
 export class MaintenanceApi {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
   readonly #access: Access;
+  /** All backups share the turns of one. */
+  readonly #backups = new Owner("backups");
   /** One at a time: a second request waits for the first. */
   #defragmenting: Promise<void> = Promise.resolve();
 
@@ -172,24 +175,23 @@ export class MaintenanceApi {
         call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
         return;
       }
-      const { metrics, options, duties, replication } = this.#server;
+      const { metrics, options, duties, replication, turns } = this.#server;
       const { backend } = replication;
       const { stored } = duties.storageVersion;
       const storageVersion = stored === undefined ? "" : formatVersion(stored);
       const startMs = options.clock.nowMs();
       options.logger.info("sending database snapshot to client", { "storage-version": storageVersion });
-      streamDatabase(call, backend, options.clock, storageVersion).then(
-        (bytes) => {
-          metrics.backendSnapshot.observe((options.clock.nowMs() - startMs) / 1000);
-          if (call.cancelled) return;
-          options.logger.info("successfully sent database snapshot to client", { "total-bytes": bytes });
-          call.end();
-        },
-        (error: unknown) => {
+      const stream = new DatabaseStream(call, backend, storageVersion, (bytes, error) => {
+        metrics.backendSnapshot.observe((options.clock.nowMs() - startMs) / 1000);
+        if (error !== undefined) {
           options.logger.warn("failed to send database snapshot to client", { error: `${error}` });
           if (!call.cancelled) call.fail(Code.UNKNOWN, `etcdserver: the snapshot could not be read: ${error}`);
-        },
-      );
+        } else if (!call.cancelled) {
+          options.logger.info("successfully sent database snapshot to client", { "total-bytes": bytes });
+          call.end();
+        }
+      });
+      if (turns.add(this.#backups, stream) === undefined) failWith(call, errors.tooManyLongRequests);
     };
   }
 

@@ -104,7 +104,16 @@ export interface BackendSnapshot {
    * next. Keys and values are copies.
    */
   entries(bucket: BucketName, chunkBytes?: number): IterableIterator<readonly SnapshotEntry[]>;
+  /** The whole view as a bbolt file. One reader at a time. */
+  image(): SnapshotImage;
   close(): void;
+}
+
+/** The bytes of a database file. */
+export interface SnapshotImage {
+  readonly sizeBytes: number;
+  /** All bytes in order; a chunk belongs to the consumer. Rejects with BackendError. */
+  chunks(): AsyncIterable<Uint8Array>;
 }
 
 export interface SnapshotEntry {

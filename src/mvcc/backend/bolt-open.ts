@@ -105,7 +105,7 @@ export class OpenFile {
   }
 
   /** Pins the newest state; call the returned function when it is no longer needed. */
-  pin(): { readonly state: StateReader; readonly release: () => void } {
+  pin(): { readonly file: DiskFile; readonly state: StateReader; readonly release: () => void } {
     const { txid } = this.meta;
     this.#pinned.set(txid, (this.#pinned.get(txid) ?? 0) + 1);
     const release = (): void => {
@@ -114,7 +114,7 @@ export class OpenFile {
       else this.#pinned.delete(txid);
       this.#closeIfUnused();
     };
-    return { state: this.#state, release };
+    return { file: this.#file, state: this.#state, release };
   }
 
   /** Stops the writer; the file itself is closed when no pinned state is being read. */

@@ -1,6 +1,8 @@
+import type { DiskFile } from "../../base/disk.ts";
+import { FileImage } from "../../bolt/file-image.ts";
 import type { StateReader } from "../../bolt/state-reader.ts";
 import type { RevisionVisitor } from "../model/types.ts";
-import { type BackendSnapshot, BUCKETS, type BucketName, type SnapshotEntry } from "./backend.ts";
+import { type BackendSnapshot, BUCKETS, type BucketName, type SnapshotEntry, type SnapshotImage } from "./backend.ts";
 import { closedError, toBackendError } from "./bolt-file.ts";
 import { BoltRows } from "./bolt-rows.ts";
 
@@ -8,13 +10,17 @@ import { BoltRows } from "./bolt-rows.ts";
 export class BoltSnapshot implements BackendSnapshot {
   readonly sizeBytes: number;
   readonly #path: string;
+  readonly #file: DiskFile;
   readonly #state: StateReader;
   readonly #rows: BoltRows;
   readonly #onClose: () => void;
+  #image: FileImage | undefined;
   #isClosed = false;
+  #closed: Promise<void> = Promise.resolve();
 
-  constructor(path: string, state: StateReader, sizeBytes: number, onClose: () => void) {
+  constructor(path: string, file: DiskFile, state: StateReader, sizeBytes: number, onClose: () => void) {
     this.#path = path;
+    this.#file = file;
     this.#state = state;
     this.#rows = new BoltRows(state);
     this.sizeBytes = sizeBytes;
@@ -51,10 +57,35 @@ export class BoltSnapshot implements BackendSnapshot {
     }
   }
 
+  image(): SnapshotImage {
+    const image = (this.#image ??= new FileImage(this.#file, this.#state.meta));
+    return { sizeBytes: image.sizeBytes, chunks: () => this.#chunks(image) };
+  }
+
+  async *#chunks(image: FileImage): AsyncGenerator<Uint8Array, void, void> {
+    try {
+      for await (const chunk of image.chunks()) {
+        this.#checkOpen();
+        yield chunk;
+        this.#checkOpen();
+      }
+    } catch (error) {
+      throw readError(error, this.#path);
+    }
+  }
+
+  /** The state stays pinned until a read in progress is over. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#onClose();
+    const reading = this.#image?.reading;
+    if (reading === undefined) this.#onClose();
+    else this.#closed = reading.then(() => this.#onClose());
+  }
+
+  /** After `close`: resolves when the state is released. */
+  get closed(): Promise<void> {
+    return this.#closed;
   }
 
   #checkOpen(): void {

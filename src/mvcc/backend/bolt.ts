@@ -383,8 +383,8 @@ export class BoltBackend implements Backend {
       while (this.#longWrite.isOpen && !this.#isClosed) await this.#longWrite.whenEnded();
       await this.commit();
       this.#checkOpen();
-      const { state, release } = this.#file.pin();
-      const snapshot = new BoltSnapshot(this.path, state, this.sizeInUseBytes(), () => {
+      const { file, state, release } = this.#file.pin();
+      const snapshot = new BoltSnapshot(this.path, file, state, this.sizeInUseBytes(), () => {
         this.#snapshots.delete(snapshot);
         release();
       });
@@ -500,7 +500,9 @@ export class BoltBackend implements Backend {
       release();
       this.#longWrite.release();
       this.#timer?.cancel();
-      for (const snapshot of this.#snapshots) snapshot.close();
+      const snapshots = [...this.#snapshots];
+      for (const snapshot of snapshots) snapshot.close();
+      await Promise.all(snapshots.map((snapshot) => snapshot.closed));
       await this.#file.retire();
     }
   }

@@ -1,7 +1,8 @@
 import type { RevisionVisitor } from "../model/types.ts";
-import { type BackendSnapshot, BUCKETS, type BucketName, type SnapshotEntry } from "./backend.ts";
+import { type BackendSnapshot, BUCKETS, type BucketName, type SnapshotEntry, type SnapshotImage } from "./backend.ts";
 import type { LmdbEnv } from "./lmdb-env.ts";
 import { closedError } from "./lmdb-file.ts";
+import { memoryImage } from "./memory-image.ts";
 
 /**
  * A read transaction on one LMDB file that lasts as long as its reader needs. Closing it ends unfinished iterations:
@@ -52,6 +53,11 @@ export class LmdbSnapshot implements BackendSnapshot {
     } finally {
       this.#iterations.delete(iteration);
     }
+  }
+
+  image(): SnapshotImage {
+    this.#checkOpen();
+    return memoryImage(this);
   }
 
   close(): void {

@@ -11,9 +11,11 @@ import {
   type RawSlot,
   type SmallBucket,
   type SnapshotEntry,
+  type SnapshotImage,
 } from "./backend.ts";
 import { Batch } from "./batch.ts";
 import { LongWrite } from "./long-write.ts";
+import { memoryImage } from "./memory-image.ts";
 import { RevisionRows } from "./revision-rows.ts";
 
 /** The committed batches of a MemoryBackend, which survive a crash. Pass it to the next MemoryBackend. */
@@ -282,6 +284,11 @@ class MemorySnapshot implements BackendSnapshot {
       yield chunk;
       this.#checkOpen();
     }
+  }
+
+  image(): SnapshotImage {
+    this.#checkOpen();
+    return memoryImage(this);
   }
 
   close(): void {

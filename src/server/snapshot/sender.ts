@@ -82,7 +82,7 @@ export class SnapshotSender {
   }
 
   async #prepare(message: Message): Promise<void> {
-    const image = await BackendImage.open(this.#backend(), this.#clock, () => this.#stopped);
+    const image = await BackendImage.open(this.#backend(), () => this.#stopped);
     if (image === undefined) return;
     try {
       const snapshot = describe(image.snapshot);

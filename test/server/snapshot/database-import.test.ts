@@ -58,7 +58,7 @@ describe("a received database", () => {
 
   /** As on the receiver's disk. */
   async function store(backend: Backend, path: string): Promise<void> {
-    const image = (await BackendImage.open(backend, systemClock, () => false))!;
+    const image = (await BackendImage.open(backend, () => false))!;
     const chunks: Uint8Array[] = [];
     for await (const chunk of image.chunks()) chunks.push(chunk);
     const file = Buffer.concat(chunks);
