@@ -3,6 +3,7 @@
  * rounds with a fresh data directory each, so that a machine that slows down slows both.
  *
  *   npm run bench -- stalls [options]   see bench/stalls/main.ts
+ *   npm run bench -- database [options] see bench/database/main.ts
  *   npm run bench -- [suite …] [--seconds N] [--rounds N] [--stock PATH] [--ours PATH] [--dir PATH] [--json PATH]
  *
  * Prints a table of ratios and writes all numbers as JSON. Every load is bounded in time or count.
@@ -15,6 +16,7 @@ import { MaintenanceService } from "../src/proto/etcdserverpb.ts";
 import { startCluster } from "../test/harness/cluster.ts";
 import { findProgram, ourEtcd, type Program, stockEtcd } from "../test/harness/programs.ts";
 import { type Server, startServer } from "../test/harness/server.ts";
+import { database } from "./database/main.ts";
 import { machine, Report, type Side } from "./report.ts";
 import { stalls } from "./stalls/main.ts";
 import type { Settings, Suite } from "./suite.ts";
@@ -43,6 +45,10 @@ const suites: readonly Suite[] = [
 if (process.argv[2] === "stalls") {
   // It has its own options and table.
   await stalls(process.argv.slice(3));
+  process.exit();
+}
+if (process.argv[2] === "database") {
+  await database(process.argv.slice(3));
   process.exit();
 }
 
