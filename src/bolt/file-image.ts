@@ -1,5 +1,5 @@
 /**
- * The file of one state as a sequence of bytes, for whoever stores it elsewhere: a backup, a member that is behind. The
+ * The file of one state as a sequence of bytes, for a backup or for a member that is behind. The
  * pages are sent as they lie on the disk, free ones included, behind meta pages that name this state. Nothing is decoded.
  *
  * The state must stay pinned. Pages that are free in it may be rewritten meanwhile: nothing refers to them.
