@@ -44,6 +44,7 @@ async function bundle() {
   entryPoints.push({ in: join(root, "src", "client", "index.ts"), out: "client" });
   // A thread is a program of its own.
   entryPoints.push({ in: join(root, "src", "bolt", "thread.ts"), out: "bolt-thread" });
+  entryPoints.push({ in: join(root, "src", "mvcc", "backend", "received-thread.ts"), out: "received-thread" });
   try {
     await build({
       entryPoints,

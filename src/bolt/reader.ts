@@ -26,7 +26,8 @@ export class BoltReader implements PageSource {
   readonly root: BoltBucket;
   readonly #file: DiskFile;
   readonly #cacheBytesMax: number;
-  readonly #pages: PageFile;
+  /** The pages of the file, unchecked. */
+  readonly pages: PageFile;
   readonly #cache = new Map<number, TreePage>();
   #cacheBytes = 0;
 
@@ -37,8 +38,8 @@ export class BoltReader implements PageSource {
     this.#file = disk.open(path, "r");
     try {
       this.meta = findMeta(this.#file);
-      this.#pages = new PageFile(this.#file, this.meta.pageSize, pageBytesMax);
-      this.#pages.pageCount = this.meta.pageCount;
+      this.pages = new PageFile(this.#file, this.meta.pageSize, pageBytesMax);
+      this.pages.pageCount = this.meta.pageCount;
     } catch (error) {
       this.#file.close();
       throw error;
@@ -73,7 +74,7 @@ export class BoltReader implements PageSource {
       this.#cache.set(id, cached);
       return cached;
     }
-    const { bytes, span } = this.#pages.read(id);
+    const { bytes, span } = this.pages.read(id);
     const page = new TreePage(this.path, id, bytes, span);
     this.#keep(page);
     return page;
@@ -82,11 +83,11 @@ export class BoltReader implements PageSource {
   /** Ids of the free pages as listed in the freelist page; undefined without a freelist. Throws BoltError. */
   freelist(): { readonly ids: readonly number[]; readonly span: number } | undefined {
     const id = this.meta.freelistPage;
-    return id === undefined ? undefined : this.#pages.freeList(id);
+    return id === undefined ? undefined : this.pages.freeList(id);
   }
 
   damaged(page: number, problem: string): never {
-    return this.#pages.damaged(page, problem);
+    return this.pages.damaged(page, problem);
   }
 
   #keep(page: TreePage): void {

@@ -1,6 +1,5 @@
-import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
+import { startThread } from "../base/start-thread.ts";
 import { type Waiter, waiter } from "../base/waiter.ts";
 import type { KnownBucket } from "./records.ts";
 import type { CommitOptions, StoreWriter, Written } from "./store-writer.ts";
@@ -21,7 +20,13 @@ export class ThreadWriter implements StoreWriter {
 
   constructor(path: string, buckets: readonly KnownBucket[]) {
     const workerData: ThreadData = { path, buckets };
-    this.#worker = startThread(workerData);
+    this.#worker = startThread({
+      from: import.meta.url,
+      source: "./thread.ts",
+      built: "bolt-thread.js",
+      name: "bolt",
+      workerData,
+    });
     this.#openWaiter = this.#await();
     this.opened = this.#openWaiter.promise;
     // Reported with the next commit otherwise.
@@ -117,28 +122,3 @@ export class ThreadWriter implements StoreWriter {
     this.#copy?.reject(this.#failure);
   }
 }
-
-/**
- * The thread's file is beside this one in the source, and in `dist/` when built, where this one may be in a subfolder.
- */
-function startThread(data: ThreadData): Worker {
-  const names = ["./thread.ts", "./bolt-thread.js", "../bolt-thread.js"];
-  const found = names.map((name) => new URL(name, import.meta.url)).find((url) => existsSync(fileURLToPath(url)));
-  if (found === undefined) throw new Error(`the program of the thread that writes the database is missing: ${names}`);
-  if (!found.pathname.endsWith(".ts")) return new Worker(found, { workerData: data, name: "bolt" });
-  const translator = import.meta.resolve("tsx/esm/api");
-  return new Worker(FROM_SOURCE, {
-    eval: true,
-    workerData: { ...data, translator, program: found.href },
-    name: "bolt",
-  });
-}
-
-/** TypeScript source: a thread does not inherit the loader that its process was started with. */
-const FROM_SOURCE = `
-const { translator, program } = require("node:worker_threads").workerData;
-import(translator).then(({ register }) => {
-  register();
-  return import(program);
-});
-`;

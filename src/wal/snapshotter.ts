@@ -212,6 +212,8 @@ export class SnapDbWriter {
   #file: DiskFile | undefined;
   #bytes = 0;
   #committing = false;
+  #writing = false;
+  #aborted = false;
 
   constructor(disk: Disk, dir: string, path: string, logger: Logger) {
     this.#disk = disk;
@@ -241,15 +243,37 @@ export class SnapDbWriter {
 
   /** Throws SnapError, after removing what was written. */
   write(part: Uint8Array): void {
-    if (this.#file === undefined || this.#committing)
-      throw new WalUsageError(`${this.#path} is no longer being written`);
+    const file = this.#opened();
     try {
-      this.#file.write(part, this.#bytes);
+      file.write(part, this.#bytes);
     } catch (cause) {
       this.abort();
       throw snapFileError("write", this.#path, cause);
     }
     this.#bytes += part.length;
+  }
+
+  /** The same on the thread pool, one part at a time; `part` belongs to the call until it is over. */
+  writeAsync(part: Uint8Array): Promise<void> {
+    const file = this.#opened();
+    this.#writing = true;
+    return new Promise((resolve, reject) => {
+      file.writeAsync(part, this.#bytes, (error) => {
+        this.#writing = false;
+        if (error !== null || this.#aborted) this.abort();
+        if (error !== null) {
+          reject(snapFileError("write", this.#path, error));
+          return;
+        }
+        this.#bytes += part.length;
+        resolve();
+      });
+    });
+  }
+
+  #opened(): DiskFile {
+    if (this.#file !== undefined && !this.#committing && !this.#writing && !this.#aborted) return this.#file;
+    throw new WalUsageError(`${this.#path} is no longer being written`);
   }
 
   /**
@@ -258,8 +282,7 @@ export class SnapDbWriter {
    * stays.
    */
   commit(done: (error: SnapError | null) => void): void {
-    const file = this.#file;
-    if (file === undefined || this.#committing) throw new WalUsageError(`${this.#path} is no longer being written`);
+    const file = this.#opened();
     this.#committing = true;
     file.dataSyncAsync((syncError) => {
       this.#committing = false;
@@ -279,9 +302,11 @@ export class SnapDbWriter {
     });
   }
 
-  /** Removes what was written and not committed. A commit in flight completes. */
+  /** Removes what was written and not committed, after a write in flight. A commit in flight completes. */
   abort(): void {
     if (this.#file === undefined || this.#committing) return;
+    this.#aborted = true;
+    if (this.#writing) return;
     this.#file.close();
     this.#file = undefined;
     if (this.#disk.exists(this.#temporary)) tryRemove(this.#disk, this.#temporary, this.#logger);

@@ -74,17 +74,14 @@ export class BoltSnapshot implements BackendSnapshot {
     }
   }
 
-  /** The state stays pinned until a read in progress is over. */
-  close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    const reading = this.#image?.reading;
-    if (reading === undefined) this.#onClose();
-    else this.#closed = reading.then(() => this.#onClose());
-  }
-
-  /** After `close`: resolves when the state is released. */
-  get closed(): Promise<void> {
+  /** Resolves when the state is released: it stays pinned until a read in progress is over. */
+  close(): Promise<void> {
+    if (!this.#isClosed) {
+      this.#isClosed = true;
+      const reading = this.#image?.reading;
+      if (reading === undefined) this.#onClose();
+      else this.#closed = reading.then(() => this.#onClose());
+    }
     return this.#closed;
   }
 

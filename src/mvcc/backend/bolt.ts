@@ -391,7 +391,7 @@ export class BoltBackend implements Backend {
       this.#snapshots.add(snapshot);
       // A long write may have begun, and been committed in part, since the commit that was waited for.
       if (!isUnfinished(snapshot)) return snapshot;
-      snapshot.close();
+      await snapshot.close();
     }
   }
 
@@ -500,9 +500,7 @@ export class BoltBackend implements Backend {
       release();
       this.#longWrite.release();
       this.#timer?.cancel();
-      const snapshots = [...this.#snapshots];
-      for (const snapshot of snapshots) snapshot.close();
-      await Promise.all(snapshots.map((snapshot) => snapshot.closed));
+      await Promise.all([...this.#snapshots].map((snapshot) => snapshot.close()));
       await this.#file.retire();
     }
   }

@@ -78,7 +78,7 @@ export class Peers {
       snapshots: new SnapshotReceiver({
         snapshotter: parts.snapshotter,
         bytesMax: quota.snapshotBytesMax,
-        check: (path) => checkDatabase({ disk, clock, path, openBackend: parts.openBackend }),
+        check: (path) => checkDatabase({ disk, clock, path }),
         logger,
         onReceived: (message) => loop.receive(message),
       }),

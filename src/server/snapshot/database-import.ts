@@ -1,9 +1,9 @@
 import type { Clock } from "../../base/clock.ts";
-import type { Disk } from "../../base/disk.ts";
+import { type Disk, systemDisk } from "../../base/disk.ts";
 import { othersTurn } from "../../base/others-turn.ts";
-import { checkBoltInSlices } from "../../bolt/check.ts";
 import { BoltReader } from "../../bolt/reader.ts";
-import { type Backend, BUCKETS, type BucketName, KEY_LENGTH_MAX, metaKeys } from "../../mvcc/backend/backend.ts";
+import { type Backend, BUCKETS, type BucketName, metaKeys } from "../../mvcc/backend/backend.ts";
+import { problemOfReceived, problemOfReceivedOnThread } from "../../mvcc/backend/received-check.ts";
 
 /** Rows and bytes between two commits of the copy: two or three milliseconds of work. */
 const SLICE_ROWS = 1000;
@@ -37,36 +37,27 @@ export async function importDatabase(options: {
 }
 
 /**
- * Rejects with the reason why a database could not be imported. A received one is checked before raft learns of it:
- * once it is recorded in the log as this member's state, the member cannot start without it.
+ * Rejects with the reason why a database cannot be installed. A received one is checked before raft learns of it: once
+ * it is recorded in the log as this member's state, the member cannot start without it.
  */
-export async function checkDatabase(options: {
-  disk: Disk;
-  clock: Clock;
-  path: string;
-  /** Where it opens the file itself, each page must also have one place. */
-  openBackend?: { readonly opensReceived?: boolean };
-}): Promise<void> {
+export async function checkDatabase(options: { disk: Disk; clock: Clock; path: string }): Promise<void> {
   const { disk, clock, path } = options;
-  if (options.openBackend?.opensReceived) await checkAllPages(disk, clock, path);
-  let hasIndex = false;
-  const check = (name: BucketName, key: Uint8Array): void => {
-    if (name === "key") checkRevision(key, path);
-    else if (key.length === 0 || key.length > KEY_LENGTH_MAX) {
-      throw new Error(`${path} has a key of ${key.length} bytes in the bucket ${name}`);
-    } else if (name === "meta") hasIndex ||= metaKeys.consistentIndex.equals(key);
-  };
-  await eachRow(disk, path, check, () => othersTurn(clock));
-  if (!hasIndex) throw withoutIndex(path);
+  const problem =
+    disk === systemDisk && sizeOf(disk, path) > THREAD_BYTES_MIN
+      ? await problemOfReceivedOnThread(path)
+      : await problemOfReceived(disk, path, () => othersTurn(clock));
+  if (problem !== undefined) throw new Error(problem);
 }
 
-async function checkAllPages(disk: Disk, clock: Clock, path: string): Promise<void> {
-  const reader = new BoltReader({ disk, path });
+/** A smaller file is checked, in slices, before a thread would have started. */
+const THREAD_BYTES_MIN = 32 * 1024 * 1024;
+
+function sizeOf(disk: Disk, path: string): number {
+  const file = disk.open(path, "r");
   try {
-    const problems = await checkBoltInSlices(reader, () => othersTurn(clock), 3);
-    if (problems.length > 0) throw new Error(`${path} is damaged: ${problems.join("; ")}`);
+    return file.size();
   } finally {
-    reader.close();
+    file.close();
   }
 }
 

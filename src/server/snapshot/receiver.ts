@@ -53,11 +53,19 @@ export class SnapshotReceiver {
   }
 }
 
+/** Bytes that are written at once: two such pieces are in memory, one that is being written and one that fills. */
+const PIECE_BYTES = 1024 * 1024;
+
 class Sink implements DatabaseSink {
   readonly #writer: SnapDbWriter;
   readonly #bytesMax: number;
   readonly #check: (path: string) => Promise<void>;
   #ended: ((received: boolean) => void) | undefined;
+  #piece: Buffer = Buffer.allocUnsafeSlow(PIECE_BYTES);
+  #other: Buffer | undefined;
+  #gathered = 0;
+  #receivedBytes = 0;
+  #writing: Promise<void> = Promise.resolve();
 
   constructor(
     writer: SnapDbWriter,
@@ -72,16 +80,43 @@ class Sink implements DatabaseSink {
   }
 
   async write(chunk: Uint8Array): Promise<void> {
-    if (this.#bytesMax > 0 && this.#writer.bytes + chunk.length > this.#bytesMax) {
+    this.#receivedBytes += chunk.length;
+    if (this.#bytesMax > 0 && this.#receivedBytes > this.#bytesMax) {
       throw new Error(
         `the database is larger than the ${this.#bytesMax} bytes that this member takes with its --quota-backend-bytes; ` +
           "give it the quota of the others",
       );
     }
-    this.#writer.write(chunk);
+    for (let at = 0; at < chunk.length; ) {
+      const bytes = Math.min(chunk.length - at, PIECE_BYTES - this.#gathered);
+      this.#piece.set(chunk.subarray(at, at + bytes), this.#gathered);
+      this.#gathered += bytes;
+      at += bytes;
+      if (this.#gathered === PIECE_BYTES) await this.#flush();
+    }
+  }
+
+  /** Starts to write what is gathered, once the piece before is written. */
+  async #flush(): Promise<void> {
+    await this.#writing;
+    const piece = this.#piece;
+    const writing = this.#writer.writeAsync(piece.subarray(0, this.#gathered));
+    // Reported with the next piece.
+    writing.catch(() => {});
+    this.#writing = writing;
+    this.#piece = this.#other ?? Buffer.allocUnsafeSlow(PIECE_BYTES);
+    this.#other = piece;
+    this.#gathered = 0;
   }
 
   async finish(): Promise<void> {
+    try {
+      if (this.#gathered > 0) await this.#flush();
+      await this.#writing;
+    } catch (error) {
+      this.#end(false);
+      throw error;
+    }
     try {
       await this.#check(this.#writer.temporaryPath);
     } catch (error) {
