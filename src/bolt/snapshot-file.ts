@@ -6,20 +6,11 @@
 import { createHash } from "node:crypto";
 import type { Disk, DiskFile } from "../base/disk.ts";
 import { BoltError } from "./format.ts";
+import { findMeta } from "./page-file.ts";
 
 const SHA256_BYTES = 32;
 const SECTOR_BYTES = 512;
 const READ_BYTES = 256 * 1024;
-
-/** Passes the database through and then yields its sha256. */
-export function* withSha256Trailer(chunks: Iterable<Uint8Array>): Generator<Uint8Array, void, void> {
-  const hash = createHash("sha256");
-  for (const chunk of chunks) {
-    hash.update(chunk);
-    yield chunk;
-  }
-  yield hash.digest();
-}
 
 /** Appends the sha256 of a database file to it, durably. Throws BoltError if it has one, and node's errors. */
 export function appendSha256Trailer(disk: Disk, path: string): void {
@@ -44,36 +35,81 @@ export function hasTrailer(fileBytes: number): boolean {
 export function verifySnapshotFile(disk: Disk, path: string): number {
   return withFile(disk, path, "r", (file) => {
     const size = file.size();
-    if (!hasTrailer(size)) {
-      throw new BoltError("hash-missing", path, undefined, "snapshot missing hash but --skip-hash-check=false");
-    }
+    if (!hasTrailer(size)) throw hashMissing(path);
     const dataBytes = size - SHA256_BYTES;
-    const expected = Buffer.alloc(SHA256_BYTES);
-    file.read(expected, dataBytes);
-    const actual = sha256Of(file, dataBytes);
-    if (!actual.equals(expected)) {
-      const numbers = (bytes: Buffer) => `[${[...bytes].join(" ")}]`;
-      const problem = `expected sha256 ${numbers(expected)}, got ${numbers(actual)}`;
-      throw new BoltError("hash-mismatch", path, undefined, problem);
-    }
+    compareSha256(file, dataBytes, () => {});
     return dataBytes;
   });
 }
 
-function sha256Of(file: DiskFile, bytes: number): Buffer {
+/**
+ * Copies the database of a snapshot file to a new file, without its checksum, which is compared when `verify` is set. Not
+ * synced: the caller changes it first. Throws BoltError and node's errors; the copy is then of no use.
+ */
+export function copySnapshot(options: {
+  disk: Disk;
+  from: string;
+  to: string;
+  verify: boolean;
+  progress: (totalBytes: number) => { add(bytes: number): void; end(): void };
+}): void {
+  const { disk, from, to, verify } = options;
+  withFile(disk, from, "r", (source) => {
+    const size = source.size();
+    if (verify && !hasTrailer(size)) throw hashMissing(from);
+    const dataBytes = hasTrailer(size) ? size - SHA256_BYTES : size;
+    findMeta(source);
+    const progress = options.progress(dataBytes);
+    withFile(disk, to, "w", (target) => {
+      const copy = (bytes: Uint8Array, at: number): void => {
+        target.write(bytes, at);
+        progress.add(bytes.length);
+      };
+      if (verify) compareSha256(source, dataBytes, copy);
+      else readAll(source, dataBytes, copy);
+    });
+    progress.end();
+  });
+}
+
+function hashMissing(path: string): BoltError {
+  return new BoltError("hash-missing", path, undefined, "snapshot missing hash but --skip-hash-check=false");
+}
+
+/** Compares the checksum behind the data, which is shown to `visit` on the way. */
+function compareSha256(file: DiskFile, dataBytes: number, visit: (bytes: Uint8Array, at: number) => void): void {
+  const expected = Buffer.alloc(SHA256_BYTES);
+  file.read(expected, dataBytes);
   const hash = createHash("sha256");
+  readAll(file, dataBytes, (bytes, at) => {
+    hash.update(bytes);
+    visit(bytes, at);
+  });
+  const actual = hash.digest();
+  if (actual.equals(expected)) return;
+  const numbers = (bytes: Buffer) => `[${[...bytes].join(" ")}]`;
+  const problem = `expected sha256 ${numbers(expected)}, got ${numbers(actual)}`;
+  throw new BoltError("hash-mismatch", file.path, undefined, problem);
+}
+
+function readAll(file: DiskFile, bytes: number, visit: (bytes: Uint8Array, at: number) => void): void {
   const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
   for (let at = 0; at < bytes; ) {
     const count = file.read(buffer.subarray(0, Math.min(READ_BYTES, bytes - at)), at);
     if (count === 0) throw new BoltError("damaged", file.path, undefined, `ends at byte ${at} while it is being read`);
-    hash.update(buffer.subarray(0, count));
+    visit(buffer.subarray(0, count), at);
     at += count;
   }
+}
+
+function sha256Of(file: DiskFile, bytes: number): Buffer {
+  const hash = createHash("sha256");
+  readAll(file, bytes, (part) => hash.update(part));
   return hash.digest();
 }
 
-function withFile<T>(disk: Disk, path: string, flags: "r" | "r+", action: (file: DiskFile) => T): T {
-  const file = disk.open(path, flags);
+function withFile<T>(disk: Disk, path: string, flags: "r" | "r+" | "w", action: (file: DiskFile) => T): T {
+  const file = disk.open(path, flags, 0o600);
   try {
     return action(file);
   } finally {

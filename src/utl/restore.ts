@@ -2,17 +2,19 @@
  * Creates a member of a new cluster from a snapshot: its database, a log that begins with the members, and raft's
  * snapshot of both. Source: etcd `etcdutl/snapshot/v3_snapshot.go`.
  *
- * The database is read and written once, entry by entry, so memory does not depend on its size; data that the new
- * cluster must not inherit (members, log position) is replaced on the way. Everything is created in a directory that is
- * renamed when it is complete: an interrupted restore leaves nothing that a server would start on, and can be repeated.
+ * The database is copied as it is, and its checksum computed on the way, so memory does not depend on its size; then
+ * data that the new cluster must not inherit (members, log position) is replaced in the copy. Everything is created in a
+ * directory that is renamed when it is complete: an interrupted restore leaves nothing that a server would start on, and
+ * can be repeated.
  */
 import { dirname } from "node:path";
 import type { Disk } from "../base/disk.ts";
 import type { Logger } from "../base/log.ts";
-import type { BoltEntry, BoltError } from "../bolt/format.ts";
+import { checkBolt } from "../bolt/check.ts";
+import { BoltEngine, openBoltFile } from "../bolt/engine.ts";
+import type { BoltError } from "../bolt/format.ts";
 import { BoltReader } from "../bolt/reader.ts";
-import { hasTrailer, verifySnapshotFile } from "../bolt/snapshot-file.ts";
-import { writeBoltFile } from "../bolt/writer.ts";
+import { copySnapshot } from "../bolt/snapshot-file.ts";
 import { encodeConfState, encodeV2Snapshot } from "../membership/cluster.ts";
 import { additionOf } from "../membership/conf-change.ts";
 import { clusterId, encodeMember, formatId, type Member } from "../membership/member.ts";
@@ -23,7 +25,6 @@ import { ConfChange, ConfState, Entry, EntryType, HardState, Snapshot } from "..
 import { Snapshot as WalSnapshot } from "../proto/walpb.ts";
 import { Snapshotter } from "../wal/snapshotter.ts";
 import { Wal } from "../wal/wal.ts";
-import { type BucketChange, changedBuckets } from "./database.ts";
 import { Progress } from "./progress.ts";
 import { EXIT, ExitError, type UtlIo } from "./utl.ts";
 
@@ -45,6 +46,7 @@ export interface RestoreOptions {
 /** The first term of a cluster's log, which has only its members. */
 const FIRST_TERM = 1;
 const PRIVATE_MODE = 0o700;
+const PROBLEMS_MAX = 20;
 
 /** Throws ExitError, BoltError, WalError and node's errors; the directories are then unchanged. */
 export function restoreSnapshot(options: RestoreOptions): void {
@@ -54,7 +56,6 @@ export function restoreSnapshot(options: RestoreOptions): void {
   checkFree(options, part);
   removeTree(disk, part);
   if (walDir !== undefined) removeTree(disk, `${walDir}.part`);
-  checkSnapshot(options);
   const snapDir = `${part}/snap`;
   const walPart = walDir === undefined ? `${part}/wal` : `${walDir}.part`;
   disk.makeDir(snapDir, PRIVATE_MODE);
@@ -85,77 +86,93 @@ function checkFree({ io: { disk }, dataDir, walDir }: RestoreOptions, part: stri
   throw new ExitError(EXIT.error, `wal-dir "${walDir}" exists${hint}`);
 }
 
-/** Compares the checksum at the end of the file, if one is required. */
-function checkSnapshot({ io: { disk }, snapshotPath, skipHashCheck }: RestoreOptions): void {
-  const file = disk.open(snapshotPath, "r");
-  const size = file.size();
-  file.close();
-  if (skipHashCheck) return;
-  if (!hasTrailer(size)) throw new ExitError(EXIT.error, "snapshot missing hash but --skip-hash-check=false");
-  try {
-    verifySnapshotFile(disk, snapshotPath);
-  } catch (error) {
-    const { code, message } = error as BoltError;
-    if (code !== "hash-mismatch") throw error;
-    throw new ExitError(EXIT.error, message.slice(snapshotPath.length + 2));
-  }
-}
-
 interface Position {
   readonly index: number;
   readonly term: number;
 }
 
 function writeDatabase(options: RestoreOptions, path: string, position: Position, confState: ConfState): void {
-  const { io, snapshotPath, logger, bumpRevision } = options;
-  const reader = new BoltReader({ disk: io.disk, path: snapshotPath });
+  const { io, skipHashCheck } = options;
+  copyDatabase(options, path);
+  const reader = new BoltReader({ disk: io.disk, path });
+  let changes: readonly BucketChange[];
   try {
-    const progress = new Progress(io, "restoring the database", reader.sizeBytes);
-    const changes = [
-      membersBucket(options.members),
-      { name: "members_removed", entries: () => [] },
-      metaBucket(position, confState, bumpRevision > 0 ? latestRevision(reader) + bumpRevision : undefined),
-      { name: "cluster", entries: (old: Iterable<BoltEntry>) => old },
-      ...(bumpRevision > 0 ? [bumpedKeys(reader, bumpRevision, logger)] : []),
-    ];
-    const buckets = changedBuckets(reader, changes, (bytes) => progress.add(bytes));
-    writeBoltFile({ disk: io.disk, path, buckets });
-    progress.end();
+    if (skipHashCheck) checkPages(reader, options.snapshotPath);
+    changes = changesOf(options, reader, position, confState);
   } finally {
     reader.close();
   }
+  changeDatabase(io.disk, path, changes);
 }
 
-function membersBucket(members: readonly Member[]): BucketChange {
-  const rows = members.map((member) => ({
-    key: Buffer.from(formatId(member.id)),
-    value: Buffer.from(encodeMember(member)),
-  }));
-  return { name: "members", entries: () => rows.sort((a, b) => a.key.compare(b.key)) };
+/** Copies the database, without the checksum behind it, and compares that if required. */
+function copyDatabase({ io, snapshotPath, skipHashCheck }: RestoreOptions, path: string): void {
+  try {
+    copySnapshot({
+      disk: io.disk,
+      from: snapshotPath,
+      to: path,
+      verify: !skipHashCheck,
+      progress: (totalBytes) => new Progress(io, "restoring the database", totalBytes),
+    });
+  } catch (error) {
+    const { code, message } = error as BoltError;
+    if (code !== "hash-mismatch" && code !== "hash-missing") throw error;
+    throw new ExitError(EXIT.error, message.slice(snapshotPath.length + 2));
+  }
 }
 
-/** The position in the new cluster's log, which is unrelated to the old one's. */
-function metaBucket(position: Position, confState: ConfState, compactRevision: number | undefined): BucketChange {
-  const set: [key: Buffer, value: Buffer][] = [
+/** Without a checksum, only the pages themselves show that they are whole. */
+function checkPages(reader: BoltReader, snapshotPath: string): void {
+  const problems = [...take(checkBolt(reader), PROBLEMS_MAX)];
+  if (problems.length > 0) {
+    throw new ExitError(EXIT.error, `${snapshotPath} is damaged and cannot be restored:\n${problems.join("\n")}`);
+  }
+}
+
+/** Changes of one bucket: every key of it goes first, if it is replaced. */
+interface BucketChange {
+  readonly bucket: string;
+  readonly remove: readonly Uint8Array[];
+  readonly put: readonly (readonly [key: Uint8Array, value: Uint8Array])[];
+}
+
+function changesOf(
+  { members, bumpRevision, logger }: RestoreOptions,
+  reader: BoltReader,
+  position: Position,
+  confState: ConfState,
+): BucketChange[] {
+  const keysOf = (bucket: string): Uint8Array[] =>
+    [...(reader.bucket(Buffer.from(bucket))?.entries() ?? [])].map(({ key }) => Buffer.from(key));
+  const meta: [Buffer, Uint8Array][] = [
+    // The position in the new cluster's log, which is unrelated to the old one's.
     [metaKeys.consistentIndex, uint64(position.index)],
     [metaKeys.term, uint64(position.term)],
     [metaKeys.confState, encodeConfState(confState)],
   ];
-  if (compactRevision !== undefined) set.push([metaKeys.scheduledCompact, revisionBytes(compactRevision, 0)]);
-  return {
-    name: "meta",
-    entries(old) {
-      const fields = new Map<string, BoltEntry>();
-      for (const { key, value } of old) fields.set(Buffer.from(key).toString("latin1"), { key, value });
-      for (const [key, value] of set) fields.set(key.toString("latin1"), { key, value });
-      return [...fields.keys()].sort().map((name) => fields.get(name)!);
+  const changes: BucketChange[] = [
+    {
+      bucket: "members",
+      remove: keysOf("members"),
+      put: members.map((member) => [Buffer.from(formatId(member.id)), Buffer.from(encodeMember(member))]),
     },
-  };
+    { bucket: "members_removed", remove: keysOf("members_removed"), put: [] },
+    { bucket: "meta", remove: [], put: meta },
+    { bucket: "cluster", remove: [], put: [] },
+  ];
+  if (bumpRevision > 0) {
+    const bumped = bumpedRevision(reader, bumpRevision, logger);
+    meta.push([metaKeys.scheduledCompact, revisionBytes(bumped, 0)]);
+    // A row without a key, whose revision is the one that clients see from now on.
+    changes.push({ bucket: "key", remove: [], put: [[revisionBytes(bumped, 0), Buffer.alloc(0)]] });
+  }
+  return changes;
 }
 
-/** A row without a key, whose revision is the one that clients see from now on. */
-function bumpedKeys(reader: BoltReader, amount: number, logger: Logger): BucketChange {
-  const latest = latestRevision(reader);
+function bumpedRevision(reader: BoltReader, amount: number, logger: Logger): number {
+  const last = reader.bucket(Buffer.from("key"))?.last();
+  const latest = last === undefined ? 0 : mainOf(last.key);
   const bumped = latest + amount;
   logger.info("bumping latest revision", {
     "latest-revision": latest,
@@ -163,18 +180,27 @@ function bumpedKeys(reader: BoltReader, amount: number, logger: Logger): BucketC
     "new-latest-revision": bumped,
   });
   logger.info("marking revision compacted", { revision: bumped });
-  return {
-    name: "key",
-    *entries(old) {
-      yield* old;
-      yield { key: revisionBytes(bumped, 0), value: Buffer.alloc(0) };
-    },
-  };
+  return bumped;
 }
 
-function latestRevision(reader: BoltReader): number {
-  const last = reader.bucket(Buffer.from("key"))?.last();
-  return last === undefined ? 0 : mainOf(last.key);
+/** Applies the changes in one durable transaction; a list of free pages is left for the first start. */
+function changeDatabase(disk: Disk, path: string, changes: readonly BucketChange[]): void {
+  const { file, meta } = openBoltFile(disk, path);
+  try {
+    const engine = new BoltEngine(file, meta);
+    const transaction = engine.begin();
+    for (const { bucket, remove, put } of changes) {
+      const target = transaction.bucket(bucket, bucket === "key");
+      for (const key of remove) target.delete(key, 0, key.length);
+      for (const [key, value] of put) {
+        const entry = Buffer.concat([key, value]);
+        target.put(entry, 0, key.length, entry.length);
+      }
+    }
+    engine.commit(transaction, { writeFreeList: true });
+  } finally {
+    file.close();
+  }
 }
 
 /** etcd's texts: tests and scripts search for them. */
@@ -222,6 +248,13 @@ function uint64(value: number): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64BE(BigInt(value));
   return bytes;
+}
+
+function* take<T>(items: Iterable<T>, most: number): Generator<T, void, void> {
+  for (const item of items) {
+    yield item;
+    if (--most === 0) return;
+  }
 }
 
 function removeTree(disk: Disk, path: string): void {
