@@ -2,9 +2,9 @@
 import type { BoltReader } from "../bolt/reader.ts";
 import { kvHeader, readKvHeader } from "../mvcc/model/kv-header.ts";
 import { isTombstone, mainOf, subOf } from "../mvcc/model/revision.ts";
-import { RevisionSet } from "../mvcc/model/revision-set.ts";
 import { CompactedError, FutureRevisionError } from "../mvcc/model/types.ts";
 import { type KvHash, KvHasher } from "../mvcc/store/hash.ts";
+import { KeyRows } from "./key-rows.ts";
 
 /** Hashes up to `revision`, or all for 0. Throws CompactedError, FutureRevisionError, BoltError. */
 export function hashKvOf(reader: BoltReader, revision: number): KvHash {
@@ -18,9 +18,11 @@ export function hashKvOf(reader: BoltReader, revision: number): KvHash {
   let live = liveAt(rows(), at, compactRevision);
   const { hasKeys } = live;
   if (!hasKeys) live = liveAt(rows(), compactRevision, compactRevision);
-  const hasher = new KvHasher(compactRevision, at, live.revisions, hasKeys);
+  let row = 0;
+  const hasher = new KvHasher(compactRevision, at, { has: () => live.isKept(row) }, hasKeys);
   for (const { key, value } of rows()) {
     hasher.write(mainOf(key), subOf(key), isTombstone(key), value, 0, value.length);
+    row++;
   }
   return hasher.finish();
 }
@@ -35,22 +37,48 @@ function compactRevisionOf(reader: BoltReader): number {
   return Math.max(-1, ...revisions.map((bytes) => (bytes === undefined ? -1 : mainOf(bytes))));
 }
 
-/** The rows visible to a read at `revision`, among those at or below the compact revision. One entry per key. */
+/** Which rows, by number, a read at `revision` sees among those at or below the compact revision. One for each key. */
 function liveAt(
   rows: Iterable<{ key: Uint8Array; value: Uint8Array }>,
   revision: number,
   compactRevision: number,
-): { readonly revisions: RevisionSet; readonly hasKeys: boolean } {
+): { readonly isKept: (row: number) => boolean; readonly hasKeys: boolean } {
   const header = kvHeader();
-  const latest = new Map<string, readonly [main: number, sub: number]>();
+  const latest = new KeyRows();
+  const kept = new Bits();
+  let row = 0;
   for (const { key, value } of rows) {
     const main = mainOf(key);
     if (main > revision) break;
     readKvHeader(value, 0, value.length, header);
-    if (isTombstone(key)) latest.delete(header.key);
-    else latest.set(header.key, [main, subOf(key)]);
+    const before = isTombstone(key) ? latest.delete(header.key) : latest.set(header.key, row);
+    if (before >= 0) kept.remove(before);
+    if (!isTombstone(key) && main <= compactRevision) kept.add(row);
+    row++;
   }
-  const revisions = new RevisionSet();
-  for (const [main, sub] of latest.values()) if (main <= compactRevision) revisions.add(main, sub);
-  return { revisions, hasKeys: latest.size > 0 };
+  return { isKept: (number) => kept.has(number), hasKeys: latest.size > 0 };
+}
+
+/** A set of row numbers, one bit each. */
+class Bits {
+  #bytes = new Uint8Array(1024);
+
+  has(number: number): boolean {
+    return ((this.#bytes[Math.floor(number / 8)] ?? 0) & (1 << (number % 8))) !== 0;
+  }
+
+  add(number: number): void {
+    const at = Math.floor(number / 8);
+    if (at >= this.#bytes.length) {
+      const grown = new Uint8Array(this.#bytes.length * 2);
+      grown.set(this.#bytes);
+      this.#bytes = grown;
+    }
+    this.#bytes[at]! |= 1 << (number % 8);
+  }
+
+  remove(number: number): void {
+    const at = Math.floor(number / 8);
+    if (at < this.#bytes.length) this.#bytes[at]! &= ~(1 << (number % 8));
+  }
 }

@@ -7,6 +7,7 @@ import type { BoltReader } from "../bolt/reader.ts";
 import { kvHeader, readKvHeader } from "../mvcc/model/kv-header.ts";
 import { isTombstone, mainOf } from "../mvcc/model/revision.ts";
 import { RunningHash } from "../mvcc/store/hash.ts";
+import { KeyRows } from "./key-rows.ts";
 import { EXIT, ExitError } from "./utl.ts";
 
 export interface DatabaseStatus {
@@ -30,7 +31,7 @@ export function statusOf(reader: BoltReader): DatabaseStatus {
     );
   }
   const hash = new RunningHash();
-  const live = new Set<string>();
+  const live = new KeyRows();
   const header = kvHeader();
   let revision = 0;
   for (const { name, bucket } of reader.root.buckets()) {
@@ -43,7 +44,7 @@ export function statusOf(reader: BoltReader): DatabaseStatus {
       revision = mainOf(key);
       readKvHeader(value, 0, value.length, header);
       if (isTombstone(key)) live.delete(header.key);
-      else live.add(header.key);
+      else live.set(header.key, 0);
     }
   }
   const version = reader.bucket(Buffer.from("meta"))?.get(Buffer.from("storageVersion"))?.toString() ?? "";

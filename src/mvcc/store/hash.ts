@@ -3,7 +3,6 @@ import { crc32c } from "../../base/crc32c.ts";
 import { othersTurn } from "../../base/others-turn.ts";
 import type { BackendSnapshot, BucketName } from "../backend/backend.ts";
 import { TOMBSTONE_BYTES, writeRevision } from "../model/revision.ts";
-import type { RevisionSet } from "../model/revision-set.ts";
 import type { RevisionVisitor } from "../model/types.ts";
 
 /**
@@ -23,6 +22,11 @@ export interface KvHash {
   readonly hasKeys: boolean;
 }
 
+/** Says which revisions to include; asked in ascending order. */
+export interface RevisionFilter {
+  has(main: number, sub: number): boolean;
+}
+
 /**
  * Takes the rows of the key bucket in order and hashes those that any member compacted at the same revision also has.
  */
@@ -30,11 +34,11 @@ export class KvHasher {
   readonly #hash = new RunningHash();
   readonly #compactRevision: number;
   readonly #revision: number;
-  readonly #keep: RevisionSet | undefined;
+  readonly #keep: RevisionFilter | undefined;
   readonly #hasKeys: boolean;
 
   /** `keep` says which revisions at or below `compactRevision` are included; undefined for all existing ones. */
-  constructor(compactRevision: number, revision: number, keep: RevisionSet | undefined, hasKeys: boolean) {
+  constructor(compactRevision: number, revision: number, keep: RevisionFilter | undefined, hasKeys: boolean) {
     this.#compactRevision = compactRevision;
     this.#revision = revision;
     this.#keep = keep;
