@@ -1,13 +1,16 @@
 /** What `import … from "kvorum/client"` gives. */
 export type { Access, Auth, Permission } from "./auth.ts";
+export type { Claim, ClaimOptions } from "./claims.ts";
 export { Client } from "./client.ts";
 export type { Cluster, Member } from "./cluster.ts";
 export { bytes, type Codec, CodecError, json, utf8 } from "./codec.ts";
+export type { Election, Leader, Leadership } from "./election.ts";
 export { EndpointError } from "./endpoint.ts";
 export type { Key, KeyRange, KeyValue } from "./keys.ts";
 export type { Keyspace, ListOptions } from "./keyspace.ts";
 export { type GrantOptions, type Lease, LeaseLostError, type Leases, type TimeToLive } from "./leases.ts";
 export { type Alarm, type Maintenance, SnapshotError, type Status } from "./maintenance.ts";
+export { Mirror, type MirrorChange, type MirrorOptions } from "./mirror.ts";
 export {
   type Comparison,
   type DeleteOptions,
@@ -36,6 +39,7 @@ export {
   type ClientTls,
 } from "./options.ts";
 export { RpcError } from "./rpc-error.ts";
+export type { Transaction, TransactionResult } from "./transaction.ts";
 export type { EndpointStatus } from "./transport/links.ts";
 export {
   type DeleteEvent,

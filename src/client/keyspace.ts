@@ -1,8 +1,10 @@
 /** Reads and writes of keys, within a prefix and with codecs; its views share the connections of their client. */
 import { KVService } from "../proto/etcdserverpb.ts";
 import type { Caller } from "./caller.ts";
+import { Claim, type ClaimContext, type ClaimOptions, claim } from "./claims.ts";
 import type { Codec } from "./codec.ts";
 import { bytes, json } from "./codec.ts";
+import { Election } from "./election.ts";
 import { type Key, type KeyRange, type KeyValue, keyAfter, Space } from "./keys.ts";
 import type { Leases } from "./leases.ts";
 import {
@@ -29,6 +31,7 @@ import {
   txnResult,
 } from "./operations.ts";
 import type { CallOptions } from "./options.ts";
+import { type Transaction, type TransactionResult, transact } from "./transaction.ts";
 import type { Watcher, WatchOptions } from "./watcher.ts";
 import type { Watches } from "./watches.ts";
 
@@ -214,6 +217,51 @@ export class Keyspace<V, K> {
    */
   watch(range: KeyRange, options: WatchOptions = {}): Watcher<V, K> {
     return this.sharedWatches.watch(this.space, range, options);
+  }
+
+  // ---- coordination
+
+  /**
+   * Waits for a lock. It is lost when this client cannot renew its lease: then `lock.signal` fires, before another client
+   * can have it. Let what it protects check `lock.token`, which grows from holder to holder.
+   *
+   * @example
+   * await using lock = await client.lock("migration", { ttl: 15 });
+   * await migrate({ signal: lock.signal, fencingToken: lock.token });
+   */
+  async lock(name: Key, options: ClaimOptions = {}): Promise<Claim> {
+    return new Claim(this.#claims, await claim(this.#claims, name, new Uint8Array(), options));
+  }
+
+  /** An election by name; its values are those of this view. */
+  election(name: Key): Election<V> {
+    return new Election(this.#claims, name, this.space.values);
+  }
+
+  get #claims(): ClaimContext {
+    return {
+      caller: this.caller,
+      watches: this.sharedWatches,
+      leases: this.sharedLeases,
+      prefix: this.space.prefix,
+    };
+  }
+
+  /**
+   * Calls a function that reads and writes keys, and carries its writes out at once if nothing it has read has changed;
+   * calls it again otherwise, until the deadline. Only `transaction` may have effects in it.
+   *
+   * @example
+   * await client.transaction(async (transaction) => {
+   *   const seats = Number(await transaction.get("seats"));
+   *   if (seats > 0) transaction.put("seats", String(seats - 1));
+   * });
+   */
+  transaction<T>(
+    body: (transaction: Transaction<V, K>) => T | Promise<T>,
+    options?: CallOptions,
+  ): Promise<TransactionResult<T>> {
+    return transact(this.caller, this.space, body, options);
   }
 }
 
