@@ -2,13 +2,14 @@
 import { helpText, UsageError, understand, usageText } from "../base/command-tree.ts";
 import { systemText } from "../base/system-error.ts";
 import { certCommand } from "./commands/cert.ts";
+import { clusterCommand } from "./commands/cluster.ts";
 import { localCommands } from "./commands/local.ts";
 import { type Context, type DeployCommand, DeployError, EXIT } from "./common/context.ts";
 
 const PROGRAM: DeployCommand = {
   name: "kvorum",
   short: "etcd in TypeScript.",
-  commands: [...localCommands, certCommand],
+  commands: [...localCommands, certCommand, clusterCommand],
 };
 
 /** Resolves with the exit code; does not reject for errors of the user, of files or of the cluster. */

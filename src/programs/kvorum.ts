@@ -20,6 +20,7 @@ export async function main(argv: readonly string[], env: Environment): Promise<n
     case "ps":
     case "down":
     case "cert":
+    case "cluster":
       return deploy(argv, env);
     case "version":
     case "--version":
@@ -52,6 +53,8 @@ async function deploy(args: readonly string[], env: Environment): Promise<never>
     import("../base/random.ts"),
   ]);
   const { stdout, stderr } = process;
+  // The reader of our output may close it early.
+  stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 141 : 1));
   const code = await run({
     args,
     env,
@@ -66,7 +69,7 @@ async function deploy(args: readonly string[], env: Environment): Promise<never>
   return process.exit(code);
 }
 
-const notBuiltYet = new Set(["cluster", "import", "export"]);
+const notBuiltYet = new Set(["import", "export"]);
 
 const help = `kvorum: etcd in TypeScript.
 
@@ -78,9 +81,10 @@ Usage:
   kvorum ps                 Show the local clusters
   kvorum down [NAME]        Stop a local cluster
   kvorum cert [command]     Make, show and check certificates
+  kvorum cluster [command]  Prepare a cluster on hosts from one inventory
   kvorum doctor DATA-DIR    Say what is wrong with a member's data, and what to do
   kvorum version            Print the version
 
 Not built yet:
-  cluster, import, export
+  import, export
 `;
