@@ -17,7 +17,8 @@ import { applyRecords, type KnownBucket } from "./records.ts";
 import { StateReader, seekKey } from "./state-reader.ts";
 import { BoltStream, metaPages } from "./writer.ts";
 
-const STEP_BYTES = 1024 * 1024;
+/** Bytes copied in one step. */
+export const REWRITE_STEP_BYTES = 1024 * 1024;
 const CACHE_BYTES = 4 * 1024 * 1024;
 const NOTE_HEADER_BYTES = 4;
 
@@ -27,6 +28,7 @@ export class Rewrite {
   isCopied = false;
   readonly #disk: Disk;
   readonly #target: string;
+  readonly #stepBytes: number;
   readonly #buckets: readonly KnownBucket[];
   readonly #state: StateReader;
   readonly #names: readonly string[];
@@ -43,7 +45,14 @@ export class Rewrite {
   #copy: BoltEngine | undefined;
 
   /** Throws BoltError and node's errors, as all of its methods do. */
-  constructor(disk: Disk, engine: BoltEngine, target: string, buckets: readonly KnownBucket[]) {
+  constructor(
+    disk: Disk,
+    engine: BoltEngine,
+    target: string,
+    buckets: readonly KnownBucket[],
+    stepBytes: number = REWRITE_STEP_BYTES,
+  ) {
+    this.#stepBytes = stepBytes;
     this.#disk = disk;
     this.#target = target;
     this.#buckets = buckets;
@@ -74,9 +83,9 @@ export class Rewrite {
   /** Copies some entries; `isCopied` is true when all are copied. */
   copy(): void {
     let copied = 0;
-    while (copied < STEP_BYTES) {
+    while (copied < this.#stepBytes) {
       if (this.#from === undefined && !this.#startBucket()) return;
-      copied += this.#copyFrom(this.#names[this.#bucketIndex]!, STEP_BYTES - copied);
+      copied += this.#copyFrom(this.#names[this.#bucketIndex]!, this.#stepBytes - copied);
     }
     this.#flush();
   }
@@ -133,7 +142,7 @@ export class Rewrite {
   catchUp(): void {
     this.#copy ??= this.#openCopy();
     const transaction = this.#copy.begin();
-    for (let done = 0; done < STEP_BYTES && this.behindBytes > 0; ) {
+    for (let done = 0; done < this.#stepBytes && this.behindBytes > 0; ) {
       const records = this.#nextNote();
       applyRecords(records, this.#buckets, transaction);
       done += records.length;

@@ -10,7 +10,7 @@ import { commitInTurns } from "./commit.ts";
 import { BoltEngine, openBoltFile } from "./engine.ts";
 import type { BoltMeta } from "./format.ts";
 import { applyRecords, type KnownBucket } from "./records.ts";
-import { Rewrite } from "./rewrite.ts";
+import { REWRITE_STEP_BYTES, Rewrite } from "./rewrite.ts";
 import type { WriteTransaction } from "./transaction.ts";
 
 /** A durable state. */
@@ -49,22 +49,27 @@ export interface StoreWriter {
   close(): Promise<void>;
 }
 
-/** Bytes that may be missing from a copy when batches are held for the rest. */
-const REST_BYTES = 1024 * 1024;
-
 /** The file's side of both kinds: one engine, one batch at a time. */
 export class BatchEngine {
   readonly engine: BoltEngine;
   readonly #disk: Disk;
   readonly #buckets: readonly KnownBucket[];
+  readonly #rewriteStepBytes: number;
   #transaction: WriteTransaction | undefined;
   #rewrite: Rewrite | undefined;
   #hasAllBuckets = false;
 
-  constructor(disk: Disk, path: string, buckets: readonly KnownBucket[]) {
+  /** A copy is made in steps of `rewriteStepBytes`; batches are held for the last. */
+  constructor(
+    disk: Disk,
+    path: string,
+    buckets: readonly KnownBucket[],
+    rewriteStepBytes: number = REWRITE_STEP_BYTES,
+  ) {
     const { file, meta } = openBoltFile(disk, path);
     this.#disk = disk;
     this.#buckets = buckets;
+    this.#rewriteStepBytes = rewriteStepBytes;
     try {
       this.engine = new BoltEngine(file, meta);
     } catch (error) {
@@ -99,7 +104,7 @@ export class BatchEngine {
   startRewrite(target: string): void {
     if (this.#transaction !== undefined || this.#rewrite !== undefined)
       throw new Error("a batch or a copy is in progress");
-    this.#rewrite = new Rewrite(this.#disk, this.engine, target, this.#buckets);
+    this.#rewrite = new Rewrite(this.#disk, this.engine, target, this.#buckets, this.#rewriteStepBytes);
   }
 
   /** One step of the copy; false when only little is missing. */
@@ -107,7 +112,7 @@ export class BatchEngine {
     const rewrite = this.#rewrite;
     if (rewrite === undefined) return false;
     if (!rewrite.isCopied) rewrite.copy();
-    else if (rewrite.behindBytes > REST_BYTES) rewrite.catchUp();
+    else if (rewrite.behindBytes > this.#rewriteStepBytes) rewrite.catchUp();
     else return false;
     return true;
   }
@@ -139,9 +144,15 @@ export class InlineWriter implements StoreWriter {
   readonly #turn: () => Promise<void>;
 
   /** `turn` yields between steps of long work. Throws BoltError and node's errors. */
-  constructor(disk: Disk, path: string, buckets: readonly KnownBucket[], turn: () => Promise<void>) {
+  constructor(
+    disk: Disk,
+    path: string,
+    buckets: readonly KnownBucket[],
+    turn: () => Promise<void>,
+    rewriteStepBytes?: number,
+  ) {
     this.#turn = turn;
-    this.#batches = new BatchEngine(disk, path, buckets);
+    this.#batches = new BatchEngine(disk, path, buckets, rewriteStepBytes);
     this.opened = Promise.resolve({ freePages: this.#batches.engine.freePages });
   }
 

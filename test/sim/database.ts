@@ -4,7 +4,6 @@
  * each end of a process leaves: every file passes the check of all its pages, and no reported commit is lost.
  */
 import type { Clock } from "../../src/base/clock.ts";
-import { othersTurn } from "../../src/base/others-turn.ts";
 import { checkBolt } from "../../src/bolt/check.ts";
 import { createBoltFile } from "../../src/bolt/engine.ts";
 import { BoltError } from "../../src/bolt/format.ts";
@@ -22,6 +21,10 @@ export interface DatabaseShape {
   readonly pageSize: number;
   /** So few that batches being committed hold back the apply loop. */
   readonly pendingBytesMax: number;
+  /** So few that a defragmentation takes many steps, with commits between them. */
+  readonly rewriteStepBytes: number;
+  /** Time that a step of a defragmentation, takes. */
+  readonly stepMs: () => number;
   /** Time that a long write waits after each of its turns. */
   readonly roomDelayMs: () => number;
 }
@@ -37,7 +40,8 @@ export class SimDatabases {
     if (!disk.exists(path)) createBoltFile(disk, path, { pageSize: shape.pageSize });
     const writer = (file: string): StoreWriter => {
       const identity = disk.identityOf(file);
-      const inline = new InlineWriter(disk, file, knownBuckets, () => othersTurn(options.clock));
+      const turn = (): Promise<void> => new Promise((resolve) => options.clock.after(shape.stepMs(), resolve));
+      const inline = new InlineWriter(disk, file, knownBuckets, turn, shape.rewriteStepBytes);
       const commit = inline.commit.bind(inline);
       inline.commit = async (how) => {
         const written = await commit(how);
@@ -60,13 +64,14 @@ export class SimDatabases {
     const problems: string[] = [];
     for (const path of this.#paths) {
       if (!disk.exists(path)) this.#paths.delete(path);
-      else problems.push(...problemsOf(disk, path, this.#durable.get(disk.identityOf(path)) ?? 0));
+      else problems.push(...databaseProblems(disk, path, this.#durable.get(disk.identityOf(path)) ?? 0));
     }
     return problems;
   }
 }
 
-function problemsOf(disk: SimDisk, path: string, durableTxid: number): string[] {
+/** What is wrong with a file, which must not be behind a transaction that was reported as durable. */
+export function databaseProblems(disk: SimDisk, path: string, durableTxid = 0): string[] {
   try {
     const reader = new BoltReader({ disk, path });
     const problems = [...checkBolt(reader)].map((problem) => `${path}: ${problem}`);

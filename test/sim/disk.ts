@@ -202,6 +202,12 @@ export class SimDisk implements Disk {
     return () => pending.every(({ inode, changes }) => inode.durableChanges >= changes);
   }
 
+  /** Whether the file has no change that a loss of power could undo. */
+  isDurable(path: string): boolean {
+    const { changes, durableChanges } = this.#get(path);
+    return changes === durableChanges;
+  }
+
   /** Paths of all files, ascending. */
   files(): string[] {
     return [...this.#files.keys()].sort();

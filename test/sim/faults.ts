@@ -49,6 +49,18 @@ export class Faults {
     this.#rot.started(machine);
   }
 
+  /** Whether files of the machine may be damaged. */
+  hasDamaged(machine: SimMachine): boolean {
+    return this.#rot.isDamaged(machine);
+  }
+
+  /** The machine whose damaged disk explains the error. */
+  damagedMachine(error: string): SimMachine | undefined {
+    return this.#world
+      .machines()
+      .find((machine) => machine.process?.alive === true && this.#rot.explains(machine, error));
+  }
+
   /** True when a fault of this plan explains that the member stopped. */
   excuses(machine: SimMachine, error: unknown): boolean {
     const text = describe(error);
@@ -189,9 +201,12 @@ export class Faults {
     const where = this.#rot.damage(machine, step);
     if (where === undefined) return;
     this.#note(step.kind, `${machine.name}, ${where}`);
-    world.scheduler.after(step.afterMs, () => {
-      if (this.#rot.unread === machine) this.#restart(machine);
-    });
+    if (this.#rot.isUrgent) this.#restart(machine);
+    else {
+      world.scheduler.after(step.afterMs, () => {
+        if (this.#rot.unread === machine) this.#restart(machine);
+      });
+    }
   }
 
   #restart(machine: SimMachine): void {

@@ -221,6 +221,11 @@ export class SimMachine {
     if (process !== undefined) this.#world.ended(this, process);
   }
 
+  /** An error that nothing caught ends the process. */
+  crash(error: unknown): void {
+    if (this.#process !== undefined) this.#fail(this.#process, error);
+  }
+
   #fail(process: SimProcess, error: unknown): void {
     if (!process.alive || this.#process !== process) return;
     this.#world.trace(`${this.name}: fails: ${String(error)}`);
@@ -252,6 +257,8 @@ export class SimMachine {
     return {
       pageSize: random.pick([1024, 1024, 4096]),
       pendingBytesMax: random.pick([1000, 64 * 1024 * 1024]),
+      rewriteStepBytes: random.pick([500, 5000]),
+      stepMs: () => this.#syncMs(),
       roomDelayMs: () => this.#syncMs() * 10,
     };
   }

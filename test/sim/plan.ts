@@ -102,7 +102,7 @@ export type FaultStep =
       /** The disk returns data different from what was written. */
       readonly kind: "rot";
       readonly target: Target;
-      readonly what: "log" | "snapshot";
+      readonly what: "log" | "snapshot" | "database";
       readonly pick: number;
       /** The damage: a bit, a byte, a whole sector, or a sector of zeros. */
       readonly how: "bit" | "byte" | "sector" | "zeros";
@@ -262,7 +262,7 @@ function specialSteps(random: SimRandom, members: number, durationMs: number, { 
         atMs: atMs(),
         kind: "rot",
         target: target(),
-        what: random.pick(["log", "log", "snapshot"] as const),
+        what: random.pick(["log", "log", "snapshot", "database", "database"] as const),
         pick: random.below(1e6),
         how: random.pick(["bit", "bit", "byte", "sector", "zeros"] as const),
         afterMs: random.pick([0, 10, 3000]),

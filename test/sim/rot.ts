@@ -1,6 +1,8 @@
 /**
- * Sectors that a disk returns different from what was written: in the log, and in snapshot files. A member with a
- * damaged log must refuse to start and name the file, or start with exactly its previous data.
+ * Sectors that a disk returns different from what was written: in the log, in snapshot files, and in the database. A
+ * member with a damaged log must refuse to start and name the file, or start with exactly its previous data; one with a
+ * damaged page of its database must name the file when it reads the page, at the start or later, and until then have
+ * the same data as the others.
  *
  * One machine at a time: as with a lost machine, the others have a quorum of acknowledged data.
  *
@@ -14,16 +16,20 @@ import { WalError } from "../../src/wal/errors.ts";
 import { LogReader } from "../../src/wal/log-reader.ts";
 import { listSegments, walExists } from "../../src/wal/names.ts";
 import { RecordType } from "../../src/wal/record.ts";
+import { databaseProblems } from "./database.ts";
 import type { SimDisk } from "./disk.ts";
 import type { SimMachine } from "./machine.ts";
 import type { FaultStep } from "./plan.ts";
 import type { SimRandom } from "./random.ts";
+import { damagePage, type Effect } from "./rot-database.ts";
 
 const WAL_DIR = "/data/member/wal";
 const SNAP_DIR = "/data/member/snap";
+const DATABASE = `${SNAP_DIR}/db`;
 const SECTOR_BYTES = 512;
 
 export type RotStep = Extract<FaultStep, { kind: "rot" }>;
+type FileRotStep = RotStep & { readonly what: "log" | "snapshot" };
 
 interface Damage {
   readonly machine: SimMachine;
@@ -31,6 +37,8 @@ interface Damage {
   readonly offset: number;
   readonly before: Buffer;
   readonly after: Buffer;
+  /** Of a damaged database. */
+  readonly effect?: Effect;
 }
 
 /** A log's state as its records are read in order. */
@@ -62,7 +70,29 @@ export class Rot {
   }
 
   /** Damages a file of the machine; returns where, or undefined when there is nothing to damage. */
-  damage(machine: SimMachine, { what, pick, how }: RotStep): string | undefined {
+  damage(machine: SimMachine, step: RotStep): string | undefined {
+    const { what } = step;
+    return what === "database" ? this.#damageDatabase(machine, step) : this.#damageFile(machine, { ...step, what });
+  }
+
+  #damageDatabase(machine: SimMachine, { how }: RotStep): string | undefined {
+    const damage = damagePage(machine.disk, DATABASE, this.#random, how);
+    if (damage === undefined) return undefined;
+    const { offset, effect } = damage;
+    this.#unread = { machine, path: DATABASE, ...damage };
+    // The engine promises that the state before the newest one is whole.
+    const problems = effect === "older" ? databaseProblems(machine.disk, DATABASE) : [];
+    for (const problem of problems) this.#found(`${machine.name} without its newest meta page: ${problem}`);
+    if (effect !== "none") this.#damaged.add(machine);
+    return `${DATABASE} at offset ${offset}: ${how}, effect ${effect}`;
+  }
+
+  /** The next commit would replace the damage, or be cut short over pages that are needed again: it must show now. */
+  get isUrgent(): boolean {
+    return this.#unread?.effect === "older";
+  }
+
+  #damageFile(machine: SimMachine, { what, pick, how }: FileRotStep): string | undefined {
     const { disk } = machine;
     const path = pickFile(disk, what, pick, how === "zeros");
     if (path === undefined) return undefined;
@@ -91,7 +121,8 @@ export class Rot {
     if (damage?.machine !== machine) return;
     this.#unread = undefined;
     const { disk } = machine;
-    const { path, offset, before, after } = damage;
+    const { path, offset, before, after, effect } = damage;
+    if (effect !== undefined) return;
     if (!disk.exists(path)) return;
     const now = disk.contentOf(path).subarray(offset, offset + after.length);
     if (!now.equals(after)) return;
@@ -122,6 +153,11 @@ export class Rot {
     return this.#damaged.has(machine) && error.includes("/data/member/");
   }
 
+  /** Whether files of the machine may be damaged. */
+  isDamaged(machine: SimMachine): boolean {
+    return this.#damaged.has(machine);
+  }
+
   /** The machine has a new disk. */
   replaced(machine: SimMachine): void {
     this.#damaged.delete(machine);
@@ -129,7 +165,7 @@ export class Rot {
   }
 }
 
-function pickFile(disk: SimDisk, what: RotStep["what"], pick: number, zeros: boolean): string | undefined {
+function pickFile(disk: SimDisk, what: "log" | "snapshot", pick: number, zeros: boolean): string | undefined {
   const files = disk.files();
   if (what === "snapshot") {
     const snapshots = files.filter((path) => path.startsWith(`${SNAP_DIR}/`) && /\.snap(\.db)?$/.test(path));

@@ -3,6 +3,7 @@
  * every checker. The same plan gives the same trace, byte for byte.
  */
 import { isDeepStrictEqual } from "node:util";
+import { isFatal } from "../../src/base/fatal.ts";
 import { AUTH_DEFAULTS, type ReadSlice, type ServerOptions } from "../../src/server/contract/options.ts";
 import type { Bug } from "./bugs.ts";
 import { checkAuth } from "./checkers/auth.ts";
@@ -69,6 +70,7 @@ const REST_MS = 60_000;
 const ROOMS_MAX = 10;
 /** Interval of checks for rest. */
 const LOOK_MS = 250;
+const LOOKS_SLOWER_MAX = 8;
 /** A watch without events for this long has them all, however slow its client is. */
 const QUIET_MS = 1500;
 /** Permitted delay of a lease's end: an election, its extension, and the revocation rate. */
@@ -122,6 +124,8 @@ export class Simulation implements MachineWorld {
   readonly #promises = new Promises((checker, message) => this.oracle.add(checker, message));
   readonly #versions = new Versions((message) => this.oracle.add("version", message));
   #machines: SimMachine[] = [];
+  /** Errors with which members stopped themselves. */
+  readonly #failures = new WeakSet<Error>();
   #healed = false;
   #restarts = 0;
 
@@ -246,11 +250,14 @@ export class Simulation implements MachineWorld {
     this.#side.ended(process);
   }
 
-  #checkDatabases({ name, databases, disk }: SimMachine): void {
+  #checkDatabases(machine: SimMachine): void {
+    if (this.#faults.hasDamaged(machine)) return;
+    const { name, databases, disk } = machine;
     for (const problem of databases.problems(disk)) this.oracle.add("database", `${name} leaves ${problem}`);
   }
 
   failed(machine: SimMachine, error: unknown): void {
+    if (error instanceof Error) this.#failures.add(error);
     if (!this.#drill.excuses(machine, error) && !this.#faults.excuses(machine, error)) {
       const stack = error instanceof Error ? error.stack : String(error);
       this.oracle.add("process", `${machine.name} stopped itself: ${stack}`);
@@ -261,7 +268,13 @@ export class Simulation implements MachineWorld {
   unhandled(error: unknown): void {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     // Errors of a dead process are ignored.
-    if (text.includes("the machine is off")) return;
+    if (text.includes("the machine is off") || this.#failures.has(error as Error)) return;
+    // Nothing else tells whose it is.
+    const damaged = isFatal(error) ? this.#faults.damagedMachine(text) : undefined;
+    if (damaged !== undefined) {
+      damaged.crash(error);
+      return;
+    }
     this.oracle.add("process", `nobody caught: ${text}`);
   }
 
@@ -348,7 +361,7 @@ export class Simulation implements MachineWorld {
   async #comeToRest(): Promise<void> {
     const { scheduler, clients } = this;
     let untilMs = scheduler.nowMs + REST_MS;
-    let rooms = 0;
+    let [rooms, looks] = [0, 0];
     while (scheduler.nowMs < untilMs && this.#goesOn) {
       // Work that the operator has begun continues, and ends by itself if it fails.
       if (this.operator.isBusy) untilMs = scheduler.nowMs + REST_MS;
@@ -364,7 +377,8 @@ export class Simulation implements MachineWorld {
         for (const machine of this.#machines) clients.put(machine, `rest/${machine.name}`, done);
       });
       await this.#until(() => answers === asked);
-      await this.#pass(LOOK_MS);
+      // Less and less often: the slowest readers of a watch must keep up with these writes.
+      await this.#pass(LOOK_MS * Math.min(++looks, LOOKS_SLOWER_MAX));
       if (well === asked && !this.operator.isBusy && this.#isAtRest()) return;
     }
     if (this.#goesOn)
