@@ -55,8 +55,7 @@ export class Mirror<V, K> {
     this.#keyspace = keyspace;
     this.#range = range;
     this.#options = options;
-    this.#ready = this.#reach(1);
-    this.#ready.catch(() => {});
+    this.#ready = this.#waiterFor(1).promise;
     options.signal?.addEventListener("abort", () => this.#end(options.signal?.reason), { once: true });
     void this.#run();
   }
@@ -100,6 +99,7 @@ export class Mirror<V, K> {
     const { caller } = this.#keyspace;
     const timeoutMs = options.timeoutMs ?? caller.timeoutMs;
     let timer: Timer | undefined;
+    const waiter = this.#waiterFor(revision);
     const late = new Promise<never>((_, reject) => {
       const text = `the mirror has not reached revision ${revision} within ${timeoutMs} ms`;
       if (timeoutMs !== Number.POSITIVE_INFINITY)
@@ -108,9 +108,10 @@ export class Mirror<V, K> {
     });
     try {
       options.signal?.throwIfAborted();
-      await Promise.race([this.#reach(revision), late]);
+      await Promise.race([waiter.promise, late]);
     } finally {
       timer?.cancel();
+      waiter.forget();
     }
   }
 
@@ -213,14 +214,23 @@ export class Mirror<V, K> {
     return previous === undefined ? undefined : { type: "delete", key: event.key, previous };
   }
 
-  #reach(revision: number): Promise<void> {
-    return new Promise((resolve, reject) => {
+  #waiterFor(revision: number): { readonly promise: Promise<void>; forget(): void } {
+    let waiter: Waiter | undefined;
+    const promise = new Promise<void>((resolve, reject) => {
       if (this.#failure !== undefined) return reject(this.#failure.error);
       if (this.#revision >= revision) return resolve();
-      this.#waiters.push({ revision, resolve, reject });
+      waiter = { revision, resolve, reject };
+      this.#waiters.push(waiter);
       this.#watcher?.requestProgress();
       this.#asking ??= this.#keyspace.caller.clock.every(ASK_MS, () => this.#watcher?.requestProgress());
     });
+    // Who does not wait for it any more need not know.
+    promise.catch(() => {});
+    const forget = () => {
+      this.#waiters = this.#waiters.filter((each) => each !== waiter);
+      if (this.#waiters.length === 0) this.#stopAsking();
+    };
+    return { promise, forget };
   }
 
   #reached(): void {

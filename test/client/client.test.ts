@@ -11,6 +11,7 @@ import {
 } from "../../src/client/index.ts";
 import { type InProcess, startInProcess } from "../harness/in-process.ts";
 import { freePorts } from "../harness/server.ts";
+import { waitFor } from "../harness/wait.ts";
 
 describe("a client", () => {
   let server: InProcess;
@@ -229,8 +230,12 @@ describe("a client", () => {
 test("a client that has no member to talk to says why, at its deadline", async () => {
   const [port] = await freePorts(1);
   await using client = new Client({ endpoints: `127.0.0.1:${port}`, timeoutMs: 200 });
-  await assert.rejects(client.get("a"), { code: 14, details: /not connected: .*ECONNREFUSED/ });
+  await assert.rejects(client.get("a"), { code: 14, details: /^not connected: / });
+  const refused = client.get("a", { timeoutMs: 60_000 });
+  await waitFor("the refusal", () => /ECONNREFUSED/.test(client.status[0]!.problem));
   await assert.rejects(client.put("a", "1"), { code: 14, maybeApplied: false });
+  client.close();
+  await assert.rejects(refused, ClientClosedError);
 });
 
 test("a closed client fails its calls, those in progress too", async () => {

@@ -188,8 +188,6 @@ export class ClientConnection implements FrameSink {
     else this.#calls.delete(call.id);
     if (this.#waiting.length > 0) this.#openWaiting();
     if (this.#calls.size > 0) return;
-    this.#keepAlive?.cancel();
-    this.#keepAlive = undefined;
     if (!this.usable && this.#waiting.length === 0) this.#lose("the connection is no longer needed");
   }
 
@@ -244,7 +242,10 @@ export class ClientConnection implements FrameSink {
     this.#lastReadMs = clock.nowMs();
     this.#pingSentMs = undefined;
     if (this.#keepAlive !== undefined) return;
+    // Kept for the life of the connection: one call after the other must not cost a timer each.
     this.#keepAlive = clock.every(Math.min(keepAliveMs, keepAliveTimeoutMs) / 2, () => {
+      // Servers forbid pings without calls.
+      if (this.#calls.size === 0) return;
       const nowMs = clock.nowMs();
       const silentMs = nowMs - this.#lastReadMs;
       if (this.#pingSentMs !== undefined) {
@@ -399,7 +400,7 @@ export class ClientConnection implements FrameSink {
       head.status === 200
         ? `the answer has content type ${JSON.stringify(head.contentType)}, not application/grpc`
         : `unexpected HTTP status code received from server: ${head.status}`;
-    // A proxy's refusal says nothing about what is behind it, except that these were not passed on.
+    // What answered may be a proxy that had passed the call on.
     this.#end(call, HTTP_CODES[head.status] ?? Code.UNKNOWN, text, "maybe");
   }
 

@@ -75,8 +75,10 @@ export class Links {
   /** A connected endpoint, or undefined: then `wait`. */
   pick(): Link | undefined {
     const { length } = this.#links;
-    if (this.#options.roundRobin) this.#current = (this.#current + 1) % length;
-    else if (this.#links[this.#current]!.isGood) return this.#links[this.#current];
+    if (this.#options.roundRobin) {
+      this.#current = (this.#current + 1) % length;
+      for (const link of this.#links) link.connect();
+    } else if (this.#links[this.#current]!.isGood) return this.#links[this.#current];
     let second: number | undefined;
     for (let i = 0; i < length; i++) {
       const at = (this.#current + i) % length;

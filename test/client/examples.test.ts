@@ -1,0 +1,76 @@
+/** The examples in the comments of src/client, compiled as they stand, against the types that users get. */
+import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, describe, test } from "node:test";
+import { repositoryRoot, run } from "../harness/programs.ts";
+
+const folder = join(repositoryRoot, "src", "client");
+/** Below the repository, where its packages are found. */
+const dir = mkdtempSync(join(repositoryRoot, "node_modules", ".client-examples-"));
+after(() => rmSync(dir, { recursive: true, force: true }));
+
+interface Example {
+  readonly file: string;
+  readonly code: string;
+}
+
+function examplesOf(file: string): Example[] {
+  const text = readFileSync(join(folder, file), "utf8");
+  return [...text.matchAll(/@example\n((?:\s*\*(?!\/).*\n)*)/g)].map(([, block]) => ({
+    file,
+    code: block!.replaceAll(/^\s*\* ?/gm, ""),
+  }));
+}
+
+const PRELUDE = `
+import { createWriteStream } from "node:fs";
+import { pipeline } from "node:stream/promises";
+import { Client, type Codec, json, Mirror, op, when } from "kvorum/client";
+declare const client: Client;
+declare const mirror: Mirror<string, string>;
+declare function work(how: { signal: AbortSignal; token: number }): Promise<void>;
+declare function migrate(how: { signal: AbortSignal; fencingToken: number }): Promise<void>;
+export { Client, client, createWriteStream, json, migrate, mirror, Mirror, op, pipeline, when, work, type Codec };
+`;
+
+describe("the examples in the comments of the client", () => {
+  const files = readdirSync(folder).filter((name) => name.endsWith(".ts"));
+  // The tools' own connection is no part of what users import.
+  const examples = files.filter((name) => name !== "raw.ts").flatMap(examplesOf);
+
+  test("are many", () => {
+    assert.ok(examples.length >= 15, `${examples.length}`);
+  });
+
+  test("compile", async () => {
+    writeFileSync(join(dir, "prelude.ts"), PRELUDE);
+    const names =
+      "Client, client, createWriteStream, json, migrate, mirror, Mirror, op, pipeline, when, work, type Codec";
+    examples.forEach(({ code }, i) => {
+      const [imports, shadow] = /\bconst client\b|\bclient = new\b/.test(code)
+        ? [names.replace(" client,", ""), ""]
+        : [names, ""];
+      writeFileSync(
+        join(dir, `example-${i}.ts`),
+        `import { ${imports} } from "./prelude.ts";${shadow}\n{\n${code}\n}\n`,
+      );
+    });
+    const settings = {
+      extends: join(repositoryRoot, "tsconfig.json"),
+      compilerOptions: {
+        noUnusedLocals: false,
+        noUnusedParameters: false,
+        paths: { "kvorum/client": [join(folder, "index.ts")] },
+      },
+      include: ["*.ts"],
+    };
+    writeFileSync(join(dir, "tsconfig.json"), JSON.stringify(settings));
+    const compiler = join(repositoryRoot, "node_modules", "typescript", "bin", "tsc");
+    const { code, stdout } = await run(process.execPath, [compiler, "-p", dir], { timeoutMs: 60_000 });
+    const where = stdout
+      .toString()
+      .replaceAll(/example-(\d+)\.ts/g, (_, i) => `${examples[Number(i)]!.file} (example ${i})`);
+    assert.equal(code, 0, where);
+  });
+});
