@@ -1,4 +1,5 @@
 import type { Logger } from "../../base/log.ts";
+import { humanBytes } from "../../base/table.ts";
 import { ConfigError } from "../errors.ts";
 import { defaultOf } from "../settings/definition.ts";
 import { boundOf, definitions } from "../settings/definitions.ts";
@@ -14,9 +15,9 @@ export function checkServerValues(settings: Settings, log: Logger): void {
   if (requestBytes > recommended) {
     log.warn("exceeded recommended request limit", {
       "max-request-bytes": requestBytes,
-      "max-request-size": humanSize(requestBytes),
+      "max-request-size": humanBytes(requestBytes),
       "recommended-request-bytes": recommended,
-      "recommended-request-size": humanSize(recommended),
+      "recommended-request-size": humanBytes(recommended),
     });
   }
   checkAuthToken(settings.get("auth-token"), log);
@@ -48,14 +49,4 @@ function checkAuthToken(text: string, log: Logger): void {
     log.warn("unknown token type", { type, error });
     throw error;
   }
-}
-
-const UNITS = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-
-/** "2.1 GB", "10 MB": decimal units, one decimal below ten. */
-function humanSize(bytes: number): string {
-  if (bytes < 10) return `${bytes} B`;
-  const power = Math.min(Math.floor(Math.log10(bytes) / 3), UNITS.length - 1);
-  const value = Math.floor((bytes / 1000 ** power) * 10 + 0.5) / 10;
-  return `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ${UNITS[power]}`;
 }

@@ -15,6 +15,13 @@ const verify = (overrides: ConfigOverrides, hosts: Readonly<Record<string, strin
 
 // Compared with what etcd v3.7.1 logs as "discovery failed".
 const REFUSED: readonly (readonly [config: ConfigOverrides, complaint: string])[] = [
+  [
+    {
+      initialClusterState: "existing",
+      discovery: { ...newConfig({}).discovery, endpoints: ["http://127.0.0.1:1"] },
+    },
+    "discovery URL should not be set when joining existing initial cluster",
+  ],
   [{ initialCluster: "" }, `couldn't find local name "default" in the initial cluster configuration`],
   [
     { name: "z-b-data-1", initialCluster: "NODE1=https://192.168.6.204:2380" },

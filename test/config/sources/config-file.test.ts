@@ -53,6 +53,18 @@ const REFUSED: readonly (readonly [yaml: string, complaint: string])[] = [
     `${INTO} string into Go struct field securityConfig.peer-transport-security.allowed-cn of type []string`,
   ],
   ["peer-transport-security:", "invalid peer-transport-security"],
+  [
+    "discovery-config: {client: {max-request-bytes: x}}",
+    `${INTO} string into Go struct field ConfigSpec.discovery-config.client.max-request-bytes of type int`,
+  ],
+  [
+    "discovery-config: {client: {auth: 5}}",
+    `${INTO} number into Go struct field ConfigSpec.discovery-config.client.auth of type clientv3.AuthConfig`,
+  ],
+  [
+    "discovery-config: {client: {secure: {server-name: 5}}}",
+    `${INTO} number into Go struct field SecureConfig.discovery-config.client.secure.server-name of type string`,
+  ],
   ["hello", `${INTO} string into Go value of type embed.configYAML`],
   ["- a", `${INTO} array into Go value of type embed.configYAML`],
   ["name:\tabc\n\tfoo: b", `${YAML} line 2: found a tab character that violates indentation`],
@@ -73,6 +85,7 @@ for (const [yaml, complaint] of REFUSED) {
   test(`a file with ${JSON.stringify(yaml)} is refused with etcd's words`, async (t) => {
     const { error } = await loadFile(t, `${yaml}\n`);
     assert.equal(error?.message, complaint);
+    assert.equal(error?.kind, "verify");
   });
 }
 
