@@ -181,7 +181,7 @@ interface Wait {
 const pause = (clock: Clock, ms: number) => new Promise<void>((resolve) => clock.after(ms, resolve));
 
 /** `http://` means no TLS, `https://` means TLS, whatever the flags say. */
-function tlsFor(endpoint: string, tls: TlsOptions | undefined): TlsOptions | undefined {
+export function tlsFor(endpoint: string, tls: TlsOptions | undefined): TlsOptions | undefined {
   if (endpoint.startsWith("http://")) return undefined;
   try {
     return tls ?? (parseEndpoint(endpoint).secure ? {} : undefined);
@@ -190,8 +190,8 @@ function tlsFor(endpoint: string, tls: TlsOptions | undefined): TlsOptions | und
   }
 }
 
-/** Advice, in parentheses. */
-function advice(trouble: Trouble | undefined, endpoint: string, flag: string): string {
+/** Advice, in parentheses after a space; empty when there is none. */
+export function advice(trouble: Trouble | undefined, endpoint: string, flag: string): string {
   const address = endpoint.replace(/^.*:\/\//, "");
   switch (trouble?.kind) {
     case "authority":

@@ -24,6 +24,7 @@ export function examineDatabase(disk: Disk, path: string, findings: Finding[]): 
   if (!disk.exists(path)) {
     findings.push({
       severity: "note",
+      code: "database-missing",
       subject: "database",
       text: `there is none at ${path}: the member rebuilds it from its log, if that begins with the first entry`,
     });
@@ -48,11 +49,19 @@ function unreadable(error: BoltError): Finding {
   if (error.code === "not-bolt") {
     return {
       severity: "note",
+      code: "database-foreign",
       subject: "database",
       text: `${error.file} is not in bbolt's format: if a member of kvorum keeps it as LMDB, only that member can look into it`,
     };
   }
-  return { severity: "problem", subject: "database", text: error.message, lost: LOST, next: WAYS_BACK };
+  return {
+    severity: "problem",
+    code: "database-damaged",
+    subject: "database",
+    text: error.message,
+    lost: LOST,
+    next: WAYS_BACK,
+  };
 }
 
 const LOST = "what is on the damaged pages, unless other members or a backup have it";
@@ -62,7 +71,14 @@ function examinePages(reader: BoltReader, findings: Finding[]): DatabaseState | 
   if (problems.length > 0) {
     const more = problems.length - PROBLEMS_SHOWN;
     const text = [...problems.slice(0, PROBLEMS_SHOWN), ...(more > 0 ? [`and ${more} more`] : [])].join("; ");
-    findings.push({ severity: "problem", subject: "database", text, lost: LOST, next: WAYS_BACK });
+    findings.push({
+      severity: "problem",
+      code: "database-damaged",
+      subject: "database",
+      text,
+      lost: LOST,
+      next: WAYS_BACK,
+    });
     return undefined;
   }
   const bucket = (name: string) => reader.bucket(Buffer.from(name));
@@ -76,6 +92,7 @@ function examinePages(reader: BoltReader, findings: Finding[]): DatabaseState | 
   const version = meta(metaKeys.storageVersion)?.toString() ?? "3.5 or older";
   findings.push({
     severity: "ok",
+    code: "database",
     subject: "database",
     text:
       `${humanBytes(reader.sizeBytes)}, every page in order; revision ${last === undefined ? 1 : mainOf(last.key)}, holds the log ` +
@@ -89,6 +106,7 @@ function examineAlarms(count: number, findings: Finding[]): void {
   if (count === 0) return;
   findings.push({
     severity: "warning",
+    code: "alarms-stored",
     subject: "alarms",
     text: `${count} are raised: the cluster refuses writes, or says that members differ`,
     next: [

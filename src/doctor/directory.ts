@@ -20,19 +20,37 @@ export interface DirectoryOptions {
   readonly dataDir: string;
   /** The log's directory, if it is elsewhere. */
   readonly walDir: string | undefined;
+  /** Of the member's configuration; etcd's defaults when absent. */
+  readonly timing?: Timing;
 }
+
+/** The times that a member's disk has to keep up with. */
+export interface Timing {
+  readonly tickMs: number;
+  readonly electionMs: number;
+}
+
+const TIMING_DEFAULT: Timing = { tickMs: 100, electionMs: 1_000 };
 
 const FREE_BYTES_MIN = 512 * 1024 * 1024;
 const SYNCS = 20;
-/** Half of the default heartbeat: with a slower disk, leaders lose their leadership. */
-const SLOW_SYNC_MS = 50;
+/** Of the heartbeat: with a disk that takes longer, heartbeats come late, and leaders lose their leadership. */
+const SLOW_SYNC_SHARE = 0.5;
 
-export function examineDirectory({ disk, clock, dataDir, walDir: dedicated }: DirectoryOptions): Finding[] {
+/** What was found, and what log and database hold, where they can be read. */
+export interface DirectoryReport {
+  readonly findings: Finding[];
+  readonly log?: LogState | undefined;
+  readonly database?: DatabaseState | undefined;
+}
+
+export function examineDirectory(options: DirectoryOptions): DirectoryReport {
+  const { disk, clock, dataDir, walDir: dedicated, timing = TIMING_DEFAULT } = options;
   const findings: Finding[] = [];
   const member = `${dataDir}/member`;
   if (!disk.exists(dataDir) || !disk.exists(member)) {
     findings.push(noMember(disk, dataDir));
-    return findings;
+    return { findings };
   }
   const walDir = dedicated ?? `${member}/wal`;
   const dbPath = `${member}/snap/db`;
@@ -41,8 +59,8 @@ export function examineDirectory({ disk, clock, dataDir, walDir: dedicated }: Di
   const database = examineDatabase(disk, dbPath, findings);
   if (log !== undefined && database !== undefined) compare(log, database, findings);
   examineSpace(dataDir, findings);
-  examineSpeed(disk, clock, disk.exists(walDir) ? walDir : member, findings);
-  return findings;
+  examineSpeed(disk, clock, disk.exists(walDir) ? walDir : member, timing, findings);
+  return { findings, log, database };
 }
 
 function noMember(disk: Disk, dataDir: string): Finding {
@@ -55,6 +73,7 @@ function noMember(disk: Disk, dataDir: string): Finding {
       : `holds ${names.join(", ")}, but no data of a member`;
   return {
     severity: "problem",
+    code: "directory-empty",
     subject: "directory",
     text: `${dataDir} ${what}`,
     lost: "nothing, if no member ever ran on it; else everything that only it has acknowledged",
@@ -71,6 +90,7 @@ function examineUse(disk: Disk, dataDir: string, dbPath: string, findings: Findi
   if ((mode & 0o077) !== 0) {
     findings.push({
       severity: "warning",
+      code: "directory-open",
       subject: "directory",
       text: `others than its owner may look into ${dataDir} (mode ${mode.toString(8)}): it holds all that clients store`,
       next: [`chmod 700 ${dataDir}`],
@@ -80,6 +100,7 @@ function examineUse(disk: Disk, dataDir: string, dbPath: string, findings: Findi
   if (holder !== undefined) {
     findings.push({
       severity: "note",
+      code: "directory-in-use",
       subject: "directory",
       text: `process ${holder} runs on it: what follows may change while it is read`,
     });
@@ -91,6 +112,7 @@ function compare(log: LogState, database: DatabaseState, findings: Finding[]): v
   if (database.index > log.last) {
     findings.push({
       severity: "problem",
+      code: "log-behind",
       subject: "log",
       text: `it ends at entry ${log.last}, but the database holds entry ${database.index} already: an older log was put here, or the newer part is gone`,
       lost: `this member's word for the entries ${log.last + 1} to ${database.index} and later: it must not vote as if it had them`,
@@ -99,6 +121,7 @@ function compare(log: LogState, database: DatabaseState, findings: Finding[]): v
   } else if (database.index + 1 < log.first) {
     findings.push({
       severity: "problem",
+      code: "database-behind",
       subject: "database",
       text: `it holds the log up to entry ${database.index}, but the log begins at ${log.first}: an older database was put here`,
       next: ["put the database back that belongs to the log, if there is a copy", ...WAYS_BACK],
@@ -108,6 +131,7 @@ function compare(log: LogState, database: DatabaseState, findings: Finding[]): v
   if (database.removed.includes(id)) {
     findings.push({
       severity: "problem",
+      code: "member-removed",
       subject: "membership",
       text: `this member, ${id}, was removed from its cluster for good`,
       next: ["move the directory away; to bring the host back, etcdctl member add makes a new member of it"],
@@ -115,6 +139,7 @@ function compare(log: LogState, database: DatabaseState, findings: Finding[]): v
   } else if (database.members.length > 0 && !database.members.some((member) => member.id === log.memberId)) {
     findings.push({
       severity: "problem",
+      code: "log-of-another",
       subject: "membership",
       text: `the log is of member ${id}, whom the database does not know: log and database are of different members`,
       next: ["put the two together that belong together", ...WAYS_BACK],
@@ -122,14 +147,15 @@ function compare(log: LogState, database: DatabaseState, findings: Finding[]): v
   }
 }
 
-function examineSpace(dataDir: string, findings: Finding[]): void {
+export function examineSpace(dataDir: string, findings: Finding[]): void {
   const { bavail, blocks, bsize } = statfsSync(dataDir);
   const free = bavail * bsize;
   const text = `${humanBytes(free)} of ${humanBytes(blocks * bsize)} are free`;
-  if (free >= FREE_BYTES_MIN) findings.push({ severity: "ok", subject: "space", text });
+  if (free >= FREE_BYTES_MIN) findings.push({ severity: "ok", code: "space", subject: "space", text });
   else {
     findings.push({
       severity: "warning",
+      code: "space-low",
       subject: "space",
       text: `only ${text}: the member stops when its log cannot grow`,
       next: ["free some, or give the disk more room, before that happens"],
@@ -137,13 +163,20 @@ function examineSpace(dataDir: string, findings: Finding[]): void {
   }
 }
 
-function examineSpeed(disk: Disk, clock: Clock, dir: string, findings: Finding[]): void {
+export function examineSpeed(
+  disk: Disk,
+  clock: Clock,
+  dir: string,
+  { tickMs, electionMs }: Timing,
+  findings: Finding[],
+): void {
   let times: number[];
   try {
     times = syncTimes(disk, clock, `${dir}/.doctor.tmp`);
   } catch (error) {
     findings.push({
       severity: "problem",
+      code: "disk-unwritable",
       subject: "disk",
       text: `nothing can be written in ${dir}: ${systemText(error)}`,
       next: ["give the directory to the user who runs the member, make room, or check the disk"],
@@ -152,18 +185,24 @@ function examineSpeed(disk: Disk, clock: Clock, dir: string, findings: Finding[]
   }
   const median = times[SYNCS >> 1]!;
   const longest = times.at(-1)!;
-  const text = `a durable write takes ${median.toFixed(1)} ms, at most ${longest.toFixed(1)} ms`;
-  if (longest < SLOW_SYNC_MS) findings.push({ severity: "ok", subject: "disk", text });
-  else {
-    findings.push({
-      severity: "warning",
-      subject: "disk",
-      text: `${text}: too slow for a heartbeat of 100 ms and an election time-out of 1,000 ms`,
-      next: [
-        "use a faster disk for the log (--wal-dir), or raise --heartbeat-interval and --election-timeout on all members alike",
-      ],
-    });
+  const text = `a durable write takes ${median.toFixed(1)} ms, at most ${longest.toFixed(1)} ms (${SYNCS} of one page, write and fdatasync)`;
+  const needed = `a heartbeat of ${tickMs} ms and an election time-out of ${electionMs} ms`;
+  if (longest < tickMs * SLOW_SYNC_SHARE) {
+    findings.push({ severity: "ok", code: "disk", subject: "disk", text: `${text}: fast enough for ${needed}` });
+    return;
   }
+  const heartbeat = Math.ceil(longest / SLOW_SYNC_SHARE / 50) * 50;
+  findings.push({
+    severity: "warning",
+    code: "disk-slow",
+    subject: "disk",
+    text: `${text}: too slow for ${needed}`,
+    next: [
+      "run the doctor again: another program may have kept the disk busy",
+      "give the log a faster disk (--wal-dir), without other writers",
+      `or, on all members alike, --heartbeat-interval=${heartbeat} --election-timeout=${10 * heartbeat}`,
+    ],
+  });
 }
 
 /** Milliseconds of durable writes of one page each, as the log makes them; ascending. */

@@ -7,6 +7,8 @@ export type Severity = "ok" | "note" | "warning" | "problem";
 
 export interface Finding {
   readonly severity: Severity;
+  /** Stable, for scripts: "quorum-lost". `docs/recovery.md` lists them. */
+  readonly code: string;
   /** What was examined: "log", "database", "directory". */
   readonly subject: string;
   readonly text: string;
@@ -50,8 +52,9 @@ const MARGIN = " ".repeat(11);
 export const toJson = (findings: readonly Finding[]): string =>
   JSON.stringify({
     severity: severityOf(findings),
-    findings: findings.map(({ severity, subject, text, lost, next, repair }) => ({
+    findings: findings.map(({ severity, code, subject, text, lost, next, repair }) => ({
       severity,
+      code,
       subject,
       text,
       ...(lost !== undefined && { lost }),

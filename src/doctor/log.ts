@@ -28,6 +28,7 @@ export function examineLog(disk: Disk, walDir: string, snapDir: string, findings
   if (!Wal.exists(disk, walDir)) {
     findings.push({
       severity: "problem",
+      code: "log-missing",
       subject: "log",
       text: `there is no log in ${walDir}`,
       lost: "what this member has acknowledged and is not in its database",
@@ -63,6 +64,7 @@ export function examineLog(disk: Disk, walDir: string, snapDir: string, findings
     const segments = listSegments(disk, walDir, nullLogger).length;
     findings.push({
       severity: "ok",
+      code: "log",
       subject: "log",
       text:
         `member ${formatId(nodeId)} of cluster ${formatId(clusterId)}: ${segments} segments, whole from entry ${state.first} to ` +
@@ -73,6 +75,7 @@ export function examineLog(disk: Disk, walDir: string, snapDir: string, findings
     if (!(error instanceof WalError)) throw error;
     findings.push({
       severity: "problem",
+      code: "log-damaged",
       subject: "log",
       text: `${error.message}${error.offset === undefined ? "" : ` (${error.file}, byte ${error.offset})`}`,
       lost: "the entries from there on, as far as only this member has them",
@@ -91,6 +94,7 @@ function examineTail(disk: Disk, walDir: string, findings: Finding[]): void {
     if (!(error instanceof WalError) || error.code !== "WAL_TORN_TAIL") throw error;
     findings.push({
       severity: "note",
+      code: "log-torn",
       subject: "log",
       text: `a crash tore the end of ${walDir}/${last.name}; the member cuts it off at its next start. Nothing of it was acknowledged`,
       repair: {
@@ -110,7 +114,7 @@ function examineSnapshots(disk: Disk, snapDir: string, findings: Finding[]): Sna
       snapshots.push(readSnapshotFile(disk, `${snapDir}/${name}`));
     } catch (error) {
       if (!(error instanceof SnapError)) throw error;
-      findings.push({ severity: "warning", subject: "snapshot", text: error.message });
+      findings.push({ severity: "warning", code: "snapshot-unreadable", subject: "snapshot", text: error.message });
     }
   }
   return snapshots;

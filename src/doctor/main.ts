@@ -1,74 +1,127 @@
-/** `kvorum doctor`: reports what is wrong with a data directory, in plain words, and repairs it safely on request. */
+/**
+ * `kvorum doctor`: reports what is wrong with a data directory, a member's configuration or a running cluster, in plain
+ * words, and repairs a directory safely on request.
+ */
 import { resolve } from "node:path";
-import { systemClock } from "../base/clock.ts";
-import { systemDisk } from "../base/disk.ts";
-import { type Flag, FlagError, FlagSet } from "../base/flags.ts";
+import { describeFlags, type Flag, FlagError, FlagSet } from "../base/flags.ts";
 import { systemText } from "../base/system-error.ts";
+import { Cluster } from "../ctl/connection.ts";
+import { ExitError } from "../ctl/exit.ts";
+import { applyEnvironment, GLOBAL_FLAGS } from "../ctl/global-flags.ts";
+import type { Io } from "../ctl/io.ts";
+import { clusterOptions } from "../ctl/settings.ts";
+import { examineCluster } from "./cluster.ts";
+import { examineConfiguration } from "./configuration.ts";
 import { examineDirectory } from "./directory.ts";
 import { describe, exitCodeOf, type Finding, toJson } from "./finding.ts";
-
-export interface DoctorIo {
-  out(text: string): void;
-  err(text: string): void;
-}
 
 /** The doctor itself could not work: an invalid command line, or an unreadable directory. */
 const FAILED = 3;
 
-const FLAGS: readonly Flag[] = [
+const OWN_FLAGS: readonly Flag[] = [
+  { name: "config-file", kind: "string", value: "", usage: "etcd's configuration file of the member" },
   { name: "help", shorthand: "h", kind: "bool", value: false, usage: "help for doctor" },
   { name: "repair", kind: "bool", value: false, usage: "do what is safe, after saying what it changes" },
   { name: "wal-dir", kind: "string", value: "", usage: "where the log is, when it has a place of its own" },
   { name: "write-out", shorthand: "w", kind: "string", value: "simple", usage: "simple or json" },
 ];
 
-const HELP = `Says what is wrong with a member's data directory, what is lost if anything, and what to do next. Changes nothing
-unless --repair is given.
+const OWN = new Set(OWN_FLAGS.map(({ name }) => name));
+/** Those of etcdctl that say how to reach a cluster. */
+const CLUSTER_FLAGS = GLOBAL_FLAGS.filter(({ name }) => !OWN.has(name) && name !== "hex" && name !== "debug");
+
+const HELP = `Says what is wrong with a member or a cluster, what is lost if anything, and what to do next. Changes nothing unless
+--repair is given.
 
 Usage:
-  kvorum doctor DATA-DIR [flags]
+  kvorum doctor DATA-DIR [flags]                        a data directory alone
+  kvorum doctor [DATA-DIR] --config-file FILE [flags]   a member's configuration, directory and machine
+  kvorum doctor [DATA-DIR] [flags] -- ETCD-FLAGS        the same, with etcd's flags
+  kvorum doctor --endpoints LIST [flags]                a running cluster: all its members
 
 Flags:
-  -h, --help              help for doctor
-      --repair            do what is safe, after saying what it changes
-      --wal-dir string    where the log is, when it has a place of its own
-  -w, --write-out string  simple or json (default "simple")
-
+${describeFlags(OWN_FLAGS)}
+Flags for a running cluster, with the meaning and the variables that they have for etcdctl:
+${describeFlags(CLUSTER_FLAGS)}
 Exit codes: 0 healthy, 1 warnings, 2 problems, 3 the doctor could not look.
 `;
 
-export function main(args: readonly string[], io: DoctorIo): number {
-  const flags = new FlagSet(FLAGS);
+/** Resolves with the exit code. */
+export async function main(args: readonly string[], io: Io): Promise<number> {
+  const flags = new FlagSet([...OWN_FLAGS, ...CLUSTER_FLAGS]);
   try {
-    const { args: rest } = flags.parse(args);
+    const { args: words, dash = Number.POSITIVE_INFINITY } = flags.parse(args);
     if (flags.bool("help")) {
       io.out(HELP);
       return 0;
     }
-    const [dataDir, ...more] = rest;
     const format = flags.string("write-out");
-    if (dataDir === undefined || more.length > 0) throw new FlagError("doctor takes one data directory");
     if (format !== "simple" && format !== "json") throw new FlagError(`doctor prints simple or json, not ${format}`);
-    const walDir = flags.string("wal-dir");
-    const look = (): Finding[] =>
-      examineDirectory({
-        disk: systemDisk,
-        clock: systemClock,
-        dataDir: resolve(dataDir),
-        walDir: walDir === "" ? undefined : resolve(walDir),
-      });
-    let findings = look();
-    if (flags.bool("repair") && repair(findings, io)) findings = look();
+    const look = lookerFor(
+      flags,
+      words.slice(0, dash),
+      dash < Number.POSITIVE_INFINITY ? words.slice(dash) : undefined,
+      io,
+    );
+    let findings = await look();
+    if (flags.bool("repair") && repair(findings, io)) findings = await look();
     io.out(format === "json" ? `${toJson(findings)}\n` : describe(findings));
     return exitCodeOf(findings);
   } catch (error) {
+    if (error instanceof ExitError && error.message === "") return FAILED;
     io.err(`Error: ${systemText(error)}\n${error instanceof FlagError ? `\n${HELP}` : ""}`);
     return FAILED;
   }
 }
 
+/** What the command line asks to examine. Throws FlagError. */
+function lookerFor(
+  flags: FlagSet,
+  words: readonly string[],
+  etcdFlags: readonly string[] | undefined,
+  io: Io,
+): () => Promise<Finding[]> {
+  const [dir, ...more] = words;
+  const file = flags.string("config-file");
+  const hasConfiguration = file !== "" || etcdFlags !== undefined;
+  const hasCluster = CLUSTER_FLAGS.some(({ name }) => flags.changed(name));
+  if (more.length > 0) throw new FlagError("doctor takes one data directory");
+  if (hasCluster && (dir !== undefined || hasConfiguration)) {
+    throw new FlagError("doctor examines a directory or a running cluster, not both in one run");
+  }
+  if (file !== "" && etcdFlags !== undefined)
+    throw new FlagError("give --config-file or etcd's flags, as etcd reads only one");
+  const { disk, clock } = io;
+  const dataDir = dir === undefined ? undefined : resolve(dir);
+  const walDir = flags.string("wal-dir") === "" ? undefined : resolve(flags.string("wal-dir"));
+  if (hasConfiguration) {
+    const argv = etcdFlags ?? ["--config-file", file];
+    return () => examineConfiguration({ argv, env: io.env, dataDir, walDir, disk, clock });
+  }
+  if (dataDir !== undefined) return async () => examineDirectory({ disk, clock, dataDir, walDir }).findings;
+  if (!hasCluster && !io.env["ETCDCTL_ENDPOINTS"]) {
+    throw new FlagError("doctor needs a data directory, --config-file, or --endpoints");
+  }
+  return () => lookAtCluster(flags, io);
+}
+
+async function lookAtCluster(flags: FlagSet, io: Io): Promise<Finding[]> {
+  applyEnvironment(
+    flags,
+    CLUSTER_FLAGS.map(({ name }) => name),
+    io,
+    false,
+  );
+  const cluster = new Cluster(await clusterOptions(flags, io));
+  try {
+    return await examineCluster({ cluster, clock: io.clock, timeoutMs: flags.number("command-timeout") });
+  } finally {
+    await cluster.close();
+  }
+}
+
 /** True when something was repaired. */
-function repair(findings: readonly Finding[], io: DoctorIo): boolean {
+function repair(findings: readonly Finding[], io: Io): boolean {
   const repairs = findings.flatMap((finding) => finding.repair ?? []);
   if (repairs.length === 0) io.err("there is nothing that can be repaired safely\n");
   for (const { description, run } of repairs) {

@@ -12,9 +12,13 @@ export async function main(argv: readonly string[], env: Environment): Promise<n
     case "utl":
       return (await import("./etcdutl.ts")).main(rest);
     case "doctor": {
-      const { stdout, stderr } = process;
-      const io = { out: (text: string) => void stdout.write(text), err: (text: string) => void stderr.write(text) };
-      return (await import("../doctor/main.ts")).main(rest, io);
+      // As in etcdctl: what connections still do ends with the program, and Node's developer warnings are not for users.
+      process.noDeprecation = true;
+      const { main: doctor } = await import("../doctor/main.ts");
+      const { flushOutput, processIo } = await import("../ctl/process-io.ts");
+      const code = await doctor(rest, processIo(rest, env));
+      await flushOutput();
+      return process.exit(code);
     }
     case "up":
     case "ps":
@@ -81,8 +85,12 @@ Usage:
   kvorum ps                 Show the local clusters
   kvorum down [NAME]        Stop a local cluster
   kvorum cert [command]     Make, show and check certificates
+<<<<<<< HEAD
   kvorum cluster [command]  Prepare a cluster on hosts from one inventory
   kvorum doctor DATA-DIR    Say what is wrong with a member's data, and what to do
+=======
+  kvorum doctor             Say what is wrong with a directory, a configuration or a cluster, and what to do
+>>>>>>> f346a45 (Let kvorum doctor examine running clusters and members' configurations)
   kvorum version            Print the version
 
 Not built yet:

@@ -17,10 +17,10 @@ import { after, before, test } from "node:test";
 import { systemDisk } from "../../src/base/disk.ts";
 import { BoltReader } from "../../src/bolt/reader.ts";
 import { writeBoltFile } from "../../src/bolt/writer.ts";
-import { main } from "../../src/doctor/main.ts";
 import { type BucketChange, changedBuckets } from "../../src/utl/database.ts";
 import { startInProcess, tempDir } from "../harness/in-process.ts";
 import { etcdutl, putText, saveSnapshot } from "../utl/helpers.ts";
+import { doctor } from "./helpers.ts";
 
 let dir: ReturnType<typeof tempDir>;
 /** A healthy directory: of a member restored from a backup, in stock etcd's formats. */
@@ -52,16 +52,9 @@ function copy(): string {
   return path;
 }
 
-function doctor(...args: string[]) {
-  let out = "";
-  let err = "";
-  const code = main(args, { out: (text) => void (out += text), err: (text) => void (err += text) });
-  return { code, out, err };
-}
-
 /** The findings that are not `ok`, except those about the machine's own disk. */
-function found(dataDir: string) {
-  const { code, out } = doctor(dataDir, "-w", "json");
+async function found(dataDir: string) {
+  const { code, out } = await doctor(dataDir, "-w", "json");
   const { findings } = JSON.parse(out) as {
     findings: { severity: string; subject: string; text: string; lost?: string; next?: string[]; repair?: string }[];
   };
@@ -90,8 +83,8 @@ function change(dataDir: string, changes: readonly BucketChange[]): void {
   renameSync(`${path}.new`, path);
 }
 
-test("a healthy directory reports only what it holds", () => {
-  const { bad, all } = found(copy());
+test("a healthy directory reports only what it holds", async () => {
+  const { bad, all } = await found(copy());
   assert.deepEqual(bad, []);
   assert.deepEqual(all.map(({ subject }) => subject).sort(), ["database", "log"]);
   assert.match(
@@ -101,35 +94,35 @@ test("a healthy directory reports only what it holds", () => {
   assert.match(all[1]!.text, /every page in order; revision 51, holds the log up to entry 1, storage version 3\.7\.0/);
 });
 
-test("a torn tail of the log loses nothing, and is repaired on request, keeping a copy", () => {
+test("a torn tail of the log loses nothing, and is repaired on request, keeping a copy", async () => {
   const dataDir = copy();
   const segment = segmentOf(dataDir);
   const end = endOf(segment);
   // The last record, of which only a part reached the disk.
   truncateSync(segment, end - 16);
-  const { code, bad } = found(dataDir);
+  const { code, bad } = await found(dataDir);
   assert.deepEqual(
     bad.map(({ severity, subject }) => [severity, subject]),
     [["note", "log"]],
   );
   assert.ok(code <= 1);
   assert.match(bad[0]!.text, /a crash tore the end of .*\.wal; .*Nothing of it was acknowledged/);
-  const repaired = doctor(dataDir, "--repair");
+  const repaired = await doctor(dataDir, "--repair");
   assert.match(
     repaired.err,
     /repairing: cut it off now, and keep the segment as it is as .*\.wal\.broken\ndone: cut \d+ bytes/,
   );
-  assert.deepEqual(found(dataDir).bad, []);
+  assert.deepEqual((await found(dataDir)).bad, []);
   assert.equal(readFileSync(`${segment}.broken`).length, end - 16);
-  assert.match(doctor(dataDir, "--repair").err, /there is nothing that can be repaired safely/);
+  assert.match((await doctor(dataDir, "--repair")).err, /there is nothing that can be repaired safely/);
 });
 
-test("damage in the middle of the log names the segment and the byte, and what it costs", () => {
+test("damage in the middle of the log names the segment and the byte, and what it costs", async () => {
   const dataDir = copy();
   const segment = segmentOf(dataDir);
   const fd = openSync(segment, "r+");
   writeSync(fd, Buffer.from([0xff, 0xff, 0xff]), 0, 3, 120);
-  const { code, bad } = found(dataDir);
+  const { code, bad } = await found(dataDir);
   assert.equal(code, 2);
   const log = bad.find(({ subject }) => subject === "log")!;
   assert.equal(log.severity, "problem");
@@ -138,41 +131,41 @@ test("damage in the middle of the log names the segment and the byte, and what i
   assert.ok(log.next!.length >= 3);
 });
 
-test("a missing log, and a directory without a member, report what was lost and how to continue", () => {
+test("a missing log, and a directory without a member, report what was lost and how to continue", async () => {
   const dataDir = copy();
   rmSync(join(dataDir, "member/wal"), { recursive: true });
   mkdirSync(join(dataDir, "member/wal"));
-  const { code, bad } = found(dataDir);
+  const { code, bad } = await found(dataDir);
   rmSync(join(dataDir, "member/wal"), { recursive: true });
-  assert.match(found(dataDir).bad[0]!.text, /there is no log in .*member\/wal/, "nor a directory for it");
+  assert.match((await found(dataDir)).bad[0]!.text, /there is no log in .*member\/wal/, "nor a directory for it");
   assert.equal(code, 2);
   assert.match(bad[0]!.text, /there is no log in .*member\/wal/);
   assert.match(bad[0]!.next![0]!, /--wal-dir/);
   const empty = join(dir.path, "empty");
   mkdirSync(empty);
-  assert.match(found(empty).bad[0]!.text, /empty is empty$/);
-  assert.match(found(join(dir.path, "nowhere")).bad[0]!.text, /nowhere does not exist$/);
+  assert.match((await found(empty)).bad[0]!.text, /empty is empty$/);
+  assert.match((await found(join(dir.path, "nowhere"))).bad[0]!.text, /nowhere does not exist$/);
   writeFileSync(join(empty, "note.txt"), "");
-  assert.match(found(empty).bad[0]!.text, /holds note\.txt, but no data of a member$/);
+  assert.match((await found(empty)).bad[0]!.text, /holds note\.txt, but no data of a member$/);
 });
 
-test("a damaged database names its pages", () => {
+test("a damaged database names its pages", async () => {
   const dataDir = copy();
   const path = join(dataDir, "member/snap/db");
   const bytes = readFileSync(path);
   const page = Math.floor(bytes.length / 4096 / 2);
   bytes.writeUInt16LE(0x55, page * 4096 + 8);
   writeFileSync(path, bytes);
-  const { code, bad } = found(dataDir);
+  const { code, bad } = await found(dataDir);
   assert.equal(code, 2);
   assert.equal(bad[0]!.subject, "database");
   assert.match(bad[0]!.text, new RegExp(`page ${page}: `));
   bytes.fill(0, 0, 8192);
   writeFileSync(path, bytes);
-  assert.match(found(dataDir).bad[0]!.text, /is not in bbolt's format/);
+  assert.match((await found(dataDir)).bad[0]!.text, /is not in bbolt's format/);
 });
 
-test("a log and a database that do not fit together are distinguished by which of them is older", () => {
+test("a log and a database that do not fit together are distinguished by which of them is older", async () => {
   const index = (value: bigint): BucketChange => ({
     name: "meta",
     *entries(old) {
@@ -188,36 +181,39 @@ test("a log and a database that do not fit together are distinguished by which o
   });
   const ahead = copy();
   change(ahead, [index(9n)]);
-  const older = found(ahead);
+  const older = await found(ahead);
   assert.equal(older.code, 2);
   assert.match(older.bad[0]!.text, /it ends at entry 1, but the database holds entry 9 already/);
   assert.match(older.bad[0]!.lost!, /entries 2 to 9 and later: it must not vote as if it had them/);
   const behind = copy();
   change(behind, [index(0n)]);
-  assert.match(found(behind).bad[0]!.text, /it holds the log up to entry 0, but the log begins at 2/);
+  assert.match((await found(behind)).bad[0]!.text, /it holds the log up to entry 0, but the log begins at 2/);
 });
 
-test("a removed member, and a log of another member, are reported", () => {
+test("a removed member, and a log of another member, are reported", async () => {
   const removed = copy();
-  const { all } = found(removed);
+  const { all } = await found(removed);
   const id = /^member ([0-9a-f]+)/.exec(all[0]!.text)![1]!;
   change(removed, [
     { name: "members_removed", entries: () => [{ key: Buffer.from(id), value: Buffer.from("removed") }] },
   ]);
-  assert.match(found(removed).bad[0]!.text, new RegExp(`this member, ${id}, was removed`));
+  assert.match((await found(removed)).bad[0]!.text, new RegExp(`this member, ${id}, was removed`));
   const other = copy();
   change(other, [
     { name: "members", entries: () => [{ key: Buffer.from("ff"), value: Buffer.from('{"id":255,"name":"x"}') }] },
   ]);
-  assert.match(found(other).bad[0]!.text, new RegExp(`the log is of member ${id}, whom the database does not know`));
+  assert.match(
+    (await found(other)).bad[0]!.text,
+    new RegExp(`the log is of member ${id}, whom the database does not know`),
+  );
 });
 
-test("active alarms, broken snapshots and open permissions are warnings", () => {
+test("active alarms, broken snapshots and open permissions are warnings", async () => {
   const dataDir = copy();
   change(dataDir, [{ name: "alarm", entries: () => [{ key: Buffer.from([8, 1, 16, 1]), value: Buffer.alloc(0) }] }]);
   writeFileSync(join(dataDir, "member/snap/00000000000000ff-00000000000000ff.snap"), "torn");
   chmodSync(dataDir, 0o755);
-  const { bad } = found(dataDir);
+  const { bad } = await found(dataDir);
   assert.deepEqual(bad.map(({ subject, severity }) => `${severity} ${subject}`).sort(), [
     "warning alarms",
     "warning directory",
@@ -225,14 +221,17 @@ test("active alarms, broken snapshots and open permissions are warnings", () => 
   ]);
 });
 
-test("text puts the worst last, and an invalid command line is reported", () => {
+test("text puts the worst last, and an invalid command line is reported", async () => {
   const dataDir = copy();
   rmSync(segmentOf(dataDir));
-  const { out, code } = doctor(dataDir);
+  const { out, code } = await doctor(dataDir);
   assert.equal(code, 2);
   assert.match(out, /^ok {7}database: [\s\S]*\nPROBLEM {2}log: there is no log/);
   assert.match(out, /\n {11}1\. if the log lies elsewhere/);
-  assert.deepEqual([doctor().code, doctor("a", "b").code, doctor(dataDir, "-w", "xml").code], [3, 3, 3]);
-  assert.match(doctor("--frobnicate").err, /unknown flag: --frobnicate/);
-  assert.match(doctor("--help").out, /kvorum doctor DATA-DIR/);
+  assert.deepEqual(
+    [(await doctor()).code, (await doctor("a", "b")).code, (await doctor(dataDir, "-w", "xml")).code],
+    [3, 3, 3],
+  );
+  assert.match((await doctor("--frobnicate")).err, /unknown flag: --frobnicate/);
+  assert.match((await doctor("--help")).out, /kvorum doctor DATA-DIR/);
 });

@@ -39,6 +39,8 @@ export interface LoadOptions {
   readonly clock: Clock;
   /** Receives log lines until the configured log is open. */
   readonly early: StructuredLogger;
+  /** Leaves the configured log closed: for a program that only examines the configuration. */
+  readonly keepEarlyLog?: boolean;
 }
 
 /** Throws `ConfigError` of kind `flags` when the command line cannot be parsed; other errors are in the result. */
@@ -54,7 +56,8 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   try {
     const path = line.configFile === "" ? (options.env["ETCD_CONFIG_FILE"] ?? "") : line.configFile;
     const settings = path === "" ? readFlagsAndEnvironment(line, options) : await readConfigFile(path, options.early);
-    log = await openLog(readLogSettings(settings), options.clock);
+    const logSettings = readLogSettings(settings);
+    if (!options.keepEarlyLog) log = await openLog(logSettings, options.clock);
     if (path !== "") checkFileSettings(settings);
     validateSettings(settings, log);
     noteDeprecated(settings, log);

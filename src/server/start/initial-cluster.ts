@@ -12,6 +12,22 @@ import { adviceToBeginAnew } from "./lost-log.ts";
 const ASK_BEFORE_FOUNDING_MS = 1000;
 const ASK_BEFORE_JOINING_MS = 10_000;
 
+/** What of a member's options decides how it begins. */
+export type InitialClusterOptions = Pick<
+  BootstrapOptions,
+  | "name"
+  | "dataDir"
+  | "initialCluster"
+  | "initialClusterToken"
+  | "discover"
+  | "maxLearners"
+  | "electionTicks"
+  | "tickMs"
+  | "serverVersion"
+  | "clock"
+  | "logger"
+>;
+
 /** What a member without data determines before it writes anything. Members are ascending by id. */
 export interface InitialCluster {
   readonly clusterId: bigint;
@@ -26,7 +42,7 @@ export interface InitialCluster {
  * The cluster that a new member forms with the others, by flags or by discovery. All of them compute the same ids.
  * Rejects with etcd's text when the cluster is already running and knows this member as started: it lost its data.
  */
-export async function foundCluster(options: BootstrapOptions, peerClient: PeerClient): Promise<InitialCluster> {
+export async function foundCluster(options: InitialClusterOptions, peerClient: PeerClient): Promise<InitialCluster> {
   const { name, logger, discover } = options;
   let members = initialMembers(options.initialCluster, options.initialClusterToken);
   const { id } = memberByName(members, name);
@@ -60,7 +76,7 @@ export async function foundCluster(options: BootstrapOptions, peerClient: PeerCl
  * The running cluster that a new member joins. It was added before (`etcdctl member add`), with its peer URLs in
  * `--initial-cluster`. Rejects with etcd's text on a mismatch, or when no member can be asked.
  */
-export async function joinCluster(options: BootstrapOptions, peerClient: PeerClient): Promise<InitialCluster> {
+export async function joinCluster(options: InitialClusterOptions, peerClient: PeerClient): Promise<InitialCluster> {
   const { name, logger } = options;
   const given = initialMembers(options.initialCluster, options.initialClusterToken);
   const urls = othersUrls(given, name);
@@ -143,7 +159,7 @@ function othersUrls(members: readonly Member[], name: string): string[] {
 async function assignIds(
   given: readonly Member[],
   remote: RemoteCluster,
-  options: BootstrapOptions,
+  options: InitialClusterOptions,
 ): Promise<readonly Member[]> {
   const fail = (why: string): never => {
     throw new ClusterConfigError(
