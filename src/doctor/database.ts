@@ -51,7 +51,7 @@ function unreadable(error: BoltError): Finding {
       severity: "note",
       code: "database-foreign",
       subject: "database",
-      text: `${error.file} is not in bbolt's format: if a member of kvorum keeps it as LMDB, only that member can look into it`,
+      text: `${error.file} is not in bbolt's format: if an earlier version of kvorum wrote it, save a snapshot with that version and restore it`,
     };
   }
   return {

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { systemClock } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
 import { RpcError } from "../../src/client/raw.ts";
-import { LmdbBackend } from "../../src/mvcc/backend/lmdb.ts";
+import { BoltBackend } from "../../src/mvcc/backend/bolt.ts";
 import {
   AlarmRequest_AlarmAction as AlarmAction,
   type AlarmMember,
@@ -23,7 +23,7 @@ const LOST_REVISION = 5;
 
 /** Deletes a key from the database of a stopped member. */
 async function corrupt(member: Member): Promise<void> {
-  const backend = new LmdbBackend({
+  const backend = new BoltBackend({
     path: join(member.dataDir, "member", "snap", "db"),
     clock: systemClock,
     logger: nullLogger,

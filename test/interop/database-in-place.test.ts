@@ -10,7 +10,6 @@ import { KVService, LeaseService, MaintenanceService } from "../../src/proto/etc
 import { ourEtcd, requireStockEtcd, stockEtcd, stockEtcdVersion } from "../harness/programs.ts";
 import { type Server, startServer } from "../harness/server.ts";
 
-const BBOLT = { KVORUM_DATABASE: "bbolt" };
 // What is installed cannot be asked for: Debian 12 has 3.4.
 const skip =
   requireStockEtcd() ||
@@ -49,7 +48,7 @@ test("ours and stock etcd take turns on one data directory, ended in order or ki
   let state: string | undefined;
   for (let round = 0; round < 6; round++) {
     const isOurs = round % 2 === 0;
-    const server = await startServer(isOurs ? ourEtcd() : stockEtcd(), { dataDir, env: isOurs ? BBOLT : {} });
+    const server = await startServer(isOurs ? ourEtcd() : stockEtcd(), { dataDir });
     try {
       if (state !== undefined) assert.equal(await stateOf(server), state, `round ${round}`);
       await change(server, round);

@@ -8,7 +8,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
 import { SliceBudget } from "../../src/base/slice-budget.ts";
 import type { Backend } from "../../src/mvcc/backend/backend.ts";
-import { LmdbBackend } from "../../src/mvcc/backend/lmdb.ts";
+import { BoltBackend } from "../../src/mvcc/backend/bolt.ts";
 import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
 import { type ByteString, CompactedError, FROM_KEY, type LeaseAttachments } from "../../src/mvcc/model/types.ts";
 import { MvccStore, type WriteTxn } from "../../src/mvcc/store/store.ts";
@@ -40,8 +40,8 @@ interface Kind {
 }
 
 const clock = systemClock;
-const lmdb = (path: string): Backend =>
-  new LmdbBackend({
+const bolt = (path: string): Backend =>
+  new BoltBackend({
     path,
     clock,
     logger: nullLogger,
@@ -61,12 +61,12 @@ const kinds: Kind[] = [
     restart: async (backend) => new MemoryBackend({ clock, file: (backend as MemoryBackend).crash() }),
   },
   {
-    name: "in LMDB",
+    name: "in a bbolt file",
     seeds: [7, 8, 9],
-    create: (dir) => lmdb(join(dir, "db")),
+    create: (dir) => bolt(join(dir, "db")),
     async restart(backend) {
       await backend.close();
-      return lmdb((backend as LmdbBackend).path);
+      return bolt((backend as BoltBackend).path);
     },
   },
 ];

@@ -283,9 +283,7 @@ export class SimMachine {
       disk: this.disk,
       logger: new TraceLogger((line) => world.trace(`${this.name}: ${line}`)),
       seams: {
-        openBackend: Object.assign((options: BoltBackendOptions) => this.databases.open(this.disk, options, shape), {
-          opensReceived: true,
-        }),
+        openBackend: (options: BoltBackendOptions) => this.databases.open(this.disk, options, shape),
         lockDataDir: () => Promise.resolve(() => {}),
         passwords: new SimHasher(clock, random),
       },

@@ -1,8 +1,6 @@
 import { noEffect, setting } from "./definition.ts";
 import { bool, duration, features, int, int64, text, uint, uint32, uint64, urls } from "./kinds.ts";
 
-const BOLT_ONLY = noEffect("the backend is LMDB, which keeps its free pages in its own tree");
-
 /** Settings for the member itself. */
 export const memberSettings = {
   name: setting(text, {
@@ -84,8 +82,8 @@ export const memberSettings = {
   }),
   "backend-bbolt-freelist-type": setting(text, {
     default: "",
-    help: "How bbolt keeps its free pages, 'array' or 'map'.",
-    status: BOLT_ONLY,
+    help: "How the database's free pages are kept in memory, 'array' or 'map'.",
+    status: noEffect("one bit a page finds free runs of pages as fast as 'map'; the file is the same with either"),
   }),
   "backend-batch-interval": setting(duration, {
     field: "backendBatchIntervalMs",

@@ -12,7 +12,7 @@ import type { RevisionVisitor } from "../model/types.ts";
  * The key bucket is special because it must be fast: its keys are revisions, written in ascending order, so it is
  * addressed by number. Its logical keys are etcd's: 8 bytes main, '_', 8 bytes sub, and 't' for a tombstone.
  *
- * Implementations: backend/lmdb.ts for production, backend/memory.ts for simulation.
+ * Implementations: backend/bolt.ts for production, backend/memory.ts for simulation.
  */
 export interface Backend {
   /** The value of `key` in `bucket`, copied; undefined when absent. Not for the key bucket. */
@@ -138,8 +138,8 @@ export const BUCKETS = [
 export type BucketName = (typeof BUCKETS)[number];
 export type SmallBucket = Exclude<BucketName, "key">;
 
-/** Longest key of a small bucket, in bytes (clients choose only user and role names). */
-export const KEY_LENGTH_MAX = 1978;
+/** Longest key of a bbolt file, in bytes. Of the small buckets' keys, clients choose only names of users and roles. */
+export const KEY_LENGTH_MAX = 32_768;
 
 /** Keys of the bucket meta. */
 export const metaKeys = {

@@ -41,7 +41,7 @@ export function inUseError(path: string, holder: number | undefined): BackendErr
 export function toBackendError(
   error: unknown,
   path: string,
-  action: "open" | "read" | "commit" | "copy",
+  action: "open" | "read" | "commit" | "copy" | "move",
 ): BackendError {
   if (error instanceof BackendError) return error;
   const text = error instanceof Error ? error.message : String(error);

@@ -36,7 +36,7 @@ export interface BoltBackendOptions {
   readonly pendingBytesMax?: number;
   /** Bytes of pages kept in memory for reading. Default 64 MiB. */
   readonly cacheBytes?: number;
-  /** Called once when a commit in the background failed: the state in memory is ahead of the disk for good. */
+  /** Called once when a commit in the background failed: memory is ahead of the disk for good. */
   readonly onFailure: (error: BackendError) => void;
   /** Told how long each commit took. */
   readonly onCommit?: (milliseconds: number) => void;
@@ -48,8 +48,7 @@ export interface BoltBackendOptions {
  * The production backend: a bbolt file as stock etcd's, and the uncommitted writes in two batches: one being committed,
  * and one that collects new writes.
  *
- * A sealed batch goes to the writer in slices, one per turn, so a commit costs the event loop only the copying of its
- * bytes. Reads are executed here, synchronously, from cached pages and the file.
+ * A sealed batch goes to the writer in slices, one per turn. Reads are executed here, from cached pages and the file.
  */
 export class BoltBackend implements Backend {
   #path: string;
@@ -472,10 +471,11 @@ export class BoltBackend implements Backend {
   moveTo(path: string): void {
     const target = resolve(path);
     try {
+      if (this.#disk.exists(target)) takeLock(this.#openOptions.lock, target)?.release();
       this.#disk.rename(this.#path, target);
       this.#disk.syncDir(dirname(target));
     } catch (error) {
-      throw toBackendError(error, this.#path, "open");
+      throw toBackendError(error, `${this.#path} to ${target}`, "move");
     }
     this.#path = target;
   }

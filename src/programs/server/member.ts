@@ -72,8 +72,6 @@ function etcdOptions(config: Config, log: StructuredLogger, onFailure: (error: u
         compactHashCheckMs: features.enabled("CompactHashCheck") ? config.checks.compactHashCheckMs : 0,
       },
       auth: { ...config.auth, clientCertAuth: config.clientTls.clientCertAuth },
-      // On trial: see docs/differences.md.
-      ...(process.env["KVORUM_DATABASE"] === "bbolt" ? { database: "bbolt" as const } : {}),
       fastLeaseKeepAlive: features.enabled("FastLeaseKeepAlive"),
       leaseCheckpoint: features.enabled("LeaseCheckpoint"),
       leaseCheckpointPersist: features.enabled("LeaseCheckpointPersist"),

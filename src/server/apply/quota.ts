@@ -6,13 +6,6 @@ export const QUOTA_DEFAULT_BYTES = 2 * 1024 * 1024 * 1024;
 /** etcd warns above this. */
 export const QUOTA_SUGGESTED_MAX_BYTES = 8 * 1024 * 1024 * 1024;
 
-/**
- * Not counted: how much larger an LMDB file is than a bbolt file with the same few rows. bbolt stores a small bucket
- * inside its parent's page, LMDB gives each its own pages and copies them at each commit; with this allowance, quotas
- * as tight as in etcd's own tests (13 pages) can be met again after compaction and defragmentation.
- */
-const FILE_OVERHEAD_BYTES = 32 * 1024;
-
 /** How much a snapshot may exceed twice the quota: a few large requests exceed small quotas. */
 const SNAPSHOT_SURPLUS_BYTES = 512 * 1024 * 1024;
 
@@ -37,7 +30,7 @@ export class BackendQuota {
 
   /**
    * Maximum size of a database received from another member; 0 for no limit. Requests in progress exceed the sender's
-   * quota when it is reached, and free pages and file overhead add to it, so this only prevents a sender from filling
+   * quota when it is reached, and free pages add to it, so this only prevents a sender from filling
    * the disk: etcd accepts a snapshot of any size.
    */
   get snapshotBytesMax(): number {
@@ -47,7 +40,7 @@ export class BackendQuota {
   /** Whether a request that adds about `costBytes` still fits. A request that adds nothing always does. */
   admits(costBytes: number): boolean {
     if (this.limitBytes === 0 || costBytes === 0) return true;
-    return this.#backend.sizeBytes() - FILE_OVERHEAD_BYTES + costBytes < this.limitBytes;
+    return this.#backend.sizeBytes() + costBytes < this.limitBytes;
   }
 }
 

@@ -6,7 +6,7 @@ import type { Random } from "../../base/random.ts";
 import type { TurnsOptions } from "../../base/turns.ts";
 import { defaultConfig } from "../../config/config.ts";
 import type { Backend } from "../../mvcc/backend/backend.ts";
-import type { LmdbBackendOptions } from "../../mvcc/backend/lmdb.ts";
+import type { BoltBackendOptions } from "../../mvcc/backend/bolt.ts";
 import type { PageLimits } from "../../mvcc/watch/page.ts";
 import type { RaftConfig } from "../../raft/config.ts";
 import type { Network, PeerClient } from "./network.ts";
@@ -56,11 +56,6 @@ export interface ServerOptions {
   readonly quotaBackendBytes: number;
   readonly backendBatchIntervalMs: number;
   readonly backendBatchLimit: number;
-  /**
-   * Which engine writes the database. "bbolt" opens the file of stock etcd where it is, and leaves one that stock etcd
-   * opens; "lmdb", when absent, converts it.
-   */
-  readonly database?: "lmdb" | "bbolt";
   readonly compactionBatchLimit: number;
   readonly compactionSleepIntervalMs: number;
 
@@ -127,10 +122,9 @@ export type Discover = (memberId: bigint, cluster: string) => Promise<ReadonlyMa
 
 export interface StorageSeams {
   /**
-   * LMDB in production, or bbolt. Used for every backend, including one received from another member; with
-   * `opensReceived`, that one's file is opened in place.
+   * `BoltBackend` in production. Used for every backend, including one received from another member.
    */
-  readonly openBackend: ((options: LmdbBackendOptions) => Backend) & { readonly opensReceived?: boolean };
+  readonly openBackend: (options: BoltBackendOptions) => Backend;
   /** A kernel lock in production. */
   readonly lockDataDir: LockDataDir;
   /** Bcrypt in production, and when absent. */

@@ -17,7 +17,7 @@ import type { QueuedProposal } from "../log/proposal.ts";
 import { ProposalQueue } from "../log/proposal-queue.ts";
 import { type Read, ReadQueue } from "../log/read-queue.ts";
 import type { RequestIdGenerator } from "../log/request-id.ts";
-import { importReceived, switchBackend } from "../snapshot/installer.ts";
+import { openReceived, switchBackend } from "../snapshot/installer.ts";
 import { Snapshots } from "../snapshot/snapshots.ts";
 import type { Bootstrapped } from "../start/bootstrap.ts";
 import { AppliedWaiters } from "./applied-waiters.ts";
@@ -434,7 +434,7 @@ export class Replication {
 
   /** Replaces the state by that of a received snapshot. The old backend serves reads until the new one is complete. */
   async #install(snapshot: Snapshot): Promise<void> {
-    const { clock, disk, network, logger } = this.#options;
+    const { network, logger } = this.#options;
     const { snapshotter, dbPath, openBackend, metrics } = this.#parts;
     const { index = 0, term = 0 } = snapshot.metadata ?? {};
     const fields = {
@@ -444,7 +444,7 @@ export class Replication {
     };
     logger.info("applying snapshot", fields);
     metrics.applyingSnapshot = 1;
-    const next = await importReceived({ snapshotter, snapshot, dbPath, openBackend, disk, clock, logger });
+    const next = await openReceived(snapshotter, snapshot, openBackend);
     const old = this.#backend;
     const { lessor, store, alarms, quota, cluster, auth } = this.#state;
     const users = { lessor, store, machine: this.#machine, alarms, quota, cluster, auth, network };

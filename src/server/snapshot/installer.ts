@@ -1,7 +1,4 @@
 import type { AuthStore } from "../../auth/store.ts";
-import type { Clock } from "../../base/clock.ts";
-import type { Disk } from "../../base/disk.ts";
-import type { Logger } from "../../base/log.ts";
 import type { Lessor } from "../../lease/lessor.ts";
 import { type Cluster, saveConfState } from "../../membership/cluster.ts";
 import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
@@ -12,63 +9,24 @@ import type { AlarmStore } from "../apply/alarms.ts";
 import type { BackendQuota } from "../apply/quota.ts";
 import type { StateMachine } from "../apply/state-machine.ts";
 import type { Network } from "../contract/network.ts";
-import { importDatabase } from "./database-import.ts";
 
 /** Opens a backend at a path. */
-export interface OpenBackend {
-  (path: string): Backend;
-  /** It opens bbolt files as they are: a received one need not be imported. */
-  readonly opensReceived?: boolean;
-}
-
-/** Path of an imported database until it replaces the old one. */
-export const importPathOf = (dbPath: string): string => `${dbPath}.import`;
+export type OpenBackend = (path: string) => Backend;
 
 /**
- * Converts a received database to our own format: a new file beside the one in use, complete and durable. Only the
- * caller's rename with `Backend.moveTo` activates it, so a crash at any earlier moment leaves the old one, and the
- * received file to restart from.
+ * Opens a received database where it is, completed and durable. Only the caller's rename with `Backend.moveTo` makes it
+ * the member's, so a crash at any earlier moment leaves the old one, and the received file to begin again with.
  */
-export async function importReceived(options: {
-  snapshotter: Snapshotter;
-  snapshot: Snapshot;
-  dbPath: string;
-  openBackend: OpenBackend;
-  disk: Disk;
-  clock: Clock;
-  logger: Logger;
-}): Promise<Backend> {
-  const { snapshotter, snapshot, dbPath, openBackend, disk, clock, logger } = options;
-  const snapshotIndex = snapshot.metadata?.index ?? 0;
-  const source = snapshotter.existingDbPath(snapshotIndex);
-  if (openBackend.opensReceived) return await openReceived(openBackend, source, snapshot);
-  const target = importPathOf(dbPath);
-  const startMs = clock.nowMs();
-  removeImport(disk, dbPath);
-  const backend = openBackend(target);
-  try {
-    await importDatabase({ disk, clock, path: source, backend });
-    checkIndex(backend, snapshotIndex, source);
-    completeMeta(backend, snapshot);
-    await backend.commit();
-  } catch (error) {
-    await backend.close();
-    removeImport(disk, dbPath);
-    throw error;
-  }
-  logger.info("imported the database of a snapshot", {
-    path: source,
-    "snapshot-index": snapshotIndex,
-    "took-ms": Math.round(clock.nowMs() - startMs),
-  });
-  return backend;
-}
-
-/** The received file itself, completed. It becomes current when the caller renames it; until then this can be repeated. */
-async function openReceived(openBackend: OpenBackend, path: string, snapshot: Snapshot): Promise<Backend> {
+export async function openReceived(
+  snapshotter: Snapshotter,
+  snapshot: Snapshot,
+  openBackend: OpenBackend,
+): Promise<Backend> {
+  const index = snapshot.metadata?.index ?? 0;
+  const path = snapshotter.existingDbPath(index);
   const backend = openBackend(path);
   try {
-    checkIndex(backend, snapshot.metadata?.index ?? 0, path);
+    checkIndex(backend, index, path);
     completeMeta(backend, snapshot);
     await backend.commit();
     return backend;
@@ -111,12 +69,6 @@ export async function switchBackend(next: Backend, snapshot: Snapshot, users: Ba
     network.addPeer({ id, urls: peerUrls });
     network.updatePeer({ id, urls: peerUrls });
   }
-}
-
-/** Removes leftovers of an interrupted import. */
-export function removeImport(disk: Disk, dbPath: string): void {
-  const path = importPathOf(dbPath);
-  for (const file of [path, `${path}-lock`, `${path}-owner`]) if (disk.exists(file)) disk.remove(file);
 }
 
 /** Data that etcd 3.4 does not store in its database. */

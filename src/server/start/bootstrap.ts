@@ -17,7 +17,7 @@ import { Wal, type WalOptions } from "../../wal/wal.ts";
 import { ServerMetrics } from "../contract/metrics.ts";
 import type { PeerClient } from "../contract/network.ts";
 import type { BootstrapOptions } from "../contract/options.ts";
-import { importReceived, type OpenBackend } from "../snapshot/installer.ts";
+import { type OpenBackend, openReceived } from "../snapshot/installer.ts";
 import { type DataDir, DataDirError, openDataDir } from "./data-dir.ts";
 import { type ForcedLog, forceNewCluster } from "./force-new-cluster.ts";
 import { checkLearnerCount, foundCluster, joinCluster } from "./initial-cluster.ts";
@@ -159,7 +159,7 @@ async function finishInstallation(
   backend: Backend,
   openBackend: OpenBackend,
 ): Promise<Backend> {
-  const { disk, clock, logger } = options;
+  const { disk, logger } = options;
   const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
   const snapshot = snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger));
   const index = snapshot?.metadata?.index ?? 0;
@@ -171,15 +171,7 @@ async function finishInstallation(
     return backend;
   }
   logger.info("the database of a received snapshot is not installed yet; installing it", { "snapshot-index": index });
-  const next = await importReceived({
-    snapshotter,
-    snapshot,
-    dbPath: dir.dbPath,
-    openBackend,
-    disk,
-    clock,
-    logger,
-  });
+  const next = await openReceived(snapshotter, snapshot, openBackend);
   await backend.close();
   next.moveTo(dir.dbPath);
   snapshotter.releaseSnapDbs(index + 1);

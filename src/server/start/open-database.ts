@@ -1,28 +1,23 @@
 import type { Clock } from "../../base/clock.ts";
+import type { Disk } from "../../base/disk.ts";
 import { goDuration } from "../../base/duration.ts";
 import { lockHolderOf } from "../../base/file-locks.ts";
 import type { Logger } from "../../base/log.ts";
 import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
 import { BoltBackend } from "../../mvcc/backend/bolt.ts";
-import { LmdbBackend } from "../../mvcc/backend/lmdb.ts";
-import { checkPages } from "../../mvcc/backend/lmdb-check.ts";
-import { isLmdbFile, otherOwnerOf } from "../../mvcc/backend/lmdb-file.ts";
 import type { ServerMetrics } from "../contract/metrics.ts";
 import type { BootstrapOptions } from "../contract/options.ts";
-import { type OpenBackend, removeImport } from "../snapshot/installer.ts";
-import { adoptDatabase } from "./adopt-database.ts";
+import type { OpenBackend } from "../snapshot/installer.ts";
 import { DataDirError } from "./data-dir.ts";
 
 const OWNER_WAIT_MS = 10_000;
 const OWNER_POLL_MS = 100;
 
-/** Opens backends with the member's settings, in the engine that was chosen. */
+/** Opens backends with the member's settings. */
 export function backendOpener(options: BootstrapOptions, metrics: ServerMetrics): OpenBackend {
   const { clock, logger } = options;
-  const isBbolt = usesBbolt(options);
-  const open =
-    options.seams?.openBackend ?? ((settings) => (isBbolt ? new BoltBackend(settings) : new LmdbBackend(settings)));
-  const openBackend = (path: string): Backend =>
+  const open = options.seams?.openBackend ?? ((settings) => new BoltBackend(settings));
+  return (path) =>
     open({
       path,
       clock,
@@ -35,12 +30,11 @@ export function backendOpener(options: BootstrapOptions, metrics: ServerMetrics)
         if (logger.debugEnabled) logger.debug("committed the database", { took: goDuration(ms) });
       },
     });
-  return Object.assign(openBackend, { opensReceived: isBbolt });
 }
 
 /**
- * Opens the member's database, or creates an empty one. Throws DataDirError and BackendError. One of stock etcd is opened in
- * place by the bbolt engine, and converted for LMDB.
+ * Opens the member's database, or creates an empty one: stock etcd's file, in place. Throws DataDirError and
+ * BackendError.
  */
 export async function openDatabase(
   path: string,
@@ -48,30 +42,14 @@ export async function openDatabase(
   options: BootstrapOptions,
 ): Promise<Backend> {
   const { disk, clock, logger } = options;
-  if (usesBbolt(options)) return await openBbolt(path, openBackend, options);
-  if (options.seams?.openBackend === undefined) {
-    await waitForHolder(path, otherOwnerOf, clock, logger);
-    await checkPages(path, clock);
-  }
-  removeImport(disk, path);
-  return (await adoptDatabase({ disk, clock, logger, dbPath: path, openBackend })) ?? openBackend(path);
-}
-
-function usesBbolt(options: BootstrapOptions): boolean {
-  const { openBackend } = options.seams ?? {};
-  return openBackend === undefined ? options.database === "bbolt" : openBackend.opensReceived === true;
-}
-
-async function openBbolt(path: string, openBackend: OpenBackend, options: BootstrapOptions): Promise<Backend> {
-  const { disk, clock, logger } = options;
   if (options.seams?.openBackend === undefined && disk.exists(path)) {
-    if (isLmdbFile(path)) throw writtenByLmdb(path);
-    await waitForHolder(path, otherLockHolder, clock, logger);
+    if (isLmdbFile(disk, path)) throw writtenByLmdb(path);
+    await waitForHolder(path, clock, logger);
   }
   const backend = openBackend(path);
   try {
     checkVersion(backend, path);
-    // What is free is known when the file has been looked through.
+    // Which pages are free is known only when the file has been looked through.
     if (options.bootstrapDefragThresholdBytes > 0 && backend instanceof BoltBackend) await backend.ready();
     return backend;
   } catch (error) {
@@ -90,11 +68,28 @@ function checkVersion(backend: Backend, path: string): void {
   );
 }
 
+/** Of the first versions of this server. */
 function writtenByLmdb(path: string): DataDirError {
   return new DataDirError(
-    `${path} was written by this server in its own earlier format. Start it without KVORUM_DATABASE=bbolt, save a snapshot ` +
-      "(etcdctl snapshot save), and restore that into a new data directory; in a cluster, remove the member and add it again",
+    `${path} was written by an earlier version of this server, in a format that this one does not read. Nothing was changed. ` +
+      "Start the earlier version, save a snapshot (etcdctl snapshot save FILE), and restore that into a new data directory " +
+      "(etcdutl snapshot restore FILE --data-dir DIR); in a cluster with other members, remove this one and add it again " +
+      "with an empty directory",
   );
+}
+
+const LMDB_MAGIC = 0xbeefc0de;
+/** In its first page, which has the machine's byte order. */
+const LMDB_MAGIC_OFFSET = 24;
+
+function isLmdbFile(disk: Disk, path: string): boolean {
+  const file = disk.open(path, "r");
+  try {
+    const bytes = Buffer.alloc(4);
+    return file.read(bytes, LMDB_MAGIC_OFFSET) === bytes.length && bytes.readUInt32LE(0) === LMDB_MAGIC;
+  } finally {
+    file.close();
+  }
 }
 
 function otherLockHolder(path: string): number | undefined {
@@ -103,14 +98,9 @@ function otherLockHolder(path: string): number | undefined {
 }
 
 /** The database's previous process may be ending: it releases the directory's lock before it exits. */
-async function waitForHolder(
-  dbPath: string,
-  holderOf: (path: string) => number | undefined,
-  clock: Clock,
-  logger: Logger,
-): Promise<void> {
+async function waitForHolder(dbPath: string, clock: Clock, logger: Logger): Promise<void> {
   const startMs = clock.nowMs();
-  for (let pid = holderOf(dbPath); pid !== undefined; pid = holderOf(dbPath)) {
+  for (let pid = otherLockHolder(dbPath); pid !== undefined; pid = otherLockHolder(dbPath)) {
     const waitedMs = clock.nowMs() - startMs;
     if (waitedMs > OWNER_WAIT_MS) return;
     if (waitedMs < OWNER_POLL_MS) {

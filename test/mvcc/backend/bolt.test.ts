@@ -13,6 +13,7 @@ import { BoltBackend, type BoltBackendOptions } from "../../../src/mvcc/backend/
 import { MemoryBackend } from "../../../src/mvcc/backend/memory.ts";
 import { FROM_KEY } from "../../../src/mvcc/model/types.ts";
 import { MvccStore } from "../../../src/mvcc/store/store.ts";
+import { asOrdinaryUser } from "../../harness/ordinary-user.ts";
 import { SeededRandom } from "../model.ts";
 import { historyOp } from "./crash-history.ts";
 
@@ -65,7 +66,7 @@ test("after kill -9 the file holds a prefix of the history that contains every b
   const random = new SeededRandom(Number(process.env["KVORUM_SEED"] ?? Date.now() & 0xffff));
   let applied = 0;
   for (let round = 0; round < 4; round++) {
-    const child = spawn(process.execPath, ["--import", "tsx", join(here, "crash-child.ts"), path, "bolt"], {
+    const child = spawn(process.execPath, ["--import", "tsx", join(here, "crash-child.ts"), path], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     let reported = "";
@@ -243,7 +244,7 @@ test("a file that another backend has open is refused, in this process and in ot
   await backend.close();
   await open(path).close();
 
-  const child = spawn(process.execPath, ["--import", "tsx", join(here, "crash-child.ts"), path, "bolt"], {
+  const child = spawn(process.execPath, ["--import", "tsx", join(here, "crash-child.ts"), path], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   await once(child.stdout, "data");
@@ -289,10 +290,32 @@ test("a file that was cut off is refused with an error, not with the death of th
   }
 });
 
-const isRoot = process.getuid?.() === 0;
-test("a file that may not be written is refused", { skip: isRoot && "root may write everything" }, async () => {
-  const path = join(await tempDir(), "db");
+test("a file without write permission is refused", async () => {
+  const dir = await tempDir();
+  const path = join(dir, "db");
   await open(path).close();
   await chmod(path, 0o400);
-  assert.throws(() => open(path), withCode("ERR_BACKEND_NOT_WRITABLE", path));
+  await asOrdinaryUser([dir, path], () => {
+    assert.throws(() => open(path), withCode("ERR_BACKEND_NOT_WRITABLE", path));
+  });
+});
+
+test("a move to a place where it cannot go names both paths, and a file that is in use is not replaced", async () => {
+  const dir = await tempDir();
+  const path = join(dir, "db");
+  const backend = open(path);
+  const missing = join(dir, "missing", "db");
+  assert.throws(
+    () => backend.moveTo(missing),
+    (error: Error) => {
+      assert.match(error.message, /^cannot move the database /);
+      return error.message.includes(`${path} to ${missing}: `);
+    },
+  );
+  const other = open(join(dir, "other"));
+  assert.throws(() => other.moveTo(path), withCode("ERR_BACKEND_IN_USE", path));
+  await backend.close();
+  other.moveTo(path);
+  await other.close();
+  assert.deepEqual(await readdir(dir), ["db"]);
 });

@@ -2,13 +2,11 @@ import { systemClock } from "../../../src/base/clock.ts";
 import { nullLogger } from "../../../src/base/log.ts";
 import { metaKeys } from "../../../src/mvcc/backend/backend.ts";
 import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
-import { LmdbBackend } from "../../../src/mvcc/backend/lmdb.ts";
 import { MvccStore } from "../../../src/mvcc/store/store.ts";
 import { historyOp } from "./crash-history.ts";
 
 // The victim of the crash test: applies the history from where the file ends, and prints each durable index.
-const Kind = process.argv[3] === "bolt" ? BoltBackend : LmdbBackend;
-const backend = new Kind({
+const backend = new BoltBackend({
   path: process.argv[2]!,
   clock: systemClock,
   logger: nullLogger,

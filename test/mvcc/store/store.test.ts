@@ -7,7 +7,7 @@ import { systemClock } from "../../../src/base/clock.ts";
 import { InvariantError } from "../../../src/base/fatal.ts";
 import { nullLogger } from "../../../src/base/log.ts";
 import { metaKeys } from "../../../src/mvcc/backend/backend.ts";
-import { LmdbBackend } from "../../../src/mvcc/backend/lmdb.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
 import { MemoryBackend, type MemoryBackendFile } from "../../../src/mvcc/backend/memory.ts";
 import { revisionBytes } from "../../../src/mvcc/model/revision.ts";
 import { type Change, CompactedError, FROM_KEY, FutureRevisionError } from "../../../src/mvcc/model/types.ts";
@@ -296,10 +296,10 @@ test("closing a store does not wait for the pause of a compaction, which the nex
   await reopened.store.close();
 });
 
-test("one history gives the same hashes in memory and in LMDB", async () => {
+test("one history gives the same hashes in memory and in a bbolt file", async () => {
   const dir = await mkdtemp(join(tmpdir(), "kvorum-store-"));
   try {
-    const lmdb = new LmdbBackend({
+    const bolt = new BoltBackend({
       path: join(dir, "db"),
       clock: systemClock,
       logger: nullLogger,
@@ -307,7 +307,7 @@ test("one history gives the same hashes in memory and in LMDB", async () => {
         throw error;
       },
     });
-    const stores = [(await openStore()).store, (await openStore({ backend: lmdb })).store];
+    const stores = [(await openStore()).store, (await openStore({ backend: bolt })).store];
     const seen = [];
     for (const store of stores) {
       for (let i = 0; i < 3000; i++) {
@@ -320,7 +320,7 @@ test("one history gives the same hashes in memory and in LMDB", async () => {
       await store.close();
     }
     assert.deepEqual(seen[0], seen[1]);
-    await lmdb.close();
+    await bolt.close();
   } finally {
     await rm(dir, { recursive: true, force: true });
   }

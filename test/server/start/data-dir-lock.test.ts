@@ -1,12 +1,9 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { afterEach, beforeEach, describe, type TestContext, test } from "node:test";
 import { systemClock } from "../../../src/base/clock.ts";
 import { systemDisk } from "../../../src/base/disk.ts";
-import { otherOwnerOf } from "../../../src/mvcc/backend/lmdb-file.ts";
 import { lockDirectory } from "../../../src/server/start/data-dir-lock.ts";
 import { MemoryLogger, tempDir } from "../../harness/in-process.ts";
 import { repositoryRoot } from "../../harness/repository.ts";
@@ -69,22 +66,5 @@ describe("a data directory used by another process", {
     const again = await lockDirectory(dir.path, options());
     assert.ok("unlock" in again);
     again.unlock();
-  });
-
-  test("and a database whose owner has ended but is still in the process table is free", async (t) => {
-    const path = join(dir.path, "db");
-    // A shell that becomes a program that never waits for its children leaves one there.
-    const child = spawn("sh", ["-c", "sleep 0.1 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "ignore"] });
-    t.after(() => child.kill("SIGKILL"));
-    const [chunk] = await once(child.stdout, "data");
-    const pid = Number(String(chunk));
-    const stat = () => systemDisk.readFile(`/proc/${pid}/stat`).toString("latin1");
-    const fields = stat()
-      .slice(stat().lastIndexOf(")") + 2)
-      .split(" ");
-    const bootId = systemDisk.readFile("/proc/sys/kernel/random/boot_id").toString("latin1").trim();
-    writeFileSync(`${path}-owner`, `${pid} ${bootId} ${fields[19]}`);
-    await waitFor("the process has ended", () => / Z /.test(stat()));
-    assert.equal(otherOwnerOf(path), undefined);
   });
 });

@@ -5,14 +5,13 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { systemClock } from "../../../src/base/clock.ts";
 import { systemDisk } from "../../../src/base/disk.ts";
 import { nullLogger } from "../../../src/base/log.ts";
-import type { BackendError } from "../../../src/mvcc/backend/backend.ts";
-import { LmdbBackend } from "../../../src/mvcc/backend/lmdb.ts";
-import { checkPages } from "../../../src/mvcc/backend/lmdb-check.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
 import { KVService } from "../../../src/proto/etcdserverpb.ts";
 import { bootstrap } from "../../../src/server/start/bootstrap.ts";
 import { type InProcess, MemoryLogger, serverOptions, startInProcess, tempDir } from "../../harness/in-process.ts";
 import { noPeers } from "../../harness/no-peers.ts";
 import { asOrdinaryUser } from "../../harness/ordinary-user.ts";
+import { waitFor } from "../../harness/wait.ts";
 import { bytes, text } from "../requests.ts";
 
 const SMALL_SEGMENT_BYTES = 64 * 1024;
@@ -41,6 +40,10 @@ describe("a data directory", () => {
     const member = await start(server);
     for (let i = 0; i < count; i++)
       await member.client.unary(KVService.Put, { key: bytes(`k${i}`), value: bytes(`v${i}`) });
+    // A snapshot waits for the backend, whose thread may only be starting.
+    if (server.snapshotCount !== undefined) {
+      await waitFor("a snapshot is saved", () => fs.readdirSync(snapDir).some((name) => name.endsWith(".snap")));
+    }
     await member.close();
   }
 
@@ -285,14 +288,13 @@ describe("a data directory", () => {
 
   test("whose database is damaged is refused with the file and what to do", async () => {
     await run(40);
-    const file = fs.statSync(dbPath).isDirectory() ? join(dbPath, "data.mdb") : dbPath;
-    fs.writeFileSync(file, Buffer.alloc(8192, 0x5a));
+    fs.writeFileSync(dbPath, Buffer.alloc(8192, 0x5a));
     await refuses(dbPath);
   });
 
   test("whose database cannot be decoded is refused, and not left in use", async () => {
     await run(1);
-    const backend = new LmdbBackend({ path: dbPath, clock: systemClock, logger: nullLogger, onFailure: assert.fail });
+    const backend = new BoltBackend({ path: dbPath, clock: systemClock, logger: nullLogger, onFailure: assert.fail });
     backend.put("lease", Buffer.alloc(8), Buffer.from([0xff]));
     await backend.close();
     await refuses(/lease/);
@@ -341,20 +343,14 @@ describe("a data directory", () => {
       junk.copy(damaged, page * 4096);
       fs.writeFileSync(dbPath, damaged);
       // A page that no tree refers to holds nothing.
-      const error = await checkPages(dbPath, systemClock).then(
-        () => undefined,
-        (reason: BackendError) => reason,
-      );
-      if (error === undefined) continue;
+      const outcome = await countKeys().catch((error: unknown) => error);
+      if (outcome === 300) continue;
       refused++;
-      assert.equal(error.code, "ERR_BACKEND_CORRUPT");
-      assert.ok(
-        error.message.includes(`${dbPath} is damaged: page ${page}, at byte ${page * 4096}, is not`),
-        error.message,
-      );
+      const { message } = outcome as Error;
+      assert.ok(message.includes(`the database ${dbPath} is damaged: page ${page}`), message);
       if (refused === 1) await refuses(dbPath, "is damaged", "add the member again");
     }
-    assert.ok(refused >= 10, `only ${refused} pages were in use`);
+    assert.ok(refused >= 5, `only ${refused} pages were in use`);
     fs.writeFileSync(dbPath, whole);
     assert.equal(await countKeys(), 300);
   });

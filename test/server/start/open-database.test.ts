@@ -1,4 +1,4 @@
-/** A data directory left by stock etcd is taken over without losing anything on the way. */
+/** A data directory left by stock etcd is continued where it is, and what cannot be continued is left alone. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
@@ -8,7 +8,7 @@ import { systemDisk } from "../../../src/base/disk.ts";
 import { writeBoltFile } from "../../../src/bolt/writer.ts";
 import { metaKeys } from "../../../src/mvcc/backend/backend.ts";
 import { KVService, MaintenanceService } from "../../../src/proto/etcdserverpb.ts";
-import { startInProcess, tempDir } from "../../harness/in-process.ts";
+import { MemoryLogger, startInProcess, tempDir } from "../../harness/in-process.ts";
 import { requireProgram } from "../../harness/programs.ts";
 import { waitFor } from "../../harness/wait.ts";
 import { bytes, put } from "../requests.ts";
@@ -55,31 +55,38 @@ describe("a database of stock etcd", () => {
     }
   }
 
-  test("is converted at the start and kept under another name", async () => {
-    const old = fs.readFileSync(dbPath);
+  test("is continued in its own file", async () => {
     await checkTakenOver();
-    assert.deepEqual(fs.readFileSync(`${dbPath}.bbolt`), old);
-    assert.notEqual(fs.readFileSync(dbPath).readUInt32LE(16), 0xed0cdaed);
     await checkTakenOver();
-    assert.deepEqual(fs.readdirSync(join(dataDir, "member", "snap")).sort(), ["db", "db-lock", "db.bbolt"]);
+    assert.deepEqual(fs.readdirSync(join(dataDir, "member", "snap")), ["db"]);
   });
 
-  test("is converted again when a crash interrupted that, at any moment", async () => {
-    fs.writeFileSync(`${dbPath}.import`, fs.readFileSync(dbPath).subarray(0, 10_000));
-    await checkTakenOver();
-    fs.rmSync(dbPath);
-    await checkTakenOver();
-  });
-
-  test("that is in use by a stock member is left alone", { skip: requireProgram("flock") }, async () => {
+  test("that another process has open is waited for, and not touched meanwhile", {
+    skip: requireProgram("flock"),
+  }, async () => {
     const old = fs.readFileSync(dbPath);
     const holder = spawn("flock", ["--exclusive", "--no-fork", dbPath, "sleep", "60"], { stdio: "ignore" });
     try {
       await waitFor("locked", () => fs.readFileSync("/proc/locks", "latin1").includes(`:${fs.statSync(dbPath).ino} `));
-      await assert.rejects(startInProcess({ dataDir }), new RegExp(`is in use by process ${holder.pid}, a stock etcd`));
+      const logger = new MemoryLogger();
+      const start = startInProcess({ dataDir, server: { logger } });
+      await waitFor("it says that it waits", () => logger.lines.some(({ fields }) => fields?.["pid"] === holder.pid));
+      assert.deepEqual(fs.readFileSync(dbPath), old);
+      holder.kill("SIGKILL");
+      await (await start).close();
     } finally {
       holder.kill("SIGKILL");
     }
+  });
+
+  test("of an earlier version of this server, which used LMDB, is refused with the way over, and left alone", async () => {
+    const old = Buffer.alloc(32_768);
+    old.writeUInt32LE(0xbeefc0de, 24);
+    fs.writeFileSync(dbPath, old);
+    await assert.rejects(
+      startInProcess({ dataDir }),
+      /written by an earlier version of this server.*Nothing was changed.*snapshot save.*snapshot restore/,
+    );
     assert.deepEqual(fs.readFileSync(dbPath), old);
   });
 
@@ -90,10 +97,6 @@ describe("a database of stock etcd", () => {
     const old = fs.readFileSync(dbPath);
     await assert.rejects(startInProcess({ dataDir }), /was written by etcd 3.4 or older.*Nothing was changed/);
     assert.deepEqual(fs.readFileSync(dbPath), old);
-    assert.deepEqual(
-      fs.readdirSync(join(dataDir, "member", "snap")).sort(),
-      ["db", "db-lock"],
-      "the lock is of before",
-    );
+    assert.deepEqual(fs.readdirSync(join(dataDir, "member", "snap")), ["db"]);
   });
 });
