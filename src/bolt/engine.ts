@@ -21,12 +21,14 @@ import {
 } from "./format.ts";
 import { FreeList } from "./free-list.ts";
 import { findMeta, PageFile } from "./page-file.ts";
+import { PageMemory } from "./page-memory.ts";
 import { findReachable } from "./reachable.ts";
 import { type Committed, type TransactionFile, WriteTransaction } from "./transaction.ts";
 
 export class BoltEngine implements TransactionFile {
   readonly path: string;
   readonly file: DiskFile;
+  readonly memory = new PageMemory();
   readonly #pages: PageFile;
   #meta: BoltMeta;
   #fileBytes: number;
@@ -74,6 +76,7 @@ export class BoltEngine implements TransactionFile {
   /** All operations of the open transaction are done. */
   committed(committed: Committed): void {
     this.#open = undefined;
+    this.memory.release();
     this.#meta = committed.meta;
     this.#pages.pageCount = committed.meta.pageCount;
     this.#freeListSpan = freeListSpan(this.#pages, committed.meta);

@@ -20,6 +20,8 @@ import {
   writeUint64,
 } from "./format.ts";
 import type { FreeList } from "./free-list.ts";
+import type { LeafRows } from "./leaf-rows.ts";
+import { type PageMemory, WRITE_BYTES_MAX } from "./page-memory.ts";
 import { treePageProblem } from "./raw-page.ts";
 import { type Entry, TreeNode, writeTreePage } from "./tree-node.ts";
 import { type TreePages, WriteTree } from "./write-tree.ts";
@@ -33,6 +35,8 @@ export interface TransactionFile {
   /** A page with its overflow, in newly allocated memory, unchecked. Throws BoltError. */
   readPage(id: number): { readonly bytes: Buffer; readonly span: number };
   damaged(page: number, problem: string, bucket?: string): never;
+  /** For pages until they are in the file. */
+  readonly memory: PageMemory;
 }
 
 /** A committed state of the file, and the pages that the commit wrote. */
@@ -42,11 +46,6 @@ export interface Committed {
   readonly writtenRuns: readonly number[];
 }
 
-/** Fill of split pages, as etcd configures bbolt. */
-const FILL = 0.5;
-const FILL_SEQUENTIAL = 0.9;
-/** Adjacent pages are written together, up to this many bytes. */
-const WRITE_BYTES_MAX = 1024 * 1024;
 /** The file grows by this much at a time, once doubling would be more. */
 const GROW_BYTES = 16 * 1024 * 1024;
 const GROW_BYTES_MIN = 32 * 1024;
@@ -54,8 +53,10 @@ const GROW_BYTES_MIN = 32 * 1024;
 interface PendingPage {
   readonly id: number;
   readonly span: number;
-  /** Absent for the free list. */
+  /** Either these entries, or what is written already at `bytes[at]`, or the free list. */
   readonly node: { isLeaf: boolean; entries: readonly Entry[]; from: number; to: number } | undefined;
+  readonly bytes: Buffer | undefined;
+  readonly at: number;
 }
 
 export class WriteTransaction {
@@ -69,6 +70,10 @@ export class WriteTransaction {
   readonly #buckets = new Map<string, WriteBucket>();
   readonly #read = new Map<number, { readonly bytes: Uint8Array; readonly span: number }>();
   readonly #pages: PendingPage[] = [];
+  /** Leaves that are written into memory already. */
+  readonly #leaves = new Map<number, PendingPage>();
+  #chunk: Buffer | undefined;
+  #chunkAt = 0;
   #isPrepared = false;
 
   constructor(file: TransactionFile, before: BoltMeta, freeList: FreeList) {
@@ -79,7 +84,7 @@ export class WriteTransaction {
     this.#pageCount = before.pageCount;
     this.txid = before.txid + 1;
     const pages = this.#pagesOf("");
-    this.#root = new WriteTree(pages, WriteTree.rootAt(pages, before.rootPage), FILL);
+    this.#root = new WriteTree(pages, WriteTree.rootAt(pages, before.rootPage), false);
   }
 
   /**
@@ -89,7 +94,7 @@ export class WriteTransaction {
   bucket(name: string, sequential = false): WriteBucket {
     let bucket = this.#buckets.get(name);
     if (bucket === undefined) {
-      bucket = new WriteBucket(this.#pagesOf(name), name, this.#root, sequential ? FILL_SEQUENTIAL : FILL);
+      bucket = new WriteBucket(this.#pagesOf(name), name, this.#root, sequential);
       this.#buckets.set(name, bucket);
     }
     return bucket;
@@ -120,13 +125,19 @@ export class WriteTransaction {
     if (neededBytes > this.#file.fileBytes) yield { kind: "resize", sizeBytes: grownSize(neededBytes) };
     for (const run of this.#runs()) {
       const first = run[0]!.id;
+      const position = first * this.#pageSize;
+      const { bytes: written, at: writtenAt } = run[0]!;
+      if (written !== undefined) {
+        yield { kind: "write", position, bytes: written.subarray(writtenAt, writtenAt + spanOf(run) * this.#pageSize) };
+        continue;
+      }
       const bytes = Buffer.alloc(spanOf(run) * this.#pageSize);
       for (const { id, span, node } of run) {
         const at = (id - first) * this.#pageSize;
         if (node === undefined) this.#fillFreeList(bytes, at, id, span);
         else writeTreePage(bytes, at, id, node.isLeaf, span - 1, node.entries, node.from, node.to);
       }
-      yield { kind: "write", position: first * this.#pageSize, bytes };
+      yield { kind: "write", position, bytes };
     }
     yield { kind: "sync" };
     const page = Buffer.alloc(this.#pageSize);
@@ -136,13 +147,20 @@ export class WriteTransaction {
     yield { kind: "sync" };
   }
 
-  /** The pages to write, as runs of adjacent pages. */
+  /** The pages to write, as runs of adjacent pages; those that lie in memory already, as they lie there. */
   *#runs(): Generator<readonly PendingPage[], void, void> {
     let run: PendingPage[] = [];
     let end = 0;
     let pages = 0;
     for (const page of this.#pages) {
-      if (run.length > 0 && (page.id !== end || (pages + page.span) * this.#pageSize > WRITE_BYTES_MAX)) {
+      const last = run.at(-1);
+      if (
+        last !== undefined &&
+        (page.id !== end ||
+          (pages + page.span) * this.#pageSize > WRITE_BYTES_MAX ||
+          page.bytes !== last.bytes ||
+          (page.bytes !== undefined && page.at !== last.at + last.span * this.#pageSize))
+      ) {
         yield run;
         run = [];
         pages = 0;
@@ -160,6 +178,10 @@ export class WriteTransaction {
       read: (id) => {
         let page = this.#read.get(id);
         if (page !== undefined) return page;
+        const leaf = this.#leaves.get(id);
+        if (leaf !== undefined) {
+          return { bytes: leaf.bytes!.subarray(leaf.at, leaf.at + leaf.span * this.#pageSize), span: leaf.span };
+        }
         page = this.#file.readPage(id);
         const problem = treePageProblem(page.bytes, 0, page.bytes.length);
         if (problem !== undefined) this.#file.damaged(id, problem, bucket);
@@ -170,11 +192,28 @@ export class WriteTransaction {
       write: (isLeaf, sizeBytes, entries, from, to) => {
         const span = Math.ceil(sizeBytes / this.#pageSize);
         const id = this.#allocate(span);
-        this.#pages.push({ id, span, node: { isLeaf, entries, from, to } });
+        this.#pages.push({ id, span, node: { isLeaf, entries, from, to }, bytes: undefined, at: 0 });
         return id;
       },
+      writeLeaf: (rows) => this.#writeLeaf(rows),
       damaged: (page, problem) => this.#file.damaged(page, problem, bucket),
     };
+  }
+
+  #writeLeaf(rows: LeafRows): number {
+    const span = Math.ceil(rows.sizeBytes / this.#pageSize);
+    const id = this.#allocate(span);
+    const bytes = span * this.#pageSize;
+    if (this.#chunk === undefined || this.#chunkAt + bytes > this.#chunk.length) {
+      this.#chunk = bytes > WRITE_BYTES_MAX ? Buffer.allocUnsafeSlow(bytes) : this.#file.memory.take();
+      this.#chunkAt = 0;
+    }
+    const page = { id, span, node: undefined, bytes: this.#chunk, at: this.#chunkAt };
+    rows.write(page.bytes, page.at, id, span, this.#pageSize);
+    this.#chunkAt += bytes;
+    this.#pages.push(page);
+    this.#leaves.set(id, page);
+    return id;
   }
 
   #allocate(span: number): number {
@@ -196,7 +235,7 @@ export class WriteTransaction {
     const count = this.#freeList.freeCount + this.#freeList.pendingCount;
     const span = Math.ceil((PAGE_HEADER_BYTES + 8 * (count + 1)) / this.#pageSize);
     const id = this.#allocate(span);
-    this.#pages.push({ id, span, node: undefined });
+    this.#pages.push({ id, span, node: undefined, bytes: undefined, at: 0 });
     return id;
   }
 
@@ -225,7 +264,7 @@ export class WriteBucket {
   readonly #tree: WriteTree;
   readonly #isNew: boolean;
 
-  constructor(pages: TreePages, name: string, root: WriteTree, fill: number) {
+  constructor(pages: TreePages, name: string, root: WriteTree, isSequential: boolean) {
     this.#pages = pages;
     this.#name = name;
     this.#root = root;
@@ -242,7 +281,7 @@ export class WriteBucket {
       if (problem !== undefined) pages.damaged(0, `its page within the page of buckets ${problem}`);
       node = TreeNode.read(header.inline, 0, 0, 0);
     }
-    this.#tree = new WriteTree(pages, node, fill);
+    this.#tree = new WriteTree(pages, node, isSequential);
   }
 
   #header(entry: Entry): { readonly page: number; readonly sequence: number; readonly inline: Buffer } {

@@ -169,7 +169,7 @@ export function writeTreePage(
 }
 
 /** Faster than the method of Buffer, which checks its arguments. */
-function setU32(out: Uint8Array, at: number, value: number): void {
+export function setU32(out: Uint8Array, at: number, value: number): void {
   out[at] = value;
   out[at + 1] = value >>> 8;
   out[at + 2] = value >>> 16;
@@ -177,7 +177,7 @@ function setU32(out: Uint8Array, at: number, value: number): void {
 }
 
 /** A loop is faster than a call for short data. */
-function copyBytes(from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): void {
+export function copyBytes(from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): void {
   if (end - start > 64) to.set(new Uint8Array(from.buffer, from.byteOffset + start, end - start), at);
   else for (let i = start; i < end; i++) to[at++] = from[i]!;
 }

@@ -7,7 +7,8 @@
  * Promises: every written branch page has at least two children, because bbolt fails when it deletes under one with
  * fewer; no page except a root is empty; a value larger than a page has its own page.
  */
-import { BUCKET_ELEMENT, PAGE_HEADER_BYTES } from "./format.ts";
+import { BUCKET_ELEMENT, ELEMENT_BYTES, PAGE_HEADER_BYTES } from "./format.ts";
+import { LeafRows } from "./leaf-rows.ts";
 import { compareBytes, countOf, elementAt, isLeafPage, leafKeyBytes, leafKeyStart, usedBytes } from "./raw-page.ts";
 import { type Entry, entryBytes, TreeNode } from "./tree-node.ts";
 
@@ -17,6 +18,8 @@ export interface TreePages {
   /** The page with its overflow, checked, in memory that does not change during the transaction. */
   read(id: number): { readonly bytes: Uint8Array; readonly span: number };
   free(id: number, span: number): void;
+  /** Writes a full leaf at once into memory that the transaction will write; returns its page. */
+  writeLeaf(rows: LeafRows): number;
   /** Allocates a page for entries; returns its id. It is written with the transaction. */
   write(isLeaf: boolean, sizeBytes: number, entries: readonly Entry[], from: number, to: number): number;
   damaged(page: number, problem: string): never;
@@ -25,20 +28,32 @@ export interface TreePages {
 /** Branch levels that are followed. A tree of the largest file that could exist needs fewer than 20. */
 const DEPTH_MAX = 64;
 const ENTRIES_MAX = 0xfffe;
+/** Fill of split pages, as etcd configures bbolt. */
+const FILL = 0.5;
+const FILL_SEQUENTIAL = 0.9;
 
 export class WriteTree {
   readonly #pages: TreePages;
+  readonly #isSequential: boolean;
   /** Fill of the pages of a split node. */
   readonly #splitBytes: number;
   readonly #mergeBytes: number;
   #root: TreeNode;
-  /** The rightmost leaf, if something was appended to it. */
+  /** The rightmost leaf, if something was appended to it, and its parent. */
   #tail: TreeNode | undefined;
+  #tailBranch: TreeNode | undefined;
+  /** Rows above the tail, of a leaf that has no node yet. */
+  readonly #appended = new LeafRows();
+  #lastBytes: Uint8Array = NO_BYTES;
+  #lastStart = 0;
+  #lastKeyEnd = 0;
 
-  constructor(pages: TreePages, root: TreeNode, fill: number) {
+  /** `isSequential`: its keys come in ascending order. */
+  constructor(pages: TreePages, root: TreeNode, isSequential: boolean) {
     this.#pages = pages;
     this.#root = root;
-    this.#splitBytes = Math.floor(pages.pageSize * fill);
+    this.#isSequential = isSequential;
+    this.#splitBytes = Math.floor(pages.pageSize * (isSequential ? FILL_SEQUENTIAL : FILL));
     // A quarter, as in bbolt.
     this.#mergeBytes = Math.floor(pages.pageSize / 4);
   }
@@ -60,6 +75,7 @@ export class WriteTree {
 
   /** The entry of a key. */
   get(bytes: Uint8Array, start: number, keyEnd: number): Entry | undefined {
+    this.#settleAppended();
     let node = this.#root;
     for (let depth = 0; !node.isLeaf; depth++) node = this.#child(node, node.childFor(bytes, start, keyEnd), depth);
     const index = node.lowerBound(bytes, start, keyEnd);
@@ -68,13 +84,16 @@ export class WriteTree {
 
   /** Sets the value of a key, both in `bytes`, which must not change during the transaction. */
   put(bytes: Uint8Array, start: number, keyEnd: number, end: number, flags: number): void {
-    const entry: Entry = { bytes, start, keyEnd, end, flags, child: 0, node: undefined };
     const tail = this.#tail;
-    const last = tail?.entries.at(-1);
-    if (last !== undefined && compareBytes(last.bytes, last.start, last.keyEnd, bytes, start, keyEnd) < 0) {
-      tail!.push(entry);
-      return;
+    if (tail !== undefined) {
+      if (compareBytes(this.#lastBytes, this.#lastStart, this.#lastKeyEnd, bytes, start, keyEnd) < 0) {
+        this.#append(tail, bytes, start, keyEnd, end, flags);
+        return;
+      }
+      this.#settleAppended();
     }
+    const entry: Entry = { bytes, start, keyEnd, end, flags, child: 0, node: undefined };
+    let branch: TreeNode | undefined;
     let node = this.#root;
     let isTail = true;
     for (let depth = 0; !node.isLeaf; depth++) {
@@ -82,6 +101,7 @@ export class WriteTree {
       const index = node.childFor(bytes, start, keyEnd);
       if (index < node.entries.length - 1) isTail = false;
       else if (isTail && this.#startLeaf(node, entry)) return;
+      branch = node;
       node = this.#child(node, index, depth);
     }
     node.isChanged = true;
@@ -89,7 +109,52 @@ export class WriteTree {
     const replaces = node.isAt(index, bytes, start, keyEnd);
     if (replaces && node.entries[index]!.flags !== flags) this.#wrongKind(node, index);
     node.put(index, entry, replaces);
-    if (isTail) this.#tail = node;
+    if (isTail) this.#setTail(node, branch);
+  }
+
+  #setTail(leaf: TreeNode, branch: TreeNode | undefined): void {
+    this.#tail = leaf;
+    this.#tailBranch = branch;
+    const { bytes, start, keyEnd } = leaf.entries.at(-1)!;
+    this.#setLast(bytes, start, keyEnd);
+  }
+
+  #setLast(bytes: Uint8Array, start: number, keyEnd: number): void {
+    this.#lastBytes = bytes;
+    this.#lastStart = start;
+    this.#lastKeyEnd = keyEnd;
+  }
+
+  /** Adds a row above all others: to the last leaf while it has room, then to leaves that are written when they are full. */
+  #append(tail: TreeNode, bytes: Uint8Array, start: number, keyEnd: number, end: number, flags: number): void {
+    this.#setLast(bytes, start, keyEnd);
+    const rows = this.#appended;
+    const rowBytes = ELEMENT_BYTES + end - start;
+    const isFull = rows.count > 0 || tail.sizeBytes + rowBytes > this.#splitBytes;
+    if (!isFull || !this.#isSequential || this.#tailBranch === undefined) {
+      if (rows.count > 0) this.#settleAppended();
+      (this.#tail ?? tail).push({ bytes, start, keyEnd, end, flags, child: 0, node: undefined });
+      return;
+    }
+    if (rows.count > 0 && rows.sizeBytes + rowBytes > this.#splitBytes) {
+      const first = rows.entry(0);
+      this.#tailBranch.push({ ...first, end: first.keyEnd, child: this.#pages.writeLeaf(rows) });
+      rows.clear();
+    }
+    rows.push(bytes, start, keyEnd, end);
+  }
+
+  /** Makes a leaf like others of the rows above the tail. */
+  #settleAppended(): void {
+    const rows = this.#appended;
+    if (rows.count === 0) return;
+    const leaf = new TreeNode(true, 0, 0);
+    leaf.isChanged = true;
+    for (let i = 0; i < rows.count; i++) leaf.push(rows.entry(i));
+    rows.clear();
+    const first = leaf.entries[0]!;
+    this.#tailBranch!.push({ ...first, end: first.keyEnd, node: leaf });
+    this.#tail = leaf;
   }
 
   /**
@@ -111,12 +176,14 @@ export class WriteTree {
     leaf.isChanged = true;
     leaf.push(entry);
     branch.push({ ...entry, end: entry.keyEnd, flags: 0, node: leaf });
-    this.#tail = leaf;
+    this.#setTail(leaf, branch);
     return true;
   }
 
   /** Removes a key that holds a value; false when there is none. */
   delete(bytes: Uint8Array, start: number, keyEnd: number): boolean {
+    this.#settleAppended();
+    this.#tail = undefined;
     const path: TreeNode[] = [];
     let node = this.#root;
     for (; !node.isLeaf; node = this.#child(node, node.childFor(bytes, start, keyEnd), path.length)) path.push(node);
@@ -132,6 +199,7 @@ export class WriteTree {
 
   /** Merges nodes that have become too small. `root` then has its final form. */
   balance(): void {
+    this.#settleAppended();
     this.#tail = undefined;
     if (!this.#root.isChanged) return;
     if (!this.#root.isLeaf) this.#settle(this.#root, 0);

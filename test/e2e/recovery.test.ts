@@ -105,9 +105,8 @@ class Host {
   start(): void {
     const { file, args } = ourEtcd();
     const log = openSync(join(this.path, "log"), "a");
-    const env = { ...process.env, KVORUM_DATABASE: "bbolt" };
     const config = join(this.path, "etcd.yml");
-    const child = spawn(file, [...args, "--config-file", config], { stdio: ["ignore", log, log], env });
+    const child = spawn(file, [...args, "--config-file", config], { stdio: ["ignore", log, log] });
     closeSync(log);
     children.add(child);
     this.#child = child;
