@@ -74,6 +74,7 @@ export class Caller {
     convert: (response: O) => R,
   ): Promise<R> {
     return new Promise((resolve, reject) => {
+      this.#checkEndpoint(options);
       const bytes = method.request.encode(request);
       const call = new UnaryCall(this, method, bytes, safety, options, convert, resolve, reject);
       if (this.closed) call.cancel(new ClientClosedError());
@@ -82,19 +83,25 @@ export class Caller {
   }
 
   /**
-   * A stream to one member, which ends with its connection. `endpoint` asks for that member.
+   * A stream to one member, which ends with its connection.
    *
    * @param requireLeader the member ends the stream when it loses its leader
    */
   stream<I, O>(
     method: MethodType<I, O>,
     handler: StreamHandler<O>,
-    options?: CallOptions & { readonly requireLeader?: boolean; readonly endpoint?: string },
+    options?: CallOptions & { readonly requireLeader?: boolean },
   ): StreamCall<I, O> {
+    this.#checkEndpoint(options);
     const call = new StreamCall(this, method, handler, options);
     if (this.closed) call.cancel(new ClientClosedError());
     else call.begin();
     return call;
+  }
+
+  /** Throws EndpointError, before anything depends on it. */
+  #checkEndpoint(options: CallOptions | undefined): void {
+    if (options?.endpoint !== undefined) this.links.to(options.endpoint);
   }
 
   /** When a call with these options must have ended. */
@@ -171,8 +178,8 @@ export class Caller {
   }
 
   /** The error of a call that found no connection in time. */
-  notConnected(): RpcError {
-    return new RpcError(Code.UNAVAILABLE, `not connected: ${this.links.problems}`);
+  notConnected(endpoint: string | undefined): RpcError {
+    return new RpcError(Code.UNAVAILABLE, `not connected: ${this.links.problems(endpoint)}`);
   }
 }
 

@@ -6,6 +6,7 @@ export type { Cluster, Member } from "./cluster.ts";
 export { bytes, type Codec, CodecError, json, utf8 } from "./codec.ts";
 export type { Election, Leader, Leadership } from "./election.ts";
 export { EndpointError } from "./endpoint.ts";
+export { endpointsFromDns, optionsFromEnvironment } from "./environment.ts";
 export type { Key, KeyRange, KeyValue } from "./keys.ts";
 export type { Keyspace, ListOptions } from "./keyspace.ts";
 export { type GrantOptions, type Lease, LeaseLostError, type Leases, type TimeToLive } from "./leases.ts";
@@ -39,6 +40,7 @@ export {
   type ClientTls,
 } from "./options.ts";
 export { RpcError } from "./rpc-error.ts";
+export { SrvError } from "./srv.ts";
 export type { Transaction, TransactionResult } from "./transaction.ts";
 export type { EndpointStatus } from "./transport/links.ts";
 export {

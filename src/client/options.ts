@@ -56,6 +56,11 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds until the call fails with DEADLINE_EXCEEDED; the client's setting when absent, no limit for Infinity. */
   readonly timeoutMs?: number | undefined;
+  /**
+   * Asks this member alone, which need not be one of the client's. For what concerns single members: status, hash,
+   * backups, alarms, defragmentation.
+   */
+  readonly endpoint?: string | undefined;
 }
 
 /** A setting of the client makes no sense. */

@@ -21,11 +21,11 @@ export interface StreamHandler<O> {
 
 export interface StreamOptions extends CallOptions {
   readonly requireLeader?: boolean;
-  readonly endpoint?: string;
 }
 
 export class StreamCall<I, O> extends Call implements Waiter, Retry {
   head: CallHead;
+  readonly endpoint: string | undefined;
   readonly #caller: Caller;
   readonly #method: MethodType<I, O>;
   readonly #handler: StreamHandler<O>;
@@ -42,6 +42,7 @@ export class StreamCall<I, O> extends Call implements Waiter, Retry {
     this.#method = method;
     this.#handler = handler;
     this.#options = options;
+    this.endpoint = options?.endpoint;
     this.head = this.#headNow();
   }
 
@@ -61,8 +62,7 @@ export class StreamCall<I, O> extends Call implements Waiter, Retry {
     if (this.#isDone) return;
     this.head = this.#headNow();
     const { links } = this.#caller;
-    const endpoint = this.#options?.endpoint;
-    const link = endpoint === undefined ? links.pick() : links.to(endpoint);
+    const link = this.endpoint === undefined ? links.pick() : links.to(this.endpoint);
     if (link?.connection === undefined) links.wait(this);
     else this.onConnection(link);
   }
@@ -70,11 +70,7 @@ export class StreamCall<I, O> extends Call implements Waiter, Retry {
   onConnection(link: Link): void {
     if (this.#isDone) return;
     const { connection } = link;
-    const endpoint = this.#options?.endpoint;
-    if (connection === undefined || (endpoint !== undefined && link.endpoint !== endpoint)) {
-      this.#caller.clock.after(CONNECT_LOOK_MS, () => this.onRetry());
-      return;
-    }
+    if (connection === undefined) return this.onRetry();
     this.#link = link;
     connection.start(this);
     const unsent = this.#unsent;
@@ -82,11 +78,6 @@ export class StreamCall<I, O> extends Call implements Waiter, Retry {
     unsent.forEach((bytes, i) => {
       connection.send(this, bytes, this.#endsAfterUnsent && i === unsent.length - 1);
     });
-  }
-
-  /** The member that serves the stream. */
-  get endpoint(): string | undefined {
-    return this.#link?.endpoint;
   }
 
   send(request: I, last = false): void {
@@ -130,7 +121,9 @@ export class StreamCall<I, O> extends Call implements Waiter, Retry {
 
   onDeadline(): void {
     const text = this.connection === null ? undefined : "the deadline of the stream has passed";
-    this.cancel(text === undefined ? this.#caller.notConnected() : new RpcError(Code.DEADLINE_EXCEEDED, text));
+    this.cancel(
+      text === undefined ? this.#caller.notConnected(this.endpoint) : new RpcError(Code.DEADLINE_EXCEEDED, text),
+    );
   }
 
   /** Ends the stream. With an error the handler is told. */
@@ -162,5 +155,3 @@ export class StreamCall<I, O> extends Call implements Waiter, Retry {
     this.#caller.untrack(this);
   }
 }
-
-const CONNECT_LOOK_MS = 20;

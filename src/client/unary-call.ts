@@ -12,6 +12,7 @@ import type { CallHead } from "./transport/request-encoder.ts";
 
 export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
   head: CallHead;
+  readonly endpoint: string | undefined;
   readonly #caller: Caller;
   readonly #method: MethodType<I, O>;
   readonly #request: Buffer;
@@ -45,6 +46,7 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
     this.#safety = safety;
     this.#timeoutMs = options?.timeoutMs ?? caller.timeoutMs;
     this.#signal = options?.signal;
+    this.endpoint = options?.endpoint;
     this.#convert = convert;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -65,8 +67,9 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
   }
 
   #attempt(): void {
-    const link = this.#caller.links.pick();
-    if (link === undefined) this.#caller.links.wait(this);
+    const { links } = this.#caller;
+    const link = this.endpoint === undefined ? links.pick() : links.to(this.endpoint);
+    if (link?.connection === undefined) links.wait(this);
     else this.onConnection(link);
   }
 
@@ -127,7 +130,7 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
   onDeadline(): void {
     const sent = this.id !== 0 && this.connection !== null;
     if (sent) this.#link?.avoid();
-    if (!sent) return this.cancel(this.#lastError ?? this.#caller.notConnected());
+    if (!sent) return this.cancel(this.#lastError ?? this.#caller.notConnected(this.endpoint));
     const text = `no answer from ${this.#link?.endpoint} within the ${this.#timeoutMs} ms of the call`;
     this.cancel(new RpcError(Code.DEADLINE_EXCEEDED, text, this.#safety === "write"));
   }

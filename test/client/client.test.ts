@@ -220,6 +220,19 @@ describe("a client", () => {
     assert.deepEqual(await client.maintenance.alarms(), []);
   });
 
+  test("asks one member alone, whether it is one of its own or not", async () => {
+    const [port] = await freePorts(1);
+    await using elsewhere = new Client({ endpoints: `127.0.0.1:${port}`, timeoutMs: 60_000 });
+    const { memberId } = await elsewhere.maintenance.status({ endpoint: server.url });
+    assert.equal(memberId, (await client.maintenance.status({ endpoint: server.url })).memberId);
+    let size = 0;
+    for await (const piece of elsewhere.maintenance.snapshot({ endpoint: server.url })) size += piece.length;
+    assert.ok(size > 0);
+    const other = `http://127.0.0.1:${port}`;
+    await assert.rejects(client.get("a", { endpoint: other, timeoutMs: 100 }), { code: 14, details: /^not connected/ });
+    await assert.rejects(client.get("a", { endpoint: "ftp://a" }), { code: "ERR_ENDPOINT" });
+  });
+
   test("streams a backup with its hash", async () => {
     let size = 0;
     for await (const piece of client.maintenance.snapshot()) size += piece.length;

@@ -26,12 +26,12 @@ function examplesOf(file: string): Example[] {
 const PRELUDE = `
 import { createWriteStream } from "node:fs";
 import { pipeline } from "node:stream/promises";
-import { Client, type Codec, json, Mirror, op, when } from "kvorum/client";
+import { Client, type Codec, endpointsFromDns, json, Mirror, op, optionsFromEnvironment, when } from "kvorum/client";
 declare const client: Client;
 declare const mirror: Mirror<string, string>;
 declare function work(how: { signal: AbortSignal; token: number }): Promise<void>;
 declare function migrate(how: { signal: AbortSignal; fencingToken: number }): Promise<void>;
-export { Client, client, createWriteStream, json, migrate, mirror, Mirror, op, pipeline, when, work, type Codec };
+export { Client, client, createWriteStream, endpointsFromDns, json, migrate, mirror, Mirror, op, optionsFromEnvironment, pipeline, when, work, type Codec };
 `;
 
 describe("the examples in the comments of the client", () => {
@@ -45,8 +45,7 @@ describe("the examples in the comments of the client", () => {
 
   test("compile", async () => {
     writeFileSync(join(dir, "prelude.ts"), PRELUDE);
-    const names =
-      "Client, client, createWriteStream, json, migrate, mirror, Mirror, op, pipeline, when, work, type Codec";
+    const names = /^export \{ (.*) \};$/m.exec(PRELUDE)![1]!;
     examples.forEach(({ code }, i) => {
       const [imports, shadow] = /\bconst client\b|\bclient = new\b/.test(code)
         ? [names.replace(" client,", ""), ""]

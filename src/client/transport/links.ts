@@ -25,6 +25,8 @@ export interface LinkOptions {
 
 /** A call, or something else, that needs a connection. */
 export interface Waiter {
+  /** The member that it must be, if it matters. */
+  readonly endpoint: string | undefined;
   onConnection(link: Link): void;
 }
 
@@ -48,6 +50,8 @@ export class Links {
   readonly #options: LinkOptions;
   #links: Link[];
   #current = 0;
+  /** Asked for by name, and none of the endpoints. */
+  readonly #others = new Map<string, Link>();
   #waiters = new Set<Waiter>();
   #closed = false;
 
@@ -67,8 +71,9 @@ export class Links {
   }
 
   /** What went wrong lately, for the error of a call that found no connection. */
-  get problems(): string {
-    const problems = this.#links.map(({ problem }) => problem).filter((problem) => problem !== "");
+  problems(endpoint: string | undefined): string {
+    const links = endpoint === undefined ? this.#links : [this.to(endpoint)];
+    const problems = links.map(({ problem }) => problem).filter((problem) => problem !== "");
     return problems.length === 0 ? "no endpoint is connected yet" : problems.join("; ");
   }
 
@@ -94,17 +99,20 @@ export class Links {
     return second === undefined ? undefined : this.#links[second];
   }
 
-  /** The connection of one endpoint, connecting if need be. */
-  to(endpoint: string): Link | undefined {
-    const link = this.#links.find((each) => each.endpoint === endpoint);
-    link?.connect();
+  /** One endpoint, connected or not. Throws EndpointError. */
+  to(endpoint: string): Link {
+    const known = this.#links.find((each) => each.endpoint === endpoint) ?? this.#others.get(endpoint);
+    if (known !== undefined) return known;
+    const link = new Link(endpoint, this.#options, this.#serve);
+    this.#others.set(endpoint, link);
     return link;
   }
 
   /** Calls `onConnection` once, as soon as there is one. */
   wait(waiter: Waiter): void {
     this.#waiters.add(waiter);
-    for (const link of this.#links) link.connect();
+    if (waiter.endpoint !== undefined) this.to(waiter.endpoint).connect();
+    else for (const link of this.#links) link.connect();
   }
 
   forget(waiter: Waiter): void {
@@ -126,18 +134,18 @@ export class Links {
   close(reason: string): void {
     this.#closed = true;
     this.#waiters.clear();
-    for (const link of this.#links) link.close(reason);
+    for (const link of [...this.#links, ...this.#others.values()]) link.close(reason);
   }
 
   readonly #serve = (link: Link): void => {
     if (this.#closed) return;
-    if (link.connection === undefined) {
-      if (this.#waiters.size > 0) link.connect();
-      return;
+    const isOne = this.#links.includes(link);
+    for (const waiter of [...this.#waiters]) {
+      if (waiter.endpoint === undefined ? !isOne : waiter.endpoint !== link.endpoint) continue;
+      if (link.connection === undefined) return link.connect();
+      this.#waiters.delete(waiter);
+      waiter.onConnection(link);
     }
-    const waiters = this.#waiters;
-    this.#waiters = new Set();
-    for (const waiter of waiters) waiter.onConnection(link);
   };
 }
 
