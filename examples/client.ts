@@ -1,5 +1,5 @@
 /**
- * The client library, with a member that it starts for itself: keys, transactions, leases and watches.
+ * The client library, with a member that it starts for itself: keys, transactions, leases, watches and locks.
  *
  *   node --import tsx examples/client.ts
  */
@@ -57,6 +57,20 @@ try {
     console.log(event.type, event.key);
     if (event.type === "delete") break;
   }
+
+  // One at a time, in all processes. What the lock protects can refuse lower tokens, and must stop with the signal.
+  {
+    await using lock = await client.lock("migration", { ttl: 15 });
+    assert.ok(lock.isHeld && !lock.signal.aborted && lock.token > 0);
+  }
+
+  // All reads are of one revision; the writes happen only if nothing that was read has changed.
+  const { value: left } = await client.transaction(async (transaction) => {
+    const seats = Number((await transaction.get("seats")) ?? 10);
+    transaction.put("seats", `${seats - 1}`);
+    return seats - 1;
+  });
+  assert.equal(left, 9);
   console.log("done");
 } finally {
   if (member.kill()) await once(member, "exit");
