@@ -4,7 +4,6 @@
  * When the history that it needs is compacted it lists all keys again and reports the differences. Reads cost no request,
  * and see the past by some milliseconds; `sync` waits until they see everything that was written before it was called.
  */
-
 import type { Timer } from "../base/clock.ts";
 import { Code } from "../base/grpc-codes.ts";
 import { KVService } from "../proto/etcdserverpb.ts";
@@ -13,7 +12,6 @@ import type { Keyspace } from "./keyspace.ts";
 import { countRequest } from "./operations.ts";
 import { type CallOptions, ClientClosedError } from "./options.ts";
 import { RpcError } from "./rpc-error.ts";
-import { listen } from "./signals.ts";
 import { WatchCompactedError, type WatchEvent } from "./watch-events.ts";
 import type { Watcher } from "./watcher.ts";
 
@@ -58,9 +56,7 @@ export class Mirror<V, K> {
     this.#range = range;
     this.#options = options;
     this.#ready = this.#waiterFor(1).promise;
-    const { signal } = options;
-    if (signal?.aborted) this.#end(signal.reason);
-    else if (signal !== undefined) listen(signal, () => this.#end(signal.reason));
+    options.signal?.addEventListener("abort", () => this.#end(options.signal?.reason), { once: true });
     void this.#run();
   }
 
@@ -108,8 +104,7 @@ export class Mirror<V, K> {
       const text = `the mirror has not reached revision ${revision} within ${timeoutMs} ms`;
       if (timeoutMs !== Number.POSITIVE_INFINITY)
         timer = caller.clock.after(timeoutMs, () => reject(new RpcError(Code.DEADLINE_EXCEEDED, text)));
-      const { signal } = options;
-      if (signal !== undefined) listen(signal, () => reject(signal.reason));
+      options.signal?.addEventListener("abort", () => reject(options.signal?.reason), { once: true });
     });
     try {
       options.signal?.throwIfAborted();

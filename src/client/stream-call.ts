@@ -9,7 +9,6 @@ import type { MethodType } from "../base/protobuf.ts";
 import type { Caller, Retry } from "./caller.ts";
 import type { CallOptions } from "./options.ts";
 import { RpcError } from "./rpc-error.ts";
-import { listen } from "./signals.ts";
 import { Call, type Reached } from "./transport/call.ts";
 import type { Link, Waiter } from "./transport/links.ts";
 import type { CallHead } from "./transport/request-encoder.ts";
@@ -50,7 +49,7 @@ export class StreamCall<I, O> extends Call implements Waiter, Retry {
   begin(): void {
     const signal = this.#options?.signal;
     if (signal?.aborted) return this.cancel(signal.reason);
-    if (signal !== undefined) listen(signal, this.#onAbort);
+    signal?.addEventListener("abort", this.#onAbort);
     this.#caller.track(this);
     if (this.deadlineMs !== Number.POSITIVE_INFINITY) this.#caller.deadlines.add(this);
     const { tokens } = this.#caller;

@@ -6,7 +6,6 @@ import type { MethodType } from "../base/protobuf.ts";
 import type { Caller, Retry, Safety } from "./caller.ts";
 import type { CallOptions } from "./options.ts";
 import { RpcError } from "./rpc-error.ts";
-import { listen } from "./signals.ts";
 import { Call, type Reached } from "./transport/call.ts";
 import type { Link, Waiter } from "./transport/links.ts";
 import type { CallHead } from "./transport/request-encoder.ts";
@@ -58,7 +57,7 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
     const signal = this.#signal;
     if (signal !== undefined) {
       if (signal.aborted) return this.cancel(signal.reason);
-      listen(signal, this.#onAbort);
+      signal.addEventListener("abort", this.#onAbort);
     }
     this.#caller.track(this);
     if (this.deadlineMs !== Number.POSITIVE_INFINITY) this.#caller.deadlines.add(this);

@@ -2,11 +2,9 @@
  * One watch: delivers every event of its range once and in order, over all connections and members, and keeps no more than
  * a bounded number of events for a reader that is slow.
  */
-
 import type { Event } from "../proto/mvccpb.ts";
 import type { KeyRange, Space, Span } from "./keys.ts";
 import type { CallOptions } from "./options.ts";
-import { listen } from "./signals.ts";
 import { sizeOf, type WatchBatch, WatchCompactedError, type WatchEvent, watchEvent } from "./watch-events.ts";
 
 export interface WatchOptions extends Pick<CallOptions, "signal"> {
@@ -106,7 +104,7 @@ export class Watcher<V, K> implements AsyncIterable<WatchEvent<V, K>>, Subscribe
     this.#ready.catch(() => {});
     const { signal } = options;
     if (signal?.aborted) this.fail(signal.reason);
-    else if (signal !== undefined) listen(signal, this.#onAbort);
+    else signal?.addEventListener("abort", this.#onAbort);
   }
 
   /**

@@ -204,18 +204,6 @@ describe("a client", () => {
     assert.equal(await client.get("kv/nothing"), undefined);
   });
 
-  test("takes one signal for many calls without a warning", async () => {
-    const warnings: Error[] = [];
-    const onWarning = (warning: Error) => warnings.push(warning);
-    process.on("warning", onWarning);
-    const { signal } = new AbortController();
-    await Promise.all(Array.from({ length: 50 }, () => client.get("a", { signal })));
-    // Warnings are emitted in a later turn.
-    await new Promise((resolve) => setImmediate(resolve));
-    process.off("warning", onWarning);
-    assert.deepEqual(warnings, []);
-  });
-
   test("compacts, and reports what is gone", async () => {
     const { revision } = await client.put("compact/a", "1");
     await client.put("compact/a", "2");

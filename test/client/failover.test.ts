@@ -22,7 +22,6 @@ async function surely(action: () => Promise<unknown>): Promise<void> {
 }
 
 const NOT_FOUND = 5;
-const UNAVAILABLE = 14;
 
 for (const kind of ["ours", "stock"] as const satisfies readonly Kind[]) {
   const skip = kind === "stock" && requireStockEtcd();
@@ -49,25 +48,20 @@ for (const kind of ["ours", "stock"] as const satisfies readonly Kind[]) {
       // Known to be there, and those whose answer was lost.
       const written: string[] = [];
       const unsure = new Set<string>();
-      let tried = 0;
       const writing = (async () => {
         for (let i = 0; i < WRITES; i++) {
           try {
-            // A member that has lost its leader answers late, if at all.
-            await other.put(`log/${i % 7}`, `${i}`, { timeoutMs: 2000 });
+            await other.put(`log/${i % 7}`, `${i}`);
             written.push(`${i}`);
-            tried++;
           } catch (error) {
-            if (!(error instanceof RpcError)) throw error;
-            if (error.maybeApplied) unsure.add(`${i}`);
-            else assert.equal(error.code, UNAVAILABLE);
-            tried++;
+            if (!(error instanceof RpcError && error.maybeApplied)) throw error;
+            unsure.add(`${i}`);
           }
         }
       })();
       for (const [i, member] of cluster.all.entries()) {
         const goal = Math.floor((WRITES * (i + 1)) / 5);
-        await waitFor("some writes", () => tried >= goal, 60_000);
+        await waitFor("some writes", () => written.length + unsure.size >= goal, 60_000);
         await member.kill("SIGKILL");
         await member.start();
       }
@@ -75,7 +69,6 @@ for (const kind of ["ours", "stock"] as const satisfies readonly Kind[]) {
       await surely(() => client.put("log/end", "end"));
       await watching;
 
-      assert.ok(written.length > 0);
       const values = seen.map(({ value }) => value);
       assert.equal(new Set(values).size, values.length, "nothing is seen twice");
       assert.deepEqual(

@@ -10,8 +10,9 @@ import { BoltError } from "../../src/bolt/format.ts";
 import { BoltReader } from "../../src/bolt/reader.ts";
 import { InlineWriter, type StoreWriter } from "../../src/bolt/store-writer.ts";
 import type { Backend } from "../../src/mvcc/backend/backend.ts";
-import { BoltBackend, type BoltBackendOptions } from "../../src/mvcc/backend/bolt.ts";
+import { BoltBackend } from "../../src/mvcc/backend/bolt.ts";
 import { knownBuckets } from "../../src/mvcc/backend/bolt-batch.ts";
+import type { BoltBackendOptions } from "../../src/mvcc/backend/bolt-options.ts";
 import { mainOf, REVISION_BYTES } from "../../src/mvcc/model/revision.ts";
 import type { SimDisk } from "./disk.ts";
 

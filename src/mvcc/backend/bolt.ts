@@ -5,9 +5,8 @@ import { spentOn } from "../../base/doing.ts";
 import { lockFile } from "../../base/file-locks.ts";
 import type { Logger } from "../../base/log.ts";
 import { type Waiter, waiter } from "../../base/waiter.ts";
-import type { StoreWriter } from "../../bolt/store-writer.ts";
 import { ThreadWriter } from "../../bolt/thread-writer.ts";
-import { type ByteString, fromByteString, type RevisionVisitor, toByteString } from "../model/types.ts";
+import { fromByteString, type RevisionVisitor } from "../model/types.ts";
 import {
   type Backend,
   BackendError,
@@ -20,29 +19,10 @@ import { Batch } from "./batch.ts";
 import { batchRecords, knownBuckets } from "./bolt-batch.ts";
 import { closedError, defragPathOf, removeLeftovers, toBackendError } from "./bolt-file.ts";
 import { type OpenBolt, OpenFile, takeLock } from "./bolt-open.ts";
+import type { BoltBackendOptions } from "./bolt-options.ts";
 import { BoltSnapshot, readError } from "./bolt-snapshot.ts";
+import { forEachRow, getSmall, smallEntries } from "./layers.ts";
 import { isUnfinished, LongWrite } from "./long-write.ts";
-
-export interface BoltBackendOptions {
-  /** The file. Its directory must exist. */
-  readonly path: string;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  /** A batch is committed this long after its first write (`--backend-batch-interval`). Default 100. */
-  readonly batchIntervalMs?: number;
-  /** A batch of this many operations is committed as soon as the one before is (`--backend-batch-limit`). Default 10000. */
-  readonly batchLimit?: number;
-  /** `overloaded` from this many bytes on that are not durable yet. Default 64 MiB. */
-  readonly pendingBytesMax?: number;
-  /** Bytes of pages kept in memory for reading. Default 64 MiB. */
-  readonly cacheBytes?: number;
-  /** Called once when a commit in the background failed: memory is ahead of the disk for good. */
-  readonly onFailure: (error: BackendError) => void;
-  /** Told how long each commit took. */
-  readonly onCommit?: (milliseconds: number) => void;
-  /** Replaces the system's disk and its writer, for simulation. No other process can have its files. */
-  readonly storage?: { readonly disk: Disk; readonly writer: (path: string) => StoreWriter };
-}
 
 /**
  * The production backend: a bbolt file as stock etcd's, and the uncommitted writes in two batches: one being committed,
@@ -140,15 +120,7 @@ export class BoltBackend implements Backend {
   }
 
   get(bucket: SmallBucket, key: Uint8Array): Uint8Array | undefined {
-    const name = toByteString(key);
-    for (const batch of [this.#batch, this.#committing]) {
-      const value = batch?.small(bucket)?.get(name);
-      if (value !== undefined) return value === null ? undefined : value.slice();
-    }
-    return this.#reading(() => {
-      const value = this.#file.state.get(bucket, key);
-      return value === undefined ? undefined : Buffer.from(value);
-    });
+    return this.#reading(() => getSmall([this.#batch, this.#committing], this.#file.state, bucket, key));
   }
 
   put(bucket: SmallBucket, key: Uint8Array, value: Uint8Array): void {
@@ -170,24 +142,8 @@ export class BoltBackend implements Backend {
   }
 
   forEach(bucket: SmallBucket, visit: (key: Uint8Array, value: Uint8Array) => void): void {
-    const entries = new Map<ByteString, Uint8Array>();
-    this.#reading(() =>
-      this.#file.state.forEach(bucket, undefined, (key, value) => {
-        entries.set(toByteString(key), Buffer.from(value));
-        return true;
-      }),
-    );
-    let isSorted = true;
-    for (const batch of [this.#committing, this.#batch]) {
-      for (const [key, value] of batch?.small(bucket) ?? []) {
-        if (value === null) entries.delete(key);
-        else entries.set(key, value.slice());
-        isSorted = false;
-      }
-    }
-    const all = [...entries];
-    if (!isSorted) all.sort(([a], [b]) => (a < b ? -1 : 1));
-    for (const [key, value] of all) visit(fromByteString(key), value);
+    const entries = this.#reading(() => smallEntries([this.#committing, this.#batch], this.#file.state, bucket));
+    for (const [key, value] of entries) visit(fromByteString(key), value);
   }
 
   putRevision(main: number, sub: number, tombstone: boolean, bytes: Uint8Array, start: number, end: number): void {
@@ -214,19 +170,7 @@ export class BoltBackend implements Backend {
   }
 
   forEachRevision(fromMain: number, fromSub: number, toMain: number, visit: RevisionVisitor): void {
-    const batch = this.#batch;
-    const committing = this.#committing;
-    const visitBelowBatch: RevisionVisitor = (main, sub, tombstone, bytes, start, end) =>
-      batch.deletes(main, sub) || visit(main, sub, tombstone, bytes, start, end);
-    const visitBelowBoth: RevisionVisitor =
-      committing === null
-        ? visitBelowBatch
-        : (main, sub, tombstone, bytes, start, end) =>
-            committing.deletes(main, sub) || visitBelowBatch(main, sub, tombstone, bytes, start, end);
-    const goesOn = this.#reading(() => this.#file.rows.forEach(fromMain, fromSub, toMain, 0, visitBelowBoth));
-    if (!goesOn) return;
-    if (committing !== null && !committing.forEachRevision(fromMain, fromSub, toMain, visitBelowBatch)) return;
-    batch.forEachRevision(fromMain, fromSub, toMain, visit);
+    this.#reading(() => forEachRow(this.#batch, this.#committing, this.#file.rows, fromMain, fromSub, toMain, visit));
   }
 
   setPreCommitHook(hook: () => void): void {
