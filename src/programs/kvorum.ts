@@ -85,12 +85,8 @@ Usage:
   kvorum ps                 Show the local clusters
   kvorum down [NAME]        Stop a local cluster
   kvorum cert [command]     Make, show and check certificates
-<<<<<<< HEAD
-  kvorum cluster [command]  Prepare a cluster on hosts from one inventory
-  kvorum doctor DATA-DIR    Say what is wrong with a member's data, and what to do
-=======
+  kvorum cluster [command]  Bring a cluster onto hosts from one inventory
   kvorum doctor             Say what is wrong with a directory, a configuration or a cluster, and what to do
->>>>>>> f346a45 (Let kvorum doctor examine running clusters and members' configurations)
   kvorum version            Print the version
 
 Not built yet:

@@ -58,18 +58,33 @@ export async function bootMachines(count: number): Promise<Machines> {
   }
 }
 
+/** The same hosts without a service: what is installed there is up to the test. */
+export async function bootBareMachines(count: number): Promise<Machines> {
+  const machines = new Machines(await Hosts.create(count), "bare");
+  try {
+    await Promise.all(machines.all.map((machine) => machine.boot()));
+    return machines;
+  } catch (error) {
+    await machines.close();
+    throw error;
+  }
+}
+
 export class Machines {
   readonly all: readonly Machine[];
   readonly #hosts: Hosts;
   readonly #home = mkdtempSync(join(tmpdir(), "kvorum-machines-"));
   readonly #onExit = (): void => this.#remove();
 
-  constructor(hosts: Hosts) {
+  constructor(hosts: Hosts, content: "service" | "bare" = "service") {
     this.#hosts = hosts;
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=2g", "kvorum", this.#home]);
     process.on("exit", this.#onExit);
     const initial = hosts.all.map(({ address }, i) => `m${i + 1}=http://${address}:${PEER_PORT}`).join(",");
-    this.all = hosts.all.map((host, i) => new Machine(`m${i + 1}`, host, join(this.#home, `m${i + 1}`), initial));
+    this.all = hosts.all.map(
+      (host, i) =>
+        new Machine(`m${i + 1}`, host, join(this.#home, `m${i + 1}`), content === "bare" ? undefined : initial),
+    );
   }
 
   async leader(except?: Machine): Promise<Machine> {
@@ -118,13 +133,23 @@ export class Machine {
   #unshare: ChildProcess | undefined;
   #pid: number | undefined;
 
-  constructor(name: string, host: Host, disk: string, initialCluster: string) {
+  /** Without `initialCluster` no service is installed. */
+  constructor(name: string, host: Host, disk: string, initialCluster: string | undefined) {
     this.name = name;
     this.#host = host;
     this.#disk = disk;
     this.client = connect(`${host.address}:${CLIENT_PORT}`);
     for (const part of ["up", "work", "root"]) mkdirSync(join(disk, part), { recursive: true });
     this.#install(initialCluster);
+  }
+
+  get address(): string {
+    return this.#host.address;
+  }
+
+  /** Of the host's first process, as this machine counts; undefined when it is off. */
+  get pid(): number | undefined {
+    return this.#pid;
   }
 
   status(): Promise<StatusResponse> {
@@ -172,12 +197,12 @@ export class Machine {
   }
 
   async systemctl(...args: string[]): Promise<string> {
-    return this.#inside("systemctl", ...args);
+    return this.inside("systemctl", ...args);
   }
 
   /** The service's last log lines. */
   async journal(): Promise<string> {
-    return this.#inside("tail", "-n", "20", "/var/lib/kvorum/log").catch((error) => (error as Error).message);
+    return this.inside("tail", "-n", "20", "/var/lib/kvorum/log").catch((error) => (error as Error).message);
   }
 
   /** What it left outside its disk. */
@@ -187,16 +212,24 @@ export class Machine {
     for (const tree of TREES) removeGroups(join(CGROUPS, tree, this.#host.namespace));
   }
 
-  async #inside(...command: string[]): Promise<string> {
+  async inside(...command: string[]): Promise<string> {
     if (this.#pid === undefined) throw new Error(`${this.name} is off`);
     const { stdout } = await execute("nsenter", ["-t", `${this.#pid}`, "-m", "-p", "-n", "-u", ...command]);
     return stdout;
   }
 
-  #install(initialCluster: string): void {
+  #install(initialCluster: string | undefined): void {
     const { address } = this.#host;
     const units = join(this.#disk, "up", "etc", "systemd", "system");
     mkdirSync(units, { recursive: true });
+    const target = `[Unit]
+Requires=basic.target
+After=basic.target
+Wants=${SERVICE}
+AllowIsolate=yes
+`;
+    writeFileSync(join(units, "kvorum-host.target"), target);
+    if (initialCluster === undefined) return;
     mkdirSync(join(this.#disk, "up", "var", "lib", "kvorum"), { recursive: true });
     const { file, args } = ourEtcd();
     const flags = [
@@ -216,13 +249,6 @@ StandardOutput=append:/var/lib/kvorum/log
 StandardError=append:/var/lib/kvorum/log
 `;
     writeFileSync(join(units, SERVICE), service);
-    const target = `[Unit]
-Requires=basic.target
-After=basic.target
-Wants=${SERVICE}
-AllowIsolate=yes
-`;
-    writeFileSync(join(units, "kvorum-host.target"), target);
   }
 }
 

@@ -10,6 +10,7 @@ import { INVENTORY_SCHEMA } from "../inventory/schema.ts";
 import { makeSet } from "../pki/set.ts";
 import { composeText } from "../render/compose.ts";
 import { hostFiles } from "../render/host.ts";
+import { hostCommands } from "./hosts.ts";
 
 const FILE: Flag = { name: "file", shorthand: "f", kind: "string", value: "cluster.yml", usage: "the inventory" };
 const PORT_MAX = 65_535;
@@ -124,8 +125,8 @@ const schema: DeployCommand = {
 
 export const clusterCommand: DeployCommand = {
   name: "cluster",
-  short: "A cluster on hosts, from one inventory: init, check, render, schema",
-  commands: [init, check, render, schema],
+  short: "A cluster on hosts, from one inventory",
+  commands: [init, check, render, schema, ...hostCommands],
 };
 
 const schemaText = (): string => `${JSON.stringify(INVENTORY_SCHEMA, null, 2)}\n`;

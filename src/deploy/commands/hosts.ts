@@ -1,0 +1,155 @@
+/** `kvorum cluster plan`, `apply`, `status` and `health`: the commands that visit the hosts and the members. */
+import { resolve } from "node:path";
+import type { Flag } from "../../base/flags.ts";
+import { humanBytes, renderTable } from "../../base/table.ts";
+import { type Context, type DeployCommand, DeployError, EXIT } from "../common/context.ts";
+import type { Look } from "../common/look.ts";
+import { applyPlans, lookAtAll, makePlans, membershipProblem } from "../hosts/apply.ts";
+import type { HostPlan } from "../hosts/plan.ts";
+import { certificateSet, type Inventory, readInventory } from "../inventory/inventory.ts";
+import { makeSet } from "../pki/set.ts";
+
+const FILE: Flag = { name: "file", shorthand: "f", kind: "string", value: "cluster.yml", usage: "the inventory" };
+const FORMAT: Flag = {
+  name: "write-out",
+  shorthand: "w",
+  kind: "string",
+  value: "simple",
+  usage: "simple or json",
+};
+
+const plan: DeployCommand = {
+  name: "plan",
+  short: "Says what apply would do on each host, and why; changes nothing on them",
+  long: `Visits every host over ssh and says what apply would do there, and why. It changes nothing on the hosts; missing
+certificates are made here. Exit codes: 0 nothing differs, 1 something would be done, 2 something forbids it.`,
+  flags: [FILE],
+  async run(context, { flags }) {
+    const { inventory, plans } = await prepare(context, flags.string("file"));
+    refuseProblems(plans, await membershipProblem(context, inventory, plans));
+    for (const { facts, changes, then } of plans) {
+      for (const { text } of changes) context.out(`${facts.member.name}: ${text}\n`);
+      if (then !== "nothing") context.out(`${facts.member.name}: ${then}\n`);
+    }
+    if (plans.some(differs)) throw new DeployError("", EXIT.warnings);
+    context.out("nothing differs\n");
+  },
+};
+
+const apply: DeployCommand = {
+  name: "apply",
+  short: "Makes the hosts what the inventory says, and shows the members when all are healthy",
+  long: `Makes the hosts what the inventory says: user, directories, program, certificates, configuration, unit. Members that do
+not run are started together; those that must see a change are restarted one by one, each only while all others are
+healthy. Where nothing differs nothing is done, so it can be repeated, also after it was interrupted.`,
+  flags: [FILE],
+  async run(context, { flags }) {
+    const { inventory, plans } = await prepare(context, flags.string("file"));
+    refuseProblems(plans, await membershipProblem(context, inventory, plans));
+    if (!plans.some(differs)) context.out("nothing differs\n");
+    const looks = await applyPlans(context, inventory, plans);
+    context.out(statusTable(inventory, looks));
+    endWith(looks);
+  },
+};
+
+const status: DeployCommand = {
+  name: "status",
+  short: "Shows every member: version, size, leader, term, index, and what is wrong",
+  flags: [FILE, FORMAT],
+  async run(context, { flags }) {
+    const inventory = readInventory(resolve(context.cwd, flags.string("file")));
+    const looks = await lookAtAll(context, inventory);
+    const format = flags.string("write-out");
+    if (format !== "simple" && format !== "json") throw new DeployError(`it prints simple or json, not ${format}`);
+    context.out(
+      format === "json" ? `${JSON.stringify(rowsOf(inventory, looks), null, 2)}\n` : statusTable(inventory, looks),
+    );
+    endWith(looks);
+  },
+};
+
+const health: DeployCommand = {
+  name: "health",
+  short: "Says of every member whether it is healthy: it answers a linearizable read",
+  flags: [FILE],
+  async run(context, { flags }) {
+    const inventory = readInventory(resolve(context.cwd, flags.string("file")));
+    const looks = await lookAtAll(context, inventory);
+    for (const { endpoint, tookMs, trouble } of looks) {
+      context.out(
+        tookMs === undefined
+          ? `${endpoint} is unhealthy: ${trouble}\n`
+          : `${endpoint} is healthy: took = ${tookMs.toFixed(3)}ms\n`,
+      );
+    }
+    endWith(looks);
+  },
+};
+
+export const hostCommands: readonly DeployCommand[] = [plan, apply, status, health];
+
+async function prepare(context: Context, file: string): Promise<{ inventory: Inventory; plans: HostPlan[] }> {
+  const inventory = readInventory(resolve(context.cwd, file));
+  for (const warning of inventory.warnings) context.err(`warning: ${warning}\n`);
+  const now = { nowMs: context.clock.wallMs(), random: context.random };
+  for (const { action, file: path, why } of await makeSet(certificateSet(inventory), now)) {
+    if (action !== "kept")
+      context.out(`${action} certificate ${path}${why === undefined ? "" : ` (it was: ${why})`}\n`);
+  }
+  const plans = await makePlans(context, inventory);
+  for (const { facts, warnings } of plans)
+    for (const warning of warnings) context.err(`warning: ${facts.member.name}: ${warning}\n`);
+  return { inventory, plans };
+}
+
+const differs = ({ changes, then }: HostPlan): boolean => changes.length > 0 || then !== "nothing";
+
+function refuseProblems(plans: readonly HostPlan[], membership: string | undefined): void {
+  const found = plans.flatMap(({ facts, problems }) => problems.map((problem) => `${facts.member.name}: ${problem}`));
+  if (membership !== undefined) found.push(membership);
+  if (found.length > 0)
+    throw new DeployError(
+      `this cannot be done:\n${found.map((text) => `  ${text}\n`).join("")}Nothing was changed.`,
+      EXIT.problems,
+    );
+}
+
+function rowsOf({ members }: Inventory, looks: readonly Look[]) {
+  return looks.map(({ endpoint, status: seen, tookMs, trouble }, i) => ({
+    name: members[i]!.name,
+    endpoint,
+    id: seen?.header?.memberId.toString(16) ?? "",
+    version: seen?.version ?? "",
+    size: seen === undefined ? "" : humanBytes(Number(seen.dbSize)),
+    isLeader: seen !== undefined && seen.leader === seen.header?.memberId,
+    isLearner: seen?.isLearner ?? false,
+    term: seen === undefined ? "" : `${seen.raftTerm}`,
+    index: seen === undefined ? "" : `${seen.raftIndex}`,
+    errors: [...(seen?.errors ?? []), ...(tookMs === undefined && trouble !== undefined ? [trouble] : [])],
+  }));
+}
+
+function statusTable(inventory: Inventory, looks: readonly Look[]): string {
+  const rows = rowsOf(inventory, looks).map((row) => [
+    row.name,
+    row.endpoint,
+    row.id,
+    row.version,
+    row.size,
+    row.version === "" ? "" : `${row.isLeader}`,
+    row.version === "" ? "" : `${row.isLearner}`,
+    row.term,
+    row.index,
+    row.errors.join(", "),
+  ]);
+  return renderTable(
+    ["name", "endpoint", "id", "version", "db size", "is leader", "is learner", "raft term", "raft index", "errors"],
+    rows,
+  );
+}
+
+/** Throws when a member is not healthy; the table has been printed. */
+function endWith(looks: readonly Look[]): void {
+  if (looks.some(({ tookMs }) => tookMs === undefined)) throw new DeployError("", EXIT.problems);
+}
