@@ -28,6 +28,7 @@ const PROGRAMS = [
   [/npm run tla\b/, ["test/raft/tla/main.ts"]],
   [/npm (test|run test)\b/, ["scripts/test.mjs"]],
   [/(^|[\s/"'=(])kvorum doctor\b/, ["src/doctor", "src/ctl"]],
+  [/\betcd (gateway|grpc-proxy)\b/, ["src/proxy"]],
   [/(^|[\s/"'=(])etcdctl\b/, ["src/ctl"]],
   [/(^|[\s/"'=(])etcdutl\b/, ["src/utl"]],
   [/(^|[\s/"'=(])etcd\b|npm start\b/, ["src/config", "src/programs"]],

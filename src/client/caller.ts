@@ -11,9 +11,9 @@ import { Code } from "../base/grpc-codes.ts";
 import type { MethodType } from "../base/protobuf.ts";
 import type { Random } from "../base/random.ts";
 import { DeadlineWheel } from "../rpc/deadlines.ts";
-import { type CallOptions, ClientClosedError } from "./options.ts";
+import { type CallOptions, ClientClosedError, type ForwardedOptions } from "./options.ts";
 import { RpcError } from "./rpc-error.ts";
-import { StreamCall, type StreamHandler } from "./stream-call.ts";
+import { StreamCall, type StreamHandler, type StreamOptions } from "./stream-call.ts";
 import type { Tokens } from "./tokens.ts";
 import { type Link, type LinkOptions, Links } from "./transport/links.ts";
 import type { CallHead } from "./transport/request-encoder.ts";
@@ -70,7 +70,7 @@ export class Caller {
     method: MethodType<I, O>,
     request: I,
     safety: Safety,
-    options: CallOptions | undefined,
+    options: ForwardedOptions | undefined,
     convert: (response: O) => R,
   ): Promise<R> {
     return new Promise((resolve, reject) => {
@@ -87,11 +87,7 @@ export class Caller {
    *
    * @param requireLeader the member ends the stream when it loses its leader
    */
-  stream<I, O>(
-    method: MethodType<I, O>,
-    handler: StreamHandler<O>,
-    options?: CallOptions & { readonly requireLeader?: boolean },
-  ): StreamCall<I, O> {
+  stream<I, O>(method: MethodType<I, O>, handler: StreamHandler<O>, options?: StreamOptions): StreamCall<I, O> {
     this.#checkEndpoint(options);
     const call = new StreamCall(this, method, handler, options);
     if (this.closed) call.cancel(new ClientClosedError());
@@ -110,8 +106,12 @@ export class Caller {
     return timeoutMs === Number.POSITIVE_INFINITY ? timeoutMs : this.clock.nowMs() + timeoutMs;
   }
 
-  /** The headers of a call, with the token of now. */
-  headOf(path: string, timeoutMs: number, requireLeader = false): CallHead {
+  /** The headers of a call, with the token given or the client's own of now. */
+  headOf(path: string, timeoutMs: number, requireLeader = false, forwarded?: string): CallHead {
+    if (forwarded !== undefined) {
+      const fields = requireLeader ? [["token", forwarded] as const, REQUIRE_LEADER] : [["token", forwarded] as const];
+      return { path, timeout: timeoutText(timeoutMs), fields };
+    }
     const token = this.tokens?.token ?? "";
     if (token !== this.#token) {
       this.#token = token;

@@ -63,6 +63,12 @@ export interface CallOptions {
   readonly endpoint?: string | undefined;
 }
 
+/** For callers within: a call in the name of somebody else. */
+export interface ForwardedOptions extends CallOptions {
+  /** The token of that user, in place of the client's own. */
+  readonly token?: string | undefined;
+}
+
 /** A setting of the client makes no sense. */
 export class ClientOptionsError extends KvorumError {
   override name = "ClientOptionsError";

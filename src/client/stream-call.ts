@@ -7,7 +7,7 @@ import { messageOf } from "../base/errors.ts";
 import { Code } from "../base/grpc-codes.ts";
 import type { MethodType } from "../base/protobuf.ts";
 import type { Caller, Retry } from "./caller.ts";
-import type { CallOptions } from "./options.ts";
+import type { ForwardedOptions } from "./options.ts";
 import { RpcError } from "./rpc-error.ts";
 import { Call, type Reached } from "./transport/call.ts";
 import type { Link, Waiter } from "./transport/links.ts";
@@ -19,7 +19,7 @@ export interface StreamHandler<O> {
   onEnd(error: unknown): void;
 }
 
-export interface StreamOptions extends CallOptions {
+export interface StreamOptions extends ForwardedOptions {
   readonly requireLeader?: boolean;
 }
 
@@ -144,7 +144,7 @@ export class StreamCall<I, O> extends Call implements Waiter, Retry {
 
   #headNow(): CallHead {
     const timeoutMs = this.#options?.timeoutMs ?? Number.POSITIVE_INFINITY;
-    return this.#caller.headOf(this.#method.path, timeoutMs, this.#options?.requireLeader);
+    return this.#caller.headOf(this.#method.path, timeoutMs, this.#options?.requireLeader, this.#options?.token);
   }
 
   #finish(): void {

@@ -4,7 +4,7 @@ import { messageOf } from "../base/errors.ts";
 import { Code } from "../base/grpc-codes.ts";
 import type { MethodType } from "../base/protobuf.ts";
 import type { Caller, Retry, Safety } from "./caller.ts";
-import type { CallOptions } from "./options.ts";
+import type { ForwardedOptions } from "./options.ts";
 import { RpcError } from "./rpc-error.ts";
 import { Call, type Reached } from "./transport/call.ts";
 import type { Link, Waiter } from "./transport/links.ts";
@@ -18,6 +18,7 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
   readonly #request: Buffer;
   readonly #safety: Safety;
   readonly #timeoutMs: number;
+  readonly #token: string | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #convert: (response: O) => R;
   readonly #resolve: (result: R) => void;
@@ -34,7 +35,7 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
     method: MethodType<I, O>,
     request: Buffer,
     safety: Safety,
-    options: CallOptions | undefined,
+    options: ForwardedOptions | undefined,
     convert: (response: O) => R,
     resolve: (result: R) => void,
     reject: (error: unknown) => void,
@@ -45,12 +46,13 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
     this.#request = request;
     this.#safety = safety;
     this.#timeoutMs = options?.timeoutMs ?? caller.timeoutMs;
+    this.#token = options?.token;
     this.#signal = options?.signal;
     this.endpoint = options?.endpoint;
     this.#convert = convert;
     this.#resolve = resolve;
     this.#reject = reject;
-    this.head = caller.headOf(method.path, this.#timeoutMs);
+    this.head = caller.headOf(method.path, this.#timeoutMs, false, this.#token);
   }
 
   begin(): void {
@@ -87,7 +89,7 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
     if (this.#isDone) return;
     this.reset();
     this.#response = undefined;
-    this.head = this.#caller.headOf(this.#method.path, this.#timeoutMs);
+    this.head = this.#caller.headOf(this.#method.path, this.#timeoutMs, false, this.#token);
     this.#attempt();
   }
 

@@ -19,8 +19,16 @@ const ALL = -1;
 /** Refusals that a new token may end. */
 const TOKEN_REFUSALS = /invalid auth token|revision of auth store is old|user name is empty/;
 
+export interface WatchesOptions {
+  /** Watches in the name of somebody else. */
+  readonly token?: string | undefined;
+  /** The stream ended; another one is opened. */
+  readonly onInterrupted?: (error: unknown) => void;
+}
+
 export class Watches implements WatchHub {
   readonly #caller: Caller;
+  readonly #options: WatchesOptions;
   readonly #watchers = new Set<Subscriber>();
   /** By the ids of the present stream. */
   readonly #byId = new Map<number, Subscriber>();
@@ -30,17 +38,26 @@ export class Watches implements WatchHub {
   #retry: Timer | undefined;
   #failures = 0;
 
-  constructor(caller: Caller) {
+  constructor(caller: Caller, options: WatchesOptions = {}) {
     this.#caller = caller;
+    this.#options = options;
   }
 
   watch<V, K>(space: Space<V, K>, range: KeyRange, options: WatchOptions): Watcher<V, K> {
     const watcher = new Watcher(this, space, range, options);
     if (this.#caller.closed) watcher.fail(new ClientClosedError());
-    if (watcher.isOver) return watcher;
+    if (!watcher.isOver) this.add(watcher);
+    return watcher;
+  }
+
+  /** Whether nothing is watched. */
+  get isEmpty(): boolean {
+    return this.#watchers.size === 0;
+  }
+
+  add(watcher: Subscriber): void {
     this.#watchers.add(watcher);
     if (this.#retry === undefined) this.#create(watcher);
-    return watcher;
   }
 
   remove(watcher: Subscriber): void {
@@ -115,7 +132,7 @@ export class Watches implements WatchHub {
           if (this.#stream === stream || this.#stream === undefined) this.#onEnd(error);
         },
       },
-      { requireLeader: true },
+      { requireLeader: true, token: this.#options.token },
     );
     this.#stream = stream;
     return stream;
@@ -168,6 +185,7 @@ export class Watches implements WatchHub {
     this.#forgetStream();
     if (this.#caller.closed) return this.close();
     if (this.#watchers.size === 0) return;
+    this.#options.onInterrupted?.(error);
     if (error instanceof RpcError && error.code === Code.UNIMPLEMENTED) {
       for (const watcher of [...this.#watchers]) watcher.fail(error);
       return;

@@ -20,8 +20,8 @@ export const usage = `Usage:
   etcd gateway start
     Forward TCP connections to the members of a cluster. etcd gateway start --help has its flags.
 
-  etcd grpc-proxy
-    Not built yet.
+  etcd grpc-proxy start
+    Serve the clients of a cluster and join their watches, renewals and reads. etcd grpc-proxy start --help has its flags.
 `;
 
 /** All flags by section, each with its default and description. */

@@ -11,10 +11,8 @@ export async function main(argv: readonly string[], env: Environment): Promise<n
     process.stdout.write(versionText("etcd"));
     return 0;
   }
-  if (first === "gateway") return await (await import("./proxy.ts")).runProxyProgram(argv, env);
-  if (first === "grpc-proxy") {
-    process.stderr.write(`etcd ${first} is not built yet in this version of kvorum, see docs/differences.md\n`);
-    return 2;
+  if (first === "gateway" || first === "grpc-proxy") {
+    return await (await import("./proxy.ts")).runProxyProgram(argv, env);
   }
   const { runServer } = await import("./server/program.ts");
   return await runServer(argv, env);

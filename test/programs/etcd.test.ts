@@ -130,16 +130,13 @@ test("a wrong bootstrap ends with 1 in the configured log", async (t) => {
   );
 });
 
-test("etcd grpc-proxy says that it is not built yet", async () => {
-  const { code, stderr } = await run(etcd, ["grpc-proxy", "start"]);
-  assert.equal(code, 2);
-  assert.match(stderr, /^etcd grpc-proxy is not built yet/);
-});
-
-test("etcd gateway is a command of the program, and fails with its reason and 1", async () => {
-  const { code, stderr } = await run(etcd, ["gateway", "--endpoints=nothing", "start"]);
-  assert.equal(code, 1);
-  assert.match(stderr, /"msg":"Running: ".*\nerror parsing endpoint "nothing"/s);
+test("the proxies are commands of the program, and fail with their reason and 1", async () => {
+  const gateway = await run(etcd, ["gateway", "--endpoints=nothing", "start"]);
+  assert.equal(gateway.code, 1);
+  assert.match(gateway.stderr, /"msg":"Running: ".*\nerror parsing endpoint "nothing"/s);
+  const grpcProxy = await run(etcd, ["grpc-proxy", "start", "--resolver-ttl=5"]);
+  assert.equal(grpcProxy.code, 1);
+  assert.match(grpcProxy.stderr, /^invalid resolver-prefix ""/);
 });
 
 test("a launcher works through a symbolic link", async (t) => {

@@ -6,51 +6,15 @@ import { systemClock } from "../../src/base/clock.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { connect as connectGrpc } from "../../src/client/raw.ts";
 import { KVService } from "../../src/proto/etcdserverpb.ts";
-import type { RunningProxy } from "../../src/proxy/contract.ts";
-import { runProxy } from "../../src/proxy/program.ts";
 import { Remotes } from "../../src/proxy/tcp/remotes.ts";
 import { MemoryLogger, startInProcess } from "../harness/in-process.ts";
 import { waitFor } from "../harness/wait.ts";
-
-interface Run {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-  readonly logger: MemoryLogger;
-}
-
-async function run(...args: string[]): Promise<Run & { readonly running: RunningProxy | undefined }> {
-  const logger = new MemoryLogger();
-  let [out, err] = ["", ""];
-  const result = await runProxy({
-    args,
-    out: (text) => {
-      out += text;
-    },
-    err: (text) => {
-      err += text;
-    },
-    logger,
-    clock: systemClock,
-    random: systemRandom,
-    systemd: { notify: async () => false },
-  });
-  const isRunning = typeof result !== "number";
-  return { code: isRunning ? -1 : result, running: isRunning ? result : undefined, out, err, logger };
-}
+import { run, startProxy } from "./helpers.ts";
 
 /** A gateway in front of `endpoints`. */
 async function start(t: TestContext, endpoints: readonly string[], ...more: string[]) {
-  const started = await run(
-    "gateway",
-    `--endpoints=${endpoints.join(",")}`,
-    "start",
-    "--listen-addr=127.0.0.1:0",
-    ...more,
-  );
-  assert.ok(started.running, started.err);
-  t.after(() => started.running!.close());
-  return { ...started, address: started.running.address, port: Number(started.running.address.split(":")[1]) };
+  const started = await startProxy(t, "gateway", `--endpoints=${endpoints.join(",")}`, "start", ...more);
+  return { ...started, port: Number(started.address.split(":")[1]) };
 }
 
 /** A member that answers each connection with its name and then with what it is sent. */

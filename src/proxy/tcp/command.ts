@@ -6,6 +6,7 @@ import { quote } from "../../base/quote.ts";
 import { systemText } from "../../base/system-error.ts";
 import { type ProxyCommand, ProxyError, type ProxyIo } from "../contract.ts";
 import { discoverRemotes } from "../discovery.ts";
+import { splitHostPort } from "../host-port.ts";
 import { TcpProxy } from "./proxy.ts";
 import { type Remote, Remotes } from "./remotes.ts";
 
@@ -69,7 +70,6 @@ const start: ProxyCommand = {
     } catch (error) {
       throw new ProxyError(`listen tcp ${flags.string("listen-addr")}: ${systemText(error)}`);
     }
-    await notifyReady(io);
     io.logger.info("ready to proxy client requests", { endpoints: remotes.map(({ address }) => address) });
   },
 };
@@ -102,12 +102,6 @@ function splitListenAddress(address: string): { readonly host: string; readonly 
   return parts;
 }
 
-function splitHostPort(text: string): { readonly host: string; readonly port: number } | undefined {
-  const match = /^(?:\[([^\]]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
-  if (match === null || Number(match[3]) > 65535) return undefined;
-  return { host: match[1] ?? match[2]!, port: Number(match[3]) };
-}
-
 /** A gateway that forwards to itself would use up all descriptors. */
 async function refuseLoop(
   remotes: readonly Remote[],
@@ -135,13 +129,5 @@ async function addressesOf(host: string, failure: () => ProxyError): Promise<rea
     return (await lookup(host, { all: true })).map(({ address }) => address);
   } catch {
     throw failure();
-  }
-}
-
-async function notifyReady({ systemd, logger }: ProxyIo): Promise<void> {
-  try {
-    await systemd.notify("READY=1");
-  } catch (error) {
-    logger.error("failed to notify systemd for readiness", { error });
   }
 }

@@ -1,12 +1,11 @@
 /** Metrics of what goes over the network: to other members, and to clients by method, flood and connection. */
-import { CODE_NAMES } from "../../../base/grpc-codes.ts";
 import type { Labels, MetricsText } from "../../../base/metrics-text.ts";
 import type { ByPeer, HistogramsByPeer, PeerMetrics } from "../../../peer/metrics.ts";
 import { ABUSES, type Abuse } from "../../../rpc/guard.ts";
 import type { RpcServer } from "../../../rpc/server.ts";
 import type { ClientVersions } from "../../calls/client-versions.ts";
-import { methodLabels } from "../../calls/method-labels.ts";
 import type { ConnectionLimit, ConnectionLimits } from "../../listeners/connection-limit.ts";
+import { writeMethods } from "./methods.ts";
 
 export function writePeers(text: MetricsText, peers: PeerMetrics, local: string): void {
   const pairs = ({ values }: ByPeer): (readonly [Labels, number])[] =>
@@ -68,36 +67,8 @@ export function writePeers(text: MetricsText, peers: PeerMetrics, local: string)
 }
 
 export function writeRpc(text: MetricsText, rpc: RpcServer, clientVersions: ClientVersions): void {
-  const methods = [...rpc.methods].map((method) => ({ method, labels: methodLabels(method.path, method.streaming) }));
-  const each = (read: (method: (typeof methods)[number]["method"]) => number): (readonly [Labels, number])[] =>
-    methods.map(({ method, labels }) => [labels, read(method)] as const);
+  writeMethods(text, rpc.methods);
   text
-    .family(
-      "grpc_server_started_total",
-      "counter",
-      "Total number of RPCs started on the server.",
-      each((m) => m.started),
-    )
-    .family(
-      "grpc_server_msg_received_total",
-      "counter",
-      "Total number of RPC stream messages received on the server.",
-      each((m) => m.messagesReceived),
-    )
-    .family(
-      "grpc_server_msg_sent_total",
-      "counter",
-      "Total number of gRPC stream messages sent by the server.",
-      each((m) => m.messagesSent),
-    )
-    .family(
-      "grpc_server_handled_total",
-      "counter",
-      "Total number of RPCs completed on the server, regardless of success or failure.",
-      methods.flatMap(({ method, labels }) =>
-        CODE_NAMES.map((name, code) => [{ grpc_code: name, ...labels }, method.handled[code] ?? 0] as const),
-      ),
-    )
     .family("etcd_server_client_requests_total", "counter", "The total number of client requests per client version.", [
       ...[...clientVersions.all()].flatMap(({ version, unary, stream }) => [
         [{ client_api_version: version, type: "unary" }, unary] as const,

@@ -1,0 +1,62 @@
+/** The services that a proxy forwards as they are: Auth, Maintenance, Lock, Election. */
+import type { MethodType } from "../../base/protobuf.ts";
+import { AuthService, MaintenanceService } from "../../proto/etcdserverpb.ts";
+import { ElectionService } from "../../proto/v3electionpb.ts";
+import { LockService } from "../../proto/v3lockpb.ts";
+import type { RpcRegistry, StreamCall } from "../../rpc/contract.ts";
+import { asBytes, failWith, requiresLeader, tokenOf, type Upstream } from "./upstream.ts";
+
+/** Methods that change nothing: they may be asked of another member when one fails. */
+const READS = new Set<string>(
+  [
+    AuthService.AuthStatus,
+    AuthService.UserGet,
+    AuthService.UserList,
+    AuthService.RoleGet,
+    AuthService.RoleList,
+    MaintenanceService.Status,
+    MaintenanceService.Hash,
+    MaintenanceService.HashKV,
+    ElectionService.Leader,
+  ].map(({ path }) => path),
+);
+/** Methods whose answer may take any time. */
+const WAITING = new Set<string>(
+  [MaintenanceService.Defragment, LockService.Lock, ElectionService.Campaign].map(({ path }) => path),
+);
+
+export function registerPassThrough(rpc: RpcRegistry, upstream: Upstream): void {
+  for (const service of [AuthService, MaintenanceService, LockService, ElectionService]) {
+    for (const method of Object.values<MethodType>(service)) {
+      const { path } = method;
+      if (method.responseStream) rpc.stream(path, (call) => forwardStream(call, method, upstream));
+      else {
+        const options = { safety: READS.has(path) ? "read" : "write", mayWait: WAITING.has(path) } as const;
+        rpc.unary(path, (call) => upstream.forward(call, method, options));
+      }
+    }
+  }
+}
+
+/** One request, many responses, as fast as the client takes them. */
+function forwardStream(call: StreamCall, method: MethodType, upstream: Upstream): void {
+  call.onMessage = (message) => {
+    call.onMessage = () => {};
+    const stream = upstream.caller.stream(
+      asBytes(method),
+      {
+        onMessage: (response: Uint8Array) => {
+          if (!call.send(response)) stream.pause();
+        },
+        onEnd: (error) => {
+          if (error === undefined) call.end();
+          else failWith(call, error);
+        },
+      },
+      { token: tokenOf(call), requireLeader: requiresLeader(call) },
+    );
+    call.onDrain = () => stream.resume();
+    call.onCancel = () => stream.cancel();
+    stream.send(message, true);
+  };
+}
