@@ -60,7 +60,7 @@ async function bundle() {
       sourcemap: true,
       logLevel: "silent",
     });
-    emitTypes(join(made, "types"));
+    emitTypes(made);
     writeFileSync(join(made, ".stamp"), "");
     rmSync(join(root, "dist"), { recursive: true, force: true });
     renameSync(made, join(root, "dist"));
@@ -73,17 +73,24 @@ async function bundle() {
  * Declarations of the client and of all that its types name. Errors of types do not stop a build: `npm run typecheck`
  * reports them.
  */
-function emitTypes(outDir) {
+function emitTypes(dir) {
   const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
-  const settings = join(root, `tsconfig-${process.pid}.json`);
-  const compilerOptions = { rootDir: "src", outDir, noEmit: false, declaration: true, emitDeclarationOnly: true };
-  const project = { extends: "./tsconfig.json", compilerOptions, include: [], files: ["src/client/index.ts"] };
-  writeFileSync(settings, JSON.stringify(project));
-  try {
-    spawnSync(process.execPath, [compiler, "-p", settings], { cwd: root, stdio: "ignore" });
-  } finally {
-    rmSync(settings, { force: true });
-  }
+  const settings = join(dir, "tsconfig.json");
+  const compilerOptions = {
+    rootDir: join(root, "src"),
+    outDir: join(dir, "types"),
+    noEmit: false,
+    declaration: true,
+    emitDeclarationOnly: true,
+    typeRoots: [join(root, "node_modules", "@types")],
+  };
+  const files = [join(root, "src", "client", "index.ts")];
+  writeFileSync(
+    settings,
+    JSON.stringify({ extends: join(root, "tsconfig.json"), compilerOptions, include: [], files }),
+  );
+  spawnSync(process.execPath, [compiler, "-p", settings], { cwd: root, stdio: "ignore" });
+  rmSync(settings);
 }
 
 /** The cause and the advice, instead of a library's stack. */
