@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { copyFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { systemDisk } from "../../src/base/disk.ts";
 import { checkBolt } from "../../src/bolt/check.ts";
@@ -9,11 +9,24 @@ import { appendSha256Trailer } from "../../src/bolt/snapshot-file.ts";
 import { type BoltBucketSource, writeBoltFile } from "../../src/bolt/writer.ts";
 import { KVService } from "../../src/proto/etcdserverpb.ts";
 import { KeyValue } from "../../src/proto/mvccpb.ts";
-import { requireProgram, requireStockEtcd, run, stockEtcd } from "../harness/programs.ts";
+import {
+  findProgram,
+  requireProgram,
+  requireStockEtcd,
+  run,
+  stockEtcd,
+  stockEtcdVersion,
+} from "../harness/programs.ts";
 import { startServer } from "../harness/server.ts";
 import { tempDir } from "./helpers.ts";
 
-const skip = requireStockEtcd() || requireProgram("etcdctl");
+/** From 3.6 on etcdutl does what etcdctl did: the one of KVORUM_STOCK_ETCDUTL, or beside KVORUM_STOCK_ETCD. */
+const beside = join(dirname(process.env["KVORUM_STOCK_ETCD"] || "."), "etcdutl");
+const tool = process.env["KVORUM_STOCK_ETCDUTL"] || findProgram(beside) || "etcdctl";
+const skip =
+  requireStockEtcd() ||
+  requireProgram(tool) ||
+  (tool === "etcdctl" && (await stockEtcdVersion())! > 3.005 && "a stock etcd above 3.5 needs its etcdutl");
 const KEYS = 3000;
 const keyOf = (i: number) => Buffer.from(`key-${i}`);
 
@@ -22,7 +35,7 @@ function copyOf(reader: BoltReader): BoltBucketSource[] {
 }
 
 async function snapshotStatus(path: string): Promise<Record<string, number>> {
-  const { code, stdout, stderr } = await run("etcdctl", ["snapshot", "status", path, "-w", "json"], {
+  const { code, stdout, stderr } = await run(tool, ["snapshot", "status", path, "-w", "json"], {
     env: { ETCDCTL_API: "3" },
   });
   assert.equal(code, 0, stderr);
@@ -55,17 +68,14 @@ test("stock etcd's database is read; our copy of it has its hash and serves as i
 
   writeBoltFile({ disk: systemDisk, path: ours, buckets: copyOf(reader) });
   const expected = await snapshotStatus(origin);
+  const { totalSize: originSize, ...same } = expected;
   const { totalSize, ...status } = await snapshotStatus(ours);
-  assert.ok(totalSize! < expected["totalSize"]!, "the copy has no free pages");
-  assert.deepEqual(status, {
-    hash: expected["hash"],
-    revision: expected["revision"],
-    totalKey: expected["totalKey"],
-  });
+  assert.ok(totalSize! < originSize!, "the copy has no free pages");
+  assert.deepEqual(status, same);
 
   appendSha256Trailer(systemDisk, ours);
   const dataDir = join(dir, "restored");
-  const restored = await run("etcdctl", ["snapshot", "restore", ours, "--data-dir", dataDir], {
+  const restored = await run(tool, ["snapshot", "restore", ours, "--data-dir", dataDir], {
     env: { ETCDCTL_API: "3" },
   });
   assert.equal(restored.code, 0, restored.stderr);
