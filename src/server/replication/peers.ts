@@ -7,7 +7,7 @@ import type { Backend } from "../../mvcc/backend/backend.ts";
 import type { Message } from "../../proto/raftpb.ts";
 import type { BackendQuota } from "../apply/quota.ts";
 import type { ServerOptions } from "../contract/options.ts";
-import { checkDatabase } from "../snapshot/database-import.ts";
+import { checkDatabase } from "../snapshot/database-check.ts";
 import { SnapshotReceiver } from "../snapshot/receiver.ts";
 import { SnapshotSender } from "../snapshot/sender.ts";
 import type { Bootstrapped } from "../start/bootstrap.ts";

@@ -9,8 +9,8 @@ import { type Backend, BUCKETS, metaKeys } from "../../../src/mvcc/backend/backe
 import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
 import { hashBackend } from "../../../src/mvcc/store/hash.ts";
 import { Message, MessageType, Snapshot } from "../../../src/proto/raftpb.ts";
+import { checkDatabase } from "../../../src/server/snapshot/database-check.ts";
 import { BackendImage } from "../../../src/server/snapshot/database-image.ts";
-import { checkDatabase } from "../../../src/server/snapshot/database-import.ts";
 import { SnapshotReceiver } from "../../../src/server/snapshot/receiver.ts";
 import { Snapshotter } from "../../../src/wal/snapshotter.ts";
 import { MemoryLogger, tempDir } from "../../harness/in-process.ts";
