@@ -22,7 +22,7 @@ const AGAIN_MS = 1_000;
 export async function examineCluster(options: AskOptions): Promise<Finding[]> {
   const { clock } = options;
   let answers = await askAll(options);
-  if (answers.some(({ status }) => status?.leader === 0n) && hasQuorum(patientsOf(answers))) {
+  if (!agreeOnLeader(answers) && hasQuorum(patientsOf(answers))) {
     // An election may be going on.
     await new Promise<void>((resolve) => clock.after(ELECTION_MS, resolve));
     answers = await askAll(options);
@@ -43,6 +43,11 @@ export async function examineCluster(options: AskOptions): Promise<Finding[]> {
 
 const isOf = (status: Answers["status"], clusterId: bigint | undefined): boolean =>
   status === undefined || status.header!.clusterId === clusterId;
+
+function agreeOnLeader(answers: readonly Answers[]): boolean {
+  const leaders = new Set(answers.flatMap(({ status }) => (status === undefined ? [] : [status.leader])));
+  return leaders.size <= 1 && !leaders.has(0n);
+}
 
 /** The endpoints, then the client URLs of members for whom none of them answered. */
 async function askAll(options: AskOptions): Promise<Answers[]> {

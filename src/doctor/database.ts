@@ -48,10 +48,15 @@ export function examineDatabase(disk: Disk, path: string, findings: Finding[]): 
 function unreadable(error: BoltError): Finding {
   if (error.code === "not-bolt") {
     return {
-      severity: "note",
+      severity: "problem",
       code: "database-foreign",
       subject: "database",
-      text: `${error.file} is not in bbolt's format: if an earlier version of kvorum wrote it, save a snapshot with that version and restore it`,
+      text: `${error.file} is not in bbolt's format: no server opens it. Its first pages are damaged, or another program wrote it`,
+      lost: LOST,
+      next: [
+        "if an earlier version of kvorum wrote it: save a snapshot with that version, and restore it",
+        ...WAYS_BACK,
+      ],
     };
   }
   return {

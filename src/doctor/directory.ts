@@ -54,9 +54,10 @@ export function examineDirectory(options: DirectoryOptions): DirectoryReport {
   }
   const walDir = dedicated ?? `${member}/wal`;
   const dbPath = `${member}/snap/db`;
-  examineUse(disk, dataDir, dbPath, findings);
-  const log = examineLog(disk, walDir, `${member}/snap`, findings);
-  const database = examineDatabase(disk, dbPath, findings);
+  const isInUse = examineUse(disk, dataDir, dbPath, findings);
+  const log = examineLog(disk, walDir, `${member}/snap`, isInUse, findings);
+  // Pages that change while they are read look damaged.
+  const database = isInUse ? undefined : examineDatabase(disk, dbPath, findings);
   if (log !== undefined && database !== undefined) compare(log, database, findings);
   examineSpace(dataDir, findings);
   examineSpeed(disk, clock, disk.exists(walDir) ? walDir : member, timing, findings);
@@ -85,7 +86,8 @@ function noMember(disk: Disk, dataDir: string): Finding {
   };
 }
 
-function examineUse(disk: Disk, dataDir: string, dbPath: string, findings: Finding[]): void {
+/** Whether a member runs on it. */
+function examineUse(disk: Disk, dataDir: string, dbPath: string, findings: Finding[]): boolean {
   const mode = disk.modeOf(dataDir) ?? 0;
   if ((mode & 0o077) !== 0) {
     findings.push({
@@ -102,9 +104,11 @@ function examineUse(disk: Disk, dataDir: string, dbPath: string, findings: Findi
       severity: "note",
       code: "directory-in-use",
       subject: "directory",
-      text: `process ${holder} runs on it: what follows may change while it is read`,
+      text: `a member runs on it (the database is locked by process ${holder}): the database is not examined, since it changes while it is read`,
+      next: ["examine the running member: kvorum doctor --endpoints=…", "or stop it, and run the doctor again"],
     });
   }
+  return holder !== undefined;
 }
 
 /** Log and database must fit together: each continues where the other ends. */

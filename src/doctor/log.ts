@@ -23,7 +23,13 @@ export interface LogState {
 }
 
 /** Undefined when there is no readable log. */
-export function examineLog(disk: Disk, walDir: string, snapDir: string, findings: Finding[]): LogState | undefined {
+export function examineLog(
+  disk: Disk,
+  walDir: string,
+  snapDir: string,
+  isInUse: boolean,
+  findings: Finding[],
+): LogState | undefined {
   const snapshots = examineSnapshots(disk, snapDir, findings);
   if (!Wal.exists(disk, walDir)) {
     findings.push({
@@ -51,7 +57,8 @@ export function examineLog(disk: Disk, walDir: string, snapDir: string, findings
       logger: nullLogger,
       snapshot: { index, term },
     }).readAll();
-    examineTail(disk, walDir, findings);
+    // The end of a log that is being written is not torn.
+    if (!isInUse) examineTail(disk, walDir, findings);
     const { nodeId, clusterId } = Metadata.decode(content.metadata);
     const state = {
       first: index + 1,

@@ -15,6 +15,7 @@ import {
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { systemDisk } from "../../src/base/disk.ts";
+import { lockFile } from "../../src/base/file-locks.ts";
 import { BoltReader } from "../../src/bolt/reader.ts";
 import { writeBoltFile } from "../../src/bolt/writer.ts";
 import { type BucketChange, changedBuckets } from "../../src/utl/database.ts";
@@ -219,6 +220,30 @@ test("active alarms, broken snapshots and open permissions are warnings", async 
     "warning directory",
     "warning snapshot",
   ]);
+});
+
+test("a directory in use is not called damaged for what changes while it is read, nor repaired", async () => {
+  const dataDir = copy();
+  const segment = segmentOf(dataDir);
+  truncateSync(segment, endOf(segment) - 16);
+  const path = join(dataDir, "member/snap/db");
+  const bytes = readFileSync(path);
+  bytes.writeUInt16LE(0x55, Math.floor(bytes.length / 4096 / 2) * 4096 + 8);
+  writeFileSync(path, bytes);
+  const lock = lockFile(path);
+  try {
+    const { code, bad } = await found(dataDir);
+    assert.deepEqual(
+      bad.map(({ severity, subject }) => [severity, subject]),
+      [["note", "directory"]],
+    );
+    assert.ok(code <= 1);
+    assert.match(bad[0]!.text, /^a member runs on it .*: the database is not examined/);
+    assert.match((await doctor(dataDir, "--repair")).err, /there is nothing that can be repaired safely/);
+  } finally {
+    lock.release();
+  }
+  assert.equal((await found(dataDir)).code, 2);
 });
 
 test("text puts the worst last, and an invalid command line is reported", async () => {
