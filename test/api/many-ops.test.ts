@@ -1,7 +1,5 @@
 /** Transactions with more operations than fit into one turn: every part of their way is cut into slices. */
 import assert from "node:assert/strict";
-import * as fs from "node:fs";
-import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { WriteTxn } from "../../src/mvcc/store/store.ts";
@@ -9,13 +7,12 @@ import { Permission_Type as PermissionType } from "../../src/proto/authpb.ts";
 import {
   AuthService,
   KVService,
-  MaintenanceService,
   type RequestOp,
   type TxnRequest,
   type TxnResponse,
 } from "../../src/proto/etcdserverpb.ts";
 import { READ_SLICE } from "../../src/server/contract/options.ts";
-import { type InProcess, startInProcess, tempDir } from "../harness/in-process.ts";
+import { type InProcess, startInProcess } from "../harness/in-process.ts";
 import { bytes, compare, putOp, range, rangeOp, removeOp, text, txn, txnOp } from "../server/requests.ts";
 
 const OPS = 2000;
@@ -152,29 +149,4 @@ test("permissions for each of thousands of operations decide, where it is read a
   await assert.rejects(ask(member, txn([...reads, rangeOp("other")]), token), /permission denied/);
   await member.close();
   assert.deepEqual(member.failures, []);
-});
-
-test("a crash in the middle of thousands of puts leaves all or nothing of them, and the log restores all", async () => {
-  const dir = tempDir();
-  const dataDir = join(dir.path, "data");
-  const member = await startInProcess({ dataDir, server: SERVER });
-  await ask(member, txn(puts("first")));
-  const { replication } = member.etcd.server;
-  const asked = ask(member, txn(puts("second")));
-  while (replication.committedIndex === replication.appliedIndex) await turn();
-  for (let i = 0; i < 5; i++) await turn();
-  assert.ok(replication.committedIndex > replication.appliedIndex, "it is not over yet");
-  await replication.backend.commit();
-  const crashed = join(dir.path, "crashed");
-  fs.cpSync(dataDir, crashed, { recursive: true });
-  const revision = (await asked).header!.revision;
-  const { hash } = await member.client.unary(MaintenanceService.HashKV, {});
-  await member.close();
-
-  const again = await startInProcess({ dataDir: crashed, server: SERVER });
-  assert.equal(again.etcd.server.store.currentRevision, revision);
-  assert.equal((await again.client.unary(MaintenanceService.HashKV, {})).hash, hash);
-  await again.close();
-  assert.deepEqual([...member.failures, ...again.failures], []);
-  dir.remove();
 });

@@ -281,6 +281,33 @@ test("a crash in the middle of a deletion leaves all or nothing of it, and the l
   dir.remove();
 });
 
+test("a crash in the middle of a transaction with many puts leaves all or nothing of it, and the log restores all", async () => {
+  const dir = tempDir();
+  const dataDir = join(dir.path, "data");
+  const server = { maxTxnOps: 1000, applySlice: { rows: ROWS, bytes: 10_000, turnMs: 0 } };
+  const member = await startInProcess({ dataDir, server });
+  const puts = (value: string) => txn(Array.from({ length: 600 }, (_, i) => putOp(`k/${i}`, value)));
+  await member.client.unary(KVService.Txn, puts("first"));
+  const asked = member.client.unary(KVService.Txn, puts("second"));
+  await halfway(member.etcd.server);
+  const release = hold(member.etcd.server);
+  await member.etcd.server.replication.backend.commit();
+  const crashed = join(dir.path, "crashed");
+  fs.cpSync(dataDir, crashed, { recursive: true });
+  release();
+  const { header } = await asked;
+  const { hash } = await member.client.unary(MaintenanceService.HashKV, {});
+  await member.close();
+
+  const again = await startInProcess({ dataDir: crashed, server });
+  assert.ok(again.logger.lines.some(({ message }) => message.includes("unfinished")));
+  assert.equal(again.etcd.server.store.currentRevision, header!.revision);
+  assert.equal((await again.client.unary(MaintenanceService.HashKV, {})).hash, hash);
+  await again.close();
+  assert.deepEqual([...member.failures, ...again.failures], []);
+  dir.remove();
+});
+
 test("a member that stops in the middle of a deletion does not wait for it, and completes it when it comes back", async () => {
   const dir = tempDir();
   const dataDir = join(dir.path, "data");
