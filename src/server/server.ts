@@ -10,6 +10,7 @@ import { ETCD_VERSION } from "../base/versions.ts";
 import { Lessor, minimumLeaseTtl } from "../lease/lessor.ts";
 import { Cluster } from "../membership/cluster.ts";
 import type { Backend } from "../mvcc/backend/backend.ts";
+import { dropUnfinished } from "../mvcc/backend/long-write.ts";
 import { MvccStore } from "../mvcc/store/store.ts";
 import { WatchHub } from "../mvcc/watch/hub.ts";
 import {
@@ -97,6 +98,8 @@ export class EtcdServer {
       }),
       onExpired: () => server.#leadership.revokeExpired(),
     });
+    // Views of the backend wait for the end of a transaction, which would not come.
+    await dropUnfinished(parts.backend, options.clock, options.logger);
     await lessor.recover(parts.backend);
     const store = await MvccStore.open({
       backend: parts.backend,

@@ -1,4 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
+import type { Logger } from "../../base/log.ts";
 import { othersTurn } from "../../base/others-turn.ts";
 import { mainOf, revisionBytes } from "../model/revision.ts";
 import { type Backend, type BackendSnapshot, metaKeys } from "./backend.ts";
@@ -59,7 +60,7 @@ export function isUnfinished(snapshot: BackendSnapshot): boolean {
 }
 
 /** Removes the rows of a transaction left unfinished by a crash, in slices. Returns their number. */
-export async function dropUnfinished(backend: Backend, clock: Clock): Promise<number> {
+export async function dropUnfinished(backend: Backend, clock: Clock, logger: Logger): Promise<number> {
   const mark = backend.get("meta", metaKeys.unfinished);
   if (mark === undefined) return 0;
   const main = mainOf(mark);
@@ -80,6 +81,7 @@ export async function dropUnfinished(backend: Backend, clock: Clock): Promise<nu
   // Deleted with the last rows: after an earlier crash this starts again.
   backend.delete("meta", metaKeys.unfinished);
   await backend.commit();
+  logger.info("dropped the rows of an unfinished transaction", { rows: dropped });
   return dropped;
 }
 

@@ -343,8 +343,7 @@ export class MvccStore implements ChangeSource {
 
   async #restore(backend: Backend): Promise<void> {
     const core = this.#core;
-    const dropped = await dropUnfinished(backend, this.#clock);
-    if (dropped > 0) this.#logger.info("dropped the rows of an unfinished transaction", { rows: dropped });
+    await dropUnfinished(backend, this.#clock, this.#logger);
     const index = core.newIndex();
     const { lastRevision, leaseOfKey } = await restoreIndex(backend, index, this.#clock, this.#logger);
     await this.#attachLeases(leaseOfKey);

@@ -204,8 +204,8 @@ for (const subject of subjects) {
       putRow(backend, 4, 1, "more", true);
       backend = await subject.reopen(backend);
       assert.deepEqual(rows(backend, 3), ["3.0=part", "3.1=rest", "4.0=part", "4.1t=more"]);
-      assert.equal(await dropUnfinished(backend, systemClock), 2);
-      assert.equal(await dropUnfinished(backend, systemClock), 0);
+      assert.equal(await dropUnfinished(backend, systemClock, nullLogger), 2);
+      assert.equal(await dropUnfinished(backend, systemClock, nullLogger), 0);
       putRow(backend, 4, 0, "again");
       assert.deepEqual(rows(backend, 3), ["3.0=part", "3.1=rest", "4.0=again"]);
       backend = await subject.reopen(backend);

@@ -281,15 +281,17 @@ test("a crash in the middle of a deletion leaves all or nothing of it, and the l
   dir.remove();
 });
 
-test("a crash in the middle of a transaction with many puts leaves all or nothing of it, and the log restores all", async () => {
+test("a crash in the middle of a transaction with many puts leaves all or nothing of it, and the log restores all", async (t) => {
   const dir = tempDir();
   const dataDir = join(dir.path, "data");
   const server = { maxTxnOps: 1000, applySlice: { rows: ROWS, bytes: 10_000, turnMs: 0 } };
   const member = await startInProcess({ dataDir, server });
   const puts = (value: string) => txn(Array.from({ length: 600 }, (_, i) => putOp(`k/${i}`, value)));
   await member.client.unary(KVService.Txn, puts("first"));
+  const written = t.mock.method(WriteTxn.prototype, "put");
   const asked = member.client.unary(KVService.Txn, puts("second"));
-  await halfway(member.etcd.server);
+  await waitForTurn("some are written", () => written.mock.callCount() >= 10 * ROWS);
+  assert.ok(written.mock.callCount() < 600, "it is not over yet");
   const release = hold(member.etcd.server);
   await member.etcd.server.replication.backend.commit();
   const crashed = join(dir.path, "crashed");
