@@ -137,7 +137,8 @@ for (const from of kinds) {
     after(() => rmSync(directory, { recursive: true, force: true }));
 
     for (const to of kinds) {
-      if (to === from) continue;
+      // 3.6 is the first that refuses the form of a later version, stock's as well as ours.
+      if (to === from || (isOf37(from) && to.name.startsWith("stock 3.6"))) continue;
       for (const by of [from, to]) {
         test(`saved by the etcdctl of ${by.name}, it is restored and served by ${to.name}`, async () => {
           const statuses = new Set<string>();
@@ -149,10 +150,6 @@ for (const from of kinds) {
           assert.equal(statuses.size, 1, [...statuses].join(", "));
           const dataDir = join(directory, `${by.name} to ${to.name}`);
           await succeed(to.tool, "snapshot", "restore", fileBy(by), "--data-dir", dataDir);
-          // 3.6 is the first that refuses the form of a later version. Stock 3.7.1 needs the same step.
-          if (isOf37(from) && to.name.startsWith("stock 3.6")) {
-            await succeed(from.tool, "migrate", "--data-dir", dataDir, "--target-version", "3.6");
-          }
           const restored = await startServer(to.etcd, { dataDir });
           try {
             assert.deepEqual(await contents(restored), expected);
