@@ -254,19 +254,26 @@ export class SnapDbWriter {
   }
 
   /** The same on the thread pool, one part at a time; `part` belongs to the call until it is over. */
-  writeAsync(part: Uint8Array): Promise<void> {
+  async writeAsync(part: Uint8Array): Promise<void> {
+    await this.#busy((file, done) => file.writeAsync(part, this.#bytes, done));
+    this.#bytes += part.length;
+  }
+
+  /** Makes what was written durable, on the thread pool, so that `commit` has little left to do. */
+  sync(): Promise<void> {
+    return this.#busy((file, done) => file.dataSyncAsync(done));
+  }
+
+  /** The file stays open until `action` is over, and is removed then if it was aborted or failed. */
+  #busy(action: (file: DiskFile, done: (error: Error | null) => void) => void): Promise<void> {
     const file = this.#opened();
     this.#writing = true;
     return new Promise((resolve, reject) => {
-      file.writeAsync(part, this.#bytes, (error) => {
+      action(file, (error) => {
         this.#writing = false;
         if (error !== null || this.#aborted) this.abort();
-        if (error !== null) {
-          reject(snapFileError("write", this.#path, error));
-          return;
-        }
-        this.#bytes += part.length;
-        resolve();
+        if (error === null) resolve();
+        else reject(snapFileError("write", this.#path, error));
       });
     });
   }

@@ -109,10 +109,13 @@ class Sink implements DatabaseSink {
     this.#gathered = 0;
   }
 
+  /** The file is checked while the disk makes it durable. */
   async finish(): Promise<void> {
+    let synced: Promise<unknown>;
     try {
       if (this.#gathered > 0) await this.#flush();
       await this.#writing;
+      synced = this.#writer.sync().catch((error: unknown) => error);
     } catch (error) {
       this.#end(false);
       throw error;
@@ -121,8 +124,14 @@ class Sink implements DatabaseSink {
       await this.#check(this.#writer.temporaryPath);
     } catch (error) {
       this.#writer.abort();
+      await synced;
       this.#end(false);
       throw new Error(`the database that was received cannot be used: ${messageOf(error)}`, { cause: error });
+    }
+    const failure = await synced;
+    if (failure !== undefined) {
+      this.#end(false);
+      throw failure;
     }
     await this.#commit();
   }
