@@ -4,24 +4,46 @@
  * A key is known by a hash of 96 bits. Among 100 million keys, two have the same one with a chance of one in 10^13.
  */
 
-const CAPACITY_MIN = 1024;
+const CAPACITY_MIN = 64;
 /** Words of a slot: three of the hash, one for the row plus one; 0 for a free slot. */
 const WORDS = 4;
 
 export class KeyRows {
-  #slots = new Uint32Array(CAPACITY_MIN * WORDS);
-  #capacity = CAPACITY_MIN;
-  #size = 0;
+  readonly #shards = Array.from({ length: SHARDS }, () => new Shard());
 
   /** Keys that have a row. */
   get size(): number {
-    return this.#size;
+    return this.#shards.reduce((sum, { size }) => sum + size, 0);
   }
 
   /** Makes `row` (below 2^32 - 1) the key's last one; returns the one before, or -1. */
   set(key: string, row: number): number {
-    if (this.#size * 4 >= this.#capacity * 3) this.#grow();
     hash(key);
+    return this.#shards[hash1 % SHARDS]!.set(row);
+  }
+
+  /** The key has no row any more; returns its last one, or -1. */
+  delete(key: string): number {
+    hash(key);
+    return this.#shards[hash1 % SHARDS]!.delete();
+  }
+}
+
+/** So that growing does not copy everything at once. */
+const SHARDS = 64;
+
+/** A hash table with open addressing. Takes the key from `hash`. */
+class Shard {
+  #slots = new Uint32Array(CAPACITY_MIN * WORDS);
+  #capacity = CAPACITY_MIN;
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  set(row: number): number {
+    if (this.#size * 8 >= this.#capacity * 7) this.#grow();
     const at = this.#find();
     const slots = this.#slots;
     const before = slots[at + 3]! - 1;
@@ -35,9 +57,7 @@ export class KeyRows {
     return before;
   }
 
-  /** The key has no row any more; returns its last one, or -1. */
-  delete(key: string): number {
-    hash(key);
+  delete(): number {
     const slots = this.#slots;
     const at = this.#find();
     const before = slots[at + 3]! - 1;
@@ -73,6 +93,7 @@ export class KeyRows {
   }
 
   #grow(): void {
+    const [a, b, c] = [hash0, hash1, hash2];
     const old = this.#slots;
     this.#capacity *= 2;
     this.#slots = new Uint32Array(this.#capacity * WORDS);
@@ -84,6 +105,7 @@ export class KeyRows {
       const to = this.#find();
       for (let i = 0; i < WORDS; i++) this.#slots[to + i] = old[at + i]!;
     }
+    [hash0, hash1, hash2] = [a, b, c];
   }
 }
 
