@@ -22,6 +22,7 @@ const OTHERS_OPTIONS = new Set(
 const PROGRAMS = [
   [/kvorum (up|ps|down|cert|cluster)\b/, ["src/deploy"]],
   [/npm run bench -- stalls/, ["bench/stalls"]],
+  [/npm run bench -- database/, ["bench/database"]],
   [/npm run bench\b/, ["bench/main.ts"]],
   [/npm run sim(:coverage)?\b/, ["test/sim/main.ts"]],
   [/npm run faults\b/, ["test/faults/main.ts"]],
