@@ -19,7 +19,7 @@ import { Batch } from "./batch.ts";
 import { batchRecords, knownBuckets } from "./bolt-batch.ts";
 import { closedError, defragPathOf, removeLeftovers, toBackendError } from "./bolt-file.ts";
 import { type OpenBolt, OpenFile, takeLock } from "./bolt-open.ts";
-import type { BoltBackendOptions } from "./bolt-options.ts";
+import { type BoltBackendOptions, usualCacheBytes } from "./bolt-options.ts";
 import { BoltSnapshot, readError } from "./bolt-snapshot.ts";
 import { forEachRow, getSmall, smallEntries } from "./layers.ts";
 import { isUnfinished, LongWrite } from "./long-write.ts";
@@ -80,7 +80,7 @@ export class BoltBackend implements Backend {
     this.#disk = options.storage?.disk ?? systemDisk;
     this.#openOptions = {
       disk: this.#disk,
-      cacheBytes: options.cacheBytes ?? 64 * 1024 * 1024,
+      cacheBytes: options.cacheBytes ?? usualCacheBytes(),
       lock: options.storage === undefined ? lockFile : undefined,
       writer: options.storage?.writer ?? ((path) => new ThreadWriter(path, knownBuckets)),
     };
