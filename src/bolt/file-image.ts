@@ -14,9 +14,11 @@ export class FileImage {
   readonly sizeBytes: number;
   readonly #file: DiskFile;
   readonly #meta: BoltMeta;
+  readonly #chunkBytes: number;
   #reading: Promise<unknown> | undefined;
 
-  constructor(file: DiskFile, meta: BoltMeta) {
+  constructor(file: DiskFile, meta: BoltMeta, chunkBytes: number = CHUNK_BYTES) {
+    this.#chunkBytes = chunkBytes;
     this.#file = file;
     this.#meta = meta;
     this.sizeBytes = meta.pageCount * meta.pageSize;
@@ -42,7 +44,7 @@ export class FileImage {
   }
 
   #read(at: number): Promise<Buffer> {
-    const bytes = Math.min(CHUNK_BYTES, this.sizeBytes - at);
+    const bytes = Math.min(this.#chunkBytes, this.sizeBytes - at);
     if (bytes <= 0) return NOTHING;
     const chunk = Buffer.allocUnsafeSlow(bytes);
     const reading = new Promise<Buffer>((resolve, reject) => {

@@ -25,56 +25,26 @@ import { Op } from "../../src/server/log/op.ts";
 import { Replication } from "../../src/server/replication/replication.ts";
 import { LogReader } from "../../src/wal/log-reader.ts";
 import { Wal } from "../../src/wal/wal.ts";
-import type { PlanSettings } from "./plan.ts";
-import type { Simulation } from "./simulation.ts";
-
-export interface Bug {
-  readonly name: string;
-  /** What is broken; with etcd's issue number where it is one. */
-  readonly about: string;
-  readonly settings?: PlanSettings;
-  /** Plants the bug; the returned function removes it. */
-  plant(simulation: Simulation): () => void;
-}
-
-/** Replaces a method; returns a function that undoes it. */
-function replace<T extends object, K extends keyof T>(target: T, name: K, make: (original: T[K]) => T[K]): () => void {
-  const original = target[name];
-  target[name] = make(original);
-  return () => {
-    target[name] = original;
-  };
-}
-
-const nothingToUndo = (): void => {};
+import { DATABASE_BUGS } from "./bugs-database.ts";
+import { type Bug, replace, withoutSyncs } from "./plant.ts";
 
 const isLog = (path: string): boolean => path.endsWith(".wal");
 
 export const BUGS: readonly Bug[] = [
   {
     name: "sync-skipped",
-    about: "the log is not synced before it is acknowledged (14370: a single member loses a write in a crash)",
-    plant(simulation) {
-      simulation.onStarting = ({ disk }) => {
-        disk.syncLies = isLog;
-      };
-      return nothingToUndo;
-    },
+    about: "entries are acknowledged before the log is synced (14370: a single member loses a write in a crash)",
+    plant: withoutSyncs(isLog),
   },
   {
     name: "single-sync-skipped",
     about: "the same with a single member, as it was found in etcd (14370)",
     settings: { members: 1 },
-    plant(simulation) {
-      simulation.onStarting = ({ disk }) => {
-        disk.syncLies = isLog;
-      };
-      return nothingToUndo;
-    },
+    plant: withoutSyncs(isLog),
   },
   {
     name: "vote-not-persisted",
-    about: "a member forgets in a crash whom it voted for",
+    about: "a member's vote is not stored",
     settings: { members: 3, only: ["kill", "power", "powerAll"], faultEveryMs: 250 },
     plant: () =>
       replace(
@@ -88,7 +58,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "term-not-persisted",
-    about: "a member forgets in a crash which term it was in",
+    about: "a member's term is not stored",
     plant: () =>
       replace(
         Wal.prototype,
@@ -101,8 +71,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "acknowledged-during-sync",
-    about:
-      "an acknowledgement that needs no sync of its own does not wait for the one in progress, which its entries need",
+    about: "an acknowledgement that needs no sync of its own is sent while the sync that its entries need is running",
     plant(simulation) {
       simulation.onStarted = ({ running }) => {
         const { node, wal } = running!.parts;
@@ -116,7 +85,7 @@ export const BUGS: readonly Bug[] = [
           return next;
         };
       };
-      return nothingToUndo;
+      return () => {};
     },
   },
   {
@@ -152,7 +121,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "read-local",
-    about: "every read is served from what the member has",
+    about: "every read is served from the member's own state",
     plant: () =>
       replace(Replication.prototype, "read", () => (read) => {
         read.serve(null);
@@ -160,7 +129,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "apply-twice",
-    about: "a batch of the backend can lack the index of what it holds (13766: applied again after a crash)",
+    about: "a batch may be committed without its consistent index (13766: entries are applied again after a crash)",
     plant: () =>
       replace(
         BoltBackend.prototype,
@@ -176,7 +145,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "index-before-state",
-    about: "the backend is ahead with its index of what it holds: entries are never applied after a crash",
+    about: "the stored consistent index is one too high: after a crash an entry is never applied",
     plant: () =>
       replace(
         BoltBackend.prototype,
@@ -195,7 +164,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "defragment-without-index",
-    about: "defragmentation commits without the index of what it holds (14685)",
+    about: "defragmentation commits a batch without its consistent index (14685)",
     settings: { only: ["kill", "power"], faultEveryMs: 400, defragmentEveryMs: 100 },
     plant() {
       let inDefragment = false;
@@ -228,7 +197,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "progress-ahead",
-    about: "a watch is told of progress that its stream has not made (15220)",
+    about: "a progress notification names a revision whose events were not sent yet (15220)",
     plant: () =>
       replace(
         WatchHub.prototype,
@@ -241,7 +210,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "progress-of-the-future",
-    about: "a watch on a future revision is told of progress before it (20221)",
+    about: "a watch on a future revision gets progress notifications below it (20221)",
     plant: () =>
       replace(
         WatchHub.prototype,
@@ -268,7 +237,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "event-twice",
-    about: "a transaction's events are handed out twice (17247)",
+    about: "events of a transaction are delivered twice (17247)",
     plant: () =>
       replace(
         WatchHub.prototype,
@@ -290,7 +259,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "event-lost",
-    about: "now and then a transaction's last event is not handed out",
+    about: "the last event of some transactions is not delivered",
     plant: () =>
       listening((listener) => (revision, changes) => {
         listener(revision, changes.length > 1 && revision % 5 === 0 ? withoutLast(changes) : changes);
@@ -298,7 +267,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "event-lost-when-full",
-    about: "what a full stream does not take is dropped instead of kept (17529)",
+    about: "events that a full stream does not accept are dropped (17529)",
     plant: () =>
       replace(
         WatchHub.prototype,
@@ -316,7 +285,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "skipped-when-full",
-    about: "a watch whose stream is full while it catches up goes on behind the revision that was not taken",
+    about: "a watch that catches up on a full stream skips the revision that was not accepted",
     settings: { scene: "plain", limits: { watchPage: { entries: 1, revisions: 1 } } },
     plant: () =>
       replace(
@@ -342,7 +311,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "compaction-forgets-revision",
-    about: "a store whose last revisions were compacted away starts with an older one (17780)",
+    about: "a store whose last revisions were compacted restarts with a lower revision (17780)",
     plant: () =>
       replace(
         BoltBackend.prototype,
@@ -357,7 +326,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "compaction-drops-tombstone",
-    about: "a deletion at the very revision of a compaction is gone for watches from there (18089, 19179)",
+    about: "a deletion at the revision of a compaction is missing for watches from that revision (18089, 19179)",
     plant: () =>
       replace(
         MvccStore.prototype,
@@ -376,7 +345,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "lease-early",
-    about: "a new leader counts the time of leases from before it led",
+    about: "a new leader does not extend leases",
     settings: { only: ["kill", "pause", "isolate"] },
     plant: () =>
       replace(
@@ -395,7 +364,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "checkpoint-outlives-renewal",
-    about: "a renewal does not take back what was recorded of the lease before it: it ends early at the next leader",
+    about: "a renewal does not reset the recorded remaining time of a lease: it ends early at the next leader",
     settings: { only: ["kill", "pause", "isolate"], upkeep: { checkpoints: { everyMs: 500, persist: true } } },
     plant: () =>
       replace(
@@ -409,7 +378,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "corruption-overlooked",
-    about: "members with other data than the rest are not noticed",
+    about: "members whose data differs from the others' are not noticed",
     settings: { upkeep: { checks: { initial: true, everyMs: 1000, compactionsMs: 1000 }, damagesRow: true } },
     plant: () =>
       replace(
@@ -423,7 +392,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "damage-cut",
-    about: "damage of the log is taken for a torn write, and cut off with what was acknowledged behind it",
+    about: "damage of the log is treated as a torn write: acknowledged entries after it are cut off",
     settings: { only: ["rot", "kill", "power"] },
     plant: () =>
       replace(
@@ -437,7 +406,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "downgrade-forgotten",
-    about: "a member that starts again does not know any more that the cluster is being downgraded",
+    about: "a member forgets in a restart that the cluster is being downgraded",
     settings: { only: ["downgrade", "kill"] },
     plant: () =>
       replace(
@@ -457,30 +426,24 @@ export const BUGS: readonly Bug[] = [
     plant: () => replace(StorageVersion.prototype, "migrate", () => () => {}),
   },
   {
-    name: "snapshot-torn",
-    about: "a snapshot of the backend misses the newest rows",
+    name: "snapshot-behind",
+    about: "a snapshot of the backend lacks the newest changes",
     plant: () =>
       replace(
         BoltBackend.prototype,
         "snapshot",
         (original) =>
           async function (this: BoltBackend): Promise<BackendSnapshot> {
+            Object.defineProperty(this, "commit", { configurable: true, value: () => Promise.resolve() });
             const snapshot = await original.call(this);
-            return Object.assign(Object.create(snapshot) as BackendSnapshot, {
-              buckets: () => snapshot.buckets(),
-              entries: (bucket: Parameters<BackendSnapshot["entries"]>[0], size?: number) => {
-                const chunks = [...snapshot.entries(bucket, size)];
-                return (bucket === "key" ? chunks.map((chunk) => chunk.slice(0, -1)) : chunks)[Symbol.iterator]();
-              },
-              forEachRevision: snapshot.forEachRevision.bind(snapshot),
-              close: () => snapshot.close(),
-            });
+            Reflect.deleteProperty(this, "commit");
+            return snapshot;
           },
       ),
   },
   {
     name: "lock-given-to-two",
-    about: "who asks for a lock does not wait for those before him",
+    about: "a client that asks for a lock does not wait for earlier ones",
     settings: { scene: "sessions" },
     plant: () =>
       replace(
@@ -495,7 +458,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "permissions-empty-after-start",
-    about: "what users may do is unknown after a start or a snapshot, until it changes (14571: members differ)",
+    about: "permissions are unknown after a start or a snapshot, until they change (14571: members differ)",
     settings: { scene: "users" },
     plant() {
       const known = new WeakMap<AuthStore, number>();
@@ -528,13 +491,13 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "users-not-recovered",
-    about: "a snapshot brings keys, but users and roles stay as they were",
+    about: "a received snapshot replaces the keys, but not users and roles",
     settings: { scene: "users", only: ["isolate", "replace", "kill"] },
     plant: () => replace(AuthStore.prototype, "recover", () => () => {}),
   },
   {
     name: "permissions-not-invalidated",
-    about: "a right that was withdrawn counts for some time",
+    about: "a revoked permission stays valid for some time",
     settings: { scene: "users", operations: 1000, durationMs: 20_000, faultEveryMs: 6000 },
     plant() {
       const allowed = new WeakMap<AuthStore, Map<string, number>>();
@@ -556,7 +519,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "signed-tokens-never-old",
-    about: "requests with the revision of older users and roles are not refused",
+    about: "requests with the auth revision of an older state are not refused",
     settings: { scene: "users" },
     plant: () =>
       replace(
@@ -571,14 +534,13 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "reads-ignore-users",
-    about: "rights are asked for when a read comes, and not of the state that it sees",
+    about: "reads are not checked for permissions",
     settings: { scene: "users" },
     plant: () => replace(AuthStore.prototype, "mayRead", () => () => null),
   },
   {
     name: "compacted-read-in-transaction",
-    about:
-      "at one member, a transaction with a read that was compacted away fails in its middle, the first writes done (18667)",
+    about: "at one member, a transaction with a read below the compacted revision fails after its first writes (18667)",
     settings: { operations: 1500, durationMs: 20_000, scene: "plain" },
     plant() {
       let affected: Applier | undefined;
@@ -625,19 +587,19 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "alarm-forgotten",
-    about: "alarms are unknown after a restart",
+    about: "alarms are lost in a restart",
     settings: { scene: "quota" },
     plant: () => withoutAlarms((isStart) => isStart),
   },
   {
     name: "alarm-not-in-snapshot",
-    about: "a member that catches up by a snapshot does not take the alarms from it",
+    about: "a received snapshot does not replace the alarms",
     settings: { scene: "quota", only: ["isolate", "replace", "kill"] },
     plant: () => withoutAlarms((isStart) => !isStart),
   },
   {
     name: "alarm-ignored",
-    about: "writes that grow the store are applied although the alarm stands",
+    about: "writes that grow the store are applied in spite of the alarm",
     settings: { scene: "quota" },
     plant() {
       const noSpace = Object.getOwnPropertyDescriptor(AlarmStore.prototype, "noSpace")!;
@@ -649,8 +611,7 @@ export const BUGS: readonly Bug[] = [
   },
   {
     name: "snapshot-within-quota",
-    about:
-      "a database that has passed the quota, which stops its growth only, cannot be sent to a member that needs it",
+    about: "a database above the quota cannot be sent to a member that needs it",
     settings: { scene: "quota" },
     plant() {
       const bytesMax = Object.getOwnPropertyDescriptor(BackendQuota.prototype, "snapshotBytesMax")!;
@@ -665,6 +626,7 @@ export const BUGS: readonly Bug[] = [
       };
     },
   },
+  ...DATABASE_BUGS,
 ];
 
 /** Alarms are not read from the backend on a start, or from a snapshot. */

@@ -9,12 +9,14 @@ import { createBoltFile } from "../../src/bolt/engine.ts";
 import { BoltError } from "../../src/bolt/format.ts";
 import { BoltReader } from "../../src/bolt/reader.ts";
 import { InlineWriter, type StoreWriter } from "../../src/bolt/store-writer.ts";
-import type { Backend } from "../../src/mvcc/backend/backend.ts";
+import type { Backend, BackendSnapshot } from "../../src/mvcc/backend/backend.ts";
 import { BoltBackend } from "../../src/mvcc/backend/bolt.ts";
 import { knownBuckets } from "../../src/mvcc/backend/bolt-batch.ts";
 import type { BoltBackendOptions } from "../../src/mvcc/backend/bolt-options.ts";
 import { mainOf, REVISION_BYTES } from "../../src/mvcc/model/revision.ts";
 import type { SimDisk } from "./disk.ts";
+
+const IMAGE_CHUNK_BYTES = 4096;
 
 /** How a machine's databases differ from those in production. */
 export interface DatabaseShape {
@@ -24,7 +26,7 @@ export interface DatabaseShape {
   readonly pendingBytesMax: number;
   /** So few that a defragmentation takes many steps, with commits between them. */
   readonly rewriteStepBytes: number;
-  /** Time that a step of a defragmentation, takes. */
+  /** Time that a step of a defragmentation takes. */
   readonly stepMs: () => number;
   /** Time that a long write waits after each of its turns. */
   readonly roomDelayMs: () => number;
@@ -118,6 +120,14 @@ class SimBackend extends BoltBackend {
     this.#clock = options.clock;
     this.#roomDelayMs = roomDelayMs;
     this.#moved = moved;
+  }
+
+  /** Sent in small chunks, with commits between them. */
+  override async snapshot(): Promise<BackendSnapshot> {
+    const snapshot = await super.snapshot();
+    const image = snapshot.image.bind(snapshot);
+    snapshot.image = () => image(IMAGE_CHUNK_BYTES);
+    return snapshot;
   }
 
   override moveTo(path: string): void {

@@ -148,7 +148,7 @@ export class SimDisk implements Disk {
   #crashed = false;
   capacityBytes = Number.POSITIVE_INFINITY;
   /** Runs thread-pool jobs; without it, they wait for `runPending`. */
-  threadPool: ((operation: SimOperation, job: () => void) => void) | undefined;
+  threadPool: ((operation: SimOperation, job: () => void, path: string) => void) | undefined;
   /** Syncs of these files are acknowledged without being done: a server that does not sync, or a disk that lies. */
   syncLies: (path: string) => boolean = () => false;
   /** Called before each operation; a returned errno name makes it fail. */
@@ -341,7 +341,7 @@ export class SimDisk implements Disk {
         done(failure);
       };
       if (this.threadPool === undefined) this.#queue.push(job);
-      else this.threadPool(operation, job);
+      else this.threadPool(operation, job, path);
     };
     return {
       path,

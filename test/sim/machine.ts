@@ -237,8 +237,10 @@ export class SimMachine {
   #attachDisk(process: SimProcess): void {
     const { scheduler } = this.#world;
     const { disk, mood } = this;
-    disk.threadPool = (operation, job) => {
-      const delayMs = operation === "sync" ? this.#syncMs() : 0.05;
+    disk.threadPool = (operation, job, path) => {
+      // So long that crashes often come in the middle of the database's commits.
+      const syncs = path.endsWith(".wal") || mood.syncMaxMs > 2 ? 1 : 10;
+      const delayMs = operation === "sync" ? syncs * this.#syncMs() : 0.05;
       scheduler.after(delayMs, () => process.run(job));
     };
     disk.observe = (operation, _path, isBlocking) => {

@@ -13,10 +13,11 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { commandLine } from "../harness/command-line.ts";
-import { BUGS, type Bug } from "./bugs.ts";
+import { BUGS } from "./bugs.ts";
 import type { Finding } from "./checkers/history.ts";
 import { forEach, type Jobs, openJobs } from "./jobs.ts";
 import { isFault, type Plan, planOf } from "./plan.ts";
+import type { Bug } from "./plant.ts";
 import { SCENES } from "./scenes.ts";
 import { shrink } from "./shrink.ts";
 import { type Outcome, simulate } from "./simulation.ts";

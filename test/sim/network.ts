@@ -57,6 +57,8 @@ export class SimNetwork {
   intercept: ((message: Message) => boolean) | undefined;
   /** Called with each message that a machine sends, delivered or not. */
   onSent: ((machine: string, message: Message) => void) | undefined;
+  /** A snapshot that a machine sent was not received. */
+  onSnapshotLost: ((machine: string, error: unknown) => void) | undefined;
 
   constructor(scheduler: Scheduler, random: SimRandom, trace: (line: string) => void) {
     this.#scheduler = scheduler;
@@ -178,7 +180,10 @@ export class SimNetwork {
     };
     void this.#transfer(from, Message.decode(Message.encode(message)), database).then(
       () => report(true),
-      () => report(false),
+      (error: unknown) => {
+        this.onSnapshotLost?.(from.machine, error);
+        report(false);
+      },
     );
   }
 

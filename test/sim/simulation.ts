@@ -5,7 +5,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { isFatal } from "../../src/base/fatal.ts";
 import { AUTH_DEFAULTS, type ReadSlice, type ServerOptions } from "../../src/server/contract/options.ts";
-import type { Bug } from "./bugs.ts";
 import { checkAuth } from "./checkers/auth.ts";
 import type { Finding, Operation } from "./checkers/history.ts";
 import { checkLeases } from "./checkers/lease.ts";
@@ -23,6 +22,7 @@ import { FAIR, SimNetwork } from "./network.ts";
 import { Operator } from "./operator.ts";
 import { Oracle } from "./oracle.ts";
 import { type ClientStep, type FaultStep, isFault, type Plan, type Target } from "./plan.ts";
+import type { Bug } from "./plant.ts";
 import { Promises } from "./promises.ts";
 import { SimRandom } from "./random.ts";
 import { isQuota, isSession, isUser, type QuotaStep } from "./scenes.ts";
@@ -136,6 +136,7 @@ export class Simulation implements MachineWorld {
     this.network = new SimNetwork(this.scheduler, SimRandom.of(plan.seed, "network"), this.#trace.add);
     this.network.weather = plan.weather;
     this.network.onSent = (machine, message) => this.#promises.sent(machine, message);
+    this.network.onSnapshotLost = (name, error) => this.#snapshotLost(name, error);
     this.oracle = new Oracle(this.scheduler, this.#trace.add);
     const clientRandom = SimRandom.of(plan.seed, "clients");
     this.#side = new ClientSide(this.scheduler, () => 0.2 + clientRandom.below(1000) / 500);
@@ -254,6 +255,13 @@ export class Simulation implements MachineWorld {
     if (this.#faults.hasDamaged(machine)) return;
     const { name, databases, disk } = machine;
     for (const problem of databases.problems(disk)) this.oracle.add("database", `${name} leaves ${problem}`);
+  }
+
+  /** Transfers break at any time, but what arrives whole must be sound. */
+  #snapshotLost(name: string, error: unknown): void {
+    const sender = this.#machines.find((machine) => machine.name === name)!;
+    if (!String(error).includes("is damaged") || this.#faults.hasDamaged(sender)) return;
+    this.oracle.add("database", `${name} sent a snapshot that was refused: ${error}`);
   }
 
   failed(machine: SimMachine, error: unknown): void {

@@ -105,7 +105,7 @@ export interface BackendSnapshot {
    */
   entries(bucket: BucketName, chunkBytes?: number): IterableIterator<readonly SnapshotEntry[]>;
   /** The whole view as a bbolt file. One reader at a time. */
-  image(): SnapshotImage;
+  image(chunkBytes?: number): SnapshotImage;
   close(): void;
 }
 

@@ -57,8 +57,8 @@ export class BoltSnapshot implements BackendSnapshot {
     }
   }
 
-  image(): SnapshotImage {
-    const image = (this.#image ??= new FileImage(this.#file, this.#state.meta));
+  image(chunkBytes?: number): SnapshotImage {
+    const image = (this.#image ??= new FileImage(this.#file, this.#state.meta, chunkBytes));
     return { sizeBytes: image.sizeBytes, chunks: () => this.#chunks(image) };
   }
 
