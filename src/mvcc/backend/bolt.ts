@@ -22,7 +22,7 @@ import { type OpenBolt, OpenFile, takeLock } from "./bolt-open.ts";
 import { type BoltBackendOptions, usualCacheBytes } from "./bolt-options.ts";
 import { BoltSnapshot, readError } from "./bolt-snapshot.ts";
 import { forEachRow, getSmall, smallEntries } from "./layers.ts";
-import { isUnfinished, LongWrite } from "./long-write.ts";
+import { isMarked, isUnfinished, LongWrite } from "./long-write.ts";
 
 /**
  * The production backend: a bbolt file as stock etcd's, and the uncommitted writes in two batches: one being committed,
@@ -332,8 +332,9 @@ export class BoltBackend implements Backend {
         release();
       });
       this.#snapshots.add(snapshot);
-      // A long write may have begun, and been committed in part, since the commit that was waited for.
-      if (!isUnfinished(snapshot)) return snapshot;
+      // Else of a long write begun since then; what an earlier process has left stays until `dropUnfinished`.
+      const isLeft = !this.#longWrite.isOpen && isMarked(this);
+      if (isLeft || !isUnfinished(snapshot)) return snapshot;
       await snapshot.close();
     }
   }

@@ -51,6 +51,11 @@ export class LongWrite {
   }
 }
 
+/** Whether the newest state holds only part of a write transaction, of this process or of an earlier one. */
+export function isMarked(backend: Backend): boolean {
+  return backend.get("meta", metaKeys.unfinished) !== undefined;
+}
+
 /** Whether a view holds only part of a write transaction. */
 export function isUnfinished(snapshot: BackendSnapshot): boolean {
   for (const chunk of snapshot.entries("meta")) {
