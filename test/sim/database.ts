@@ -62,6 +62,11 @@ export class SimDatabases {
     );
   }
 
+  /** The file's newest meta page is damaged: the state before it counts. */
+  wentBack(disk: SimDisk, path: string): void {
+    this.#durable.delete(disk.identityOf(path));
+  }
+
   /** What is wrong with the files that the end of a process has left. */
   problems(disk: SimDisk): string[] {
     const problems: string[] = [];

@@ -54,6 +54,8 @@ export class Rot {
   readonly #found: (message: string) => void;
   /** Not read by a member's start yet. */
   #unread: Damage | undefined;
+  /** Of the database of the member that starts. */
+  #met: Damage | undefined;
   /** The undamaged log content of the member that starts. */
   #expected: { readonly machine: SimMachine; readonly log: LogState } | undefined;
   /** Machines with damaged disks, read or not. */
@@ -117,12 +119,16 @@ export class Rot {
   /** Records what the member must find if it starts. */
   starting(machine: SimMachine): void {
     this.#expected = undefined;
+    this.#met = undefined;
     const damage = this.#unread;
     if (damage?.machine !== machine) return;
     this.#unread = undefined;
     const { disk } = machine;
     const { path, offset, before, after, effect } = damage;
-    if (effect !== undefined) return;
+    if (effect !== undefined) {
+      this.#met = damage;
+      return;
+    }
     if (!disk.exists(path)) return;
     const now = disk.contentOf(path).subarray(offset, offset + after.length);
     if (!now.equals(after)) return;
@@ -134,6 +140,7 @@ export class Rot {
 
   /** The member started despite the damage: it must have lost nothing. */
   started(machine: SimMachine): void {
+    this.#endDatabaseDamage(machine);
     if (this.#expected?.machine !== machine) return;
     const { log } = this.#expected;
     this.#expected = undefined;
@@ -146,6 +153,22 @@ export class Rot {
           ? `a log that ends at ${storage.lastIndex()} instead of ${log.lastIndex}`
           : wrongEntry(log, snapshotIndex, storage.lastIndex(), (index) => storage.term(index));
     if (wrong !== undefined) this.#found(`${machine.name} started from a damaged disk with ${wrong}`);
+  }
+
+  /**
+   * The start has read every page, so what it did not report ends here: it could show much later, when another member
+   * is being replaced. A lost meta page is written again by the next commit.
+   */
+  #endDatabaseDamage(machine: SimMachine): void {
+    const damage = this.#met;
+    if (damage?.machine !== machine) return;
+    this.#met = undefined;
+    const { path, offset, before, after, effect } = damage;
+    const now = machine.disk.contentOf(path).subarray(offset, offset + after.length);
+    if (effect === "older") machine.databases.wentBack(machine.disk, path);
+    else if (now.equals(after)) machine.disk.patch(path, offset, before);
+    else return;
+    this.#damaged.delete(machine);
   }
 
   /** True when damage explains that the member refuses to start, and the error names the file. */
