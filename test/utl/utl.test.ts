@@ -65,7 +65,9 @@ describe("snapshot status", () => {
     const expected = { hash, revision: backup.revision, totalKey: 30, totalSize: sizeBytes, version: "3.7.0" };
     const status = (format: string) => etcdutl("snapshot", "status", backup.path, "-w", format);
     assert.deepEqual(JSON.parse((await status("json")).out), expected);
-    const size = `${Math.round(sizeBytes / 1000)} kB`;
+    // Rounded twice, as stock does it: to tenths, then half to even.
+    const tenths = Math.floor(sizeBytes / 100 + 0.5);
+    const size = `${tenths % 10 === 5 ? 2 * Math.round(tenths / 20) : Math.round(tenths / 10)} kB`;
     assert.equal((await status("simple")).out, `${hash.toString(16)}, ${backup.revision}, 30, ${size}, 3.7.0\n`);
     assert.equal(
       (await status("fields")).out,
