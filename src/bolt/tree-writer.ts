@@ -58,6 +58,12 @@ export class TreeWriter {
     leaf.addLeaf(key, bytes, start, end, flags);
   }
 
+  /** The tree as a page within a value, when it is a single leaf of at most `most` bytes; all of it is then in there. */
+  inline(most: number): Buffer | undefined {
+    if (this.#branches.length > 0 || this.#leaf.usedBytes(this.#leaf.count) > most) return undefined;
+    return this.#leaf.toBytes();
+  }
+
   /** Writes the rest; returns the page id of the tree's root. */
   finish(): number {
     if (this.#branches.length === 0) return this.#leaf.write(this.#output, this.#leaf.count);
@@ -182,25 +188,45 @@ class PendingPage {
     return this.#elements.readUInt32LE(index * ELEMENT_BYTES + (this.#flags === LEAF_PAGE ? 4 : 0));
   }
 
+  /** Bytes of a page with the first `count` entries. */
+  usedBytes(count: number): number {
+    return PAGE_HEADER_BYTES + ELEMENT_BYTES * count + this.#dataBytesOf(count);
+  }
+
   /** Writes the first `count` entries as a page; returns its id. */
   write(output: PageOutput, count: number): number {
-    const dataBytes = count === this.count ? this.#dataBytes : this.#start(count);
-    const used = PAGE_HEADER_BYTES + ELEMENT_BYTES * count + dataBytes;
-    const pages = Math.ceil(used / PAGE_SIZE);
+    const pages = Math.ceil(this.usedBytes(count) / PAGE_SIZE);
     const id = output.allocate(pages);
     if (output.target === undefined) return id;
     const { buffer, at } = output.target;
     writePageHeader(buffer, at, id, this.#flags, count, pages - 1);
+    this.#writeEntries(buffer, at, count);
+    return id;
+  }
+
+  /** All entries as a page of just their size, without an id; zeros when the page keeps no data. */
+  toBytes(): Buffer {
+    const bytes = Buffer.alloc(this.usedBytes(this.count));
+    if (!this.#keepsData) return bytes;
+    writePageHeader(bytes, 0, 0, this.#flags, this.count, 0);
+    this.#writeEntries(bytes, 0, this.count);
+    return bytes;
+  }
+
+  #dataBytesOf(count: number): number {
+    return count === this.count ? this.#dataBytes : this.#start(count);
+  }
+
+  #writeEntries(buffer: Buffer, at: number, count: number): void {
     const elements = at + PAGE_HEADER_BYTES;
     this.#elements.copy(buffer, elements, 0, count * ELEMENT_BYTES);
-    this.#data.copy(buffer, elements + count * ELEMENT_BYTES, 0, dataBytes);
+    this.#data.copy(buffer, elements + count * ELEMENT_BYTES, 0, this.#dataBytesOf(count));
     const positionAt = this.#flags === LEAF_PAGE ? 4 : 0;
     for (let i = 0; i < count; i++) {
       // The format counts a position relative to its element.
       const position = (count - i) * ELEMENT_BYTES + this.#start(i);
       buffer.writeUInt32LE(position, elements + i * ELEMENT_BYTES + positionAt);
     }
-    return id;
   }
 
   /** Drops the first `count` entries: all, or for a branch all but one. */

@@ -5,7 +5,8 @@
  * from its first byte to its last, so that it can be sent without being stored. `writeBoltFile` reads the input once
  * and writes a file, the meta pages last. Neither holds more than a page for each level of the tree.
  *
- * The file has no free pages, an empty freelist at page 2, no inline buckets and every bucket's sequence at 0.
+ * The file has no free pages, an empty freelist at page 2, and every bucket's sequence at 0. A small bucket lies within the
+ * page of buckets, as bbolt has it.
  */
 import { dirname } from "node:path";
 import type { Disk, DiskFile } from "../base/disk.ts";
@@ -42,6 +43,8 @@ export interface BoltLayout {
 /** Bytes of a chunk, except when a single entry is larger. */
 const CHUNK_BYTES = 256 * 1024;
 const FREELIST_PAGE_ID = 2;
+/** The largest bucket, as a page, that lies within the page of buckets. Source: bbolt's maxInlineBucketSize. */
+const INLINE_BYTES_MAX = PAGE_SIZE / 4;
 /** Even, so it belongs to meta page 0; the other meta carries the previous id. */
 const TXID = 2;
 
@@ -119,8 +122,10 @@ export class BoltStream {
   #endBucket(): void {
     if (this.#tree === undefined) return;
     const header = Buffer.alloc(BUCKET_HEADER_BYTES);
-    writeUint64(header, 0, this.#tree.finish());
-    this.#root.add(this.#name, header, 0, header.length, BUCKET_ELEMENT);
+    const inline = this.#tree.inline(INLINE_BYTES_MAX);
+    if (inline === undefined) writeUint64(header, 0, this.#tree.finish());
+    const value = inline === undefined ? header : Buffer.concat([header, inline]);
+    this.#root.add(this.#name, value, 0, value.length, BUCKET_ELEMENT);
     this.#tree = undefined;
   }
 }

@@ -336,8 +336,7 @@ describe("a data directory that no server is using", () => {
     assert.equal(code, 0, err);
     const { totalSize, ...after } = await statusNow();
     assert.deepEqual(after, before);
-    // A rewritten file gives small buckets a page of their own.
-    assert.ok(Number(totalSize) <= Number(sizeBefore) + 64 * 1024, `${totalSize} bytes after ${sizeBefore}`);
+    assert.ok(Number(totalSize) <= Number(sizeBefore), `${totalSize} bytes after ${sizeBefore}`);
     const missing = await etcdutl("defrag", "--data-dir", pathOf("nowhere"));
     assert.equal(missing.code, 1);
     assert.match(
