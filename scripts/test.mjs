@@ -8,9 +8,9 @@
 // it as slow: `// Slow: what takes its time`. So the fast tests need only the packages, and no build. They are bundled
 // first, because a short test spends most of its time loading code.
 //
-// The others depend on processes, sockets and clocks, and so on what else the machine does. Where some fail, in a few files,
-// these files run a second time, alone, and both outcomes stand in the output: what fails again fails the run. A fast test is
-// not run again: chance has no part in it.
+// Processes, sockets and clocks depend on what else the machine does. Where tests fail in a few files, these files run a
+// second time, alone, and both outcomes stand in the output: what fails again fails the run. The tests of raft and of the
+// simulator are not run again: chance has no part in them.
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
@@ -136,13 +136,16 @@ function mended(counts) {
 
 /** More files than this do not fail by chance. */
 const SECOND_CHANCES_MAX = 5;
+/** Each run of these does the same. */
+const DETERMINISTIC = /^test\/(raft|sim)\//;
 
 // Many fast tests wait for a timer now and then.
 const concurrency = Math.max(2, availableParallelism()) * (values.fast ? 2 : 1);
 const first = await run(bundle?.files ?? files, { concurrency, holdCounts: !values.fast && !toTerminal });
 let { code, counts } = first;
 const { failed } = first;
-const isChance = failed.length > 0 && failed.length <= SECOND_CHANCES_MAX && !failed.some(fast);
+const isChance =
+  failed.length > 0 && failed.length <= SECOND_CHANCES_MAX && !failed.some((file) => DETERMINISTIC.test(file));
 if (code !== 0 && !first.signal && !values.fast && isChance) {
   console.log(
     `# run again, alone, because processes and sockets depend on what else the machine does: ${failed.join(" ")}`,
