@@ -5,6 +5,8 @@
  * when the table is full nothing more is inserted, so that nothing is ever evicted, and what has no place is sent as a
  * literal. A repeated list is a cached block of a few bytes, which servers recognise as a whole.
  */
+
+import { integer, string } from "../../rpc/hpack/encoder.ts";
 import { STATIC_TABLE } from "../../rpc/hpack/fields.ts";
 
 /** What varies in the headers of calls. Equal heads that are the same object share a cached block. */
@@ -109,24 +111,4 @@ export class RequestEncoder {
     this.#tableBytes += size;
     this.#inserted.set(text, this.#insertions++);
   }
-}
-
-function string(out: number[], text: string): void {
-  integer(out, text.length, 7, 0);
-  for (let i = 0; i < text.length; i++) out.push(text.charCodeAt(i) & 255);
-}
-
-function integer(out: number[], value: number, prefixBits: number, flags: number): void {
-  const mask = (1 << prefixBits) - 1;
-  if (value < mask) {
-    out.push(flags | value);
-    return;
-  }
-  out.push(flags | mask);
-  let rest = value - mask;
-  while (rest >= 128) {
-    out.push((rest & 127) | 128);
-    rest >>>= 7;
-  }
-  out.push(rest);
 }

@@ -152,12 +152,14 @@ function literal(out: number[], name: string, value: string): void {
   string(out, value);
 }
 
-function string(out: number[], text: string): void {
+/** A string without Huffman code. Source: RFC 7541, 5.2. */
+export function string(out: number[], text: string): void {
   integer(out, text.length, 7, 0);
   for (let i = 0; i < text.length; i++) out.push(text.charCodeAt(i) & 255);
 }
 
-function integer(out: number[], value: number, prefixBits: number, flags: number): void {
+/** Source: RFC 7541, 5.1. */
+export function integer(out: number[], value: number, prefixBits: number, flags: number): void {
   const mask = (1 << prefixBits) - 1;
   if (value < mask) {
     out.push(flags | value);
