@@ -9,6 +9,8 @@ import { hostPort } from "../../client/endpoint.ts";
 import type { RunningProxy } from "../contract.ts";
 import type { Remote, Remotes } from "./remotes.ts";
 
+const DIAL_TIMEOUT_MS = 10_000;
+
 export interface TcpProxyOptions {
   readonly remotes: Remotes;
   readonly limit: ConnectionLimit;
@@ -57,13 +59,16 @@ export class TcpProxy {
   #dial(client: Socket): void {
     const remote = this.#remotes.pick();
     if (remote === undefined || client.destroyed) return void client.destroy();
-    const member = connect({ host: remote.host, port: remote.port, noDelay: true });
+    // A member whose packets are dropped would hold its clients for minutes.
+    const member = connect({ host: remote.host, port: remote.port, noDelay: true, timeout: DIAL_TIMEOUT_MS });
+    member.once("timeout", () => member.destroy(new Error("i/o timeout")));
     const failed = (error: Error): void => this.#failed(client, remote, error);
     const gone = (): void => void member.destroy();
     this.#track(member);
     member.once("error", failed);
     client.once("close", gone);
     member.once("connect", () => {
+      member.setTimeout(0);
       member.off("error", failed);
       client.off("close", gone);
       join(client, member);
