@@ -59,6 +59,11 @@ export interface Backend {
   beginLongWrite(main: number): void;
   /** Call it in the same turn in which the hook begins to report the write. */
   endLongWrite(): void;
+  /**
+   * The member stops: an open long write will not end, and calls of `snapshot` that wait for that reject with
+   * ERR_BACKEND_CLOSED.
+   */
+  abandonLongWrite(): void;
   /** False while a long write has added more than one turn can hand over to the library. */
   readonly hasRoom: boolean;
   /** Resolves once `hasRoom` is true. */

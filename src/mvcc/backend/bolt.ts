@@ -294,6 +294,10 @@ export class BoltBackend implements Backend {
     this.#longWrite.end((bucket, key) => this.delete(bucket, key));
   }
 
+  abandonLongWrite(): void {
+    this.#longWrite.abandon();
+  }
+
   get hasRoom(): boolean {
     return this.#batch.opCount < LONG_WRITE_OPS_MAX || (this.#committing === null && this.#writerHold === null);
   }
@@ -323,7 +327,10 @@ export class BoltBackend implements Backend {
 
   async snapshot(): Promise<BackendSnapshot> {
     for (;;) {
-      while (this.#longWrite.isOpen && !this.#isClosed) await this.#longWrite.whenEnded();
+      while (this.#longWrite.isOpen) {
+        if (this.#longWrite.isAbandoned) throw closedError(this.path);
+        await this.#longWrite.whenEnded();
+      }
       await this.commit();
       this.#checkOpen();
       const { file, state, release } = this.#file.pin();
@@ -443,7 +450,7 @@ export class BoltBackend implements Backend {
     } finally {
       this.#isClosed = true;
       release();
-      this.#longWrite.release();
+      this.#longWrite.abandon();
       this.#timer?.cancel();
       await Promise.all([...this.#snapshots].map((snapshot) => snapshot.close()));
       await this.#file.retire();

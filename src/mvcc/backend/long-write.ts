@@ -13,6 +13,7 @@ export class LongWrite {
   #main = 0;
   /** A sealed batch has the mark. */
   #isMarked = false;
+  #isAbandoned = false;
   #ended: (() => void)[] = [];
 
   get isOpen(): boolean {
@@ -35,19 +36,29 @@ export class LongWrite {
     this.#main = 0;
     if (this.#isMarked) remove("meta", metaKeys.unfinished);
     this.#isMarked = false;
-    this.release();
+    this.#release();
   }
 
-  /** Releases those who wait for the end, which will not come. */
-  release(): void {
+  /** This process will not end an open one. */
+  get isAbandoned(): boolean {
+    return this.#isAbandoned;
+  }
+
+  /** No further rows come, because the member stops. */
+  abandon(): void {
+    this.#isAbandoned = true;
+    this.#release();
+  }
+
+  /** Resolves when the write has ended or is abandoned. */
+  whenEnded(): Promise<void> {
+    return new Promise((resolve) => this.#ended.push(resolve));
+  }
+
+  #release(): void {
     const ended = this.#ended;
     this.#ended = [];
     for (const resolve of ended) resolve();
-  }
-
-  /** Resolves when the write has ended, or the backend closes. */
-  whenEnded(): Promise<void> {
-    return new Promise((resolve) => this.#ended.push(resolve));
   }
 }
 

@@ -181,6 +181,10 @@ export class MemoryBackend implements Backend {
     this.#longWrite.end((bucket, key) => this.delete(bucket, key));
   }
 
+  abandonLongWrite(): void {
+    this.#longWrite.abandon();
+  }
+
   get hasRoom(): boolean {
     return !this.#isFull;
   }
@@ -214,7 +218,10 @@ export class MemoryBackend implements Backend {
   }
 
   async snapshot(): Promise<BackendSnapshot> {
-    while (this.#longWrite.isOpen && !this.#closed) await this.#longWrite.whenEnded();
+    while (this.#longWrite.isOpen) {
+      if (this.#longWrite.isAbandoned) throw closedError();
+      await this.#longWrite.whenEnded();
+    }
     // The hook's index must be in the view: it says which log entries the view contains.
     const committed = this.commit();
     const state = this.#visible.copy();
@@ -232,7 +239,7 @@ export class MemoryBackend implements Backend {
     if (this.#closed) return;
     await this.commit();
     this.#closed = true;
-    this.#longWrite.release();
+    this.#longWrite.abandon();
     for (const snapshot of this.#snapshots) snapshot.close();
   }
 

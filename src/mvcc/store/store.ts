@@ -320,10 +320,12 @@ export class MvccStore implements ChangeSource {
     this.#restored.tell();
   }
 
-  /** Stops background work. The backend stays open: it belongs to the caller. */
+  /** Stops background work; an open write transaction will not end. The backend stays open: it belongs to the caller. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#pins.close();
+    // Hashes may wait for the end of that transaction.
+    this.#core.backend.abandonLongWrite();
     this.#compaction.pause.cutShort();
     await this.#compactions.idle();
     await this.#indexWalks.idle();

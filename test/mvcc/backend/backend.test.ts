@@ -214,6 +214,17 @@ for (const subject of subjects) {
       await backend.close();
     });
 
+    test("refuses a view that waits for a long write once that is abandoned", async () => {
+      const backend = await subject.open();
+      backend.beginLongWrite(3);
+      putRow(backend, 3, 0, "part");
+      const waiting = assert.rejects(backend.snapshot(), { code: "ERR_BACKEND_CLOSED" });
+      backend.abandonLongWrite();
+      await waiting;
+      await assert.rejects(backend.snapshot(), { code: "ERR_BACKEND_CLOSED" });
+      await backend.close();
+    });
+
     test("stops a scan when the visitor says so", async () => {
       const backend = await subject.open();
       for (let main = 2; main < 6; main++) putRow(backend, main, 0, "x");

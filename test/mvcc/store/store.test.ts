@@ -17,6 +17,10 @@ import { KeyValue } from "../../../src/proto/mvccpb.ts";
 const everything = { revision: 0, limit: 0, countOnly: false };
 const key = (text: string): Buffer => Buffer.from(text);
 
+function openOn(backend: BoltBackend): Promise<MvccStore> {
+  return MvccStore.open({ backend, clock: systemClock, logger: nullLogger, compactionSleepMs: 0 });
+}
+
 function openStore(options: Partial<MvccStoreOptions> = {}): Promise<{ store: MvccStore; backend: MemoryBackend }> {
   const backend = new MemoryBackend({ clock: systemClock });
   return MvccStore.open({
@@ -272,6 +276,32 @@ test("a replaced backend replaces everything: keys, revisions, hashes and runnin
   assert.deepEqual([store.currentRevision, store.compactRevision, store.keyCount], [21, 10, 20]);
   assert.equal(store.rangeDecoded(key("old"), key("old\xff"), everything).count, 0);
   assert.deepEqual(storedRows(store), sourceRows);
+});
+
+test("closing a store ends hashes that wait for a long transaction, which will not end", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "kvorum-store-"));
+  const path = join(dir, "db");
+  const onFailure = (error: unknown): never => assert.fail(`${error}`);
+  let backend = new BoltBackend({ path, clock: systemClock, logger: nullLogger, onFailure });
+  let store = await openOn(backend);
+  put(store, "a");
+  const txn = store.begin();
+  txn.put(key("b"), key("v"), 0n);
+  txn.becomeLong();
+  const hashes = Promise.allSettled([store.hashKv(0), store.hash(), store.hashKv(2)]);
+  await backend.commit();
+  await store.close();
+  for (const result of await hashes) {
+    assert.equal(result.status === "rejected" && result.reason.code, "ERR_BACKEND_CLOSED");
+  }
+  await backend.close();
+
+  backend = new BoltBackend({ path, clock: systemClock, logger: nullLogger, onFailure });
+  store = await openOn(backend);
+  assert.equal(store.currentRevision, 2, "what the long transaction wrote is gone");
+  await store.close();
+  await backend.close();
+  await rm(dir, { recursive: true });
 });
 
 test("closing a store does not wait for the pause of a compaction, which the next start continues", async () => {
