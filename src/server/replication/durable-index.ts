@@ -6,6 +6,12 @@
 import { invariant } from "../../base/fatal.ts";
 import { type Entry, type Message, MessageType } from "../../proto/raftpb.ts";
 
+/** A raft node, as far as its log decides what a response means. */
+export interface NodeLog {
+  readonly term: number;
+  readonly log: { matchTerm(index: number, term: number): boolean };
+}
+
 export class DurableIndex {
   /** Everything up to here is durable. */
   #durable: number;
@@ -46,12 +52,15 @@ export class DurableIndex {
 
   /**
    * Call it before a response is delivered. A response of an earlier term concerns a log that may have been
-   * overwritten, and has no effect.
+   * overwritten, and has no effect. Nor has the report that an entry is stable which was overwritten since: a write of
+   * this term may have been the last to report an entry of an earlier one.
    */
-  checkResponse({ type, reject, term, index }: Message, nodeTerm: number): void {
-    const promises = type === MessageType.MsgAppResp ? !reject : type === MessageType.MsgStorageAppendResp;
-    if (!promises || term !== nodeTerm) return;
-    invariant(index <= this.#durable, "only what is durable is acknowledged", index, this.#durable);
+  checkResponse({ type, reject, term, index, logTerm }: Message, { term: nodeTerm, log }: NodeLog): void {
+    const isReport = type === MessageType.MsgStorageAppendResp;
+    const promises = type === MessageType.MsgAppResp ? !reject : isReport;
+    if (!promises || term !== nodeTerm || index <= this.#durable) return;
+    if (isReport && !log.matchTerm(index, logTerm)) return;
+    invariant(false, "only what is durable is acknowledged", index, this.#durable);
   }
 
   /** Call it before entries are applied. */

@@ -347,7 +347,7 @@ export class RaftLoop {
   #respond(responses: readonly Message[]): void {
     const outgoing: Message[] = [];
     for (const response of responses) {
-      this.#durable.checkResponse(response, this.node.term);
+      this.#durable.checkResponse(response, this.node.raft);
       if (response.to !== this.node.id) outgoing.push(response);
       else if (!this.#isRepeated(response)) this.node.step(response);
     }

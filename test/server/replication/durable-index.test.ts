@@ -14,9 +14,9 @@ function acknowledges(
   changes: { reject?: boolean; term?: number } = {},
 ): boolean {
   for (const type of [MessageType.MsgAppResp, MessageType.MsgStorageAppendResp]) {
-    const response = Object.assign(newMessage(type, 2n, 1n, TERM), { index, ...changes });
+    const response = Object.assign(newMessage(type, 2n, 1n, TERM), { index, logTerm: TERM, ...changes });
     try {
-      durable.checkResponse(response, TERM);
+      durable.checkResponse(response, { term: TERM, log: { matchTerm: (_index, term) => term === TERM } });
     } catch (error) {
       assert.equal((error as Error).name, "InvariantError");
       return false;
@@ -54,11 +54,24 @@ test("entries overwritten during a sync are not durable at its end", () => {
   assert.ok(!acknowledges(durable, 3));
 });
 
+test("a report about an entry of an earlier term, overwritten during the sync, has no effect", () => {
+  const durable = new DurableIndex(0);
+  durable.wrote([entry(1), entry(2), entry(3)]);
+  durable.syncBegins();
+  durable.wrote([entry(2)]);
+  durable.syncEnded();
+  const report = Object.assign(newMessage(MessageType.MsgStorageAppendResp, 1n, 1n, TERM), { index: 3 });
+  const log = { matchTerm: (index: number, term: number) => index <= 2 && term === TERM };
+  durable.checkResponse({ ...report, logTerm: TERM - 1 }, { term: TERM, log });
+  const unsynced = { ...report, index: 2, logTerm: TERM };
+  assert.throws(() => durable.checkResponse(unsynced, { term: TERM, log }), { name: "InvariantError" });
+});
+
 test("a rejection promises nothing, and an answer of an earlier term has no effect", () => {
   const durable = new DurableIndex(0);
   assert.ok(acknowledges(durable, 5, { term: TERM - 1 }));
   const refusal = Object.assign(newMessage(MessageType.MsgAppResp, 2n, 1n, TERM), { index: 5, reject: true });
-  durable.checkResponse(refusal, TERM);
+  durable.checkResponse(refusal, { term: TERM, log: { matchTerm: () => true } });
 });
 
 test("a saved snapshot is durable, and nothing after it", () => {
