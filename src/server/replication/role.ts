@@ -76,9 +76,12 @@ export class Role {
     return this.#leaderless >= LEADERLESS_MAX;
   }
 
-  /** The empty first entry of a leader's term is applied, and so is everything before it. False for an old term. */
+  /**
+   * An empty entry is applied: the first of a leader's term is one, and so are membership changes that raft has refused.
+   * True for that first one, with which everything of earlier terms is applied.
+   */
   termStarted(term: number): boolean {
-    if (!this.isLeader || term !== this.#term) return false;
+    if (!this.isLeader || term !== this.#term || this.#leadsInTerm) return false;
     this.#leadsInTerm = true;
     return true;
   }
