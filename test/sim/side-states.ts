@@ -6,6 +6,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { AuthBucket } from "../../src/auth/auth-bucket.ts";
 import type { AuthStore } from "../../src/auth/store.ts";
+import { isFatal } from "../../src/base/fatal.ts";
 import type { EtcdServer } from "../../src/server/server.ts";
 import type { AuthState } from "./checkers/auth.ts";
 import { text } from "./checkers/model.ts";
@@ -75,7 +76,14 @@ export class SideStates {
       const wrong = this.alarms.differs(name, index, alarmsOf(server));
       if (wrong !== undefined) this.#report("alarm", wrong);
       const known = this.auth.at(index).state;
-      if (looked?.auth !== auth || auth !== `${known.revision}/${known.enabled}`) this.#compare(name, server);
+      if (looked?.auth === auth && auth === `${known.revision}/${known.enabled}`) continue;
+      try {
+        this.#compare(name, server);
+      } catch (error) {
+        // Its database is damaged: the member's own read would have ended it.
+        if (!isFatal(error)) throw error;
+        machine.crash(error);
+      }
     }
   }
 

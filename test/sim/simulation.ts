@@ -125,7 +125,7 @@ export class Simulation implements MachineWorld {
   readonly #versions = new Versions((message) => this.oracle.add("version", message));
   #machines: SimMachine[] = [];
   /** Errors with which members stopped themselves. */
-  readonly #failures = new WeakSet<Error>();
+  readonly #failures = new Set<Error>();
   #healed = false;
   #restarts = 0;
 
@@ -283,6 +283,8 @@ export class Simulation implements MachineWorld {
       damaged.crash(error);
       return;
     }
+    // Of a process that has ended because of the same damage.
+    if (isFatal(error) && [...this.#failures].some(({ message }) => text.includes(message))) return;
     this.oracle.add("process", `nobody caught: ${text}`);
   }
 
