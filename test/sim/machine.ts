@@ -239,7 +239,7 @@ export class SimMachine {
     const { disk, mood } = this;
     disk.threadPool = (operation, job, path) => {
       // So long that crashes often come in the middle of the database's commits.
-      const syncs = path.endsWith(".wal") || mood.syncMaxMs > 2 ? 1 : 10;
+      const syncs = path.endsWith(".wal") ? 1 : 10;
       const delayMs = operation === "sync" ? syncs * this.#syncMs() : 0.05;
       scheduler.after(delayMs, () => process.run(job));
     };
