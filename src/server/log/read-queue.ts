@@ -38,6 +38,8 @@ const CONTEXT_BYTES = 8;
  */
 export class ReadQueue {
   #next: Read[] = [];
+  /** Reads that are not served yet: for the next round, in rounds, or overdue. */
+  #waiting = 0;
   #nextSinceMs = 0;
   readonly #rounds = new Set<Round>();
   /** Rounds without an index, by the lower 48 bits of their request ids. */
@@ -54,13 +56,15 @@ export class ReadQueue {
     this.#defer = defer;
   }
 
+  /** No more may be added until some are served: as many wait, in all rounds together, as may. */
   get full(): boolean {
-    return this.#next.length >= READS_MAX;
+    return this.#waiting >= READS_MAX;
   }
 
   add(read: Read, nowMs: number): void {
     if (this.#next.length === 0) this.#nextSinceMs = nowMs;
     this.#next.push(read);
+    this.#waiting++;
   }
 
   /** Starts the next round if reads wait and none is being confirmed: returns the context for raft, or undefined. */
@@ -153,6 +157,7 @@ export class ReadQueue {
       while (batch.next < batch.reads.length) {
         if (this.#servedInTurn >= READS_PER_TURN_MAX) return;
         if (this.#servedInTurn++ === 0) this.#defer(this.#nextTurn);
+        this.#waiting--;
         const read = batch.reads[batch.next++]!;
         try {
           read.serve(batch.error);

@@ -175,3 +175,18 @@ test("a read that throws when it is served is notified, and those after it are s
   queue.applied(1);
   assert.deepEqual(log, ["TypeError: no good", "behind"]);
 });
+
+test("reads of a confirmed round count as waiting until they are served, so that a slow application bounds them", () => {
+  const log: string[] = [];
+  const queue = newQueue();
+  const read = readOf("read", log);
+  for (let i = 0; i < 60_000; i++) queue.add(read, 0);
+  queue.confirmed(queue.startRound(0, RETRY_MS)!, 9);
+  for (let i = 0; i < 39_999; i++) queue.add(read, 1);
+  assert.equal(queue.full, false);
+  queue.add(read, 1);
+  assert.equal(queue.full, true);
+  queue.applied(9);
+  while (log.length < 60_000) laterTurns.shift()!();
+  assert.equal(queue.full, false, "those that were served make room");
+});
