@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { InternalRaftRequest } from "../../src/proto/etcdserverpb.ts";
+import { InternalRaftRequest, RequestOp, TxnRequest } from "../../src/proto/etcdserverpb.ts";
 import {
   ConfChange,
   ConfState,
@@ -216,6 +216,20 @@ describe("the raft loop of one of three members", () => {
     for (let i = 0; i < 20; i++) parts.node.tick();
     loop.run();
     assert.equal(ofType(MsgProp).length, 0);
+  });
+
+  test("checks a long transaction of another member in slices, and proposes it then", async () => {
+    await lead();
+    const last = parts.node.raft.log.lastIndex();
+    const success = Array.from({ length: 20_000 }, (_, i) => RequestOp.create({ requestPut: put(`key ${i}`) }));
+    const data = InternalRaftRequest.encode(InternalRaftRequest.create({ txn: TxnRequest.create({ success }) }));
+    const long = from(1, MsgProp, { term: 0, entries: [{ type: 0, term: 0, index: 0, data }] });
+    loop.receive({ ...long, to: parts.memberId });
+    let turns = 0;
+    for (; parts.node.raft.log.lastIndex() === last; turns++)
+      assert.ok(clock.turn(), "it goes on until it is proposed");
+    assert.ok(turns >= 5, `${turns} turns`);
+    assert.equal(parts.node.raft.log.lastIndex(), last + 1);
   });
 
   test("writes what a leader sends in one turn with one sync, and acknowledges it once, afterwards", () => {

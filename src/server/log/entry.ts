@@ -91,8 +91,25 @@ function objection(data: Uint8Array): string | undefined {
     return convertV2Request(v2) === "unknown" ? `a request of the v2 API (${v2.method} ${v2.path})` : undefined;
   }
   if (!hasRequest(data)) return "it holds no request that this version knows";
-  if (unknownField(data) !== undefined) return `it has a field ${unknownField(data)} that this version does not know`;
-  const { clusterVersionSet } = InternalRaftRequest.decode(data);
+  return objectionToFields(data) ?? objectionToVersion(InternalRaftRequest.decode(data));
+}
+
+/** The same in slices, for a long transaction. */
+export function* objectionInSlices(data: Uint8Array, budget: SliceBudget): Slices<string | undefined> {
+  try {
+    return objectionToFields(data) ?? objectionToVersion(yield* decodeInternalInSlices(data, budget));
+  } catch (error) {
+    if (error instanceof ProtobufError) return error.message;
+    throw error;
+  }
+}
+
+function objectionToFields(data: Uint8Array): string | undefined {
+  const field = unknownField(data);
+  return field === undefined ? undefined : `it has a field ${field} that this version does not know`;
+}
+
+function objectionToVersion({ clusterVersionSet }: InternalRaftRequest): string | undefined {
   if (clusterVersionSet === undefined || parseVersion(clusterVersionSet.ver) !== undefined) return undefined;
   return "it sets a version of the cluster that is none";
 }

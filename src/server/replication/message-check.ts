@@ -23,6 +23,7 @@ import { isTransfer } from "../../raft/election.ts";
 import { NONE } from "../../raft/messages.ts";
 import type { Raft } from "../../raft/raft.ts";
 import { objectionToRequest } from "../log/entry.ts";
+import { holdsLongTxn } from "../log/txn-size.ts";
 
 /**
  * Larger terms and indexes could not be incremented safely: numbers are exact up to 2^53. Elections alone never get
@@ -126,19 +127,28 @@ function appProblem({ term, index, logTerm, entries }: Message): string | undefi
   return logTerm > term ? "it follows on an entry of a later term" : undefined;
 }
 
-/** Every member must apply what is committed, so entries that no member can read must not be proposed. */
+/**
+ * Every member must apply what is committed, so entries that no member can read must not be proposed. Long transactions
+ * are left to `LongProposals`.
+ */
 function proposalProblem({ entries }: Message): string | undefined {
   if (entries.length === 0) return "it proposes nothing";
   for (const entry of entries) {
     if (entry.type !== EntryType.EntryNormal) {
       if (!isConfChange(entry)) return UNREADABLE_CHANGE;
-    } else {
+    } else if (!isLongProposal(entry)) {
       const objection = objectionToRequest(entry.data);
-      if (objection !== undefined) return `it proposes a request that cannot be applied: ${objection}`;
+      if (objection !== undefined) return proposalObjection(objection);
     }
   }
   return undefined;
 }
+
+/** Decoding it takes more than one turn. */
+export const isLongProposal = ({ type, data }: Entry): boolean => type === EntryType.EntryNormal && holdsLongTxn(data);
+
+export const proposalObjection = (objection: string): string =>
+  `it proposes a request that cannot be applied: ${objection}`;
 
 const UNREADABLE_CHANGE = "it has a configuration change that cannot be read";
 

@@ -6,6 +6,7 @@ import { LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD } from "../../raft/messages.ts"
 import type { RawNode, Ready } from "../../raft/rawnode.ts";
 import type { Wal } from "../../wal/wal.ts";
 import { DurableIndex } from "./durable-index.ts";
+import { LongProposals } from "./long-proposals.ts";
 import { messageProblem } from "./message-check.ts";
 
 /**
@@ -78,6 +79,7 @@ export class RaftLoop {
   readonly #unreachable = new Set<bigint>();
   /** Followers' proposals, which like our own wait for the sync in progress. */
   #heldProposals: Message[] = [];
+  readonly #longProposals: LongProposals;
   /** Committed entries and received snapshots waiting to be applied, in order. */
   #toApply: Message[] = [];
   #installing = false;
@@ -113,6 +115,7 @@ export class RaftLoop {
     this.#wal = options.wal;
     this.#clock = options.clock;
     this.#hooks = options.hooks;
+    this.#longProposals = new LongProposals(options.clock, (message, problem) => this.#checked(message, problem));
     this.#lastTickMs = options.clock.nowMs();
     this.#durable = new DurableIndex(options.storage.lastIndex());
   }
@@ -218,7 +221,21 @@ export class RaftLoop {
       const problem = messageProblem(this.node.raft, message);
       if (problem !== undefined) this.#hooks.refused(message, problem);
       else if (message.type !== MessageType.MsgProp) this.node.step(message);
-      else if (this.#heldProposals.length < INBOX_MAX) this.#heldProposals.push(message);
+      else if (!this.#longProposals.take(message)) this.#hold(message);
+    }
+  }
+
+  #hold(proposal: Message): void {
+    if (this.#heldProposals.length < INBOX_MAX) this.#heldProposals.push(proposal);
+  }
+
+  #checked(proposal: Message, problem: string | undefined): void {
+    // Its sender may have been removed meanwhile.
+    const reason = problem ?? messageProblem(this.node.raft, proposal);
+    if (reason !== undefined) this.#hooks.refused(proposal, reason);
+    else {
+      this.#hold(proposal);
+      this.schedule();
     }
   }
 
@@ -412,6 +429,7 @@ export class RaftLoop {
   async stop(): Promise<void> {
     this.#tickTimer?.cancel();
     this.#stopped = true;
+    this.#longProposals.stop();
     if (!this.#syncing && !this.#installing) return;
     await new Promise<void>((resolve) => {
       this.#idle = resolve;
