@@ -448,11 +448,11 @@ export const BUGS: readonly Bug[] = [
     plant: () =>
       replace(
         Caller.prototype,
-        "range",
+        "first",
         (original) =>
-          function (this: Caller, request) {
-            const response = original.call(this, request);
-            return request.maxCreateRevision > 0 ? { ...response, kvs: [] } : response;
+          async function (this: Caller, request) {
+            const found = await original.call(this, request);
+            return request.maxCreateRevision > 0 ? { ...found, kv: undefined } : found;
           },
       ),
   },

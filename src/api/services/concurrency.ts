@@ -1,5 +1,6 @@
 import type { Clock } from "../../base/clock.ts";
 import { Code } from "../../base/grpc-codes.ts";
+import { EMPTY_BYTES } from "../../base/protobuf.ts";
 import type { WatchBatch } from "../../mvcc/watch/batch.ts";
 import type { WatchStream } from "../../mvcc/watch/stream.ts";
 import type { Watch, WatchSink } from "../../mvcc/watch/types.ts";
@@ -11,7 +12,6 @@ import {
   LeaseGrantRequest,
   PutRequest,
   RangeRequest,
-  type RangeResponse,
   RequestOp,
   RangeRequest_SortOrder as SortOrder,
   RangeRequest_SortTarget as SortTarget,
@@ -22,11 +22,14 @@ import {
 import { type Event, Event_EventType as EventType } from "../../proto/mvccpb.ts";
 import type { CallInfo } from "../../rpc/contract.ts";
 import { executeRange } from "../../server/apply/range.ts";
-import { EtcdError } from "../../server/contract/errors.ts";
+import { EtcdError, errors } from "../../server/contract/errors.ts";
+import { READ_SLICE } from "../../server/contract/options.ts";
 import { Op } from "../../server/log/op.ts";
 import type { RequestOf, ResponseOf } from "../../server/log/operations.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import type { Access } from "../calls/access.ts";
+import { type FirstRow, FirstRowWork } from "../range/first-row.ts";
+import type { LongAnswers } from "../range/long-answers.ts";
 
 /**
  * The basis of locks and elections: a queue of keys under one prefix, ordered by create revision, each attached to its
@@ -53,11 +56,13 @@ export class Caller {
   readonly server: EtcdServer;
   readonly call: WaitingCall;
   readonly #access: Access;
+  readonly #long: LongAnswers;
 
-  constructor(server: EtcdServer, access: Access, call: WaitingCall) {
+  constructor(server: EtcdServer, access: Access, long: LongAnswers, call: WaitingCall) {
     this.server = server;
     this.call = call;
     this.#access = access;
+    this.#long = long;
   }
 
   /** The client's lease, or a new one. */
@@ -81,10 +86,31 @@ export class Caller {
     return outcome;
   }
 
-  /** Reads the member's local state. */
-  range(request: RangeRequest): RangeResponse {
+  /** Whether a key exists in the member's local state. */
+  exists(key: Uint8Array): boolean {
+    this.mayWatch(key, EMPTY_BYTES);
+    return executeRange(this.server.store, RangeRequest.create({ key, countOnly: true })).count > 0;
+  }
+
+  /** The first key of a range in its order, in the member's local state. The request has the limit 1. */
+  first(request: RangeRequest): Promise<FirstRow> {
     this.mayWatch(request.key, request.rangeEnd);
-    return executeRange(this.server.store, request);
+    const { server, call } = this;
+    if (call.cancelled) return Promise.reject(cancelled);
+    return new Promise((resolve, reject) => {
+      const limits = server.options.readSlice ?? READ_SLICE;
+      const work = new FirstRowWork("oldest key", server.store, request, limits, (error, found) => {
+        call.onCancel = null;
+        if (found !== undefined) resolve(found);
+        else reject(error instanceof EtcdError ? unknown(error) : error);
+      });
+      call.onCancel = () => {
+        call.onCancel = null;
+        work.cancel();
+        reject(cancelled);
+      };
+      if (server.turns.begin(this.#long.ownerOf(call), work) === undefined) work.fail(errors.tooManyLongRequests);
+    });
   }
 
   /** Throws when the client lacks read permission on these keys. */
@@ -135,10 +161,13 @@ export function prefixEnd(prefix: Uint8Array): Buffer {
   return Buffer.from([0]);
 }
 
-/** Resolves when no key under the prefix with a create revision up to `maxCreateRevision` is left. */
-export async function waitForOlder(caller: Caller, prefix: Uint8Array, maxCreateRevision: number): Promise<void> {
-  for (;;) {
-    const { kvs, header } = caller.range(
+/**
+ * Resolves when no key under the prefix with a create revision up to `maxCreateRevision` is left: to false if there was
+ * none.
+ */
+export async function waitForOlder(caller: Caller, prefix: Uint8Array, maxCreateRevision: number): Promise<boolean> {
+  for (let hasWaited = false; ; hasWaited = true) {
+    const { kv, revision } = await caller.first(
       RangeRequest.create({
         key: prefix,
         rangeEnd: prefixEnd(prefix),
@@ -148,9 +177,8 @@ export async function waitForOlder(caller: Caller, prefix: Uint8Array, maxCreate
         maxCreateRevision,
       }),
     );
-    const previous = kvs[0];
-    if (previous === undefined) return;
-    await new KeyWatch(caller, previous.key, null, header!.revision, (event) => event.type === EventType.DELETE).done;
+    if (kv === undefined) return hasWaited;
+    await new KeyWatch(caller, kv.key, null, revision, (event) => event.type === EventType.DELETE).done;
   }
 }
 

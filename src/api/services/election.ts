@@ -21,6 +21,7 @@ import type { EtcdServer } from "../../server/server.ts";
 import type { Access } from "../calls/access.ts";
 import { decodeRequest, settle, settleStream } from "../calls/calls.ts";
 import type { HeaderWriter } from "../calls/header.ts";
+import { LongAnswers } from "../range/long-answers.ts";
 import {
   Caller,
   cancelled,
@@ -43,11 +44,13 @@ export class ElectionApi {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
   readonly #access: Access;
+  readonly #long: LongAnswers;
 
   constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#server = server;
     this.#header = header;
     this.#access = access;
+    this.#long = new LongAnswers(server, header, access);
   }
 
   register(rpc: RpcRegistry): void {
@@ -131,7 +134,7 @@ export class ElectionApi {
     const request = decodeRequest(call, LeaderRequest);
     if (request === undefined) return;
     await this.#upToDate();
-    const kv = this.#callerOf(call).range(oldestUnder(prefixOf(request.name))).kvs[0];
+    const { kv } = await this.#callerOf(call).first(oldestUnder(prefixOf(request.name)));
     if (kv === undefined) throw noLeader;
     call.respond(LeaderResponse.encode(LeaderResponse.create({ header: this.#header.create(), kv })));
   }
@@ -152,12 +155,12 @@ export class ElectionApi {
 
   /** Sends each leader and each of its proclamations, until the client leaves. */
   async #follow(call: StreamCall, prefix: Uint8Array): Promise<void> {
-    const { store } = this.#server;
     const caller = this.#callerOf(call);
     await this.#upToDate();
     while (!call.cancelled) {
-      let found: KeyValue | undefined = caller.range(oldestUnder(prefix)).kvs[0];
-      let revision = store.currentRevision;
+      const oldest = await caller.first(oldestUnder(prefix));
+      let found: KeyValue | undefined = oldest.kv;
+      let { revision } = oldest;
       if (found === undefined) {
         await new KeyWatch(caller, prefix, prefixEnd(prefix), revision, ({ type, kv }) => {
           if (type !== EventType.PUT || kv === undefined) return false;
@@ -188,7 +191,7 @@ export class ElectionApi {
   }
 
   #callerOf(call: UnaryCall | StreamCall): Caller {
-    return new Caller(this.#server, this.#access, call);
+    return new Caller(this.#server, this.#access, this.#long, call);
   }
 
   async #upToDate(): Promise<void> {

@@ -1,11 +1,6 @@
 import { Code } from "../../base/grpc-codes.ts";
-import {
-  DeleteRangeRequest,
-  type DeleteRangeResponse,
-  RangeRequest,
-  RequestOp,
-  TxnRequest,
-} from "../../proto/etcdserverpb.ts";
+import { EMPTY_BYTES } from "../../base/protobuf.ts";
+import { DeleteRangeRequest, type DeleteRangeResponse, TxnRequest } from "../../proto/etcdserverpb.ts";
 import { LockRequest, LockResponse, LockService, UnlockRequest, UnlockResponse } from "../../proto/v3lockpb.ts";
 import type { RpcRegistry, UnaryCall } from "../../rpc/contract.ts";
 import { EtcdError } from "../../server/contract/errors.ts";
@@ -14,18 +9,21 @@ import type { EtcdServer } from "../../server/server.ts";
 import type { Access } from "../calls/access.ts";
 import { decodeRequest, settle } from "../calls/calls.ts";
 import type { HeaderWriter } from "../calls/header.ts";
-import { Caller, createdAt, getOp, oldestUnder, putOp, sessionKey, waitForOlder } from "./concurrency.ts";
+import { LongAnswers } from "../range/long-answers.ts";
+import { Caller, createdAt, getOp, prefixEnd, putOp, sessionKey, waitForOlder } from "./concurrency.ts";
 
 /** The service Lock. Source: etcd `server/etcdserver/api/v3lock`. */
 export class LockApi {
   readonly #server: EtcdServer;
   readonly #header: HeaderWriter;
   readonly #access: Access;
+  readonly #long: LongAnswers;
 
   constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.#server = server;
     this.#header = header;
     this.#access = access;
+    this.#long = new LongAnswers(server, header, access);
   }
 
   register(rpc: RpcRegistry): void {
@@ -36,32 +34,30 @@ export class LockApi {
   async #lock(call: UnaryCall): Promise<void> {
     const request = decodeRequest(call, LockRequest);
     if (request === undefined) return;
-    const caller = new Caller(this.#server, this.#access, call);
+    const caller = this.#callerOf(call);
     const lease = await caller.sessionLease(request.lease);
     const prefix = Buffer.concat([request.name, SLASH]);
     const key = sessionKey(prefix, lease);
-    const owner = RequestOp.create({ requestRange: oldestUnder(prefix) });
+    // The user needs it for the wait, too: then nothing is put in vain.
+    caller.mayWatch(prefix, prefixEnd(prefix));
     const response = await caller.commit(
       TxnRequest.create({
         compare: [createdAt(key, 0)],
-        success: [putOp(key, Buffer.alloc(0), lease), owner],
-        failure: [getOp(key), owner],
+        success: [putOp(key, EMPTY_BYTES, lease)],
+        failure: [getOp(key)],
       }),
     );
     const mine = response.succeeded
       ? response.header!.revision
       : response.responses[0]!.responseRange!.kvs[0]!.createRevision;
-    const first = response.responses[1]!.responseRange!.kvs[0];
-    if (first !== undefined && first.createRevision !== mine) {
-      try {
-        await waitForOlder(caller, prefix, mine - 1);
-      } catch (error) {
-        await this.#delete(caller, key);
-        throw error;
-      }
-      if (caller.range(RangeRequest.create({ key })).kvs.length === 0)
-        throw new EtcdError(Code.UNKNOWN, "mutex: session is expired");
+    let hasWaited: boolean;
+    try {
+      hasWaited = await waitForOlder(caller, prefix, mine - 1);
+    } catch (error) {
+      await this.#delete(caller, key);
+      throw error;
     }
+    if (hasWaited && !caller.exists(key)) throw new EtcdError(Code.UNKNOWN, "mutex: session is expired");
     call.respond(LockResponse.encode(LockResponse.create({ header: this.#header.create(), key })));
   }
 
@@ -69,9 +65,13 @@ export class LockApi {
     const request = decodeRequest(call, UnlockRequest);
     if (request === undefined) return;
     if (request.key.length === 0) throw new EtcdError(Code.UNKNOWN, "etcdserver: key is not provided");
-    const caller = new Caller(this.#server, this.#access, call);
+    const caller = this.#callerOf(call);
     const { header } = await this.#delete(caller, request.key);
     call.respond(UnlockResponse.encode(UnlockResponse.create({ header: this.#header.fill(header) })));
+  }
+
+  #callerOf(call: UnaryCall): Caller {
+    return new Caller(this.#server, this.#access, this.#long, call);
   }
 
   #delete(caller: Caller, key: Uint8Array): Promise<DeleteRangeResponse> {
