@@ -4,6 +4,9 @@
  * memory. See docs/benchmarks.md.
  *
  *   npm run bench -- stalls [--cases count,list] [--sides ours,stock] [--keys 100000] [--members 1] [--rounds 1] …
+ *
+ * With --attempts a case during which the machine did not let the honest client run is repeated, that many times at
+ * most, and the attempt in which it ran best counts.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,7 +19,7 @@ import { clientCases } from "./clients.ts";
 import { type Loaded, type LoadOptions, load } from "./data.ts";
 import { type CaseResult, measure } from "./measure.ts";
 import { rangeCases } from "./ranges.ts";
-import { table } from "./table.ts";
+import { LATE_MS, table } from "./table.ts";
 import { upkeepCases } from "./upkeep.ts";
 
 export const cases: readonly Case[] = [...rangeCases, ...upkeepCases, ...clientCases];
@@ -33,6 +36,7 @@ const OPTIONS = {
   seconds: { type: "string", default: "10" },
   members: { type: "string", default: "1" },
   rounds: { type: "string", default: "1" },
+  attempts: { type: "string", default: "1" },
   stock: { type: "string" },
   ours: { type: "string" },
   dir: { type: "string", default: tmpdir() },
@@ -72,7 +76,7 @@ export async function stalls(args: readonly string[]): Promise<void> {
   for (let round = 0; round < Number(values.rounds); round++) {
     for (const side of sides) {
       const options: LoadOptions = { side, program: programs[side], members, sizes, scratchDir };
-      results.push(...(await runAll(chosen, options)));
+      results.push(...(await runAll(chosen, Number(values.attempts), options)));
     }
   }
   writeFileSync(values.json, `${JSON.stringify({ machine: machine(), settings: values, results }, undefined, 2)}\n`);
@@ -80,30 +84,46 @@ export async function stalls(args: readonly string[]): Promise<void> {
 }
 
 /** Cases with the same data share a member, until one changes the data. */
-async function runAll(chosen: readonly Case[], options: LoadOptions): Promise<CaseResult[]> {
+async function runAll(chosen: readonly Case[], attemptsMax: number, options: LoadOptions): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
   for (const data of new Set(chosen.map((each) => each.data))) {
     let loaded: Loaded | undefined;
     for (const each of chosen.filter((one) => one.data === data)) {
       process.stderr.write(`${each.name}, ${options.side}\n`);
-      loaded ??= await load(data, options);
-      let result: CaseResult | undefined;
-      try {
-        result = await measure(each, options.side, loaded, options.sizes);
-        results.push(result);
-        process.stderr.write(`${table([result], [options.side]).split("\n").at(-1)}\n`);
-      } catch (error) {
-        process.stderr.write(`${each.name} on ${options.side} failed: ${(error as Error).stack}\n`);
-        process.stderr.write(`${loaded.leader.logTail()}\n`);
-      }
-      if (result !== undefined && result.error === undefined && !each.spoils) continue;
-      await loaded.cluster.close();
-      loaded = undefined;
+      const attempts: CaseResult[] = [];
+      do {
+        loaded ??= await load(data, options);
+        const result = await attempt(each, loaded, options);
+        if (result !== undefined) attempts.push(result);
+        if (result !== undefined && result.error === undefined && !each.spoils) continue;
+        await loaded.cluster.close();
+        loaded = undefined;
+      } while (attempts.length > 0 && isDisturbed(attempts.at(-1)!) && attempts.length < attemptsMax);
+      if (attempts.length > 0) results.push(leastDisturbed(attempts));
     }
     await loaded?.cluster.close();
   }
   return results;
 }
+
+/** Undefined when it could not be measured. */
+async function attempt(each: Case, loaded: Loaded, { side, sizes }: LoadOptions): Promise<CaseResult | undefined> {
+  try {
+    const result = await measure(each, side, loaded, sizes);
+    process.stderr.write(`${table([result], [side]).split("\n").at(-1)}\n`);
+    return result;
+  } catch (error) {
+    process.stderr.write(`${each.name} on ${side} failed: ${(error as Error).stack}\n`);
+    process.stderr.write(`${loaded.leader.logTail()}\n`);
+    return undefined;
+  }
+}
+
+/** The honest client itself did not run for so long: waits of that length say nothing about the member. */
+const isDisturbed = ({ honest }: CaseResult): boolean => honest.lateMs > LATE_MS;
+
+const leastDisturbed = (attempts: readonly CaseResult[]): CaseResult =>
+  attempts.reduce((best, each) => (each.honest.lateMs < best.honest.lateMs ? each : best));
 
 function usage(problem: string): void {
   const list = cases.map(({ name, what }) => `  ${name.padEnd(15)} ${what}`).join("\n");
