@@ -34,32 +34,12 @@ function stale() {
 }
 
 async function bundle() {
-  const { build } = await import("esbuild");
+  const [{ build }, { bundling }] = await Promise.all([import("esbuild"), import("./bundling.mjs")]);
   // Built beside dist/ and moved into place at the end: chunks of earlier builds must not remain, and a failed build
   // changes nothing.
   const made = join(root, `dist-${process.pid}`);
-  const entryPoints = readdirSync(programs)
-    .filter((name) => name.endsWith(".ts"))
-    .map((name) => ({ in: join(programs, name), out: name.replace(/\.ts$/, "") }));
-  entryPoints.push({ in: join(root, "src", "client", "index.ts"), out: "client" });
-  // A thread is a program of its own.
-  entryPoints.push({ in: join(root, "src", "bolt", "thread.ts"), out: "bolt-thread" });
-  entryPoints.push({ in: join(root, "src", "mvcc", "backend", "received-thread.ts"), out: "received-thread" });
   try {
-    await build({
-      entryPoints,
-      outdir: made,
-      absWorkingDir: root,
-      bundle: true,
-      splitting: true,
-      chunkNames: "chunks/[name]-[hash]",
-      format: "esm",
-      platform: "node",
-      target: "node20.19",
-      packages: "external",
-      sourcemap: true,
-      logLevel: "silent",
-    });
+    await build({ ...bundling(root), outdir: made, packages: "external", sourcemap: true });
     emitTypes(made);
     writeFileSync(join(made, ".stamp"), "");
     rmSync(join(root, "dist"), { recursive: true, force: true });
