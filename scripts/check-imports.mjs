@@ -34,7 +34,7 @@ const rooms = {
   mvcc: ["model", "backend", "index", "store", "watch"],
   server: ["contract", "log", "apply", "snapshot", "start", "replication", "duties", "."],
   api: ["listeners", "calls", "http", "range", "services", "gateway", "."],
-  deploy: ["common", "pki", "inventory", "render", "hosts", "local", "commands", "."],
+  deploy: ["common", "pki", "inventory", "render", "steps", "cluster", "hosts", "operations", "local", "commands", "."],
 };
 
 /** Pure: no I/O, no clock, and no randomness except what is passed in. */

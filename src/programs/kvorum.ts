@@ -68,9 +68,20 @@ async function deploy(args: readonly string[], env: Environment): Promise<never>
     self: { file: process.execPath, args: [realpathSync(process.argv[1]!)] },
     out: (text) => void stdout.write(text),
     err: (text) => void stderr.write(text),
+    ...(process.stdin.isTTY ? { ask } : {}),
   });
   await flushOutput();
   return process.exit(code);
+}
+
+async function ask(question: string): Promise<string> {
+  const { createInterface } = await import("node:readline/promises");
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return await lines.question(question);
+  } finally {
+    lines.close();
+  }
 }
 
 const notBuiltYet = new Set(["import", "export"]);
@@ -85,7 +96,7 @@ Usage:
   kvorum ps                 Show the local clusters
   kvorum down [NAME]        Stop a local cluster
   kvorum cert [command]     Make, show and check certificates
-  kvorum cluster [command]  Bring a cluster onto hosts from one inventory
+  kvorum cluster [command]  Make and operate a cluster on hosts, from one inventory
   kvorum doctor             Say what is wrong with a directory, a configuration or a cluster, and what to do
   kvorum version            Print the version
 

@@ -11,6 +11,7 @@ import { makeSet } from "../pki/set.ts";
 import { composeText } from "../render/compose.ts";
 import { hostFiles } from "../render/host.ts";
 import { hostCommands } from "./hosts.ts";
+import { operationCommands } from "./operations.ts";
 
 const FILE: Flag = { name: "file", shorthand: "f", kind: "string", value: "cluster.yml", usage: "the inventory" };
 const PORT_MAX = 65_535;
@@ -88,7 +89,7 @@ them, and kept when they are there and good. --target compose writes a compose.y
     await makeCertificates(context, inventory);
     if (target === "compose") return renderCompose(context, inventory, out, flags.string("image"));
     for (const member of inventory.members) {
-      for (const { path, content, mode } of hostFiles(inventory, member)) {
+      for (const { path, content, mode } of hostFiles(inventory, member, { isFounding: true })) {
         writeChanged(context, join(out, member.name, path), content, mode);
       }
     }
@@ -126,7 +127,7 @@ const schema: DeployCommand = {
 export const clusterCommand: DeployCommand = {
   name: "cluster",
   short: "A cluster on hosts, from one inventory",
-  commands: [init, check, render, schema, ...hostCommands],
+  commands: [init, check, render, schema, ...hostCommands, ...operationCommands],
 };
 
 const schemaText = (): string => `${JSON.stringify(INVENTORY_SCHEMA, null, 2)}\n`;

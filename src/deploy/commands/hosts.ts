@@ -1,13 +1,17 @@
 /** `kvorum cluster plan`, `apply`, `status` and `health`: the commands that visit the hosts and the members. */
 import { resolve } from "node:path";
 import type { Flag } from "../../base/flags.ts";
-import { humanBytes, renderTable } from "../../base/table.ts";
+import { Cluster } from "../cluster/access.ts";
 import { type Context, type DeployCommand, DeployError, EXIT } from "../common/context.ts";
+import { lockBeside } from "../common/lock.ts";
 import type { Look } from "../common/look.ts";
-import { applyPlans, lookAtAll, makePlans, membershipProblem } from "../hosts/apply.ts";
+import { applyPlans, makePlans, membershipProblem } from "../hosts/apply.ts";
 import type { HostPlan } from "../hosts/plan.ts";
 import { certificateSet, type Inventory, readInventory } from "../inventory/inventory.ts";
+import { refuseProblems } from "../operations/turn.ts";
 import { makeSet } from "../pki/set.ts";
+import { refuseUnfinished } from "../steps/record.ts";
+import { rowsOf, statusText } from "./status.ts";
 
 const FILE: Flag = { name: "file", shorthand: "f", kind: "string", value: "cluster.yml", usage: "the inventory" };
 const FORMAT: Flag = {
@@ -26,7 +30,7 @@ certificates are made here. Exit codes: 0 nothing differs, 1 something would be 
   flags: [FILE],
   async run(context, { flags }) {
     const { inventory, plans } = await prepare(context, flags.string("file"));
-    refuseProblems(plans, await membershipProblem(context, inventory, plans));
+    refuseProblems(plans, [(await membershipProblem(context, inventory, plans)) ?? []].flat());
     for (const { facts, changes, then } of plans) {
       for (const { text } of changes) context.out(`${facts.member.name}: ${text}\n`);
       if (then !== "nothing") context.out(`${facts.member.name}: ${then}\n`);
@@ -44,27 +48,33 @@ not run are started together; those that must see a change are restarted one by 
 healthy. Where nothing differs nothing is done, so it can be repeated, also after it was interrupted.`,
   flags: [FILE],
   async run(context, { flags }) {
-    const { inventory, plans } = await prepare(context, flags.string("file"));
-    refuseProblems(plans, await membershipProblem(context, inventory, plans));
-    if (!plans.some(differs)) context.out("nothing differs\n");
-    const looks = await applyPlans(context, inventory, plans);
-    context.out(statusTable(inventory, looks));
-    endWith(looks);
+    const path = resolve(context.cwd, flags.string("file"));
+    const lock = lockBeside(path);
+    try {
+      refuseUnfinished(path);
+      const { inventory, plans } = await prepare(context, flags.string("file"));
+      refuseProblems(plans, [(await membershipProblem(context, inventory, plans)) ?? []].flat());
+      if (!plans.some(differs)) context.out("nothing differs\n");
+      const looks = await applyPlans(context, inventory, plans);
+      context.out(statusText(rowsOf(inventory, looks, context.clock.wallMs()), quotaOf(inventory)));
+      endWith(looks);
+    } finally {
+      lock.release();
+    }
   },
 };
 
 const status: DeployCommand = {
   name: "status",
-  short: "Shows every member: version, size, leader, term, index, and what is wrong",
+  short: "Shows every member, what needs attention, and the command for it",
   flags: [FILE, FORMAT],
   async run(context, { flags }) {
     const inventory = readInventory(resolve(context.cwd, flags.string("file")));
-    const looks = await lookAtAll(context, inventory);
+    const looks = await new Cluster(context, inventory).looks();
     const format = flags.string("write-out");
     if (format !== "simple" && format !== "json") throw new DeployError(`it prints simple or json, not ${format}`);
-    context.out(
-      format === "json" ? `${JSON.stringify(rowsOf(inventory, looks), null, 2)}\n` : statusTable(inventory, looks),
-    );
+    const rows = rowsOf(inventory, looks, context.clock.wallMs());
+    context.out(format === "json" ? `${JSON.stringify(rows, null, 2)}\n` : statusText(rows, quotaOf(inventory)));
     endWith(looks);
   },
 };
@@ -75,7 +85,7 @@ const health: DeployCommand = {
   flags: [FILE],
   async run(context, { flags }) {
     const inventory = readInventory(resolve(context.cwd, flags.string("file")));
-    const looks = await lookAtAll(context, inventory);
+    const looks = await new Cluster(context, inventory).looks();
     for (const { endpoint, tookMs, trouble } of looks) {
       context.out(
         tookMs === undefined
@@ -105,48 +115,9 @@ async function prepare(context: Context, file: string): Promise<{ inventory: Inv
 
 const differs = ({ changes, then }: HostPlan): boolean => changes.length > 0 || then !== "nothing";
 
-function refuseProblems(plans: readonly HostPlan[], membership: string | undefined): void {
-  const found = plans.flatMap(({ facts, problems }) => problems.map((problem) => `${facts.member.name}: ${problem}`));
-  if (membership !== undefined) found.push(membership);
-  if (found.length > 0)
-    throw new DeployError(
-      `this cannot be done:\n${found.map((text) => `  ${text}\n`).join("")}Nothing was changed.`,
-      EXIT.problems,
-    );
-}
-
-function rowsOf({ members }: Inventory, looks: readonly Look[]) {
-  return looks.map(({ endpoint, status: seen, tookMs, trouble }, i) => ({
-    name: members[i]!.name,
-    endpoint,
-    id: seen?.header?.memberId.toString(16) ?? "",
-    version: seen?.version ?? "",
-    size: seen === undefined ? "" : humanBytes(Number(seen.dbSize)),
-    isLeader: seen !== undefined && seen.leader === seen.header?.memberId,
-    isLearner: seen?.isLearner ?? false,
-    term: seen === undefined ? "" : `${seen.raftTerm}`,
-    index: seen === undefined ? "" : `${seen.raftIndex}`,
-    errors: [...(seen?.errors ?? []), ...(tookMs === undefined && trouble !== undefined ? [trouble] : [])],
-  }));
-}
-
-function statusTable(inventory: Inventory, looks: readonly Look[]): string {
-  const rows = rowsOf(inventory, looks).map((row) => [
-    row.name,
-    row.endpoint,
-    row.id,
-    row.version,
-    row.size,
-    row.version === "" ? "" : `${row.isLeader}`,
-    row.version === "" ? "" : `${row.isLearner}`,
-    row.term,
-    row.index,
-    row.errors.join(", "),
-  ]);
-  return renderTable(
-    ["name", "endpoint", "id", "version", "db size", "is leader", "is learner", "raft term", "raft index", "errors"],
-    rows,
-  );
+function quotaOf({ tuning }: Inventory): number | undefined {
+  const quota = Number(tuning.get("quota-backend-bytes") ?? 0);
+  return quota > 0 ? quota : undefined;
 }
 
 /** Throws when a member is not healthy; the table has been printed. */

@@ -22,6 +22,8 @@ export interface Context {
   readonly self: Program;
   out(text: string): void;
   err(text: string): void;
+  /** Asks the user for one line; absent where there is no terminal. */
+  ask?(question: string): Promise<string>;
 }
 
 export type DeployCommand = Command<Context>;

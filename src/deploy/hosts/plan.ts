@@ -1,15 +1,23 @@
 /**
- * What differs between the inventory and the hosts, what will be done about it, and what forbids it. Pure: from facts to
- * words and scripts.
+ * What differs between the inventory and the hosts, what will be done about it, and what forbids it. From facts to
+ * words and scripts; `makeChanges` runs those.
  */
+import { basename } from "node:path";
+import type { Context } from "../common/context.ts";
 import type { Inventory } from "../inventory/inventory.ts";
-import { directoriesOf, expectation, type Facts, type LocalProgram, restartMark } from "./facts.ts";
-import { word } from "./shell.ts";
+import type { HostFile } from "../render/host.ts";
+import { directoriesOf, expectation, type Facts, gistOf, restartMark } from "./facts.ts";
+import { installScript, linkScript, releaseDir } from "./releases.ts";
+import { feedOn, runOn, word } from "./shell.ts";
 
 export interface Change {
   /** One line for people. */
   readonly text: string;
-  readonly script: () => string;
+  readonly script?: () => string;
+  /** What is read from the end of a connection of its own, before the scripts. */
+  readonly feed?: { readonly script: string; readonly input: Uint8Array };
+  /** Brings files into place that belong together: after all scripts, at once. */
+  readonly finish?: string;
 }
 
 export interface HostPlan {
@@ -25,12 +33,13 @@ const SKEW_MS_MAX = 5_000;
 const SKEW_MS_NOTICED = 500;
 const FREE_KIB_MIN = 1 << 20;
 
-/** `program` is the local one that is copied. */
-export function planFor(inventory: Inventory, facts: Facts, program: LocalProgram | undefined): HostPlan {
+export function planFor(inventory: Inventory, facts: Facts): HostPlan {
   const changes: Change[] = [];
   const { user, service, configDir } = inventory;
+  const { release } = facts;
   const mark = `mkdir -p ${word(configDir)}\n: > ${word(restartMark(inventory))}\n`;
   let isSeenAtStartOnly = false;
+  let isUnitNew = false;
   if (!facts.hasUser) {
     changes.push({
       text: `create the user ${user}`,
@@ -45,55 +54,90 @@ export function planFor(inventory: Inventory, facts: Facts, program: LocalProgra
       script: () => `mkdir -p ${word(path)}\nchown ${word(user)}: ${word(path)}\nchmod 700 ${word(path)}\n`,
     });
   }
-  if (program !== undefined && facts.programDigest !== program.digest) {
+  if (release !== undefined && !facts.releases.includes(release.id)) {
+    changes.push({
+      text: `copy ${basename(release.path)} to ${releaseDir(inventory, release)}`,
+      feed: { script: installScript(inventory, release), input: release.content },
+    });
+  }
+  if (release !== undefined && facts.linked !== release.id) {
     isSeenAtStartOnly = true;
-    const text = `copy the program to ${inventory.program} (${facts.hasProgram ? "differs" : "is missing"})`;
-    changes.push({ text, script: () => mark + writeScript(inventory.program, program.content, "755", "root") });
+    changes.push({
+      text: `make ${inventory.program} lead to ${releaseDir(inventory, release)} (${facts.hasProgram ? "differs" : "is missing"})`,
+      script: () => mark + linkScript(inventory, release),
+    });
   }
   for (const file of facts.files) {
     const state = facts.present.get(file.path);
-    if (state === expectation(file, user)) continue;
-    // Members read certificates again by themselves.
+    const wanted = expectation(file, user);
+    if (state === wanted) continue;
+    // Members read certificates again by themselves, and where their cluster is only at a start without data.
     const isCertificate = file.path.startsWith(`${configDir}/pki/`);
-    isSeenAtStartOnly ||= !isCertificate;
+    const isSeen = !isCertificate && !(facts.hasData && sameGist(file, facts, state, wanted));
+    isSeenAtStartOnly ||= isSeen;
+    isUnitNew ||= file.path.endsWith(".service");
+    const { script, finish } = writeScript(
+      file.path,
+      Buffer.from(file.content),
+      file.mode.toString(8),
+      file.isUsers ? user : "root",
+    );
     changes.push({
       text: `write ${file.path} (${state === undefined ? "is missing" : "differs"})`,
-      script: () =>
-        (isCertificate ? "" : mark) +
-        writeScript(file.path, Buffer.from(file.content), file.mode.toString(8), file.isUsers ? user : "root"),
+      script: () => (isSeen ? mark : "") + script(),
+      finish,
     });
   }
-  if (isSeenAtStartOnly || !facts.isEnabled) {
+  if (isUnitNew || !facts.isEnabled) {
     changes.push({
       text: `enable ${service}.service`,
-      script: () => `systemctl daemon-reload\nsystemctl enable --quiet ${word(`${service}.service`)}\n`,
+      finish: `systemctl daemon-reload\nsystemctl enable --quiet ${word(`${service}.service`)}\n`,
     });
   }
   const restarts = isSeenAtStartOnly || facts.needsRestart;
   const then = facts.isActive ? (restarts ? "restart" : "nothing") : "start";
-  return { facts, changes, then, problems: problemsWith(inventory, facts, program), warnings: warningsOn(facts) };
+  return { facts, changes, then, problems: problemsWith(inventory, facts), warnings: warningsOn(facts) };
 }
 
-/** Beside the file, then renamed: a member that reads meanwhile gets the old or the new. */
-function writeScript(path: string, content: Buffer, mode: string, owner: string): string {
+/** Makes the changes of one host. Throws DeployError; what was made before stays, and a new plan has the rest. */
+export async function makeChanges(
+  context: Context,
+  { facts: { member }, changes }: HostPlan,
+  tell: (text: string) => void,
+): Promise<void> {
+  for (const { text, feed } of changes) {
+    tell(`${member.name}: ${text}\n`);
+    if (feed !== undefined) await feedOn(context, member.ssh, feed.script, feed.input);
+  }
+  const scripts = changes.map(({ script }) => script?.() ?? "").join("");
+  const finish = changes.map((change) => change.finish ?? "").join("");
+  if (scripts + finish !== "") await runOn(context, member.ssh, scripts + finish);
+}
+
+/** Owner and mode are as wanted, and so is all that a member with data reads. */
+const sameGist = (file: HostFile, { gists }: Facts, state: string | undefined, wanted: string): boolean =>
+  gists.get(file.path) === gistOf(file) && state?.replace(/^\w+/, "") === wanted.replace(/^\w+/, "");
+
+/** Beside the file, to be renamed at the end: a member that reads meanwhile gets the old or the new. */
+function writeScript(path: string, content: Buffer, mode: string, owner: string) {
   const fresh = word(`${path}.new`);
-  return `mkdir -p "$(dirname ${word(path)})"
+  const script = (): string => `mkdir -p "$(dirname ${word(path)})"
 rm -f ${fresh}
 (umask 077; base64 -d > ${fresh}) <<'END-OF-CONTENT'
 ${content.toString("base64")}
 END-OF-CONTENT
 chown ${word(owner)}: ${fresh}
 chmod ${mode} ${fresh}
-mv ${fresh} ${word(path)}
 `;
+  return { script, finish: `mv ${fresh} ${word(path)}\n` };
 }
 
-function problemsWith(inventory: Inventory, facts: Facts, program: LocalProgram | undefined): string[] {
+function problemsWith(inventory: Inventory, facts: Facts): string[] {
   const found: string[] = [];
   const { service, dataDir } = inventory;
   if (!facts.hasSystemd) found.push("systemd does not run there");
-  if (!facts.hasProgram && program === undefined)
-    found.push(`${inventory.program} is not there: install it, or name a local program with "copy"`);
+  if (!facts.hasProgram && facts.release === undefined)
+    found.push(`${inventory.program} is not there: install it, or name a local program or archive with "copy"`);
   if (facts.hasData && !facts.hasUnit)
     found.push(
       `${dataDir} has data of a member, but there is no ${service}.service: is it of another cluster? Move it away`,

@@ -6,14 +6,33 @@ import { spawn } from "node:child_process";
 import { type Context, DeployError } from "../common/context.ts";
 
 /** As root: the user of the connection, or by sudo without a password. */
-const AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi';
+const asRoot = (shell: string): string => `if [ "$(id -u)" = 0 ]; then exec ${shell}; else exec sudo -n ${shell}; fi`;
 const OPTIONS = ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"];
 const OUTPUT_BYTES_MAX = 1 << 20;
 
-/** Resolves with what the script printed. Throws DeployError when it cannot be run, or fails. */
-export function runOn({ env }: Pick<Context, "env">, target: string, script: string): Promise<string> {
+/**
+ * Resolves with what the script printed. Throws DeployError when it cannot be run, or fails. A script that arrives in part,
+ * because this process ends, is not run at all: the shell reads to the closing brace first.
+ */
+export const runOn = (context: Pick<Context, "env">, target: string, script: string): Promise<string> =>
+  over(context, target, asRoot("sh -s"), `{\nset -eu\nexport LC_ALL=C\n${script}\n}\n`);
+
+/** Runs a script without secrets, which is on the command line, with `input` as its standard input. Throws DeployError. */
+export const feedOn = (
+  context: Pick<Context, "env">,
+  target: string,
+  script: string,
+  input: Uint8Array,
+): Promise<string> => over(context, target, asRoot(`sh -euc ${word(script)}`), input);
+
+function over(
+  { env }: Pick<Context, "env">,
+  target: string,
+  command: string,
+  input: string | Uint8Array,
+): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn("ssh", [...OPTIONS, "--", target, AS_ROOT], {
+    const child = spawn("ssh", [...OPTIONS, "--", target, command], {
       env: { ...env },
       stdio: ["pipe", "pipe", "pipe"],
     });
@@ -27,7 +46,7 @@ export function runOn({ env }: Pick<Context, "env">, target: string, script: str
     });
     // The host may close it before it has read all.
     child.stdin.on("error", () => {});
-    child.stdin.end(`set -eu\nexport LC_ALL=C\n${script}`);
+    child.stdin.end(input);
   });
 }
 

@@ -19,7 +19,8 @@ ${list}    # ssh: root@etcd-1.example.com  # how ssh reaches the host; the addre
     # names: [etcd-1.example.com]   # more names for the certificates; none by default
 
 # program: /usr/local/bin/etcd      # on the hosts
-# copy: ./etcd                      # a local program that is copied there; none by default
+# copy: ./kvorum-0.1.0-linux-{arch}.tar.gz # local programs that are copied there, of kvorum or stock; none by default
+# signed-by: release.pub            # whose key signed the SHA256SUMS beside it; not asked for by default
 # style: conf                       # conf (conf.yml), environment (a file of variables) or flags (in the unit)
 # user: etcd
 # service: etcd
@@ -28,6 +29,7 @@ ${list}    # ssh: root@etcd-1.example.com  # how ssh reaches the host; the addre
 #   data: /var/lib/etcd
 #   wal: /var/lib/etcd-wal          # on a disk of its own; with the data by default
 #   config: /etc/etcd
+#   releases: /opt/etcd             # copied programs; "program" is a link to one of them
 
 # ports:
 #   client: 2379

@@ -26,14 +26,18 @@ export interface Inventory {
   readonly token: string;
   readonly members: readonly Member[];
   readonly program: string;
-  /** Absolute path of a local file. */
+  /** Absolute path of a local program or archive of programs; `{arch}` stands for the host's architecture. */
   readonly copy: string | undefined;
+  /** Absolute path of the public key with which the checksums of an archive are signed. */
+  readonly signedBy: string | undefined;
   readonly style: Style;
   readonly user: string;
   readonly service: string;
   readonly dataDir: string;
   readonly walDir: string | undefined;
   readonly configDir: string;
+  /** Copied programs are here, each version in a directory of its own. */
+  readonly releasesDir: string;
   readonly clientPort: number;
   readonly peerPort: number;
   readonly loopback: boolean;
@@ -57,10 +61,16 @@ interface File {
   }[];
   readonly program?: string;
   readonly copy?: string;
+  readonly "signed-by"?: string;
   readonly style?: Style;
   readonly user?: string;
   readonly service?: string;
-  readonly directories?: { readonly data?: string; readonly wal?: string; readonly config?: string };
+  readonly directories?: {
+    readonly data?: string;
+    readonly wal?: string;
+    readonly config?: string;
+    readonly releases?: string;
+  };
   readonly ports?: { readonly client?: number; readonly peer?: number };
   readonly loopback?: boolean;
   readonly tuning?: Readonly<Record<string, string | number>>;
@@ -77,7 +87,11 @@ const FILE_BYTES_MAX = 1 << 20;
 
 /** Throws DeployError with everything that is wrong. */
 export function readInventory(path: string): Inventory {
-  const text = readRequired(path, "the inventory");
+  return parseInventory(readRequired(path, "the inventory"), path);
+}
+
+/** As `readInventory`, of a text that stands at `path` or is to stand there. Throws DeployError. */
+export function parseInventory(text: string, path: string): Inventory {
   if (text.length > FILE_BYTES_MAX) throw new DeployError(`${path} is larger than ${FILE_BYTES_MAX} bytes`);
   const document = parseDocument(text);
   const broken = document.errors[0];
@@ -142,12 +156,14 @@ function complete(file: File, base: string): Inventory {
     })),
     program: file.program ?? "/usr/local/bin/etcd",
     copy: file.copy === undefined ? undefined : resolve(base, file.copy),
+    signedBy: file["signed-by"] === undefined ? undefined : resolve(base, file["signed-by"]),
     style: file.style ?? "conf",
     user: file.user ?? "etcd",
     service: file.service ?? "etcd",
     dataDir: directories.data ?? "/var/lib/etcd",
     walDir: directories.wal,
     configDir: directories.config ?? "/etc/etcd",
+    releasesDir: directories.releases ?? "/opt/etcd",
     clientPort: ports.client ?? 2379,
     peerPort: ports.peer ?? 2380,
     loopback: file.loopback ?? true,

@@ -68,7 +68,10 @@ export const INVENTORY_SCHEMA: Schema = {
       token: text("initial-cluster-token; the cluster's name when absent", "^[!-~]+$"),
       members: { type: "array", description: "Its members", items: MEMBER, minItems: 1, maxItems: 9 },
       program: text("Path of the program etcd on the hosts, of kvorum or stock", PATH),
-      copy: text("A local file that is copied to the hosts as the program, such as stock's etcd"),
+      copy: text(
+        "A local file that is copied to the hosts: the program etcd, or an archive with it (.tar.gz, of kvorum or stock); {arch} stands for x64 or arm64, {goarch} for amd64 or arm64",
+      ),
+      "signed-by": text("Public key (PEM) that must have signed the SHA256SUMS beside the archive"),
       style: {
         type: "string",
         description: "How the unit is configured: conf.yml, an environment file, or flags",
@@ -80,6 +83,7 @@ export const INVENTORY_SCHEMA: Schema = {
         data: text("Data", PATH),
         wal: text("The log, when it is on another disk", PATH),
         config: text("Configuration and certificates", PATH),
+        releases: text("Copied programs, a directory for each", PATH),
       }),
       ports: object("Ports", { client: whole("For clients", 1, 65_535), peer: whole("For members", 1, 65_535) }),
       loopback: flag("Serve clients on 127.0.0.1 too"),

@@ -2,15 +2,14 @@
  * Where local clusters are: one directory each below the home of all, with what was decided when it was made
  * (`cluster.json`), its certificates and its members. A lock makes commands on one cluster take turns.
  */
-import { closeSync, openSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { homedir } from "node:os";
-import { basename, dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { codeOf } from "../../base/errors.ts";
-import { FileLockedError, lockFile } from "../../base/file-locks.ts";
-import { makeDirs } from "../../base/make-dir.ts";
 import { systemText } from "../../base/system-error.ts";
 import { type Context, DeployError } from "../common/context.ts";
-import { PRIVATE_DIR_MODE, readText, writeWhole } from "../common/files.ts";
+import { readText, writeWhole } from "../common/files.ts";
+import { lockBeside } from "../common/lock.ts";
 
 export interface LocalMember {
   readonly name: string;
@@ -80,17 +79,7 @@ export function clusterNames(home: string): string[] {
 
 /** Runs `work` while no other command works on the cluster. */
 export async function withLock<T>(dir: string, work: () => Promise<T>): Promise<T> {
-  const path = join(dirname(dir), `.${basename(dir)}.lock`);
-  let lock: ReturnType<typeof lockFile>;
-  try {
-    makeDirs(dirname(dir), PRIVATE_DIR_MODE);
-    closeSync(openSync(path, "a", 0o600));
-    lock = lockFile(path);
-  } catch (error) {
-    if (!(error instanceof FileLockedError)) throw new DeployError(systemText(error));
-    const who = error.holder === undefined ? "another command" : `process ${error.holder}`;
-    throw new DeployError(`${who} works on this cluster: wait for it, or end it, and repeat the command`);
-  }
+  const lock = lockBeside(dir);
   try {
     return await work();
   } finally {

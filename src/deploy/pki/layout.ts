@@ -10,6 +10,8 @@ export interface Pair {
 }
 
 export const authorityPair = (dir: string): Pair => ({ cert: join(dir, "ca.crt"), key: join(dir, "ca.key") });
+/** The certificate of an authority that is trusted beside `ca.crt`, while one takes the other's place. */
+export const trustedBesides = (dir: string): string => join(dir, "ca-besides.crt");
 export const revocationListPath = (dir: string): string => join(dir, "ca.crl");
 export const revokedPath = (dir: string): string => join(dir, "revoked.json");
 export const clientPair = (dir: string, name: string): Pair => pairAt(join(dir, "clients", name));

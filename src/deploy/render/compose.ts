@@ -25,6 +25,7 @@ export function composeText(inventory: Inventory, image: string, pkiDir: string)
         : { ca: CA, server: pair("server"), peer: pair("peer") },
       dataDir: DATA,
       walDir: undefined,
+      isFounding: true,
     });
     const mounted = certificates.isShared
       ? ["etcd.crt", "etcd.key"].map((name) => `${pkiDir}/members/${name}:${PKI}/${name}:ro`)

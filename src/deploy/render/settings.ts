@@ -18,6 +18,11 @@ export interface Place {
   readonly certificates: CertificatePaths;
   readonly dataDir: string;
   readonly walDir: string | undefined;
+  /** The cluster is founded by this start, which is what the files for a first start say. */
+  readonly isFounding?: boolean;
+  /** `initial-cluster`, where it is not the inventory's. */
+  readonly joining?: string;
+  readonly isAlone?: boolean;
 }
 
 export function memberSettings(inventory: Inventory, member: Member, place: Place): Settings {
@@ -34,8 +39,9 @@ export function memberSettings(inventory: Inventory, member: Member, place: Plac
     ["listen-client-urls", place.listen.map((host) => urlOf(host, clientPort)).join(",")],
     ["advertise-client-urls", urlOf(place.hostOf(member), clientPort)],
     ["initial-cluster-token", inventory.token],
-    ["initial-cluster", members.map((each) => `${each.name}=${peerUrl(each)}`).join(",")],
-    ["initial-cluster-state", "new"],
+    ["initial-cluster", place.joining ?? members.map((each) => `${each.name}=${peerUrl(each)}`).join(",")],
+    ["initial-cluster-state", place.isFounding === true ? "new" : "existing"],
+    ...(place.isAlone === true ? ([["force-new-cluster", "true"]] as const) : []),
     ["cert-file", server.cert],
     ["key-file", server.key],
     ["trusted-ca-file", ca],
