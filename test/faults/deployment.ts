@@ -59,8 +59,12 @@ exec nsenter -t "$pid" -m -p -n -u -- sh -c "$*"
     return kvorum({ cwd: this.#root.path, env: this.#env }, "cluster", ...args);
   }
 
-  /** The same as a program, killed when what it prints matches. Resolves with whether it was. */
-  async killedAt(pattern: RegExp, delayMs: number, ...args: string[]): Promise<{ killed: boolean; out: string }> {
+  /** The same as a program, killed some time after `isTime` says so of what it has printed. Resolves with whether it was. */
+  async killed(
+    isTime: (out: string) => boolean,
+    delayMs: number,
+    ...args: string[]
+  ): Promise<{ killed: boolean; out: string }> {
     const child = spawn(process.execPath, [join(repositoryRoot, "bin", "kvorum"), "cluster", ...args], {
       cwd: this.#root.path,
       env: { ...process.env, ...this.#env },
@@ -70,7 +74,7 @@ exec nsenter -t "$pid" -m -p -n -u -- sh -c "$*"
     let killed = false;
     const hear = (text: string) => {
       out += text;
-      if (killed || !pattern.test(out)) return;
+      if (killed || !isTime(out)) return;
       killed = true;
       setTimeout(() => child.kill("SIGKILL"), delayMs);
     };

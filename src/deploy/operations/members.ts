@@ -105,7 +105,7 @@ export function replace(tools: Tools, name: string, to: Omit<NewMember, "name">)
       const member = memberNamed(old, name);
       const isSame = member.address === to.address;
       const after = isSame ? before : withAddress(before, { ...to, name });
-      return decideReplacing(tools, { before, after }, member, !isSame);
+      return decideReplacing(tools, { before, after }, name, !isSame);
     },
     steps: (given) => replacing(tools, name, given),
   };
@@ -128,7 +128,7 @@ export function repair(tools: Tools, name: string): Operation<Replacing> {
           `${name} is healthy: there is nothing to repair. To give it new data nevertheless: kvorum cluster replace ${name}`,
           EXIT.problems,
         );
-      return decideReplacing(tools, { before, after: before }, member, false);
+      return decideReplacing(tools, { before, after: before }, name, false);
     },
     steps: (given) => [
       ...replacing(tools, name, given),
@@ -153,9 +153,10 @@ export function repair(tools: Tools, name: string): Operation<Replacing> {
 
 const ALARM_MS = 10_000;
 
-async function decideReplacing(tools: Tools, change: Change, member: Member, isElsewhere: boolean): Promise<Replacing> {
+async function decideReplacing(tools: Tools, change: Change, name: string, isElsewhere: boolean): Promise<Replacing> {
   const { context } = tools;
   const old = inventoryOf(tools, change.before);
+  const member = memberNamed(old, name);
   const cluster = new Cluster(context, old);
   const there = await cluster.membersNow();
   const others = old.members.filter((each) => each !== member);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { parse } from "yaml";
 import type { Config } from "../../../src/config/config.ts";
+import { withAddress, withField, withMember, withoutMember } from "../../../src/deploy/inventory/edit.ts";
 import { loadConfigOf } from "../../config/harness.ts";
 import { tempDir } from "../../harness/in-process.ts";
 import { findProgram, requireProgram, run } from "../../harness/programs.ts";
@@ -210,4 +211,29 @@ test("docker compose gets a service for each member, with its certificates and a
   const other = parse(readFileSync(join(shared, "c", "compose.yaml"), "utf8"));
   for (const mount of other.services["etcd-3"].volumes.slice(1))
     assert.ok(statSync(join(shared, "c", mount.split(":")[0])), mount);
+});
+
+test("what operations write into an inventory keeps its comments", () => {
+  const text = `# The production cluster.
+cluster: prod
+members:
+  # In the cellar.
+  - { name: etcd-1, address: 10.0.0.1, ssh: root@one }
+  - name: etcd-2
+    address: 10.0.0.2 # rack 7
+tuning: { election-timeout: 1000 } # as measured
+`;
+  const grown = withMember(text, { name: "etcd-3", address: "10.0.0.3" });
+  assert.match(grown, /# rack 7\n {2}- name: etcd-3\n {4}address: 10\.0\.0\.3\n/);
+  assert.equal(withoutMember(grown, "etcd-3"), text);
+  const moved = withAddress(text, { name: "etcd-1", address: "10.0.0.9" });
+  assert.equal(moved, text.replace("10.0.0.1, ssh: root@one", "10.0.0.9"));
+  const tuned = withField(text, ["tuning", "election-timeout"], 2000);
+  assert.equal(tuned, text.replace("1000", "2000"));
+  assert.equal(
+    parse(withField(tuned, ["tuning", "election-timeout"], undefined)).tuning["election-timeout"],
+    undefined,
+  );
+  assert.equal(parse(withField("cluster: x\n", ["tuning", "snapshot-count"], 5)).tuning["snapshot-count"], 5);
+  assert.throws(() => withoutMember(text, "etcd-9"), /the inventory has no member etcd-9/);
 });
