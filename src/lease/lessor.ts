@@ -363,8 +363,8 @@ export class Lessor implements LeaseAttachments {
   /** Sets the timer for the next due event, unless it fires early enough. */
   #arm(): void {
     if (!this.#primary || this.#stopped) return;
-    let next = Number.POSITIVE_INFINITY;
-    if (this.#reported.length < REPORTED_MAX) next = this.#byExpiry.topTimeMs;
+    const isFull = this.#reported.length >= REPORTED_MAX;
+    let next = isFull ? this.#lastRunMs + this.#retryIntervalMs : this.#byExpiry.topTimeMs;
     if (this.#windowCount >= this.#revokeRate / 2) next = Math.max(next, this.#windowStartMs + WINDOW_MS);
     next = Math.min(next, this.#checkpoints.dueMs);
     if (next === Number.POSITIVE_INFINITY) return;
@@ -381,19 +381,19 @@ export class Lessor implements LeaseAttachments {
     this.#timer = undefined;
     const now = this.#clock.nowMs();
     this.#lastRunMs = now;
-    const found = this.#collectExpired(now);
+    this.#collectExpired(now);
     this.#checkpoints.propose(now);
     this.#arm();
-    if (found) this.#onExpired();
+    // Also of those that the server has not taken when it was told before.
+    if (this.#reported.length > 0) this.#onExpired();
   }
 
-  #collectExpired(now: number): boolean {
+  #collectExpired(now: number): void {
     if (now - this.#windowStartMs >= WINDOW_MS) {
       this.#windowStartMs = now;
       this.#windowCount = 0;
     }
     const queue = this.#byExpiry;
-    const before = this.#windowCount;
     while (queue.topTimeMs <= now && this.#windowCount < this.#revokeRate / 2 && this.#reported.length < REPORTED_MAX) {
       const lease = queue.top;
       if (lease.revoked) {
@@ -408,7 +408,6 @@ export class Lessor implements LeaseAttachments {
         this.#windowCount++;
       }
     }
-    return this.#windowCount > before;
   }
 }
 
@@ -455,7 +454,7 @@ export interface LessorOptions {
   readonly revokeRate?: number;
   /** Renewals of expired leases that may wait at a time. Default 100,000. */
   readonly waitingRenewalsMax?: number;
-  /** Called from a timer when `expired()` has new leases. Leases the server does not take stay until it asks again. */
+  /** Called from a timer when `expired()` has leases, and again after the retry interval while they are not taken. */
   readonly onExpired?: () => void;
 }
 

@@ -110,14 +110,21 @@ describe("expiry", () => {
 
   it("calls the server when there is something to revoke", () => {
     let calls = 0;
-    const { clock, lessor } = primary({ onExpired: () => calls++ });
+    const taken: bigint[] = [];
+    const { clock, lessor } = primary({
+      expiredRetryIntervalMs: 60_000,
+      onExpired: () => {
+        calls++;
+        taken.push(...lessor.expired());
+      },
+    });
     lessor.grant(1n, 10);
     lessor.grant(2n, 20);
     clock.advance(10_100);
     assert.equal(calls, 1);
     clock.advance(10_000);
     assert.equal(calls, 2);
-    assert.deepEqual(lessor.expired().sort(), [1n, 2n]);
+    assert.deepEqual(taken, [1n, 2n]);
   });
 
   it("never reports any of many leases early, whatever their order and renewals, and all within a tenth of a second", () => {
@@ -173,6 +180,22 @@ describe("expiry", () => {
     lessor.revoke(1n, () => {});
     clock.advance(10_000);
     assert.deepEqual(lessor.expired(), []);
+  });
+
+  it("is announced again while the server does not take it", () => {
+    for (const count of [1n, 20_000n]) {
+      let announced = 0;
+      const onExpired = (): number => announced++;
+      const { clock, lessor } = primary({ expiredRetryIntervalMs: 3_000, revokeRate: 1_000_000, onExpired });
+      for (let id = 1n; id <= count; id++) lessor.grant(id, 1);
+      clock.advance(1_500);
+      assert.ok(announced > 0);
+      const before = announced;
+      clock.advance(3_500);
+      assert.ok(announced > before, `${count} leases are forgotten`);
+      assert.ok(announced < 100, "not all the time");
+      assert.ok(lessor.expired().length > 0);
+    }
   });
 
   it("reports at most the revoke rate", () => {
