@@ -12,6 +12,7 @@ import {
   PAGE_HEADER_BYTES,
   readUint64,
 } from "./format.ts";
+import { unknownKind } from "./raw-page.ts";
 
 export class TreePage {
   readonly id: number;
@@ -53,6 +54,8 @@ export class TreePage {
       const keyEnd = start + bytes.readUInt32LE(this.isLeaf ? at + 8 : at + 4);
       const end = keyEnd + (this.isLeaf ? bytes.readUInt32LE(at + 12) : 0);
       if (keyEnd === start) damaged(`element ${i} has an empty key`);
+      const kind = this.isLeaf ? bytes.readUInt32LE(at) : 0;
+      if (kind > BUCKET_ELEMENT) damaged(unknownKind(i, kind));
       if (end > bytes.length) damaged(`element ${i} ends at byte ${end} of ${bytes.length}`);
       this.#keyStarts[i] = start;
       this.#keyEnds[i] = keyEnd;

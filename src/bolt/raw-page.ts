@@ -4,7 +4,7 @@
  *
  * A page that `treePageProblem` has accepted needs no further checks: all keys and values lie inside it and ascend.
  */
-import { BRANCH_PAGE, ELEMENT_BYTES, LEAF_PAGE, PAGE_HEADER_BYTES } from "./format.ts";
+import { BRANCH_PAGE, BUCKET_ELEMENT, ELEMENT_BYTES, LEAF_PAGE, PAGE_HEADER_BYTES } from "./format.ts";
 
 const TWO_32 = 2 ** 32;
 
@@ -105,6 +105,7 @@ export function treePageProblem(bytes: Uint8Array, at: number, length: number): 
     const keyEnd = start + (isLeaf ? leafKeyBytes(bytes, element) : branchKeyBytes(bytes, element));
     const entryEnd = isLeaf ? keyEnd + leafValueBytes(bytes, element) : keyEnd;
     if (keyEnd === start) return `element ${i} has an empty key`;
+    if (isLeaf && leafFlags(bytes, element) > BUCKET_ELEMENT) return unknownKind(i, leafFlags(bytes, element));
     if (entryEnd > end) return `element ${i} ends at byte ${entryEnd - at} of ${length}`;
     if (i > 0 && compareBytes(bytes, lastStart, lastEnd, bytes, start, keyEnd) >= 0) {
       return `the key of element ${i} is not above the one before it`;
@@ -113,6 +114,10 @@ export function treePageProblem(bytes: Uint8Array, at: number, length: number): 
     lastEnd = keyEnd;
   }
   return undefined;
+}
+
+export function unknownKind(index: number, flags: number): string {
+  return `element ${index} is of kind 0x${flags.toString(16)}, which is neither a value nor a bucket`;
 }
 
 /** Order of `a[aStart .. aEnd)` and `b[bStart .. bEnd)`, bytewise: below 0, 0 or above 0. */

@@ -137,6 +137,12 @@ const kinds: [what: string, flags: number, damage: (bytes: Buffer, at: number) =
     (bytes, at) => bytes.writeUInt32LE(0, at + 16 + 8),
     /page \d+: element 0 has an empty key/,
   ],
+  [
+    "an element of an unknown kind",
+    LEAF_PAGE,
+    (bytes, at) => bytes.writeUInt32LE(0x10, at + 16 + 16),
+    /page \d+: element 1 is of kind 0x10/,
+  ],
   ["keys out of order", LEAF_PAGE, (bytes, at) => bytes.copyWithin(at + 16, at + 32, at + 48), /page \d+: /],
   [
     "a child outside of the file",
