@@ -178,7 +178,7 @@ export class Faults {
       }
       case "replace":
         // If two are lost at a time, the second may hold data that only a majority with it can have.
-        if (world.isReplacing || this.#rot.unread !== undefined) return;
+        if (world.isReplacing || this.#rot.isPending) return;
         this.#note(step.kind, machine.name);
         this.#replace(machine, step.lost, step.asLearner);
         return;
@@ -197,7 +197,7 @@ export class Faults {
 
   #damage(machine: SimMachine, step: RotStep): void {
     const world = this.#world;
-    if (world.isReplacing || this.#rot.unread !== undefined) return;
+    if (world.isReplacing || this.#rot.isPending) return;
     const where = this.#rot.damage(machine, step);
     if (where === undefined) return;
     this.#note(step.kind, `${machine.name}, ${where}`);

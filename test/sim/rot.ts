@@ -54,6 +54,8 @@ export class Rot {
   readonly #found: (message: string) => void;
   /** Not read by a member's start yet. */
   #unread: Damage | undefined;
+  /** Of the member that starts and has not met it yet. */
+  #reading: Damage | undefined;
   /** Of the database of the member that starts. */
   #met: Damage | undefined;
   /** The undamaged log content of the member that starts. */
@@ -69,6 +71,11 @@ export class Rot {
   /** The machine whose damage will show when its member starts. */
   get unread(): SimMachine | undefined {
     return this.#unread?.machine;
+  }
+
+  /** Whether a member's start has still to meet damage: until then no other machine may be lost. */
+  get isPending(): boolean {
+    return this.#unread !== undefined || this.#reading !== undefined;
   }
 
   /** Damages a file of the machine; returns where, or undefined when there is nothing to damage. */
@@ -118,11 +125,13 @@ export class Rot {
 
   /** Records what the member must find if it starts. */
   starting(machine: SimMachine): void {
+    // Killed in the middle of its start, it meets the same damage at the next.
+    const damage = [this.#unread, this.#reading].find((each) => each?.machine === machine);
+    if (damage === undefined) return;
+    this.#unread = undefined;
+    this.#reading = damage;
     this.#expected = undefined;
     this.#met = undefined;
-    const damage = this.#unread;
-    if (damage?.machine !== machine) return;
-    this.#unread = undefined;
     const { disk } = machine;
     const { path, offset, before, after, effect } = damage;
     if (effect !== undefined) {
@@ -140,6 +149,7 @@ export class Rot {
 
   /** The member started despite the damage: it must have lost nothing. */
   started(machine: SimMachine): void {
+    if (this.#reading?.machine === machine) this.#reading = undefined;
     this.#endDatabaseDamage(machine);
     if (this.#expected?.machine !== machine) return;
     const { log } = this.#expected;
@@ -185,6 +195,9 @@ export class Rot {
   replaced(machine: SimMachine): void {
     this.#damaged.delete(machine);
     if (this.#unread?.machine === machine) this.#unread = undefined;
+    if (this.#reading?.machine === machine) this.#reading = undefined;
+    if (this.#expected?.machine === machine) this.#expected = undefined;
+    if (this.#met?.machine === machine) this.#met = undefined;
   }
 }
 

@@ -10,6 +10,8 @@ export class Versions {
   readonly #found: (message: string) => void;
   /** By applied index, as of the first member. */
   readonly #known = new Map<number, string>();
+  /** Of all downgrades so far. */
+  readonly #targets = new Set<string>();
   readonly #seen = new WeakMap<Running, { readonly applied: number; readonly version: string | undefined }>();
 
   constructor(found: (message: string) => void) {
@@ -20,10 +22,16 @@ export class Versions {
   observe({ name }: SimMachine, { server: { cluster } }: Running): void {
     const { agreed } = cluster;
     const set = agreed.set.bind(agreed);
+    const setDowngrade = agreed.setDowngrade.bind(agreed);
+    agreed.setDowngrade = (info) => {
+      if (info.enabled) this.#targets.add(info.targetVersion);
+      setDowngrade(info);
+    };
     agreed.set = (version) => {
       const before = agreed.version;
       const goesBack = set(version);
-      if (goesBack && agreed.downgrade.targetVersion !== version)
+      // A leader may have proposed it before the end of the downgrade got into the log.
+      if (goesBack && !this.#targets.has(version))
         this.#found(`${name} went from cluster version ${before} back to ${version} without a downgrade`);
       return goesBack;
     };
