@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { Client } from "../../src/client/client.ts";
 import { RpcError } from "../../src/client/rpc-error.ts";
@@ -11,6 +13,7 @@ import {
   type WatchResponse,
   WatchService,
 } from "../../src/proto/etcdserverpb.ts";
+import { Authority } from "../harness/certificates.ts";
 import { type InProcess, startInProcess, tempDir } from "../harness/in-process.ts";
 import { waitFor } from "../harness/wait.ts";
 import { clientOf, run, startProxy } from "./helpers.ts";
@@ -356,6 +359,28 @@ test("a proxy with a generated certificate serves TLS alone", async (t) => {
   const secure = clientOf(t, address, { tls: { insecureSkipVerify: true } });
   await secure.put("k", "v");
   await assert.rejects(clientOf(t, address, { timeoutMs: 1000 }).get("k"), RpcError);
+});
+
+test("a certificate with a common name is refused: members may take it for a user's name", async (t) => {
+  const dir = tempDir();
+  t.after(() => dir.remove());
+  const authority = await Authority.create("ca");
+  const flagsFor = async (cn: string): Promise<string[]> => {
+    const { cert, key } = await authority.issue({ cn });
+    const [certFile, keyFile, caFile] = ["cert", "key", "ca"].map((name) => join(dir.path, name)) as [
+      string,
+      string,
+      string,
+    ];
+    writeFileSync(certFile, cert);
+    writeFileSync(keyFile, key);
+    writeFileSync(caFile, authority.pem);
+    return [`--cert=${certFile}`, `--key=${keyFile}`, `--cacert=${caFile}`];
+  };
+  const { code, err } = await run("grpc-proxy", "start", "--listen-addr=127.0.0.1:0", ...(await flagsFor("root")));
+  assert.equal(code, 1);
+  assert.match(err, /^cert has non empty Common Name \(root\): .*cert; use a certificate without one/);
+  await startProxy(t, "grpc-proxy", "start", ...(await flagsFor("")));
 });
 
 for (const [what, flags, message] of [

@@ -1,4 +1,5 @@
 /** `etcd grpc-proxy start`: from flags to a running proxy. Source: etcd v3.7, server/etcdmain/grpc_proxy.go. */
+import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { HttpSide } from "../../api/http/http.ts";
 import { openClientTls } from "../../api/listeners/client-tls.ts";
@@ -152,6 +153,7 @@ async function openClient(io: ProxyIo, flags: FlagSet): Promise<Client> {
     insecure: flags.bool("insecure-discovery"),
   });
   const tls = membersTls(flags);
+  if (tls?.certFile !== undefined) refuseCommonName(tls.certFile);
   if (flags.bool("insecure-skip-tls-verify")) {
     logger.warn("--insecure-skip-tls-verify: members' certificates are not verified; this is for tests only");
   }
@@ -185,6 +187,24 @@ function membersTls(flags: FlagSet): ClientTls | undefined {
     ...(certFile === "" ? {} : { certFile, keyFile }),
     ...(insecureSkipVerify ? { insecureSkipVerify } : {}),
   };
+}
+
+/**
+ * Members with users and --client-cert-auth take the common name of a certificate for a user's name: all clients of the
+ * proxy would have that user's rights. Source: etcd `client/pkg/transport/listener.go`, EmptyCN.
+ */
+function refuseCommonName(certFile: string): void {
+  const pem = contentOf(certFile)!;
+  let name: unknown;
+  try {
+    name = new X509Certificate(pem).toLegacyObject().subject.CN;
+  } catch (error) {
+    throw new ProxyError(`${certFile} has no certificate: ${messageOf(error)}`);
+  }
+  if (name === undefined || name === "") return;
+  throw new ProxyError(
+    `cert has non empty Common Name (${[name].flat().join(", ")}): ${certFile}; use a certificate without one, because members may take it for a user's name`,
+  );
 }
 
 /** Undefined without a path. Throws ProxyError. */

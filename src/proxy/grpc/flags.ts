@@ -38,7 +38,7 @@ export const FLAGS: readonly Flag[] = [
   time("grpc-keepalive-interval", 7_200_000, "silence after which a client is pinged; 0 for no pings"),
   time("grpc-keepalive-timeout", 20_000, "how long to wait for the answer to such a ping"),
   number("max-concurrent-streams", 0xffffffff, "calls that each connection of a client may have at a time"),
-  text("cert", "", "certificate that is shown to members"),
+  text("cert", "", "certificate that is shown to members; must have no common name"),
   text("key", "", "its key"),
   text("cacert", "", "CA file that verifies members"),
   yes("insecure-skip-tls-verify", "do not verify members' certificates (for tests only)"),
