@@ -17,8 +17,8 @@ export interface Receiver {
   readonly prevKv: boolean;
   readonly withoutPuts: boolean;
   readonly withoutDeletes: boolean;
-  /** Sends `events`, encoded, all of them up to `revision`. False: the client reads too slowly, and it must leave. */
-  deliver(events: Uint8Array, revision: number): boolean;
+  /** Sends `events`, encoded for all who get them, all up to `revision`. False: the client reads too slowly, and it must leave. */
+  deliver(events: Buffer, revision: number): boolean;
   /** Nothing happened up to `revision`. */
   progressed(revision: number): void;
   compacted(compactRevision: number): void;
@@ -130,7 +130,7 @@ export class Broadcast implements Subscriber {
 
   #deliver(events: readonly Event[], revision: number): void {
     /** By what a receiver wants to see, and from where on. */
-    const encoded = new Map<string, Uint8Array>();
+    const encoded = new Map<string, Buffer>();
     for (const receiver of [...this.receivers]) {
       const { prevKv, withoutPuts, withoutDeletes, nextRevision } = receiver;
       // One whose client reads too slowly has left, with all of that client's.
@@ -153,7 +153,7 @@ export class Broadcast implements Subscriber {
     }
   }
 
-  #encode(events: readonly Event[], prevKv: boolean): Uint8Array {
+  #encode(events: readonly Event[], prevKv: boolean): Buffer {
     const { namespace } = this.#options;
     return WatchResponse.encode(
       WatchResponse.create({

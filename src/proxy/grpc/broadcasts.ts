@@ -8,6 +8,9 @@ import { Broadcast, type Receiver } from "./broadcast.ts";
 import type { Namespace } from "./namespace.ts";
 import type { Upstream } from "./upstream.ts";
 
+/** Tokens with which clients watch at a time: each costs a stream to a member. */
+const TOKENS_MAX = 100_000;
+
 export interface BroadcastsOptions {
   readonly upstream: Upstream;
   readonly namespace: Namespace;
@@ -31,6 +34,11 @@ export class Broadcasts {
 
   constructor(options: BroadcastsOptions) {
     this.#options = options;
+  }
+
+  /** Whether a watch with this token may begin. */
+  mayBegin(token: string | undefined): boolean {
+    return this.#byToken.size < TOKENS_MAX || this.#byToken.has(token ?? "");
   }
 
   get coalescedWatches(): number {

@@ -16,11 +16,13 @@ import {
 import type { RpcRegistry, StreamCall, UnaryCall } from "../../rpc/contract.ts";
 import { decode } from "./kv.ts";
 import type { Namespace } from "./namespace.ts";
-import { failWith, requiresLeader, tokenOf, type Upstream } from "./upstream.ts";
+import { failWith, requiresLeader, tokenOf, tooMany, type Upstream } from "./upstream.ts";
 
 const RECONNECT_MS = 100;
 /** Renewals of one client that wait for their answers; then its stream is not read on. */
 const WAITING_MAX = 1024;
+/** Tokens with which clients renew leases at a time: each costs a stream to a member. */
+const TOKENS_MAX = 100_000;
 
 export class LeaseProxy {
   readonly #upstream: Upstream;
@@ -44,7 +46,11 @@ export class LeaseProxy {
     rpc.unary(LeaseService.LeaseLeases.path, (call) =>
       upstream.forward(call, LeaseService.LeaseLeases, { safety: "read" }),
     );
-    rpc.stream(LeaseService.LeaseKeepAlive.path, (call) => new KeepAliveStream(call, this.#renewalsOf(call)));
+    rpc.stream(LeaseService.LeaseKeepAlive.path, (call) => {
+      const renewals = this.#renewalsOf(call);
+      if (renewals === undefined) failWith(call, tooMany());
+      else new KeepAliveStream(call, renewals);
+    });
   }
 
   async #timeToLive(call: UnaryCall): Promise<Uint8Array> {
@@ -56,11 +62,12 @@ export class LeaseProxy {
     return LeaseTimeToLiveResponse.encode({ ...response, keys });
   }
 
-  #renewalsOf(call: StreamCall): Renewals {
+  #renewalsOf(call: StreamCall): Renewals | undefined {
     const token = tokenOf(call);
     const name = token ?? "";
     let renewals = this.#renewals.get(name);
     if (renewals === undefined) {
+      if (this.#renewals.size >= TOKENS_MAX) return undefined;
       renewals = new Renewals(this.#upstream, token, () => this.#renewals.delete(name));
       this.#renewals.set(name, renewals);
     }

@@ -4,7 +4,7 @@ import { AuthService, MaintenanceService } from "../../proto/etcdserverpb.ts";
 import { ElectionService } from "../../proto/v3electionpb.ts";
 import { LockService } from "../../proto/v3lockpb.ts";
 import type { RpcRegistry, StreamCall } from "../../rpc/contract.ts";
-import { asBytes, failWith, requiresLeader, tokenOf, type Upstream } from "./upstream.ts";
+import { asBytes, failWith, requiresLeader, tokenOf, tooMany, type Upstream } from "./upstream.ts";
 
 /** Methods that change nothing: they may be asked of another member when one fails. */
 const READS = new Set<string>(
@@ -42,6 +42,12 @@ export function registerPassThrough(rpc: RpcRegistry, upstream: Upstream): void 
 function forwardStream(call: StreamCall, method: MethodType, upstream: Upstream): void {
   call.onMessage = (message) => {
     call.onMessage = () => {};
+    if (!upstream.admit(message.length)) return failWith(call, tooMany());
+    let isOver = false;
+    const over = (): void => {
+      if (!isOver) upstream.release(message.length);
+      isOver = true;
+    };
     const stream = upstream.caller.stream(
       asBytes(method),
       {
@@ -49,6 +55,7 @@ function forwardStream(call: StreamCall, method: MethodType, upstream: Upstream)
           if (!call.send(response)) stream.pause();
         },
         onEnd: (error) => {
+          over();
           if (error === undefined) call.end();
           else failWith(call, error);
         },
@@ -56,7 +63,10 @@ function forwardStream(call: StreamCall, method: MethodType, upstream: Upstream)
       { token: tokenOf(call), requireLeader: requiresLeader(call) },
     );
     call.onDrain = () => stream.resume();
-    call.onCancel = () => stream.cancel();
+    call.onCancel = () => {
+      stream.cancel();
+      over();
+    };
     stream.send(message, true);
   };
 }

@@ -14,6 +14,15 @@ import type { CallInfo, UnaryCall } from "../../rpc/contract.ts";
 /** For calls whose client has set no deadline, and that a member answers at once. */
 const NO_DEADLINE_MS = 60_000;
 
+/** What all clients together may have in flight to the members. */
+export interface UpstreamLimits {
+  readonly callsMax: number;
+  /** Of their requests. */
+  readonly bytesMax: number;
+}
+
+const LIMITS: UpstreamLimits = { callsMax: 100_000, bytesMax: 256 * 1024 * 1024 };
+
 export interface ForwardOptions {
   readonly safety: Safety;
   /** A member may take any time to answer. */
@@ -24,11 +33,29 @@ export class Upstream {
   readonly caller: Caller;
   readonly #logger: Logger;
   readonly #requestBytesMax: number;
+  readonly #limits: UpstreamLimits;
+  #calls = 0;
+  #bytes = 0;
 
-  constructor(caller: Caller, logger: Logger, requestBytesMax: number) {
+  constructor(caller: Caller, logger: Logger, requestBytesMax: number, limits = LIMITS) {
     this.caller = caller;
     this.#logger = logger;
     this.#requestBytesMax = requestBytesMax;
+    this.#limits = limits;
+  }
+
+  /** Whether a call with a request of so many bytes may go to a member; then `release` must follow. */
+  admit(bytes: number): boolean {
+    const { callsMax, bytesMax } = this.#limits;
+    if (this.#calls >= callsMax || this.#bytes + bytes > bytesMax) return false;
+    this.#calls++;
+    this.#bytes += bytes;
+    return true;
+  }
+
+  release(bytes: number): void {
+    this.#calls--;
+    this.#bytes -= bytes;
   }
 
   /** Forwards a call as it is. */
@@ -46,11 +73,13 @@ export class Upstream {
   }
 
   /** Sends a request in the name of the client of `call`. Rejects with RpcError. */
-  send(call: UnaryCall, method: MethodType, message: Uint8Array, options: ForwardOptions): Promise<Uint8Array> {
-    if (message.length > this.#requestBytesMax) {
-      const limit = `trying to send message larger than max (${message.length} vs. ${this.#requestBytesMax})`;
-      return Promise.reject(new RpcError(Code.RESOURCE_EXHAUSTED, limit));
+  async send(call: UnaryCall, method: MethodType, message: Uint8Array, options: ForwardOptions): Promise<Uint8Array> {
+    const { length } = message;
+    if (length > this.#requestBytesMax) {
+      const limit = `trying to send message larger than max (${length} vs. ${this.#requestBytesMax})`;
+      throw new RpcError(Code.RESOURCE_EXHAUSTED, limit);
     }
+    if (!this.admit(length)) throw tooMany();
     const abort = new AbortController();
     call.onCancel = () => abort.abort(new RpcError(Code.CANCELED, "the client has left"));
     const { clock } = this.caller;
@@ -58,9 +87,19 @@ export class Upstream {
     const timeoutMs =
       call.deadlineMs === Number.POSITIVE_INFINITY ? unbounded : Math.max(1, call.deadlineMs - clock.nowMs());
     const callOptions = { signal: abort.signal, timeoutMs, token: tokenOf(call) };
-    return this.caller.unary(asBytes(method), message, options.safety, callOptions, (response) => response);
+    try {
+      return await this.caller.unary(asBytes(method), message, options.safety, callOptions, (response) => response);
+    } finally {
+      this.release(length);
+    }
   }
 }
+
+/** The members have not answered as many calls as the proxy forwards at a time, or its clients ask for too much. */
+export const tooMany = (): RpcError => new RpcError(Code.RESOURCE_EXHAUSTED, TOO_MANY);
+
+/** The text of a member's own limits. */
+export const TOO_MANY = "etcdserver: too many requests";
 
 /** The token with which the client came. */
 export const tokenOf = (call: CallInfo): string | undefined => call.header("token") ?? call.header("authorization");

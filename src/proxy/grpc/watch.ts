@@ -5,8 +5,6 @@ import { Code } from "../../base/grpc-codes.ts";
 import type { Logger } from "../../base/log.ts";
 import { RpcError } from "../../client/rpc-error.ts";
 import {
-  KVService,
-  RangeRequest,
   type ResponseHeader,
   type WatchCreateRequest,
   WatchCreateRequest_FilterType,
@@ -19,13 +17,27 @@ import type { Receiver } from "./broadcast.ts";
 import { Broadcasts, type WatchPlace } from "./broadcasts.ts";
 import { decode } from "./kv.ts";
 import type { Namespace } from "./namespace.ts";
-import { failWith, requiresLeader, tokenOf, type Upstream } from "./upstream.ts";
+import { failWith, requiresLeader, TOO_MANY, tokenOf, type Upstream } from "./upstream.ts";
+import { WatchChecks } from "./watch-checks.ts";
 
 const NO_LEADER = "etcdserver: no leader";
 const COMPACTED = "etcdserver: mvcc: required revision has been compacted";
-const CHECK_TIMEOUT_MS = 10_000;
-/** Requests of one stream that wait for their permission; then the stream is not read on. */
+/** Requests of one stream that wait for their permission, and their bytes; then the stream is not read on. */
 const REQUESTS_MAX = 128;
+const REQUEST_BYTES_MAX = 1024 * 1024;
+/** From this size on, events are not copied for each watch. */
+const SHARED_BYTES_MIN = 16 * 1024;
+
+/** What clients may watch. */
+export interface WatchLimits {
+  /** Watches of one stream; a member has the same limit. */
+  readonly ofStreamMax: number;
+  /** Watches of all streams, and the bytes of their ranges. */
+  readonly watchesMax: number;
+  readonly rangeBytesMax: number;
+}
+
+const LIMITS: WatchLimits = { ofStreamMax: 500_000, watchesMax: 2_000_000, rangeBytesMax: 256 * 1024 * 1024 };
 /** The id in answers to requests that made no watch. */
 const NO_WATCH = -1;
 
@@ -33,16 +45,23 @@ export interface WatchProxyOptions {
   readonly upstream: Upstream;
   readonly namespace: Namespace;
   readonly logger: Logger;
+  readonly limits?: WatchLimits;
 }
 
 export class WatchProxy {
   readonly options: WatchProxyOptions;
   readonly broadcasts: Broadcasts;
+  readonly checks: WatchChecks;
+  readonly limits: WatchLimits;
+  watches = 0;
+  rangeBytes = 0;
   readonly #streams = new Set<ProxyStream>();
 
   constructor(options: WatchProxyOptions) {
     this.options = options;
     const { upstream, namespace } = options;
+    this.limits = options.limits ?? LIMITS;
+    this.checks = new WatchChecks(upstream);
     this.broadcasts = new Broadcasts({ upstream, namespace, onInterrupted: (error) => this.#interrupted(error) });
   }
 
@@ -62,6 +81,7 @@ export class WatchProxy {
 
 interface Asked {
   readonly request: WatchRequest;
+  readonly bytes: number;
   /** Why there will be no watch. */
   refusal: string | undefined;
   /** Of the read that showed that the client may watch. */
@@ -80,6 +100,7 @@ class ProxyStream {
   #nextId = 0;
   /** Requests in their order: one is handled when those before it are, and its permission is known. */
   readonly #requests: Asked[] = [];
+  #requestBytes = 0;
   #isFull = false;
   #isPaused = false;
   #isOver = false;
@@ -108,21 +129,24 @@ class ProxyStream {
   #receive(message: Uint8Array): void {
     let asked: Asked;
     try {
-      asked = { request: decode(WatchRequest, message), refusal: undefined, header: undefined, isReady: true };
+      const request = decode(WatchRequest, message);
+      asked = { request, bytes: message.length, refusal: undefined, header: undefined, isReady: true };
     } catch (error) {
       this.#close();
       return failWith(this.#call, error);
     }
     this.#requests.push(asked);
+    this.#requestBytes += asked.bytes;
     const { createRequest } = asked.request;
     if (createRequest !== undefined) this.#prepare(asked, createRequest);
-    if (this.#requests.length >= REQUESTS_MAX) this.#pause();
+    if (this.#requests.length >= REQUESTS_MAX || this.#requestBytes >= REQUEST_BYTES_MAX) this.#pause();
     this.#handle();
   }
 
   #handle(): void {
     while (this.#requests[0]?.isReady === true && !this.#isOver) {
-      const { request, refusal, header } = this.#requests.shift()!;
+      const { request, bytes, refusal, header } = this.#requests.shift()!;
+      this.#requestBytes -= bytes;
       if (request.createRequest !== undefined) {
         if (refusal === undefined) this.#begin(request.createRequest, header);
         else this.#refuse(refusal);
@@ -139,7 +163,10 @@ class ProxyStream {
     else if (rangeEnd.length > 0 && !isAll && Buffer.compare(rangeEnd, key) <= 0) asked.refusal = "";
     if (asked.refusal !== undefined) return;
     asked.isReady = false;
-    const done = this.#check(request)
+    const { namespace, logger } = this.#proxy.options;
+    const span = key.length === 0 && namespace.isEmpty ? { key: ZERO, rangeEnd: ZERO } : namespace.span(key, rangeEnd);
+    const done = this.#proxy.checks
+      .ask(span, this.#token)
       .then(
         (header) => {
           asked.header = header;
@@ -152,32 +179,41 @@ class ProxyStream {
         asked.isReady = true;
         this.#handle();
       });
-    inBackground(done, "create a watch", this.#proxy.options.logger);
-  }
-
-  /** Whether the client may read the range; and the revision that "from now on" means. */
-  async #check({ key, rangeEnd }: WatchCreateRequest): Promise<ResponseHeader | undefined> {
-    const { upstream, namespace } = this.#proxy.options;
-    const span = key.length === 0 && namespace.isEmpty ? { key: ZERO, rangeEnd: ZERO } : namespace.span(key, rangeEnd);
-    const request = RangeRequest.create({ ...span, countOnly: true, limit: 1 });
-    const options = { timeoutMs: CHECK_TIMEOUT_MS, token: this.#token };
-    return await upstream.caller.unary(KVService.Range, request, "read", options, (answer) => answer.header);
+    inBackground(done, "create a watch", logger);
   }
 
   #begin(request: WatchCreateRequest, header: ResponseHeader | undefined): void {
     if (this.#isOver) return;
     const id = request.watchId !== 0 ? request.watchId : this.#freeId();
     if (this.#watches.has(id)) return this.#refuse("etcdserver: duplicate watch ID provided on the WatchStream");
+    const refusal = this.#tooMany(request);
+    if (refusal !== undefined) return this.#refuse(refusal);
     const isFromNow = request.startRevision === 0;
     const span = this.#proxy.options.namespace.span(request.key, request.rangeEnd);
+    const bytes = span.key.length + span.rangeEnd.length;
     const watch = new ProxyWatch(id, request, header, (header?.revision ?? 0) + 1, {
       broadcasts: this.#proxy.broadcasts,
       place: { span, token: this.#token },
-      send: (response) => this.#send(response),
-      onEnd: () => this.#watches.delete(id),
+      send: (head, events) => this.#send(head, events),
+      onEnd: () => {
+        if (!this.#watches.delete(id)) return;
+        this.#proxy.watches--;
+        this.#proxy.rangeBytes -= bytes;
+      },
     });
     this.#watches.set(id, watch);
+    this.#proxy.watches++;
+    this.#proxy.rangeBytes += bytes;
     watch.begin(isFromNow);
+  }
+
+  #tooMany({ key, rangeEnd }: WatchCreateRequest): string | undefined {
+    const { limits, watches, rangeBytes, broadcasts } = this.#proxy;
+    const { ofStreamMax, watchesMax, rangeBytesMax } = limits;
+    if (this.#watches.size >= ofStreamMax)
+      return `mvcc: a WatchStream cannot have more than ${ofStreamMax} watchers: open another one`;
+    const isFull = watches >= watchesMax || rangeBytes + key.length + rangeEnd.length > rangeBytesMax;
+    return isFull || !broadcasts.mayBegin(this.#token) ? TOO_MANY : undefined;
   }
 
   #freeId(): number {
@@ -207,13 +243,25 @@ class ProxyStream {
     this.#send(WatchResponse.encode(WatchResponse.create(response)));
   }
 
-  /** False when the client reads too slowly: its watches wait. */
-  #send(response: Uint8Array): boolean {
-    if (this.#isOver || this.#call.send(response)) return !this.#isOver;
+  /**
+   * Sends a response, whose fields `events` may be shared with other streams: they come after those of `head`. False when
+   * the client reads too slowly: its watches wait.
+   */
+  #send(head: Uint8Array, events: Buffer = NO_EVENTS): boolean {
+    if (this.#isOver || this.#write(head, events)) return !this.#isOver;
     this.#pause();
     this.#isFull = true;
     for (const watch of this.#watches.values()) watch.park();
     return false;
+  }
+
+  #write(head: Uint8Array, events: Buffer): boolean {
+    if (events.length === 0) return this.#call.send(head);
+    if (events.length < SHARED_BYTES_MIN) return this.#call.send(joined(head, events));
+    this.#call.beginMessage(head.length + events.length);
+    if (this.#call.cancelled) return true;
+    this.#call.writePiece(Buffer.from(head));
+    return this.#call.writePiece(events);
   }
 
   #drained(): void {
@@ -239,6 +287,7 @@ class ProxyStream {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#requests.length = 0;
+    this.#requestBytes = 0;
     for (const watch of [...this.#watches.values()]) watch.close();
     this.#onEnd();
   }
@@ -247,7 +296,7 @@ class ProxyStream {
 interface ProxyWatchOptions {
   readonly broadcasts: Broadcasts;
   readonly place: WatchPlace;
-  readonly send: (response: Uint8Array) => boolean;
+  readonly send: (head: Uint8Array, events?: Buffer) => boolean;
   readonly onEnd: () => void;
 }
 
@@ -312,13 +361,13 @@ class ProxyWatch implements Receiver {
 
   // ---- for its broadcast
 
-  deliver(events: Uint8Array, revision: number): boolean {
+  deliver(events: Buffer, revision: number): boolean {
     const head = WatchResponse.encode(
       WatchResponse.create({ header: { ...this.#header, revision }, watchId: this.#id }),
     );
     // The fields of a message may come in any order, so what is the same for all is appended.
     this.nextRevision = revision + 1;
-    return this.#options.send(Buffer.concat([head, events]));
+    return this.#options.send(head, events);
   }
 
   progressed(revision: number): void {
@@ -347,6 +396,18 @@ class ProxyWatch implements Receiver {
 
 const ZERO = Uint8Array.of(0);
 const HEADER: ResponseHeader = { clusterId: 0n, memberId: 0n, revision: 0, raftTerm: 0 };
+
+const NO_EVENTS = Buffer.alloc(0);
+
+/** Both, until the next call: `send` copies what it gets. */
+function joined(head: Uint8Array, events: Uint8Array): Uint8Array {
+  scratch.set(head, 0);
+  scratch.set(events, head.length);
+  return scratch.subarray(0, head.length + events.length);
+}
+
+/** A head has a few numbers. */
+const scratch = Buffer.allocUnsafeSlow(SHARED_BYTES_MIN + 256);
 
 function reasonOf(error: unknown): string {
   return error instanceof RpcError ? error.details : String(error);
