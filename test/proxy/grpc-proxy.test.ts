@@ -397,7 +397,6 @@ for (const [what, flags, message] of [
     /^min version \(TLS1\.3\)/,
   ],
   ["half a certificate", ["--cert-file=/x"], /^give --cert-file and --key-file both/],
-  ["leasing", ["--experimental-leasing-prefix=l"], /^--experimental-leasing-prefix is not built/],
   ["a listen address without port", ["--listen-addr=x"], /^failed to validate listen address: x/],
   ["an endpoint that is none", ["--endpoints=a"], /missing port in address/],
 ] as const) {

@@ -11,6 +11,7 @@ import type { FlagSet } from "../../base/flags.ts";
 import { CODE_NAMES } from "../../base/grpc-codes.ts";
 import { systemText } from "../../base/system-error.ts";
 import { Client } from "../../client/client.ts";
+import type { Keyspace } from "../../client/keyspace.ts";
 import type { ClientTls } from "../../client/options.ts";
 import { RPC_DEFAULTS } from "../../rpc/options.ts";
 import { RpcServer } from "../../rpc/server.ts";
@@ -22,6 +23,9 @@ import { checkFlags, FLAGS } from "./flags.ts";
 import { proxyHandlers } from "./http.ts";
 import { KvProxy } from "./kv.ts";
 import { LeaseProxy } from "./lease.ts";
+import { LeasingKv } from "./leasing/leasing.ts";
+import { lowerKv } from "./leasing/lower-kv.ts";
+import { LeasingSession } from "./leasing/session.ts";
 import { Namespace } from "./namespace.ts";
 import { registerPassThrough } from "./pass-through.ts";
 import { RangeCache } from "./range-cache.ts";
@@ -63,7 +67,7 @@ async function startProxy(io: ProxyIo, flags: FlagSet): Promise<RunningProxy> {
     const metricsHosts = await listeners.bindAll(metricsAddresses, "metrics");
     logger.info("listening for gRPC proxy client requests", { address });
     if (flags.bool("experimental-serializable-ordering")) await newestState(io, client);
-    const { rpc, http, cluster } = createServices(io, flags, client, limit);
+    const { rpc, http, cluster, leasing } = createServices(io, flags, client, limit);
     for (const host of hosts) host.serve((socket) => rpc.handleConnection(socket));
     for (const host of metricsHosts) host.serve((socket) => http.handleConnection(socket, Buffer.alloc(0)));
     const sync = autoSync(io, client, flags.number("endpoints-auto-sync-interval"));
@@ -74,6 +78,7 @@ async function startProxy(io: ProxyIo, flags: FlagSet): Promise<RunningProxy> {
         sync?.cancel();
         listeners.close();
         cluster.close();
+        leasing?.close();
         await Promise.all([rpc.close(CLOSE_GRACE_MS), http.close(CLOSE_GRACE_MS)]);
         client.close();
       },
@@ -120,12 +125,20 @@ function createServices(io: ProxyIo, flags: FlagSet, client: Client, limit: Conn
   const upstream = new Upstream(client.caller, logger, flags.number("max-send-bytes"));
   const namespace = new Namespace(flags.string("namespace"));
   const cache = new RangeCache();
-  const kv = new KvProxy({ upstream, namespace, cache, ordering: flags.bool("experimental-serializable-ordering") });
+  const keys = namespace.isEmpty ? client : client.namespace(flags.string("namespace"));
+  const leasing = openLeasing(io, flags, client, keys);
+  const kv = new KvProxy({
+    upstream,
+    namespace,
+    cache,
+    ordering: flags.bool("experimental-serializable-ordering"),
+    leasing: leasing && new LeasingKv(leasing, lowerKv(upstream, namespace)),
+  });
   const watch = new WatchProxy({ upstream, namespace, logger });
   const cluster = new ClusterProxy({
     upstream,
     leases: client.leases,
-    keys: namespace.isEmpty ? client : client.namespace(flags.string("namespace")),
+    keys,
     logger,
     advertised: flags.string("advertise-client-url"),
     prefix: flags.string("resolver-prefix"),
@@ -141,7 +154,18 @@ function createServices(io: ProxyIo, flags: FlagSet, client: Client, limit: Conn
   };
   const isSecure = membersTls(flags) !== undefined;
   handlers.push(...proxyHandlers({ client, tls, isSecure, kv, cache, watch, methods: () => rpc.methods }));
-  return { rpc, http, cluster };
+  return { rpc, http, cluster, leasing };
+}
+
+function openLeasing(
+  { logger }: ProxyIo,
+  flags: FlagSet,
+  client: Client,
+  keys: Keyspace<string, string>,
+): LeasingSession | undefined {
+  const prefix = flags.string("experimental-leasing-prefix");
+  if (prefix === "") return undefined;
+  return new LeasingSession({ leases: client.leases, keys: keys.bytes, prefix, logger });
 }
 
 async function openClient(io: ProxyIo, flags: FlagSet): Promise<Client> {

@@ -52,7 +52,7 @@ export const FLAGS: readonly Flag[] = [
   text("tls-min-version", "TLS1.2", "oldest TLS version for clients, TLS1.2 or TLS1.3"),
   text("tls-max-version", "", "newest TLS version for clients, TLS1.2 or TLS1.3; empty for the newest there is"),
   yes("experimental-serializable-ordering", "serializable reads never go back in time"),
-  text("experimental-leasing-prefix", "", "not built"),
+  text("experimental-leasing-prefix", "", "hold keys under leases with this prefix, and answer reads of them alone"),
   yes("experimental-enable-grpc-logging", "log every call"),
   yes("debug", "log at level debug"),
 ];
@@ -80,9 +80,6 @@ export function checkFlags(flags: FlagSet): void {
     fail("--trusted-ca-file verifies clients over TLS: give --cert-file and --key-file too");
   }
   checkTlsVersions(flags);
-  if (flags.string("experimental-leasing-prefix") !== "") {
-    fail("--experimental-leasing-prefix is not built in this version of kvorum, see docs/differences.md");
-  }
 }
 
 function checkTlsVersions(flags: FlagSet): void {

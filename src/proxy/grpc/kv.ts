@@ -17,6 +17,7 @@ import {
   TxnResponse,
 } from "../../proto/etcdserverpb.ts";
 import type { RpcRegistry, UnaryCall } from "../../rpc/contract.ts";
+import type { LeasingKv } from "./leasing/leasing.ts";
 import type { Namespace } from "./namespace.ts";
 import type { RangeCache } from "./range-cache.ts";
 import { tokenOf, type Upstream } from "./upstream.ts";
@@ -27,6 +28,8 @@ export interface KvProxyOptions {
   readonly cache: RangeCache;
   /** Serializable reads never go back in time. */
   readonly ordering: boolean;
+  /** Holds keys, so that their linearizable reads need no member. */
+  readonly leasing: LeasingKv | undefined;
 }
 
 const COMPACTED = "etcdserver: mvcc: required revision has been compacted";
@@ -57,7 +60,7 @@ export class KvProxy {
   }
 
   async #range(call: UnaryCall): Promise<Uint8Array> {
-    const { upstream, namespace, cache } = this.#options;
+    const { upstream, namespace, cache, leasing } = this.#options;
     const asked = decode(RangeRequest, call.message);
     const request = namespace.range(asked);
     const name = `${tokenOf(call) ?? ""}\n${cacheName(request)}`;
@@ -71,6 +74,11 @@ export class KvProxy {
       this.misses++;
     }
     const { state } = cache;
+    if (leasing !== undefined) {
+      const read = RangeResponse.encode(await leasing.range(call, asked));
+      cache.add(name, request, read, state);
+      return read;
+    }
     const message = namespace.isEmpty ? call.message : RangeRequest.encode(request);
     let answer = await upstream.send(call, KVService.Range, message, { safety: "read" });
     if (this.#options.ordering) answer = await this.#inOrder(call, request, answer);
@@ -94,47 +102,66 @@ export class KvProxy {
   }
 
   async #put(call: UnaryCall): Promise<Uint8Array> {
-    const { namespace } = this.#options;
-    const request = namespace.put(decode(PutRequest, call.message));
-    const answer = await this.#write(call, KVService.Put, PutRequest, request, [request.key, NO_BYTES]);
+    const { namespace, leasing } = this.#options;
+    const asked = decode(PutRequest, call.message);
+    const request = namespace.put(asked);
+    const span = [request.key, NO_BYTES] as const;
+    if (leasing !== undefined) {
+      return this.#invalidating(span, async () => PutResponse.encode(await leasing.put(call, asked)));
+    }
+    const answer = await this.#write(call, KVService.Put, PutRequest, request, span);
     return namespace.isEmpty ? answer : PutResponse.encode(namespace.putAnswer(PutResponse.decode(answer)));
   }
 
   async #deleteRange(call: UnaryCall): Promise<Uint8Array> {
-    const { namespace } = this.#options;
-    const request = namespace.deleteRange(decode(DeleteRangeRequest, call.message));
+    const { namespace, leasing } = this.#options;
+    const asked = decode(DeleteRangeRequest, call.message);
+    const request = namespace.deleteRange(asked);
     const span = [request.key, request.rangeEnd] as const;
+    if (leasing !== undefined) {
+      return this.#invalidating(span, async () => DeleteRangeResponse.encode(await leasing.deleteRange(call, asked)));
+    }
     const answer = await this.#write(call, KVService.DeleteRange, DeleteRangeRequest, request, span);
     if (namespace.isEmpty) return answer;
     return DeleteRangeResponse.encode(namespace.deleteAnswer(DeleteRangeResponse.decode(answer)));
   }
 
-  /** Forgets what is known of a span before the write and after it: an answer may have been read in between. */
-  async #write<T>(
+  #write<T>(
     call: UnaryCall,
     method: typeof KVService.Put | typeof KVService.DeleteRange,
     codec: Codec<T>,
     request: T,
     span: readonly [Uint8Array, Uint8Array],
   ): Promise<Uint8Array> {
-    const { upstream, namespace, cache } = this.#options;
+    const { upstream, namespace } = this.#options;
+    return this.#invalidating(span, () => {
+      const message = namespace.isEmpty ? call.message : codec.encode(request);
+      return upstream.send(call, method, message, { safety: "write" });
+    });
+  }
+
+  /** Forgets what is known of a span before the write and after it: an answer may have been read in between. */
+  async #invalidating(span: readonly [Uint8Array, Uint8Array], write: () => Promise<Uint8Array>): Promise<Uint8Array> {
+    const { cache } = this.#options;
     cache.invalidate(...span);
     try {
-      const message = namespace.isEmpty ? call.message : codec.encode(request);
-      return await upstream.send(call, method, message, { safety: "write" });
+      return await write();
     } finally {
       cache.invalidate(...span);
     }
   }
 
   async #txn(call: UnaryCall): Promise<Uint8Array> {
-    const { upstream, namespace, cache } = this.#options;
-    const request = namespace.txn(decode(TxnRequest, call.message));
+    const { upstream, namespace, cache, leasing } = this.#options;
+    const asked = decode(TxnRequest, call.message);
+    const request = namespace.txn(asked);
     const spans = [...writtenSpans(request.success), ...writtenSpans(request.failure)];
     for (const span of spans) cache.invalidate(...span);
     const { state } = cache;
     let answer: Uint8Array;
     try {
+      // What it compares and reads may be held keys: nothing of it is kept.
+      if (leasing !== undefined) return TxnResponse.encode(await leasing.txn(call, asked));
       const message = namespace.isEmpty ? call.message : TxnRequest.encode(request);
       answer = await upstream.send(call, KVService.Txn, message, { safety: spans.length > 0 ? "write" : "read" });
     } finally {

@@ -115,7 +115,8 @@ export class Namespace {
   }
 }
 
-function endOfPrefix(prefix: Buffer): Buffer {
+/** The first key behind all keys with the prefix; a zero byte when there is none. */
+export function endOfPrefix(prefix: Buffer): Buffer {
   for (let at = prefix.length - 1; at >= 0; at--) {
     if (prefix[at]! === 0xff) continue;
     const end = Buffer.from(prefix.subarray(0, at + 1));
