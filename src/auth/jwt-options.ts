@@ -6,10 +6,22 @@ import { AuthOptionsError } from "./problems.ts";
 /** The options of `--auth-token=jwt,…`, and their keys. Source: etcd `server/auth/options.go`. */
 export interface JwtOptions {
   readonly method: SigningMethod;
+  readonly keys: JwtKeys;
+  readonly ttlMs: number;
+  /**
+   * Tokens need not name a revision of users and roles, if they name an end: they stay good when users change, whose
+   * present permissions they have. For tokens that others than this cluster make. Not in etcd.
+   */
+  readonly revisionOptional: boolean;
+  /** The keys of the files as they are now; undefined when nothing has changed. Throws AuthOptionsError, or what the file system says. */
+  reread(): JwtKeys | undefined;
+}
+
+export interface JwtKeys {
   /** Undefined when this member only verifies tokens. */
   readonly signingKey: KeyObject | Buffer | undefined;
-  readonly verifyingKey: KeyObject | Buffer;
-  readonly ttlMs: number;
+  /** A signature by one of them is enough, so that keys can be changed one member after the other. */
+  readonly verifyingKeys: readonly (KeyObject | Buffer)[];
 }
 
 export interface SigningMethod {
@@ -31,26 +43,60 @@ export function readJwtOptions(
     throw new AuthOptionsError("unsupported signing method: *jwt.signingMethodNone");
   }
   const { method, publicPem, privatePem, ttlMs } = parse(values, readFile, logger);
+  const revision = values.get("revision") ?? "required";
+  if (revision !== "required" && revision !== "optional") {
+    throw new AuthOptionsError(`auth: invalid auth options: revision is ${revision}, give required or optional`);
+  }
   const unknown = [...values.keys()].filter((name) => !OPTIONS.includes(name));
   if (unknown.length > 0) logger.warn("unknown JWT options", { keys: unknown });
-  if (method.family === "hmac") {
-    if (privatePem.length === 0) throw new AuthOptionsError("auth: missing key data");
-    return { method, signingKey: privatePem, verifyingKey: privatePem, ttlMs };
-  }
-  const signingKey = privatePem.length > 0 ? readPrivateKey(privatePem, method) : undefined;
-  const publicKey = publicPem.length > 0 ? readPublicKey(publicPem, method) : undefined;
-  if (signingKey === undefined) {
-    if (publicKey === undefined) throw new AuthOptionsError("auth: missing key data");
-    return { method, signingKey, verifyingKey: publicKey, ttlMs };
-  }
-  const verifyingKey = createPublicKey(signingKey);
-  if (publicKey !== undefined && !publicKey.equals(verifyingKey)) {
-    throw new AuthOptionsError("auth: public and private keys don't match");
-  }
-  return { method, signingKey, verifyingKey, ttlMs };
+  let known = Buffer.concat([publicPem, privatePem]);
+  return {
+    method,
+    keys: readKeys(method, publicPem, privatePem),
+    ttlMs,
+    revisionOptional: revision === "optional",
+    reread() {
+      const read = (name: string): Buffer => (values.get(name) ? readFile(values.get(name)!) : Buffer.alloc(0));
+      const [publicNow, privateNow] = [read("pub-key"), read("priv-key")];
+      const now = Buffer.concat([publicNow, privateNow]);
+      if (now.equals(known)) return undefined;
+      const keys = readKeys(method, publicNow, privateNow);
+      known = now;
+      return keys;
+    },
+  };
 }
 
-const OPTIONS = ["sign-method", "pub-key", "priv-key", "ttl"];
+function readKeys(method: SigningMethod, publicPem: Buffer, privatePem: Buffer): JwtKeys {
+  if (method.family === "hmac") {
+    if (privatePem.length === 0) throw new AuthOptionsError("auth: missing key data");
+    return { signingKey: privatePem, verifyingKeys: [privatePem] };
+  }
+  const signingKey = privatePem.length > 0 ? readPrivateKey(privatePem, method) : undefined;
+  const publicKeys = publicPem.length > 0 ? blocksOf(publicPem).map((pem) => readPublicKey(pem, method)) : [];
+  if (signingKey === undefined) {
+    if (publicKeys.length === 0) throw new AuthOptionsError("auth: missing key data");
+    return { signingKey, verifyingKeys: publicKeys };
+  }
+  const own = createPublicKey(signingKey);
+  if (publicKeys.length > 0 && !publicKeys.some((key) => key.equals(own))) {
+    throw new AuthOptionsError("auth: public and private keys don't match");
+  }
+  return { signingKey, verifyingKeys: [own, ...publicKeys.filter((key) => !key.equals(own))] };
+}
+
+/** A file may have several keys, one behind the other. One that has none is given as it is, for the error. */
+function blocksOf(pem: Buffer): Buffer[] {
+  const blocks = pem.toString("latin1").match(/-----BEGIN ([^-]+)-----[\s\S]*?-----END \1-----/g);
+  if (blocks === null) return [pem];
+  if (blocks.length > KEYS_MAX)
+    throw new AuthOptionsError(`auth: invalid auth options: more than ${KEYS_MAX} public keys`);
+  return blocks.map((block) => Buffer.from(block, "latin1"));
+}
+
+/** Each costs a check of every token that none before it has signed. */
+const KEYS_MAX = 16;
+const OPTIONS = ["sign-method", "pub-key", "priv-key", "ttl", "revision"];
 const TTL_DEFAULT_MS = 5 * 60_000;
 
 interface Parsed {

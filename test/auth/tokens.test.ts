@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { createHmac, generateKeyPairSync, type KeyObject } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { createHmac, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import type { TokenProvider } from "../../src/auth/token-provider.ts";
@@ -178,5 +178,80 @@ describe("--auth-token is refused", () => {
     const logger = new MemoryLogger();
     provider(`jwt,sign-method=HS256,priv-key=${secret},color=red`, logger);
     assert.equal(logger.has("unknown JWT options"), true);
+  });
+});
+
+describe("the keys of signed tokens", () => {
+  const spec = (pub: string, more = ""): string => `jwt,pub-key=${pub},sign-method=EdDSA${more}`;
+  const pair = (name: string) => pemPair(name, generateKeyPairSync("ed25519"));
+  const signer = (name: string): TokenProvider => {
+    const keys = pair(name);
+    return provider(`jwt,pub-key=${keys.pub},priv-key=${keys.priv},sign-method=EdDSA,ttl=1h`);
+  };
+  const read = (name: string): Buffer => readFileSync(join(dir.path, name));
+
+  test("may be several, and a member without a private one verifies tokens, but makes none", () => {
+    const [one, two, other] = [signer("one"), signer("two"), signer("other")];
+    const tokens = provider(spec(file("both.pub", Buffer.concat([read("one.pub"), read("two.pub")]))));
+    for (const made of [one, two])
+      assert.equal(tokens.info(tokenOf(made.assign("anna", 3, "", 0)), 3)?.username, "anna");
+    assert.equal(tokens.info(tokenOf(other.assign("anna", 3, "", 0)), 3), undefined);
+    assert.equal(tokens.assign("anna", 3, "", 0), "verifyOnlyKey");
+  });
+
+  test("are read again: new ones count, and what one that is gone has signed does not, even if it was verified", () => {
+    const [old, young] = [signer("old"), signer("young")];
+    const pub = file("changing.pub", read("old.pub"));
+    const logger = new MemoryLogger();
+    const tokens = provider(spec(pub), logger);
+    const [first, second] = [tokenOf(old.assign("anna", 3, "", 0)), tokenOf(young.assign("anna", 3, "", 0))];
+    assert.ok(tokens.info(first, 3));
+    assert.equal(tokens.info(second, 3), undefined);
+    file("changing.pub", Buffer.concat([read("old.pub"), read("young.pub")]));
+    clock.advance(10_001);
+    assert.ok(tokens.info(first, 3));
+    assert.ok(tokens.info(second, 3));
+    file("changing.pub", "no key");
+    clock.advance(10_001);
+    assert.ok(tokens.info(first, 3), "files that cannot be used change nothing");
+    assert.ok(logger.has("the keys of JWT tokens cannot be read again; those read before stay in use"));
+    file("changing.pub", read("young.pub"));
+    clock.advance(10_001);
+    assert.equal(tokens.info(first, 3), undefined);
+    assert.ok(tokens.info(second, 3));
+  });
+
+  test("of more than one kind of file, or too many, are refused at the start", () => {
+    const many = Buffer.concat(Array.from({ length: 17 }, (_, i) => readFileSync(pair(`many${i}`).pub)));
+    assert.throws(() => provider(spec(file("many.pub", many))), /more than 16 public keys/);
+    const mixed = Buffer.concat([readFileSync(ed.pub), readFileSync(rsa.pub)]);
+    assert.throws(() => provider(spec(file("mixed.pub", mixed))), /not a valid Ed25519 public key/);
+    assert.throws(() => provider(spec(ed.pub, ",revision=never")), /give required or optional/);
+  });
+});
+
+describe("a signed token without a revision", () => {
+  const keys = pemPair("idp", generateKeyPairSync("ed25519"));
+  const made = (claims: object): string => {
+    const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const text = `${part({ alg: "EdDSA", typ: "JWT" })}.${part(claims)}`;
+    return `${text}.${sign(null, Buffer.from(text), readFileSync(keys.priv)).toString("base64url")}`;
+  };
+  const exp = Math.floor(clock.wallMs() / 1000) + 100_000;
+
+  test("is refused, as in etcd", () => {
+    const tokens = provider(`jwt,pub-key=${keys.pub},sign-method=EdDSA`);
+    assert.equal(tokens.info(made({ username: "anna", exp }), 3), undefined);
+  });
+
+  test("outlives changes of users where that is allowed, up to its end, which it must have", () => {
+    const tokens = provider(`jwt,pub-key=${keys.pub},sign-method=EdDSA,revision=optional`);
+    const token = made({ username: "anna", exp });
+    assert.equal(tokens.info(token, 3)?.revision, 3);
+    assert.equal(tokens.info(token, 8)?.revision, 8, "it has the rights of the present");
+    assert.equal(tokens.info(made({ username: "anna" }), 3), undefined, "without an end it would be good for ever");
+    assert.equal(tokens.info(made({ username: "anna", exp, revision: 3 }), 8)?.revision, 3);
+    clock.advance(100_001_000);
+    assert.equal(tokens.info(token, 8), undefined);
   });
 });

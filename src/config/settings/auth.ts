@@ -6,7 +6,7 @@ export const authSettings = {
   "auth-token": setting(text, {
     field: "auth.token",
     default: "simple",
-    help: "Kind of the tokens that users get, with options: 'simple', or 'jwt,pub-key=…,priv-key=…,sign-method=…,ttl=…'.",
+    help: "Kind of the tokens that users get, with options: 'simple', or 'jwt,pub-key=…,priv-key=…,sign-method=…,ttl=…,revision=…'. See docs/security.md for the last.",
   }),
   "bcrypt-cost": setting(uint, {
     field: "auth.bcryptCost",
