@@ -16,6 +16,13 @@ import { errnoOf, SnapError, snapFileError, WalUsageError } from "./errors.ts";
 import { hex16 } from "./names.ts";
 import type { WalPosition } from "./replay.ts";
 
+/** Gets the durations of what a Snapshotter does, in milliseconds. */
+export interface SnapshotTiming {
+  nowMs(): number;
+  saved(encodeMs: number, syncMs: number, totalMs: number): void;
+  received(syncMs: number, totalMs: number): void;
+}
+
 export interface SnapshotterOptions {
   readonly disk: Disk;
   /** Usually `<data-dir>/member/snap`. */
@@ -30,6 +37,7 @@ export class Snapshotter {
   readonly #disk: Disk;
   readonly #dir: string;
   readonly #logger: Logger;
+  timing: SnapshotTiming | undefined;
 
   constructor(options: SnapshotterOptions) {
     this.#disk = options.disk;
@@ -44,19 +52,25 @@ export class Snapshotter {
   save(snapshot: Snapshot): void {
     const { metadata } = snapshot;
     if (metadata === undefined || metadata.index === 0) return;
+    const { timing } = this;
+    const startMs = timing?.nowMs() ?? 0;
     const data = Snapshot.encode(snapshot);
     const bytes = SnapshotFile.encode({ crc: crc32c(data), data });
     const path = `${this.#dir}/${hex16(metadata.term)}-${hex16(metadata.index)}.snap`;
     const temporary = `${path}.tmp`;
+    const encodedMs = timing?.nowMs() ?? 0;
     let file: DiskFile | undefined;
     try {
       file = this.#disk.open(temporary, "w", 0o600);
       file.write(bytes, 0);
+      const writtenMs = timing?.nowMs() ?? 0;
       file.dataSync();
+      const syncMs = timing === undefined ? 0 : timing.nowMs() - writtenMs;
       file.close();
       file = undefined;
       this.#disk.rename(temporary, path);
       this.#disk.syncDir(this.#dir);
+      timing?.saved(encodedMs - startMs, syncMs, timing.nowMs() - startMs);
     } catch (cause) {
       file?.close();
       this.#tryRemove(temporary);
@@ -116,7 +130,7 @@ export class Snapshotter {
 
   /** Starts storing a database received for the snapshot at `index`. Throws SnapError. */
   receiveDb(index: number): SnapDbWriter {
-    return new SnapDbWriter(this.#disk, this.#dir, this.dbPath(index), this.#logger);
+    return new SnapDbWriter(this.#disk, this.#dir, this.dbPath(index), this.#logger, this.timing);
   }
 
   #loadMatching(matches: (snapshot: Snapshot) => boolean): Snapshot | undefined {
@@ -214,8 +228,12 @@ export class SnapDbWriter {
   #committing = false;
   #writing = false;
   #aborted = false;
+  readonly #timing: SnapshotTiming | undefined;
+  readonly #startMs: number;
 
-  constructor(disk: Disk, dir: string, path: string, logger: Logger) {
+  constructor(disk: Disk, dir: string, path: string, logger: Logger, timing: SnapshotTiming | undefined) {
+    this.#timing = timing;
+    this.#startMs = timing?.nowMs() ?? 0;
     this.#disk = disk;
     this.#dir = dir;
     this.#path = path;
@@ -291,14 +309,18 @@ export class SnapDbWriter {
   commit(done: (error: SnapError | null) => void): void {
     const file = this.#opened();
     this.#committing = true;
+    const timing = this.#timing;
+    const writtenMs = timing?.nowMs() ?? 0;
     file.dataSyncAsync((syncError) => {
       this.#committing = false;
+      const syncedMs = timing?.nowMs() ?? 0;
       let failure: SnapError | null = null;
       try {
         if (syncError !== null) throw syncError;
         if (!this.#disk.exists(this.#path)) {
           this.#disk.rename(this.#temporary, this.#path);
           this.#disk.syncDir(this.#dir);
+          timing?.received(syncedMs - writtenMs, timing.nowMs() - this.#startMs);
           this.#logger.info("saved database snapshot to disk", { path: this.#path, bytes: this.#bytes });
         }
       } catch (cause) {

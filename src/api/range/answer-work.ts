@@ -34,6 +34,8 @@ export interface AnswerPlan {
   readonly limits: ReadSlice;
   /** Keeps the parts readable; null when not needed. */
   readonly pin: Pin | null;
+  /** It is sent, or has failed. */
+  readonly onEnd?: ((success: boolean) => void) | undefined;
   /** Rows that the parts will hold at a time, charged to a shared allowance. */
   readonly memory: { readonly rows: number; readonly of: Allowance };
 }
@@ -60,6 +62,7 @@ export class AnswerWork implements Work, AnswerSink {
   /** The client is paused. */
   #full = false;
   #over = false;
+  #isSent = false;
 
   constructor(call: UnaryCall, plan: AnswerPlan) {
     this.#call = call;
@@ -97,6 +100,7 @@ export class AnswerWork implements Work, AnswerSink {
     if (this.#bytesLeft > 0) return this.#full ? "wait" : "more";
     const gathered = this.#gathered;
     if (gathered !== null) this.#call.respondOwned(gathered, HEADROOM_BYTES, this.#pos);
+    this.#isSent = true;
     this.#end();
     return "done";
   }
@@ -188,6 +192,7 @@ export class AnswerWork implements Work, AnswerSink {
   #end(): void {
     if (this.#over) return;
     this.#over = true;
+    this.#plan.onEnd?.(this.#isSent);
     const { pin } = this.#plan;
     if (pin !== null) pin.onRevoked = null;
     pin?.release();

@@ -48,8 +48,8 @@ export class LongAnswers {
     this.#limits = server.options.readSlice ?? READ_SLICE;
   }
 
-  /** Answers a range, of any form and size, at the current newest state. */
-  range(call: UnaryCall, request: RangeRequest): void {
+  /** Answers a range, of any form and size, at the current newest state. `onEnd`: it is answered, or has failed. */
+  range(call: UnaryCall, request: RangeRequest, onEnd: (success: boolean) => void): void {
     const { store } = this.#server;
     try {
       const point = pointOf(store, request.revision);
@@ -64,8 +64,10 @@ export class LongAnswers {
         rows,
         isApplied: false,
         point,
+        onEnd,
       });
     } catch (error) {
+      onEnd(false);
       failWithAny(call, error);
     }
   }
@@ -180,7 +182,7 @@ export class LongAnswers {
   }
 }
 
-interface BegunAnswer extends Pick<AnswerPlan, "name" | "parts" | "assemble" | "isApplied"> {
+interface BegunAnswer extends Pick<AnswerPlan, "name" | "parts" | "assemble" | "isApplied" | "onEnd"> {
   /** Rows that the parts will hold at a time. */
   readonly rows: number;
   /** The earliest read point of the parts; undefined when they read nothing. */

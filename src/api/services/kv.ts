@@ -2,7 +2,6 @@ import { Code } from "../../base/grpc-codes.ts";
 import { type Codec, ProtobufError } from "../../base/protobuf.ts";
 import { SliceBudget } from "../../base/slice-budget.ts";
 import type { Slices } from "../../base/slices.ts";
-import type { StepResult, Work } from "../../base/turns.ts";
 import {
   CompactionRequest,
   CompactionResponse,
@@ -39,16 +38,17 @@ import { Op, opNames } from "../../server/log/op.ts";
 import type { RequestOf, ResponseOf } from "../../server/log/operations.ts";
 import { type Answer, DeferredAnswer, type Outcome } from "../../server/log/outcome.ts";
 import { Proposal } from "../../server/log/proposal.ts";
-import type { Read } from "../../server/log/read-queue.ts";
 import { decodeTxnInSlices } from "../../server/log/txn-decode.ts";
 import { hasTooManyOps, isLongTxn } from "../../server/log/txn-size.ts";
 import type { EtcdServer } from "../../server/server.ts";
 import { type Access, refused } from "../calls/access.ts";
-import { decodeRequest, failWith, failWithAny, settle } from "../calls/calls.ts";
+import { decodeRequest, failWith, settle } from "../calls/calls.ts";
 import { HeaderWriter } from "../calls/header.ts";
+import { ReadTiming } from "../calls/read-timing.ts";
 import { LongAnswers, readableRevision } from "../range/long-answers.ts";
 import { RangeReply } from "../range/reply.ts";
 import { SlicedWork } from "../range/sliced-work.ts";
+import { PendingRange, PendingTxn, RangeStreamRead, ShortRangeWork } from "./kv-reads.ts";
 
 /** The service KV. Source: etcd `server/etcdserver/api/v3rpc/key.go`. */
 export class KvApi {
@@ -57,18 +57,22 @@ export class KvApi {
   readonly access: Access;
   /** Answers that may take more than one turn. */
   readonly long: LongAnswers;
+  readonly rangeTiming: ReadTiming;
+  readonly txnTiming: ReadTiming;
   readonly #rangeReply: RangeReply;
   readonly #limits: ReadSlice;
   readonly #txnReads: ResponseReads;
   readonly #putReply = Buffer.allocUnsafeSlow(HeaderWriter.BYTES_MAX);
 
-  constructor(server: EtcdServer, header: HeaderWriter, access: Access) {
     this.server = server;
     this.header = header;
     this.access = access;
     this.#limits = server.options.readSlice ?? READ_SLICE;
     this.#txnReads = new ResponseReads(true, this.#limits);
     this.long = new LongAnswers(server, header, access);
+    const { clock } = server.options;
+    this.rangeTiming = new ReadTiming(clock, server.metrics, "Range", true);
+    this.txnTiming = new ReadTiming(clock, server.metrics, "ReadonlyTxn", false);
     this.#rangeReply = new RangeReply(server, header);
   }
 
@@ -88,21 +92,33 @@ export class KvApi {
     const request = decodeRequest(call, RangeRequest);
     if (request === undefined) return;
     const error = checkRange(request);
-    if (error !== null) failWith(call, error);
-    else if (request.serializable || this.server.replication.canReadNow) this.serveRange(call, request);
-    else this.server.replication.read(new PendingRange(this, call, request));
+    if (error !== null) return failWith(call, error);
+    const startMs = this.rangeTiming.begin();
+    if (request.serializable || this.server.replication.canReadNow) this.serveRange(call, request, startMs, startMs);
+    else this.server.replication.read(new PendingRange(this, call, request, startMs));
   }
 
-  serveRange(call: UnaryCall, request: RangeRequest): void {
-    if (this.access.enabled && refused(call, this.refusalOfRange(call, request))) return;
-    this.server.metrics.ranges++;
+  /** `startMs`: when it arrived; `servedMs`: when what it waited for was there. See ReadTiming. */
+  serveRange(call: UnaryCall, request: RangeRequest, startMs: number, servedMs: number): void {
+    const timing = this.rangeTiming;
+    if (this.access.enabled && refused(call, this.refusalOfRange(call, request))) {
+      timing.end(startMs, servedMs, false);
+      return;
+    }
+    this.server.metrics.rangeCount++;
     try {
       const isPlain = isPlainRange(request) && !request.keysOnly;
       if (request.rangeEnd.length > 0) {
-        if (!isPlain || !this.#fitsOneTurn(request)) this.long.range(call, request);
-        else if (this.server.turns.hasTimeNow) this.serveShort(call, request);
-        else this.long.start(call, new ShortRangeWork(this, call, request));
-      } else if (isPlain) {
+        const isShort = isPlain && this.#fitsOneTurn(request);
+        if (isShort && !this.server.turns.hasTimeNow) {
+          this.long.start(call, new ShortRangeWork(this, call, request, startMs, servedMs));
+          return;
+        }
+        if (isShort) this.serveSeveral(call, request, startMs, servedMs);
+        else this.#serveLong(call, request, startMs, servedMs);
+        return;
+      }
+      if (isPlain) {
         const reply = this.#rangeReply;
         reply.begin();
         if (request.countOnly)
@@ -113,9 +129,16 @@ export class KvApi {
         this.header.fill(response.header);
         call.respond(RangeResponse.encode(response));
       }
+      timing.end(startMs, servedMs, true);
     } catch (error) {
+      timing.end(startMs, servedMs, false);
       failWith(call, toEtcdError(error));
     }
+  }
+
+  #serveLong(call: UnaryCall, request: RangeRequest, startMs: number, servedMs: number): void {
+    const timing = this.rangeTiming;
+    this.long.range(call, request, (success) => timing.end(startMs, servedMs, success));
   }
 
   refusalOfRange(call: CallInfo, request: RangeRequest): EtcdError | null {
@@ -134,7 +157,13 @@ export class KvApi {
   }
 
   /** Answers a range of several keys in this turn, or as a long one if it turns out to be long. */
-  serveShort(call: UnaryCall, request: RangeRequest): void {
+  serveSeveral(call: UnaryCall, request: RangeRequest, startMs: number, servedMs: number): void {
+    if (this.#serveShort(call, request)) this.rangeTiming.end(startMs, servedMs, true);
+    else this.#serveLong(call, request, startMs, servedMs);
+  }
+
+  /** False if it turns out to be long, and is not answered. */
+  #serveShort(call: UnaryCall, request: RangeRequest): boolean {
     const { store, turns, options } = this.server;
     const revision = readableRevision(store, request.revision);
     const isCurrent = revision === store.currentRevision;
@@ -144,15 +173,16 @@ export class KvApi {
     reply.begin();
     if (isCurrent && request.countOnly) {
       reply.respond(call, false, count);
-      return;
+      return true;
     }
     const startMs = options.clock.nowMs();
     const cursor = store.cursor({ main: revision, sub: ALL }, request.key, request.rangeEnd, false);
     const isComplete = reply.addRows(cursor, isCurrent ? Math.min(limit, count) : limit);
     turns.spend(options.clock.nowMs() - startMs);
     const total = isCurrent ? count : reply.rows;
-    if (isComplete && (isCurrent || cursor.done)) reply.respond(call, total > reply.rows, total);
-    else this.long.range(call, request);
+    if (!isComplete || !(isCurrent || cursor.done)) return false;
+    reply.respond(call, total > reply.rows, total);
+    return true;
   }
 
   #put(call: UnaryCall): void {
@@ -208,25 +238,28 @@ export class KvApi {
     if (!this.server.quota.admits(costOfTxn(request))) this.#refuseForSpace(call);
     else if (!isReadOnly(request)) {
       this.access.propose(call, new WriteProposal(this, call, Op.TXN, request, TxnResponse));
-    } else if (isSerializable(request) || this.server.replication.canReadNow) this.serveTxn(call, request);
-    else this.server.replication.read(new PendingTxn(this, call, request));
+    } else {
+      const startMs = this.txnTiming.begin();
+      if (isSerializable(request) || this.server.replication.canReadNow) this.serveTxn(call, request, startMs);
+      else this.server.replication.read(new PendingTxn(this, call, request, startMs));
+    }
   }
 
-  serveTxn(call: UnaryCall, request: TxnRequest): void {
+  serveTxn(call: UnaryCall, request: TxnRequest, startMs: number): void {
     const { store } = this.server;
     if (comparesRanges(request) || mayBeLong(request)) {
       const view = new PastView(store, store.currentRevision);
       const slices = this.#readTxnInSlices(call, request, view);
-      const onDone = (outcome: Answer<typeof Op.TXN>): void => this.#respondToTxn(call, outcome);
+      const onDone = (outcome: Answer<typeof Op.TXN>): void => this.#respondToTxn(call, outcome, startMs);
       const pin = store.pin(view.point);
       this.long.start(call, new SlicedWork(call, { name: opNames[Op.TXN], slices, pin, isApplied: false, onDone }));
       return;
     }
-    if (this.access.enabled && refused(call, this.#refusalOfTxn(call, request))) return;
     try {
-      this.#respondToTxn(call, this.#readTxn(request));
+      const refusal = this.access.enabled ? this.#refusalOfTxn(call, request) : null;
+      this.#respondToTxn(call, refusal ?? this.#readTxn(request), startMs);
     } catch (error) {
-      failWith(call, toEtcdError(error));
+      this.#respondToTxn(call, toEtcdError(error), startMs);
     }
   }
 
@@ -263,7 +296,8 @@ export class KvApi {
     return reads.complete(response, isLongResponse(response));
   }
 
-  #respondToTxn(call: UnaryCall, outcome: Answer<typeof Op.TXN>): void {
+  #respondToTxn(call: UnaryCall, outcome: Answer<typeof Op.TXN>, startMs: number): void {
+    this.txnTiming.end(startMs, startMs, !(outcome instanceof EtcdError));
     if (outcome instanceof EtcdError) failWith(call, outcome);
     else if (outcome instanceof DeferredAnswer) this.long.deferred(call, opNames[Op.TXN], outcome, false);
     else {
@@ -399,99 +433,6 @@ class WriteProposal<O extends typeof Op.TXN | typeof Op.DELETE_RANGE> extends Pr
 
   protected override answerDeferred(answer: DeferredAnswer<ResponseOf<O>>): void {
     this.#api.long.deferred(this.#call, opNames[this.op], answer, true);
-  }
-}
-
-class PendingRange implements Read {
-  readonly #api: KvApi;
-  readonly #call: UnaryCall;
-  readonly #request: RangeRequest;
-
-  constructor(api: KvApi, call: UnaryCall, request: RangeRequest) {
-    this.#api = api;
-    this.#call = call;
-    this.#request = request;
-  }
-
-  failed(error: unknown): void {
-    this.#call.crashed(error);
-  }
-
-  serve(error: EtcdError | null): void {
-    if (error !== null) failWith(this.#call, error);
-    else this.#api.serveRange(this.#call, this.#request);
-  }
-}
-
-class PendingTxn implements Read {
-  readonly #api: KvApi;
-  readonly #call: UnaryCall;
-  readonly #request: TxnRequest;
-
-  constructor(api: KvApi, call: UnaryCall, request: TxnRequest) {
-    this.#api = api;
-    this.#call = call;
-    this.#request = request;
-  }
-
-  failed(error: unknown): void {
-    this.#call.crashed(error);
-  }
-
-  serve(error: EtcdError | null): void {
-    if (error !== null) failWith(this.#call, error);
-    else this.#api.serveTxn(this.#call, this.#request);
-  }
-}
-
-/** A range that fits into one turn, but not the one in which it arrived. */
-class ShortRangeWork implements Work {
-  readonly name = "Range";
-  readonly #api: KvApi;
-  readonly #call: UnaryCall;
-  readonly #request: RangeRequest;
-
-  constructor(api: KvApi, call: UnaryCall, request: RangeRequest) {
-    this.#api = api;
-    this.#call = call;
-    this.#request = request;
-  }
-
-  step(): StepResult {
-    const call = this.#call;
-    if (call.cancelled) return "done";
-    // Users and permissions may have changed meanwhile.
-    const api = this.#api;
-    if (!refused(call, api.refusalOfRange(call, this.#request))) api.serveShort(call, this.#request);
-    return "done";
-  }
-
-  fail(error: unknown): void {
-    failWithAny(this.#call, error);
-  }
-}
-
-class RangeStreamRead implements Read {
-  readonly #api: KvApi;
-  readonly #call: StreamCall;
-  readonly #request: RangeRequest;
-
-  constructor(api: KvApi, call: StreamCall, request: RangeRequest) {
-    this.#api = api;
-    this.#call = call;
-    this.#request = request;
-  }
-
-  failed(error: unknown): void {
-    this.#call.crashed(error);
-  }
-
-  serve(error: EtcdError | null): void {
-    const api = this.#api;
-    if (error !== null) failWith(this.#call, error);
-    else if (!refused(this.#call, api.refusalOfRange(this.#call, this.#request))) {
-      api.long.rangeStream(this.#call, this.#request);
-    }
   }
 }
 

@@ -7,7 +7,7 @@ import { loadConfState, saveConfState } from "../../membership/cluster.ts";
 import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
 import type { ConfState, Entry } from "../../proto/raftpb.ts";
 import { EntryType } from "../../proto/raftpb.ts";
-import { errors } from "../contract/errors.ts";
+import { EtcdError, errors } from "../contract/errors.ts";
 import type { ServerMetrics } from "../contract/metrics.ts";
 import type { ReadSlice } from "../contract/options.ts";
 import { ownRequestId } from "../log/entry-id.ts";
@@ -227,11 +227,10 @@ export class StateMachine implements ProposalApplier {
       tookMs = clock.nowMs() - startMs;
     }
     if (answer !== undefined) {
-      const { entry, proposal } = long;
+      const { entry } = long;
       this.#long = null;
       this.#index = entry.index;
       this.#term = entry.term;
-      if (proposal !== undefined) this.#observe(proposal);
       answer();
       onProgress();
     }
@@ -273,11 +272,15 @@ export class StateMachine implements ProposalApplier {
     if (applied instanceof LongApply) {
       const step = (): (() => void) | undefined => {
         const whole = applied.step();
-        return whole === undefined ? undefined : () => this.#answer(proposal, whole);
+        if (whole === undefined) return undefined;
+        return () => {
+          this.#observe(proposal, whole);
+          this.#answer(proposal, whole);
+        };
       };
       this.#long = { entry, proposal, step };
     } else {
-      this.#observe(proposal);
+      this.#observe(proposal, applied);
       this.#answer(proposal, applied);
     }
   }
@@ -342,13 +345,15 @@ export class StateMachine implements ProposalApplier {
   }
 
   /** Requests are applied back to back, so the end of one is the start of the next. */
-  #observe({ op, sinceMs, payload }: QueuedProposal): void {
+  #observe<O extends Op>(proposal: Proposal<O>, applied: Applied<O>): void {
+    const { op, sinceMs, payload } = proposal;
     const { clock, metrics, logger, warningApplyDurationMs, warningRequestDurationMs } = this.#options;
     const nowMs = clock.nowMs();
     const tookMs = nowMs - this.#startMs;
     this.#startMs = nowMs;
     if (tookMs >= NAMED_MS) spentOn(`apply of ${opNames[op]}`, tookMs);
     metrics.observeApply(opNames[op], tookMs / 1000);
+    metrics.observeRequest(opNames[op], !(applied instanceof EtcdError), (nowMs - sinceMs) / 1000);
     if (nowMs - sinceMs >= warningRequestDurationMs) {
       logger.warn("request stats", {
         "time spent": goDuration(nowMs - sinceMs),

@@ -2,6 +2,7 @@ import { NOBODY } from "../../auth/auth-info.ts";
 import { invariant } from "../../base/fatal.ts";
 import { varintSize, writeVarint } from "../../base/varint.ts";
 import type { EtcdError } from "../contract/errors.ts";
+import type { Op } from "./op.ts";
 import type { QueuedProposal } from "./proposal.ts";
 import type { RequestIdGenerator } from "./request-id.ts";
 
@@ -20,7 +21,7 @@ const ID_BYTES_MAX = 10;
 const OVERHEAD_BYTES_MAX = 3 + 5 + 2 + 5 + 1 + ID_BYTES_MAX;
 
 /** The error of an unanswered request that arrived at this time. */
-export type ExpiryError = (sinceMs: number) => EtcdError;
+export type ExpiryError = (sinceMs: number, op: Op) => EtcdError;
 
 /**
  * Proposals in order: first waiting to be appended to the log, then waiting to be applied. Those that this member
@@ -175,7 +176,7 @@ export class ProposalQueue {
   overtaken(index: number, errorOf: ExpiryError): void {
     while (this.#head < this.#inLog.length && this.#inLog[this.#head]!.index <= index) {
       const proposal = this.#inLog[this.#head++]!;
-      proposal.refuse(errorOf(proposal.sinceMs));
+      proposal.refuse(errorOf(proposal.sinceMs, proposal.op));
     }
   }
 
@@ -201,18 +202,18 @@ export class ProposalQueue {
   expire(beforeMs: number, errorOf: ExpiryError): void {
     for (let i = this.#head; i < this.#inLog.length && this.#inLog[i]!.sinceMs < beforeMs; i++) {
       const proposal = this.#inLog[i]!;
-      proposal.refuse(errorOf(proposal.sinceMs));
+      proposal.refuse(errorOf(proposal.sinceMs, proposal.op));
     }
     for (const [id, proposal] of this.#forwarded) {
       if (proposal.sinceMs >= beforeMs) break;
       this.#forwarded.delete(id);
-      proposal.refuse(errorOf(proposal.sinceMs));
+      proposal.refuse(errorOf(proposal.sinceMs, proposal.op));
     }
     let count = 0;
     while (count < this.#waiting.length && this.#waiting[count]!.sinceMs < beforeMs) {
       const proposal = this.#waiting[count++]!;
       this.#waitingBytes -= bytesOf(proposal);
-      proposal.refuse(errorOf(proposal.sinceMs));
+      proposal.refuse(errorOf(proposal.sinceMs, proposal.op));
     }
     if (count > 0) this.#waiting = this.#waiting.slice(count);
   }

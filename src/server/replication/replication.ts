@@ -13,6 +13,7 @@ import type { BackendQuota } from "../apply/quota.ts";
 import { StateMachine } from "../apply/state-machine.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
 import { APPLY_SLICE, READ_SLICE, requestTimeoutMs, type ServerOptions } from "../contract/options.ts";
+import { type Op, opNames } from "../log/op.ts";
 import type { QueuedProposal } from "../log/proposal.ts";
 import { ProposalQueue } from "../log/proposal-queue.ts";
 import { type Read, ReadQueue } from "../log/read-queue.ts";
@@ -157,14 +158,8 @@ export class Replication {
   }
 
   #openStateMachine(idPrefix: number): StateMachine {
-    const {
-      logger,
-      clock,
-      readSlice,
-      applySlice = APPLY_SLICE,
-      warningApplyDurationMs,
-      warningUnaryRequestDurationMs,
-    } = this.#options;
+    const { logger, clock, readSlice, applySlice = APPLY_SLICE } = this.#options;
+    const { warningApplyDurationMs, warningUnaryRequestDurationMs } = this.#options;
     const { appliedIndex: index, appliedTerm: term, consistentIndex, confState, metrics } = this.#parts;
     return new StateMachine({
       applier: this.#state.applier,
@@ -453,7 +448,7 @@ export class Replication {
     await old.close();
     next.moveTo(dbPath);
     this.#snapshots.installed(index);
-    this.#proposals.overtaken(index, (sinceMs) => this.#expiryError(sinceMs));
+    this.#proposals.overtaken(index, this.#proposalError);
     metrics.applyingSnapshot = 0;
     this.#stateChanged();
     this.#reads.applied(index);
@@ -481,12 +476,16 @@ export class Replication {
 
   #sweep(): void {
     const before = this.#options.clock.nowMs() - this.#timeoutMs;
-    const errorOf = (sinceMs: number): EtcdError => this.#expiryError(sinceMs);
-    this.#proposals.expire(before, errorOf);
-    this.#confChanges.expire(before, errorOf);
+    this.#proposals.expire(before, this.#proposalError);
+    this.#confChanges.expire(before, (sinceMs) => this.#expiryError(sinceMs));
     this.#parts.metrics.slowReadIndexes += this.#reads.expire(before, errors.timeout);
     this.appliedWaiters.expire(before);
   }
+
+  readonly #proposalError = (sinceMs: number, op: Op): EtcdError => {
+    this.#parts.metrics.observeRequest(opNames[op], false, (this.#options.clock.nowMs() - sinceMs) / 1000);
+    return this.#expiryError(sinceMs);
+  };
 
   #expiryError(sinceMs: number): EtcdError {
     this.#parts.metrics.proposalsFailed++;

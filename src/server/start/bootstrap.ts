@@ -1,3 +1,4 @@
+import type { Clock } from "../../base/clock.ts";
 import { codeOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { loadConfState } from "../../membership/cluster.ts";
@@ -12,7 +13,7 @@ import type { RaftLogger } from "../../raft/logger.ts";
 import { MemoryStorage } from "../../raft/memory-storage.ts";
 import { RawNode } from "../../raft/rawnode.ts";
 import type { RaftStorage } from "../../raft/storage.ts";
-import { Snapshotter } from "../../wal/snapshotter.ts";
+import { type SnapshotTiming, Snapshotter } from "../../wal/snapshotter.ts";
 import { Wal, type WalOptions } from "../../wal/wal.ts";
 import { ServerMetrics } from "../contract/metrics.ts";
 import type { PeerClient } from "../contract/network.ts";
@@ -78,6 +79,7 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
       if (haveWal) backend = await finishInstallation(options, dir, backend, openBackend);
       await defragmentIfWorthIt(backend, options);
       const found = haveWal ? restart(options, dir, backend) : await create(options, dir, backend, peerClient);
+      found.snapshotter.timing = snapshotTiming(options.clock, metrics);
       return { ...found, metrics, openBackend, restarted: haveWal };
     } catch (error) {
       await backend.close();
@@ -145,6 +147,21 @@ async function create(
     appliedIndex: 0,
     appliedTerm: 0,
     snapshotIndex: 0,
+  };
+}
+
+function snapshotTiming(clock: Clock, metrics: ServerMetrics): SnapshotTiming {
+  return {
+    nowMs: () => clock.nowMs(),
+    saved(encodeMs, syncMs, totalMs) {
+      metrics.snapshotEncode.observe(encodeMs / 1000);
+      metrics.snapshotSync.observe(syncMs / 1000);
+      metrics.snapshotSave.observe(totalMs / 1000);
+    },
+    received(syncMs, totalMs) {
+      metrics.receivedSync.observe(syncMs / 1000);
+      metrics.receivedSave.observe(totalMs / 1000);
+    },
   };
 }
 

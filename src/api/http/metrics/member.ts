@@ -138,6 +138,15 @@ export function writeServer(
       "The latency distributions of requests applied to the store.",
       applyHistograms(server),
     )
+    .histogram(
+      "etcd_server_request_duration_seconds",
+      "Response latency distribution in seconds for each type.",
+      requestHistograms(server),
+    )
+    .histogram("etcd_server_range_duration_seconds", "The latency distributions of txn.Range", [
+      [{ success: "true" }, metrics.ranges.succeeded],
+      [{ success: "false" }, metrics.ranges.failed],
+    ])
     .counter("etcd_server_health_success", "The total number of successful health checks", health.success)
     .counter("etcd_server_health_failures", "The total number of failed health checks", health.failures)
     .family(
@@ -168,6 +177,14 @@ function* applyHistograms(server: EtcdServer): Iterable<readonly [Labels, Histog
   for (const [op, histogram] of server.metrics.apply) yield [{ op, success: "true", version: "v3" }, histogram];
 }
 
+/** As in etcd, a pair of labels appears with its first request. */
+function* requestHistograms(server: EtcdServer): Iterable<readonly [Labels, Histogram]> {
+  for (const [type, { succeeded, failed }] of server.metrics.requests) {
+    if (succeeded.count > 0) yield [{ type, success: "true" }, succeeded];
+    if (failed.count > 0) yield [{ type, success: "false" }, failed];
+  }
+}
+
 function knownPeers({ cluster, memberId }: EtcdServer): (readonly [Labels, number])[] {
   const Local = formatId(memberId);
   const known = cluster.members().map(({ id }) => [{ Local, Remote: formatId(id) }, 1] as const);
@@ -180,7 +197,7 @@ export function writeStore(text: MetricsText, server: EtcdServer): void {
   writeCompactions(text, store.compactionStatistics);
   text
     .counter("etcd_mvcc_put_total", "Total number of puts seen by this member.", metrics.puts)
-    .counter("etcd_mvcc_range_total", "Total number of ranges seen by this member.", metrics.ranges)
+    .counter("etcd_mvcc_range_total", "Total number of ranges seen by this member.", metrics.rangeCount)
     .counter("etcd_mvcc_delete_total", "Total number of deletes seen by this member.", metrics.deletes)
     .counter("etcd_mvcc_txn_total", "Total number of txns seen by this member.", metrics.txns)
     .gauge("etcd_debugging_mvcc_current_revision", "The current revision of store.", store.currentRevision)
@@ -245,6 +262,25 @@ export function writeDisk(text: MetricsText, server: EtcdServer): void {
     .histogram("etcd_disk_wal_write_duration_seconds", "The latency distributions of write called by WAL.", [
       [{}, metrics.walWrite],
     ])
+    .histogram("etcd_snap_fsync_duration_seconds", "The latency distributions of fsync called by snap.", [
+      [{}, metrics.snapshotSync],
+    ])
+    .histogram("etcd_snap_db_fsync_duration_seconds", "The latency distributions of fsyncing .snap.db file", [
+      [{}, metrics.receivedSync],
+    ])
+    .histogram("etcd_snap_db_save_total_duration_seconds", "The total latency distributions of v3 snapshot save", [
+      [{}, metrics.receivedSave],
+    ])
+    .histogram(
+      "etcd_debugging_snap_save_marshalling_duration_seconds",
+      "The marshalling cost distributions of save called by snapshot.",
+      [[{}, metrics.snapshotEncode]],
+    )
+    .histogram(
+      "etcd_debugging_snap_save_total_duration_seconds",
+      "The total latency distributions of save called by snapshot.",
+      [[{}, metrics.snapshotSave]],
+    )
     .gauge("etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL.", metrics.walWrittenBytes)
     .histogram("etcd_disk_backend_commit_duration_seconds", "The latency distributions of commit called by backend.", [
       [{}, metrics.backendCommit],
