@@ -33,7 +33,7 @@ const rooms = {
   config: ["values", "settings", ".", "sources", "machine", "checks", "load"],
   mvcc: ["model", "backend", "index", "store", "watch"],
   server: ["contract", "log", "apply", "snapshot", "start", "replication", "duties", "."],
-  api: ["listeners", "calls", "http", "range", "services", "gateway", "."],
+  api: ["tracing", "listeners", "calls", "audit", "http", "range", "services", "gateway", "."],
   deploy: ["common", "pki", "inventory", "render", "steps", "cluster", "hosts", "operations", "local", "commands", "."],
 };
 

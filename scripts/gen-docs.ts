@@ -78,10 +78,7 @@ function keyText({ name, file = name }: NamedSetting): string {
 }
 
 function stateText({ status }: NamedSetting): string {
-  if (status === undefined) return "honoured";
-  return status.state === "not built"
-    ? `refused: ${status.reason} is not built yet`
-    : `${status.state}: ${status.reason}`;
+  return status === undefined ? "honoured" : `${status.state}: ${status.reason}`;
 }
 
 /** The help text, and the numbers it omits. */

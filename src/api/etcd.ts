@@ -4,7 +4,7 @@ import { ETCD_VERSION } from "../base/versions.ts";
 import { formatId, type Member } from "../membership/member.ts";
 import { PeerEndpoints } from "../peer/endpoints.ts";
 import { protoSources } from "../proto/sources.ts";
-import type { RpcSocket } from "../rpc/contract.ts";
+import type { CallInfo, RpcSocket } from "../rpc/contract.ts";
 import { HealthService } from "../rpc/health.ts";
 import { type KeepaliveOptions, RPC_DEFAULTS } from "../rpc/options.ts";
 import { registerReflection } from "../rpc/reflection.ts";
@@ -13,6 +13,7 @@ import type { BootstrapOptions } from "../server/contract/options.ts";
 import { EtcdServer } from "../server/server.ts";
 import { bootstrap } from "../server/start/bootstrap.ts";
 import { reportWaiting } from "../server/start/report.ts";
+import { AuditLog, type AuditOptions } from "./audit/audit-log.ts";
 import { Access } from "./calls/access.ts";
 import { CallLog } from "./calls/call-log.ts";
 import { HeaderWriter } from "./calls/header.ts";
@@ -36,6 +37,7 @@ import { LeaseApi } from "./services/lease.ts";
 import { LockApi } from "./services/lock.ts";
 import { MaintenanceApi } from "./services/maintenance.ts";
 import { GRPC_OVERHEAD_BYTES, WatchApi } from "./services/watch.ts";
+import type { Tracer } from "./tracing/tracer.ts";
 
 /** A member with its listeners. */
 export interface EtcdOptions extends PeerSideOptions {
@@ -57,6 +59,10 @@ export interface EtcdOptions extends PeerSideOptions {
   /** `--metrics=extensive`: also histograms per RPC. */
   readonly extensiveMetrics: boolean;
   readonly enableGrpcGateway: boolean;
+  /** Also `server.trace`. */
+  readonly tracer?: Tracer | undefined;
+  /** Without a path, nothing is recorded. */
+  readonly audit?: AuditOptions | undefined;
   /** Feature gates, for the metrics page. */
   readonly features: readonly { readonly name: string; readonly stage: string; readonly enabled: boolean }[];
 }
@@ -140,6 +146,7 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
       listeners.close();
       rpc.health.shutDown();
       await Promise.all([rpc.http.close(graceMs), rpc.metrics.close(graceMs), rpc.grpc.close(graceMs)]);
+      await rpc.audit?.close();
       // It transfers leadership, which needs the other members.
       await started.stop();
       await peers.close();
@@ -188,7 +195,7 @@ function createRpc(
   peers: PeerSide,
   loop: LoopWatch,
   limits: ConnectionLimits,
-): { grpc: RpcServer; http: HttpSide; metrics: HttpSide; health: HealthService } {
+): { grpc: RpcServer; http: HttpSide; metrics: HttpSide; health: HealthService; audit: AuditLog | undefined } {
   const { clock, logger } = options.server;
   const maxMessageBytes = options.server.maxRequestBytes + GRPC_OVERHEAD_BYTES;
   const header = new HeaderWriter(server);
@@ -215,6 +222,9 @@ function createRpc(
     hostWhitelist: options.hostWhitelist,
     onRequest: spoke,
   });
+  const { tracer } = options;
+  const access = new Access(server, tracer);
+  const audit = openAudit(options, server, access);
   const debugLog = logger.debugEnabled ? new CallLog(clock, logger) : undefined;
   const separate = options.listenClientHttp.length > 0;
   const grpc = new RpcServer({
@@ -231,14 +241,10 @@ function createRpc(
     http1: separate ? undefined : (socket, head) => http.handleConnection(socket, head),
     http2Request: separate ? undefined : (request) => http.handleHttp2(request),
     onHttp2: spoke,
-    onCallStart:
-      durations === undefined
-        ? debugLog?.onCallStart
-        : (call) => {
-            durations.onCallStart(call);
-            debugLog?.onCallStart(call);
-          },
+    onCallStart: allOf(durations?.onCallStart, debugLog?.onCallStart, tracer?.started),
     onCallEnd: (call, code) => {
+      audit?.ended(call, code);
+      tracer?.ended(call, code);
       durations?.onCallEnd(call);
       debugLog?.onCallEnd(call, code);
       gate.callEnded(call);
@@ -259,14 +265,13 @@ function createRpc(
     }),
   );
   handlers.push(...monitoring);
-  const access = new Access(server);
   if (options.enableGrpcGateway) {
     const { turns } = server;
     handlers.push(gatewayHandler({ rpc: grpc, access, clock, turns, logger, maxMessageBytes }));
   }
   const gated = withTokenGate(gate.wrap(grpc), server);
-  new KvApi(server, header, access).register(gated);
-  new WatchApi(server, access, options.watchProgressNotifyIntervalMs).register(gated);
+  new KvApi(server, header, access, audit).register(gated);
+  new WatchApi(server, access, options.watchProgressNotifyIntervalMs, audit).register(gated);
   new LeaseApi(server, header, access).register(gated);
   new ClusterApi(server, header, access).register(gated);
   new MaintenanceApi(server, header, access).register(gated);
@@ -274,5 +279,27 @@ function createRpc(
   new ElectionApi(server, header, access).register(gated);
   new AuthApi(server, header, access).register(gated);
   registerReflection(grpc, protoSources);
-  return { grpc, http, metrics, health: new HealthService(grpc) };
+  return { grpc, http, metrics, health: new HealthService(grpc), audit };
+}
+
+type CallStart = (call: CallInfo) => void;
+
+/** One function that calls those that there are; undefined without any, so that nothing is called for a call. */
+function allOf(...starts: readonly (CallStart | undefined)[]): CallStart | undefined {
+  const all = starts.filter((each) => each !== undefined);
+  if (all.length < 2) return all[0];
+  return (call) => {
+    for (const start of all) start(call);
+  };
+}
+
+/** Throws what the file system says. */
+function openAudit({ audit, server }: EtcdOptions, state: EtcdServer, access: Access): AuditLog | undefined {
+  if (audit === undefined || audit.path === "") return undefined;
+  return new AuditLog(audit, {
+    clock: server.clock,
+    logger: server.logger,
+    revision: () => state.store.currentRevision,
+    userOf: (call) => access.knownUserOf(call),
+  });
 }

@@ -5,9 +5,8 @@ import { KvorumError } from "../base/errors.ts";
  * - `flags`: the command line cannot be read. Text and usage on stderr, exit 2.
  * - `verify`: a value or a combination is invalid. Logged as "failed to verify flags", exit 1.
  * - `start`: matters only to a new member (its bootstrap). Logged as "discovery failed", exit 1.
- * - `unbuilt`: valid in etcd, but not implemented in kvorum yet. Logged like `verify`, exit 1.
  */
-export type ConfigErrorKind = "flags" | "verify" | "start" | "unbuilt";
+export type ConfigErrorKind = "flags" | "verify" | "start";
 
 export class ConfigError extends KvorumError {
   override name = "ConfigError";

@@ -33,7 +33,6 @@ export function flagsHelp(): string {
   }
   return `${text}
 Every flag can be given as an environment variable: --listen-peer-urls as ETCD_LISTEN_PEER_URLS.
-A flag marked "not built yet" is refused when it is set.
 Unsafe flags give up guarantees of the consensus protocol: data may be lost.
 `;
 }
@@ -42,7 +41,6 @@ function flagHelp(setting: NamedSetting): string {
   const defaultText = setting.name === "data-dir" ? "<name>.etcd" : setting.default;
   let text = `  --${setting.name} '${defaultText}'\n    ${setting.help}\n`;
   if (setting.kind.name === "features") for (const line of featureHelp) text += `      ${line}\n`;
-  if (setting.status?.state === "not built") text += `    (${setting.status.reason}: not built yet)\n`;
   if (setting.status?.state === "no effect") text += `    (no effect: ${setting.status.reason})\n`;
   return text;
 }

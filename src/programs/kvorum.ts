@@ -20,6 +20,11 @@ export async function main(argv: readonly string[], env: Environment): Promise<n
       await flushOutput();
       return process.exit(code);
     }
+    case "audit":
+      return (await import("../doctor/audit.ts")).main(rest, {
+        out: (text) => void process.stdout.write(text),
+        err: (text) => void process.stderr.write(text),
+      });
     case "up":
     case "ps":
     case "down":
@@ -98,6 +103,7 @@ Usage:
   kvorum cert [command]     Make, show and check certificates
   kvorum cluster [command]  Make and operate a cluster on hosts, from one inventory
   kvorum doctor             Say what is wrong with a directory, a configuration or a cluster, and what to do
+  kvorum audit verify FILE  Check that nobody has changed an audit log
   kvorum version            Print the version
 
 Not built yet:

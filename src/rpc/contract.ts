@@ -23,6 +23,10 @@ export interface CallInfo {
   header(name: string): string | undefined;
 }
 
+/** The request of a call, if it has one that is kept. */
+export const messageOf = (call: CallInfo): Uint8Array | undefined =>
+  "message" in call && call.message instanceof Uint8Array ? call.message : undefined;
+
 export interface UnaryCall extends CallInfo {
   /** The request: a view of the bytes read. It never changes and may be kept. */
   readonly message: Uint8Array;

@@ -131,7 +131,7 @@ test("a thousand clients that begin to watch a range together cost a few reads",
   assert.ok(cost < 100, `${cost} reads`);
 });
 
-test("whoever asks while a check is in flight gets the state after that", async (t) => {
+test("a check that is asked for while one is in flight sees the state after that", async (t) => {
   const { upstream, client } = await member(t);
   const checks = new WatchChecks(upstream());
   const span = { key: Buffer.from("a"), rangeEnd: new Uint8Array() };

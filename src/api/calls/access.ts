@@ -13,6 +13,7 @@ import type { RequestOf } from "../../server/log/operations.ts";
 import type { Outcome } from "../../server/log/outcome.ts";
 import type { QueuedProposal } from "../../server/log/proposal.ts";
 import type { EtcdServer } from "../../server/server.ts";
+import type { Tracer } from "../tracing/tracer.ts";
 import { failWith } from "./calls.ts";
 import { TokenFailures } from "./token-failures.ts";
 
@@ -24,14 +25,16 @@ import { TokenFailures } from "./token-failures.ts";
 export class Access {
   readonly permissions: PermissionChecker;
   readonly #server: EtcdServer;
+  readonly #tracer: Tracer | undefined;
   readonly #trustsCertificates: boolean;
   readonly #complaints: Complaints;
   readonly #failures: TokenFailures;
   /** Common names by connection; empty when the certificate has none. */
   readonly #commonNames = new WeakMap<RpcSocket, string | null>();
 
-  constructor(server: EtcdServer) {
+  constructor(server: EtcdServer, tracer?: Tracer) {
     this.#server = server;
+    this.#tracer = tracer;
     this.permissions = new PermissionChecker(server.auth, server.lessor);
     const { clock, logger } = server.options;
     this.#complaints = new Complaints(logger, clock);
@@ -63,6 +66,15 @@ export class Access {
     return errors.invalidAuthToken;
   }
 
+  /** The same for records of what has been done: NOBODY for a token that is not known, which is not checked again. */
+  knownUserOf(call: CallInfo): AuthInfo {
+    const { auth } = this.#server;
+    if (!auth.enabled) return NOBODY;
+    const token = tokenOf(call);
+    if (token === undefined) return this.#userOfCertificate(call) ?? NOBODY;
+    return (auth.tokens.isCostly(token) ? undefined : auth.infoOf(token)) ?? NOBODY;
+  }
+
   /** Proposes a request as the caller's user; permissions are checked when it is applied. */
   propose(call: CallInfo, proposal: QueuedProposal): void {
     if (this.#server.auth.enabled) {
@@ -73,6 +85,7 @@ export class Access {
       }
       proposal.user = user;
     }
+    this.#tracer?.proposes(call, proposal);
     this.#server.replication.propose(proposal);
   }
 

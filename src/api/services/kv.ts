@@ -41,6 +41,7 @@ import { Proposal } from "../../server/log/proposal.ts";
 import { decodeTxnInSlices } from "../../server/log/txn-decode.ts";
 import { hasTooManyOps, isLongTxn } from "../../server/log/txn-size.ts";
 import type { EtcdServer } from "../../server/server.ts";
+import type { AuditLog } from "../audit/audit-log.ts";
 import { type Access, refused } from "../calls/access.ts";
 import { decodeRequest, failWith, settle } from "../calls/calls.ts";
 import { HeaderWriter } from "../calls/header.ts";
@@ -62,8 +63,11 @@ export class KvApi {
   readonly #rangeReply: RangeReply;
   readonly #limits: ReadSlice;
   readonly #txnReads: ResponseReads;
+  readonly #audit: AuditLog | undefined;
   readonly #putReply = Buffer.allocUnsafeSlow(HeaderWriter.BYTES_MAX);
 
+  constructor(server: EtcdServer, header: HeaderWriter, access: Access, audit?: AuditLog) {
+    this.#audit = audit;
     this.server = server;
     this.header = header;
     this.access = access;
@@ -346,6 +350,7 @@ export class KvApi {
         call.fail(Code.INTERNAL, `grpc: error unmarshalling request: ${error.message}`);
         return;
       }
+      this.#audit?.about(call, request);
       const error = checkRange(request);
       if (error !== null) call.fail(error.grpcCode, error.message);
       else if (request.sortOrder !== SortOrder.NONE && !isDefaultOrder(request)) {

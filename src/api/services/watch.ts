@@ -16,6 +16,7 @@ import { type WatchCreateRequest, WatchRequest, WatchService } from "../../proto
 import type { RpcRegistry, StreamCall } from "../../rpc/contract.ts";
 import type { EtcdError } from "../../server/contract/errors.ts";
 import type { EtcdServer } from "../../server/server.ts";
+import type { AuditLog } from "../audit/audit-log.ts";
 import type { Access } from "../calls/access.ts";
 import { Intake, type IntakeStream } from "./intake.ts";
 import { LargeResponse, SliceQueue } from "./large-response.ts";
@@ -33,14 +34,16 @@ const PROGRESS_INTERVAL_MIN_MS = 100;
 export class WatchApi {
   readonly server: EtcdServer;
   readonly access: Access;
+  readonly audit: AuditLog | undefined;
   readonly encoder: WatchResponseEncoder;
   readonly intake: Intake;
   readonly slices: SliceQueue;
   readonly fragmentBytesMax: number;
   readonly #progressIntervalMs: number;
 
-  constructor(server: EtcdServer, access: Access, progressNotifyIntervalMs: number) {
+  constructor(server: EtcdServer, access: Access, progressNotifyIntervalMs: number, audit?: AuditLog) {
     this.server = server;
+    this.audit = audit;
     this.access = access;
     this.encoder = new WatchResponseEncoder(server.cluster.id, server.memberId);
     this.#progressIntervalMs = Math.max(PROGRESS_INTERVAL_MIN_MS, progressNotifyIntervalMs);
@@ -153,12 +156,13 @@ class ServerWatchStream implements WatchSink, IntakeStream {
     const refusal = this.#refusalOf(request);
     let watchId: number;
     try {
-      if (refusal !== null) return this.#refuse(revision, cancelReasonOf(refusal));
+      if (refusal !== null) return this.#refuse(request, revision, cancelReasonOf(refusal));
       watchId = this.#stream.watch(request);
     } catch (error) {
       if (!(error instanceof WatchError)) throw error;
-      return this.#refuse(revision, error.message);
+      return this.#refuse(request, revision, error.message);
     }
+    this.#api.audit?.watched(this.#call, request, "");
     this.#send(encoder.encodeCreated(watchId, revision, server.replication.term));
     if (request.progressNotify && this.#progressTimer === null) {
       this.#progressTimer = server.options.clock.every(this.#api.progressIntervalMs(), () =>
@@ -167,7 +171,8 @@ class ServerWatchStream implements WatchSink, IntakeStream {
     }
   }
 
-  #refuse(revision: number, cancelReason: string): void {
+  #refuse(request: WatchCreateRequest, revision: number, cancelReason: string): void {
+    this.#api.audit?.watched(this.#call, request, cancelReason === "" ? "REFUSED" : cancelReason);
     const fields = { watchId: WATCH_ID_ALL, created: true, canceled: true, cancelReason };
     this.#send(this.#api.encoder.encodeControl(revision, this.#api.server.replication.term, fields));
   }

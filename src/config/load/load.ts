@@ -7,8 +7,8 @@ import type { Environment } from "../../base/systemd.ts";
 import { verifyBootstrap } from "../checks/bootstrap.ts";
 import { checkListeners } from "../checks/listeners.ts";
 import { checkServerValues } from "../checks/server-values.ts";
-import { refuseUnbuilt } from "../checks/unbuilt.ts";
 import { validateSettings } from "../checks/validate.ts";
+import { warnWithoutEffect } from "../checks/without-effect.ts";
 import { type Config, configFromSettings } from "../config.ts";
 import { ConfigError } from "../errors.ts";
 import { readLogSettings } from "../log-settings.ts";
@@ -148,7 +148,7 @@ export async function finishConfig(settings: Settings, options: FinishOptions): 
     }
     await verifyBootstrap(config, options);
   }
-  refuseUnbuilt(settings, options.log);
+  warnWithoutEffect(settings, options.log);
   return config;
 }
 

@@ -50,15 +50,13 @@ export interface Bounds {
 /**
  * How this build treats a setting of etcd v3.7 that does not work as in etcd's documentation:
  * - `no effect`: accepted, because what it tunes does not exist here; setting it logs a warning.
- * - `not built`: refused by name unless set to its default.
  * - `only checked`: accepted silently, because its purpose is met without it.
  */
 export interface Status {
-  readonly state: "no effect" | "not built" | "only checked";
+  readonly state: "no effect" | "only checked";
   readonly reason: string;
 }
 
-export const notBuilt = (reason: string): Status => ({ state: "not built", reason });
 export const noEffect = (reason: string): Status => ({ state: "no effect", reason });
 
 export const onlyChecked = (reason: string): Status => ({ state: "only checked", reason });

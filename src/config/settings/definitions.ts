@@ -1,3 +1,4 @@
+import { auditSettings } from "./audit.ts";
 import { authSettings } from "./auth.ts";
 import { clusteringSettings } from "./clustering.ts";
 import type { Bounds, Setting } from "./definition.ts";
@@ -15,6 +16,7 @@ export const definitions = {
   ...clusteringSettings,
   ...securitySettings,
   ...authSettings,
+  ...auditSettings,
   ...monitoringSettings,
   ...loggingSettings,
   ...tracingSettings,
@@ -47,6 +49,7 @@ export const sections: readonly { readonly title: string; readonly settings: rea
   { title: "Clustering", settings: named(clusteringSettings) },
   { title: "Security", settings: named(securitySettings) },
   { title: "Auth", settings: named(authSettings) },
+  { title: "Audit", settings: named(auditSettings) },
   { title: "Profiling and Monitoring", settings: named(monitoringSettings) },
   { title: "Logging", settings: named(loggingSettings) },
   { title: "Distributed tracing", settings: named(tracingSettings) },

@@ -1,7 +1,5 @@
-import { notBuilt, setting } from "./definition.ts";
+import { setting } from "./definition.ts";
 import { bool, int, text } from "./kinds.ts";
-
-const TRACING = notBuilt("distributed tracing");
 
 /** Settings for tracing. */
 export const tracingSettings = {
@@ -9,31 +7,26 @@ export const tracingSettings = {
     field: "tracing.enabled",
     default: "false",
     help: "Send traces with OpenTelemetry.",
-    status: TRACING,
   }),
   "distributed-tracing-address": setting(text, {
     field: "tracing.address",
     default: "localhost:4317",
     help: "Address of the collector.",
-    status: TRACING,
   }),
   "distributed-tracing-service-name": setting(text, {
     field: "tracing.serviceName",
     default: "etcd",
     help: "Service name in the traces, the same for all members.",
-    status: TRACING,
   }),
   "distributed-tracing-instance-id": setting(text, {
     field: "tracing.instanceId",
     default: "",
     help: "Instance id in the traces, different for each member.",
-    status: TRACING,
   }),
   "distributed-tracing-sampling-rate": setting(int, {
     field: "tracing.samplingRatePerMillion",
     default: "0",
     bounds: { min: 0, max: 1_000_000 },
     help: "Spans recorded of a million.",
-    status: TRACING,
   }),
 };

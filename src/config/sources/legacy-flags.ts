@@ -33,8 +33,7 @@ const removed = (advice: string, harmless?: readonly string[], isBool = false): 
 
 const NO = ["false", "0", "f", "F", "False", "FALSE"];
 const V2_PROXY =
-  "the v2 proxy was removed in etcd v3.6. What took its place, 'etcd grpc-proxy', is not built here yet: run that of stock " +
-  "etcd v3.6 or later, which works in front of these members, or give clients the members' own addresses";
+  "the v2 proxy was removed in etcd v3.6. 'etcd grpc-proxy start' took its place; or give clients the members' own addresses";
 const V2_DISCOVERY = "v2 discovery was removed in etcd v3.6; use --discovery-token and --discovery-endpoints";
 const CA_FILE = "it was removed in etcd v3.3";
 

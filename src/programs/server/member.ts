@@ -5,6 +5,7 @@ import { systemClock } from "../../base/clock.ts";
 import { systemDisk } from "../../base/disk.ts";
 import type { StructuredLogger } from "../../base/log-logger.ts";
 import { systemRandom } from "../../base/random.ts";
+import { ETCD_VERSION } from "../../base/versions.ts";
 import type { Config } from "../../config/config.ts";
 import { findLocalAddress } from "../../config/machine/local-address.ts";
 import { isUnixSocket, parseUrlsByMember, type Url, unixSocketPath, urlTexts } from "../../config/values/url.ts";
@@ -30,14 +31,39 @@ export async function startMember(
   onRemoved: () => void,
 ): Promise<Member> {
   const { server, ...rest } = etcdOptions(config, log, onFailure);
-  const etcd = await startEtcd({ ...rest, server: { ...server, onRemoved } });
+  const tracing = await openTracing(config, log);
+  const tracer = tracing?.tracer;
+  const etcd = await startEtcd({ ...rest, tracer, server: { ...server, onRemoved, trace: tracer } });
   return {
     clientAddresses: etcd.clientAddresses,
     get isSettled() {
       return etcd.server.cluster.version !== undefined;
     },
-    close: () => etcd.close(),
+    async close() {
+      await etcd.close();
+      await tracing?.exporter.close();
+    },
   };
+}
+
+/** Undefined when it is off; what it needs is not even loaded then. */
+async function openTracing({ tracing }: Config, log: StructuredLogger) {
+  if (!tracing.enabled) return undefined;
+  const [{ Tracer }, { TraceExporter }] = await Promise.all([
+    import("../../api/tracing/tracer.ts"),
+    import("./trace-exporter.ts"),
+  ]);
+  const { address, serviceName, instanceId, samplingRatePerMillion } = tracing;
+  const resource = { serviceName, instanceId, version: ETCD_VERSION };
+  const exporter = new TraceExporter({ address, resource, clock: systemClock, logger: log });
+  const options = { clock: systemClock, random: systemRandom, samplingRatePerMillion, sink: exporter };
+  log.debug("distributed tracing enabled", {
+    address,
+    "service-name": serviceName,
+    "service-instance-id": instanceId,
+    "sampling-rate": samplingRatePerMillion,
+  });
+  return { tracer: new Tracer(options), exporter };
 }
 
 /**

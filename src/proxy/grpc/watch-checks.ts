@@ -1,6 +1,6 @@
 /**
  * Whether clients may watch a range, and the revision that "from now on" means: a linearizable read for each range and
- * token. Whoever asks while one is in flight shares the next, so that a thousand clients that begin to watch a range together
+ * token. Those who ask while one is in flight share the next, so that a thousand clients that begin to watch a range together
  * cost the members two reads. So many are in flight at a time; the others wait.
  */
 import { KVService, RangeRequest, type ResponseHeader } from "../../proto/etcdserverpb.ts";

@@ -10,6 +10,7 @@ import { EntryType } from "../../proto/raftpb.ts";
 import { EtcdError, errors } from "../contract/errors.ts";
 import type { ServerMetrics } from "../contract/metrics.ts";
 import type { ReadSlice } from "../contract/options.ts";
+import type { RequestTrace } from "../contract/trace.ts";
 import { ownRequestId } from "../log/entry-id.ts";
 import { type Op, opNames } from "../log/op.ts";
 import type { Applied } from "../log/outcome.ts";
@@ -39,6 +40,7 @@ export interface StateMachineOptions {
   /** Used when the backend has none. */
   readonly confState: ConfState;
   readonly metrics: ServerMetrics;
+  readonly trace?: RequestTrace | undefined;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly readSlice: ReadSlice;
@@ -353,6 +355,7 @@ export class StateMachine implements ProposalApplier {
     this.#startMs = nowMs;
     if (tookMs >= NAMED_MS) spentOn(`apply of ${opNames[op]}`, tookMs);
     metrics.observeApply(opNames[op], tookMs / 1000);
+    this.#options.trace?.applied(proposal);
     metrics.observeRequest(opNames[op], !(applied instanceof EtcdError), (nowMs - sinceMs) / 1000);
     if (nowMs - sinceMs >= warningRequestDurationMs) {
       logger.warn("request stats", {

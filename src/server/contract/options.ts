@@ -10,12 +10,15 @@ import type { BoltBackendOptions } from "../../mvcc/backend/bolt-options.ts";
 import type { PageLimits } from "../../mvcc/watch/page.ts";
 import type { RaftConfig } from "../../raft/config.ts";
 import type { Network, PeerClient } from "./network.ts";
+import type { RequestTrace } from "./trace.ts";
 
 /** Locks a data directory until the function it resolves to is called. Rejects while another process holds it. */
 export type LockDataDir = (dataDir: string, disk: Disk) => Promise<() => void>;
 
 /** The settings of one member. Durations in milliseconds, sizes in bytes, paths absolute. */
 export interface ServerOptions {
+  /** Undefined: nothing is traced. */
+  readonly trace?: RequestTrace | undefined;
   readonly name: string;
   readonly dataDir: string;
   /** Undefined: `member/wal` in the data directory. */

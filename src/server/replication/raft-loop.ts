@@ -5,6 +5,7 @@ import type { MemoryStorage } from "../../raft/memory-storage.ts";
 import { LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD } from "../../raft/messages.ts";
 import type { RawNode, Ready } from "../../raft/rawnode.ts";
 import type { Wal } from "../../wal/wal.ts";
+import type { RequestTrace } from "../contract/trace.ts";
 import { DurableIndex } from "./durable-index.ts";
 import { LongProposals } from "./long-proposals.ts";
 import { messageProblem } from "./message-check.ts";
@@ -69,6 +70,7 @@ export class RaftLoop {
   readonly #wal: Wal;
   readonly #clock: Clock;
   readonly #hooks: RaftLoopHooks;
+  readonly #trace: RequestTrace | undefined;
   #tickTimer: Timer | null = null;
   #tickMs = 0;
   /** Clock time of the last tick. */
@@ -109,6 +111,7 @@ export class RaftLoop {
     wal: Wal;
     clock: Clock;
     hooks: RaftLoopHooks;
+    trace?: RequestTrace | undefined;
   }) {
     this.node = options.node;
     this.storage = options.storage;
@@ -116,6 +119,7 @@ export class RaftLoop {
     this.#clock = options.clock;
     this.#hooks = options.hooks;
     this.#longProposals = new LongProposals(options.clock, (message, problem) => this.#checked(message, problem));
+    this.#trace = options.trace;
     this.#lastTickMs = options.clock.nowMs();
     this.#durable = new DurableIndex(options.storage.lastIndex());
   }
@@ -194,6 +198,7 @@ export class RaftLoop {
         if (!(this.#syncing && this.node.isLeader) && !this.#hooks.blocked()) {
           this.#proposeHeld();
           this.#hooks.propose();
+          this.#trace?.proposed();
         }
         this.#hooks.askReads();
         if (!this.node.hasReady()) {
@@ -297,6 +302,7 @@ export class RaftLoop {
       const tookMs = this.#clock.nowMs() - startMs;
       spentOn("write of the log", tookMs);
       this.#hooks.observeWrite(tookMs, this.#wal.writtenBytes - startBytes);
+      this.#trace?.written();
     }
     this.storage.append(entries);
     this.#durable.wrote(entries);
@@ -358,6 +364,7 @@ export class RaftLoop {
     if (tookMs >= SLOW_SYNC_MS) this.#quickSyncsToCome = QUICK_SYNCS;
     else if (this.#quickSyncsToCome > 0) this.#quickSyncsToCome--;
     this.#hooks.observeSync(tookMs);
+    this.#trace?.synced(tookMs);
   }
 
   /** Delivers messages that promise durability: to this node, or to others. */
@@ -399,6 +406,7 @@ export class RaftLoop {
         return;
       }
       this.#durable.checkApply(message.entries);
+      this.#trace?.committed(message.entries);
       if (!this.#hooks.apply(message.entries, this.#applied)) {
         this.#applying = message;
         return;

@@ -111,7 +111,7 @@ export class Replication {
     this.#backpressure = this.#openBackpressure();
     this.#machine = this.#openStateMachine(ids.prefix);
     this.#role = new Role(node, memberId, this.#isLearnerNow());
-    this.#loop = new RaftLoop({ node, storage, wal, clock, hooks: this.#hooks() });
+    this.#loop = new RaftLoop({ node, storage, wal, clock, hooks: this.#hooks(), trace: options.trace });
     this.#feed = new ProposalFeed({ node, clock, proposals: this.#proposals, onTurn: () => this.#loop.run() });
     this.#peers = this.#openPeers();
   }
@@ -158,7 +158,7 @@ export class Replication {
   }
 
   #openStateMachine(idPrefix: number): StateMachine {
-    const { logger, clock, readSlice, applySlice = APPLY_SLICE } = this.#options;
+    const { logger, clock, trace, readSlice, applySlice = APPLY_SLICE } = this.#options;
     const { warningApplyDurationMs, warningUnaryRequestDurationMs } = this.#options;
     const { appliedIndex: index, appliedTerm: term, consistentIndex, confState, metrics } = this.#parts;
     return new StateMachine({
@@ -171,6 +171,7 @@ export class Replication {
       consistentIndex,
       confState,
       metrics,
+      trace,
       logger,
       clock,
       readSlice: readSlice ?? READ_SLICE,

@@ -15,13 +15,13 @@ const GIVEN_UP_MAX = 100_000;
 
 export interface Held {
   readonly name: string;
-  /** At which the leasing key was created: a write that is guarded by it fails when the key is held anew. */
+  /** At which the leasing key was created: a write that is guarded by it fails when the key is held again. */
   readonly heldSince: number;
   /** Of the newest state. */
   header: ResponseHeader;
   /** Undefined: there is no such key. */
   pair: KeyValue | undefined;
-  /** Writes of this proxy that are under way: until they are answered nobody knows the present state. */
+  /** Writes of this proxy in progress: until they are answered nobody knows the present state. */
   writers: number;
 }
 

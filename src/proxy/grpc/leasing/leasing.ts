@@ -61,6 +61,11 @@ export class LeasingKv {
     this.#acquiring.add(name);
     try {
       return await this.#acquire(call, request, lease);
+    } catch (error) {
+      if (!(error instanceof RpcError) || error.code !== Code.NOT_FOUND) throw error;
+      // Somebody has revoked the lease.
+      this.#session.lose(lease);
+      return await this.#lower.range(call, request);
     } finally {
       this.#acquiring.delete(name);
     }

@@ -59,6 +59,11 @@ export class LeasingSession {
     return this.#lease?.isAlive ? this.#lease.id : undefined;
   }
 
+  /** A member says that there is no such lease: another session begins. */
+  lose(lease: bigint): void {
+    if (this.#lease?.id === lease) this.#lease.lose("the server has no such lease");
+  }
+
   /** Waits for a session. Rejects with RpcError, at once when the client leaves. */
   async ready(call: UnaryCall): Promise<void> {
     if (this.lease !== undefined) return;
@@ -157,7 +162,7 @@ export class LeasingSession {
     this.#delete(Buffer.from(name, "latin1"), heldSince + 1);
   }
 
-  /** Deletes a leasing key that was created before a revision: one that is held anew stays. */
+  /** Deletes a leasing key that was created before a revision: one that is held again stays. */
   #delete(key: Uint8Array, before: number): void {
     const { keys, logger } = this.#options;
     const leasingKey = this.leasingKey(key);

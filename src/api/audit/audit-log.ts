@@ -1,0 +1,168 @@
+/**
+ * Who did what: a line of JSON for each call that has ended and each watch that was created. Calls are gathered for the rest
+ * of the turn and then written as lines; lines are sealed and written to the file together, some time later, so that no
+ * call waits for it. What does not fit into the memory for it is counted, and the log says so.
+ */
+import { TLSSocket } from "node:tls";
+import type { AuthInfo } from "../../auth/auth-info.ts";
+import type { Clock, Timer } from "../../base/clock.ts";
+import { CODE_NAMES } from "../../base/grpc-codes.ts";
+import type { Logger } from "../../base/log.ts";
+import { type CallInfo, messageOf, type RpcSocket } from "../../rpc/contract.ts";
+import { namesOf } from "../../rpc/tls/certificate-names.ts";
+import { AuditFile } from "./file.ts";
+import { type Subject, subjectOf, subjectOfRange } from "./subject.ts";
+
+export interface AuditOptions {
+  readonly path: string;
+  readonly rotateSizeMb: number;
+  readonly rotateKeep: number;
+  /** Names of methods, such as `Put`; empty for all. Those with a minus before them are left out. */
+  readonly methods: readonly string[];
+  /** Empty for all. */
+  readonly users: readonly string[];
+  /** Records of calls with keys, none of which has one of these prefixes, are left out. Empty for all. */
+  readonly prefixes: readonly string[];
+}
+
+export interface AuditSources {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly revision: () => number;
+  readonly userOf: (call: CallInfo) => AuthInfo;
+}
+
+/** Lines are written when there are so many bytes, or after so many milliseconds. */
+const BLOCK_BYTES = 256 * 1024;
+const BLOCK_MS = 100;
+const MEGABYTE = 1024 * 1024;
+
+interface Ended {
+  readonly call: CallInfo;
+  readonly outcome: string;
+  readonly revision: number;
+  readonly subject: Subject | undefined;
+}
+
+export class AuditLog {
+  readonly #options: AuditOptions;
+  readonly #sources: AuditSources;
+  readonly #file: AuditFile;
+  readonly #prefixes: readonly Buffer[];
+  readonly #wanted = new Map<string, string | undefined>();
+  readonly #peers = new WeakMap<RpcSocket, string>();
+  readonly #subjects = new WeakMap<CallInfo, Subject>();
+  #ended: Ended[] = [];
+  #block = "";
+  #records = 0;
+  #timer: Timer | undefined;
+  #lost = 0;
+  #isClosed = false;
+
+  /** Throws what the file system says. */
+  constructor(options: AuditOptions, sources: AuditSources) {
+    this.#options = options;
+    this.#sources = sources;
+    this.#prefixes = options.prefixes.map((prefix) => Buffer.from(prefix));
+    const { clock, logger } = sources;
+    const bytesMax = Math.max(1, options.rotateSizeMb) * MEGABYTE;
+    this.#file = new AuditFile({ path: options.path, bytesMax, keep: options.rotateKeep, clock, logger });
+  }
+
+  /** A call is over. */
+  ended(call: CallInfo, code: number): void {
+    if (this.#nameOf(call.path) === undefined) return;
+    const outcome = CODE_NAMES[code] ?? String(code);
+    this.#add({ call, outcome, revision: this.#sources.revision(), subject: this.#subjects.get(call) });
+  }
+
+  /** What a stream, whose request is not kept, is about. */
+  about(call: CallInfo, range: { readonly key: Uint8Array; readonly rangeEnd: Uint8Array }): void {
+    if (this.#nameOf(call.path) !== undefined) this.#subjects.set(call, subjectOfRange(range));
+  }
+
+  /** A watch was created, or refused. */
+  watched(call: CallInfo, range: { readonly key: Uint8Array; readonly rangeEnd: Uint8Array }, refusal: string): void {
+    if (this.#nameOf(call.path) === undefined) return;
+    const outcome = refusal === "" ? "CREATED" : refusal;
+    this.#add({ call, outcome, revision: this.#sources.revision(), subject: subjectOfRange(range) });
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#format();
+    this.#flush();
+    await this.#file.close();
+  }
+
+  /** The name of a method whose calls are wanted. */
+  #nameOf(path: string): string | undefined {
+    if (this.#wanted.has(path)) return this.#wanted.get(path);
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    const { methods } = this.#options;
+    const named = methods.filter((method) => !method.startsWith("-"));
+    const isWanted = !methods.includes(`-${name}`) && (named.length === 0 || named.includes(name));
+    this.#wanted.set(path, isWanted ? name : undefined);
+    return isWanted ? name : undefined;
+  }
+
+  #add(ended: Ended): void {
+    if (this.#isClosed) return;
+    if (this.#ended.push(ended) === 1) this.#sources.clock.defer(this.#format);
+  }
+
+  readonly #format = (): void => {
+    const all = this.#ended;
+    if (all.length === 0) return;
+    this.#ended = [];
+    const time = new Date(this.#sources.clock.wallMs()).toISOString();
+    for (const { call, outcome, revision, subject } of all) {
+      const user = this.#sources.userOf(call).username;
+      const { users } = this.#options;
+      if (users.length > 0 && !users.includes(user)) continue;
+      const about = subject ?? subjectOf(call.path, messageOf(call) ?? NO_BYTES);
+      if (!this.#isWanted(about)) continue;
+      this.#block += `{"time":"${time}","method":"${this.#nameOf(call.path)}","user":${JSON.stringify(user)}${this.#peerOf(call)}${about.fields},"revision":${revision},"outcome":${JSON.stringify(outcome)}}\n`;
+      this.#records++;
+    }
+    if (this.#block.length >= BLOCK_BYTES) this.#flush();
+    else if (this.#records > 0) this.#timer ??= this.#sources.clock.after(BLOCK_MS, this.#flush);
+  };
+
+  #isWanted({ keys }: Subject): boolean {
+    if (this.#prefixes.length === 0 || keys.length === 0) return true;
+    return keys.some((key) =>
+      this.#prefixes.some((prefix) => prefix.equals(key.subarray(0, Math.min(prefix.length, key.length)))),
+    );
+  }
+
+  /** Address and certificate, which are those of the connection. */
+  #peerOf(call: CallInfo): string {
+    const { socket } = call;
+    let peer = this.#peers.get(socket);
+    if (peer === undefined) {
+      const isVerified = socket instanceof TLSSocket && socket.authorized;
+      const certificate = isVerified ? socket.getPeerX509Certificate() : undefined;
+      const name = certificate === undefined ? null : namesOf(certificate).commonName;
+      peer = `,"address":${JSON.stringify(call.remoteAddress)}${name === null ? "" : `,"certificate":${JSON.stringify(name)}`}`;
+      this.#peers.set(socket, peer);
+    }
+    return call.isLocal ? `${peer},"gateway":true` : peer;
+  }
+
+  readonly #flush = (): void => {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    if (this.#records === 0) return;
+    if (this.#lost > 0) this.#block = `${JSON.stringify({ lost: this.#lost })}\n${this.#block}`;
+    if (this.#file.append(Buffer.from(this.#block), this.#records)) this.#lost = 0;
+    else {
+      if (this.#lost === 0) this.#sources.logger.error("the audit log cannot be written fast enough; records are lost");
+      this.#lost += this.#records;
+    }
+    this.#block = "";
+    this.#records = 0;
+  };
+}
+
+const NO_BYTES = new Uint8Array();
