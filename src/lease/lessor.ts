@@ -184,9 +184,11 @@ export class Lessor implements LeaseAttachments {
     return this.#leases.get(id)?.sortedKeys() ?? [];
   }
 
+  get isEmpty(): boolean {
+    return this.#owners.size === 0;
+  }
+
   leaseOf(key: ByteString): bigint {
-    // Most stores have no leased keys, and every put checks this.
-    if (this.#owners.size === 0) return 0n;
     return this.#owners.get(key)?.id ?? 0n;
   }
 

@@ -3,7 +3,7 @@
  * pages. Reads every entry once. Memory: about 150 bytes per key.
  */
 import type { BoltReader } from "../bolt/reader.ts";
-import { kvHeader, readKvHeader } from "../mvcc/model/kv-header.ts";
+import { headerKey, kvHeader, readKvHeader } from "../mvcc/model/kv-header.ts";
 import { isTombstone, mainOf } from "../mvcc/model/revision.ts";
 
 /** Rows are entries of the file: each revision of a key is one. Bytes are those of their keys and values. */
@@ -89,8 +89,9 @@ const header = kvHeader();
 
 function addRevision(keys: Map<string, KeyUsage>, key: Uint8Array, value: Uint8Array): void {
   readKvHeader(value, 0, value.length, header);
-  let usage = keys.get(header.key);
-  if (usage === undefined) keys.set(header.key, (usage = { rows: 0, bytes: 0, liveBytes: 0 }));
+  const name = headerKey(value, header);
+  let usage = keys.get(name);
+  if (usage === undefined) keys.set(name, (usage = { rows: 0, bytes: 0, liveBytes: 0 }));
   const bytes = key.length + value.length;
   usage.rows++;
   usage.bytes += bytes;

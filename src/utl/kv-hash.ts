@@ -1,6 +1,6 @@
 /** HashKV of a database file: the answer of a member that runs on it. Source: etcd `server/storage/mvcc/kvstore.go`. */
 import type { BoltReader } from "../bolt/reader.ts";
-import { kvHeader, readKvHeader } from "../mvcc/model/kv-header.ts";
+import { headerKey, kvHeader, readKvHeader } from "../mvcc/model/kv-header.ts";
 import { isTombstone, mainOf, subOf } from "../mvcc/model/revision.ts";
 import { CompactedError, FutureRevisionError } from "../mvcc/model/types.ts";
 import { type KvHash, KvHasher } from "../mvcc/store/hash.ts";
@@ -51,7 +51,8 @@ function liveAt(
     const main = mainOf(key);
     if (main > revision) break;
     readKvHeader(value, 0, value.length, header);
-    const before = isTombstone(key) ? latest.delete(header.key) : latest.set(header.key, row);
+    const name = headerKey(value, header);
+    const before = isTombstone(key) ? latest.delete(name) : latest.set(name, row);
     if (before >= 0) kept.remove(before);
     if (!isTombstone(key) && main <= compactRevision) kept.add(row);
     row++;

@@ -4,7 +4,7 @@
  */
 import { checkBolt } from "../bolt/check.ts";
 import type { BoltReader } from "../bolt/reader.ts";
-import { kvHeader, readKvHeader } from "../mvcc/model/kv-header.ts";
+import { headerKey, kvHeader, readKvHeader } from "../mvcc/model/kv-header.ts";
 import { isTombstone, mainOf } from "../mvcc/model/revision.ts";
 import { RunningHash } from "../mvcc/store/hash.ts";
 import { KeyRows } from "./key-rows.ts";
@@ -43,8 +43,9 @@ export function statusOf(reader: BoltReader): DatabaseStatus {
       if (!holdsRevisions) continue;
       revision = mainOf(key);
       readKvHeader(value, 0, value.length, header);
-      if (isTombstone(key)) live.delete(header.key);
-      else live.set(header.key, 0);
+      const name = headerKey(value, header);
+      if (isTombstone(key)) live.delete(name);
+      else live.set(name, 0);
     }
   }
   const version = reader.bucket(Buffer.from("meta"))?.get(Buffer.from("storageVersion"))?.toString() ?? "";

@@ -25,6 +25,7 @@ test("HashKV equals stock etcd's for the same history, before and after compacti
     logger: nullLogger,
     compactionSleepMs: 0,
     leases: {
+      isEmpty: false,
       leaseOf: (key) => attached.get(key) ?? 0n,
       attach(lease, key) {
         attached.set(key, lease);

@@ -9,7 +9,7 @@ import { MvccStore } from "../../src/mvcc/store/store.ts";
 
 const ROWS = 12_000;
 /** More than any slice examines. */
-const ROWS_PER_TURN_MAX = 2_500;
+const ROWS_PER_TURN_MAX = 3_500;
 
 /** Rows examined since the loop's last turn, and the maximum of that. */
 class Meter {

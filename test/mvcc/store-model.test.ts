@@ -10,12 +10,21 @@ import { SliceBudget } from "../../src/base/slice-budget.ts";
 import type { Backend } from "../../src/mvcc/backend/backend.ts";
 import { BoltBackend } from "../../src/mvcc/backend/bolt.ts";
 import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
-import { type ByteString, CompactedError, FROM_KEY, type LeaseAttachments } from "../../src/mvcc/model/types.ts";
+import {
+  type ByteString,
+  CompactedError,
+  FROM_KEY,
+  keyString,
+  type LeaseAttachments,
+} from "../../src/mvcc/model/types.ts";
 import { MvccStore, type WriteTxn } from "../../src/mvcc/store/store.ts";
 import { Model, SeededRandom } from "./model.ts";
 
 class Leases implements LeaseAttachments {
   readonly attached = new Map<ByteString, bigint>();
+  get isEmpty(): boolean {
+    return this.attached.size === 0;
+  }
   leaseOf(key: ByteString): bigint {
     return this.attached.get(key) ?? 0n;
   }
@@ -156,8 +165,9 @@ for (const [kind, seed] of runs) {
           if (end === undefined || random.below(2) === 0) {
             txn.deleteRange(bytes(key), end === undefined ? null : end === null ? FROM_KEY : bytes(end));
           } else {
-            for (let next: string | null = key; next !== null; ) {
-              next = txn.deleteSlice(next, end, new SliceBudget(1 + random.below(3), 1000));
+            const stop = end === null ? null : bytes(end);
+            for (let next: Uint8Array | null = bytes(key); next !== null; ) {
+              next = txn.deleteSlice(next, stop, new SliceBudget(1 + random.below(3), 1000));
               if (isLong) await elsewhere(txn);
             }
           }
@@ -219,7 +229,9 @@ for (const [kind, seed] of runs) {
       const counted = store.rangeDecoded(bytes(start), rangeEnd, { revision, limit, countOnly: true });
       assert.deepEqual([counted.count, counted.kvs.length], [expected.length, 0]);
       const named: unknown[] = [];
-      store.rangeKeys(bytes(start), rangeEnd, { revision, limit, countOnly: false }, (...args) => named.push(args));
+      store.rangeKeys(bytes(start), rangeEnd, { revision, limit, countOnly: false }, (key, ...rest) =>
+        named.push([keyString(key), ...rest]),
+      );
       assert.deepEqual(
         named,
         wanted.map((row) => [row.key, row.main, row.create, row.version]),

@@ -1,5 +1,6 @@
 import { writeVarint } from "../../base/varint.ts";
 import type { RawSlot } from "../../mvcc/backend/backend.ts";
+import type { KeyInPlace } from "../../mvcc/model/types.ts";
 import type { RangeCursor } from "../../mvcc/store/range-cursor.ts";
 import type { UnaryCall } from "../../rpc/contract.ts";
 import { READ_SLICE, type ReadSlice } from "../../server/contract/options.ts";
@@ -84,7 +85,7 @@ export class RangeReply {
     call.respondOwned(buffer, HEADROOM_BYTES, this.#pos);
   }
 
-  readonly #visitRevision = (_key: string, main: number, sub: number): boolean => {
+  readonly #visitRevision = (_key: KeyInPlace, main: number, sub: number): boolean => {
     const slot = this.#slot;
     this.#server.store.readRow(main, sub, slot);
     this.#visit(slot.bytes, slot.start, slot.end);

@@ -3,7 +3,7 @@ import { SliceSort } from "../../base/slice-sort.ts";
 import { writeVarint } from "../../base/varint.ts";
 import type { RawSlot } from "../../mvcc/backend/backend.ts";
 import { kvHeader, readKvHeader } from "../../mvcc/model/kv-header.ts";
-import type { ByteString, RawVisitor } from "../../mvcc/model/types.ts";
+import type { KeyInPlace, RawVisitor } from "../../mvcc/model/types.ts";
 import type { RangeCursor, ReadPoint } from "../../mvcc/store/range-cursor.ts";
 import type { MvccStore } from "../../mvcc/store/store.ts";
 import {
@@ -437,15 +437,17 @@ let scratch = Buffer.allocUnsafeSlow(4096);
 const KEY_VALUE_FIELDS_MAX = 64;
 
 /** A KeyValue without value and lease, as in a keys-only answer. */
-function encodeKey(key: ByteString, createRevision: number, modRevision: number, version: number, out: RawSlot): void {
-  if (scratch.length < key.length + KEY_VALUE_FIELDS_MAX) {
-    scratch = Buffer.allocUnsafeSlow(2 * (key.length + KEY_VALUE_FIELDS_MAX));
+function encodeKey(key: KeyInPlace, createRevision: number, modRevision: number, version: number, out: RawSlot): void {
+  const length = key.keyEnd - key.keyStart;
+  if (scratch.length < length + KEY_VALUE_FIELDS_MAX) {
+    scratch = Buffer.allocUnsafeSlow(2 * (length + KEY_VALUE_FIELDS_MAX));
   }
   let pos = 0;
-  if (key.length > 0) {
+  if (length > 0) {
     scratch[pos++] = 0x0a;
-    pos = writeVarint(scratch, pos, key.length);
-    pos += scratch.write(key, pos, "latin1");
+    pos = writeVarint(scratch, pos, length);
+    scratch.set(key.bytes.subarray(key.keyStart, key.keyEnd), pos);
+    pos += length;
   }
   pos = writeField(0x10, createRevision, pos);
   pos = writeField(0x18, modRevision, pos);
@@ -466,8 +468,8 @@ const header = kvHeader();
 /** The same for a stored row. etcd keeps the lease when it has read the value to sort by it. */
 function encodeKeyOf(row: RawSlot, modRevision: number, sortTarget: SortTarget, out: RawSlot): void {
   readKvHeader(row.bytes, row.start, row.end, header);
-  const { lease } = header;
-  encodeKey(header.key, header.createRevision, modRevision, header.version, out);
+  const { lease, keyStart, keyEnd } = header;
+  encodeKey({ bytes: row.bytes, keyStart, keyEnd }, header.createRevision, modRevision, header.version, out);
   if (lease === 0n || sortTarget !== SortTarget.VALUE) return;
   scratch[out.end++] = 0x30;
   for (let left = BigInt.asUintN(64, lease); ; left >>= 7n) {

@@ -1,306 +1,461 @@
-import type { ByteString } from "../model/types.ts";
-import type { KeyEntry } from "./key-entry.ts";
+import { invariant } from "../../base/fatal.ts";
+import type { KeyRecords } from "./key-records.ts";
+import {
+  ENTRIES,
+  FIRSTS,
+  INNER_LENGTH_MAX,
+  insertWord,
+  LEAF_LENGTH_MAX,
+  LIVE,
+  LIVE_BIT,
+  offsetOf,
+  removeWord,
+  TreeNodes,
+} from "./tree-nodes.ts";
+import { ADDRESS_MASK } from "./word-chunks.ts";
 
 /**
- * Key entries in key order: an in-memory B+tree whose nodes also count the live keys under them, so that counting a
- * range at the current revision needs no walk.
+ * Ids in the order of their keys: an in-memory B+tree whose nodes also count the live keys under them, so that counting
+ * a range needs no walk. The keys stay in the records; a search compares only what two keys may not have in common.
  *
- * It owns the order and the counts, not the meaning of an entry: the caller reports when an entry becomes live or dead
- * (`adjustLive`). Nodes split in half, except at the right edge, where only the last entry moves, so that keys inserted
- * in order fill their nodes. Neighbours merge when they fit into one node.
+ * It owns the order and the counts, not the meaning of an id: the caller reports when a key becomes live or dead
+ * (`setLive`). Nodes split in half, except at the right edge, where only the last entry moves, so that keys inserted
+ * in order fill their nodes. Neighbours merge when they fit into one node. No node but the root is empty.
  */
 export class KeyTree {
-  #root: Node = new Leaf();
+  readonly #records: KeyRecords;
+  readonly #nodes = new TreeNodes();
+  #root = this.#nodes.add();
+  /** Inner nodes above a leaf. */
+  #height = 0;
+
+  // The path of the current search: inner nodes with the chosen children, the leaf, and the position in it.
+  readonly #pathNodes: number[] = [];
+  readonly #pathSlots: number[] = [];
+  #leaf = 0;
+  #position = 0;
+  // Bytes that the key searched for has in common with the nearest keys below and above that it was compared with: all
+  // keys between them begin with the smaller number of bytes, too.
+  #lowCommon = 0;
+  #highCommon = 0;
+
+  constructor(records: KeyRecords) {
+    this.#records = records;
+  }
 
   get liveCount(): number {
-    return this.#root.live;
+    return this.#nodes.wordsOf(this.#root)[offsetOf(this.#root) + LIVE]!;
   }
 
-  /** Adds an entry whose key is not in the tree. */
-  insert(entry: KeyEntry): void {
-    const { key } = entry;
-    const live = entry.live ? 1 : 0;
-    const depth = this.#descend(key);
-    for (let i = 0; i < depth; i++) pathNodes[i]!.live += live;
-    const leaf = pathLeaf!;
-    leaf.live += live;
-    const at = lowerBound(leaf.entries, key);
-    leaf.entries.splice(at, 0, entry);
-    if (leaf.entries.length > NODE_LENGTH_MAX) this.#split(depth, at === leaf.entries.length - 1);
-    releasePath(depth);
+  /** Adds an id whose key is not in the tree. */
+  insert(id: number, isLive: boolean): void {
+    const records = this.#records;
+    records.locate(id);
+    const { bytes, keyStart, keyEnd } = records;
+    // Keys often come in order.
+    const last = this.#descendToEnd();
+    const atEnd = last === 0 || records.compare(last, bytes, keyStart, keyEnd, 0) < 0;
+    if (!atEnd) this.#descend(bytes, keyStart, keyEnd);
+    const leaf = this.#leaf;
+    const words = this.#nodes.wordsOf(leaf);
+    const at = offsetOf(leaf);
+    const length = words[at]!;
+    insertWord(words, at + ENTRIES + this.#position, at + ENTRIES + length, isLive ? id | LIVE_BIT : id);
+    words[at] = length + 1;
+    if (isLive) this.#addLive(1);
+    if (length === LEAF_LENGTH_MAX) this.#split(atEnd);
   }
 
-  /** Reports that the entry of `key` became live (+1) or dead (-1). */
-  adjustLive(key: ByteString, delta: 1 | -1): void {
-    let node = this.#root;
-    while (node instanceof Inner) {
-      node.live += delta;
-      node = node.children[upperBound(node.keys, key)]!;
-    }
-    node.live += delta;
+  /** Reports that a key became live or dead. */
+  setLive(id: number, isLive: boolean): void {
+    this.#descendTo(id);
+    const words = this.#nodes.wordsOf(this.#leaf);
+    const entry = offsetOf(this.#leaf) + ENTRIES + this.#position;
+    invariant(words[entry] === (isLive ? id : (id | LIVE_BIT) >>> 0), "a key of the index is in its tree", id);
+    words[entry]! ^= LIVE_BIT;
+    this.#addLive(isLive ? 1 : -1);
   }
 
-  /** Removes a dead entry. Returns whether it was there. */
-  remove(key: ByteString): boolean {
-    const depth = this.#descend(key);
-    const { entries } = pathLeaf!;
-    const at = lowerBound(entries, key);
-    const found = at < entries.length && entries[at]!.key === key;
-    if (found) {
-      entries.splice(at, 1);
-      this.#shrink(depth);
-    }
-    releasePath(depth);
-    return found;
+  /** Returns whether the id was there. */
+  remove(id: number): boolean {
+    this.#descendTo(id);
+    const words = this.#nodes.wordsOf(this.#leaf);
+    const at = offsetOf(this.#leaf);
+    const length = words[at]!;
+    const entry = at + ENTRIES + this.#position;
+    if (this.#position === length || (words[entry]! & ADDRESS_MASK) !== id) return false;
+    if (words[entry] !== id) this.#addLive(-1);
+    removeWord(words, entry, at + ENTRIES + length);
+    words[at] = length - 1;
+    if (this.#position === 0 && length > 1) this.#setFirst(this.#height, words[at + ENTRIES]! & ADDRESS_MASK);
+    this.#shrink();
+    return true;
+  }
+
+  /** The record of `id` was copied to `to`; both are still there. */
+  replace(id: number, to: number): void {
+    this.#descendTo(to);
+    const words = this.#nodes.wordsOf(this.#leaf);
+    const entry = offsetOf(this.#leaf) + ENTRIES + this.#position;
+    invariant((words[entry]! & ADDRESS_MASK) === id, "a key of the index is in its tree", id);
+    words[entry] = to | (words[entry]! & LIVE_BIT);
+    if (this.#position === 0) this.#setFirst(this.#height, to);
   }
 
   /**
    * Visits ascending from `start`, below `end` (null: to the last key), until the visitor returns false; then returns
-   * false too. The visitor may change entries, but must not insert or remove any.
+   * false too. The visitor may change revisions, but must not insert or remove any id.
    */
-  visit(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
-    return visitNode(this.#root, start, end, visitor, false) !== STOPPED;
+  visit(start: Uint8Array, end: Uint8Array | null, visitor: (id: number) => boolean): boolean {
+    return this.#visit(this.#root, this.#height, start, end, visitor, false) !== STOPPED;
   }
 
-  /** Visits live entries only, and skips subtrees without any. */
-  visitLive(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
-    return visitNode(this.#root, start, end, visitor, true) !== STOPPED;
+  /** Visits live keys only, and skips subtrees without any. */
+  visitLive(start: Uint8Array, end: Uint8Array | null, visitor: (id: number) => boolean): boolean {
+    return this.#visit(this.#root, this.#height, start, end, visitor, true) !== STOPPED;
   }
 
   /** The same range, descending. */
-  visitDescending(start: ByteString, end: ByteString | null, visitor: (entry: KeyEntry) => boolean): boolean {
-    return visitNodeDescending(this.#root, start, end, visitor) !== STOPPED;
+  visitDescending(start: Uint8Array, end: Uint8Array | null, visitor: (id: number) => boolean): boolean {
+    return this.#visitDescending(this.#root, this.#height, start, end, visitor) !== STOPPED;
   }
 
   /** Live keys in [start, end); end null means to the last key. */
-  countLive(start: ByteString, end: ByteString | null): number {
-    const above = end === null ? this.#root.live : this.#liveBelow(end);
+  countLive(start: Uint8Array, end: Uint8Array | null): number {
+    const above = end === null ? this.liveCount : this.#liveBelow(end);
     return Math.max(0, above - this.#liveBelow(start));
   }
 
-  #liveBelow(key: ByteString): number {
+  #liveBelow(key: Uint8Array): number {
     let count = 0;
+    this.#lowCommon = this.#highCommon = 0;
     let node = this.#root;
-    while (node instanceof Inner) {
-      const at = upperBound(node.keys, key);
-      const { children } = node;
+    for (let level = this.#height; level > 0; level--) {
+      const words = this.#nodes.wordsOf(node);
+      const at = offsetOf(node);
+      const length = words[at]!;
+      const slot = this.#childFor(words, at, key, 0, key.length);
       // Counts from the nearer end.
-      if (at < children.length >> 1) {
-        for (let i = 0; i < at; i++) count += children[i]!.live;
+      if (slot < length >> 1) {
+        for (let i = 0; i < slot; i++) count += this.#liveOf(words[at + ENTRIES + i]!);
       } else {
-        count += node.live;
-        for (let i = at; i < children.length; i++) count -= children[i]!.live;
+        count += words[at + LIVE]!;
+        for (let i = slot; i < length; i++) count -= this.#liveOf(words[at + ENTRIES + i]!);
       }
-      node = children[at]!;
+      node = words[at + ENTRIES + slot]!;
     }
-    const { entries } = node;
-    const at = lowerBound(entries, key);
-    for (let i = 0; i < at; i++) if (entries[i]!.live) count++;
+    const words = this.#nodes.wordsOf(node);
+    const first = offsetOf(node) + ENTRIES;
+    const end = first + this.#lowerBound(words, first - ENTRIES, key, 0, key.length);
+    for (let i = first; i < end; i++) count += words[i]! >>> 31;
     return count;
   }
 
-  /** Records the path to the leaf of `key` in pathNodes, pathSlots and pathLeaf; returns the number of inner nodes. */
-  #descend(key: ByteString): number {
-    let depth = 0;
+  #liveOf(node: number): number {
+    return this.#nodes.wordsOf(node)[offsetOf(node) + LIVE]!;
+  }
+
+  // ---- searching
+
+  #descendTo(id: number): void {
+    const records = this.#records;
+    records.locate(id);
+    this.#descend(records.bytes, records.keyStart, records.keyEnd);
+  }
+
+  /** Records the path to the key `bytes[start .. end)`, or to where it would be. */
+  #descend(bytes: Uint8Array, start: number, end: number): void {
+    this.#lowCommon = this.#highCommon = 0;
     let node = this.#root;
-    while (node instanceof Inner) {
-      const slot = upperBound(node.keys, key);
-      pathNodes[depth] = node;
-      pathSlots[depth] = slot;
-      depth++;
-      node = node.children[slot]!;
+    for (let depth = 0; depth < this.#height; depth++) {
+      const words = this.#nodes.wordsOf(node);
+      const at = offsetOf(node);
+      const slot = this.#childFor(words, at, bytes, start, end);
+      this.#pathNodes[depth] = node;
+      this.#pathSlots[depth] = slot;
+      node = words[at + ENTRIES + slot]!;
     }
-    pathLeaf = node;
-    return depth;
+    this.#leaf = node;
+    this.#position = this.#lowerBound(this.#nodes.wordsOf(node), offsetOf(node), bytes, start, end);
   }
 
-  #split(depth: number, atEnd: boolean): void {
-    const leaf = pathLeaf!;
-    let rightmost = atEnd;
-    for (let i = 0; i < depth && rightmost; i++) rightmost = pathSlots[i] === pathNodes[i]!.children.length - 1;
-    const firstRight = splitLeaf(leaf, rightmost ? leaf.entries.length - 1 : leaf.entries.length >> 1);
-    let separator = firstRight.entries[0]!.key;
-    let right: Node = firstRight;
-    for (let i = depth - 1; i >= 0; i--) {
-      const parent = pathNodes[i]!;
-      const slot = pathSlots[i]!;
-      parent.keys.splice(slot, 0, separator);
-      parent.children.splice(slot + 1, 0, right);
-      if (parent.children.length <= NODE_LENGTH_MAX) return;
-      const middle = rightmost ? parent.keys.length - 1 : parent.keys.length >> 1;
-      separator = parent.keys[middle]!;
-      right = splitInner(parent, middle);
+  /** Records the path behind the last key, and returns its id; 0 in an empty tree. */
+  #descendToEnd(): number {
+    let node = this.#root;
+    for (let depth = 0; depth < this.#height; depth++) {
+      const words = this.#nodes.wordsOf(node);
+      const at = offsetOf(node);
+      const slot = words[at]! - 1;
+      this.#pathNodes[depth] = node;
+      this.#pathSlots[depth] = slot;
+      node = words[at + ENTRIES + slot]!;
     }
-    this.#root = new Inner([separator], [this.#root, right]);
+    this.#leaf = node;
+    const words = this.#nodes.wordsOf(node);
+    const length = words[offsetOf(node)]!;
+    this.#position = length;
+    return length === 0 ? 0 : words[offsetOf(node) + ENTRIES + length - 1]! & ADDRESS_MASK;
   }
 
-  /** Merges the leaf, and then its parents, with a neighbour when both fit into one node. */
-  #shrink(depth: number): void {
-    for (let i = depth - 1; i >= 0; i--) {
-      const parent = pathNodes[i]!;
-      const slot = pathSlots[i]!;
-      if (nodeLength(parent.children[slot]!) > NODE_LENGTH_MAX >> 2) return;
-      const left = slot > 0 ? slot - 1 : slot;
-      if (left + 1 < parent.children.length) {
-        const a = parent.children[left]!;
-        const b = parent.children[left + 1]!;
-        if (nodeLength(a) + nodeLength(b) > (NODE_LENGTH_MAX * 3) >> 2) return;
-        mergeInto(a, b, parent.keys[left]!);
-        parent.keys.splice(left, 1);
-        parent.children.splice(left + 1, 1);
+  /** Slot of the last child whose smallest key is not above the key; 0 when there is none. */
+  #childFor(words: Uint32Array, at: number, key: Uint8Array, start: number, end: number): number {
+    const records = this.#records;
+    let low = 0;
+    let high = words[at]!;
+    while (high - low > 1) {
+      const middle = (low + high) >>> 1;
+      const common = Math.min(this.#lowCommon, this.#highCommon);
+      if (records.compare(words[at + FIRSTS + middle]!, key, start, end, common) <= 0) {
+        low = middle;
+        this.#lowCommon = records.common;
+      } else {
+        high = middle;
+        this.#highCommon = records.common;
       }
-      if (i === 0 && parent.children.length === 1) this.#root = parent.children[0]!;
+    }
+    return low;
+  }
+
+  /** First position of a leaf whose key is not below the key. */
+  #lowerBound(words: Uint32Array, at: number, key: Uint8Array, start: number, end: number): number {
+    const records = this.#records;
+    let low = 0;
+    let high = words[at]!;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const common = Math.min(this.#lowCommon, this.#highCommon);
+      if (records.compare(words[at + ENTRIES + middle]! & ADDRESS_MASK, key, start, end, common) < 0) {
+        low = middle + 1;
+        this.#lowCommon = records.common;
+      } else {
+        high = middle;
+        this.#highCommon = records.common;
+      }
+    }
+    return low;
+  }
+
+  // ---- changing nodes, along the recorded path
+
+  #addLive(delta: number): void {
+    for (let i = 0; i < this.#height; i++) {
+      const node = this.#pathNodes[i]!;
+      this.#nodes.wordsOf(node)[offsetOf(node) + LIVE]! += delta;
+    }
+    this.#nodes.wordsOf(this.#leaf)[offsetOf(this.#leaf) + LIVE]! += delta;
+  }
+
+  /** The smallest key under the path's node at `depth` is now that of `id`. */
+  #setFirst(depth: number, id: number): void {
+    for (let i = depth - 1; i >= 0; i--) {
+      const slot = this.#pathSlots[i]!;
+      if (slot === 0) continue;
+      const node = this.#pathNodes[i]!;
+      this.#nodes.wordsOf(node)[offsetOf(node) + FIRSTS + slot] = id;
+      return;
     }
   }
-}
 
-/** Maximum entries of a leaf and children of an inner node. With 1M keys, 32 to 128 perform about the same. */
-const NODE_LENGTH_MAX = 64;
+  #split(atEnd: boolean): void {
+    const leaf = this.#leaf;
+    const leafLength = LEAF_LENGTH_MAX + 1;
+    let right = this.#splitNode(leaf, atEnd ? leafLength - 1 : leafLength >> 1, true);
+    let first = this.#nodes.wordsOf(right)[offsetOf(right) + ENTRIES]! & ADDRESS_MASK;
+    for (let i = this.#height - 1; i >= 0; i--) {
+      const node = this.#pathNodes[i]!;
+      const words = this.#nodes.wordsOf(node);
+      const at = offsetOf(node);
+      const length = words[at]!;
+      const slot = this.#pathSlots[i]! + 1;
+      insertWord(words, at + ENTRIES + slot, at + ENTRIES + length, right);
+      insertWord(words, at + FIRSTS + slot, at + FIRSTS + length, first);
+      words[at] = length + 1;
+      if (length < INNER_LENGTH_MAX) return;
+      const middle = atEnd ? length : (length + 1) >> 1;
+      first = words[at + FIRSTS + middle]!;
+      right = this.#splitNode(node, middle, false);
+    }
+    const root = this.#nodes.add();
+    const words = this.#nodes.wordsOf(root);
+    const at = offsetOf(root);
+    words[at] = 2;
+    words[at + LIVE] = this.#liveOf(this.#root) + this.#liveOf(right);
+    words[at + ENTRIES] = this.#root;
+    words[at + ENTRIES + 1] = right;
+    words[at + FIRSTS + 1] = first;
+    this.#root = root;
+    this.#height++;
+  }
 
-class Leaf {
-  entries: KeyEntry[] = [];
-  live = 0;
-}
-
-/** `keys[i]` is at or below every key under `children[i + 1]` and above every key under `children[i]`. */
-class Inner {
-  keys: ByteString[];
-  children: Node[];
-  live: number;
-
-  constructor(keys: ByteString[], children: Node[]) {
-    this.keys = keys;
-    this.children = children;
+  /** Moves the entries from `from` on to a new node. */
+  #splitNode(node: number, from: number, isLeaf: boolean): number {
+    const right = this.#nodes.add();
+    const source = this.#nodes.wordsOf(node);
+    const target = this.#nodes.wordsOf(right);
+    const sourceAt = offsetOf(node);
+    const targetAt = offsetOf(right);
+    const length = source[sourceAt]! - from;
     let live = 0;
-    for (const child of children) live += child.live;
-    this.live = live;
+    for (let i = 0; i < length; i++) {
+      const entry = source[sourceAt + ENTRIES + from + i]!;
+      target[targetAt + ENTRIES + i] = entry;
+      if (isLeaf) live += entry >>> 31;
+      else {
+        live += this.#liveOf(entry);
+        target[targetAt + FIRSTS + i] = source[sourceAt + FIRSTS + from + i]!;
+      }
+    }
+    target[targetAt] = length;
+    target[targetAt + LIVE] = live;
+    source[sourceAt] = from;
+    source[sourceAt + LIVE]! -= live;
+    return right;
   }
-}
 
-type Node = Leaf | Inner;
-
-// Path of the current change. Module-wide because there is one at a time: this code is not reentrant.
-const pathNodes: (Inner | null)[] = [];
-const pathSlots: number[] = [];
-let pathLeaf: Leaf | null = null;
-
-function releasePath(depth: number): void {
-  for (let i = 0; i < depth; i++) pathNodes[i] = null;
-  pathLeaf = null;
-}
-
-/** First position whose key is not below `key`. */
-function lowerBound(entries: readonly KeyEntry[], key: ByteString): number {
-  let low = 0;
-  let high = entries.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (entries[middle]!.key < key) low = middle + 1;
-    else high = middle;
+  /** Removes the leaf when it is empty, or merges it with a neighbour when both fit into one node; so with its parents. */
+  #shrink(): void {
+    let lengthMax = LEAF_LENGTH_MAX;
+    for (let i = this.#height - 1; i >= 0; i--) {
+      const parent = this.#pathNodes[i]!;
+      const words = this.#nodes.wordsOf(parent);
+      const at = offsetOf(parent);
+      const slot = this.#pathSlots[i]!;
+      const childLength = this.#lengthOf(words[at + ENTRIES + slot]!);
+      if (childLength === 0) {
+        this.#removeChild(parent, slot);
+        if (slot === 0 && words[at]! > 0) this.#setFirst(i, words[at + FIRSTS]!);
+      } else if (childLength <= lengthMax >> 2) {
+        const left = slot > 0 ? slot - 1 : 0;
+        if (left + 1 === words[at]) break;
+        const a = words[at + ENTRIES + left]!;
+        const b = words[at + ENTRIES + left + 1]!;
+        if (this.#lengthOf(a) + this.#lengthOf(b) > (lengthMax * 3) >> 2) break;
+        this.#mergeInto(a, b, words[at + FIRSTS + left + 1]!, lengthMax === LEAF_LENGTH_MAX);
+        this.#removeChild(parent, left + 1);
+      } else break;
+      lengthMax = INNER_LENGTH_MAX;
+    }
+    while (this.#height > 0 && this.#lengthOf(this.#root) <= 1) {
+      const old = this.#root;
+      if (this.#lengthOf(old) === 0) {
+        this.#root = this.#nodes.add();
+        this.#height = 0;
+      } else {
+        this.#root = this.#nodes.wordsOf(old)[offsetOf(old) + ENTRIES]!;
+        this.#height--;
+      }
+      this.#nodes.free(old);
+    }
   }
-  return low;
-}
 
-/** First position whose key is above `key`. */
-function upperBound(keys: readonly ByteString[], key: ByteString): number {
-  let low = 0;
-  let high = keys.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (key < keys[middle]!) high = middle;
-    else low = middle + 1;
+  #lengthOf(node: number): number {
+    return this.#nodes.wordsOf(node)[offsetOf(node)]!;
   }
-  return low;
-}
 
-function nodeLength(node: Node): number {
-  return node instanceof Inner ? node.children.length : node.entries.length;
-}
-
-function splitLeaf(leaf: Leaf, at: number): Leaf {
-  const right = new Leaf();
-  right.entries = leaf.entries.splice(at);
-  for (const entry of right.entries) if (entry.live) right.live++;
-  leaf.live -= right.live;
-  return right;
-}
-
-/** The separator at `at` moves up: it stays in neither half. */
-function splitInner(node: Inner, at: number): Inner {
-  const keys = node.keys.splice(at);
-  keys.shift();
-  const right = new Inner(keys, node.children.splice(at + 1));
-  node.live -= right.live;
-  return right;
-}
-
-function mergeInto(left: Node, right: Node, separator: ByteString): void {
-  if (left instanceof Leaf && right instanceof Leaf) {
-    for (const entry of right.entries) left.entries.push(entry);
-  } else if (left instanceof Inner && right instanceof Inner) {
-    left.keys.push(separator);
-    for (const key of right.keys) left.keys.push(key);
-    for (const child of right.children) left.children.push(child);
+  #removeChild(parent: number, slot: number): void {
+    const words = this.#nodes.wordsOf(parent);
+    const at = offsetOf(parent);
+    const length = words[at]!;
+    this.#nodes.free(words[at + ENTRIES + slot]!);
+    removeWord(words, at + ENTRIES + slot, at + ENTRIES + length);
+    removeWord(words, at + FIRSTS + slot, at + FIRSTS + length);
+    words[at] = length - 1;
   }
-  left.live += right.live;
+
+  /** Appends the entries of `b`, whose smallest key is that of `first`, to those of its left neighbour `a`. */
+  #mergeInto(a: number, b: number, first: number, isLeaf: boolean): void {
+    const target = this.#nodes.wordsOf(a);
+    const source = this.#nodes.wordsOf(b);
+    const targetAt = offsetOf(a);
+    const sourceAt = offsetOf(b);
+    const length = source[sourceAt]!;
+    const targetLength = target[targetAt]!;
+    for (let i = 0; i < length; i++) {
+      target[targetAt + ENTRIES + targetLength + i] = source[sourceAt + ENTRIES + i]!;
+      if (!isLeaf) target[targetAt + FIRSTS + targetLength + i] = i === 0 ? first : source[sourceAt + FIRSTS + i]!;
+    }
+    target[targetAt] = targetLength + length;
+    target[targetAt + LIVE]! += source[sourceAt + LIVE]!;
+  }
+
+  // ---- visiting
+
+  #visit(
+    node: number,
+    level: number,
+    start: Uint8Array | null,
+    end: Uint8Array | null,
+    visitor: (id: number) => boolean,
+    liveOnly: boolean,
+  ): number {
+    const words = this.#nodes.wordsOf(node);
+    const at = offsetOf(node);
+    if (liveOnly && words[at + LIVE] === 0) return GO_ON;
+    const length = words[at]!;
+    if (level > 0) {
+      const first = start === null ? 0 : this.#slotOf(words, at, start);
+      for (let i = first; i < length; i++) {
+        // A child entirely below the end needs no key comparisons.
+        const within = end === null || (i + 1 < length && this.#compare(words[at + FIRSTS + i + 1]!, end) <= 0);
+        const child = words[at + ENTRIES + i]!;
+        const how = this.#visit(child, level - 1, i === first ? start : null, within ? null : end, visitor, liveOnly);
+        if (how !== GO_ON) return how;
+        if (!within) return RANGE_ENDS;
+      }
+      return GO_ON;
+    }
+    const stop = end === null ? length : this.#positionOf(words, at, end);
+    for (let i = start === null ? 0 : this.#positionOf(words, at, start); i < stop; i++) {
+      const entry = words[at + ENTRIES + i]!;
+      if ((!liveOnly || entry >>> 31 === 1) && !visitor(entry & ADDRESS_MASK)) return STOPPED;
+    }
+    return GO_ON;
+  }
+
+  #visitDescending(
+    node: number,
+    level: number,
+    start: Uint8Array | null,
+    end: Uint8Array | null,
+    visitor: (id: number) => boolean,
+  ): number {
+    const words = this.#nodes.wordsOf(node);
+    const at = offsetOf(node);
+    if (level > 0) {
+      const last = end === null ? words[at]! - 1 : this.#slotOf(words, at, end);
+      for (let i = last; i >= 0; i--) {
+        // A child entirely above the start needs no key comparisons.
+        const within = start === null || (i > 0 && this.#compare(words[at + FIRSTS + i]!, start) >= 0);
+        const child = words[at + ENTRIES + i]!;
+        const how = this.#visitDescending(child, level - 1, within ? null : start, i === last ? end : null, visitor);
+        if (how !== GO_ON) return how;
+        if (!within) return RANGE_ENDS;
+      }
+      return GO_ON;
+    }
+    const first = start === null ? 0 : this.#positionOf(words, at, start);
+    for (let i = (end === null ? words[at]! : this.#positionOf(words, at, end)) - 1; i >= first; i--) {
+      if (!visitor(words[at + ENTRIES + i]! & ADDRESS_MASK)) return STOPPED;
+    }
+    return GO_ON;
+  }
+
+  #compare(id: number, key: Uint8Array): number {
+    return this.#records.compare(id, key, 0, key.length, 0);
+  }
+
+  #slotOf(words: Uint32Array, at: number, key: Uint8Array): number {
+    this.#lowCommon = this.#highCommon = 0;
+    return this.#childFor(words, at, key, 0, key.length);
+  }
+
+  #positionOf(words: Uint32Array, at: number, key: Uint8Array): number {
+    this.#lowCommon = this.#highCommon = 0;
+    return this.#lowerBound(words, at, key, 0, key.length);
+  }
 }
 
 /** Result of visiting a node: continue with the next, the range ends in this one, or the visitor stopped. */
 const GO_ON = 0;
 const RANGE_ENDS = 1;
 const STOPPED = 2;
-
-function visitNode(
-  node: Node,
-  start: ByteString | null,
-  end: ByteString | null,
-  visitor: (entry: KeyEntry) => boolean,
-  liveOnly: boolean,
-): number {
-  if (liveOnly && node.live === 0) return GO_ON;
-  if (node instanceof Inner) {
-    const { children, keys } = node;
-    const first = start === null ? 0 : upperBound(keys, start);
-    for (let i = first; i < children.length; i++) {
-      // A child entirely below the end needs no key comparisons.
-      const within = end === null || (i < keys.length && keys[i]! <= end);
-      const how = visitNode(children[i]!, i === first ? start : null, within ? null : end, visitor, liveOnly);
-      if (how !== GO_ON) return how;
-      if (!within) return RANGE_ENDS;
-    }
-    return GO_ON;
-  }
-  const { entries } = node;
-  const stop = end === null ? entries.length : lowerBound(entries, end);
-  for (let i = start === null ? 0 : lowerBound(entries, start); i < stop; i++) {
-    const entry = entries[i]!;
-    if ((!liveOnly || entry.live) && !visitor(entry)) return STOPPED;
-  }
-  return GO_ON;
-}
-
-function visitNodeDescending(
-  node: Node,
-  start: ByteString | null,
-  end: ByteString | null,
-  visitor: (entry: KeyEntry) => boolean,
-): number {
-  if (node instanceof Inner) {
-    const { children, keys } = node;
-    const last = end === null ? children.length - 1 : upperBound(keys, end);
-    for (let i = last; i >= 0; i--) {
-      // A child entirely above the start needs no key comparisons.
-      const within = start === null || (i > 0 && keys[i - 1]! >= start);
-      const how = visitNodeDescending(children[i]!, within ? null : start, i === last ? end : null, visitor);
-      if (how !== GO_ON) return how;
-      if (!within) return RANGE_ENDS;
-    }
-    return GO_ON;
-  }
-  const { entries } = node;
-  const first = start === null ? 0 : lowerBound(entries, start);
-  for (let i = (end === null ? entries.length : lowerBound(entries, end)) - 1; i >= first; i--) {
-    if (!visitor(entries[i]!)) return STOPPED;
-  }
-  return GO_ON;
-}

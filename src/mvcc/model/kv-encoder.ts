@@ -1,5 +1,4 @@
 import { writeVarint, writeVarintBig } from "../../base/varint.ts";
-import type { ByteString } from "./types.ts";
 
 /**
  * Encodes mvccpb.KeyValue once, byte for byte as Go does, into memory shared by backend and watchers.
@@ -11,9 +10,12 @@ export class KvEncoder {
   bytes: Buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
   start = 0;
   end = 0;
+  /** The key within the message. */
+  keyStart = 0;
+  keyEnd = 0;
 
   put(
-    key: ByteString,
+    key: Uint8Array,
     createRevision: number,
     modRevision: number,
     version: number,
@@ -22,7 +24,7 @@ export class KvEncoder {
   ): void {
     this.#reserve(key.length + value.length + OVERHEAD_BYTES_MAX);
     const { bytes } = this;
-    let pos = this.#key(key);
+    let pos = this.#key(key, 0, key.length);
     bytes[pos++] = 0x10;
     pos = writeVarint(bytes, pos, createRevision);
     bytes[pos++] = 0x18;
@@ -42,21 +44,25 @@ export class KvEncoder {
     this.end = pos;
   }
 
-  /** A deletion: only the key. */
-  tombstone(key: ByteString): void {
-    this.#reserve(key.length + OVERHEAD_BYTES_MAX);
-    this.end = this.#key(key);
+  /** A deletion: only the key, `source[keyStart .. keyEnd)`. */
+  tombstone(source: Uint8Array, keyStart: number, keyEnd: number): void {
+    this.#reserve(keyEnd - keyStart + OVERHEAD_BYTES_MAX);
+    this.end = this.#key(source, keyStart, keyEnd);
   }
 
-  #key(key: ByteString): number {
+  #key(source: Uint8Array, keyStart: number, keyEnd: number): number {
     const { bytes } = this;
+    const length = keyEnd - keyStart;
     let pos = this.start;
-    if (key.length === 0) return pos;
-    bytes[pos++] = 0x0a;
-    pos = writeVarint(bytes, pos, key.length);
-    if (key.length < 32) for (let i = 0; i < key.length; i++) bytes[pos + i] = key.charCodeAt(i);
-    else bytes.write(key, pos, "latin1");
-    return pos + key.length;
+    if (length > 0) {
+      bytes[pos++] = 0x0a;
+      pos = writeVarint(bytes, pos, length);
+    }
+    this.keyStart = pos;
+    this.keyEnd = pos + length;
+    if (length < 64) for (let i = keyStart; i < keyEnd; i++) bytes[pos++] = source[i]!;
+    else bytes.set(source.subarray(keyStart, keyEnd), pos);
+    return this.keyEnd;
   }
 
   #reserve(size: number): void {

@@ -1,24 +1,32 @@
 import { InvariantError } from "../../base/fatal.ts";
-import type { ByteString } from "./types.ts";
+import { type ByteString, keyString } from "./types.ts";
 
 /**
  * The fields of an encoded mvccpb.KeyValue besides its value. Restoring reads millions of them, so it allocates no
  * objects.
  */
 export interface KvHeader {
-  key: ByteString;
+  /** The key, as a part of the bytes that were read. */
+  keyStart: number;
+  keyEnd: number;
   createRevision: number;
   version: number;
   lease: bigint;
 }
 
 export function kvHeader(): KvHeader {
-  return { key: "", createRevision: 0, version: 0, lease: 0n };
+  return { keyStart: 0, keyEnd: 0, createRevision: 0, version: 0, lease: 0n };
+}
+
+/** The key of a header read from `bytes`. */
+export function headerKey(bytes: Uint8Array, { keyStart, keyEnd }: KvHeader): ByteString {
+  return keyString({ bytes, keyStart, keyEnd });
 }
 
 /** Reads `bytes[start .. end)` into `out`. Throws InvariantError when it is not a KeyValue. */
 export function readKvHeader(bytes: Uint8Array, start: number, end: number, out: KvHeader): void {
-  out.key = "";
+  out.keyStart = 0;
+  out.keyEnd = 0;
   out.createRevision = 0;
   out.version = 0;
   out.lease = 0n;
@@ -31,8 +39,9 @@ export function readKvHeader(bytes: Uint8Array, start: number, end: number, out:
     switch (tag) {
       case 0x0a:
         if (pos + value > end) throw malformed();
-        out.key = Buffer.prototype.latin1Slice.call(bytes as Buffer, pos, pos + value);
+        out.keyStart = pos;
         pos += value;
+        out.keyEnd = pos;
         break;
       case 0x10:
         out.createRevision = value;

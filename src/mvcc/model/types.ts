@@ -2,10 +2,11 @@ import { KvorumError } from "../../base/errors.ts";
 import type { KeyValue } from "../../proto/mvccpb.ts";
 
 /**
- * The types shared by the parts of mvcc/ and its users. No code except the errors and two converters.
+ * The types shared by the parts of mvcc/ and its users. No code except the errors and a few converters.
  *
- * A key inside mvcc/ and lease/ is a *byte string*: a JavaScript string with one character (0..255) per byte, so that
- * `<` orders keys bytewise, `===` compares them, and a Map can hold them. It never shares memory with a socket buffer.
+ * The index keeps keys as bytes. Where a Map needs them, or changes and leases hold them, a key is a *byte string*: a
+ * JavaScript string with one character (0..255) per byte, so that `<` orders keys bytewise and `===` compares them. It
+ * never shares memory with a socket buffer.
  */
 export type ByteString = string;
 
@@ -92,8 +93,24 @@ export type ChangeListener = (revision: number, changes: ChangeList) => void;
 /** Gets one encoded mvccpb.KeyValue, `bytes[start .. end)`, valid until the visitor returns: copy or decode, do not keep. */
 export type RawVisitor = (bytes: Uint8Array, start: number, end: number) => void;
 
+/** A key where it is kept, `bytes[keyStart .. keyEnd)`, valid until the visitor returns: copy it, do not keep it. */
+export interface KeyInPlace {
+  readonly bytes: Uint8Array;
+  readonly keyStart: number;
+  readonly keyEnd: number;
+}
+
+export function keyString({ bytes, keyStart, keyEnd }: KeyInPlace): ByteString {
+  return latin1Slice.call(bytes as Buffer, keyStart, keyEnd);
+}
+
+/** A copy of the key. */
+export function keyCopy({ bytes, keyStart, keyEnd }: KeyInPlace): Buffer {
+  return copyOf(bytes, keyStart, keyEnd);
+}
+
 /** Gets one key with the revision, create revision and version that a read sees. */
-export type KeyVisitor = (key: ByteString, modRevision: number, createRevision: number, version: number) => void;
+export type KeyVisitor = (key: KeyInPlace, modRevision: number, createRevision: number, version: number) => void;
 
 /**
  * Gets one stored revision, ascending by (main, sub). The bytes are the encoded mvccpb.KeyValue, valid until the visitor
@@ -168,6 +185,8 @@ export interface ChangeSource extends ReadView {
  * transactions, and once for each key with a lease while restoring.
  */
 export interface LeaseAttachments {
+  /** No key is attached to a lease: `leaseOf` need not be asked. */
+  readonly isEmpty: boolean;
   /** The lease the key is attached to; 0n for none. */
   leaseOf(key: ByteString): bigint;
   /** False when there is no such lease. */
@@ -176,7 +195,7 @@ export interface LeaseAttachments {
 }
 
 /** For stores without leases (tools, tests): nothing is ever attached. */
-export const noLeases: LeaseAttachments = { leaseOf: () => 0n, attach: () => false, detach() {} };
+export const noLeases: LeaseAttachments = { isEmpty: true, leaseOf: () => 0n, attach: () => false, detach() {} };
 
 /** HashKV as of etcd 3.7. */
 export interface HashKvResult {

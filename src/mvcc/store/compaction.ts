@@ -2,13 +2,13 @@ import type { Clock, Timer } from "../../base/clock.ts";
 import { exponentialBuckets, Histogram } from "../../base/histogram.ts";
 import { othersTurn } from "../../base/others-turn.ts";
 import { metaKeys } from "../backend/backend.ts";
-import { type KeyEntry, type RevisionInfo, revisionInfo } from "../index/key-entry.ts";
 import type { KeyIndex } from "../index/key-index.ts";
+import { type RevisionInfo, revisionInfo } from "../index/packed-revision.ts";
 import { mainOf, revisionBytes } from "../model/revision.ts";
 import { RevisionSet } from "../model/revision-set.ts";
-import type { ByteString } from "../model/types.ts";
 import type { StoreCore } from "./core.ts";
 import { type KvHash, KvHasher } from "./hash.ts";
+import { successorOf } from "./range-cursor.ts";
 
 /**
  * The two phases of a compaction, both in slices: first the index drops unreadable revisions, then the backend's rows
@@ -25,71 +25,60 @@ export interface Kept {
 }
 
 /** Compacts the index. */
-export function compactIndex(index: KeyIndex, revision: number, clock: Clock): Promise<Kept> {
+export async function compactIndex(index: KeyIndex, revision: number, clock: Clock): Promise<Kept> {
   const result: Kept = { revisions: new RevisionSet(), hasKeys: false };
   const kept = revisionInfo();
-  return inSlices(
-    index,
-    clock,
-    (entry, dead) => {
-      if (entry.compact(revision, kept)) {
-        result.revisions.add(kept.main, kept.sub);
-        if (kept.version > 0) result.hasKeys = true;
-      }
-      if (entry.main === 0) dead.push(entry);
-      return true;
-    },
-    result,
-  );
+  index.beginCompaction();
+  await inSlices(index, clock, (id, dead) => {
+    if (!index.compact(id, revision, kept)) dead.push(id);
+    else if (kept.main > 0) {
+      result.revisions.add(kept.main, kept.sub);
+      if (kept.version > 0) result.hasKeys = true;
+    }
+    return true;
+  });
+  while (index.tidy(SLICE_ENTRIES)) await othersTurn(clock);
+  return result;
 }
 
 /**
  * The facts about live keys that a hash at `revision` needs: whether there are any, and their revisions at or below
  * `upTo`, where a compaction may be deleting rows.
  */
-export function liveAt(index: KeyIndex, revision: number, upTo: number, clock: Clock): Promise<Kept> {
+export async function liveAt(index: KeyIndex, revision: number, upTo: number, clock: Clock): Promise<Kept> {
   const result: Kept = { revisions: new RevisionSet(), hasKeys: false };
   const found: RevisionInfo = revisionInfo();
-  return inSlices(
-    index,
-    clock,
-    (entry) => {
-      if (!entry.readAt(revision, found)) return true;
-      result.hasKeys = true;
-      if (found.main <= upTo) result.revisions.add(found.main, found.sub);
-      return upTo > 0;
-    },
-    result,
-  );
+  await inSlices(index, clock, (id) => {
+    if (!index.readAt(id, revision, found)) return true;
+    result.hasKeys = true;
+    if (found.main <= upTo) result.revisions.add(found.main, found.sub);
+    return upTo > 0;
+  });
+  return result;
 }
 
-/** About a millisecond of work, and two when all entries are removed. */
+/** About a millisecond of work, and some more when all keys are removed or moved. */
 const SLICE_ENTRIES = 2000;
 
 /**
- * Visits all entries until the visitor returns false, yielding to the event loop between slices. Entries inserted
- * meanwhile may be missed.
+ * Visits all keys until the visitor returns false, yielding to the event loop between slices. Keys inserted meanwhile
+ * may be missed. Removes those that the visitor adds to `dead`.
  */
-async function inSlices<T>(
-  index: KeyIndex,
-  clock: Clock,
-  visit: (entry: KeyEntry, dead: KeyEntry[]) => boolean,
-  result: T,
-): Promise<T> {
-  let start: ByteString = "";
+async function inSlices(index: KeyIndex, clock: Clock, visit: (id: number, dead: number[]) => boolean): Promise<void> {
+  let start: Uint8Array = Buffer.alloc(0);
   for (;;) {
     let visited = 0;
-    let last: ByteString | undefined;
+    let last = 0;
     let goesOn = true;
-    const dead: KeyEntry[] = [];
-    index.visit(start, null, (entry) => {
-      goesOn = visit(entry, dead);
-      last = entry.key;
+    const dead: number[] = [];
+    index.visit(start, null, (id) => {
+      goesOn = visit(id, dead);
+      last = id;
       return goesOn && ++visited < SLICE_ENTRIES;
     });
-    for (const entry of dead) index.remove(entry);
-    if (!goesOn || last === undefined || visited < SLICE_ENTRIES) return result;
-    start = `${last}\0`;
+    if (last !== 0) start = successorOf(index.locate(last));
+    for (const id of dead) index.remove(id);
+    if (!goesOn || visited < SLICE_ENTRIES) return;
     await othersTurn(clock);
   }
 }

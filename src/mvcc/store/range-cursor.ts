@@ -1,7 +1,7 @@
 import { InvariantError } from "../../base/fatal.ts";
 import type { RawSlot } from "../backend/backend.ts";
-import { type KeyEntry, revisionInfo } from "../index/key-entry.ts";
-import { type ByteString, CompactedError, FROM_KEY, toByteString } from "../model/types.ts";
+import { revisionInfo } from "../index/packed-revision.ts";
+import { CompactedError, copyOf, FROM_KEY, type KeyInPlace, keyCopy } from "../model/types.ts";
 import type { StoreCore } from "./core.ts";
 
 /**
@@ -16,7 +16,7 @@ export interface ReadPoint {
 
 /** Gets a key with the revision visible to the read. Returning false stops after it. */
 export type CursorVisitor = (
-  key: ByteString,
+  key: KeyInPlace,
   main: number,
   sub: number,
   createRevision: number,
@@ -33,8 +33,8 @@ export class RangeCursor {
   readonly #core: StoreCore;
   readonly #point: ReadPoint;
   readonly #descending: boolean;
-  #start: ByteString;
-  #end: ByteString | null;
+  #start: Uint8Array;
+  #end: Uint8Array | null;
   #epoch: number;
 
   /** `rangeEnd` as in ReadView, but never null. */
@@ -42,8 +42,10 @@ export class RangeCursor {
     this.#core = core;
     this.#point = point;
     this.#descending = descending;
-    this.#start = toByteString(key);
-    this.#end = rangeEnd === FROM_KEY || (rangeEnd.length === 1 && rangeEnd[0] === 0) ? null : toByteString(rangeEnd);
+    // They may be parts of a request, whose memory is used again.
+    this.#start = copyOf(key, 0, key.length);
+    const isOpen = rangeEnd === FROM_KEY || (rangeEnd.length === 1 && rangeEnd[0] === 0);
+    this.#end = isOpen ? null : copyOf(rangeEnd, 0, rangeEnd.length);
     this.#epoch = core.epoch;
   }
 
@@ -66,21 +68,21 @@ export class RangeCursor {
     const { main, sub } = this.#point;
     if (this.#epoch !== this.#core.epoch) this.#checkBackend();
     let passed = 0;
-    let last: ByteString | undefined;
-    const visitor = (entry: KeyEntry): boolean => {
-      last = entry.key;
+    let last = 0;
+    const visitor = (id: number): boolean => {
+      last = id;
       passed++;
-      if (sub === Number.POSITIVE_INFINITY ? entry.readAt(main, found) : entry.readBefore(main, sub, found)) {
-        if (!visit(last, found.main, found.sub, found.created, found.version)) return false;
-      }
+      const isSeen =
+        sub === Number.POSITIVE_INFINITY ? index.readAt(id, main, found) : index.readBefore(id, main, sub, found);
+      if (isSeen && !visit(index.locate(id), found.main, found.sub, found.created, found.version)) return false;
       return passed < entriesMax;
     };
     const stopped = this.#descending
       ? !index.visitDescending(this.#start, this.#end, visitor)
       : !index.visit(this.#start, this.#end, visitor);
     if (!stopped) this.done = true;
-    else if (this.#descending) this.#end = last!;
-    else this.#start = `${last!}\0`;
+    else if (this.#descending) this.#end = keyCopy(index.locate(last));
+    else this.#start = successorOf(index.locate(last));
     return passed;
   }
 
@@ -89,6 +91,13 @@ export class RangeCursor {
     if (this.#point.main < compactRevision) throw new CompactedError(compactRevision);
     this.#epoch = epoch;
   }
+}
+
+/** The smallest key above the key. */
+export function successorOf({ bytes, keyStart, keyEnd }: KeyInPlace): Buffer {
+  const successor = Buffer.alloc(keyEnd - keyStart + 1);
+  successor.set(bytes.subarray(keyStart, keyEnd));
+  return successor;
 }
 
 /** Reads the stored KeyValue of a revision found by a cursor. The bytes are valid until the next read. */

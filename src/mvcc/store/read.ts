@@ -1,7 +1,7 @@
 import { InvariantError } from "../../base/fatal.ts";
 import { KeyValue } from "../../proto/mvccpb.ts";
 import type { RawSlot } from "../backend/backend.ts";
-import { type KeyEntry, revisionInfo } from "../index/key-entry.ts";
+import { revisionInfo } from "../index/packed-revision.ts";
 import {
   CompactedError,
   copyOf,
@@ -11,7 +11,6 @@ import {
   type RangeOptions,
   type RangeResult,
   type RawVisitor,
-  toByteString,
 } from "../model/types.ts";
 import type { StoreCore } from "./core.ts";
 
@@ -27,11 +26,11 @@ export function rangeAt(
   options: RangeOptions,
   visit: RawVisitor,
 ): RangeResult {
-  if (rangeEnd !== null) return walk(core, latest, key, rangeEnd, options, (entry) => emitRow(core, entry, visit));
-  const entry = findOne(core, latest, key, options);
-  if (entry === undefined) return { count: 0, visited: 0, revision: latest };
+  if (rangeEnd !== null) return walk(core, latest, key, rangeEnd, options, (id) => emitRow(core, id, visit));
+  const id = findOne(core, latest, key, options);
+  if (id === 0) return { count: 0, visited: 0, revision: latest };
   if (options.countOnly) return { count: 1, visited: 0, revision: latest };
-  emitRow(core, entry, visit);
+  emitRow(core, id, visit);
   return { count: 1, visited: 1, revision: latest };
 }
 
@@ -44,12 +43,12 @@ export function rangeKeysAt(
   options: RangeOptions,
   visit: KeyVisitor,
 ): RangeResult {
-  const emit = (entry: KeyEntry): void => visit(entry.key, found.main, found.created, found.version);
+  const emit = (id: number): void => visit(core.index.locate(id), found.main, found.created, found.version);
   if (rangeEnd !== null) return walk(core, latest, key, rangeEnd, options, emit);
-  const entry = findOne(core, latest, key, options);
-  if (entry === undefined) return { count: 0, visited: 0, revision: latest };
+  const id = findOne(core, latest, key, options);
+  if (id === 0) return { count: 0, visited: 0, revision: latest };
   if (options.countOnly) return { count: 1, visited: 0, revision: latest };
-  emit(entry);
+  emit(id);
   return { count: 1, visited: 1, revision: latest };
 }
 
@@ -72,10 +71,10 @@ const slot: RawSlot = { bytes: Buffer.alloc(0), start: 0, end: 0 };
 /** The revision that `walk` or `findOne` found, for its callback. */
 const found = revisionInfo();
 
-function emitRow(core: StoreCore, entry: KeyEntry, visit: RawVisitor): void {
+function emitRow(core: StoreCore, id: number, visit: RawVisitor): void {
   if (!core.backend.getRevision(found.main, found.sub, slot)) {
     throw new InvariantError(
-      `the backend lacks revision ${found.main}.${found.sub} of key ${JSON.stringify(entry.key)}`,
+      `the backend lacks revision ${found.main}.${found.sub} of key ${JSON.stringify(core.index.key(id))}`,
     );
   }
   visit(slot.bytes, slot.start, slot.end);
@@ -89,10 +88,11 @@ function checkedRevision(core: StoreCore, latest: number, options: RangeOptions)
   return at;
 }
 
-function findOne(core: StoreCore, latest: number, key: Uint8Array, options: RangeOptions): KeyEntry | undefined {
+/** The id of a key that exists at the revision, with `found` filled in; 0 when it does not. */
+function findOne(core: StoreCore, latest: number, key: Uint8Array, options: RangeOptions): number {
   const at = checkedRevision(core, latest, options);
-  const entry = core.index.find(key);
-  return entry?.readAt(at, found) ? entry : undefined;
+  const id = core.index.find(key);
+  return id !== 0 && core.index.readAt(id, at, found) ? id : 0;
 }
 
 /** Finds the range's keys at the revision and calls `emit` for each, up to the limit, with `found` filled in. */
@@ -102,11 +102,11 @@ function walk(
   key: Uint8Array,
   rangeEnd: Uint8Array,
   options: RangeOptions,
-  emit: (entry: KeyEntry) => void,
+  emit: (id: number) => void,
 ): RangeResult {
   const at = checkedRevision(core, latest, options);
-  const start = toByteString(key);
-  const end = rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : toByteString(rangeEnd);
+  const { index } = core;
+  const end = rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : rangeEnd;
   const limit = options.countOnly ? 0 : options.limit > 0 ? options.limit : Number.POSITIVE_INFINITY;
   // The index counts currently live keys; an older revision needs a check of every key.
   const countsLive = at === latest;
@@ -114,23 +114,22 @@ function walk(
   let count = 0;
   let visited = 0;
   if (!countsLive || limit > 0) {
-    const visitor = (entry: KeyEntry): boolean => {
-      if (!entry.readAt(at, found)) return true;
+    const visitor = (id: number): boolean => {
+      if (!index.readAt(id, at, found)) return true;
       count++;
       if (visited < limit) {
         visited++;
-        emit(entry);
+        emit(id);
       }
       return visited < limit || !stopsAtLimit;
     };
     // The newest read sees exactly the live keys, unless an unfinished transaction has already changed them.
     if (countsLive && (!core.hasOpenChanges || latest > core.currentRevision)) {
-      core.index.visitLive(start, end, visitor);
-    } else core.index.visit(start, end, visitor);
+      index.visitLive(key, end, visitor);
+    } else index.visit(key, end, visitor);
   }
   if (countsLive && visited === limit && options.withoutCount !== true) {
-    const { index, currentRevision } = core;
-    count = latest > currentRevision ? index.countLiveInside(start, end) : index.countLive(start, end);
+    count = latest > core.currentRevision ? index.countLiveInside(key, end) : index.countLive(key, end);
   }
   return { count, visited, revision: latest };
 }

@@ -2,17 +2,15 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import { othersTurn } from "../../base/others-turn.ts";
 import type { Backend } from "../backend/backend.ts";
-import { KeyEntry } from "../index/key-entry.ts";
 import type { KeyIndex } from "../index/key-index.ts";
 import { kvHeader, readKvHeader } from "../model/kv-header.ts";
-import type { ByteString } from "../model/types.ts";
 
 /** The content of a backend's key bucket. */
 export interface Restored {
   /** Main revision of the last row; 1 without rows. */
   readonly lastRevision: number;
-  /** Existing keys that are attached to a lease. */
-  readonly leaseOfKey: ReadonlyMap<ByteString, bigint>;
+  /** Existing keys that are attached to a lease, by id. */
+  readonly leaseOfKey: ReadonlyMap<number, bigint>;
 }
 
 /**
@@ -21,43 +19,47 @@ export interface Restored {
  */
 export async function restoreIndex(backend: Backend, index: KeyIndex, clock: Clock, logger: Logger): Promise<Restored> {
   const header = kvHeader();
-  const leaseOfKey = new Map<ByteString, bigint>();
+  const leaseOfKey = new Map<number, bigint>();
   let lastRevision = 1;
   let fromMain = 1;
   let fromSub = 0;
   for (;;) {
     let seen = 0;
+    let size = 0;
     backend.forEachRevision(fromMain, fromSub, Number.POSITIVE_INFINITY, (main, sub, tombstone, bytes, start, end) => {
       lastRevision = main;
       fromMain = main;
       fromSub = sub + 1;
       readKvHeader(bytes, start, end, header);
-      if (tombstone) restoreTombstone(header.key, main, sub);
-      else restorePut(header.key, main, sub);
-      return ++seen < SLICE_ROWS;
+      if (tombstone) restoreTombstone(bytes, main, sub);
+      else restorePut(bytes, main, sub);
+      size += end - start;
+      return ++seen < SLICE_ROWS && size < SLICE_BYTES;
     });
-    if (seen < SLICE_ROWS) return { lastRevision, leaseOfKey };
+    if (seen < SLICE_ROWS && size < SLICE_BYTES) return { lastRevision, leaseOfKey };
     await othersTurn(clock);
   }
 
-  function restorePut(key: ByteString, main: number, sub: number): void {
-    const entry = index.findString(key);
+  function restorePut(bytes: Uint8Array, main: number, sub: number): void {
+    const { keyStart, keyEnd, version, createRevision, lease } = header;
+    let id = index.find(bytes, keyStart, keyEnd);
     // A key's first row may be in the middle of a generation: earlier ones are compacted.
-    if (entry === undefined)
-      index.insert(new KeyEntry(key, main, sub, Math.max(1, header.version), header.createRevision));
-    else index.put(entry, main, sub);
-    if (header.lease !== 0n) leaseOfKey.set(key, header.lease);
-    else if (leaseOfKey.size > 0) leaseOfKey.delete(key);
+    if (id === 0) id = index.insert(bytes, keyStart, keyEnd, main, sub, Math.max(1, version), createRevision);
+    else index.put(id, main, sub);
+    if (lease !== 0n) leaseOfKey.set(id, lease);
+    else if (leaseOfKey.size > 0) leaseOfKey.delete(id);
   }
 
-  function restoreTombstone(key: ByteString, main: number, sub: number): void {
-    const entry = index.findString(key);
-    if (entry === undefined) index.insert(new KeyEntry(key, main, sub, 0, 0));
-    else if (entry.live) index.tombstone(entry, main, sub);
-    else logger.warn("tombstone on a key that does not exist", { key, main, sub });
-    leaseOfKey.delete(key);
+  function restoreTombstone(bytes: Uint8Array, main: number, sub: number): void {
+    const { keyStart, keyEnd } = header;
+    const id = index.find(bytes, keyStart, keyEnd);
+    if (id === 0) index.insert(bytes, keyStart, keyEnd, main, sub, 0, 0);
+    else if (index.isLive(id)) index.tombstone(id, main, sub);
+    else logger.warn("tombstone on a key that does not exist", { key: index.key(id), main, sub });
+    leaseOfKey.delete(id);
   }
 }
 
-/** About 3 ms of work. */
-const SLICE_ROWS = 1000;
+/** About 3 ms of work: a slice looks for its place in the tree of pages again, so few are better. */
+const SLICE_ROWS = 3000;
+const SLICE_BYTES = 2 * 1024 * 1024;

@@ -7,10 +7,10 @@ import { Subscribers } from "../../base/subscribers.ts";
 import { type Backend, metaKeys, type RawSlot } from "../backend/backend.ts";
 import { dropUnfinished } from "../backend/long-write.ts";
 import { SerialQueue } from "../backend/serial-queue.ts";
+import type { KeyIndex } from "../index/key-index.ts";
 import { KvEncoder } from "../model/kv-encoder.ts";
 import { revisionBytes } from "../model/revision.ts";
 import {
-  type ByteString,
   type ChangeList,
   type ChangeListener,
   type ChangeSource,
@@ -331,9 +331,10 @@ export class MvccStore implements ChangeSource {
     await this.#indexWalks.idle();
   }
 
-  async #attachLeases(leaseOfKey: ReadonlyMap<ByteString, bigint>): Promise<void> {
+  async #attachLeases(index: KeyIndex, leaseOfKey: ReadonlyMap<number, bigint>): Promise<void> {
     let left = ATTACH_SLICE;
-    for (const [key, lease] of leaseOfKey) {
+    for (const [id, lease] of leaseOfKey) {
+      const key = index.key(id);
       if (!this.#core.leases.attach(lease, key)) {
         this.#logger.error("failed to attach a lease", { "lease-id": lease.toString(16).padStart(16, "0"), key });
       }
@@ -348,7 +349,7 @@ export class MvccStore implements ChangeSource {
     await dropUnfinished(backend, this.#clock, this.#logger);
     const index = core.newIndex();
     const { lastRevision, leaseOfKey } = await restoreIndex(backend, index, this.#clock, this.#logger);
-    await this.#attachLeases(leaseOfKey);
+    await this.#attachLeases(index, leaseOfKey);
     core.epoch++;
     core.backend = backend;
     core.index = index;
@@ -357,7 +358,11 @@ export class MvccStore implements ChangeSource {
     core.compactRevision = finished ?? -1;
     // Compaction may have deleted the last rows, so they alone do not determine the revision.
     core.currentRevision = Math.max(lastRevision, finished ?? 0, scheduled ?? 0);
-    this.#logger.info("kvstore restored", { "current-rev": core.currentRevision, keys: index.liveCount });
+    this.#logger.info("kvstore restored", {
+      "current-rev": core.currentRevision,
+      keys: index.liveCount,
+      "index-bytes": index.allocatedBytes,
+    });
     if (scheduled !== undefined && scheduled > core.compactRevision) {
       this.#logger.info("resume scheduled compaction", { "scheduled-compact-revision": scheduled });
       this.compact(scheduled).catch((error: unknown) => {

@@ -1,15 +1,16 @@
 import { InvariantError } from "../../base/fatal.ts";
 import { SliceBudget } from "../../base/slice-budget.ts";
-import type { KeyEntry } from "../index/key-entry.ts";
-import { KeyEntry as Entry } from "../index/key-entry.ts";
-import { LongChanges } from "../index/long-changes.ts";
+import type { LongChanges } from "../index/long-changes.ts";
 import type { KvEncoder } from "../model/kv-encoder.ts";
 import {
   type ByteString,
   type Change,
   type ChangeList,
   type DecodedRangeResult,
+  fromByteString,
   type KeyVisitor,
+  keyCopy,
+  keyString,
   type RangeOptions,
   type RangeResult,
   type RawVisitor,
@@ -64,13 +65,13 @@ export class WriteTxn implements ReadView {
     this.#checkOpen();
     if (this.#long !== null) return;
     const { index, backend } = this.#core;
-    const long = new LongChanges(this.#base + 1);
+    const long = index.beginLong(this.#base + 1);
     for (const change of this.#changes) {
-      if (change.tombstone) long.addTombstone(index.findString(change.key)!);
-      else long.addPut(change, change.version === 1);
+      const id = index.find(fromByteString(change.key));
+      if (change.tombstone) long.addTombstone(id);
+      else long.addPut(id, change, change.version === 1);
     }
     this.#long = long;
-    index.pending = long;
     backend.beginLongWrite(long.main);
   }
 
@@ -86,20 +87,22 @@ export class WriteTxn implements ReadView {
     const { index, leases } = this.#core;
     const main = this.#base + 1;
     const sub = this.#changeCount;
-    let entry = index.find(key);
+    let id = index.find(key);
+    let version = 1;
+    let created = main;
     let oldLease = 0n;
-    if (entry === undefined) {
-      entry = new Entry(toByteString(key), main, sub, 1, main);
-      index.insert(entry);
-    } else {
-      if (entry.live) oldLease = leases.leaseOf(entry.key);
-      index.put(entry, main, sub);
+    if (id === 0) id = index.insert(key, 0, key.length, main, sub, 1, main);
+    else {
+      if (!leases.isEmpty && index.isLive(id)) oldLease = leases.leaseOf(toByteString(key));
+      version = index.put(id, main, sub);
+      created = index.created(id);
     }
-    this.#encoder.put(entry.key, entry.created, main, entry.version, value, lease);
-    this.#record(entry, main, sub, lease);
+    this.#encoder.put(key, created, main, version, value, lease);
+    this.#record(id, main, sub, version, created, lease);
     if (oldLease === lease) return;
-    if (oldLease !== 0n) leases.detach(oldLease, entry.key);
-    if (lease !== 0n && !leases.attach(lease, entry.key)) {
+    const name = toByteString(key);
+    if (oldLease !== 0n) leases.detach(oldLease, name);
+    if (lease !== 0n && !leases.attach(lease, name)) {
       throw new InvariantError(`put with lease ${lease.toString(16)}, which does not exist`);
     }
   }
@@ -107,15 +110,11 @@ export class WriteTxn implements ReadView {
   /** Deletes the existing keys of the range, in order. Returns their number. */
   deleteRange(key: Uint8Array, rangeEnd: Uint8Array | null): number {
     this.#checkOpen();
-    const { index } = this.#core;
     if (rangeEnd === null) {
-      const entry = index.find(key);
-      if (entry === undefined || !entry.live) return 0;
-      this.#delete(entry, this.#core.leases.leaseOf(entry.key));
-      return 1;
+      return this.#deleteOne(key, null) ? 1 : 0;
     }
     const before = this.#changeCount;
-    this.deleteSlice(toByteString(key), endOf(rangeEnd), UNLIMITED);
+    this.deleteSlice(key, endOf(rangeEnd), UNLIMITED);
     return this.#changeCount - before;
   }
 
@@ -123,19 +122,20 @@ export class WriteTxn implements ReadView {
    * Deletes the existing keys of [start, end) (end null: to the last key), in order, until the budget is spent; each
    * key examined counts. Returns the key to continue from, or null when done. With a lease, only keys attached to it.
    */
-  deleteSlice(start: ByteString, end: ByteString | null, budget: SliceBudget, lease = 0n): ByteString | null {
+  deleteSlice(start: Uint8Array, end: Uint8Array | null, budget: SliceBudget, lease = 0n): Uint8Array | null {
     this.#checkOpen();
     const { index, leases } = this.#core;
-    let next: ByteString | null = null;
-    index.visit(start, end, (entry) => {
+    let next: Uint8Array | null = null;
+    index.visit(start, end, (id) => {
+      const key = index.locate(id);
       if (budget.isSpent) {
-        next = entry.key;
+        next = keyCopy(key);
         return false;
       }
-      budget.spend(1, entry.key.length);
-      if (!entry.live) return true;
-      const owner = leases.leaseOf(entry.key);
-      if (lease === 0n || owner === lease) this.#delete(entry, owner);
+      budget.spend(1, key.keyEnd - key.keyStart);
+      if (!index.isLive(id)) return true;
+      const owner = leases.isEmpty ? 0n : leases.leaseOf(index.key(id));
+      if (lease === 0n || owner === lease) this.#delete(id, owner);
       return true;
     });
     return next;
@@ -144,14 +144,20 @@ export class WriteTxn implements ReadView {
   /** Deletes one key; used for the keys attached to a lease. Returns whether it existed. */
   deleteKey(key: ByteString): boolean {
     this.#checkOpen();
-    const entry = this.#core.index.findString(key);
-    if (entry === undefined || !entry.live) return false;
-    this.#delete(entry, this.#core.leases.leaseOf(entry.key));
+    return this.#deleteOne(fromByteString(key), key);
+  }
+
+  /** `name`: the key as a byte string, if there is one already. */
+  #deleteOne(key: Uint8Array, name: ByteString | null): boolean {
+    const { index, leases } = this.#core;
+    const id = index.find(key);
+    if (id === 0 || !index.isLive(id)) return false;
+    this.#delete(id, leases.isEmpty ? 0n : leases.leaseOf(name ?? toByteString(key)));
     return true;
   }
 
   /** Number of keys in [start, end), its own changes included; end null means to the last key. */
-  countLive(start: ByteString, end: ByteString | null): number {
+  countLive(start: Uint8Array, end: Uint8Array | null): number {
     return this.#core.index.countLiveInside(start, end);
   }
 
@@ -173,47 +179,38 @@ export class WriteTxn implements ReadView {
     this.#ended = true;
     this.#core.hasOpenChanges = false;
     if (this.#long !== null) {
-      this.#core.index.pending = null;
+      this.#core.index.endLong();
       this.#core.backend.endLongWrite();
     }
     this.#onEnd(this.#long ?? this.#changes);
   }
 
   /** `lease`: the lease it is attached to, or 0n. */
-  #delete(entry: KeyEntry, lease: bigint): void {
+  #delete(id: number, lease: bigint): void {
     const { index, leases } = this.#core;
     const main = this.#base + 1;
     const sub = this.#changeCount;
-    index.tombstone(entry, main, sub);
-    this.#encoder.tombstone(entry.key);
-    this.#record(entry, main, sub, 0n);
-    if (lease !== 0n) leases.detach(lease, entry.key);
+    index.tombstone(id, main, sub);
+    const { bytes, keyStart, keyEnd } = index.locate(id);
+    this.#encoder.tombstone(bytes, keyStart, keyEnd);
+    this.#record(id, main, sub, 0, 0, 0n);
+    if (lease !== 0n) leases.detach(lease, index.key(id));
   }
 
-  #record(entry: KeyEntry, main: number, sub: number, lease: bigint): void {
+  /** Records what the encoder has just encoded. Version 0 is a tombstone. */
+  #record(id: number, main: number, sub: number, version: number, created: number, lease: bigint): void {
     const { bytes, start, end } = this.#encoder;
-    const tombstone = entry.version === 0;
+    const tombstone = version === 0;
     this.#core.backend.putRevision(main, sub, tombstone, bytes, start, end);
     this.#changeCount++;
     this.#core.hasOpenChanges = true;
     if (tombstone && this.#long !== null) {
-      this.#long.addTombstone(entry);
+      this.#long.addTombstone(id);
       return;
     }
-    const change = {
-      key: entry.key,
-      main,
-      sub,
-      tombstone,
-      createRevision: tombstone ? 0 : entry.created,
-      version: entry.version,
-      lease,
-      bytes,
-      start,
-      end,
-    };
+    const change = new EncodedChange(main, sub, version, created, lease, this.#encoder);
     if (this.#long === null) this.#changes.push(change);
-    else this.#long.addPut(change, entry.version === 1);
+    else this.#long.addPut(id, change, version === 1);
   }
 
   #checkOpen(): void {
@@ -223,5 +220,41 @@ export class WriteTxn implements ReadView {
 
 const UNLIMITED = new SliceBudget(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
 
-const endOf = (rangeEnd: Uint8Array): ByteString | null =>
-  rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : toByteString(rangeEnd);
+const endOf = (rangeEnd: Uint8Array): Uint8Array | null =>
+  rangeEnd.length === 1 && rangeEnd[0] === 0 ? null : rangeEnd;
+
+/** A change as the encoder has encoded it. Most are seen by no watcher, so the key is made when it is asked for. */
+class EncodedChange implements Change {
+  readonly main: number;
+  readonly sub: number;
+  readonly version: number;
+  readonly createRevision: number;
+  readonly lease: bigint;
+  readonly bytes: Buffer;
+  readonly start: number;
+  readonly end: number;
+  readonly #keyStart: number;
+  readonly #keyEnd: number;
+  #key: ByteString | undefined = undefined;
+
+  constructor(main: number, sub: number, version: number, created: number, lease: bigint, encoded: KvEncoder) {
+    this.main = main;
+    this.sub = sub;
+    this.version = version;
+    this.createRevision = created;
+    this.lease = lease;
+    this.bytes = encoded.bytes;
+    this.start = encoded.start;
+    this.end = encoded.end;
+    this.#keyStart = encoded.keyStart;
+    this.#keyEnd = encoded.keyEnd;
+  }
+
+  get tombstone(): boolean {
+    return this.version === 0;
+  }
+
+  get key(): ByteString {
+    return (this.#key ??= keyString({ bytes: this.bytes, keyStart: this.#keyStart, keyEnd: this.#keyEnd }));
+  }
+}

@@ -3,7 +3,7 @@ import { SliceSort } from "../../base/slice-sort.ts";
 import { nextSlice, type Slices } from "../../base/slices.ts";
 import type { Lease } from "../../lease/lease.ts";
 import type { Lessor } from "../../lease/lessor.ts";
-import { type ByteString, FROM_KEY, fromByteString, toByteString } from "../../mvcc/model/types.ts";
+import { type ByteString, FROM_KEY, fromByteString } from "../../mvcc/model/types.ts";
 import type { MvccStore, WriteTxn } from "../../mvcc/store/store.ts";
 import {
   type DeleteRangeRequest,
@@ -147,8 +147,8 @@ export function* deleteRangeInSlices(
   if (rangeEnd === null) return executeDeleteRange(txn, request, reads);
   const previous = request.prevKv ? reads?.previous(txn, request.key, request.rangeEnd) : undefined;
   const before = txn.changeCount;
-  const end = rangeEnd === FROM_KEY ? null : toByteString(rangeEnd);
-  yield* deleteInSlices(txn, toByteString(request.key), end, budget, 0n);
+  const end = rangeEnd === FROM_KEY ? null : rangeEnd;
+  yield* deleteInSlices(txn, request.key, end, budget, 0n);
   const header = ResponseHeader.create({ revision: txn.revision });
   const deleted = txn.changeCount - before;
   const response = DeleteRangeResponse.create({ header, deleted, prevKvs: previous?.kvs ?? [] });
@@ -159,14 +159,14 @@ export function* deleteRangeInSlices(
 /** Deletes the existing keys of [start, end), or those of them attached to a lease. */
 function* deleteInSlices(
   txn: WriteTxn,
-  start: ByteString,
-  end: ByteString | null,
+  start: Uint8Array,
+  end: Uint8Array | null,
   budget: SliceBudget,
   lease: bigint,
 ): Slices<void> {
   // Work beyond one slice is marked as partial from the start: marking it later would need a lookup of all its changes.
   if (txn.countLive(start, end) > budget.rows) txn.becomeLong();
-  let next: ByteString | null = start;
+  let next: Uint8Array | null = start;
   for (;;) {
     next = txn.deleteSlice(next, end, budget, lease);
     if (next === null) return;
@@ -181,12 +181,13 @@ function* deleteInSlices(
 export function* revokeInSlices(store: MvccStore, lessor: Lessor, id: bigint, budget: SliceBudget): Slices<void> {
   const lease = lessor.lookup(id)!;
   const { low, high } = lease.keySet!;
-  const end = `${high}\0`;
+  const start = fromByteString(low);
+  const end = fromByteString(`${high}\0`);
   // If there are few other keys between its lowest and highest, the index provides them in order.
-  const isDense = store.countLive(fromByteString(low), fromByteString(end)) <= DENSE_FACTOR * lease.keyCount;
+  const isDense = store.countLive(start, end) <= DENSE_FACTOR * lease.keyCount;
   const keys = isDense ? NO_KEYS : yield* sortedKeys(lease, budget);
   const txn = store.begin();
-  if (isDense) yield* deleteInSlices(txn, low, end, budget, id);
+  if (isDense) yield* deleteInSlices(txn, start, end, budget, id);
   for (const position of keys.order) {
     if (budget.isSpent) yield* nextPart(txn, budget);
     const key = keys.all[position]!;

@@ -2,7 +2,7 @@ import { EMPTY_BYTES } from "../../base/protobuf.ts";
 import {
   type DecodedRangeResult,
   FROM_KEY,
-  fromByteString,
+  keyCopy,
   type RangeOptions,
   type ReadView,
 } from "../../mvcc/model/types.ts";
@@ -64,7 +64,7 @@ function takesFewOfMany(request: RangeRequest): boolean {
 function readFirst(view: ReadView, request: RangeRequest, options: RangeOptions): RowsRead {
   const { sortTarget, sortOrder, limit } = request;
   const sign = sortOrder === SortOrder.DESCEND ? -1 : 1;
-  const first: { readonly key: string; readonly by: number }[] = [];
+  const first: { readonly key: Uint8Array; readonly by: number }[] = [];
   const end = rangeEndOf(request.rangeEnd);
   const { count, revision } = view.rangeKeys(request.key, end, options, (key, mod, created, version) => {
     if (!passesFilters(request, mod, created)) return;
@@ -72,11 +72,11 @@ function readFirst(view: ReadView, request: RangeRequest, options: RangeOptions)
     if (first.length > limit && by >= first.at(-1)!.by) return;
     let at = first.length;
     while (at > 0 && first[at - 1]!.by > by) at--;
-    first.splice(at, 0, { key, by });
+    first.splice(at, 0, { key: keyCopy(key), by });
     if (first.length > limit + 1) first.pop();
   });
   const read = fromIndexAlone(request) ? readKeys : readKeyValues;
-  return { kvs: first.flatMap(({ key }) => read(view, fromByteString(key), null, options).kvs), count, revision };
+  return { kvs: first.flatMap(({ key }) => read(view, key, null, options).kvs), count, revision };
 }
 
 /** The index has everything about a key except its value and its lease; etcd omits the lease then. */
@@ -92,8 +92,8 @@ const readKeyValues: Read = (view, key, rangeEnd, options) => view.rangeDecoded(
 
 const readKeys: Read = (view, key, rangeEnd, options) => {
   const kvs: KeyValue[] = [];
-  const { count, revision } = view.rangeKeys(key, rangeEnd, options, (name, modRevision, createRevision, version) => {
-    kvs.push(KeyValue.create({ key: fromByteString(name), modRevision, createRevision, version }));
+  const { count, revision } = view.rangeKeys(key, rangeEnd, options, (key, modRevision, createRevision, version) => {
+    kvs.push(KeyValue.create({ key: keyCopy(key), modRevision, createRevision, version }));
   });
   return { kvs, count, revision };
 };

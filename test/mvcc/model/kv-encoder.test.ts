@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { InvariantError } from "../../../src/base/fatal.ts";
 import { KvEncoder } from "../../../src/mvcc/model/kv-encoder.ts";
-import { kvHeader, readKvHeader } from "../../../src/mvcc/model/kv-header.ts";
+import { headerKey, kvHeader, readKvHeader } from "../../../src/mvcc/model/kv-header.ts";
 import { isTombstone, mainOf, revisionBytes, subOf } from "../../../src/mvcc/model/revision.ts";
 import { RevisionSet } from "../../../src/mvcc/model/revision-set.ts";
 import { toByteString } from "../../../src/mvcc/model/types.ts";
@@ -33,8 +33,8 @@ test("a key-value pair is encoded as the generated codec does, and read back wit
     const value = Buffer.alloc(random.below(random.below(300) === 0 ? 600_000 : 400), random.below(256));
     const [createRevision, modRevision, version] = [random.pick(numbers), random.pick(numbers), random.pick(numbers)];
     const lease = random.pick(leases);
-    if (random.below(4) === 0) encoder.tombstone(toByteString(key));
-    else encoder.put(toByteString(key), createRevision, modRevision, version, value, lease);
+    if (random.below(4) === 0) encoder.tombstone(key, 0, key.length);
+    else encoder.put(key, createRevision, modRevision, version, value, lease);
     const { bytes, start, end } = encoder;
     const decoded = KeyValue.decode(bytes, start, end);
     const expected = KeyValue.encode(
@@ -43,13 +43,11 @@ test("a key-value pair is encoded as the generated codec does, and read back wit
         : KeyValue.create({ key, createRevision, modRevision, version, value, lease }),
     );
     kept.push({ bytes, start, end, expected });
+    assert.ok(key.equals(bytes.subarray(encoder.keyStart, encoder.keyEnd)));
     readKvHeader(bytes, start, end, header);
-    assert.deepEqual(header, {
-      key: toByteString(key),
-      createRevision: decoded.createRevision,
-      version: decoded.version,
-      lease: decoded.lease,
-    });
+    assert.equal(headerKey(bytes, header), toByteString(key));
+    const { createRevision: created, version: versionRead, lease: leaseRead } = header;
+    assert.deepEqual([created, versionRead, leaseRead], [decoded.createRevision, decoded.version, decoded.lease]);
   }
   // Encoded bytes do not change, whatever is encoded after them.
   for (const { bytes, start, end, expected } of kept) assert.ok(expected.equals(bytes.subarray(start, end)));
