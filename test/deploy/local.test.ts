@@ -1,10 +1,15 @@
 // Slow: real members are started as processes.
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { systemClock } from "../../src/base/clock.ts";
 import { connect } from "../../src/client/raw.ts";
+import { Cluster } from "../../src/deploy/cluster/access.ts";
+import { usersToDo } from "../../src/deploy/cluster/users.ts";
+import { parseInventory } from "../../src/deploy/inventory/inventory.ts";
+import { readUsers } from "../../src/deploy/inventory/users.ts";
 import { KVService } from "../../src/proto/etcdserverpb.ts";
 import { tempDir } from "../harness/in-process.ts";
 import { findProgram, repositoryRoot, requireStockEtcd, run, stockEtcd } from "../harness/programs.ts";
@@ -178,4 +183,45 @@ test("what cannot be meant is refused with what it should be, and leaves nothing
   assert.match(others.err, /cluster\.json is damaged/);
   writeFileSync(join(home, "cluster.json"), whole);
   await deploy("down", "x", "--delete-data");
+});
+
+test("users and roles become what the inventory's file says, and stay so", async () => {
+  const { members, directory } = await up("users", "--members", "1");
+  const port = new URL(members[0]!.endpoint).port;
+  const inventory = parseInventory(
+    `cluster: users
+members: [{ name: m1, address: 127.0.0.1 }]
+ports: { client: ${port} }
+authentication: users.yml
+certificates: { directory: ${join(directory, "pki")} }
+`,
+    join(root.path, "users-cluster.yml"),
+  );
+  const file = inventory.usersFile!;
+  const write = (text: string) => writeFileSync(file, text, { mode: 0o600 });
+  const cluster = new Cluster({ clock: systemClock }, inventory);
+  const carriedOut = async (): Promise<string[]> => {
+    const deeds = await usersToDo(cluster, readUsers(file));
+    for (const { run } of deeds) await run();
+    return deeds.map(({ text }) => text);
+  };
+  write('root: {}\napp: { password: "secret", read: [/config/, /app/], write: [/app/] }\n');
+  const first = await carriedOut();
+  assert.equal(first[0], "add the role root");
+  assert.ok(first.includes('let app read and write what begins with "/app/"'));
+  assert.ok(first.includes("add the user root, known by certificate"));
+  assert.equal(first.at(-1), "enable authentication");
+  assert.deepEqual(await carriedOut(), []);
+  write('root: {}\napp: { password: "secret", read: [/app/] }\n');
+  assert.deepEqual(await carriedOut(), [
+    'let app read what begins with "/app/"',
+    'let app no longer use what begins with "/config/"',
+  ]);
+  assert.deepEqual(await carriedOut(), []);
+  write("app: {}\n");
+  assert.throws(() => readUsers(file), /has no user root, .*: add "root: {}"/);
+  write("root: { passwort: x }\n");
+  assert.throws(() => readUsers(file), /user root: there is no field passwort; there are password, read, write/);
+  chmodSync(file, 0o644);
+  assert.throws(() => readUsers(file), /others may read .*users\.yml, which has passwords: chmod 600/);
 });

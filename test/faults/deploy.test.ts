@@ -33,6 +33,12 @@ test("hosts come from nothing to a healthy TLS cluster, stay as they are, and ch
   );
   assert.match(without.err, /Nothing was changed\.\n$/);
 
+  // A firewall between two hosts.
+  const second = deployment.machines.all[1]!.address;
+  await inside(0, "iptables", "-w", "-A", "OUTPUT", "-d", second, "-p", "tcp", "--dport", "2380", "-j", "DROP");
+  assert.match((await cluster("plan")).err, new RegExp(`m1: it cannot reach ${second}:2380: open the port`));
+  await inside(0, "iptables", "-w", "-F", "OUTPUT");
+
   deployment.inventory(`copy: ${findProgram(stockEtcd().file)}\n`);
   const planned = await cluster("plan");
   assert.equal(planned.code, 1, planned.err);

@@ -135,6 +135,15 @@ export class Cluster {
     await this.#patiently(what, meant);
   }
 
+  /** What any member answers. Throws DeployError. */
+  async answer<T>(what: (client: RawClient) => Promise<T>): Promise<T> {
+    try {
+      return await this.#any(what);
+    } catch (error) {
+      throw error instanceof RpcError ? new DeployError(`the cluster refuses it: ${messageOf(error)}`) : error;
+    }
+  }
+
   /** Throws DeployError when it does not become so. */
   async until(what: string, condition: () => Promise<boolean>): Promise<void> {
     const endMs = this.clock.nowMs() + PATIENCE_MS;

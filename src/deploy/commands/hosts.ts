@@ -2,12 +2,14 @@
 import { resolve } from "node:path";
 import type { Flag } from "../../base/flags.ts";
 import { Cluster } from "../cluster/access.ts";
+import { type Deed, usersToDo } from "../cluster/users.ts";
 import { type Context, type DeployCommand, DeployError, EXIT } from "../common/context.ts";
 import { lockBeside } from "../common/lock.ts";
 import type { Look } from "../common/look.ts";
 import { applyPlans, makePlans, membershipProblem } from "../hosts/apply.ts";
 import type { HostPlan } from "../hosts/plan.ts";
 import { certificateSet, type Inventory, readInventory } from "../inventory/inventory.ts";
+import { readUsers } from "../inventory/users.ts";
 import { refuseProblems } from "../operations/turn.ts";
 import { makeSet } from "../pki/set.ts";
 import { refuseUnfinished } from "../steps/record.ts";
@@ -35,7 +37,9 @@ certificates are made here. Exit codes: 0 nothing differs, 1 something would be 
       for (const { text } of changes) context.out(`${facts.member.name}: ${text}\n`);
       if (then !== "nothing") context.out(`${facts.member.name}: ${then}\n`);
     }
-    if (plans.some(differs)) throw new DeployError("", EXIT.warnings);
+    const deeds = plans.every(({ facts }) => facts.isActive) ? await userDeeds(context, inventory) : [];
+    for (const { text } of deeds) context.out(`${text}\n`);
+    if (plans.some(differs) || deeds.length > 0) throw new DeployError("", EXIT.warnings);
     context.out("nothing differs\n");
   },
 };
@@ -54,8 +58,13 @@ healthy. Where nothing differs nothing is done, so it can be repeated, also afte
       refuseUnfinished(path);
       const { inventory, plans } = await prepare(context, flags.string("file"));
       refuseProblems(plans, [(await membershipProblem(context, inventory, plans)) ?? []].flat());
-      if (!plans.some(differs)) context.out("nothing differs\n");
       const looks = await applyPlans(context, inventory, plans);
+      const deeds = await userDeeds(context, inventory);
+      if (!plans.some(differs) && deeds.length === 0) context.out("nothing differs\n");
+      for (const { text, run } of deeds) {
+        context.out(`${text}\n`);
+        await run();
+      }
       context.out(statusText(rowsOf(inventory, looks, context.clock.wallMs()), quotaOf(inventory)));
       endWith(looks);
     } finally {
@@ -101,6 +110,7 @@ export const hostCommands: readonly DeployCommand[] = [plan, apply, status, heal
 
 async function prepare(context: Context, file: string): Promise<{ inventory: Inventory; plans: HostPlan[] }> {
   const inventory = readInventory(resolve(context.cwd, file));
+  if (inventory.usersFile !== undefined) readUsers(inventory.usersFile);
   for (const warning of inventory.warnings) context.err(`warning: ${warning}\n`);
   const now = { nowMs: context.clock.wallMs(), random: context.random };
   for (const { action, file: path, why } of await makeSet(certificateSet(inventory), now)) {
@@ -111,6 +121,11 @@ async function prepare(context: Context, file: string): Promise<{ inventory: Inv
   for (const { facts, warnings } of plans)
     for (const warning of warnings) context.err(`warning: ${facts.member.name}: ${warning}\n`);
   return { inventory, plans };
+}
+
+async function userDeeds(context: Context, inventory: Inventory): Promise<Deed[]> {
+  if (inventory.usersFile === undefined) return [];
+  return usersToDo(new Cluster(context, inventory), readUsers(inventory.usersFile));
 }
 
 const differs = ({ changes, then }: HostPlan): boolean => changes.length > 0 || then !== "nothing";

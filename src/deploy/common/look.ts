@@ -54,9 +54,11 @@ export async function lookThrough(client: RawClient, timeoutMs: number, clock: C
   }
 }
 
+/** To say why a member does not answer must not take as long again as to find that out. */
+const CAUSE_MS = 1_500;
 const HEALTH_KEY = Buffer.from("health");
 
 async function causeOf(endpoint: string, tls: TlsOptions | undefined, timeoutMs: number, clock: Clock) {
   const { findTrouble } = await import("../../client/probe.ts");
-  return (await findTrouble(endpoint, tls, timeoutMs, clock))?.text;
+  return (await findTrouble(endpoint, tls, Math.min(timeoutMs, CAUSE_MS), clock))?.text;
 }

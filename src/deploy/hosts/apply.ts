@@ -7,22 +7,32 @@ import { messageOf } from "../../base/errors.ts";
 import { Cluster, peerUrl } from "../cluster/access.ts";
 import { type Context, DeployError } from "../common/context.ts";
 import type { Look } from "../common/look.ts";
-import type { Inventory } from "../inventory/inventory.ts";
+import type { Inventory, Member } from "../inventory/inventory.ts";
 import { factsOf } from "./facts.ts";
 import { type HostPlan, makeChanges, planFor } from "./plan.ts";
+import { probe } from "./probes.ts";
 import { giveUpLead, refuseUnlessHealthy, restartMember, startMember, untilHealthy } from "./service.ts";
 
 /** How long members may not answer before that counts. */
 const PATIENCE_MS = 10_000;
 
-export async function makePlans(context: Context, inventory: Inventory): Promise<HostPlan[]> {
-  const outcomes = await Promise.allSettled(inventory.members.map((member) => factsOf(context, inventory, member)));
+export async function makePlans(
+  context: Context,
+  inventory: Inventory,
+  members: readonly Member[] = inventory.members,
+): Promise<HostPlan[]> {
+  const outcomes = await Promise.allSettled(
+    members.map(async (member) => {
+      const facts = await factsOf(context, inventory, member);
+      return planFor(inventory, facts, facts.isActive ? undefined : await probe(context, inventory, member));
+    }),
+  );
   const failed = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [messageOf(outcome.reason)] : []));
   if (failed.length > 0)
     throw new DeployError(
       `not every host can be reached:\n${failed.map((text) => `  ${text}\n`).join("")}Nothing was changed.`,
     );
-  return outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [planFor(inventory, outcome.value)] : []));
+  return outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
 }
 
 /**

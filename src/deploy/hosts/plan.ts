@@ -7,6 +7,7 @@ import type { Context } from "../common/context.ts";
 import type { Inventory } from "../inventory/inventory.ts";
 import type { HostFile } from "../render/host.ts";
 import { directoriesOf, expectation, type Facts, gistOf, restartMark } from "./facts.ts";
+import type { Probes } from "./probes.ts";
 import { installScript, linkScript, releaseDir } from "./releases.ts";
 import { feedOn, runOn, word } from "./shell.ts";
 
@@ -31,9 +32,12 @@ export interface HostPlan {
 
 const SKEW_MS_MAX = 5_000;
 const SKEW_MS_NOTICED = 500;
+/** Source: etcd's hardware guide. */
+const SYNC_MS_ADVISED = 10;
 const FREE_KIB_MIN = 1 << 20;
 
-export function planFor(inventory: Inventory, facts: Facts): HostPlan {
+/** `probes` of a host on which no member runs. */
+export function planFor(inventory: Inventory, facts: Facts, probes?: Probes): HostPlan {
   const changes: Change[] = [];
   const { user, service, configDir } = inventory;
   const { release } = facts;
@@ -96,7 +100,13 @@ export function planFor(inventory: Inventory, facts: Facts): HostPlan {
   }
   const restarts = isSeenAtStartOnly || facts.needsRestart;
   const then = facts.isActive ? (restarts ? "restart" : "nothing") : "start";
-  return { facts, changes, then, problems: problemsWith(inventory, facts), warnings: warningsOn(facts) };
+  return {
+    facts,
+    changes,
+    then,
+    problems: problemsWith(inventory, facts, probes),
+    warnings: warningsOn(facts, probes),
+  };
 }
 
 /** Makes the changes of one host. Throws DeployError; what was made before stays, and a new plan has the rest. */
@@ -132,7 +142,7 @@ chmod ${mode} ${fresh}
   return { script, finish: `mv ${fresh} ${word(path)}\n` };
 }
 
-function problemsWith(inventory: Inventory, facts: Facts): string[] {
+function problemsWith(inventory: Inventory, facts: Facts, probes: Probes | undefined): string[] {
   const found: string[] = [];
   const { service, dataDir } = inventory;
   if (!facts.hasSystemd) found.push("systemd does not run there");
@@ -144,6 +154,11 @@ function problemsWith(inventory: Inventory, facts: Facts): string[] {
     );
   if (!facts.isActive && facts.listening.length > 0)
     found.push(`another program listens on port ${facts.listening.join(" and ")}: end it, or choose other ports`);
+  const unreachable = probes?.unreachable ?? [];
+  if (unreachable.length > 0)
+    found.push(
+      `it cannot reach ${unreachable.join(", ")}: open the port in the firewall between the hosts, or correct the address`,
+    );
   const skewMs = Math.abs(facts.clockAheadMs) - facts.clockErrorMs;
   if (skewMs > SKEW_MS_MAX)
     found.push(
@@ -152,8 +167,13 @@ function problemsWith(inventory: Inventory, facts: Facts): string[] {
   return found;
 }
 
-function warningsOn(facts: Facts): string[] {
+function warningsOn(facts: Facts, probes: Probes | undefined): string[] {
   const found: string[] = [];
+  const syncMs = probes?.syncMs ?? 0;
+  if (syncMs > SYNC_MS_ADVISED)
+    found.push(
+      `its disk takes ${syncMs.toFixed(1)} ms until a write is safe, and etcd advises less than ${SYNC_MS_ADVISED} ms: take a faster disk for the data, or for the log (directories.wal)`,
+    );
   const skewMs = Math.abs(facts.clockAheadMs) - facts.clockErrorMs;
   if (skewMs > SKEW_MS_NOTICED && skewMs <= SKEW_MS_MAX)
     found.push(`its clock is ${seconds(facts.clockAheadMs)} off: let chrony or systemd-timesyncd set it`);

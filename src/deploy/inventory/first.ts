@@ -34,6 +34,7 @@ ${list}    # ssh: root@etcd-1.example.com  # how ssh reaches the host; the addre
 # ports:
 #   client: 2379
 #   peer: 2380
+# authentication: users.yml         # users, passwords and what they may do, mode 0600; none by default
 # loopback: true                    # serve clients on 127.0.0.1 too
 
 # tuning:                           # etcd's defaults; for members far apart, raise both times alike

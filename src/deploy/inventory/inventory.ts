@@ -44,6 +44,8 @@ export interface Inventory {
   /** By the names of etcd's flags. */
   readonly tuning: ReadonlyMap<string, string>;
   readonly certificates: Pick<SetOptions, "dir" | "algorithm" | "days" | "authorityDays" | "isShared">;
+  /** Absolute path of the file with the users; without it authentication is left as it is. */
+  readonly usersFile: string | undefined;
   /** What is allowed and probably not meant. */
   readonly warnings: readonly string[];
 }
@@ -73,6 +75,7 @@ interface File {
   };
   readonly ports?: { readonly client?: number; readonly peer?: number };
   readonly loopback?: boolean;
+  readonly authentication?: string;
   readonly tuning?: Readonly<Record<string, string | number>>;
   readonly certificates?: {
     readonly directory?: string;
@@ -175,6 +178,7 @@ function complete(file: File, base: string): Inventory {
       authorityDays: certificates["ca-days"] ?? 3650,
       isShared: certificates.shared ?? false,
     },
+    usersFile: file.authentication === undefined ? undefined : resolve(base, file.authentication),
     warnings: warningsOn(file),
   };
 }

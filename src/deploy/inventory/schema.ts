@@ -87,6 +87,9 @@ export const INVENTORY_SCHEMA: Schema = {
       }),
       ports: object("Ports", { client: whole("For clients", 1, 65_535), peer: whole("For members", 1, 65_535) }),
       loopback: flag("Serve clients on 127.0.0.1 too"),
+      authentication: text(
+        "A file of mode 0600 with the users: for each name password, read and write (lists of key prefixes). Authentication is enabled with it",
+      ),
       tuning: object("Settings of etcd; its defaults when absent", {
         "heartbeat-interval": whole("Milliseconds", 1, 50_000),
         "election-timeout": whole("Milliseconds", 5, 50_000),

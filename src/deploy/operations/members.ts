@@ -246,6 +246,5 @@ async function refuseUnapplied(tools: Tools, inventory: Inventory, members: read
 async function refuseProblemsOf(tools: Tools, inventory: Inventory, members: readonly Member[]): Promise<void> {
   if (members.length === 0) return;
   await makeSet(certificateSet(inventory), { nowMs: tools.context.clock.wallMs(), random: tools.context.random });
-  const chosen = { ...inventory, members };
-  refuseProblems(await makePlans(tools.context, chosen));
+  refuseProblems(await makePlans(tools.context, inventory, members));
 }

@@ -137,11 +137,10 @@ export function destroy(tools: Tools, answer: string | undefined, deletesData: b
           run: async () => {
             await retireMember(context, inventory, member);
             if (deletesData) {
-              const paths = [
-                `${inventory.dataDir}/member`,
-                ...(inventory.walDir === undefined ? [] : [inventory.walDir]),
-              ];
-              await runOn(context, member.ssh, `rm -rf ${paths.map(word).join(" ")}\n`);
+              // The directories may be disks of their own.
+              const paths = [inventory.dataDir, ...(inventory.walDir === undefined ? [] : [inventory.walDir])];
+              const script = paths.map((path) => `[ ! -d ${word(path)} ] || find ${word(path)} -mindepth 1 -delete\n`);
+              await runOn(context, member.ssh, script.join(""));
             } else await setDataAside(context, inventory, member, stamp);
             const files = hostFiles(inventory, member).map(({ path }) => word(path));
             await runOn(context, member.ssh, `rm -f ${files.join(" ")}\nsystemctl daemon-reload\n`);

@@ -44,7 +44,7 @@ test("init writes an inventory that is checked, explained and not overwritten", 
   // Every default that it tells is one that can be set: the file with all of them is valid.
   const text = readFileSync(join(cwd, "cluster.yml"), "utf8");
   const open = text.replaceAll(
-    /^# (?=(token|program|copy|signed-by|style|user|service|directories|ports|loopback|tuning|certificates):| {2})/gm,
+    /^# (?=(token|program|copy|signed-by|style|user|service|directories|ports|authentication|loopback|tuning|certificates):| {2})/gm,
     "",
   );
   writeFileSync(join(cwd, "open.yml"), open.replace("/var/lib/etcd-wal", "/wal/etcd"));
