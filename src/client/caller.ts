@@ -148,10 +148,13 @@ export class Caller {
       this.tokens.renew(again);
       return true;
     }
+    // For a user that the certificate names there is no token: users were changed, and the call was not carried out.
+    const isStale = reached === "yes" && this.tokens === undefined && details === USERS_CHANGED;
+    if (isStale && tries > TOKEN_TRIES_MAX) return false;
     const transient =
       code === Code.UNAVAILABLE || code === Code.CANCELED || (code === Code.UNKNOWN && reached !== "yes");
     if (transient || code === Code.DEADLINE_EXCEEDED) link?.avoid();
-    if (reached === "no" ? !transient : safety !== "read" || !transient) return false;
+    if (!isStale && (reached === "no" ? !transient : safety !== "read" || !transient)) return false;
     const pauseMs = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(tries - 1, 10));
     // Another member may serve at once.
     const waitMs = tries === 1 ? 0 : pauseMs / 2 + this.random.below(Math.ceil(pauseMs / 2));
@@ -184,6 +187,7 @@ export class Caller {
 }
 
 const TOKEN_TRIES_MAX = 5;
+const USERS_CHANGED = "etcdserver: revision of auth store is old";
 
 /** At most eight digits and a unit. Source: gRPC over HTTP2. */
 function timeoutText(timeoutMs: number): string {

@@ -56,7 +56,9 @@ const RETRIES_MAX = 100;
 const READS = new Set(
   "Range MemberList Status HashKV LeaseTimeToLive LeaseLeases UserGet UserList RoleGet RoleList AuthStatus".split(" "),
 );
-const INVALID_TOKEN = "etcdserver: invalid auth token";
+/** After these a new token may do; or the call alone, for the users that certificates name. */
+const STALE = new Set(["etcdserver: invalid auth token", "etcdserver: revision of auth store is old"]);
+const NO_USER = "etcdserver: user name is empty";
 const AUTH_NOT_ENABLED = "etcdserver: authentication is not enabled";
 
 const NOT_FOR_LEARNERS = "etcdserver: rpc not supported for learner";
@@ -98,7 +100,6 @@ export class Cluster {
     this.#checkSize(method, request);
     const clock = this.#options.clock;
     const deadlineMs = clock.nowMs() + (limits.timeoutMs ?? NO_LIMIT_MS);
-    let tokenTries = 0;
     for (let attempt = 0; ; attempt++) {
       const client = await this.#ready(deadlineMs);
       try {
@@ -107,11 +108,13 @@ export class Cluster {
       } catch (error) {
         if (!isRpcError(error)) throw error;
         if (await this.#passOver(error, client)) continue;
-        if (error.details === INVALID_TOKEN && this.#usesPassword && tokenTries++ === 0) this.#token = undefined;
-        else if (error.code === UNAVAILABLE && READS.has(method.name) && attempt < RETRIES_MAX) {
-          this.moveOn();
+        if (attempt >= RETRIES_MAX) throw error;
+        if (this.#isStale(error)) this.#forgetToken();
+        else if (error.code === UNAVAILABLE && READS.has(method.name)) this.moveOn();
+        else throw error;
+        if (attempt > 0 || error.code === UNAVAILABLE) {
           await new Promise<void>((resolve) => clock.after(RETRY_WAIT_MS, resolve));
-        } else throw error;
+        }
       }
     }
   }
@@ -202,6 +205,17 @@ export class Cluster {
 
   async #passOver(error: RpcError, client: RawClient): Promise<boolean> {
     return error.details === NOT_FOR_LEARNERS && (await this.#members.passOver(client, error));
+  }
+
+  /** Refused for its user's state alone: users were changed meanwhile. Source: etcd's `client/v3/retry_interceptor.go`. */
+  #isStale({ details }: RpcError): boolean {
+    const { auth } = this.#options;
+    if (auth !== undefined && "token" in auth) return false;
+    return STALE.has(details) || (details === NO_USER && this.#usesPassword);
+  }
+
+  #forgetToken(): void {
+    if (this.#usesPassword) this.#token = undefined;
   }
 
   #remaining(deadlineMs: number): number {
