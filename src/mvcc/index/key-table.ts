@@ -34,11 +34,10 @@ export class KeyTable {
   /** The id of the key `source[start .. end)`; 0 when it is not in the table. */
   find(source: Uint8Array, start: number, end: number): number {
     const hash = hashBytes(source, start, end, this.#seed);
-    const { ids, hashes } = this.#segmentOf(hash);
-    const mask = ids.length - 1;
+    const { slots, mask } = this.#segmentOf(hash);
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
-      const id = ids[slot]!;
-      if (id === 0 || (hashes[slot] === hash && this.#records.equals(id, source, start, end))) return id;
+      const id = slots[2 * slot]!;
+      if (id === 0 || (slots[2 * slot + 1] === hash && this.#records.equals(id, source, start, end))) return id;
     }
   }
 
@@ -59,14 +58,14 @@ export class KeyTable {
     const segment = this.#segmentOf(hash);
     segment.remove(segment.slotOf(hash, id));
     this.#size--;
-    if (segment.size * 8 < segment.ids.length) this.#reduce(segment, hash);
+    if (segment.size * 8 < segment.capacity) this.#reduce(segment, hash);
   }
 
   /** The record of `id` was moved to `to`. */
   replace(id: number, to: number): void {
     const hash = this.#hashOf(to);
     const segment = this.#segmentOf(hash);
-    segment.ids[segment.slotOf(hash, id)] = to;
+    segment.slots[2 * segment.slotOf(hash, id)] = to;
   }
 
   #hashOf(id: number): number {
@@ -81,15 +80,15 @@ export class KeyTable {
 
   /** Divides a segment by the next bit of the hash, or makes room in it. */
   #enlarge(segment: Segment, hash: number): void {
-    const { depth, ids, hashes } = segment;
+    const { depth, capacity, slots } = segment;
     if (depth === this.#depthMax) {
-      this.#put(segment.resized(ids.length * 2), hash);
+      this.#put(segment.resized(capacity * 2), hash);
       return;
     }
     if (depth === this.#depth) this.#doubleDirectory();
-    const halves = [new Segment(depth + 1, ids.length), new Segment(depth + 1, ids.length)] as const;
-    for (let slot = 0; slot < ids.length; slot++) {
-      if (ids[slot] !== 0) halves[(hashes[slot]! >>> (31 - depth)) & 1]!.insert(hashes[slot]!, ids[slot]!);
+    const halves = [new Segment(depth + 1, capacity), new Segment(depth + 1, capacity)] as const;
+    for (let at = 0; at < slots.length; at += 2) {
+      if (slots[at] !== 0) halves[(slots[at + 1]! >>> (31 - depth)) & 1]!.insert(slots[at + 1]!, slots[at]!);
     }
     this.#put(halves[0], hash & ~(1 << (31 - depth)));
     this.#put(halves[1], hash | (1 << (31 - depth)));
@@ -97,21 +96,19 @@ export class KeyTable {
 
   /** Joins a segment with the one that it was divided from, when both are nearly empty, or takes room from it. */
   #reduce(segment: Segment, hash: number): void {
-    const { depth, ids } = segment;
-    if (ids.length > SEGMENT_SLOTS) {
-      this.#put(segment.resized(ids.length >> 1), hash);
+    const { depth, capacity } = segment;
+    if (capacity > SEGMENT_SLOTS) {
+      this.#put(segment.resized(capacity >> 1), hash);
       return;
     }
     if (depth === 0) return;
     const other = this.#segmentOf(hash ^ (1 << (32 - depth)));
-    if (other.depth !== depth || (segment.size + other.size) * 2 > SEGMENT_SLOTS || other.ids.length > SEGMENT_SLOTS) {
+    if (other.depth !== depth || (segment.size + other.size) * 2 > SEGMENT_SLOTS || other.capacity > SEGMENT_SLOTS) {
       return;
     }
-    const joined = segment.resized(ids.length);
+    const joined = segment.resized(capacity);
     joined.depth = depth - 1;
-    for (let slot = 0; slot < other.ids.length; slot++) {
-      if (other.ids[slot] !== 0) joined.insert(other.hashes[slot]!, other.ids[slot]!);
-    }
+    joined.insertAll(other);
     this.#put(joined, hash);
     while (this.#depth > 0 && this.#directory.every(({ depth }) => depth < this.#depth)) this.#halveDirectory();
   }
@@ -142,62 +139,68 @@ const DEPTH_MAX = 20;
 class Segment {
   depth: number;
   size = 0;
-  readonly ids: Uint32Array;
-  readonly hashes: Int32Array;
+  /** Each slot: an id, 0 when it is free, and the hash of its key. */
+  readonly slots: Int32Array;
+  /** Number of the last slot; all bits below its uppermost one are set. */
+  readonly mask: number;
 
-  constructor(depth: number, slots: number) {
-    const memory = new ArrayBuffer(slots * 8);
+  constructor(depth: number, capacity: number) {
     this.depth = depth;
-    this.ids = new Uint32Array(memory, 0, slots);
-    this.hashes = new Int32Array(memory, slots * 4, slots);
+    this.slots = new Int32Array(2 * capacity);
+    this.mask = capacity - 1;
+  }
+
+  get capacity(): number {
+    return this.mask + 1;
   }
 
   get isFull(): boolean {
-    return this.size * 16 >= this.ids.length * 13;
+    return this.size * 16 >= this.capacity * 13;
   }
 
   insert(hash: number, id: number): void {
-    const mask = this.ids.length - 1;
+    const { slots, mask } = this;
     let slot = hash & mask;
-    while (this.ids[slot] !== 0) slot = (slot + 1) & mask;
-    this.ids[slot] = id;
-    this.hashes[slot] = hash;
+    while (slots[2 * slot] !== 0) slot = (slot + 1) & mask;
+    slots[2 * slot] = id;
+    slots[2 * slot + 1] = hash;
     this.size++;
+  }
+
+  insertAll({ slots }: Segment): void {
+    for (let at = 0; at < slots.length; at += 2) if (slots[at] !== 0) this.insert(slots[at + 1]!, slots[at]!);
   }
 
   /** The slot of an id that is here. */
   slotOf(hash: number, id: number): number {
-    const mask = this.ids.length - 1;
+    const { slots, mask } = this;
     let slot = hash & mask;
-    while (this.ids[slot] !== id) {
-      invariant(this.ids[slot] !== 0, "a key of the index is in its table", id);
+    while (slots[2 * slot] !== id) {
+      invariant(slots[2 * slot] !== 0, "a key of the index is in its table", id);
       slot = (slot + 1) & mask;
     }
     return slot;
   }
 
   remove(at: number): void {
-    const { ids, hashes } = this;
-    const mask = ids.length - 1;
+    const { slots, mask } = this;
     let slot = at;
     // Closes the gap: following ids move up, unless that would put one before its own first slot.
-    for (let next = (slot + 1) & mask; ids[next] !== 0; next = (next + 1) & mask) {
-      const home = hashes[next]! & mask;
+    for (let next = (slot + 1) & mask; slots[2 * next] !== 0; next = (next + 1) & mask) {
+      const home = slots[2 * next + 1]! & mask;
       if (((next - home) & mask) >= ((next - slot) & mask)) {
-        ids[slot] = ids[next]!;
-        hashes[slot] = hashes[next]!;
+        slots[2 * slot] = slots[2 * next]!;
+        slots[2 * slot + 1] = slots[2 * next + 1]!;
         slot = next;
       }
     }
-    ids[slot] = 0;
+    slots[2 * slot] = 0;
     this.size--;
   }
 
-  resized(slots: number): Segment {
-    const other = new Segment(this.depth, slots);
-    for (let slot = 0; slot < this.ids.length; slot++) {
-      if (this.ids[slot] !== 0) other.insert(this.hashes[slot]!, this.ids[slot]!);
-    }
+  resized(capacity: number): Segment {
+    const other = new Segment(this.depth, capacity);
+    other.insertAll(this);
     return other;
   }
 }

@@ -34,6 +34,8 @@ export class KeyTree {
   readonly #pathSlots: number[] = [];
   #leaf = 0;
   #position = 0;
+  /** The path is that of the id inserted last, and nothing was changed since: the next key often follows it. */
+  #isAtLast = false;
   // Bytes that the key searched for has in common with the nearest keys below and above that it was compared with: all
   // keys between them begin with the smaller number of bytes, too.
   #lowCommon = 0;
@@ -52,10 +54,7 @@ export class KeyTree {
     const records = this.#records;
     records.locate(id);
     const { bytes, keyStart, keyEnd } = records;
-    // Keys often come in order.
-    const last = this.#descendToEnd();
-    const atEnd = last === 0 || records.compare(last, bytes, keyStart, keyEnd, 0) < 0;
-    if (!atEnd) this.#descend(bytes, keyStart, keyEnd);
+    if (!this.#isAtLast || !this.#stepForward(bytes, keyStart, keyEnd)) this.#descend(bytes, keyStart, keyEnd);
     const leaf = this.#leaf;
     const words = this.#nodes.wordsOf(leaf);
     const at = offsetOf(leaf);
@@ -63,7 +62,32 @@ export class KeyTree {
     insertWord(words, at + ENTRIES + this.#position, at + ENTRIES + length, isLive ? id | LIVE_BIT : id);
     words[at] = length + 1;
     if (isLive) this.#addLive(1);
-    if (length === LEAF_LENGTH_MAX) this.#split(atEnd);
+    if (length === LEAF_LENGTH_MAX) this.#split(this.#position === length && this.#nextFirst() === 0);
+    else this.#isAtLast = true;
+  }
+
+  /** Moves one position on if the key belongs there, between the id inserted last and its successor. */
+  #stepForward(bytes: Uint8Array, start: number, end: number): boolean {
+    const records = this.#records;
+    const words = this.#nodes.wordsOf(this.#leaf);
+    const at = offsetOf(this.#leaf);
+    const last = at + ENTRIES + this.#position;
+    if (records.compare(words[last]! & ADDRESS_MASK, bytes, start, end, 0) > 0) return false;
+    const next = this.#position + 1 < words[at]! ? words[last + 1]! & ADDRESS_MASK : this.#nextFirst();
+    if (next !== 0 && records.compare(next, bytes, start, end, 0) < 0) return false;
+    this.#position++;
+    return true;
+  }
+
+  /** The smallest key right of the path's leaf; 0 when it is the last leaf. */
+  #nextFirst(): number {
+    for (let i = this.#height - 1; i >= 0; i--) {
+      const node = this.#pathNodes[i]!;
+      const words = this.#nodes.wordsOf(node);
+      const next = this.#pathSlots[i]! + 1;
+      if (next < words[offsetOf(node)]!) return words[offsetOf(node) + FIRSTS + next]!;
+    }
+    return 0;
   }
 
   /** Reports that a key became live or dead. */
@@ -165,6 +189,7 @@ export class KeyTree {
 
   /** Records the path to the key `bytes[start .. end)`, or to where it would be. */
   #descend(bytes: Uint8Array, start: number, end: number): void {
+    this.#isAtLast = false;
     this.#lowCommon = this.#highCommon = 0;
     let node = this.#root;
     for (let depth = 0; depth < this.#height; depth++) {
@@ -177,24 +202,6 @@ export class KeyTree {
     }
     this.#leaf = node;
     this.#position = this.#lowerBound(this.#nodes.wordsOf(node), offsetOf(node), bytes, start, end);
-  }
-
-  /** Records the path behind the last key, and returns its id; 0 in an empty tree. */
-  #descendToEnd(): number {
-    let node = this.#root;
-    for (let depth = 0; depth < this.#height; depth++) {
-      const words = this.#nodes.wordsOf(node);
-      const at = offsetOf(node);
-      const slot = words[at]! - 1;
-      this.#pathNodes[depth] = node;
-      this.#pathSlots[depth] = slot;
-      node = words[at + ENTRIES + slot]!;
-    }
-    this.#leaf = node;
-    const words = this.#nodes.wordsOf(node);
-    const length = words[offsetOf(node)]!;
-    this.#position = length;
-    return length === 0 ? 0 : words[offsetOf(node) + ENTRIES + length - 1]! & ADDRESS_MASK;
   }
 
   /** Slot of the last child whose smallest key is not above the key; 0 when there is none. */
@@ -257,6 +264,7 @@ export class KeyTree {
   }
 
   #split(atEnd: boolean): void {
+    this.#isAtLast = false;
     const leaf = this.#leaf;
     const leafLength = LEAF_LENGTH_MAX + 1;
     let right = this.#splitNode(leaf, atEnd ? leafLength - 1 : leafLength >> 1, true);

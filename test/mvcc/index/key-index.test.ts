@@ -128,6 +128,7 @@ const LONG = "x".repeat(300);
 const shapes: Record<string, (random: SeededRandom, i: number) => string> = {
   "random keys": (random) => String(random.below(20_000)),
   "ascending keys": (_random, i) => String(i).padStart(8, "0"),
+  "runs of ascending keys": (_random, i) => `${(i >> 4) % 5}/${String(i).padStart(8, "0")}`,
   "descending keys": (_random, i) => String(1e8 - i),
   "keys of one long prefix": (random) => `/registry/pods/default/${random.below(20_000)}`,
   "arbitrary bytes": (random) =>
