@@ -34,6 +34,11 @@ export class Frame {
 }
 
 const CHUNK_FRAMES = 64;
+/**
+ * Pages of large values that are kept, at most: some hot ones. A list of hundreds of megabytes would fill any room, and
+ * be read from the kernel's memory the next time all the same.
+ */
+const LARGE_BYTES_MAX = 32 * 1024 * 1024;
 const TABLE_BITS = 12;
 const TABLE_MASK = (1 << TABLE_BITS) - 1;
 
@@ -54,11 +59,16 @@ export class PageCache {
   constructor(pages: PageFile, limitBytes: number) {
     this.#pages = pages;
     this.#framesMax = Math.max(CHUNK_FRAMES, Math.floor(limitBytes / pages.pageSize));
-    this.#largeBytesMax = Math.floor(limitBytes / 4);
+    this.#largeBytesMax = Math.min(LARGE_BYTES_MAX, Math.floor(limitBytes / 4));
   }
 
   get pageSize(): number {
     return this.#pages.pageSize;
+  }
+
+  /** Bytes of the pages that span more than one. */
+  get largeBytes(): number {
+    return this.#largeBytes;
   }
 
   get pages(): PageFile {
