@@ -1,8 +1,10 @@
-// Bundles test files, so that each loads a few files instead of hundreds. This halves the time of the fast tests.
+// Bundles test files, so that each loads a few files instead of hundreds, none of which has to be translated. This halves
+// the time of the fast tests, and takes a fifth off all.
 import { mkdirSync, mkdtempSync, readFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { build } from "esbuild";
+import { BUNDLES } from "./test-file.mjs";
 
 /** Modules still find files beside their sources. */
 const places = {
@@ -17,11 +19,11 @@ const places = {
   },
 };
 
-/** Returns a new folder under node_modules/, from which packages are found, and the bundles of `files` in it. */
+/** Returns a new folder under node_modules/, from which packages are found, and the bundle of each file in it. */
 export async function bundleTests(root, files) {
   const cache = join(root, "node_modules", ".cache");
   mkdirSync(cache, { recursive: true });
-  const folder = mkdtempSync(join(cache, "tests-"));
+  const folder = mkdtempSync(join(cache, BUNDLES));
   await build({
     entryPoints: files,
     outdir: folder,
@@ -35,8 +37,10 @@ export async function bundleTests(root, files) {
     target: "node20.19",
     packages: "external",
     sourcemap: true,
+    // Node reads the maps of all it loads, and the sources are at hand.
+    sourcesContent: false,
     logLevel: "error",
     plugins: [places],
   });
-  return { folder, files: files.map((file) => relative(root, join(folder, file)).replace(/ts$/, "js")) };
+  return { folder, files: new Map(files.map((file) => [file, join(folder, file).replace(/ts$/, "js")])) };
 }

@@ -1,7 +1,8 @@
 // The reporter of `npm test` where its output is not a terminal: TAP as Node writes it, and before the counts, which
 // stay last, every failed test with its file and message. Among two thousand results a failure is not found otherwise.
-import { relative, resolve } from "node:path";
+import { resolve } from "node:path";
 import { tap } from "node:test/reporters";
+import { testFileOf } from "./test-file.mjs";
 
 /** More of a message is above, in the test's own report. */
 const MESSAGE_LINES_MAX = 12;
@@ -53,7 +54,7 @@ function listOf(failed) {
   for (const { file, path, message } of failed) {
     // A file that ends badly counts as a test of its own name.
     const names = path.filter((name) => file === undefined || resolve(name) !== file);
-    lines.push(`# - ${[...(file === undefined ? [] : [relative(process.cwd(), file)]), ...names].join(" > ")}`);
+    lines.push(`# - ${[...(file === undefined ? [] : [testFileOf(file)]), ...names].join(" > ")}`);
     const said = message.split("\n").filter((line) => line.trim() !== "");
     lines.push(...said.slice(0, MESSAGE_LINES_MAX).map((line) => `#     ${line.slice(0, LINE_LENGTH_MAX)}`));
     if (said.length > MESSAGE_LINES_MAX) lines.push(`#     … ${said.length - MESSAGE_LINES_MAX} lines more`);

@@ -3,9 +3,10 @@
 //   npm test [-- PATH_PART …]            only files whose path contains one of the parts
 //   npm run test:fast [-- PATH_PART …]   only the fast ones of these
 //   … --list                             only their names
+//   … --times                            and, at the end, the files that took longest
 //
 // A test file is fast unless it starts a process, directly or through its imports from test/, or its first line marks
-// it as slow: `// Slow: what takes its time`. So the fast tests need only the packages, and no build. They are bundled
+// it as slow: `// Slow: what takes its time`. So the fast tests need only the packages, and no build. All are bundled
 // first, because a short test spends most of its time loading code.
 //
 // Processes, sockets and clocks depend on what else the machine does. Where tests fail in a few files, these files run a
@@ -17,11 +18,12 @@ import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { bundleTests } from "./bundle-tests.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const { values, positionals: parts } = parseArgs({
   allowPositionals: true,
-  options: { fast: { type: "boolean" }, list: { type: "boolean" } },
+  options: { fast: { type: "boolean" }, list: { type: "boolean" }, times: { type: "boolean" } },
 });
 
 function testFiles(dir) {
@@ -63,12 +65,8 @@ if (values.list) {
 }
 
 /** Under node_modules/, where packages are found from it. */
-let bundle;
-if (values.fast) {
-  const { bundleTests } = await import("./bundle-tests.mjs");
-  bundle = await bundleTests(root, files);
-  process.on("exit", () => rmSync(bundle.folder, { recursive: true, force: true }));
-}
+const bundle = await bundleTests(root, files);
+process.on("exit", () => rmSync(bundle.folder, { recursive: true, force: true }));
 
 const toTerminal = process.stdout.isTTY;
 const script = (name) => pathToFileURL(join(root, "scripts", name)).href;
@@ -79,18 +77,19 @@ process.on("exit", () => rmSync(notes, { recursive: true, force: true }));
 function run(files, { concurrency, holdCounts }) {
   const failures = join(notes, "failures");
   const args = [
-    ...(bundle === undefined ? ["--import", "tsx"] : ["--enable-source-maps"]),
+    "--enable-source-maps",
     "--test",
     // Node ends a terminal's output with the failures too; scripts/test-report.mjs does so in a log.
     `--test-reporter=${values.fast || toTerminal ? "spec" : script("test-report.mjs")}`,
     "--test-reporter-destination=stdout",
     `--test-reporter=${script("failed-files.mjs")}`,
     `--test-reporter-destination=${failures}`,
+    ...(values.times ? [`--test-reporter=${script("slowest-files.mjs")}`, "--test-reporter-destination=stderr"] : []),
     `--test-concurrency=${concurrency}`,
     // A hanging test fails, and a file that leaves something open still ends.
     "--test-timeout=300000",
     "--test-force-exit",
-    ...files,
+    ...files.map((file) => bundle.files.get(file)),
   ];
   const child = spawn(process.execPath, args, {
     cwd: root,
@@ -104,7 +103,7 @@ function run(files, { concurrency, holdCounts }) {
       done({
         code: signal ? 1 : (code ?? 1),
         signal,
-        failed: failed.map((file) => relative(root, file)),
+        failed,
         counts: held(),
       });
     });
@@ -141,7 +140,7 @@ const DETERMINISTIC = /^test\/(raft|sim)\//;
 
 // Many fast tests wait for a timer now and then.
 const concurrency = Math.max(2, availableParallelism()) * (values.fast ? 2 : 1);
-const first = await run(bundle?.files ?? files, { concurrency, holdCounts: !values.fast && !toTerminal });
+const first = await run(files, { concurrency, holdCounts: !values.fast && !toTerminal });
 let { code, counts } = first;
 const { failed } = first;
 const isChance =

@@ -10,7 +10,9 @@ async function testRun(t: TestContext, tests: Readonly<Record<string, string>>):
   const root = mkdtempSync(join(tmpdir(), "kvorum-runs-"));
   t.after(() => rmSync(root, { recursive: true, force: true }));
   cpSync(join(repositoryRoot, "scripts"), join(root, "scripts"), { recursive: true });
-  symlinkSync(join(repositoryRoot, "node_modules"), join(root, "node_modules"));
+  // A folder of its own, in which the bundles of the tests lie too.
+  mkdirSync(join(root, "node_modules"));
+  symlinkSync(join(repositoryRoot, "node_modules", "esbuild"), join(root, "node_modules", "esbuild"));
   mkdirSync(join(root, "test"));
   for (const [name, text] of Object.entries(tests)) {
     const path = join(root, "test", `${name}.test.ts`);
