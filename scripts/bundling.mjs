@@ -2,6 +2,12 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 
+/** The programs of threads: their sources, and the names under which src/base/start-thread.ts finds them when built. */
+export const THREADS = [
+  { source: "src/bolt/thread.ts", built: "bolt-thread" },
+  { source: "src/mvcc/backend/received-thread.ts", built: "received-thread" },
+];
+
 /** Options of esbuild, without where the result goes and what becomes of packages. */
 export function bundling(root) {
   const programs = join(root, "src", "programs");
@@ -10,8 +16,7 @@ export function bundling(root) {
     .map((name) => ({ in: join(programs, name), out: name.replace(/\.ts$/, "") }));
   entryPoints.push({ in: join(root, "src", "client", "index.ts"), out: "client" });
   // A thread is a program of its own.
-  entryPoints.push({ in: join(root, "src", "bolt", "thread.ts"), out: "bolt-thread" });
-  entryPoints.push({ in: join(root, "src", "mvcc", "backend", "received-thread.ts"), out: "received-thread" });
+  for (const { source, built } of THREADS) entryPoints.push({ in: join(root, source), out: built });
   return {
     entryPoints,
     absWorkingDir: root,
