@@ -98,7 +98,7 @@ export class EtcdServer {
       }),
       onExpired: () => server.#leadership.revokeExpired(),
     });
-    // Views of the backend wait for the end of a transaction, which would not come.
+    // Before the first view of the backend, which must not show them.
     await dropUnfinished(parts.backend, options.clock, options.logger);
     await lessor.recover(parts.backend);
     const store = await MvccStore.open({

@@ -6,7 +6,6 @@ import { AuthStore } from "../../src/auth/store.ts";
 import { createTokenProvider } from "../../src/auth/tokens.ts";
 import { systemDisk } from "../../src/base/disk.ts";
 import { systemRandom } from "../../src/base/random.ts";
-import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
 import { Permission_Type as PermissionType, User } from "../../src/proto/authpb.ts";
 import {
   AuthRoleGrantPermissionRequest,
@@ -14,6 +13,7 @@ import {
   AuthUserChangePasswordRequest,
 } from "../../src/proto/etcdserverpb.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
+import { MemoryBackend } from "../harness/memory-backend.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 
 const bytes = (text: string): Buffer => Buffer.from(text, "latin1");

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { systemClock } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
 import { RpcError } from "../../src/client/raw.ts";
-import { BoltBackend } from "../../src/mvcc/backend/bolt.ts";
+import { BoltBackend } from "../../src/mvcc/backend/bolt-backend.ts";
 import {
   AlarmRequest_AlarmAction as AlarmAction,
   type AlarmMember,

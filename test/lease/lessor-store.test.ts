@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { nullLogger } from "../../src/base/log.ts";
 import { Lessor } from "../../src/lease/lessor.ts";
-import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
 import { fromByteString } from "../../src/mvcc/model/types.ts";
 import { MvccStore } from "../../src/mvcc/store/store.ts";
+import { MemoryBackend } from "../harness/memory-backend.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 import { BufferSink, describeDelivery, openHub, request, settled } from "../mvcc/watch-harness.ts";
 

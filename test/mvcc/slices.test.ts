@@ -3,9 +3,9 @@ import { test } from "node:test";
 import { type Clock, systemClock } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
 import type { BackendSnapshot } from "../../src/mvcc/backend/backend.ts";
-import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
 import type { RevisionVisitor } from "../../src/mvcc/model/types.ts";
 import { MvccStore } from "../../src/mvcc/store/store.ts";
+import { MemoryBackend } from "../harness/memory-backend.ts";
 
 const ROWS = 12_000;
 /** More than any slice examines. */

@@ -8,8 +8,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import { nullLogger } from "../../src/base/log.ts";
 import { SliceBudget } from "../../src/base/slice-budget.ts";
 import type { Backend } from "../../src/mvcc/backend/backend.ts";
-import { BoltBackend } from "../../src/mvcc/backend/bolt.ts";
-import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
+import { BoltBackend } from "../../src/mvcc/backend/bolt-backend.ts";
 import {
   type ByteString,
   CompactedError,
@@ -18,6 +17,7 @@ import {
   type LeaseAttachments,
 } from "../../src/mvcc/model/types.ts";
 import { MvccStore, type WriteTxn } from "../../src/mvcc/store/store.ts";
+import { MemoryBackend } from "../harness/memory-backend.ts";
 import { Model, SeededRandom } from "./model.ts";
 
 class Leases implements LeaseAttachments {

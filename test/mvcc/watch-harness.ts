@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { nullLogger } from "../../src/base/log.ts";
-import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
 import { fromByteString } from "../../src/mvcc/model/types.ts";
 import { MvccStore } from "../../src/mvcc/store/store.ts";
 import type { WatchBatch } from "../../src/mvcc/watch/batch.ts";
@@ -9,6 +8,7 @@ import type { WatchStream } from "../../src/mvcc/watch/stream.ts";
 import type { LargeBatch, Watch, WatchRequest, WatchSink } from "../../src/mvcc/watch/types.ts";
 import { WatchResponse } from "../../src/proto/etcdserverpb.ts";
 import type { Event } from "../../src/proto/mvccpb.ts";
+import { MemoryBackend } from "../harness/memory-backend.ts";
 import type { VirtualClock } from "../harness/virtual-clock.ts";
 
 /** Advances virtual time until the promise is settled. */

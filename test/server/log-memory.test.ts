@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { systemDisk } from "../../src/base/disk.ts";
 import { Cluster } from "../../src/membership/cluster.ts";
-import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
 import { ConfState, type Entry, EntryType } from "../../src/proto/raftpb.ts";
 import { MemoryStorage } from "../../src/raft/memory-storage.ts";
 import { Snapshots } from "../../src/server/snapshot/snapshots.ts";
 import { Snapshotter } from "../../src/wal/snapshotter.ts";
 import { Wal } from "../../src/wal/wal.ts";
 import { tempDir } from "../harness/in-process.ts";
+import { MemoryBackend } from "../harness/memory-backend.ts";
 import { MemoryLogger } from "../harness/memory-logger.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 

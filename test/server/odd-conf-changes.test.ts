@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
 import { Cluster } from "../../src/membership/cluster.ts";
 import { additionOf, removalOf } from "../../src/membership/conf-change.ts";
-import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
 import {
   ConfChange,
   ConfChangeTransition,
@@ -18,6 +17,7 @@ import { RawNode } from "../../src/raft/rawnode.ts";
 import { ConfChanges } from "../../src/server/apply/conf-changes.ts";
 import type { Network } from "../../src/server/contract/network.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
+import { MemoryBackend } from "../harness/memory-backend.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 
 const { ConfChangeAddNode, ConfChangeAddLearnerNode, ConfChangeRemoveNode, ConfChangeUpdateNode } = ConfChangeType;

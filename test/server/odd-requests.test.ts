@@ -5,7 +5,6 @@ import { createTokenProvider } from "../../src/auth/tokens.ts";
 import { systemDisk } from "../../src/base/disk.ts";
 import { Lessor } from "../../src/lease/lessor.ts";
 import { Cluster } from "../../src/membership/cluster.ts";
-import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
 import { MvccStore } from "../../src/mvcc/store/store.ts";
 import {
   AuthEnableRequest,
@@ -21,6 +20,7 @@ import { ServerMetrics } from "../../src/server/contract/metrics.ts";
 import { APPLY_SLICE } from "../../src/server/contract/options.ts";
 import { decodeLogEntry } from "../../src/server/log/entry.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
+import { MemoryBackend } from "../harness/memory-backend.ts";
 import { oddRequest } from "../harness/odd-requests.ts";
 import { seeded } from "../harness/random.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";

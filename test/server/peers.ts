@@ -8,7 +8,7 @@ import { ETCD_VERSION } from "../../src/base/versions.ts";
 import { Lessor } from "../../src/lease/lessor.ts";
 import { Cluster } from "../../src/membership/cluster.ts";
 import { encodeMember, formatId, type Member } from "../../src/membership/member.ts";
-import { MemoryBackend } from "../../src/mvcc/backend/memory.ts";
+import { MemoryBackend } from "../harness/memory-backend.ts";
 import { MvccStore } from "../../src/mvcc/store/store.ts";
 import { HttpPeerClient } from "../../src/peer/client.ts";
 import { PeerDialer } from "../../src/peer/dialer.ts";

@@ -5,7 +5,7 @@ import { FreeList } from "../../src/bolt/free-list.ts";
 import { PageFile } from "../../src/bolt/page-file.ts";
 import { Rewrite } from "../../src/bolt/rewrite.ts";
 import { WriteTransaction } from "../../src/bolt/transaction.ts";
-import { OpenFile } from "../../src/mvcc/backend/bolt-open.ts";
+import { OpenFile } from "../../src/mvcc/backend/open-file.ts";
 import { LongWrite } from "../../src/mvcc/backend/long-write.ts";
 import { type Bug, replace, withoutSyncs } from "./plant.ts";
 

@@ -8,7 +8,7 @@ import { AuthStore } from "../../src/auth/store.ts";
 import { Lessor } from "../../src/lease/lessor.ts";
 import { ClusterVersion } from "../../src/membership/cluster-version.ts";
 import { type BackendSnapshot, metaKeys } from "../../src/mvcc/backend/backend.ts";
-import { BoltBackend } from "../../src/mvcc/backend/bolt.ts";
+import { BoltBackend } from "../../src/mvcc/backend/bolt-backend.ts";
 import type { ChangeList, ChangeListener } from "../../src/mvcc/model/types.ts";
 import { KvHasher } from "../../src/mvcc/store/hash.ts";
 import { MvccStore, type WriteTxn } from "../../src/mvcc/store/store.ts";

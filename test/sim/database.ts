@@ -10,9 +10,9 @@ import { BoltError } from "../../src/bolt/format.ts";
 import { BoltReader } from "../../src/bolt/reader.ts";
 import { InlineWriter, type StoreWriter } from "../../src/bolt/store-writer.ts";
 import type { Backend, BackendSnapshot } from "../../src/mvcc/backend/backend.ts";
-import { BoltBackend } from "../../src/mvcc/backend/bolt.ts";
-import { knownBuckets } from "../../src/mvcc/backend/bolt-batch.ts";
-import type { BoltBackendOptions } from "../../src/mvcc/backend/bolt-options.ts";
+import { knownBuckets } from "../../src/mvcc/backend/batch-records.ts";
+import { BoltBackend } from "../../src/mvcc/backend/bolt-backend.ts";
+import type { BoltBackendOptions } from "../../src/mvcc/backend/options.ts";
 import { mainOf, REVISION_BYTES } from "../../src/mvcc/model/revision.ts";
 import type { SimDisk } from "./disk.ts";
 

@@ -13,7 +13,7 @@ import { LockApi } from "../../src/api/services/lock.ts";
 import { MaintenanceApi } from "../../src/api/services/maintenance.ts";
 import { WatchApi } from "../../src/api/services/watch.ts";
 import type { LogFields, Logger } from "../../src/base/log.ts";
-import type { BoltBackendOptions } from "../../src/mvcc/backend/bolt-options.ts";
+import type { BoltBackendOptions } from "../../src/mvcc/backend/options.ts";
 import { PeerEndpoints } from "../../src/peer/endpoints.ts";
 import { RPC_DEFAULTS } from "../../src/rpc/options.ts";
 import { RpcServer } from "../../src/rpc/server.ts";

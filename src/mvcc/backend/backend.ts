@@ -12,7 +12,7 @@ import type { RevisionVisitor } from "../model/types.ts";
  * The key bucket is special because it must be fast: its keys are revisions, written in ascending order, so it is
  * addressed by number. Its logical keys are etcd's: 8 bytes main, '_', 8 bytes sub, and 't' for a tombstone.
  *
- * Implementations: backend/bolt.ts for production, backend/memory.ts for simulation.
+ * Implementations: bolt-backend.ts; for tests of what lies above also test/harness/memory-backend.ts.
  */
 export interface Backend {
   /** The value of `key` in `bucket`, copied; undefined when absent. Not for the key bucket. */

@@ -2,7 +2,7 @@ import type { StateReader } from "../../bolt/state-reader.ts";
 import { type ByteString, type RevisionVisitor, toByteString } from "../model/types.ts";
 import type { SmallBucket } from "./backend.ts";
 import type { Batch } from "./batch.ts";
-import type { BoltRows } from "./bolt-rows.ts";
+import type { FileRows } from "./file-rows.ts";
 
 /** What is readable: a file's state under the batches that are not in it yet. */
 
@@ -49,7 +49,7 @@ export function smallEntries(
 export function forEachRow(
   batch: Batch,
   committing: Batch | null,
-  rows: BoltRows,
+  rows: FileRows,
   fromMain: number,
   fromSub: number,
   toMain: number,

@@ -6,7 +6,7 @@ import type { Random } from "../../base/random.ts";
 import type { TurnsOptions } from "../../base/turns.ts";
 import { defaultConfig } from "../../config/config.ts";
 import type { Backend } from "../../mvcc/backend/backend.ts";
-import type { BoltBackendOptions } from "../../mvcc/backend/bolt-options.ts";
+import type { BoltBackendOptions } from "../../mvcc/backend/options.ts";
 import type { PageLimits } from "../../mvcc/watch/page.ts";
 import type { RaftConfig } from "../../raft/config.ts";
 import type { Network, PeerClient } from "./network.ts";

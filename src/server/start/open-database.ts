@@ -4,7 +4,7 @@ import { goDuration } from "../../base/duration.ts";
 import { lockHolderOf } from "../../base/file-locks.ts";
 import type { Logger } from "../../base/log.ts";
 import { type Backend, metaKeys } from "../../mvcc/backend/backend.ts";
-import { BoltBackend } from "../../mvcc/backend/bolt.ts";
+import { BoltBackend } from "../../mvcc/backend/bolt-backend.ts";
 import type { ServerMetrics } from "../contract/metrics.ts";
 import type { BootstrapOptions } from "../contract/options.ts";
 import type { OpenBackend } from "../snapshot/installer.ts";

@@ -8,11 +8,11 @@ import { nullLogger } from "../../../src/base/log.ts";
 import { othersTurn } from "../../../src/base/others-turn.ts";
 import { InlineWriter } from "../../../src/bolt/store-writer.ts";
 import { type Backend, BackendError, BUCKETS, metaKeys } from "../../../src/mvcc/backend/backend.ts";
-import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
-import { knownBuckets } from "../../../src/mvcc/backend/bolt-batch.ts";
+import { knownBuckets } from "../../../src/mvcc/backend/batch-records.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt-backend.ts";
 import { dropUnfinished, isUnfinished } from "../../../src/mvcc/backend/long-write.ts";
-import { MemoryBackend, type MemoryBackendFile } from "../../../src/mvcc/backend/memory.ts";
 import { hashBackend } from "../../../src/mvcc/store/hash.ts";
+import { MemoryBackend, type MemoryBackendFile } from "../../harness/memory-backend.ts";
 import { SimDisk } from "../../sim/disk.ts";
 import { SeededRandom } from "../model.ts";
 

@@ -1,7 +1,7 @@
 import { systemClock } from "../../../src/base/clock.ts";
 import { nullLogger } from "../../../src/base/log.ts";
 import { metaKeys } from "../../../src/mvcc/backend/backend.ts";
-import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt-backend.ts";
 import { MvccStore } from "../../../src/mvcc/store/store.ts";
 import { historyOp } from "./crash-history.ts";
 

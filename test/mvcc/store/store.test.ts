@@ -7,12 +7,12 @@ import { systemClock } from "../../../src/base/clock.ts";
 import { InvariantError } from "../../../src/base/fatal.ts";
 import { nullLogger } from "../../../src/base/log.ts";
 import { metaKeys } from "../../../src/mvcc/backend/backend.ts";
-import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
-import { MemoryBackend, type MemoryBackendFile } from "../../../src/mvcc/backend/memory.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt-backend.ts";
 import { revisionBytes } from "../../../src/mvcc/model/revision.ts";
 import { type Change, CompactedError, FROM_KEY, FutureRevisionError } from "../../../src/mvcc/model/types.ts";
 import { MvccStore, type MvccStoreOptions } from "../../../src/mvcc/store/store.ts";
 import { KeyValue } from "../../../src/proto/mvccpb.ts";
+import { MemoryBackend, type MemoryBackendFile } from "../../harness/memory-backend.ts";
 
 const everything = { revision: 0, limit: 0, countOnly: false };
 const key = (text: string): Buffer => Buffer.from(text);

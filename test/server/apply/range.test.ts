@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { systemClock } from "../../../src/base/clock.ts";
 import { nullLogger } from "../../../src/base/log.ts";
-import { MemoryBackend } from "../../../src/mvcc/backend/memory.ts";
 import { MvccStore } from "../../../src/mvcc/store/store.ts";
 import {
   type RangeRequest,
@@ -10,6 +9,7 @@ import {
   RangeRequest_SortTarget as SortTarget,
 } from "../../../src/proto/etcdserverpb.ts";
 import { executeRange, isPlainRange, rangeEndOf } from "../../../src/server/apply/range.ts";
+import { MemoryBackend } from "../../harness/memory-backend.ts";
 import { bytes, range, text } from "../requests.ts";
 
 describe("a range", () => {

@@ -3,7 +3,6 @@ import { beforeEach, describe, test } from "node:test";
 import { systemClock } from "../../../src/base/clock.ts";
 import { nullLogger } from "../../../src/base/log.ts";
 import { Lessor } from "../../../src/lease/lessor.ts";
-import { MemoryBackend } from "../../../src/mvcc/backend/memory.ts";
 import { MvccStore } from "../../../src/mvcc/store/store.ts";
 import {
   type Compare,
@@ -26,6 +25,7 @@ import {
 } from "../../../src/server/apply/txn.ts";
 import { type EtcdError, errors } from "../../../src/server/contract/errors.ts";
 import { READ_SLICE } from "../../../src/server/contract/options.ts";
+import { MemoryBackend } from "../../harness/memory-backend.ts";
 
 const WHOLE = new ResponseReads(false, READ_SLICE);
 

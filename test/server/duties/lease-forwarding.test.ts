@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Lessor } from "../../../src/lease/lessor.ts";
-import { MemoryBackend } from "../../../src/mvcc/backend/memory.ts";
 import { type EtcdError, errors } from "../../../src/server/contract/errors.ts";
 import { LeaseForwarding } from "../../../src/server/duties/lease-forwarding.ts";
 import type { Read } from "../../../src/server/log/read-queue.ts";
+import { MemoryBackend } from "../../harness/memory-backend.ts";
 import { MemoryLogger } from "../../harness/memory-logger.ts";
 import { VirtualClock } from "../../harness/virtual-clock.ts";
 

@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { systemClock } from "../../../src/base/clock.ts";
 import { formatVersion, parseVersion } from "../../../src/base/semver.ts";
-import { MemoryBackend } from "../../../src/mvcc/backend/memory.ts";
 import { DowngradeVersionTestRequest, InternalRaftRequest, PutRequest } from "../../../src/proto/etcdserverpb.ts";
 import { Entry, EntryType } from "../../../src/proto/raftpb.ts";
 import { LogVersion } from "../../../src/server/duties/log-version.ts";
 import { StorageVersion } from "../../../src/server/duties/storage-version.ts";
 import { MemoryLogger } from "../../harness/in-process.ts";
+import { MemoryBackend } from "../../harness/memory-backend.ts";
 
 const KEY = Buffer.from("storageVersion");
 const version = (text: string) => parseVersion(text)!;

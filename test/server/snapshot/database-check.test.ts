@@ -6,7 +6,7 @@ import { systemClock } from "../../../src/base/clock.ts";
 import { systemDisk } from "../../../src/base/disk.ts";
 import { writeBoltFile } from "../../../src/bolt/writer.ts";
 import { type Backend, BUCKETS, metaKeys } from "../../../src/mvcc/backend/backend.ts";
-import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt-backend.ts";
 import { hashBackend } from "../../../src/mvcc/store/hash.ts";
 import { Message, MessageType, Snapshot } from "../../../src/proto/raftpb.ts";
 import { checkDatabase } from "../../../src/server/snapshot/database-check.ts";

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { systemClock } from "../../../src/base/clock.ts";
 import { nullLogger } from "../../../src/base/log.ts";
 import { formatId } from "../../../src/membership/member.ts";
-import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt-backend.ts";
 import { ConfChange } from "../../../src/proto/raftpb.ts";
 import type { BootstrapOptions } from "../../../src/server/contract/options.ts";
 import { type Bootstrapped, bootstrap } from "../../../src/server/start/bootstrap.ts";

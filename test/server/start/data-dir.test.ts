@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { systemClock } from "../../../src/base/clock.ts";
 import { systemDisk } from "../../../src/base/disk.ts";
 import { nullLogger } from "../../../src/base/log.ts";
-import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt-backend.ts";
 import { KVService } from "../../../src/proto/etcdserverpb.ts";
 import { bootstrap } from "../../../src/server/start/bootstrap.ts";
 import { type InProcess, MemoryLogger, serverOptions, startInProcess, tempDir } from "../../harness/in-process.ts";

@@ -2,6 +2,7 @@ import { dirname, resolve } from "node:path";
 import type { Clock, Timer } from "../../base/clock.ts";
 import { type Disk, systemDisk } from "../../base/disk.ts";
 import { spentOn } from "../../base/doing.ts";
+import { invariant } from "../../base/fatal.ts";
 import { lockFile } from "../../base/file-locks.ts";
 import type { Logger } from "../../base/log.ts";
 import { type Waiter, waiter } from "../../base/waiter.ts";
@@ -16,13 +17,13 @@ import {
   type SmallBucket,
 } from "./backend.ts";
 import { Batch } from "./batch.ts";
-import { batchRecords, knownBuckets } from "./bolt-batch.ts";
-import { closedError, defragPathOf, removeLeftovers, toBackendError } from "./bolt-file.ts";
-import { type OpenBolt, OpenFile, takeLock } from "./bolt-open.ts";
-import { type BoltBackendOptions, usualCacheBytes } from "./bolt-options.ts";
-import { BoltSnapshot, readError } from "./bolt-snapshot.ts";
+import { batchRecords, knownBuckets } from "./batch-records.ts";
+import { closedError, defragPathOf, removeLeftovers, toBackendError } from "./database-file.ts";
+import { FileSnapshot, readError } from "./file-snapshot.ts";
 import { forEachRow, getSmall, smallEntries } from "./layers.ts";
 import { isMarked, isUnfinished, LongWrite } from "./long-write.ts";
+import { type OpenBolt, OpenFile, takeLock } from "./open-file.ts";
+import { type BoltBackendOptions, usualCacheBytes } from "./options.ts";
 
 /**
  * The production backend: a bbolt file as stock etcd's, and the uncommitted writes in two batches: one being committed,
@@ -60,7 +61,7 @@ export class BoltBackend implements Backend {
   /** While set, no commit starts. */
   #writerHold: Promise<void> | null = null;
   readonly #longWrite = new LongWrite();
-  readonly #snapshots = new Set<BoltSnapshot>();
+  readonly #snapshots = new Set<FileSnapshot>();
   #drained: Waiter<void> | null = null;
   #room: Waiter<void> | null = null;
 
@@ -334,15 +335,15 @@ export class BoltBackend implements Backend {
       await this.commit();
       this.#checkOpen();
       const { file, state, release } = this.#file.pin();
-      const snapshot = new BoltSnapshot(this.path, file, state, this.sizeInUseBytes(), () => {
+      const snapshot = new FileSnapshot(this.path, file, state, this.sizeInUseBytes(), () => {
         this.#snapshots.delete(snapshot);
         release();
       });
       this.#snapshots.add(snapshot);
-      // Else of a long write begun since then; what an earlier process has left stays until `dropUnfinished`.
-      const isLeft = !this.#longWrite.isOpen && isMarked(this);
-      if (isLeft || !isUnfinished(snapshot)) return snapshot;
+      if (!isUnfinished(snapshot)) return snapshot;
       await snapshot.close();
+      // A long write has begun, and was committed in part, since the commit that was waited for.
+      invariant(this.#longWrite.isOpen || !isMarked(this), "a start drops unfinished rows before it takes a view");
     }
   }
 

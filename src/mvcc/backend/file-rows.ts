@@ -14,7 +14,7 @@ import type { RevisionVisitor } from "../model/types.ts";
 import type { RawSlot } from "./backend.ts";
 
 /** The bucket of rows in one state of a bbolt file, addressed by numbers: keys are compared in place. */
-export class BoltRows {
+export class FileRows {
   readonly #state: StateReader;
   readonly #root: BucketRoot | undefined;
 

@@ -1,6 +1,6 @@
-import { type BoltLayout, BoltStream, metaPages } from "../../bolt/writer.ts";
-import { writeRevision } from "../model/revision.ts";
-import type { BackendSnapshot, SnapshotImage } from "./backend.ts";
+import { type BoltLayout, BoltStream, metaPages } from "../../src/bolt/writer.ts";
+import type { BackendSnapshot, SnapshotImage } from "../../src/mvcc/backend/backend.ts";
+import { writeRevision } from "../../src/mvcc/model/revision.ts";
 
 /** A view in memory as a bbolt file: one pass over its rows measures the file, a second one writes it. */
 export function memoryImage(snapshot: BackendSnapshot): SnapshotImage {

@@ -6,8 +6,8 @@ import { PageCache } from "../../bolt/page-cache.ts";
 import { findMeta, PageFile } from "../../bolt/page-file.ts";
 import { StateReader } from "../../bolt/state-reader.ts";
 import type { StoreWriter, Written } from "../../bolt/store-writer.ts";
-import { inUseError } from "./bolt-file.ts";
-import { BoltRows } from "./bolt-rows.ts";
+import { inUseError } from "./database-file.ts";
+import { FileRows } from "./file-rows.ts";
 
 /** The dependencies for opening a database file. */
 export interface OpenBolt {
@@ -32,7 +32,7 @@ export class OpenFile {
   /** States being read: transaction id to number of readers. */
   readonly #pinned = new Map<number, number>();
   #state: StateReader;
-  #rows: BoltRows;
+  #rows: FileRows;
   #freePages = 0;
   #isRetired = false;
 
@@ -56,7 +56,7 @@ export class OpenFile {
       this.#pages.pageCount = meta.pageCount;
       this.#cache = new PageCache(this.#pages, cacheBytes);
       this.#state = new StateReader(this.#cache, meta);
-      this.#rows = new BoltRows(this.#state);
+      this.#rows = new FileRows(this.#state);
       this.writer = writer(path);
       this.writer.opened.then(
         ({ freePages }) => (this.#freePages = freePages),
@@ -77,7 +77,7 @@ export class OpenFile {
     return this.#state;
   }
 
-  get rows(): BoltRows {
+  get rows(): FileRows {
     return this.#rows;
   }
 
@@ -100,7 +100,7 @@ export class OpenFile {
     this.#pages.pageCount = meta.pageCount;
     this.#cache.forget(writtenRuns);
     this.#state = new StateReader(this.#cache, meta);
-    this.#rows = new BoltRows(this.#state);
+    this.#rows = new FileRows(this.#state);
     this.#freePages = freePages;
   }
 

@@ -6,8 +6,8 @@ import { othersTurn } from "../../../src/base/others-turn.ts";
 import { checkBoltInSlices } from "../../../src/bolt/check.ts";
 import { BoltReader } from "../../../src/bolt/reader.ts";
 import { InlineWriter } from "../../../src/bolt/store-writer.ts";
-import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
-import { knownBuckets } from "../../../src/mvcc/backend/bolt-batch.ts";
+import { knownBuckets } from "../../../src/mvcc/backend/batch-records.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt-backend.ts";
 import { seeded } from "../../harness/random.ts";
 import { SimDisk } from "../../sim/disk.ts";
 

@@ -1,6 +1,4 @@
-import type { Clock } from "../../base/clock.ts";
-import { revisionBytes } from "../model/revision.ts";
-import { type ByteString, fromByteString, type RevisionVisitor, toByteString } from "../model/types.ts";
+import type { Clock } from "../../src/base/clock.ts";
 import {
   type Backend,
   BackendError,
@@ -12,11 +10,13 @@ import {
   type SmallBucket,
   type SnapshotEntry,
   type SnapshotImage,
-} from "./backend.ts";
-import { Batch } from "./batch.ts";
-import { LongWrite } from "./long-write.ts";
+} from "../../src/mvcc/backend/backend.ts";
+import { Batch } from "../../src/mvcc/backend/batch.ts";
+import { LongWrite } from "../../src/mvcc/backend/long-write.ts";
+import { RevisionRows } from "../../src/mvcc/backend/revision-rows.ts";
+import { revisionBytes } from "../../src/mvcc/model/revision.ts";
+import { type ByteString, fromByteString, type RevisionVisitor, toByteString } from "../../src/mvcc/model/types.ts";
 import { memoryImage } from "./memory-image.ts";
-import { RevisionRows } from "./revision-rows.ts";
 
 /** The committed batches of a MemoryBackend, which survive a crash. Pass it to the next MemoryBackend. */
 export class MemoryBackendFile {
@@ -24,8 +24,10 @@ export class MemoryBackendFile {
 }
 
 /**
- * The simulator's backend: a file in memory with explicit commit points. A write is visible at once and durable when
- * its batch is committed, `commitDelayMs` after sealing; `crash` drops everything else.
+ * A backend without a disk, for tests of what lies above the backend: a file in memory with explicit commit points. A
+ * write is visible at once and durable when its batch is committed, `commitDelayMs` after sealing; `crash` drops
+ * everything else. Members and the simulator run on the real one, src/mvcc/backend/bolt-backend.ts;
+ * test/mvcc/backend/backend.test.ts holds both to the same contract.
  */
 export class MemoryBackend implements Backend {
   readonly #file: MemoryBackendFile;
@@ -43,11 +45,6 @@ export class MemoryBackend implements Backend {
   #sealing = false;
   readonly #longWrite = new LongWrite();
   readonly #snapshots = new Set<MemorySnapshot>();
-  readonly #roomDelayMs: (() => number) | undefined;
-  /** A long write has written, and waits for the simulated delay. */
-  #isFull = false;
-  #roomLeft: (() => void)[] = [];
-  readonly #onMove: (path: string) => void;
   #closed = false;
 
   constructor(options: {
@@ -57,24 +54,17 @@ export class MemoryBackend implements Backend {
     batchLimit?: number;
     /** Duration of a commit; called for each. */
     commitDelayMs?: () => number;
-    /** Delay of a long write after each of its turns; none when absent. */
-    roomDelayMs?: () => number;
-    /** Notifies the owner of files by name of a new name. */
-    onMove?: (path: string) => void;
   }) {
     this.#file = options.file ?? new MemoryBackendFile();
     this.#clock = options.clock;
     this.#batchIntervalMs = options.batchIntervalMs ?? 100;
     this.#batchLimit = options.batchLimit ?? 10000;
     this.#commitDelayMs = options.commitDelayMs ?? (() => 0);
-    this.#roomDelayMs = options.roomDelayMs;
-    this.#onMove = options.onMove ?? (() => {});
     this.#visible = this.#file.state.copy();
   }
 
-  moveTo(path: string): void {
+  moveTo(): void {
     this.#check();
-    this.#onMove(path);
   }
 
   /** Drops uncommitted data and closes. Returns the file for the next backend. */
@@ -115,7 +105,6 @@ export class MemoryBackend implements Backend {
     this.#batch.putRevision(main, sub, tombstone, bytes, start, end);
     this.#visible.rows.append(main, sub, tombstone, bytes, start, end);
     this.#written();
-    if (this.#longWrite.isOpen) this.#fill();
   }
 
   getRevision(main: number, sub: number, out: RawSlot): boolean {
@@ -186,23 +175,11 @@ export class MemoryBackend implements Backend {
   }
 
   get hasRoom(): boolean {
-    return !this.#isFull;
+    return true;
   }
 
   roomLeft(): Promise<void> {
-    if (!this.#isFull) return Promise.resolve();
-    return new Promise((resolve) => this.#roomLeft.push(resolve));
-  }
-
-  #fill(): void {
-    if (this.#roomDelayMs === undefined || this.#isFull) return;
-    this.#isFull = true;
-    this.#clock.after(this.#roomDelayMs(), () => {
-      this.#isFull = false;
-      const waiting = this.#roomLeft;
-      this.#roomLeft = [];
-      for (const resolve of waiting) resolve();
-    });
+    return Promise.resolve();
   }
 
   sizeBytes(): number {

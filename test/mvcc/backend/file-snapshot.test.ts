@@ -9,7 +9,7 @@ import { nullLogger } from "../../../src/base/log.ts";
 import { checkBolt } from "../../../src/bolt/check.ts";
 import { BoltReader } from "../../../src/bolt/reader.ts";
 import type { BackendError, BackendSnapshot } from "../../../src/mvcc/backend/backend.ts";
-import { BoltBackend } from "../../../src/mvcc/backend/bolt.ts";
+import { BoltBackend } from "../../../src/mvcc/backend/bolt-backend.ts";
 import { hashBackend } from "../../../src/mvcc/store/hash.ts";
 
 const VALUE = Buffer.alloc(1000, "v");

@@ -3,16 +3,16 @@ import { FileImage } from "../../bolt/file-image.ts";
 import type { StateReader } from "../../bolt/state-reader.ts";
 import type { RevisionVisitor } from "../model/types.ts";
 import { type BackendSnapshot, BUCKETS, type BucketName, type SnapshotEntry, type SnapshotImage } from "./backend.ts";
-import { closedError, toBackendError } from "./bolt-file.ts";
-import { BoltRows } from "./bolt-rows.ts";
+import { closedError, toBackendError } from "./database-file.ts";
+import { FileRows } from "./file-rows.ts";
 
 /** One state of the file, whose pages stay until it is closed. Each read runs within one turn. */
-export class BoltSnapshot implements BackendSnapshot {
+export class FileSnapshot implements BackendSnapshot {
   readonly sizeBytes: number;
   readonly #path: string;
   readonly #file: DiskFile;
   readonly #state: StateReader;
-  readonly #rows: BoltRows;
+  readonly #rows: FileRows;
   readonly #onClose: () => void;
   #image: FileImage | undefined;
   #isClosed = false;
@@ -22,7 +22,7 @@ export class BoltSnapshot implements BackendSnapshot {
     this.#path = path;
     this.#file = file;
     this.#state = state;
-    this.#rows = new BoltRows(state);
+    this.#rows = new FileRows(state);
     this.sizeBytes = sizeBytes;
     this.#onClose = onClose;
   }
