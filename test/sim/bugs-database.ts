@@ -5,8 +5,8 @@ import { FreeList } from "../../src/bolt/free-list.ts";
 import { PageFile } from "../../src/bolt/page-file.ts";
 import { Rewrite } from "../../src/bolt/rewrite.ts";
 import { WriteTransaction } from "../../src/bolt/transaction.ts";
-import { OpenFile } from "../../src/mvcc/backend/open-file.ts";
 import { LongWrite } from "../../src/mvcc/backend/long-write.ts";
+import { OpenFile } from "../../src/mvcc/backend/open-file.ts";
 import { type Bug, replace, withoutSyncs } from "./plant.ts";
 
 export const DATABASE_BUGS: readonly Bug[] = [
@@ -87,7 +87,7 @@ export const DATABASE_BUGS: readonly Bug[] = [
   {
     name: "unfinished-write-unmarked",
     about: "after a crash, rows of a transaction that was only committed in part stay in the database",
-    settings: { only: ["power", "powerAll", "kill"], faultEveryMs: 500 },
+    settings: { only: ["power", "kill"], faultEveryMs: 1500, deleteAllEveryMs: 400 },
     plant: () => replace(LongWrite.prototype, "seal", () => () => {}),
   },
   {

@@ -166,6 +166,8 @@ export interface PlanSettings {
   readonly snapshots?: { readonly count: number; readonly catchUp: number };
   /** More frequent defragmentations than usual. */
   readonly defragmentEveryMs?: number;
+  /** More frequent deletions than usual of many keys, which were put before. */
+  readonly deleteAllEveryMs?: number;
 }
 
 export const isFault = ({ kind }: Step): boolean => FAULTS.has(kind);
@@ -207,9 +209,15 @@ export function planOf(seed: number, settings: PlanSettings = {}): Plan {
   for (let i = 0; i < operations; i++) {
     steps.push({ atMs: CLIENTS_MS + random.below(durationMs), ...maker.clientStep() });
   }
-  const { defragmentEveryMs = Number.POSITIVE_INFINITY } = settings;
+  const { defragmentEveryMs = Number.POSITIVE_INFINITY, deleteAllEveryMs = Number.POSITIVE_INFINITY } = settings;
   for (let atMs = CLIENTS_MS; atMs < healMs; atMs += defragmentEveryMs) {
     if (atMs > CLIENTS_MS) steps.push({ atMs, kind: "defragment", target: random.below(members) });
+  }
+  for (let atMs = CLIENTS_MS; atMs + deleteAllEveryMs < healMs; atMs += deleteAllEveryMs) {
+    const put = { kind: "put", prevKv: false, lease: undefined, ignore: "" } as const;
+    for (const key of KEYS) steps.push({ ...put, atMs, target: random.below(members), key });
+    const all = { key: "\0", end: "\0", prevKv: false };
+    steps.push({ atMs: atMs + deleteAllEveryMs / 2, kind: "delete", target: random.below(members), ...all });
   }
   if (settings.faults !== false) {
     const everyMs = settings.faultEveryMs ?? random.pick([500, 1500, 3000, 6000]);

@@ -5,6 +5,8 @@
  */
 import { type Message, MessageType } from "../../src/proto/raftpb.ts";
 import type { RawNode } from "../../src/raft/rawnode.ts";
+import type { SimDisk } from "./disk.ts";
+import { readLog } from "./log-on-disk.ts";
 import type { Running, SimMachine } from "./machine.ts";
 
 /** A log write that was not durable at the last check. */
@@ -20,6 +22,7 @@ export class Promises {
   readonly #found: (checker: string, message: string) => void;
   /** By machine, oldest first. */
   readonly #written = new Map<string, Written[]>();
+  readonly #disks = new Map<string, SimDisk>();
 
   constructor(found: (checker: string, message: string) => void) {
     this.#found = found;
@@ -30,6 +33,7 @@ export class Promises {
     const written: Written[] = [];
     this.#written.set(machine.name, written);
     const { disk } = machine;
+    this.#disks.set(machine.name, disk);
     const { wal, walDir } = parts;
     let { term, vote } = parts.storage.initialState().hardState ?? { term: 0, vote: 0n };
     const append = wal.append.bind(wal);
@@ -58,6 +62,19 @@ export class Promises {
       } else continue;
       return;
     }
+    if (type === MessageType.MsgVoteResp) this.#checkVote(machine, term, to);
+  }
+
+  /** Everything that was written is durable: the log must have the vote, or a restart would give another. */
+  #checkVote(machine: string, term: number, to: bigint): void {
+    const disk = this.#disks.get(machine);
+    const log = disk === undefined ? undefined : readLog(disk);
+    // Damaged meanwhile: the next start will show it.
+    if (log === undefined || log.isTorn) return;
+    // In a later term it will not vote in this one again.
+    if (log.term > term || (log.term === term && log.vote === to)) return;
+    const found = `its log has term ${log.term} and vote ${log.vote.toString(16)}`;
+    this.#found("durability", `${machine} votes for ${to.toString(16)} in term ${term}, but ${found}`);
   }
 
   /** Entries that raft considers stable here count for commits, and are applied. */

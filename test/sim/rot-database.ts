@@ -31,7 +31,11 @@ export interface PageDamage {
 const TRIES = 20;
 const SECTOR_BYTES = 512;
 const META_CHANCE = 0.15;
+const NUMBER_CHANCE = 0.1;
 const DENSE_BYTES = 128;
+const NUMBER_BYTES = 8;
+/** The meta pages: each has a checksum instead, which does not cover the number. */
+const META_PAGES = 2;
 
 /** Damages a page of the newest state, or a meta page; undefined when nothing suitable was met. */
 export function damagePage(
@@ -47,8 +51,9 @@ export function damagePage(
   const { pageSize, pages } = undamaged;
   for (let tries = 0; tries < TRIES; tries++) {
     const page = random.chance(META_CHANCE) ? random.below(2) : random.pick(pages);
-    // Headers and elements are first; most pages are not full.
-    const at = page * pageSize + random.below(random.chance(0.7) ? DENSE_BYTES : pageSize);
+    // Headers and elements are first, and a page's own number before them; most pages are not full.
+    const from = random.chance(NUMBER_CHANCE) ? NUMBER_BYTES : random.chance(0.7) ? DENSE_BYTES : pageSize;
+    const at = page * pageSize + random.below(from);
     const isSector = how === "sector" || how === "zeros";
     const offset = isSector ? at - (at % SECTOR_BYTES) : at;
     const before = Buffer.from(content.subarray(offset, offset + (isSector ? SECTOR_BYTES : 1)));
@@ -59,11 +64,16 @@ export function damagePage(
     }
     if (after.equals(before)) continue;
     disk.patch(path, offset, after);
-    const effect = effectOf(disk, path, undamaged, offset);
+    const effect = isMisplaced(disk, path, page, pageSize) ? "reported" : effectOf(disk, path, undamaged, offset);
     if (effect !== undefined) return { offset, before, after, effect };
     disk.patch(path, offset, before);
   }
   return undefined;
+}
+
+/** Whether a page has another page's number: it may be that page, misplaced. Read without the engine, which must notice. */
+function isMisplaced(disk: SimDisk, path: string, page: number, pageSize: number): boolean {
+  return page >= META_PAGES && disk.contentOf(path).readBigUInt64LE(page * pageSize) !== BigInt(page);
 }
 
 interface State {

@@ -9,21 +9,14 @@
  * Sectors of zeros are excluded at the end of the log. There they look unwritten, and etcd's log format does not record
  * how far it was synced (docs/reliability.md).
  */
-import { nullLogger } from "../../src/base/log.ts";
-import { Entry, HardState } from "../../src/proto/raftpb.ts";
-import { Snapshot } from "../../src/proto/walpb.ts";
-import { WalError } from "../../src/wal/errors.ts";
-import { LogReader } from "../../src/wal/log-reader.ts";
-import { listSegments, walExists } from "../../src/wal/names.ts";
-import { RecordType } from "../../src/wal/record.ts";
 import { databaseProblems } from "./database.ts";
 import type { SimDisk } from "./disk.ts";
+import { type LogState, readLog, WAL_DIR } from "./log-on-disk.ts";
 import type { SimMachine } from "./machine.ts";
 import type { FaultStep } from "./plan.ts";
 import type { SimRandom } from "./random.ts";
 import { damagePage, type Effect } from "./rot-database.ts";
 
-const WAL_DIR = "/data/member/wal";
 const SNAP_DIR = "/data/member/snap";
 const DATABASE = `${SNAP_DIR}/db`;
 const SECTOR_BYTES = 512;
@@ -39,14 +32,6 @@ interface Damage {
   readonly after: Buffer;
   /** Of a damaged database. */
   readonly effect?: Effect;
-}
-
-/** A log's state as its records are read in order. */
-interface LogState {
-  readonly term: number;
-  readonly vote: bigint;
-  readonly lastIndex: number;
-  readonly terms: ReadonlyMap<number, number>;
 }
 
 export class Rot {
@@ -218,30 +203,6 @@ function usedBytes(content: Buffer): number {
   let used = content.length;
   while (used > 0 && content[used - 1] === 0) used--;
   return used;
-}
-
-/** Undefined when it cannot be read to its end. */
-function readLog(disk: SimDisk): LogState | undefined {
-  if (!walExists(disk, WAL_DIR)) return undefined;
-  const terms = new Map<number, number>();
-  let [term, vote, lastIndex] = [0, 0n, 0];
-  const reader = new LogReader(disk, WAL_DIR, listSegments(disk, WAL_DIR, nullLogger));
-  try {
-    while (reader.next()) {
-      if (reader.type === RecordType.entry) {
-        const entry = Entry.decode(reader.data);
-        for (let index = entry.index + 1; index <= lastIndex; index++) terms.delete(index);
-        terms.set(entry.index, entry.term);
-        lastIndex = entry.index;
-      } else if (reader.type === RecordType.state) ({ term, vote } = HardState.decode(reader.data));
-      else if (reader.type === RecordType.snapshot) lastIndex = Math.max(lastIndex, Snapshot.decode(reader.data).index);
-    }
-  } catch (error) {
-    if (!(error instanceof WalError) || error.code !== "WAL_TORN_TAIL") return undefined;
-  } finally {
-    reader.close();
-  }
-  return { term, vote, lastIndex, terms };
 }
 
 function wrongEntry(
