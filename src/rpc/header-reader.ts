@@ -3,49 +3,22 @@
  * recognises repeated blocks. Limits the cost of a block.
  */
 import { HeadCache, RequestHead } from "./head.ts";
+import { HeaderFragments } from "./header-fragments.ts";
 import { HpackDecoder } from "./hpack/decoder.ts";
 import type { HeaderField } from "./hpack/fields.ts";
-import { CONTINUATIONS_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX } from "./protocol.ts";
+import { HEADER_LIST_BYTES_MAX } from "./protocol.ts";
 
-export class HeaderReader<Route> {
-  /** The stream of an incomplete block, for which only CONTINUATION may follow; otherwise 0. */
-  streamId = 0;
-  /** END_STREAM of that block's HEADERS frame. */
-  endsStream = false;
+export class HeaderReader<Route> extends HeaderFragments {
   /** Size of the last decoded list, 0 for a block seen before. Above HEADER_LIST_BYTES_MAX some fields were dropped. */
   listBytes = 0;
 
   readonly #decoder = new HpackDecoder();
   readonly #heads = new HeadCache<Route>();
   readonly #routeOf: (path: string) => Route | undefined;
-  #parts: Buffer[] = [];
-  #bytes = 0;
 
   constructor(routeOf: (path: string) => Route | undefined) {
+    super();
     this.#routeOf = routeOf;
-  }
-
-  /** Stores the first fragment of an incomplete block. */
-  begin(streamId: number, endsStream: boolean, fragment: Buffer): void {
-    this.streamId = streamId;
-    this.endsStream = endsStream;
-    this.#parts = [Buffer.from(fragment)];
-    this.#bytes = fragment.length;
-  }
-
-  /** Stores the next fragment. False when the block is too long. */
-  append(fragment: Buffer): boolean {
-    this.#bytes += fragment.length;
-    this.#parts.push(Buffer.from(fragment));
-    return this.#bytes <= HEADER_BLOCK_BYTES_MAX && this.#parts.length <= CONTINUATIONS_MAX;
-  }
-
-  /** The block is complete: returns it. */
-  join(): Buffer {
-    const block = Buffer.concat(this.#parts);
-    this.#parts = [];
-    this.streamId = 0;
-    return block;
   }
 
   /** Decodes a complete block as a request. Throws HpackError. */

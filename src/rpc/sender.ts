@@ -9,6 +9,7 @@ import { earnedByData } from "./guard.ts";
 import { HpackEncoder } from "./hpack/encoder.ts";
 import { CHUNK_BYTES, type ChunkPool, Output } from "./output.ts";
 import { Flag, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameType, STREAM_QUEUE_HIGH, WINDOW_DEFAULT } from "./protocol.ts";
+import { ReadyList } from "./ready-list.ts";
 import type { Stream, Trailers } from "./stream.ts";
 
 /** Length prefix of a gRPC message. */
@@ -32,8 +33,7 @@ export class Sender {
 
   readonly #connection: Connection;
   readonly #output: Output;
-  #readyFirst: Stream | null = null;
-  #readyLast: Stream | null = null;
+  readonly #ready = new ReadyList<Stream>();
   /** Bytes that the socket does not take, counted while it is blocked. */
   #backlogBytes = 0;
   #continues = false;
@@ -58,7 +58,7 @@ export class Sender {
       this.#connection.core.stats.bytesSent += output.bytesWritten - before;
       if (output.bytesWritten === before) return;
       if (output.blocked) return this.#block();
-      if (this.#readyFirst !== null) this.pump();
+      if (!this.#ready.isEmpty) this.pump();
     }
   }
 
@@ -212,21 +212,13 @@ export class Sender {
   /** Queues a stream that has data and window. */
   makeReady(stream: Stream): void {
     if (stream.ready || stream.queue === null || stream.sendWindow <= 0) return;
-    stream.ready = true;
-    stream.readyNext = null;
-    if (this.#readyLast === null) this.#readyFirst = stream;
-    else this.#readyLast.readyNext = stream;
-    this.#readyLast = stream;
+    this.#ready.push(stream);
   }
 
   /** Sends what windows and socket allow, one frame per stream in turn. */
   pump(): void {
-    while (this.#readyFirst !== null && this.window > 0 && this.#output.hasRoom) {
-      const stream = this.#readyFirst;
-      this.#readyFirst = stream.readyNext;
-      if (this.#readyFirst === null) this.#readyLast = null;
-      stream.ready = false;
-      stream.readyNext = null;
+    while (!this.#ready.isEmpty && this.window > 0 && this.#output.hasRoom) {
+      const stream = this.#ready.shift();
       if (stream.queue === null) continue;
       this.#sendQueued(stream);
       this.makeReady(stream);

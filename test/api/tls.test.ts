@@ -9,6 +9,7 @@ import type { ClientTls } from "../../src/api/listeners/client-tls.ts";
 import type { ListenAddress } from "../../src/api/listeners/listeners.ts";
 import { connect, type TlsOptions } from "../../src/client/raw.ts";
 import { KVService } from "../../src/proto/etcdserverpb.ts";
+import { NO_TLS } from "../../src/rpc/tls/context.ts";
 import { Authority, type Pair, writePair } from "../harness/certificates.ts";
 import { type InProcess, startInProcess, tempDir } from "../harness/in-process.ts";
 import { type Program, repositoryRoot, requireProgram, run } from "../harness/programs.ts";
@@ -29,19 +30,11 @@ const secure: ListenAddress = { kind: "tcp", host: "127.0.0.1", port: 0, url: "h
 const plain: ListenAddress = { kind: "tcp", host: "127.0.0.1", port: 0, url: "http://127.0.0.1:0" };
 
 const clientTls: ClientTls = {
+  ...NO_TLS,
   ...serverFiles,
-  clientCertFile: "",
-  clientKeyFile: "",
   trustedCaFile: caFile,
   clientCertAuth: true,
-  crlFile: "",
-  allowedCns: [],
-  allowedHostnames: [],
-  skipClientSanVerify: false,
-  cipherSuites: [],
   minVersion: "TLS1.2",
-  maxVersion: "",
-  flagPrefix: "",
   autoTls: false,
   selfSignedCertValidityYears: 1,
 };

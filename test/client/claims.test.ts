@@ -3,6 +3,7 @@ import { after, before, describe, test } from "node:test";
 import { Client, LeaseLostError } from "../../src/client/index.ts";
 import { type InProcess, startInProcess, tempDir } from "../harness/in-process.ts";
 import { waitFor } from "../harness/wait.ts";
+import { servedClient } from "./served.ts";
 
 const TTL = 60;
 
@@ -117,17 +118,8 @@ test("a lock is reported lost while its member is down, and kept over a restart 
 });
 
 describe("an election", () => {
-  let server: InProcess;
   let client: Client;
-  before(async () => {
-    server = await startInProcess();
-    client = new Client({ endpoints: server.url });
-  });
-  after(async () => {
-    client.close();
-    await server.close();
-    assert.deepEqual(server.failures, []);
-  });
+  servedClient((served) => (client = served));
 
   test("has one leader after the other, whom all can see", async () => {
     const election = client.election("one");

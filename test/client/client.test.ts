@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import {
   Client,
   ClientClosedError,
@@ -9,22 +9,15 @@ import {
   RpcError,
   when,
 } from "../../src/client/index.ts";
-import { type InProcess, startInProcess } from "../harness/in-process.ts";
+import type { InProcess } from "../harness/in-process.ts";
 import { freePorts } from "../harness/server.ts";
 import { waitFor } from "../harness/wait.ts";
+import { servedClient } from "./served.ts";
 
 describe("a client", () => {
   let server: InProcess;
   let client: Client;
-  before(async () => {
-    server = await startInProcess();
-    client = new Client({ endpoints: server.url });
-  });
-  after(async () => {
-    client.close();
-    await server.close();
-    assert.deepEqual(server.failures, []);
-  });
+  servedClient((...served) => ([client, server] = served));
 
   test("reads what it has written, with its revisions", async () => {
     const { revision, previous } = await client.put("kv/a", "1");

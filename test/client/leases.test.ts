@@ -1,21 +1,13 @@
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { Client, LeaseLostError } from "../../src/client/index.ts";
-import { type InProcess, startInProcess } from "../harness/in-process.ts";
+import { startInProcess } from "../harness/in-process.ts";
 import { waitFor } from "../harness/wait.ts";
+import { servedClient } from "./served.ts";
 
 describe("a lease", () => {
-  let server: InProcess;
   let client: Client;
-  before(async () => {
-    server = await startInProcess();
-    client = new Client({ endpoints: server.url });
-  });
-  after(async () => {
-    client.close();
-    await server.close();
-    assert.deepEqual(server.failures, []);
-  });
+  servedClient((served) => (client = served));
 
   test("holds keys until it is revoked", async () => {
     const lease = await client.leases.grant(60);

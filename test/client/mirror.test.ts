@@ -1,21 +1,13 @@
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { Client, Mirror, type MirrorChange } from "../../src/client/index.ts";
-import { type InProcess, startInProcess, tempDir } from "../harness/in-process.ts";
+import { startInProcess, tempDir } from "../harness/in-process.ts";
 import { waitFor } from "../harness/wait.ts";
+import { servedClient } from "./served.ts";
 
 describe("a mirror", () => {
-  let server: InProcess;
   let client: Client;
-  before(async () => {
-    server = await startInProcess();
-    client = new Client({ endpoints: server.url });
-  });
-  after(async () => {
-    client.close();
-    await server.close();
-    assert.deepEqual(server.failures, []);
-  });
+  servedClient((served) => (client = served));
 
   test("shows what was there, and what is written, when it is told to wait for it", async () => {
     const space = client.namespace("mirror/");
@@ -90,16 +82,8 @@ test("a mirror whose history is compacted while it is cut off lists again and re
 });
 
 describe("a transaction", () => {
-  let server: InProcess;
   let client: Client;
-  before(async () => {
-    server = await startInProcess();
-    client = new Client({ endpoints: server.url });
-  });
-  after(async () => {
-    client.close();
-    await server.close();
-  });
+  servedClient((served) => (client = served));
 
   test("is repeated until nothing that it has read has changed", async () => {
     await client.put("counter", "0");

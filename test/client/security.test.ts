@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { after, describe, type TestContext, test } from "node:test";
 import type { ClientTls } from "../../src/api/listeners/client-tls.ts";
 import { Client, ClientClosedError, type ClientOptions, op } from "../../src/client/index.ts";
+import { NO_TLS } from "../../src/rpc/tls/context.ts";
 import { AUTH_DEFAULTS } from "../../src/server/contract/options.ts";
 import { Authority, writePair } from "../harness/certificates.ts";
 import { startInProcess, tempDir } from "../harness/in-process.ts";
@@ -22,19 +23,12 @@ const serverFiles = writePair(
 const clientFiles = writePair(dir.path, "client", await ca.issue({ cn: "client" }));
 
 const clientTls: ClientTls = {
+  ...NO_TLS,
   ...serverFiles,
-  clientCertFile: "",
-  clientKeyFile: "",
   trustedCaFile: caFile,
   clientCertAuth: true,
-  crlFile: "",
-  allowedCns: [],
-  allowedHostnames: [],
   skipClientSanVerify: true,
-  cipherSuites: [],
   minVersion: "TLS1.2",
-  maxVersion: "",
-  flagPrefix: "",
   autoTls: false,
   selfSignedCertValidityYears: 1,
 };

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { Client, ClientClosedError, WatchCompactedError, type WatchEvent } from "../../src/client/index.ts";
-import { type InProcess, startInProcess, tempDir } from "../harness/in-process.ts";
+import { startInProcess, tempDir } from "../harness/in-process.ts";
 import { waitFor } from "../harness/wait.ts";
+import { servedClient } from "./served.ts";
 
 const told = (event: WatchEvent<string, string>) =>
   event.type === "put" ? `${event.key}=${event.kv.value}` : `${event.key} gone`;
@@ -14,17 +15,8 @@ async function take(events: AsyncIterable<WatchEvent<string, string>>, count: nu
 }
 
 describe("a watch", () => {
-  let server: InProcess;
   let client: Client;
-  before(async () => {
-    server = await startInProcess();
-    client = new Client({ endpoints: server.url });
-  });
-  after(async () => {
-    client.close();
-    await server.close();
-    assert.deepEqual(server.failures, []);
-  });
+  servedClient((served) => (client = served));
 
   test("sees what happens after it is ready, in order", async () => {
     const watcher = client.watch({ prefix: "order/" }, { previous: true });

@@ -18,12 +18,12 @@ import { errors } from "../../src/server/contract/errors.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
 import { requireStockEtcd, stockEtcd, stockEtcdVersion } from "../harness/programs.ts";
 import { freePorts, type Server, startServer } from "../harness/server.ts";
-import { NO_TLS } from "./loopback.ts";
+import { NO_PEER_TLS } from "./loopback.ts";
 
 const logger = new MemoryLogger();
 
 function peerClient(timeoutMs = 5000): HttpPeerClient {
-  const dialer = new PeerDialer({ clock: systemClock, tls: new TlsClient(NO_TLS, logger), dialTimeoutMs: 1000 });
+  const dialer = new PeerDialer({ clock: systemClock, tls: new TlsClient(NO_PEER_TLS, logger), dialTimeoutMs: 1000 });
   return new HttpPeerClient({ logger, timeoutMs, http: new PeerHttp(systemClock, dialer) });
 }
 

@@ -7,27 +7,15 @@ import { PeerTransport } from "../../src/peer/transport.ts";
 import { type Message, Message as MessageCodec, MessageType } from "../../src/proto/raftpb.ts";
 import { TlsAcceptor } from "../../src/rpc/tls/acceptor.ts";
 import { TlsClient, type TlsClientOptions } from "../../src/rpc/tls/client.ts";
-import { TlsContext } from "../../src/rpc/tls/context.ts";
+import { NO_TLS, TlsContext } from "../../src/rpc/tls/context.ts";
 import type { DatabaseImage, DatabaseSink, NetworkReceiver } from "../../src/server/contract/network.ts";
 import { MemoryLogger } from "../harness/memory-logger.ts";
 
 export const CLUSTER_ID = 0xc1n;
 
 /** Neither a certificate nor a CA. */
-export const NO_TLS: TlsClientOptions = {
-  certFile: "",
-  keyFile: "",
-  clientCertFile: "",
-  clientKeyFile: "",
-  trustedCaFile: "",
-  clientCertAuth: false,
-  crlFile: "",
-  allowedCns: [],
-  allowedHostnames: [],
-  skipClientSanVerify: false,
-  cipherSuites: [],
-  minVersion: "",
-  maxVersion: "",
+export const NO_PEER_TLS: TlsClientOptions = {
+  ...NO_TLS,
   flagPrefix: "peer-",
   serverName: "",
   insecureSkipVerify: false,
@@ -99,7 +87,11 @@ export async function startNode(id: bigint, options: NodeOptions = {}): Promise<
   const { port } = listener.address() as net.AddressInfo;
   const { tls } = options;
   const url = `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`;
-  const dialer = new PeerDialer({ clock: systemClock, tls: new TlsClient(tls ?? NO_TLS, logger), dialTimeoutMs: 2000 });
+  const dialer = new PeerDialer({
+    clock: systemClock,
+    tls: new TlsClient(tls ?? NO_PEER_TLS, logger),
+    dialTimeoutMs: 2000,
+  });
   const transport = new PeerTransport({
     clock: systemClock,
     logger,

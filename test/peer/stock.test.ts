@@ -13,7 +13,7 @@ import { requireStockEtcd, stockEtcd, stockEtcdVersion } from "../harness/progra
 import { freePorts } from "../harness/server.ts";
 import { waitFor } from "../harness/wait.ts";
 import { type BareMember, startBareMember } from "./bare-member.ts";
-import { NO_TLS } from "./loopback.ts";
+import { NO_PEER_TLS } from "./loopback.ts";
 
 const skip = requireStockEtcd();
 const version = (await stockEtcdVersion()) ?? 0;
@@ -182,7 +182,7 @@ test("the same over TLS, with certificates of one CA", { skip }, async () => {
     const trustedCaFile = join(dir, "ca.crt");
     writeFileSync(trustedCaFile, ca.pem);
     const pair = writePair(dir, "member", await ca.issue());
-    await withStock({ ...NO_TLS, ...pair, trustedCaFile, clientCertAuth: true }, talk);
+    await withStock({ ...NO_PEER_TLS, ...pair, trustedCaFile, clientCertAuth: true }, talk);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

@@ -9,7 +9,7 @@ import * as tls from "node:tls";
 import { systemClock } from "../../src/base/clock.ts";
 import { TlsAcceptor } from "../../src/rpc/tls/acceptor.ts";
 import { isAllowed, type NameLookup, namesOf, sanProblem } from "../../src/rpc/tls/certificate-names.ts";
-import { TlsContext, type TlsOptions } from "../../src/rpc/tls/context.ts";
+import { NO_TLS, TlsContext, type TlsOptions } from "../../src/rpc/tls/context.ts";
 import { selfSignedCertificate } from "../../src/rpc/tls/self-signed.ts";
 import { Authority, type Pair, writePair } from "../harness/certificates.ts";
 import { MemoryLogger, tempDir } from "../harness/in-process.ts";
@@ -27,22 +27,7 @@ interface Setup {
   readonly options: TlsOptions;
 }
 
-const NONE: TlsOptions = {
-  certFile: "",
-  keyFile: "",
-  clientCertFile: "",
-  clientKeyFile: "",
-  trustedCaFile: "",
-  clientCertAuth: false,
-  crlFile: "",
-  allowedCns: [],
-  allowedHostnames: [],
-  skipClientSanVerify: false,
-  cipherSuites: [],
-  minVersion: "TLS1.2",
-  maxVersion: "",
-  flagPrefix: "",
-};
+const NONE: TlsOptions = { ...NO_TLS, minVersion: "TLS1.2" };
 
 function directoryOf(t: TestContext): string {
   const directory = tempDir();

@@ -8,7 +8,6 @@ import { ETCD_VERSION } from "../../src/base/versions.ts";
 import { Lessor } from "../../src/lease/lessor.ts";
 import { Cluster } from "../../src/membership/cluster.ts";
 import { encodeMember, formatId, type Member } from "../../src/membership/member.ts";
-import { MemoryBackend } from "../harness/memory-backend.ts";
 import { MvccStore } from "../../src/mvcc/store/store.ts";
 import { HttpPeerClient } from "../../src/peer/client.ts";
 import { PeerDialer } from "../../src/peer/dialer.ts";
@@ -21,7 +20,8 @@ import { LeaseForwarding } from "../../src/server/duties/lease-forwarding.ts";
 import type { Empty } from "../../src/server/log/operations.ts";
 import type { Read } from "../../src/server/log/read-queue.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
-import { NO_TLS } from "../peer/loopback.ts";
+import { MemoryBackend } from "../harness/memory-backend.ts";
+import { NO_PEER_TLS } from "../peer/loopback.ts";
 
 export const CLUSTER_ID = 0xc1n;
 
@@ -53,7 +53,7 @@ export class TestMember {
     this.store = opened.store;
     this.lessor = opened.lessor;
     this.cluster = this.recovered();
-    const dialer = new PeerDialer({ clock: systemClock, tls: new TlsClient(NO_TLS, logger), dialTimeoutMs: 1000 });
+    const dialer = new PeerDialer({ clock: systemClock, tls: new TlsClient(NO_PEER_TLS, logger), dialTimeoutMs: 1000 });
     this.client = new HttpPeerClient({ logger, timeoutMs: 1000, http: new PeerHttp(systemClock, dialer) });
     const { cluster, store, lessor } = this;
     const server = { isLeader: true, leader: id, canReadNow: false, read: (read: Read) => read.serve(null) };

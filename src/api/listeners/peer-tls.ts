@@ -1,5 +1,5 @@
 import { TlsClient } from "../../rpc/tls/client.ts";
-import { describeTls, TlsContext, type TlsOptions } from "../../rpc/tls/context.ts";
+import { describeTls, NO_TLS, TlsContext, type TlsOptions } from "../../rpc/tls/context.ts";
 import { TlsError } from "../../rpc/tls/files.ts";
 import { type ListenerTls, type TlsSurroundings, tellOfBadList, withCertificate } from "./client-tls.ts";
 import { isSecure, type ListenAddress } from "./listeners.ts";
@@ -19,20 +19,8 @@ export interface OpenPeerTls {
   readonly client: TlsClient;
 }
 
-const NO_TLS: PeerTls = {
-  certFile: "",
-  keyFile: "",
-  clientCertFile: "",
-  clientKeyFile: "",
-  trustedCaFile: "",
-  clientCertAuth: false,
-  crlFile: "",
-  allowedCns: [],
-  allowedHostnames: [],
-  skipClientSanVerify: false,
-  cipherSuites: [],
-  minVersion: "",
-  maxVersion: "",
+const NO_PEER_TLS: PeerTls = {
+  ...NO_TLS,
   flagPrefix: "peer-",
   autoTls: false,
   selfSignedCertValidityYears: 1,
@@ -48,7 +36,7 @@ export async function openPeerTls(
   addresses: readonly ListenAddress[],
   surroundings: TlsSurroundings,
 ): Promise<OpenPeerTls> {
-  const tls = given ?? NO_TLS;
+  const tls = given ?? NO_PEER_TLS;
   const { clock, logger } = surroundings;
   const options = await withCertificate(tls, "peer", addresses, surroundings);
   const isEmpty = options.certFile === "" && options.keyFile === "";

@@ -2,9 +2,10 @@
  * The header blocks that a server sends on one connection: joins HEADERS and CONTINUATION fragments, decodes them in
  * order, and gives their meaning for gRPC. Blocks that repeat, as nearly all do, are recognised by their bytes.
  */
+import { HeaderFragments } from "../../rpc/header-fragments.ts";
 import { HpackDecoder } from "../../rpc/hpack/decoder.ts";
 import type { HeaderField } from "../../rpc/hpack/fields.ts";
-import { CONTINUATIONS_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX } from "../../rpc/protocol.ts";
+import { HEADER_LIST_BYTES_MAX } from "../../rpc/protocol.ts";
 
 /** Response headers or trailers. */
 export interface ResponseHead {
@@ -26,36 +27,9 @@ interface Remembered {
   readonly head: ResponseHead;
 }
 
-export class ResponseHeads {
-  /** The stream of an incomplete block, for which only CONTINUATION may follow; otherwise 0. */
-  streamId = 0;
-  endsStream = false;
+export class ResponseHeads extends HeaderFragments {
   readonly #decoder = new HpackDecoder();
-  #parts: Buffer[] = [];
-  #bytes = 0;
   #remembered: Remembered[] = [];
-
-  begin(streamId: number, endsStream: boolean, fragment: Buffer): void {
-    this.streamId = streamId;
-    this.endsStream = endsStream;
-    this.#parts = [Buffer.from(fragment)];
-    this.#bytes = fragment.length;
-  }
-
-  /** False when the block is too long. */
-  append(fragment: Buffer): boolean {
-    this.#bytes += fragment.length;
-    this.#parts.push(Buffer.from(fragment));
-    return this.#bytes <= HEADER_BLOCK_BYTES_MAX && this.#parts.length <= CONTINUATIONS_MAX;
-  }
-
-  /** The block is complete: returns it. */
-  join(): Buffer {
-    const block = Buffer.concat(this.#parts);
-    this.#parts = [];
-    this.streamId = 0;
-    return block;
-  }
 
   /** Throws HpackError. */
   decode(buf: Buffer, start: number, end: number): ResponseHead {

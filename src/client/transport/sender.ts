@@ -5,6 +5,7 @@
 import type { Socket } from "node:net";
 import { type ChunkPool, Output } from "../../rpc/output.ts";
 import { Flag, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameType, WINDOW_DEFAULT } from "../../rpc/protocol.ts";
+import { ReadyList } from "../../rpc/ready-list.ts";
 import type { Call } from "./call.ts";
 
 /** Length prefix of a gRPC message. */
@@ -18,8 +19,7 @@ export class ClientSender {
   /** Bytes of data that the server accepts on the whole connection. */
   window = WINDOW_DEFAULT;
   readonly #output: Output;
-  #readyFirst: Call | null = null;
-  #readyLast: Call | null = null;
+  readonly #ready = new ReadyList<Call>();
   #flushScheduled = false;
   #closed = false;
 
@@ -78,21 +78,13 @@ export class ClientSender {
   /** Queues a call that has data and window. */
   makeReady(call: Call): void {
     if (call.ready || call.queue === null || call.id === 0 || call.sendWindow <= 0) return;
-    call.ready = true;
-    call.readyNext = null;
-    if (this.#readyLast === null) this.#readyFirst = call;
-    else this.#readyLast.readyNext = call;
-    this.#readyLast = call;
+    this.#ready.push(call);
   }
 
   /** Sends what windows and socket allow, one frame per call in turn. */
   pump(): void {
-    while (this.#readyFirst !== null && this.window > 0 && this.#output.hasRoom) {
-      const call = this.#readyFirst;
-      this.#readyFirst = call.readyNext;
-      if (this.#readyFirst === null) this.#readyLast = null;
-      call.ready = false;
-      call.readyNext = null;
+    while (!this.#ready.isEmpty && this.window > 0 && this.#output.hasRoom) {
+      const call = this.#ready.shift();
       if (call.queue === null) continue;
       this.#sendQueued(call, call.queue);
       this.makeReady(call);
@@ -159,7 +151,7 @@ export class ClientSender {
   flush(): void {
     if (this.#closed) return;
     this.#output.flush();
-    if (this.#readyFirst === null || !this.#output.hasRoom || this.window <= 0) return;
+    if (this.#ready.isEmpty || !this.#output.hasRoom || this.window <= 0) return;
     this.pump();
     this.touch();
   }

@@ -43,6 +43,24 @@ export interface TlsOptions {
   readonly flagPrefix: "" | "peer-";
 }
 
+/** No files, and everything else at its default. */
+export const NO_TLS: TlsOptions = {
+  certFile: "",
+  keyFile: "",
+  clientCertFile: "",
+  clientKeyFile: "",
+  trustedCaFile: "",
+  clientCertAuth: false,
+  crlFile: "",
+  allowedCns: [],
+  allowedHostnames: [],
+  skipClientSanVerify: false,
+  cipherSuites: [],
+  minVersion: "",
+  maxVersion: "",
+  flagPrefix: "",
+};
+
 export class TlsContext {
   readonly options: TlsOptions;
   /** Clients must present a certificate. */

@@ -9,6 +9,7 @@ import { PeerSide } from "../../../src/api/listeners/peer-side.ts";
 import type { PeerTls } from "../../../src/api/listeners/peer-tls.ts";
 import { systemClock } from "../../../src/base/clock.ts";
 import { MessageType } from "../../../src/proto/raftpb.ts";
+import { NO_TLS } from "../../../src/rpc/tls/context.ts";
 import { Authority, writePair } from "../../harness/certificates.ts";
 import { serverOptions, tempDir } from "../../harness/in-process.ts";
 import { MemoryLogger } from "../../harness/memory-logger.ts";
@@ -31,18 +32,11 @@ const secure: ListenAddress = {
 };
 
 const peerTls: PeerTls = {
+  ...NO_TLS,
   ...files,
-  clientCertFile: "",
-  clientKeyFile: "",
   trustedCaFile: caFile,
   clientCertAuth: true,
-  crlFile: "",
-  allowedCns: [],
-  allowedHostnames: [],
-  skipClientSanVerify: false,
-  cipherSuites: [],
   minVersion: "TLS1.2",
-  maxVersion: "",
   flagPrefix: "peer-",
   autoTls: false,
   selfSignedCertValidityYears: 1,

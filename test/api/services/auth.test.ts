@@ -1,4 +1,5 @@
 // Slow: passwords are hashed at their real cost.
+
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import * as https from "node:https";
@@ -20,6 +21,7 @@ import {
 } from "../../../src/proto/etcdserverpb.ts";
 import { ElectionService } from "../../../src/proto/v3electionpb.ts";
 import { LockService } from "../../../src/proto/v3lockpb.ts";
+import { NO_TLS } from "../../../src/rpc/tls/context.ts";
 import type { AuthOptions } from "../../../src/server/contract/options.ts";
 import { AUTH_DEFAULTS } from "../../../src/server/contract/options.ts";
 import { Authority, writePair } from "../../harness/certificates.ts";
@@ -397,19 +399,11 @@ describe("a client certificate", async () => {
   const caFile = join(dir.path, "ca.crt");
   writeFileSync(caFile, ca.pem);
   const clientTls: ClientTls = {
+    ...NO_TLS,
     ...writePair(dir.path, "server", await ca.issue({ cn: "server" })),
-    clientCertFile: "",
-    clientKeyFile: "",
     trustedCaFile: caFile,
     clientCertAuth: true,
-    crlFile: "",
-    allowedCns: [],
-    allowedHostnames: [],
-    skipClientSanVerify: false,
-    cipherSuites: [],
     minVersion: "TLS1.2",
-    maxVersion: "",
-    flagPrefix: "",
     autoTls: false,
     selfSignedCertValidityYears: 1,
   };
