@@ -7,20 +7,18 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { ourEtcd } from "../harness/programs.ts";
-import { startServer } from "../harness/server.ts";
 import { ctl } from "./helpers.ts";
-import { names, type Outcome, plain, STEPS } from "./steps.ts";
+import { environmentOf, names, type Outcome, plain, STEPS, startWithLongIds } from "./steps.ts";
 
 const path = new URL("expected.json", import.meta.url);
 
 test("etcdctl prints the expected output, and exits with the expected code", async (t) => {
-  const server = await startServer(ourEtcd());
-  t.after(() => server.close());
+  const server = await startWithLongIds(t, ourEtcd());
   const known = await names(server);
   const outcomes: [command: string, outcome: Outcome][] = [];
   for (const step of STEPS) {
     const input = step.input === undefined ? {} : { input: step.input };
-    const outcome = await ctl(["--endpoints", server.endpoint, ...step.args], { ...input, env: step.env ?? {} });
+    const outcome = await ctl(["--endpoints", server.endpoint, ...step.args], { ...input, env: environmentOf(step) });
     outcomes.push([step.args.join(" "), plain(outcome, known, step)]);
   }
   if (process.env["KVORUM_REWRITE_EXPECTED"] === "1") writeFileSync(path, `${JSON.stringify(outcomes, null, 1)}\n`);

@@ -56,7 +56,9 @@ test("the same seed gives the same trace, byte for byte", async () => {
 
 test("planted bugs are found, each by its own checker", async () => {
   for (const [name, seed, checker] of [
-    ["term-not-persisted", 1, "raft"],
+    ["term-not-persisted", 1, "durability"],
+    ["vote-not-persisted", 1, "durability"],
+    ["unfinished-write-unmarked", 1, "state"],
     ["apply-twice", 1, "state"],
     ["read-local", 3, "linearizability"],
     ["event-twice", 4, "watch"],
