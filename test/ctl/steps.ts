@@ -272,9 +272,10 @@ async function idsOf(server: Server): Promise<{ cluster: bigint; member: bigint 
   return { cluster: cluster!, member: member! };
 }
 
-/** The environment of a step; a password is checked on a busy machine, too, within the time limit. */
+/** The environment of a step; a password is checked on a busy machine, too, within the time limits. */
 export function environmentOf({ env, args }: Step): Readonly<Record<string, string>> {
-  return args.includes("--command-timeout") ? { ...env } : { ETCDCTL_COMMAND_TIMEOUT: "60s", ...env };
+  const isTimed = args.some((arg) => arg.startsWith("--dial-timeout") || arg.startsWith("--command-timeout"));
+  return isTimed ? { ...env } : { ETCDCTL_DIAL_TIMEOUT: "60s", ETCDCTL_COMMAND_TIMEOUT: "60s", ...env };
 }
 
 /** Differences between any two servers. */
