@@ -19,6 +19,8 @@ const problems = [];
 const files = ["src", "test", "bench", "scripts"].flatMap((dir) => sourcesUnder(join(root, dir)).map(read));
 const sources = files.filter(({ path }) => path.startsWith("src/") && !path.startsWith("src/proto/"));
 const tests = files.filter(({ path }) => path.startsWith("test/"));
+/** A request and its answer are typed from the call to the applied entry and back. */
+const REQUEST_PATH = ["src/api/calls/", "src/api/range/", "src/api/services/", "src/server/apply/", "src/server/log/"];
 
 noClockOutsideTheSeams();
 noSleepInTests();
@@ -152,6 +154,7 @@ function importedBy(importers) {
 /** At each cast the compiler relies on us. */
 function castsOnlyFall() {
   const counts = {};
+  const onRequestPath = new Set();
   for (const { path, text, tokens } of sources) {
     const folder = path.split("/").slice(0, 2).join("/");
     let inImport = false;
@@ -161,9 +164,13 @@ function castsOnlyFall() {
       else if (token === ";") inImport = false;
       else if (token === "as" && !inImport && text.slice(tokens[i + 1].start, tokens[i + 1].end) !== "const") {
         counts[folder] = (counts[folder] ?? 0) + 1;
+        if (REQUEST_PATH.some((prefix) => path.startsWith(prefix))) onRequestPath.add(path);
       }
     }
   }
+  for (const path of onRequestPath)
+    if (allowed.castsOnRequestPath[path] === undefined) problems.push(`${path}: a cast on the path of a request`);
+  unusedReasons("castsOnRequestPath", (path) => onRequestPath.has(path));
   for (const folder of Object.keys({ ...counts, ...allowed.casts })) {
     const [count, limit] = [counts[folder] ?? 0, allowed.casts[folder] ?? 0];
     if (count > limit) problems.push(`${folder}: ${count} casts, ${limit} are allowed; let the types say it`);

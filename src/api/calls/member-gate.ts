@@ -15,7 +15,7 @@ export class MemberGate {
   readonly versions = new ClientVersions();
   readonly #server: EtcdServer;
   /** Streams that end when the leader is lost. */
-  readonly #streams = new Set<CallInfo>();
+  readonly #streams = new Map<CallInfo, StreamCall>();
 
   constructor(server: EtcdServer) {
     this.#server = server;
@@ -34,7 +34,7 @@ export class MemberGate {
         rpc.stream(path, (call) => {
           this.versions.stream(call);
           if (!this.#admits(call, isStreamedByLearner)) return;
-          if (requiresLeader(call)) this.#streams.add(call);
+          if (requiresLeader(call)) this.#streams.set(call, call);
           handler(call);
         }),
     };
@@ -55,7 +55,7 @@ export class MemberGate {
 
   #endStreams(): void {
     const { grpcCode, message } = errors.noLeader;
-    for (const stream of this.#streams) (stream as StreamCall).terminate(grpcCode, message);
+    for (const stream of this.#streams.values()) stream.terminate(grpcCode, message);
     this.#streams.clear();
   }
 }
