@@ -3,11 +3,8 @@
  *
  * Promises: keys come in strictly ascending order or the walk throws; a walk reads no more pages than the file has.
  */
-import { type BoltEntry, BUCKET_HEADER_BYTES, readUint64 } from "./format.ts";
+import { type BoltEntry, BUCKET_HEADER_BYTES, DEPTH_MAX, readUint64 } from "./format.ts";
 import { TreePage } from "./page.ts";
-
-/** Branch levels that a walk follows. A tree of the largest file that could exist needs fewer than 20. */
-const DEPTH_MAX = 64;
 
 /** The file access that a bucket needs. */
 export interface PageSource {

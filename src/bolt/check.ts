@@ -6,7 +6,7 @@
  * that large files take about as long as reading them. Memory: one byte for each page of the file, and a window for each
  * level.
  */
-import { BoltError, BUCKET_ELEMENT, BUCKET_HEADER_BYTES, readUint64 } from "./format.ts";
+import { BoltError, BUCKET_ELEMENT, BUCKET_HEADER_BYTES, DEPTH_MAX, readUint64 } from "./format.ts";
 import type { PageFile } from "./page-file.ts";
 import {
   branchChild,
@@ -24,8 +24,6 @@ import {
 } from "./raw-page.ts";
 import type { BoltReader } from "./reader.ts";
 
-/** Nested buckets, and branch levels, that the check follows. */
-const DEPTH_MAX = 64;
 /** Pages read at once, and unneeded ones that may lie between two needed ones. */
 const WINDOW_PAGES = 64;
 const GAP_PAGES = 4;

@@ -21,6 +21,8 @@ export const FREELIST_PAGE = 0x10;
 /** Flag of a leaf element whose value is a bucket. */
 export const BUCKET_ELEMENT = 0x01;
 
+/** Branch levels, and nested buckets, that are followed. A tree of the largest file that could exist needs fewer than 20. */
+export const DEPTH_MAX = 64;
 export const KEY_BYTES_MAX = 32768;
 export const VALUE_BYTES_MAX = 2 ** 31 - 2;
 

@@ -2,7 +2,7 @@
  * Reads one committed state of a bbolt file through the page cache. The state must stay: it is the newest one, or
  * pinned. Every read runs within one turn; a reader of many turns continues from its last position.
  */
-import { type BoltMeta, BUCKET_ELEMENT, BUCKET_HEADER_BYTES, readUint64 } from "./format.ts";
+import { type BoltMeta, BUCKET_ELEMENT, BUCKET_HEADER_BYTES, DEPTH_MAX, readUint64 } from "./format.ts";
 import type { Frame, PageCache } from "./page-cache.ts";
 import {
   branchChild,
@@ -19,8 +19,6 @@ import {
   treePageProblem,
 } from "./raw-page.ts";
 
-/** Branch levels that are followed. */
-const DEPTH_MAX = 64;
 /** Maximum leaves that a long walk reads at once. */
 const RUN_PAGES_MAX = 32;
 

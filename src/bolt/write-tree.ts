@@ -7,7 +7,7 @@
  * Promises: every written branch page has at least two children, because bbolt fails when it deletes under one with
  * fewer; no page except a root is empty; a value larger than a page has its own page.
  */
-import { BUCKET_ELEMENT, ELEMENT_BYTES, PAGE_HEADER_BYTES } from "./format.ts";
+import { BUCKET_ELEMENT, DEPTH_MAX, ELEMENT_BYTES, PAGE_HEADER_BYTES } from "./format.ts";
 import { LeafRows } from "./leaf-rows.ts";
 import { compareBytes, countOf, elementAt, isLeafPage, leafKeyBytes, leafKeyStart, usedBytes } from "./raw-page.ts";
 import { type Entry, entryBytes, TreeNode } from "./tree-node.ts";
@@ -25,8 +25,6 @@ export interface TreePages {
   damaged(page: number, problem: string): never;
 }
 
-/** Branch levels that are followed. A tree of the largest file that could exist needs fewer than 20. */
-const DEPTH_MAX = 64;
 const ENTRIES_MAX = 0xfffe;
 /** Fill of split pages, as etcd configures bbolt. */
 const FILL = 0.5;

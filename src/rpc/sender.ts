@@ -5,6 +5,7 @@
  * The usual reply (headers, one message, trailers, all windows open) is written in one piece without a queue.
  */
 import type { Connection } from "./connection.ts";
+import { frameHeader, messagePrefix, PREFIX_BYTES } from "./frame-bytes.ts";
 import { earnedByData } from "./guard.ts";
 import { HpackEncoder } from "./hpack/encoder.ts";
 import { CHUNK_BYTES, type ChunkPool, Output } from "./output.ts";
@@ -12,8 +13,6 @@ import { Flag, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameType, STREAM_QUEUE_HIGH
 import { ReadyList } from "./ready-list.ts";
 import type { Stream, Trailers } from "./stream.ts";
 
-/** Length prefix of a gRPC message. */
-const PREFIX_BYTES = 5;
 /** From this size on, a separate buffer in the socket's list costs less than a copy. */
 const APPEND_BYTES_MIN = 4096;
 /** Below this a loop copies faster than a runtime call. */
@@ -366,11 +365,7 @@ export class Sender {
     const { buf } = this.#output;
     frameHeader(buf, at, PREFIX_BYTES + length, FrameType.data, 0, id);
     at += FRAME_HEADER_BYTES;
-    buf[at] = compressed ? 1 : 0;
-    buf[at + 1] = length >>> 24;
-    buf[at + 2] = length >>> 16;
-    buf[at + 3] = length >>> 8;
-    buf[at + 4] = length;
+    messagePrefix(buf, at, compressed, length);
     at += PREFIX_BYTES;
     if (length <= COPY_LOOP_MAX) for (let i = 0; i < length; i++) buf[at + i] = bytes[start + i]!;
     else buf.set(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end), at);
@@ -382,16 +377,4 @@ export class Sender {
     frameHeader(this.#output.buf, at, length, type, flags, id);
     return at + FRAME_HEADER_BYTES;
   }
-}
-
-function frameHeader(buf: Buffer, at: number, length: number, type: number, flags: number, id: number): void {
-  buf[at] = length >>> 16;
-  buf[at + 1] = length >>> 8;
-  buf[at + 2] = length;
-  buf[at + 3] = type;
-  buf[at + 4] = flags;
-  buf[at + 5] = id >>> 24;
-  buf[at + 6] = id >>> 16;
-  buf[at + 7] = id >>> 8;
-  buf[at + 8] = id;
 }

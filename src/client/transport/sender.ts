@@ -3,13 +3,12 @@
  * and shares them among calls with waiting data, one frame each in turn. All frames of a turn leave with one write.
  */
 import type { Socket } from "node:net";
+import { frameHeader, messagePrefix, PREFIX_BYTES } from "../../rpc/frame-bytes.ts";
 import { type ChunkPool, Output } from "../../rpc/output.ts";
 import { Flag, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameType, WINDOW_DEFAULT } from "../../rpc/protocol.ts";
 import { ReadyList } from "../../rpc/ready-list.ts";
 import type { Call } from "./call.ts";
 
-/** Length prefix of a gRPC message. */
-const PREFIX_BYTES = 5;
 /** From this size on, a separate buffer in the socket's list costs less than a copy. */
 const APPEND_BYTES_MIN = 4096;
 /** Below this a loop copies faster than a runtime call. */
@@ -49,7 +48,7 @@ export class ClientSender {
     if (call.id === 0 || call.queue !== null || !this.#fitsNow(call, total)) return this.#enqueue(call, message);
     const at = this.#frame(FrameType.data, last ? Flag.endStream : 0, call.id, total);
     const { buf } = this.#output;
-    prefix(buf, at, length);
+    messagePrefix(buf, at, false, length);
     if (length <= COPY_LOOP_MAX) for (let i = 0; i < length; i++) buf[at + PREFIX_BYTES + i] = message[i]!;
     else buf.set(message, at + PREFIX_BYTES);
     this.window -= total;
@@ -59,7 +58,7 @@ export class ClientSender {
 
   #enqueue(call: Call, message: Uint8Array): void {
     const start = Buffer.allocUnsafe(PREFIX_BYTES);
-    prefix(start, 0, message.length);
+    messagePrefix(start, 0, false, message.length);
     call.queue ??= [];
     call.queue.push(start);
     if (message.length > 0) call.queue.push(Buffer.from(message.buffer, message.byteOffset, message.length));
@@ -199,24 +198,4 @@ export class ClientSender {
     frameHeader(this.#output.buf, at, length, type, flags, id);
     return at + FRAME_HEADER_BYTES;
   }
-}
-
-function prefix(buf: Buffer, at: number, length: number): void {
-  buf[at] = 0;
-  buf[at + 1] = length >>> 24;
-  buf[at + 2] = length >>> 16;
-  buf[at + 3] = length >>> 8;
-  buf[at + 4] = length;
-}
-
-function frameHeader(buf: Buffer, at: number, length: number, type: number, flags: number, id: number): void {
-  buf[at] = length >>> 16;
-  buf[at + 1] = length >>> 8;
-  buf[at + 2] = length;
-  buf[at + 3] = type;
-  buf[at + 4] = flags;
-  buf[at + 5] = id >>> 24;
-  buf[at + 6] = id >>> 16;
-  buf[at + 7] = id >>> 8;
-  buf[at + 8] = id;
 }
