@@ -1,4 +1,4 @@
-/** Calls that a member refuses because users were changed while they were under way, as of users whom certificates name. */
+/** Calls that a member refuses because users were changed while they were on their way, as of users whom certificates name. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { Client, RpcError } from "../../src/client/index.ts";
