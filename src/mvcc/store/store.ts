@@ -258,13 +258,14 @@ export class MvccStore implements ChangeSource {
 
   async #hashKvNow(revision: number): Promise<HashKvResult> {
     const core = this.#core;
-    const { currentRevision, compactRevision } = core;
+    const { currentRevision, compactRevision, epoch } = core;
     if (revision > 0 && revision < compactRevision) throw new CompactedError(compactRevision);
     if (revision > currentRevision) throw new FutureRevisionError(currentRevision);
     const at = revision > 0 ? revision : currentRevision;
     const walk = await this.#indexWalks.run(async () => {
       // Rows and index must agree about compaction: both are taken in the same queued job.
       const snapshot = await core.backend.snapshot();
+      if (core.epoch !== epoch) return { snapshot, hasher: null };
       const hasher = await this.#hasherOf(at, compactRevision).catch((error: unknown) => {
         snapshot.close();
         throw error;
@@ -272,10 +273,15 @@ export class MvccStore implements ChangeSource {
       return { snapshot, hasher };
     });
     try {
-      return hashKvResult(await hashKeyBucket(walk.snapshot, walk.hasher, this.#clock), currentRevision);
+      if (walk.hasher !== null) {
+        return hashKvResult(await hashKeyBucket(walk.snapshot, walk.hasher, this.#clock), currentRevision);
+      }
     } finally {
       walk.snapshot.close();
     }
+    // A received snapshot has replaced rows and index meanwhile. A hash of the rows before and the index after it would
+    // be that of no state, and members would take this one for corrupt.
+    return this.#hashKvNow(revision);
   }
 
   /**

@@ -278,6 +278,46 @@ test("a replaced backend replaces everything: keys, revisions, hashes and runnin
   assert.deepEqual(storedRows(store), sourceRows);
 });
 
+test("HashKV while the backend is replaced is that of one state, the one before or the one after", async () => {
+  /** Views wait at a gate. */
+  class GatedBackend extends MemoryBackend {
+    open = (): void => {};
+    readonly #gate = new Promise<void>((resolve) => {
+      this.open = resolve;
+    });
+
+    override async snapshot(): ReturnType<MemoryBackend["snapshot"]> {
+      await this.#gate;
+      return super.snapshot();
+    }
+  }
+  const history = (store: MvccStore): void => {
+    for (let i = 0; i < 30; i++) put(store, `k${i % 7}`);
+  };
+  const source = await openStore();
+  history(source.store);
+  await source.store.compact(20);
+  await source.backend.commit();
+  const expected = await source.store.hashKv(25);
+
+  for (const [revision, answer] of [
+    [10, CompactedError],
+    [25, expected.hash],
+  ] as const) {
+    const backend = new GatedBackend({ clock: systemClock });
+    const store = await MvccStore.open({ backend, clock: systemClock, logger: nullLogger, compactionSleepMs: 0 });
+    history(store);
+    const asked = store.hashKv(revision).then(
+      ({ hash }) => hash,
+      (error: unknown) => (error as object).constructor,
+    );
+    await store.replaceBackend(new MemoryBackend({ clock: systemClock, file: source.backend.crash() }));
+    backend.open();
+    assert.equal(await asked, answer);
+    await store.close();
+  }
+});
+
 test("closing a store ends hashes that wait for a long transaction, which will not end", async () => {
   const dir = await mkdtemp(join(tmpdir(), "kvorum-store-"));
   const path = join(dir, "db");
