@@ -284,7 +284,7 @@ export class Simulation implements MachineWorld {
       return;
     }
     // Of a process that has ended because of the same damage.
-    if (isFatal(error) && [...this.#failures].some(({ message }) => text.includes(message))) return;
+    if (isFatal(error) && [...this.#failures].some(({ message }) => isSameDamage(message, text))) return;
     this.oracle.add("process", `nobody caught: ${text}`);
   }
 
@@ -612,4 +612,10 @@ function readSliceOf(seed: number): ReadSlice {
     bytesApplied: 64,
     bytesGathered: 100 * (seed % 4),
   };
+}
+
+/** What meets a damaged page first may say less about it. */
+function isSameDamage(a: string, b: string): boolean {
+  const [first, second] = [a, b].map((text) => /is damaged: (?:a )?page \d*/.exec(text)?.[0]);
+  return first !== undefined && first === second;
 }
