@@ -14,8 +14,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
+import { pathToFileURL } from "node:url";
 import { findProgram, repositoryRoot, requireProgram, run } from "../harness/programs.ts";
 import { waitFor } from "../harness/wait.ts";
 
@@ -128,16 +129,21 @@ test("a build that may not write says so and what to do, without a stack", {
   skip: requireProgram("setpriv"),
 }, async () => {
   const root = join(dir, "foreign");
-  const script = readFileSync(join(repositoryRoot, "scripts", "build.mjs"), "utf8");
-  const begun = [...script.matchAll(/in: join\(root, ("src"(?:, "[\w.-]+")+)\)/g)].map(([, parts]) =>
-    JSON.parse(`[${parts}]`),
-  );
-  assert.ok(begun.length >= 2);
-  for (const parts of [["src", "programs", "nothing.ts"], ...begun]) {
-    mkdirSync(join(root, ...parts.slice(0, -1)), { recursive: true });
-    writeFileSync(join(root, ...parts), "");
+  // Empty sources of all that is built: the build fails for nothing but its place.
+  const { bundling } = (await import(pathToFileURL(join(repositoryRoot, "scripts", "bundling.mjs")).href)) as {
+    bundling(root: string): { entryPoints: { in: string }[] };
+  };
+  const { entryPoints } = bundling(repositoryRoot);
+  assert.ok(entryPoints.length >= 7);
+  for (const { in: source } of entryPoints) {
+    const copy = join(root, relative(repositoryRoot, source));
+    mkdirSync(dirname(copy), { recursive: true });
+    writeFileSync(copy, "");
   }
-  cpSync(join(repositoryRoot, "scripts", "build.mjs"), join(root, "scripts", "build.mjs"));
+  mkdirSync(join(root, "scripts"));
+  for (const name of ["build.mjs", "bundling.mjs"]) {
+    cpSync(join(repositoryRoot, "scripts", name), join(root, "scripts", name));
+  }
   cpSync(join(repositoryRoot, "package.json"), join(root, "package.json"));
   symlinkSync(join(repositoryRoot, "node_modules"), join(root, "node_modules"));
   chmodSync(dir, 0o755);
