@@ -19,6 +19,7 @@ import { lockFile } from "../../src/base/file-locks.ts";
 import { BoltReader } from "../../src/bolt/reader.ts";
 import { writeBoltFile } from "../../src/bolt/writer.ts";
 import { type BucketChange, changedBuckets } from "../../src/utl/database.ts";
+import { damagePage } from "../harness/damaged-page.ts";
 import { startInProcess, tempDir } from "../harness/in-process.ts";
 import { etcdutl, putText, saveSnapshot } from "../utl/helpers.ts";
 import { doctor } from "./helpers.ts";
@@ -153,14 +154,12 @@ test("a missing log, and a directory without a member, report what was lost and 
 test("a damaged database names its pages", async () => {
   const dataDir = copy();
   const path = join(dataDir, "member/snap/db");
-  const bytes = readFileSync(path);
-  const page = Math.floor(bytes.length / 4096 / 2);
-  bytes.writeUInt16LE(0x55, page * 4096 + 8);
-  writeFileSync(path, bytes);
+  const page = damagePage(path);
   const { code, bad } = await found(dataDir);
   assert.equal(code, 2);
   assert.equal(bad[0]!.subject, "database");
   assert.match(bad[0]!.text, new RegExp(`page ${page}: `));
+  const bytes = readFileSync(path);
   bytes.fill(0, 0, 8192);
   writeFileSync(path, bytes);
   assert.match((await found(dataDir)).bad[0]!.text, /is not in bbolt's format/);
@@ -227,9 +226,7 @@ test("a directory in use is not called damaged for what changes while it is read
   const segment = segmentOf(dataDir);
   truncateSync(segment, endOf(segment) - 16);
   const path = join(dataDir, "member/snap/db");
-  const bytes = readFileSync(path);
-  bytes.writeUInt16LE(0x55, Math.floor(bytes.length / 4096 / 2) * 4096 + 8);
-  writeFileSync(path, bytes);
+  damagePage(path);
   const lock = lockFile(path);
   try {
     const { code, bad } = await found(dataDir);

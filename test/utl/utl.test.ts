@@ -7,6 +7,7 @@ import { systemDisk } from "../../src/base/disk.ts";
 import { BoltReader } from "../../src/bolt/reader.ts";
 import { clusterId } from "../../src/membership/member.ts";
 import { ClusterService, KVService, MaintenanceService } from "../../src/proto/etcdserverpb.ts";
+import { damagePage } from "../harness/damaged-page.ts";
 import { type InProcess, startInProcess, tempDir } from "../harness/in-process.ts";
 import { findProgram, requireStockEtcd, stockEtcd } from "../harness/programs.ts";
 import { startServer } from "../harness/server.ts";
@@ -105,11 +106,7 @@ describe("snapshot status", () => {
 
   test("names every damaged page", async () => {
     const damaged = copyOf(backup.path);
-    const bytes = readFileSync(damaged);
-    // The type of a page in the middle: neither branch nor leaf any more.
-    const page = Math.floor(bytes.length / 4096 / 2);
-    bytes.writeUInt16LE(0x55, page * 4096 + 8);
-    writeFileSync(damaged, bytes);
+    const page = damagePage(damaged);
     const { code, out, err } = await etcdutl("snapshot", "status", damaged);
     assert.deepEqual([code, out], [1, ""]);
     assert.match(err, /^Error: snapshot file integrity check failed\. \d+ errors found\.\n/);
