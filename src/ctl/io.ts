@@ -11,6 +11,8 @@ export interface Io {
   readonly stdin: AsyncIterable<Uint8Array>;
   /** Whether standard input is a terminal. */
   readonly stdinIsTerminal: boolean;
+  /** Whether standard error is one. */
+  readonly errIsTerminal: boolean;
   out(data: string | Uint8Array): void;
   /** Resolves once the reader has taken enough output for more. */
   drained(): Promise<void>;

@@ -22,6 +22,7 @@ export function processIo(args: Io["args"], env: Io["env"]): Io {
     env: trueEnvironment(env, readProc),
     stdin,
     stdinIsTerminal: stdin.isTTY === true,
+    errIsTerminal: process.stderr.isTTY === true,
     out: (data) => void stdout.write(typeof data === "string" ? encodeLossless(data) : data),
     drained: () =>
       stdout.writableNeedDrain ? new Promise((resolve) => stdout.once("drain", resolve)) : Promise.resolve(),

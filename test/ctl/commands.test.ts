@@ -50,6 +50,17 @@ function forever(t: TestContext, line: string | readonly string[]) {
   return child;
 }
 
+test("a watch tells when changes arrived, where people read it", { skip }, async (t) => {
+  await at("put wt a");
+  const { stdout } = await at("get wt -w json");
+  const revision = JSON.parse(stdout).header.revision as number;
+  const watch = forever(t, `watch wt --time --rev ${revision}`);
+  await waitFor("the change", () => /^\d{4}-\d\d-\d\dT[\d:.]+Z\nPUT\nwt\na\n$/.test(watch.printed()));
+  const refused = await at("watch wt --time -w json");
+  assert.notEqual(refused.code, 0);
+  assert.match(refused.stderr, /--time is for people/);
+});
+
 test("a watch prints history, then changes, as they happen", { skip }, async (t) => {
   await at("put w1 a");
   const { stdout } = await at("get w1 -w json");

@@ -42,6 +42,7 @@ export async function ctl(args: readonly string[], options: CtlOptions = {}): Pr
     env: options.env ?? {},
     stdin: typeof input === "string" || input instanceof Uint8Array ? once(input) : input,
     stdinIsTerminal: false,
+    errIsTerminal: false,
     out(data) {
       out.push(typeof data === "string" ? encodeLossless(data) : Buffer.from(data));
       options.onOutput?.(Buffer.concat(out).toString());

@@ -24,6 +24,7 @@ export async function doctor(...args: string[]): Promise<{ code: number; out: st
     env: {},
     stdin: (async function* () {})(),
     stdinIsTerminal: false,
+    errIsTerminal: false,
     out: (data) => void (out += data.toString()),
     drained: () => Promise.resolve(),
     err: (text) => void (err += text),

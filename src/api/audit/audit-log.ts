@@ -39,6 +39,7 @@ const MEGABYTE = 1024 * 1024;
 
 interface Ended {
   readonly call: CallInfo;
+  /** As JSON. */
   readonly outcome: string;
   readonly revision: number;
   readonly subject: Subject | undefined;
@@ -49,9 +50,17 @@ export class AuditLog {
   readonly #sources: AuditSources;
   readonly #file: AuditFile;
   readonly #prefixes: readonly Buffer[];
-  readonly #wanted = new Map<string, string | undefined>();
+  /** By path: the method as it stands in a record; undefined when its calls are not wanted. */
+  readonly #methods = new Map<string, string | undefined>();
   readonly #peers = new WeakMap<RpcSocket, string>();
+  /** Of streams: what they are about. Most members serve none, and then need not look here for every call. */
   readonly #subjects = new WeakMap<CallInfo, Subject>();
+  #hasSubjects = false;
+  /** The socket of the last record, and the user: most records have the same as the one before. */
+  #lastSocket: RpcSocket | undefined;
+  #lastPeer = "";
+  #lastUser = "";
+  #lastUserText = '""';
   #ended: Ended[] = [];
   #block = "";
   #records = 0;
@@ -71,20 +80,22 @@ export class AuditLog {
 
   /** A call is over. */
   ended(call: CallInfo, code: number): void {
-    if (this.#nameOf(call.path) === undefined) return;
-    const outcome = CODE_NAMES[code] ?? String(code);
-    this.#add({ call, outcome, revision: this.#sources.revision(), subject: this.#subjects.get(call) });
+    if (this.#methodOf(call.path) === undefined) return;
+    const subject = this.#hasSubjects ? this.#subjects.get(call) : undefined;
+    this.#add({ call, outcome: OUTCOMES[code] ?? String(code), revision: this.#sources.revision(), subject });
   }
 
   /** What a stream, whose request is not kept, is about. */
   about(call: CallInfo, range: { readonly key: Uint8Array; readonly rangeEnd: Uint8Array }): void {
-    if (this.#nameOf(call.path) !== undefined) this.#subjects.set(call, subjectOfRange(range));
+    if (this.#methodOf(call.path) === undefined) return;
+    this.#subjects.set(call, subjectOfRange(range));
+    this.#hasSubjects = true;
   }
 
   /** A watch was created, or refused. */
   watched(call: CallInfo, range: { readonly key: Uint8Array; readonly rangeEnd: Uint8Array }, refusal: string): void {
-    if (this.#nameOf(call.path) === undefined) return;
-    const outcome = refusal === "" ? "CREATED" : refusal;
+    if (this.#methodOf(call.path) === undefined) return;
+    const outcome = JSON.stringify(refusal === "" ? "CREATED" : refusal);
     this.#add({ call, outcome, revision: this.#sources.revision(), subject: subjectOfRange(range) });
   }
 
@@ -95,15 +106,16 @@ export class AuditLog {
     await this.#file.close();
   }
 
-  /** The name of a method whose calls are wanted. */
-  #nameOf(path: string): string | undefined {
-    if (this.#wanted.has(path)) return this.#wanted.get(path);
+  #methodOf(path: string): string | undefined {
+    const known = this.#methods.get(path);
+    if (known !== undefined || this.#methods.has(path)) return known;
     const name = path.slice(path.lastIndexOf("/") + 1);
     const { methods } = this.#options;
     const named = methods.filter((method) => !method.startsWith("-"));
     const isWanted = !methods.includes(`-${name}`) && (named.length === 0 || named.includes(name));
-    this.#wanted.set(path, isWanted ? name : undefined);
-    return isWanted ? name : undefined;
+    const method = isWanted ? `","method":"${name}","user":` : undefined;
+    this.#methods.set(path, method);
+    return method;
   }
 
   #add(ended: Ended): void {
@@ -115,14 +127,19 @@ export class AuditLog {
     const all = this.#ended;
     if (all.length === 0) return;
     this.#ended = [];
-    const time = new Date(this.#sources.clock.wallMs()).toISOString();
+    const start = `{"time":"${new Date(this.#sources.clock.wallMs()).toISOString()}`;
+    const { users } = this.#options;
     for (const { call, outcome, revision, subject } of all) {
       const user = this.#sources.userOf(call).username;
-      const { users } = this.#options;
       if (users.length > 0 && !users.includes(user)) continue;
       const about = subject ?? subjectOf(call.path, messageOf(call) ?? NO_BYTES);
       if (!this.#isWanted(about)) continue;
-      this.#block += `{"time":"${time}","method":"${this.#nameOf(call.path)}","user":${JSON.stringify(user)}${this.#peerOf(call)}${about.fields},"revision":${revision},"outcome":${JSON.stringify(outcome)}}\n`;
+      if (user !== this.#lastUser) {
+        this.#lastUser = user;
+        this.#lastUserText = JSON.stringify(user);
+      }
+      const who = this.#lastUserText + this.#peerOf(call);
+      this.#block += `${start}${this.#methodOf(call.path)}${who}${about.fields},"revision":${revision},"outcome":${outcome}}\n`;
       this.#records++;
     }
     if (this.#block.length >= BLOCK_BYTES) this.#flush();
@@ -139,6 +156,7 @@ export class AuditLog {
   /** Address and certificate, which are those of the connection. */
   #peerOf(call: CallInfo): string {
     const { socket } = call;
+    if (socket === this.#lastSocket && !call.isLocal) return this.#lastPeer;
     let peer = this.#peers.get(socket);
     if (peer === undefined) {
       const isVerified = socket instanceof TLSSocket && socket.authorized;
@@ -147,6 +165,8 @@ export class AuditLog {
       peer = `,"address":${JSON.stringify(call.remoteAddress)}${name === null ? "" : `,"certificate":${JSON.stringify(name)}`}`;
       this.#peers.set(socket, peer);
     }
+    this.#lastSocket = socket;
+    this.#lastPeer = peer;
     return call.isLocal ? `${peer},"gateway":true` : peer;
   }
 
@@ -166,3 +186,4 @@ export class AuditLog {
 }
 
 const NO_BYTES = new Uint8Array();
+const OUTCOMES = CODE_NAMES.map((name) => JSON.stringify(name));

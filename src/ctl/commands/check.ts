@@ -4,6 +4,7 @@ import { KVService, MaintenanceService } from "../../proto/etcdserverpb.ts";
 import type { Cluster } from "../connection.ts";
 import type { Ctl, CtlCommand } from "../ctl.ts";
 import { describeError, EXIT, ExitError } from "../exit.ts";
+import { showProgress } from "../progress.ts";
 import { rangeOf } from "./get.ts";
 
 interface PerfLoad {
@@ -58,7 +59,8 @@ const perf: CtlCommand = {
       if (stopped || elapsedMs >= PERF_MS) return undefined;
       return Math.floor((elapsedMs / 1000) * load.writesPerSecond);
     };
-    const result = await writeKeys(ctl, cluster, load.clients, 256, 1024, prefix, due);
+    const endProgress = showProgress(ctl.io, () => (clock.nowMs() - startMs) / PERF_MS);
+    const result = await writeKeys(ctl, cluster, load.clients, 256, 1024, prefix, due).finally(endProgress);
     const seconds = (clock.nowMs() - startMs) / 1000;
     await cleanUp(ctl, cluster, prefix);
     judge(ctl, load, result, seconds);
@@ -114,7 +116,11 @@ const datascale: CtlCommand = {
       started = true;
       return load.keys;
     };
-    const { errors } = await writeKeys(ctl, cluster, load.clients, 512, 512, prefix, due);
+    let written = 0;
+    const endProgress = showProgress(ctl.io, () => written / load.keys);
+    const onWritten = (): void => void written++;
+    const work = writeKeys(ctl, cluster, load.clients, 512, 512, prefix, due, onWritten);
+    const { errors } = await work.finally(endProgress);
     const after = await memoryOf(ctl, cluster, "after");
     await cleanUp(ctl, cluster, prefix);
     if (!printErrors(ctl, errors)) throw new ExitError(EXIT.error, "");
@@ -159,6 +165,7 @@ async function writeKeys(
   valueBytes: number,
   prefix: string,
   due: () => number | undefined,
+  onWritten: () => void = () => {},
 ): Promise<WriteResult> {
   const { clock, random } = ctl.io;
   const latenciesS: number[] = [];
@@ -188,6 +195,7 @@ async function writeKeys(
           errors.set(text, (errors.get(text) ?? 0) + 1);
         }
         latenciesS.push((clock.nowMs() - startMs) / 1000);
+        onWritten();
       } else if (over) return;
       else await new Promise<void>((resolve) => clock.after(PACE_MS, resolve));
     }

@@ -17,6 +17,7 @@ const FLAGS: readonly Flag[] = [
   { name: "prefix", kind: "bool", value: false, usage: "watch all keys that start with the key" },
   { name: "rev", kind: "int", value: 0, usage: "revision to start at" },
   { name: "prev-kv", kind: "bool", value: false, usage: "print what was there before each event" },
+  { name: "time", kind: "bool", value: false, usage: "print when changes arrived, above them (not in etcdctl)" },
   { name: "progress-notify", kind: "bool", value: false, usage: "let the server tell how far an idle watch is" },
 ];
 
@@ -36,6 +37,9 @@ In interactive mode each line of standard input is "watch" with options and argu
     const fromEnv = { key: env["ETCDCTL_WATCH_KEY"] ?? "", end: env["ETCDCTL_WATCH_RANGE_END"] ?? "" };
     if (fromEnv.key === "" && fromEnv.end !== "") {
       throw badArgs(`ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END=${quote(fromEnv.end)}`);
+    }
+    if (ctl.flags.bool("time") && MACHINE_FORMATS.has(ctl.flags.string("write-out"))) {
+      throw badArgs("--time is for people: it does not go with --write-out=json or protobuf");
     }
     if (ctl.flags.bool("interactive")) return interactive(ctl, fromEnv);
     const { args, invocation } = ctl;
@@ -88,11 +92,17 @@ function watchRequest(flags: FlagSet, keys: readonly string[], progressNotify: b
   };
 }
 
+/** What programs read must stay what it is. */
+const MACHINE_FORMATS = new Set(["json", "protobuf"]);
+
 /** Prints events or runs the program until the server ends the watch. */
 async function print(ctl: Ctl, stream: WatchStream, program: readonly string[]): Promise<void> {
   for await (const response of stream.responses()) {
     if (response.canceled) ctl.io.err(`watch was canceled (${cancelReason(response)})\n`);
     if (isProgress(response)) ctl.io.out(`progress notify: ${response.header?.revision}\n`);
+    if (response.events.length > 0 && ctl.flags.bool("time")) {
+      ctl.io.out(`${new Date(ctl.io.clock.wallMs()).toISOString()}\n`);
+    }
     await ctl.show("watch", response);
     if (program.length > 0) await runForEach(ctl, response, program);
   }
