@@ -27,9 +27,9 @@ export class KeyIndex {
    */
   #pending: LongChanges | null = null;
 
-  /** `seed` (32 bits) prevents clients from choosing keys that collide in the table. */
-  constructor(seed: number) {
-    this.#table = new KeyTable(this.#records, seed);
+  /** `secret` (64 bits) prevents clients from choosing keys that collide in the table. */
+  constructor(secret: bigint) {
+    this.#table = new KeyTable(this.#records, secret);
   }
 
   /** Keys, dead ones included. */
@@ -97,8 +97,8 @@ export class KeyIndex {
   // ---- changes
 
   /**
-   * Adds the key `source[start .. end)`, which is not in the index, with its first revision; version 0 for a tombstone.
-   * Returns its id.
+   * Adds the key `source[start .. end)`, which `find` has just looked for in vain, with its first revision; version 0 for
+   * a tombstone. Returns its id.
    */
   insert(
     source: Uint8Array,

@@ -17,16 +17,16 @@ export class StoreCore {
   compactRevision = -1;
   /** Incremented with each new backend, so that work on an old one can detect it and stop. */
   epoch = 0;
-  readonly #hashSeed: number;
+  readonly #hashSecret: bigint;
 
-  constructor(backend: Backend, leases: LeaseAttachments, hashSeed: number) {
+  constructor(backend: Backend, leases: LeaseAttachments, hashSecret: bigint) {
     this.backend = backend;
     this.leases = leases;
-    this.#hashSeed = hashSeed;
+    this.#hashSecret = hashSecret;
     this.index = this.newIndex();
   }
 
   newIndex(): KeyIndex {
-    return new KeyIndex(this.#hashSeed);
+    return new KeyIndex(this.#hashSecret);
   }
 }

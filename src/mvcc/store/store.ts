@@ -94,7 +94,7 @@ export class MvccStore implements ChangeSource {
 
   private constructor(options: MvccStoreOptions) {
     const random = options.random ?? systemRandom;
-    this.#core = new StoreCore(options.backend, options.leases ?? noLeases, random.below(2 ** 32));
+    this.#core = new StoreCore(options.backend, options.leases ?? noLeases, random.uint64());
     this.#clock = options.clock;
     this.#pins = new Pins(options.clock);
     this.#logger = options.logger;

@@ -15,6 +15,7 @@ import {
   type TxnRequest,
   TxnResponse,
 } from "../../proto/etcdserverpb.ts";
+import type { KeyValue } from "../../proto/mvccpb.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
 import type { Path } from "./compare.ts";
 import { rangeEndOf } from "./range.ts";
@@ -148,7 +149,7 @@ export function executeOp(
   if (op.requestRange !== undefined) {
     if (reads !== null) responses.push(ResponseOp.create({ responseRange: reads.range(view, op.requestRange) }));
   } else if (txn !== null && op.requestPut !== undefined) {
-    responses.push(ResponseOp.create({ responsePut: executePut(txn, op.requestPut, reads) }));
+    responses.push(executePutOp(txn, op.requestPut, reads));
   } else if (txn !== null && op.requestDeleteRange !== undefined) {
     responses.push(ResponseOp.create({ responseDeleteRange: executeDeleteRange(txn, op.requestDeleteRange, reads) }));
   } else if (op.requestPut === undefined && op.requestDeleteRange === undefined) {
@@ -157,7 +158,21 @@ export function executeOp(
   } else throw new Error("a transaction that writes among those that only read");
 }
 
+function executePutOp(txn: WriteTxn, request: PutRequest, reads: ResponseReads | null): ResponseOp {
+  if (request.prevKv) return ResponseOp.create({ responsePut: executePut(txn, request, reads) });
+  put(txn, request);
+  return plainPut.at(txn.revision);
+}
+
 export function executePut(txn: WriteTxn, request: PutRequest, reads: ResponseReads | null): PutResponse {
+  const previous = request.prevKv ? reads?.previous(txn, request.key, EMPTY_BYTES) : undefined;
+  put(txn, request);
+  const response = putResponse(txn.revision, previous?.kvs[0]);
+  previous?.defer(response);
+  return response;
+}
+
+function put(txn: WriteTxn, request: PutRequest): void {
   let { value, lease } = request;
   if (request.ignoreValue || request.ignoreLease) {
     const old = txn.rangeDecoded(request.key, null, everything).kvs[0];
@@ -166,13 +181,30 @@ export function executePut(txn: WriteTxn, request: PutRequest, reads: ResponseRe
     if (request.ignoreValue) value = old?.value ?? EMPTY_BYTES;
     if (request.ignoreLease) lease = old?.lease ?? 0n;
   }
-  const previous = request.prevKv ? reads?.previous(txn, request.key, EMPTY_BYTES) : undefined;
   txn.put(request.key, value, lease);
-  const header = ResponseHeader.create({ revision: txn.revision });
-  const response = PutResponse.create({ header, prevKv: previous?.kvs[0] });
-  previous?.defer(response);
-  return response;
 }
+
+const putResponse = (revision: number, prevKv: KeyValue | undefined): PutResponse =>
+  PutResponse.create({ header: ResponseHeader.create({ revision }), prevKv });
+
+/**
+ * The response of a put without its previous value, in a transaction: the same for all puts of it, so they share one
+ * object, which nothing may change.
+ */
+class PlainPut {
+  #revision = -1;
+  #op = ResponseOp.create();
+
+  at(revision: number): ResponseOp {
+    if (revision !== this.#revision) {
+      this.#revision = revision;
+      this.#op = ResponseOp.create({ responsePut: putResponse(revision, undefined) });
+    }
+    return this.#op;
+  }
+}
+
+const plainPut = new PlainPut();
 
 export function executeDeleteRange(
   txn: WriteTxn,

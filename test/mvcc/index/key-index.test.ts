@@ -23,7 +23,7 @@ class Pair {
   readonly #out = revisionInfo();
 
   constructor(seed: number) {
-    this.index = new KeyIndex(seed);
+    this.index = new KeyIndex(BigInt(seed));
   }
 
   isLive(key: string): boolean {
@@ -221,7 +221,7 @@ test("counts exclude a transaction of many turns until it ends, whatever it puts
 });
 
 test("memory of removed keys and compacted revisions is given back", () => {
-  const index = new KeyIndex(1);
+  const index = new KeyIndex(1n);
   const out = revisionInfo();
   const bytesOf = (i: number): Buffer => Buffer.from(`/registry/events/${i}`);
   const compact = (at: number): void => {
@@ -235,7 +235,10 @@ test("memory of removed keys and compacted revisions is given back", () => {
     while (index.tidy(1000));
   };
   const COUNT = 100_000;
-  for (let i = 0; i < COUNT; i++) index.insert(bytesOf(i), 0, bytesOf(i).length, 2 + i, 0, 1, 2 + i);
+  for (let i = 0; i < COUNT; i++) {
+    assert.equal(index.find(bytesOf(i)), 0);
+    index.insert(bytesOf(i), 0, bytesOf(i).length, 2 + i, 0, 1, 2 + i);
+  }
   const full = index.allocatedBytes;
   let main = COUNT + 2;
   for (let i = 0; i < COUNT; i++) index.put(index.find(bytesOf(i)), ++main, 0);
@@ -251,7 +254,8 @@ test("memory of removed keys and compacted revisions is given back", () => {
 });
 
 test("a revision that is not above the last one, or a second tombstone, breaks an invariant", () => {
-  const index = new KeyIndex(1);
+  const index = new KeyIndex(1n);
+  assert.equal(index.find(Buffer.from("foo")), 0);
   const id = index.insert(Buffer.from("foo"), 0, 3, 14, 0, 1, 14);
   assert.throws(() => index.put(id, 14, 0), InvariantError);
   assert.throws(() => index.put(id, 13, 9), InvariantError);

@@ -12,7 +12,7 @@ for (const [what, depthMax] of [
   test(`a table that ${what} finds what a map finds, while keys come and go and records move`, () => {
     const random = new SeededRandom(depthMax);
     const records = new KeyRecords();
-    const table = new KeyTable(records, random.below(2 ** 32), depthMax);
+    const table = new KeyTable(records, random.uint64(), depthMax);
     const model = new Map<string, number>();
     const find = (key: string): number => table.find(Buffer.from(`-${key}`), 1, key.length + 1);
     for (const [steps, insertPart] of [
