@@ -79,11 +79,15 @@ export function replay(reader: LogReader, dir: string, snapshot: WalPosition, to
 
 /**
  * The snapshot records that the log's commit index covers, oldest first: a snapshot file that none of them names must
- * not be loaded, because the member may have stopped before it was logged. Tolerates a torn tail. Throws WalError.
+ * not be loaded, because the member may have stopped before it was logged. Segments in which no record of a snapshot at
+ * `fromIndex` or later can be are not read. Tolerates a torn tail. Throws WalError.
  */
-export function validSnapshotEntries(disk: Disk, dir: string, logger: Logger): Snapshot[] {
-  const segments = listSegments(disk, dir, logger);
-  checkSequence(dir, segments);
+export function validSnapshotEntries(disk: Disk, dir: string, logger: Logger, fromIndex: number): Snapshot[] {
+  const all = listSegments(disk, dir, logger);
+  checkSequence(dir, all);
+  // A snapshot is recorded when its entry is in the log: no segment that ends before has it.
+  const first = all.findLastIndex(({ index }) => index <= fromIndex);
+  const segments = all.slice(Math.max(0, first));
   const snapshots: Snapshot[] = [];
   let commit = 0;
   withReader(disk, dir, segments, (reader) => {

@@ -92,6 +92,17 @@ export class Snapshotter {
     );
   }
 
+  /** Index of the oldest snapshot file, whether intact or not; undefined when there is none. */
+  oldestIndex(): number | undefined {
+    let oldest: number | undefined;
+    for (const name of this.#snapNames()) {
+      // A file with another name may hold any snapshot.
+      const index = Number.parseInt(/^[0-9a-f]{16}-([0-9a-f]{16})\.snap$/.exec(name)?.[1] ?? "0", 16);
+      oldest = Math.min(oldest ?? index, index);
+    }
+    return oldest;
+  }
+
   /** Removes received databases older than the snapshot at `index`; they are installed or superseded. */
   releaseSnapDbs(index: number): void {
     for (const name of this.#names()) {

@@ -149,9 +149,12 @@ export class Wal {
     return repair(disk, dir, logger);
   }
 
-  /** Snapshots that may be loaded: named in the log and covered by its commit index, oldest first. */
-  static validSnapshotEntries(disk: Disk, dir: string, logger: Logger): Snapshot[] {
-    return validSnapshotEntries(disk, dir, logger);
+  /**
+   * Snapshots that may be loaded: named in the log and covered by its commit index, oldest first. Without older ones than
+   * `fromIndex` less of the log may have to be read.
+   */
+  static validSnapshotEntries(disk: Disk, dir: string, logger: Logger, fromIndex = 0): Snapshot[] {
+    return validSnapshotEntries(disk, dir, logger, fromIndex);
   }
 
   /** Reads and checks the whole log from `snapshot` on without opening it; returns its last hard state. */

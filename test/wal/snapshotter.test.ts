@@ -58,6 +58,21 @@ test("the newest snapshot is loaded, or the newest named by the log", () => {
   assert.equal(snapshots.loadNewestAvailable([]), undefined);
 });
 
+test("the oldest snapshot is known by its name, and a file with another name may be of any", () => {
+  const { disk, snapshots } = snapshotter();
+  assert.equal(snapshots.oldestIndex(), undefined);
+  for (const [index, term] of [
+    [300, 1],
+    [20, 5],
+    [4000, 6],
+  ] as const) {
+    snapshots.save(snapshot(index, term));
+  }
+  assert.equal(snapshots.oldestIndex(), 20);
+  disk.rename(`${DIR}/${disk.readDir(DIR).sort()[0]}`, `${DIR}/copy.snap`);
+  assert.equal(snapshots.oldestIndex(), 0);
+});
+
 test("a damaged snapshot is renamed to .broken and the one before is loaded", () => {
   const good = snapshot(10);
   const broken = new Map<string, Buffer>([

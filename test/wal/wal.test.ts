@@ -8,6 +8,7 @@ import { Record } from "../../src/proto/walpb.ts";
 import { WalUsageError } from "../../src/wal/errors.ts";
 import { purgeFiles } from "../../src/wal/purge.ts";
 import { Wal } from "../../src/wal/wal.ts";
+import { seeded } from "../harness/random.ts";
 import { SimDisk } from "../sim/disk.ts";
 import {
   createWal,
@@ -282,6 +283,37 @@ test("snapshots count as valid only up to the committed index", () => {
   );
   assert.deepEqual(valid[1]!.confState?.voters, [1n]);
   assert.equal(Wal.verify(disk, DIR, { index: 5, term: 1 }, nullLogger)?.commit, 5);
+});
+
+test("snapshots from an index on are found although segments before it are not read, wherever the log was cut", () => {
+  const disk = new SimDisk();
+  const wal = createWal(disk, { segmentSizeBytes: 1000 });
+  const random = seeded(1);
+  for (let index = 1; index <= 60; index++) {
+    const hardState = HardState.create({ term: 1, vote: 1n, commit: index });
+    wal.append(hardState, entries(index, index, 1, 10 + random.below(200)));
+    // A snapshot is of a state some entries ago.
+    if (random.chance(0.2)) wal.saveSnapshot(walSnapshot(Math.max(1, index - random.below(8))));
+  }
+  wal.close();
+  const indexes = (fromIndex?: number): number[] =>
+    Wal.validSnapshotEntries(disk, DIR, nullLogger, fromIndex).map(({ index }) => index);
+  const all = indexes();
+  assert.ok(all.length > 6);
+  for (let from = 0; from <= 61; from++) {
+    const found = indexes(from).filter((index) => index >= from);
+    assert.deepEqual(
+      found,
+      all.filter((index) => index >= from),
+    );
+  }
+  const [first] = disk.readDir(DIR).sort();
+  disk.replace(`${DIR}/${first}`, Buffer.from("damaged"));
+  assert.deepEqual(
+    indexes(60),
+    all.filter((index) => index >= 60),
+  );
+  assert.equal(walErrorOf(() => indexes(0)).code, "WAL_CORRUPT");
 });
 
 test("a snapshot that is not in the log, or has another term, is refused", () => {

@@ -76,9 +76,13 @@ export async function bootstrap(options: BootstrapOptions, peerClient: PeerClien
     const openBackend = backendOpener(options, metrics);
     let backend = await openDatabase(dir.dbPath, openBackend, options);
     try {
-      if (haveWal) backend = await finishInstallation(options, dir, backend, openBackend);
+      const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
+      const snapshot = haveWal ? newestSnapshot(snapshotter, dir, options) : undefined;
+      if (haveWal) backend = await finishInstallation(snapshotter, snapshot, dir, backend, openBackend, options);
       await defragmentIfWorthIt(backend, options);
-      const found = haveWal ? restart(options, dir, backend) : await create(options, dir, backend, peerClient);
+      const found = haveWal
+        ? restart(options, dir, backend, snapshotter, snapshot)
+        : await create(options, dir, backend, snapshotter, peerClient);
       found.snapshotter.timing = snapshotTiming(options.clock, metrics);
       return { ...found, metrics, openBackend, restarted: haveWal };
     } catch (error) {
@@ -107,9 +111,10 @@ async function create(
   options: BootstrapOptions,
   dir: DataDir,
   backend: Backend,
+  snapshotter: Snapshotter,
   peerClient: PeerClient,
 ): Promise<Found> {
-  const { disk, logger, newCluster } = options;
+  const { logger, newCluster } = options;
   const { index } = readConsistentIndex(backend);
   if (index > 0) {
     throw new DataDirError(
@@ -141,7 +146,7 @@ async function create(
     node,
     storage,
     wal,
-    snapshotter: new Snapshotter({ disk, dir: dir.snapDir, logger }),
+    snapshotter,
     confState: ConfState.create({ voters: newCluster ? members.map((member) => member.id) : [] }),
     consistentIndex: 0,
     appliedIndex: 0,
@@ -169,16 +174,24 @@ const encodeContext = (member: Member): Uint8Array => Buffer.from(encodeMember(m
 
 type Found = Omit<Bootstrapped, "metrics" | "openBackend" | "restarted">;
 
+/** The snapshot that the member continues from; undefined when it is the beginning of the log. */
+function newestSnapshot(snapshotter: Snapshotter, dir: DataDir, options: BootstrapOptions): Snapshot | undefined {
+  const oldest = snapshotter.oldestIndex();
+  if (oldest === undefined) return undefined;
+  const { disk, logger } = options;
+  return snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger, oldest));
+}
+
 /** A snapshot was received and saved, but the member ended before its database replaced the old one. */
 async function finishInstallation(
-  options: BootstrapOptions,
+  snapshotter: Snapshotter,
+  snapshot: Snapshot | undefined,
   dir: DataDir,
   backend: Backend,
   openBackend: OpenBackend,
+  options: BootstrapOptions,
 ): Promise<Backend> {
   const { disk, logger } = options;
-  const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
-  const snapshot = snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger));
   const index = snapshot?.metadata?.index ?? 0;
   snapshotter.removeOrphans();
   const isBehind = readConsistentIndex(backend).index < index;
@@ -195,10 +208,14 @@ async function finishInstallation(
   return next;
 }
 
-function restart(options: BootstrapOptions, dir: DataDir, backend: Backend): Found {
-  const { disk, logger } = options;
-  const snapshotter = new Snapshotter({ disk, dir: dir.snapDir, logger });
-  const snapshot = snapshotter.loadNewestAvailable(Wal.validSnapshotEntries(disk, dir.walDir, logger));
+function restart(
+  options: BootstrapOptions,
+  dir: DataDir,
+  backend: Backend,
+  snapshotter: Snapshotter,
+  snapshot: Snapshot | undefined,
+): Found {
+  const { logger } = options;
   const snapshotIndex = snapshot?.metadata?.index ?? 0;
   const { wal, metadata, ...log } = readLog(options, dir, snapshot);
   const { nodeId: memberId, clusterId } = Metadata.decode(metadata);
