@@ -61,7 +61,7 @@ export class HeavyClient {
       };
       stream.on("response", look);
       stream.on("trailers", look);
-      stream.on("error", () => {});
+      stream.on("error", (error: Error) => (message = error.message));
       stream.on("close", () => {
         for (const timer of timers) clearTimeout(timer);
         resolve({ bytes, status, message });

@@ -144,9 +144,9 @@ export class Output {
     }
   }
 
-  /** The socket no longer holds any part of the chunk. */
+  /** The socket no longer holds any part of the chunk; unflushed output may: frame headers before foreign buffers. */
   #release(): void {
-    if (!this.#recycles || this.buf.length === 0 || this.#pos !== this.#start) return;
+    if (!this.#recycles || this.buf.length === 0 || this.unflushed > 0) return;
     this.#pool.give(this.buf);
     this.buf = NO_CHUNK;
     this.#start = this.#pos = 0;

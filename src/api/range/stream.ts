@@ -15,10 +15,11 @@ import { encodeTail, KVS_TAG, putRow } from "./answer.ts";
 import { type RangeRows, rangeRows, rowsRemembered } from "./rows.ts";
 
 /**
- * The first piece is small, so that it arrives soon; each is twice the previous one, up to the size of the largest
- * request.
+ * The first piece is small, so that it arrives soon; each is twice the previous one, up to a size at which the cost of a
+ * message no longer counts. A larger piece would only be memory: it is held here, and copied for the socket.
  */
 const PIECE_BYTES_FIRST = 4 * 1024;
+const PIECE_BYTES_MAX = 256 * 1024;
 /** Space for the tag and length of the response's field. */
 const PREFIX_BYTES_MAX = 8;
 
@@ -92,7 +93,7 @@ export class RangeStreamWork implements Work {
       return "done";
     }
     if (this.#pos < this.#target) return "more";
-    this.#target = Math.min(this.#target * 2, this.#server.options.maxRequestBytes);
+    this.#target = Math.min(this.#target * 2, PIECE_BYTES_MAX);
     return this.#send() ? "more" : "wait";
   }
 
