@@ -34,8 +34,6 @@ const META_CHANCE = 0.15;
 const NUMBER_CHANCE = 0.1;
 const DENSE_BYTES = 128;
 const NUMBER_BYTES = 8;
-/** The meta pages: each has a checksum instead, which does not cover the number. */
-const META_PAGES = 2;
 
 /** Damages a page of the newest state, or a meta page; undefined when nothing suitable was met. */
 export function damagePage(
@@ -64,7 +62,9 @@ export function damagePage(
     }
     if (after.equals(before)) continue;
     disk.patch(path, offset, after);
-    const effect = isMisplaced(disk, path, page, pageSize) ? "reported" : effectOf(disk, path, undamaged, offset);
+    const isHead = undamaged.heads.has(page);
+    const isNamed = isHead && isMisplaced(disk, path, page, pageSize);
+    const effect = isNamed ? "reported" : effectOf(disk, path, undamaged, offset);
     if (effect !== undefined) return { offset, before, after, effect };
     disk.patch(path, offset, before);
   }
@@ -73,14 +73,16 @@ export function damagePage(
 
 /** Whether a page has another page's number: it may be that page, misplaced. Read without the engine, which must notice. */
 function isMisplaced(disk: SimDisk, path: string, page: number, pageSize: number): boolean {
-  return page >= META_PAGES && disk.contentOf(path).readBigUInt64LE(page * pageSize) !== BigInt(page);
+  return disk.contentOf(path).readBigUInt64LE(page * pageSize) !== BigInt(page);
 }
 
 interface State {
   readonly txid: number;
   readonly pageSize: number;
-  /** Pages that it consists of. */
+  /** Pages that it consists of, but for the meta pages. */
   readonly pages: readonly number[];
+  /** Those of them that begin with a page's header: the others continue a large one. */
+  readonly heads: ReadonlySet<number>;
   readonly rows: Buffer;
   /** Whether the byte there belongs to an entry, or says where they are. */
   isUsed(offset: number): boolean;
@@ -111,9 +113,11 @@ function stateOf(disk: SimDisk, path: string): State | undefined {
     const file = new PageFile(disk.open(path, "r"), meta.pageSize);
     file.pageCount = meta.pageCount;
     const pages = [...findReachable(file, meta).entries()].flatMap(([id, used]) => (used === 1 && id > 1 ? id : []));
+    const heads = new Set<number>();
     const ends: { readonly from: number; readonly to: number }[] = [];
     for (let i = 0; i < pages.length; ) {
       const { bytes, span } = file.read(pages[i]!);
+      heads.add(pages[i]!);
       const from = pages[i]! * meta.pageSize;
       ends.push({ from, to: from + usedBytes(bytes, 0) });
       i += span;
@@ -122,6 +126,7 @@ function stateOf(disk: SimDisk, path: string): State | undefined {
       txid: meta.txid,
       pageSize: meta.pageSize,
       pages,
+      heads,
       rows: Buffer.concat(rows),
       isUsed: (offset) => ends.some(({ from, to }) => offset >= from && offset < to),
     };
