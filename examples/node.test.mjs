@@ -1,75 +1,33 @@
 /**
- * etcd in the tests of a Node application: a separate member for a test file, on ports chosen by the system, used
- * through the npm client etcd3. `client.ts` shows our own.
+ * etcd in the tests of a Node application, inside their own process: nothing to install beside the package, no container,
+ * no port. Each test begins with an empty cluster.
  *
  *   node --test examples/node.test.mjs
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { Etcd3 } from "etcd3";
+import * as runner from "node:test";
+import { useEtcd } from "kvorum/testing";
 
-const program = fileURLToPath(new URL("../bin/etcd", import.meta.url));
-const dataDir = mkdtempSync(join(tmpdir(), "example-"));
-let member;
-let client;
+const fixture = useEtcd(runner);
 
-before(async () => {
-  const url = `http://127.0.0.1:${await freePort()}`;
-  const args = ["--data-dir", dataDir, "--unsafe-no-fsync", "--listen-peer-urls", "http://127.0.0.1:0"];
-  args.push("--listen-client-urls", url, "--advertise-client-urls", url, "--log-level", "error");
-  member = spawn(process.execPath, [program, ...args], { stdio: "inherit" });
-  await healthy(url);
-  client = new Etcd3({ hosts: url });
+runner.test("a value can be read after it was put", async () => {
+  await fixture.client.put("greeting", "hello");
+  assert.equal((await fixture.client.get("greeting"))?.value, "hello");
 });
 
-after(async () => {
-  client?.close();
-  if (member?.kill()) await once(member, "exit");
-  rmSync(dataDir, { recursive: true, force: true });
+runner.test("nothing is left of the test before", async () => {
+  assert.equal(await fixture.client.get("greeting"), undefined);
 });
 
-test("a value can be read after it was put", async () => {
-  await client.put("greeting").value("hello");
-  assert.equal(await client.get("greeting").string(), "hello");
-});
-
-test("a watcher receives puts", async () => {
-  const watcher = await client.watch().prefix("jobs/").create();
-  const heard = once(watcher, "put");
-  await client.put("jobs/1").value("sweep");
-  const [event] = await heard;
-  assert.equal(event.key.toString(), "jobs/1");
-  await watcher.cancel();
-});
-
-test("of two clients that want a lock, one gets it", async () => {
-  const first = await client.lock("door").acquire();
-  await assert.rejects(client.lock("door").acquire());
-  await first.release();
-});
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
-/** Waits until the member serves, at most a minute. */
-async function healthy(url) {
-  for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 50))) {
-    const answer = await fetch(`${url}/health`).catch(() => undefined);
-    if (answer?.ok) return;
-    if (member.exitCode !== null) break;
+runner.test("a worker that stops renewing its lease is gone after it", async () => {
+  const { client, etcd } = fixture;
+  const lease = await client.leases.grant(10, { keepAlive: false });
+  await client.put("workers/1", "here", { lease });
+  const watcher = client.watch({ prefix: "workers/" });
+  await watcher.ready;
+  await etcd.advance(15_000);
+  for await (const event of watcher) {
+    assert.deepEqual([event.type, event.key], ["delete", "workers/1"]);
+    break;
   }
-  throw new Error(`the member does not serve at ${url}`);
-}
+});

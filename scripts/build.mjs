@@ -2,7 +2,7 @@
 // skips the work when every source is older than the last build. A packed package has no sources and is already built:
 // then there is nothing to do.
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -34,13 +34,20 @@ function stale() {
 }
 
 async function bundle() {
-  const [{ build }, { bundling }] = await Promise.all([import("esbuild"), import("./bundling.mjs")]);
+  const [{ build }, { bundling, bundlingForRequire, LIBRARIES }] = await Promise.all([
+    import("esbuild"),
+    import("./bundling.mjs"),
+  ]);
   // Built beside dist/ and moved into place at the end: chunks of earlier builds must not remain, and a failed build
   // changes nothing.
   const made = join(root, `dist-${process.pid}`);
   try {
     await build({ ...bundling(root), outdir: made, packages: "external", sourcemap: true });
-    emitTypes(made);
+    await build({ ...bundlingForRequire(root), outfile: join(made, "cjs", "all.cjs"), packages: "external" });
+    for (const { built } of LIBRARIES) {
+      writeFileSync(join(made, "cjs", `${built}.cjs`), `module.exports = require("./all.cjs").${built};\n`);
+    }
+    emitTypes(made, LIBRARIES);
     writeFileSync(join(made, ".stamp"), "");
     rmSync(join(root, "dist"), { recursive: true, force: true });
     renameSync(made, join(root, "dist"));
@@ -50,27 +57,50 @@ async function bundle() {
 }
 
 /**
- * Declarations of the client and of all that its types name. Errors of types do not stop a build: `npm run typecheck`
- * reports them.
+ * Declarations of the libraries and of all that their types name, once for modules and once for `require`. Errors of
+ * types do not stop a build: `npm run typecheck` reports them.
  */
-function emitTypes(dir) {
+function emitTypes(dir, libraries) {
   const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
   const settings = join(dir, "tsconfig.json");
   const compilerOptions = {
     rootDir: join(root, "src"),
     outDir: join(dir, "types"),
+    stripInternal: true,
     noEmit: false,
     declaration: true,
     emitDeclarationOnly: true,
     typeRoots: [join(root, "node_modules", "@types")],
   };
-  const files = [join(root, "src", "client", "index.ts")];
+  const files = libraries.map(({ source }) => join(root, source));
   writeFileSync(
     settings,
     JSON.stringify({ extends: join(root, "tsconfig.json"), compilerOptions, include: [], files }),
   );
   spawnSync(process.execPath, [compiler, "-p", settings], { cwd: root, stdio: "ignore" });
   rmSync(settings);
+  keepReachable(join(dir, "types"), libraries);
+  // The same texts are types of CommonJS below a package.json that says so.
+  const forRequire = join(dir, "cjs", "types");
+  cpSync(join(dir, "types"), forRequire, { recursive: true });
+  writeFileSync(join(forRequire, "package.json"), '{ "type": "commonjs" }\n');
+}
+
+/** Deletes the declarations that no library's types lead to: most of the server is nobody's type. */
+function keepReachable(types, libraries) {
+  const kept = new Set();
+  const visit = (file) => {
+    if (kept.has(file) || !existsSync(file)) return;
+    kept.add(file);
+    for (const [, path] of readFileSync(file, "utf8").matchAll(/(?:from|import\()\s*"(\.[^"]+)\.ts"/g)) {
+      visit(join(dirname(file), `${path}.d.ts`));
+    }
+  };
+  for (const { source } of libraries) visit(join(types, source.replace(/^src\//, "").replace(/\.ts$/, ".d.ts")));
+  for (const entry of readdirSync(types, { recursive: true, withFileTypes: true })) {
+    const file = join(entry.parentPath ?? entry.path, entry.name);
+    if (entry.isFile() && !kept.has(file)) rmSync(file);
+  }
 }
 
 /** The cause and the advice, instead of a library's stack. */

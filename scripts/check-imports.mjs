@@ -21,6 +21,8 @@ const floors = [
   ["peer"],
   ["api"],
   ["client"],
+  ["embedded"],
+  ["testing", "etcd3"],
   ["ctl", "utl", "proxy"],
   ["doctor"],
   ["deploy"],

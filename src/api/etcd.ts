@@ -1,4 +1,6 @@
-import { systemLoop } from "../base/loop-probe.ts";
+import type { Socket } from "node:net";
+import { inBackground } from "../base/background.ts";
+import { type LoopProbe, systemLoop } from "../base/loop-probe.ts";
 import { LoopWatch } from "../base/loop-watch.ts";
 import { ETCD_VERSION } from "../base/versions.ts";
 import { formatId, type Member } from "../membership/member.ts";
@@ -28,7 +30,7 @@ import { metricsHandler } from "./http/metrics/page.ts";
 import { type ClientTls, openClientTls } from "./listeners/client-tls.ts";
 import { type ConnectionLimits, connectionLimits } from "./listeners/connection-limit.ts";
 import { type ListenAddress, type Listener, Listeners } from "./listeners/listeners.ts";
-import { PeerSide, type PeerSideOptions } from "./listeners/peer-side.ts";
+import { PeerSide, type PeerSideOptions, type Peers } from "./listeners/peer-side.ts";
 import { AuthApi } from "./services/auth.ts";
 import { ClusterApi } from "./services/cluster.ts";
 import { ElectionApi } from "./services/election.ts";
@@ -65,6 +67,20 @@ export interface EtcdOptions extends PeerSideOptions {
   readonly audit?: AuditOptions | undefined;
   /** Feature gates, for the metrics page. */
   readonly features: readonly { readonly name: string; readonly stage: string; readonly enabled: boolean }[];
+  /** For a member embedded in a program; absent in a process of its own. */
+  readonly embedding?: Embedding | undefined;
+}
+
+/** What a program that has a member inside replaces. */
+export interface Embedding {
+  /** The way to other members in the same process, instead of sockets. */
+  readonly peers?: Peers | undefined;
+  /** The event loop is the program's: how long its turns take is not this member's business. */
+  readonly loop: LoopProbe;
+  /** An accepted connection: `serve` takes it over, now or later. */
+  onSocket(socket: RpcSocket, serve: () => void): void;
+  /** Rejects when the start is to be given up. */
+  readonly givenUp: Promise<never>;
 }
 
 /** A running member. */
@@ -76,6 +92,10 @@ export interface Etcd {
   readonly clientHttpAddresses: readonly string[];
   readonly metricsAddresses: readonly string[];
   readonly peerAddresses: readonly string[];
+  /** Serves a connection from within the process, like one of a client listener. */
+  accept(socket: Socket): void;
+  /** Lets go of what the system holds, and ends nothing: for a member without files, whose clock and network have ended. */
+  abandon(): void;
   /** Ends calls, gives their clients `graceMs`, then closes everything in order. */
   close(graceMs?: number): Promise<void>;
 }
@@ -85,7 +105,7 @@ const CLOSE_GRACE_MS = 1000;
 /** Starts a member and resolves when it serves clients. Rejects with the reason if it cannot start. */
 export async function startEtcd(options: EtcdOptions): Promise<Etcd> {
   const { clock, logger } = options.server;
-  const loop = new LoopWatch({ clock, probe: systemLoop, logger });
+  const loop = new LoopWatch({ clock, probe: options.embedding?.loop ?? systemLoop, logger });
   try {
     return await startWatched(options, loop);
   } catch (error) {
@@ -106,14 +126,14 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
   const limits = connectionLimits({ clientsMax: options.maxClientConnections, clock, logger });
   const listeners = new Listeners({ clock, logger, tls, limit: limits.clients });
   // Ports first: a port in use must be detected before anything is written. Early clients wait.
-  const peers = await PeerSide.open(options, options.server, limits.peers);
+  const peers = options.embedding?.peers ?? (await PeerSide.open(options, options.server, limits.peers));
   let server: EtcdServer | undefined;
   try {
     const isSplit = options.listenClientHttp.length > 0;
     const grpcHosts = await listeners.bindAll(options.listenClient, isSplit ? "grpc" : "grpc+http");
     const httpHosts = await listeners.bindAll(options.listenClientHttp, "http");
     const metricsHosts = await listeners.bindAll(options.listenMetrics, "metrics");
-    const { server: started, members } = await createServer(options.server, peers);
+    const { server: started, members } = await createServer(withAddresses(options.server, grpcHosts), peers);
     server = started;
     const rpc = createRpc(options, server, peers, loop, limits);
     logger.info("starting etcd server", {
@@ -135,12 +155,20 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
       activeSince: (id) => peers.transport.activeSince(id),
       leader: () => started.replication.leader,
     });
-    await server.ready.finally(() => waiting.cancel());
+    const { embedding } = options;
+    await (embedding === undefined ? server.ready : Promise.race([server.ready, embedding.givenUp])).finally(() =>
+      waiting.cancel(),
+    );
     logger.info("ready to serve client requests");
     loop.startWarning();
-    for (const host of grpcHosts) host.serve((socket) => rpc.grpc.handleConnection(socket));
-    for (const host of httpHosts) host.serve((socket) => rpc.http.handleConnection(socket, Buffer.alloc(0)));
-    for (const host of metricsHosts) host.serve((socket) => rpc.metrics.handleConnection(socket, Buffer.alloc(0)));
+    const serve = (hosts: readonly Listener[], handle: (socket: RpcSocket) => void): void => {
+      for (const host of hosts) {
+        host.serve(embedding === undefined ? handle : (socket) => embedding.onSocket(socket, () => handle(socket)));
+      }
+    };
+    serve(grpcHosts, (socket) => rpc.grpc.handleConnection(socket));
+    serve(httpHosts, (socket) => rpc.http.handleConnection(socket, Buffer.alloc(0)));
+    serve(metricsHosts, (socket) => rpc.metrics.handleConnection(socket, Buffer.alloc(0)));
     let closed: Promise<void> | undefined;
     const close = async (graceMs: number): Promise<void> => {
       listeners.close();
@@ -159,6 +187,11 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
       clientHttpAddresses: urls(httpHosts),
       metricsAddresses: urls(metricsHosts),
       peerAddresses: peers.addresses,
+      abandon() {
+        listeners.close();
+        inBackground(Promise.all([rpc.http.close(0), rpc.metrics.close(0)]), "close the HTTP side", logger);
+      },
+      accept: (socket) => rpc.grpc.handleConnection(socket),
       close(graceMs = CLOSE_GRACE_MS) {
         closed ??= close(graceMs);
         return closed;
@@ -172,9 +205,15 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
   }
 }
 
+/** Without addresses to advertise, a member advertises those that it listens on. */
+function withAddresses(options: BootstrapOptions, hosts: readonly Listener[]): BootstrapOptions {
+  if (options.advertiseClientUrls.length > 0) return options;
+  return { ...options, advertiseClientUrls: hosts.flatMap((host) => host.urls) };
+}
+
 async function createServer(
   options: BootstrapOptions,
-  peers: PeerSide,
+  peers: Peers,
 ): Promise<{ readonly server: EtcdServer; readonly members: readonly Member[] }> {
   const { transport: network, client: peerClient } = peers;
   const parts = await bootstrap(options, peerClient);
@@ -192,7 +231,7 @@ async function createServer(
 function createRpc(
   options: EtcdOptions,
   server: EtcdServer,
-  peers: PeerSide,
+  peers: Peers,
   loop: LoopWatch,
   limits: ConnectionLimits,
 ): { grpc: RpcServer; http: HttpSide; metrics: HttpSide; health: HealthService; audit: AuditLog | undefined } {

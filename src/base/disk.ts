@@ -21,6 +21,8 @@ export interface Disk {
   /** Makes creations, renames and removals in the directory durable. */
   syncDir(path: string): void;
   open(path: string, flags: "r" | "r+" | "w" | "wx", mode?: number): DiskFile;
+  /** True where a sync takes so long that it must not hold the thread meanwhile; absent where it is usually quick. */
+  readonly isSlow?: boolean;
 }
 
 export interface DiskFile {

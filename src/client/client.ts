@@ -68,6 +68,15 @@ export class Client extends Keyspace<string, string> {
     await this.maintenance.status(options);
   }
 
+  /**
+   * Ends all watches and leases with this reason, and keeps the client: for when the cluster's data has been replaced,
+   * and what they know is of a state that is gone.
+   */
+  endSessions(reason: Error): void {
+    this.sharedWatches.close(reason);
+    this.leases.loseAll(reason.message);
+  }
+
   /** Ends all watches, stops renewing leases, fails calls in progress with ClientClosedError, and disconnects. */
   close(): void {
     this.sharedWatches.close();
@@ -99,6 +108,7 @@ function callerOf(options: ClientOptions): Caller {
     clock: options.clock ?? systemClock,
     random: options.random ?? systemRandom,
     chunks: new ChunkPool(),
+    connect: options.connect,
     timeoutMs: options.timeoutMs ?? 10_000,
     responseBytesMax: options.responseBytesMax ?? RESPONSE_BYTES_MAX,
   });

@@ -250,6 +250,11 @@ export class Leases {
     this.#stream = undefined;
   }
 
+  /** For the client: all of its leases are gone. */
+  loseAll(why: string): void {
+    for (const lease of [...this.#alive.values()]) lease.lose(why);
+  }
+
   /** For the client: its leases are not renewed any more. */
   close(): void {
     for (const lease of [...this.#alive.values()]) lease.abandon();

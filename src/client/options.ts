@@ -1,4 +1,5 @@
 /** The settings of a client and of its calls, as users give them. */
+import type { Socket } from "node:net";
 import type { Clock } from "../base/clock.ts";
 import { KvorumError } from "../base/errors.ts";
 import type { Random } from "../base/random.ts";
@@ -44,6 +45,11 @@ export interface ClientOptions {
    * `round-robin` spreads them over all that answer.
    */
   readonly balance?: "sticky" | "round-robin";
+  /**
+   * Opens the connection to an endpoint in place of the network, such as through a tunnel: gives a socket on which
+   * HTTP/2 can begin, throws what is wrong, or gives undefined to have it dialled as usual.
+   */
+  readonly connect?: (endpoint: string) => Socket | undefined;
   /** For tests: time. */
   readonly clock?: Clock;
   /** For tests: randomness. */

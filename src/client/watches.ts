@@ -86,8 +86,8 @@ export class Watches implements WatchHub {
   }
 
   /** For the client: ends all watches. */
-  close(): void {
-    for (const watcher of [...this.#watchers]) watcher.fail(new ClientClosedError());
+  close(reason: Error = new ClientClosedError()): void {
+    for (const watcher of [...this.#watchers]) watcher.fail(reason);
   }
 
   #create(watcher: Subscriber): void {

@@ -81,7 +81,7 @@ const ZEROS = Buffer.alloc(CHUNK_BYTES);
 
 /** Offset after the last byte at or after `from` that is not zero; `from` when there is none. */
 export function lastNonZero(file: DiskFile, from: number): number {
-  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, Math.max(1, file.size() - from)));
   let end = from;
   for (let position = from; ; ) {
     const count = file.read(chunk, position);

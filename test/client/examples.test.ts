@@ -1,11 +1,11 @@
-/** The examples in the comments of src/client, compiled as they stand, against the types that users get. */
+/** The examples in the comments of the libraries, compiled as they stand, against the types that users get. */
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { repositoryRoot, run } from "../harness/programs.ts";
 
-const folder = join(repositoryRoot, "src", "client");
+const folders = ["client", "embedded", "testing"].map((name) => join(repositoryRoot, "src", name));
 /** Below the repository, where its packages are found. */
 const dir = mkdtempSync(join(repositoryRoot, "node_modules", ".client-examples-"));
 after(() => rmSync(dir, { recursive: true, force: true }));
@@ -16,21 +16,23 @@ interface Example {
 }
 
 function examplesOf(file: string): Example[] {
-  const text = readFileSync(join(folder, file), "utf8");
-  return [...text.matchAll(/@example\n((?:\s*\*(?!\/).*\n)*)/g)].map(([, block]) => ({
+  const text = readFileSync(file, "utf8");
+  return [...text.matchAll(/@example\n((?:\s*\*(?!\/| @).*\n)*)/g)].map(([, block]) => ({
     file,
     code: block!.replaceAll(/^\s*\* ?/gm, ""),
   }));
 }
 
 const NAMES =
-  "Client, client, createWriteStream, endpointsFromDns, json, migrate, mirror, Mirror, op, optionsFromEnvironment, " +
-  "pipeline, when, work, type Codec";
+  "Client, client, createWriteStream, endpointsFromDns, Etcd, etcd, json, migrate, mirror, Mirror, op, optionsFromEnvironment, " +
+  "pipeline, useEtcd, when, work, type Codec";
 const PRELUDE = `
 import { createWriteStream } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import { Client, type Codec, endpointsFromDns, json, Mirror, op, optionsFromEnvironment, when } from "kvorum/client";
+import { Etcd, useEtcd } from "kvorum/testing";
 declare const client: Client;
+declare const etcd: Etcd;
 declare const mirror: Mirror<string, string>;
 declare function work(how: { signal: AbortSignal; token: number }): Promise<void>;
 declare function migrate(how: { signal: AbortSignal; fencingToken: number }): Promise<void>;
@@ -38,9 +40,9 @@ export { ${NAMES} };
 `;
 
 describe("the examples in the comments of the client", () => {
-  const files = readdirSync(folder).filter((name) => name.endsWith(".ts"));
+  const files = folders.flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)));
   // The tools' own connection is no part of what users import.
-  const examples = files.filter((name) => name !== "raw.ts").flatMap(examplesOf);
+  const examples = files.filter((file) => file.endsWith(".ts") && !file.endsWith("raw.ts")).flatMap(examplesOf);
 
   test("are many", () => {
     assert.ok(examples.length >= 15, `${examples.length}`);
@@ -49,12 +51,15 @@ describe("the examples in the comments of the client", () => {
   test("compile", async () => {
     writeFileSync(join(dir, "prelude.ts"), PRELUDE);
     examples.forEach(({ code }, i) => {
-      const [imports, shadow] = /\bconst client\b|\bclient = new\b/.test(code)
-        ? [NAMES.replace(" client,", ""), ""]
-        : [NAMES, ""];
+      // What an example makes itself is not given to it, and what it imports stands at the beginning.
+      const own = new Set([...code.matchAll(/(?:\bconst|\busing|import) (?:\{ )?(\w+)/g)].map(([, name]) => name));
+      const names = NAMES.split(", ").filter((name) => !own.has(name));
+      const [imports, rest] = [/^import .*$/gm, /^(?!import ).*$/gm].map(
+        (lines) => code.match(lines)?.join("\n") ?? "",
+      );
       writeFileSync(
         join(dir, `example-${i}.ts`),
-        `import { ${imports} } from "./prelude.ts";${shadow}\n{\n${code}\n}\n`,
+        `import { ${names.join(", ")} } from "./prelude.ts";\n${imports}\n{\n${rest}\n}\n`,
       );
     });
     const settings = {
@@ -62,7 +67,11 @@ describe("the examples in the comments of the client", () => {
       compilerOptions: {
         noUnusedLocals: false,
         noUnusedParameters: false,
-        paths: { "kvorum/client": [join(folder, "index.ts")] },
+        paths: Object.fromEntries(
+          Object.entries({ kvorum: "embedded", "kvorum/client": "client", "kvorum/testing": "testing" }).map(
+            ([name, folder]) => [name, [join(repositoryRoot, "src", folder, "index.ts")]],
+          ),
+        ),
       },
       include: ["*.ts"],
     };

@@ -1,6 +1,6 @@
 /** The commands that README.md gives a newcomer, and everything in examples/, unchanged. */
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -39,11 +39,32 @@ describe("examples/", { skip }, () => {
     });
   }
 
-  test("node.test.mjs passes", async () => {
-    // A test runner that finds itself inside another one reports to that.
-    const command = ["env", "-u", "NODE_TEST_CONTEXT", process.execPath, "--test", "--test-reporter=tap"];
-    const output = await shell([...command, "examples/node.test.mjs"], repositoryRoot);
-    assert.match(output, /^# pass 3$/m);
+  for (const [name, count] of [
+    ["node.test.mjs", 3],
+    ["process.test.mjs", 3],
+  ] as const) {
+    test(`${name} passes`, async () => {
+      // A test runner that finds itself inside another one reports to that.
+      const command = ["env", "-u", "NODE_TEST_CONTEXT", process.execPath, "--test", "--test-reporter=tap"];
+      const output = await shell([...command, `examples/${name}`], repositoryRoot);
+      assert.match(output, new RegExp(`^# pass ${count}$`, "m"));
+    });
+  }
+
+  // These two bring some three hundred packages, which this repository does not need: they run where they are installed.
+  for (const [runner, name, args] of [
+    ["vitest", "vitest.test.mjs", ["run"]],
+    ["jest", "jest.test.cjs", ["--rootDir", repositoryRoot, "--runTestsByPath"]],
+  ] as const) {
+    const program = join(repositoryRoot, "node_modules", ".bin", runner);
+    test(`${name} passes`, { skip: !existsSync(program) && `${runner} is not installed` }, async () => {
+      await shell([program, ...args, `examples/${name}`], repositoryRoot);
+    });
+  }
+
+  test("embedded.ts finds its data again", async () => {
+    const output = await shell([process.execPath, "--import", "tsx", "examples/embedded.ts"], repositoryRoot);
+    assert.match(output, /^after a restart: \{"name":"Ada"\}\ndone$/m);
   });
 
   test("client.ts does what it says", async () => {

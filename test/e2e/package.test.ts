@@ -67,7 +67,7 @@ describe("the packed package", { skip: requireProgram("npm") }, () => {
     assert.match((await run(join(root, "bin", "etcd"), ["--version"])).stdout.toString(), /^etcd Version/);
   });
 
-  test("gives a client to programs of either module system, and its types to TypeScript", async () => {
+  test("gives its libraries to programs of either module system, and their types to TypeScript", async () => {
     const project = join(dir, "consumer");
     mkdirSync(join(project, "node_modules"), { recursive: true });
     symlinkSync(root, join(project, "node_modules", "kvorum"));
@@ -81,8 +81,20 @@ describe("the packed package", { skip: requireProgram("npm") }, () => {
       const { stdout, stderr } = await run(process.execPath, [file], { cwd: project });
       assert.equal(stdout.toString(), "closed\n", stderr);
     }
+    const embed =
+      "(async () => { const etcd = await Etcd.start({ members: 3 }); await etcd.client().put('a', '1'); await etcd.stop(); console.log('stopped'); })();";
+    writeFileSync(join(project, "embed.mjs"), `import { Etcd } from "kvorum/testing"; ${embed}`);
+    writeFileSync(join(project, "embed.cjs"), `const { Etcd } = require("kvorum"); ${embed}`);
+    for (const file of ["embed.mjs", "embed.cjs"]) {
+      const { stdout, stderr } = await run(process.execPath, [file], { cwd: project });
+      assert.equal(stdout.toString(), "stopped\n", stderr);
+    }
     const typed = [
       'import { Client, op } from "kvorum/client";',
+      'import { Etcd } from "kvorum";',
+      'import { useEtcd } from "kvorum/testing";',
+      "export const fixture = useEtcd(undefined, { members: 3 });",
+      "export const endpoints = async (): Promise<readonly string[]> => (await Etcd.start()).endpoints;",
       "export async function value(client: Client): Promise<string | undefined> {",
       '  const answer = await client.txn({ success: [op.put("a", "1"), op.get("b")] });',
       "  return answer.succeeded ? answer.results[1]?.value : undefined;",
@@ -92,8 +104,9 @@ describe("the packed package", { skip: requireProgram("npm") }, () => {
     ];
     writeFileSync(join(project, "use.mts"), typed.join("\n"));
     const options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2023", "--types", "node"];
+    writeFileSync(join(project, "use.cts"), typed.join("\n"));
     const compiler = join(repositoryRoot, "node_modules", "typescript", "bin", "tsc");
-    const { code, stdout } = await run(process.execPath, [compiler, ...options, "use.mts"], {
+    const { code, stdout } = await run(process.execPath, [compiler, ...options, "use.mts", "use.cts"], {
       cwd: project,
       timeoutMs: 60_000,
     });

@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { systemClock } from "../../src/base/clock.ts";
+import { InProcessHub } from "../../src/embedded/network.ts";
 import { memberId } from "../../src/membership/member.ts";
 import { PutRequest, type PutResponse } from "../../src/proto/etcdserverpb.ts";
 import { EtcdError } from "../../src/server/contract/errors.ts";
@@ -13,7 +14,6 @@ import { Op } from "../../src/server/log/op.ts";
 import { EtcdServer } from "../../src/server/server.ts";
 import { bootstrap } from "../../src/server/start/bootstrap.ts";
 import { MemoryLogger, serverOptions, tempDir } from "./in-process.ts";
-import { InProcessHub } from "./in-process-network.ts";
 import { waitFor } from "./wait.ts";
 
 const TICK_MS = 10;

@@ -5,12 +5,26 @@
 import { HttpPeerClient } from "../../peer/client.ts";
 import { PeerDialer } from "../../peer/dialer.ts";
 import { PeerHttp } from "../../peer/http.ts";
+import type { PeerMetrics } from "../../peer/metrics.ts";
 import { type PeerHandler, PeerServer } from "../../peer/server.ts";
 import { PeerTransport } from "../../peer/transport.ts";
+import type { Network, PeerClient } from "../../server/contract/network.ts";
 import { type BootstrapOptions, requestTimeoutMs } from "../../server/contract/options.ts";
 import type { ConnectionLimit } from "./connection-limit.ts";
 import { type ListenAddress, type Listener, Listeners } from "./listeners.ts";
 import { openPeerTls, type PeerTls } from "./peer-tls.ts";
+
+/** A member's side towards the others, over sockets or, in one process, without. */
+export interface Peers {
+  readonly transport: Network & { readonly metrics: PeerMetrics };
+  readonly client: PeerClient;
+  /** Bound addresses. */
+  readonly addresses: readonly string[];
+  /** Serves other members from now on. */
+  serve(handlers: readonly PeerHandler[]): void;
+  /** Called after the server has stopped, and the transport with it. */
+  close(): Promise<void>;
+}
 
 export interface PeerSideOptions {
   readonly listenPeer: readonly ListenAddress[];
@@ -27,7 +41,7 @@ const CLOSE_GRACE_MS = 1000;
 /** etcd's time limit for connecting to a peer: this plus an election timeout. */
 const DIAL_TIMEOUT_MS = 1000;
 
-export class PeerSide {
+export class PeerSide implements Peers {
   readonly transport: PeerTransport;
   readonly client: HttpPeerClient;
   readonly #listeners: Listeners;

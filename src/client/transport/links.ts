@@ -4,7 +4,9 @@
  * Connects when a call needs it: to all endpoints at once while none is connected, so that the first to answer serves. A
  * failed endpoint is tried again after a growing pause. One whose calls fail is avoided for a while.
  */
+import type { Socket } from "node:net";
 import type { Clock, Timer } from "../../base/clock.ts";
+import { messageOf } from "../../base/errors.ts";
 import type { Random } from "../../base/random.ts";
 import type { ChunkPool } from "../../rpc/output.ts";
 import { type Address, hostPort, parseEndpoint } from "../endpoint.ts";
@@ -21,6 +23,8 @@ export interface LinkOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly chunks: ChunkPool;
+  /** See `ClientOptions`. */
+  readonly connect: ((endpoint: string) => Socket | undefined) | undefined;
 }
 
 /** A call, or something else, that needs a connection. */
@@ -194,7 +198,7 @@ export class Link {
     const { clock, connectTimeoutMs } = this.#options;
     const tls = this.#options.tls ?? (this.#address.secure ? {} : undefined);
     const beganMs = clock.nowMs();
-    this.#giveUp = dial(this.#address, tls, connectTimeoutMs, clock, (socket, problem) => {
+    const done = (socket: Socket | undefined, problem: string): void => {
       this.#giveUp = undefined;
       if (socket === undefined) return this.#failed(problem);
       const { host, path } = this.#address;
@@ -222,7 +226,29 @@ export class Link {
         this.#avoidUntilMs = 0;
         this.#changed(this);
       };
+    };
+    this.#giveUp = this.#connectOtherwise(done) ?? dial(this.#address, tls, connectTimeoutMs, clock, done);
+  }
+
+  /** Asks the client's own way to connect, if it has one; undefined when it leaves this endpoint to the network. */
+  #connectOtherwise(done: (socket: Socket | undefined, problem: string) => void): (() => void) | undefined {
+    const { connect, clock } = this.#options;
+    let socket: Socket | undefined;
+    let problem = "";
+    try {
+      socket = connect?.(this.endpoint);
+      if (socket === undefined) return undefined;
+    } catch (error) {
+      problem = `${this.endpoint}: ${messageOf(error)}`;
+    }
+    let isOver = false;
+    clock.defer(() => {
+      if (!isOver) done(socket, problem);
     });
+    return () => {
+      isOver = true;
+      socket?.destroy();
+    };
   }
 
   #failed(problem: string): void {

@@ -1,4 +1,5 @@
 import type { Clock, Timer } from "../../base/clock.ts";
+import type { Disk } from "../../base/disk.ts";
 import { spentOn } from "../../base/doing.ts";
 import { type Entry, type Message, MessageType, type Snapshot } from "../../proto/raftpb.ts";
 import type { MemoryStorage } from "../../raft/memory-storage.ts";
@@ -68,6 +69,7 @@ export class RaftLoop {
   readonly node: RawNode;
   readonly storage: MemoryStorage;
   readonly #wal: Wal;
+  readonly #disk: Pick<Disk, "isSlow"> | undefined;
   readonly #clock: Clock;
   readonly #hooks: RaftLoopHooks;
   readonly #trace: RequestTrace | undefined;
@@ -109,6 +111,8 @@ export class RaftLoop {
     node: RawNode;
     storage: MemoryStorage;
     wal: Wal;
+    /** Of the log. */
+    disk?: Pick<Disk, "isSlow">;
     clock: Clock;
     hooks: RaftLoopHooks;
     trace?: RequestTrace | undefined;
@@ -116,6 +120,7 @@ export class RaftLoop {
     this.node = options.node;
     this.storage = options.storage;
     this.#wal = options.wal;
+    this.#disk = options.disk;
     this.#clock = options.clock;
     this.#hooks = options.hooks;
     this.#longProposals = new LongProposals(options.clock, (message, problem) => this.#checked(message, problem));
@@ -331,7 +336,7 @@ export class RaftLoop {
     this.#needsSync = false;
     this.#unsyncedEntries = 0;
     this.#durable.syncBegins();
-    if (mayBlock && isSmall && this.#quickSyncsToCome === 0) {
+    if (mayBlock && isSmall && this.#quickSyncsToCome === 0 && this.#disk?.isSlow !== true) {
       this.#wal.sync();
       this.#durable.syncEnded();
       const tookMs = this.#clock.nowMs() - startMs;

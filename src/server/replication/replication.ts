@@ -94,7 +94,7 @@ export class Replication {
     state: ReplicatedState,
     events: ReplicationEvents,
   ) {
-    const { clock, network, tickMs, electionTicks } = options;
+    const { clock, disk, trace, network, tickMs, electionTicks } = options;
     const { node, storage, wal, memberId, backend } = parts;
     const { cluster } = state;
     this.#options = options;
@@ -111,7 +111,7 @@ export class Replication {
     this.#backpressure = this.#openBackpressure();
     this.#machine = this.#openStateMachine(ids.prefix);
     this.#role = new Role(node, memberId, this.#isLearnerNow());
-    this.#loop = new RaftLoop({ node, storage, wal, clock, hooks: this.#hooks(), trace: options.trace });
+    this.#loop = new RaftLoop({ node, storage, wal, disk, clock, hooks: this.#hooks(), trace });
     this.#feed = new ProposalFeed({ node, clock, proposals: this.#proposals, onTurn: () => this.#loop.run() });
     this.#peers = this.#openPeers();
   }

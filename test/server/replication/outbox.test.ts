@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
+import { InProcessHub } from "../../../src/embedded/network.ts";
 import { type Message, MessageType } from "../../../src/proto/raftpb.ts";
 import { newMessage } from "../../../src/raft/messages.ts";
 import { ServerMetrics } from "../../../src/server/contract/metrics.ts";
 import { Outbox } from "../../../src/server/replication/outbox.ts";
 import { MemoryLogger } from "../../harness/in-process.ts";
-import { InProcessHub } from "../../harness/in-process-network.ts";
 import { VirtualClock } from "../../harness/virtual-clock.ts";
 
 const { MsgApp, MsgAppResp, MsgHeartbeat, MsgSnap, MsgVote } = MessageType;

@@ -1,10 +1,11 @@
 /**
- * A network inside one process: connects servers of the same test, by member id. Messages arrive in the next turn, in
- * order per pair; pairs can be partitioned, and single messages lost.
+ * A network inside one process: connects the members of one cluster, by member id. Messages arrive in the receiver's next
+ * turn, in order per pair; members can be cut off or parted into two sides, and single messages lost.
  */
-import type { Clock } from "../../src/base/clock.ts";
-import type { Message } from "../../src/proto/raftpb.ts";
-import type { DatabaseImage, Network, NetworkReceiver, PeerAddress } from "../../src/server/contract/network.ts";
+import type { Clock } from "../base/clock.ts";
+import { PeerMetrics } from "../peer/metrics.ts";
+import type { Message } from "../proto/raftpb.ts";
+import type { DatabaseImage, Network, NetworkReceiver, PeerAddress } from "../server/contract/network.ts";
 
 /** Messages in flight to one member: more are dropped, as in a real connection's queue. */
 const UNDER_WAY_MAX = 4096;
@@ -18,16 +19,28 @@ export class InProcessHub {
   /** Snapshot transfers to abort. */
   failSnapshot: (message: Message) => boolean = () => false;
   readonly #cut = new Set<bigint>();
+  /** Members on one side of a partition; the others are on the other side. */
+  #side: ReadonlySet<bigint> = new Set();
 
   constructor(clock: Clock) {
     this.clock = clock;
   }
 
-  /** The network of a member that is about to start; replaces that of an earlier run. */
-  join(id: bigint): InProcessNetwork {
-    const network = new InProcessNetwork(this, id);
-    this.members.set(id, network);
+  /** The network of a member that is about to start, on its own clock; replaces that of an earlier run. */
+  join(id: bigint, clock: Clock = this.clock): InProcessNetwork {
+    const network = this.create(clock);
+    network.joined(id);
     return network;
+  }
+
+  /** The same for a member whose id is not known yet. */
+  create(clock: Clock): InProcessNetwork {
+    return new InProcessNetwork(this, clock);
+  }
+
+  /** Parts these members from all others; nobody, when there are none. */
+  part(side: Iterable<bigint>): void {
+    this.#side = new Set(side);
   }
 
   /** Partitions a member from all others. */
@@ -44,31 +57,45 @@ export class InProcessHub {
   }
 
   reaches(from: bigint, to: bigint): boolean {
-    return !this.#cut.has(from) && !this.#cut.has(to) && this.members.get(to)?.receiver !== undefined;
+    if (this.#cut.has(from) || this.#cut.has(to) || this.#side.has(from) !== this.#side.has(to)) return false;
+    return this.members.get(to)?.receiver !== undefined;
   }
 }
 
 export class InProcessNetwork implements Network {
-  readonly id: bigint;
+  /** 0 until it is known. */
+  id = 0n;
   receiver: NetworkReceiver | undefined;
-  /** Sent messages by type, for tests that count. */
+  /** Sent messages by type. */
   readonly sentByType = new Map<number, number>();
   readonly peers = new Map<bigint, PeerAddress>();
+  /** Nothing is counted: no byte passes a wire. */
+  readonly metrics = new PeerMetrics();
   readonly #hub: InProcessHub;
+  readonly #clock: Clock;
   readonly #activeSince = new Map<bigint, number>();
   #inbox: Message[] = [];
   #scheduled = false;
+  #hasLeft = false;
 
-  constructor(hub: InProcessHub, id: bigint) {
+  constructor(hub: InProcessHub, clock: Clock) {
     this.#hub = hub;
-    this.id = id;
+    this.#clock = clock;
   }
 
-  start(receiver: NetworkReceiver, _local?: unknown): void {
+  /** The member's id is known: others reach it once it starts. */
+  joined(id: bigint): void {
+    this.id = id;
+    this.#hub.members.set(id, this);
+  }
+
+  start(receiver: NetworkReceiver, local?: { readonly id: bigint }): void {
+    if (local !== undefined) this.joined(local.id);
     this.receiver = receiver;
   }
 
   send(messages: readonly Message[]): void {
+    if (this.#hasLeft) return;
     for (const message of messages) {
       if (message.to === 0n || !this.peers.has(message.to)) continue;
       this.sentByType.set(message.type, (this.sentByType.get(message.type) ?? 0) + 1);
@@ -115,6 +142,13 @@ export class InProcessNetwork implements Network {
     }
   }
 
+  /** Cuts this member's connections for good, as the end of its process does. */
+  leave(): void {
+    this.#hasLeft = true;
+    this.receiver = undefined;
+    this.#inbox = [];
+  }
+
   addPeer(peer: PeerAddress): void {
     this.peers.set(peer.id, peer);
   }
@@ -133,7 +167,7 @@ export class InProcessNetwork implements Network {
   }
 
   activeSince(id: bigint): number | undefined {
-    if (!this.peers.has(id) || !this.#hub.reaches(this.id, id)) this.#activeSince.delete(id);
+    if (this.#hasLeft || !this.peers.has(id) || !this.#hub.reaches(this.id, id)) this.#activeSince.delete(id);
     else this.#active(id);
     return this.#activeSince.get(id);
   }
@@ -144,7 +178,7 @@ export class InProcessNetwork implements Network {
   }
 
   #active(id: bigint): void {
-    if (!this.#activeSince.has(id)) this.#activeSince.set(id, this.#hub.clock.nowMs());
+    if (!this.#activeSince.has(id)) this.#activeSince.set(id, this.#clock.nowMs());
   }
 
   #take(message: Message): void {
@@ -152,7 +186,7 @@ export class InProcessNetwork implements Network {
     this.#inbox.push(message);
     if (this.#scheduled) return;
     this.#scheduled = true;
-    this.#hub.clock.defer(() => {
+    this.#clock.defer(() => {
       this.#scheduled = false;
       const messages = this.#inbox;
       this.#inbox = [];
