@@ -42,6 +42,8 @@ export interface DiskFile {
   dataSyncAsync(done: (error: Error | null) => void): void;
   truncate(size: number): void;
   close(): void;
+  /** The same on the thread pool, for a large file that has lost its name: the kernel frees its space meanwhile. */
+  closeAsync(): void;
 }
 
 class SystemFile implements DiskFile {
@@ -103,6 +105,10 @@ class SystemFile implements DiskFile {
 
   close(): void {
     fs.closeSync(this.#fd);
+  }
+
+  closeAsync(): void {
+    fs.close(this.#fd, () => {});
   }
 }
 

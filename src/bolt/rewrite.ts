@@ -4,8 +4,9 @@
  * commits wait grows with the size of the file.
  *
  * In steps of a few megabytes: `copy` until `isCopied`, then `catchUp`, and with no batch in progress `finish`. The
- * copy is then durable and has the file's content. This code does not rename the file.
+ * copy is then durable, has the file's content, and takes its name.
  */
+import { dirname } from "node:path";
 import type { Disk, DiskFile } from "../base/disk.ts";
 import type { CommitStep } from "./commit.ts";
 import { BoltEngine, openBoltFile } from "./engine.ts";
@@ -43,6 +44,7 @@ export class Rewrite {
   #notedBytes = 0;
   #doneBytes = 0;
   #copy: BoltEngine | undefined;
+  #areNotesRemoved = false;
 
   /** Throws BoltError and node's errors, as all of its methods do. */
   constructor(
@@ -174,27 +176,34 @@ export class Rewrite {
     if (count < target.length) throw new Error(`${this.#notes.path} was cut short while it was in use`);
   }
 
-  /** With no batch in progress: applies the rest, and makes the copy durable, including its free list. */
-  finish(): void {
+  /**
+   * With no batch in progress: applies the rest, makes the copy durable, including its free list, and gives it the name
+   * `path`. If it throws, `path` is either file, with the same content.
+   */
+  finish(path: string): void {
     while (!this.isCopied) this.copy();
     while (this.behindBytes > 0) this.catchUp();
     const copy = (this.#copy ??= this.#openCopy());
     // Pages written without syncs are synced before the meta that refers to them.
     copy.file.dataSync();
     copy.commit(copy.begin(), { writeFreeList: true });
+    this.#copy = undefined;
     copy.file.close();
     this.#removeNotes();
+    this.#disk.rename(this.#target, path);
+    this.#disk.syncDir(dirname(path));
   }
 
   /** Aborts, and removes the partial copy. */
   abandon(): void {
     this.#copy?.file.close();
     if (!this.isCopied) this.#out.close();
-    this.#removeNotes();
+    if (!this.#areNotesRemoved) this.#removeNotes();
     if (this.#disk.exists(this.#target)) this.#disk.remove(this.#target);
   }
 
   #removeNotes(): void {
+    this.#areNotesRemoved = true;
     this.#notes.close();
     this.#notesAgain.close();
     this.#disk.remove(notesPathOf(this.#target));

@@ -39,10 +39,11 @@ export interface StoreWriter {
   /**
    * Copies the file to another one without its free pages, while batches continue. Resolves when little is missing;
    * later changes are followed until `finishRewrite`, which must not be called with an uncommitted batch. Only then is
-   * the copy complete and durable. Rejects, and leaves no copy, on failure.
+   * the copy complete and durable, and takes the name `path`. Rejects, and leaves no copy, on failure; if that is the
+   * failure of `finishRewrite`, `path` may already be the copy.
    */
   rewrite(target: string): Promise<void>;
-  finishRewrite(): Promise<void>;
+  finishRewrite(path: string): Promise<void>;
   /** Aborts the copy. */
   abandonRewrite(): void;
   /** Closes the file, after the work in progress. */
@@ -117,9 +118,9 @@ export class BatchEngine {
     return true;
   }
 
-  finishRewrite(): void {
+  finishRewrite(path: string): void {
     if (this.#transaction !== undefined) throw new Error("a batch is in progress");
-    this.#rewrite?.finish();
+    this.#rewrite?.finish(path);
     this.#rewrite = undefined;
   }
 
@@ -195,10 +196,10 @@ export class InlineWriter implements StoreWriter {
     }
   }
 
-  async finishRewrite(): Promise<void> {
+  async finishRewrite(path: string): Promise<void> {
     await this.#last;
     try {
-      this.#batches.finishRewrite();
+      this.#batches.finishRewrite(path);
     } catch (error) {
       this.#batches.abandonRewrite();
       throw error;

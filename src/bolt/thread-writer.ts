@@ -72,8 +72,8 @@ export class ThreadWriter implements StoreWriter {
     return this.#askForCopy({ kind: "rewrite", target });
   }
 
-  finishRewrite(): Promise<void> {
-    return this.#askForCopy({ kind: "finishRewrite" });
+  finishRewrite(path: string): Promise<void> {
+    return this.#askForCopy({ kind: "finishRewrite", path });
   }
 
   abandonRewrite(): void {

@@ -19,7 +19,7 @@ export type ToThread =
   | { readonly kind: "add"; readonly records: Uint8Array<ArrayBuffer> }
   | { readonly kind: "commit"; readonly options: CommitOptions }
   | { readonly kind: "rewrite"; readonly target: string }
-  | { readonly kind: "finishRewrite" }
+  | { readonly kind: "finishRewrite"; readonly path: string }
   | { readonly kind: "abandonRewrite" }
   | { readonly kind: "close" };
 
@@ -89,7 +89,7 @@ port.on("message", (message: ToThread) => {
       return;
     case "finishRewrite":
       attemptRewrite((of) => {
-        of.finishRewrite();
+        of.finishRewrite(message.path);
         answer({ kind: "rewritten" });
       });
       return;

@@ -202,6 +202,10 @@ class MemoryFile implements DiskFile {
   }
 
   close(): void {}
+
+  closeAsync(): void {
+    this.close();
+  }
 }
 
 function parent(path: string): string {

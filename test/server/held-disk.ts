@@ -71,6 +71,7 @@ export class HeldDisk implements Disk {
       },
       truncate: (size) => file.truncate(size),
       close: () => file.close(),
+      closeAsync: () => file.closeAsync(),
     };
   }
 

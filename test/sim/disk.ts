@@ -343,6 +343,11 @@ export class SimDisk implements Disk {
       if (this.threadPool === undefined) this.#queue.push(job);
       else this.threadPool(operation, job, path);
     };
+    const close = (): void => {
+      if (!open) throw errno("EBADF", path);
+      if (busy > 0) throw new Error(`${path} was closed while the thread pool used it`);
+      open = false;
+    };
     return {
       path,
       size: () => inode.data.length,
@@ -371,11 +376,8 @@ export class SimDisk implements Disk {
         before("truncate");
         inode.resize(size);
       },
-      close: () => {
-        if (!open) throw errno("EBADF", path);
-        if (busy > 0) throw new Error(`${path} was closed while the thread pool used it`);
-        open = false;
-      },
+      close,
+      closeAsync: close,
     };
   }
 

@@ -3,7 +3,7 @@ import type { Clock, Timer } from "../../base/clock.ts";
 import { type Disk, systemDisk } from "../../base/disk.ts";
 import { spentOn } from "../../base/doing.ts";
 import { invariant } from "../../base/fatal.ts";
-import { lockFile } from "../../base/file-locks.ts";
+import { type FileLock, lockFile } from "../../base/file-locks.ts";
 import type { Logger } from "../../base/log.ts";
 import { type Waiter, waiter } from "../../base/waiter.ts";
 import { ThreadWriter } from "../../bolt/thread-writer.ts";
@@ -386,19 +386,20 @@ export class BoltBackend implements Backend {
       throw this.#failure ?? closedError(this.path);
     }
     const release = this.#holdCommits();
+    const oldIdentity = this.#disk.identityOf(this.path);
+    let lock: FileLock | undefined;
     try {
       await this.#idle();
-      await old.writer.finishRewrite();
-      // Called before the copy has its final name.
-      const lock = takeLock(this.#openOptions.lock, temporary);
-      this.#disk.rename(temporary, this.path);
-      this.#disk.syncDir(dirname(this.path));
-      this.#file = new OpenFile({ ...this.#openOptions, path: this.path, lock: lock && (() => lock) });
+      // Taken before the copy has its final name.
+      lock = takeLock(this.#openOptions.lock, temporary);
+      await old.writer.finishRewrite(this.path);
+      this.#file = new OpenFile({ ...this.#openOptions, path: this.path, lock: lock && (() => lock!) });
       this.#watchWriter();
       await this.#file.writer.opened;
     } catch (error) {
-      // The name may already refer to the copy, with the same content; this process cannot tell which file it has.
-      if (this.#file !== old) throw this.#fail(error, "open");
+      if (this.#file === old) lock?.release();
+      // What is written to a file that has lost its name would be lost with the process.
+      if (this.#disk.identityOf(this.path) !== oldIdentity) throw this.#fail(error, "open");
       throw error;
     } finally {
       release();

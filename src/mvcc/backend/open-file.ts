@@ -127,8 +127,9 @@ export class OpenFile {
   #closeIfUnused(): void {
     if (!this.#isRetired || this.#pinned.size > 0) return;
     this.#isRetired = false;
-    this.#file.close();
     this.#lock?.release();
+    // Last, because the last close of a file without a name waits until its space is free.
+    this.#file.closeAsync();
   }
 }
 
