@@ -34,7 +34,10 @@ export class KeyTree {
   readonly #pathSlots: number[] = [];
   #leaf = 0;
   #position = 0;
-  /** The path is that of the id inserted last, and nothing was changed since: the next key often follows it. */
+  /**
+   * The path is that of the id inserted, or reported as live or dead, last, and nothing else was changed since: the next
+   * key often follows it.
+   */
   #isAtLast = false;
   // Bytes that the key searched for has in common with the nearest keys below and above that it was compared with: all
   // keys between them begin with the smaller number of bytes, too.
@@ -66,7 +69,7 @@ export class KeyTree {
     else this.#isAtLast = true;
   }
 
-  /** Moves one position on if the key belongs there, between the id inserted last and its successor. */
+  /** Moves one position on if the key belongs there, between the id of the path and its successor. */
   #stepForward(bytes: Uint8Array, start: number, end: number): boolean {
     const records = this.#records;
     const words = this.#nodes.wordsOf(this.#leaf);
@@ -92,12 +95,24 @@ export class KeyTree {
 
   /** Reports that a key became live or dead. */
   setLive(id: number, isLive: boolean): void {
-    this.#descendTo(id);
+    if (!this.#isNext(id)) this.#descendTo(id);
     const words = this.#nodes.wordsOf(this.#leaf);
     const entry = offsetOf(this.#leaf) + ENTRIES + this.#position;
     invariant(words[entry] === (isLive ? id : (id | LIVE_BIT) >>> 0), "a key of the index is in its tree", id);
     words[entry]! ^= LIVE_BIT;
     this.#addLive(isLive ? 1 : -1);
+    this.#isAtLast = true;
+  }
+
+  /** Moves one position on if that is the id's, as it is for the next key of a range that is deleted. */
+  #isNext(id: number): boolean {
+    if (!this.#isAtLast) return false;
+    const words = this.#nodes.wordsOf(this.#leaf);
+    const at = offsetOf(this.#leaf);
+    const next = this.#position + 1;
+    if (next >= words[at]! || (words[at + ENTRIES + next]! & ADDRESS_MASK) !== id) return false;
+    this.#position = next;
+    return true;
   }
 
   /** Returns whether the id was there. */

@@ -134,8 +134,9 @@ export class WriteTxn implements ReadView {
       }
       budget.spend(1, key.keyEnd - key.keyStart);
       if (!index.isLive(id)) return true;
-      const owner = leases.isEmpty ? 0n : leases.leaseOf(index.key(id));
-      if (lease === 0n || owner === lease) this.#delete(id, owner);
+      const name = leases.isEmpty ? null : index.key(id);
+      const owner = name === null ? 0n : leases.leaseOf(name);
+      if (lease === 0n || owner === lease) this.#delete(id, owner, name);
       return true;
     });
     return next;
@@ -152,7 +153,8 @@ export class WriteTxn implements ReadView {
     const { index, leases } = this.#core;
     const id = index.find(key);
     if (id === 0 || !index.isLive(id)) return false;
-    this.#delete(id, leases.isEmpty ? 0n : leases.leaseOf(name ?? toByteString(key)));
+    if (!leases.isEmpty) name ??= toByteString(key);
+    this.#delete(id, name === null ? 0n : leases.leaseOf(name), name);
     return true;
   }
 
@@ -185,8 +187,8 @@ export class WriteTxn implements ReadView {
     this.#onEnd(this.#long ?? this.#changes);
   }
 
-  /** `lease`: the lease it is attached to, or 0n. */
-  #delete(id: number, lease: bigint): void {
+  /** `lease`: the lease it is attached to, or 0n; then `name` is the key. */
+  #delete(id: number, lease: bigint, name: ByteString | null): void {
     const { index, leases } = this.#core;
     const main = this.#base + 1;
     const sub = this.#changeCount;
@@ -194,7 +196,7 @@ export class WriteTxn implements ReadView {
     const { bytes, keyStart, keyEnd } = index.locate(id);
     this.#encoder.tombstone(bytes, keyStart, keyEnd);
     this.#record(id, main, sub, 0, 0, 0n);
-    if (lease !== 0n) leases.detach(lease, index.key(id));
+    if (lease !== 0n) leases.detach(lease, name!);
   }
 
   /** Records what the encoder has just encoded. Version 0 is a tombstone. */

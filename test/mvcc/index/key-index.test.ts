@@ -51,6 +51,16 @@ class Pair {
     return id;
   }
 
+  /** Deletes keys that follow each other, as the deletion of a range does, with puts between now and then. */
+  deleteRun(random: SeededRandom, keyOf: () => string): void {
+    const sorted = [...this.model.keys()].sort();
+    const from = random.below(sorted.length);
+    for (const key of sorted.slice(from, from + random.below(300))) {
+      if (this.isLive(key)) this.tombstone(key, ++this.main, 0);
+      if (random.below(10) === 0) this.put(keyOf(), ++this.main, 0);
+    }
+  }
+
   compact(at: number): void {
     const { index, model } = this;
     index.beginCompaction();
@@ -152,6 +162,7 @@ for (const [name, keyOf] of Object.entries(shapes)) {
         const key = keyOf(random, main);
         if (random.below(100) < putPart || !pair.isLive(key)) pair.put(key, main, random.below(3));
         else pair.tombstone(key, main, random.below(3));
+        if (random.below(500) === 0) pair.deleteRun(random, someKey);
         if (random.below(2000) === 0) pair.compact(1 + random.below(main));
       }
       pair.compare(random, someKey);
