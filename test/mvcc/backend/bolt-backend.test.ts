@@ -7,9 +7,12 @@ import { dirname, join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { systemClock } from "../../../src/base/clock.ts";
+import { type Disk, systemDisk } from "../../../src/base/disk.ts";
 import { InvariantError } from "../../../src/base/fatal.ts";
 import { nullLogger } from "../../../src/base/log.ts";
+import { InlineWriter } from "../../../src/bolt/store-writer.ts";
 import { BackendError, metaKeys } from "../../../src/mvcc/backend/backend.ts";
+import { knownBuckets } from "../../../src/mvcc/backend/batch-records.ts";
 import { BoltBackend } from "../../../src/mvcc/backend/bolt-backend.ts";
 import { dropUnfinished, isUnfinished } from "../../../src/mvcc/backend/long-write.ts";
 import type { BoltBackendOptions } from "../../../src/mvcc/backend/options.ts";
@@ -153,6 +156,73 @@ test("defragmenting while reads, writes and a snapshot go on loses nothing and g
   assert.equal(store.keyCount, 1000 + written);
   assert.equal((await store.hashKv(0)).hash, hash.hash);
   await store.close();
+  await backend.close();
+});
+
+/** The system's disk, whose calls about one directory the test sees and may fail. */
+function watchedDisk(onCall: (call: string, path: string) => void): Disk {
+  return {
+    ...systemDisk,
+    syncDir(path) {
+      onCall("syncDir", path);
+      systemDisk.syncDir(path);
+    },
+    open(path, flags, mode) {
+      const file = systemDisk.open(path, flags, mode);
+      const seen = (call: "close" | "closeAsync") => (): void => {
+        onCall(`${call} ${flags}`, path);
+        file[call]();
+      };
+      return new Proxy(file, {
+        get(target, name) {
+          if (name === "close" || name === "closeAsync") return seen(name);
+          const value: unknown = Reflect.get(target, name, target);
+          return typeof value === "function" ? value.bind(target) : value;
+        },
+      });
+    },
+  };
+}
+
+const storageOn = (disk: Disk): NonNullable<BoltBackendOptions["storage"]> => ({
+  disk,
+  writer: (path) => new InlineWriter(disk, path, knownBuckets, turn),
+});
+
+function putMany(backend: BoltBackend, count: number): void {
+  const value = Buffer.alloc(500, 1);
+  for (let main = 2; main < count; main++) backend.putRevision(main, 0, false, value, 0, value.length);
+}
+
+test("the last to close the file that a defragmentation replaced is the thread pool, where the kernel frees its space", async () => {
+  const path = join(await tempDir(), "db");
+  const closes: string[] = [];
+  const disk = watchedDisk((call, of) => {
+    if (of === path && call.startsWith("close")) closes.push(call);
+  });
+  const backend = open(path, { storage: storageOn(disk) });
+  putMany(backend, 1000);
+  await backend.commit();
+  await backend.defragment();
+  assert.deepEqual(closes.slice(-2), ["close r+", "closeAsync r"]);
+  await backend.close();
+});
+
+test("a defragmentation that fails when the copy has its name ends the backend, for the old file has none", async () => {
+  const path = join(await tempDir(), "db");
+  let failing = false;
+  const disk = watchedDisk((call) => {
+    if (call === "syncDir" && failing) throw Object.assign(new Error("EIO: i/o error, fsync"), { code: "EIO" });
+  });
+  const failures: BackendError[] = [];
+  const backend = open(path, { storage: storageOn(disk), onFailure: (error) => failures.push(error) });
+  putMany(backend, 1000);
+  await backend.commit();
+  failing = true;
+  await assert.rejects(backend.defragment(), BackendError);
+  assert.equal(failures.length, 1);
+  await assert.rejects(backend.commit(), BackendError);
+  failing = false;
   await backend.close();
 });
 
