@@ -68,6 +68,10 @@ export class Lease {
     else if (keys !== key) this.#keys = new KeySet(keys, key);
   }
 
+  forgetKeys(): void {
+    this.#keys = undefined;
+  }
+
   removeKey(key: ByteString): void {
     const keys = this.#keys;
     if (keys === key) this.#keys = undefined;

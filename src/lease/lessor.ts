@@ -1,5 +1,7 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
+import type { SliceBudget } from "../base/slice-budget.ts";
+import { nextSlice, type Slices } from "../base/slices.ts";
 import type { Backend } from "../mvcc/backend/backend.ts";
 import type { ByteString, LeaseAttachments } from "../mvcc/model/types.ts";
 import type { Lease as LeaseRecord } from "../proto/leasepb.ts";
@@ -121,6 +123,18 @@ export class Lessor implements LeaseAttachments {
     this.revokedTotal++;
     if (this.#primary) this.#sweep();
     this.#waiting.end(lease, "ERR_LEASE_NOT_FOUND");
+  }
+
+  /** Detaches all keys of a lease in slices, for a caller that has deleted them without detaching each. */
+  *forgetKeys(id: bigint, budget: SliceBudget): Slices<void> {
+    const lease = this.#leases.get(id);
+    if (lease === undefined) return;
+    for (const key of lease.keys()) {
+      if (budget.isSpent) yield* nextSlice(budget);
+      budget.spend(SPENT_FOR_A_KEY, 0);
+      this.#owners.delete(key);
+    }
+    lease.forgetKeys();
   }
 
   /** Applies one checkpoint: the seconds the lease has left, 0 to clear an earlier one. Unknown leases are ignored. */
@@ -426,6 +440,8 @@ const DELAY_MAX_MS = 60 * 60_000;
 const GONE_MIN = 1_000;
 /** Leases that one turn sorts or starts. */
 const PROMOTED_AT_ONCE = 5_000;
+/** In rows of a budget, of which a deleted key takes one. */
+const SPENT_FOR_A_KEY = 0.1;
 
 interface Promotion {
   readonly nowMs: number;

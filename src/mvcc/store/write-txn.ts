@@ -120,11 +120,17 @@ export class WriteTxn implements ReadView {
 
   /**
    * Deletes the existing keys of [start, end) (end null: to the last key), in order, until the budget is spent; each
-   * key examined counts. Returns the key to continue from, or null when done. With a lease, only keys attached to it.
+   * key examined counts. Returns the key to continue from, or null when done.
    */
-  deleteSlice(start: Uint8Array, end: Uint8Array | null, budget: SliceBudget, lease = 0n): Uint8Array | null {
+  deleteSlice(
+    start: Uint8Array,
+    end: Uint8Array | null,
+    budget: SliceBudget,
+    { attachedTo, detached }: LeasedKeys = {},
+  ): Uint8Array | null {
     this.#checkOpen();
     const { index, leases } = this.#core;
+    const hasOwners = !leases.isEmpty && !detached;
     let next: Uint8Array | null = null;
     index.visit(start, end, (id) => {
       const key = index.locate(id);
@@ -134,9 +140,9 @@ export class WriteTxn implements ReadView {
       }
       budget.spend(1, key.keyEnd - key.keyStart);
       if (!index.isLive(id)) return true;
-      const name = leases.isEmpty ? null : index.key(id);
+      const name = hasOwners ? index.key(id) : null;
       const owner = name === null ? 0n : leases.leaseOf(name);
-      if (lease === 0n || owner === lease) this.#delete(id, owner, name);
+      if (attachedTo === undefined || owner === attachedTo) this.#delete(id, owner, name);
       return true;
     });
     return next;
@@ -218,6 +224,14 @@ export class WriteTxn implements ReadView {
   #checkOpen(): void {
     if (this.#ended) throw new InvariantError("the write transaction has ended");
   }
+}
+
+/** Which keys of a range are deleted, and what becomes of their leases. */
+export interface LeasedKeys {
+  /** Only those attached to this lease. */
+  readonly attachedTo?: bigint;
+  /** The caller detaches all of them. */
+  readonly detached?: boolean;
 }
 
 const UNLIMITED = new SliceBudget(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);

@@ -5,6 +5,7 @@ import type { Lease } from "../../lease/lease.ts";
 import type { Lessor } from "../../lease/lessor.ts";
 import { type ByteString, FROM_KEY, fromByteString } from "../../mvcc/model/types.ts";
 import type { MvccStore, WriteTxn } from "../../mvcc/store/store.ts";
+import type { LeasedKeys } from "../../mvcc/store/write-txn.ts";
 import {
   type DeleteRangeRequest,
   DeleteRangeResponse,
@@ -148,7 +149,7 @@ export function* deleteRangeInSlices(
   const previous = request.prevKv ? reads?.previous(txn, request.key, request.rangeEnd) : undefined;
   const before = txn.changeCount;
   const end = rangeEnd === FROM_KEY ? null : rangeEnd;
-  yield* deleteInSlices(txn, request.key, end, budget, 0n);
+  yield* deleteInSlices(txn, request.key, end, budget, ANY_LEASE);
   const header = ResponseHeader.create({ revision: txn.revision });
   const deleted = txn.changeCount - before;
   const response = DeleteRangeResponse.create({ header, deleted, prevKvs: previous?.kvs ?? [] });
@@ -156,19 +157,19 @@ export function* deleteRangeInSlices(
   return response;
 }
 
-/** Deletes the existing keys of [start, end), or those of them attached to a lease. */
+/** Deletes the existing keys of [start, end), or those of them that `which` says. */
 function* deleteInSlices(
   txn: WriteTxn,
   start: Uint8Array,
   end: Uint8Array | null,
   budget: SliceBudget,
-  lease: bigint,
+  which: LeasedKeys,
 ): Slices<void> {
   // Work beyond one slice is marked as partial from the start: marking it later would need a lookup of all its changes.
   if (txn.countLive(start, end) > budget.rows) txn.becomeLong();
   let next: Uint8Array | null = start;
   for (;;) {
-    next = txn.deleteSlice(next, end, budget, lease);
+    next = txn.deleteSlice(next, end, budget, which);
     if (next === null) return;
     yield* nextPart(txn, budget);
   }
@@ -183,11 +184,15 @@ export function* revokeInSlices(store: MvccStore, lessor: Lessor, id: bigint, bu
   const { low, high } = lease.keySet!;
   const start = fromByteString(low);
   const end = fromByteString(`${high}\0`);
-  // If there are few other keys between its lowest and highest, the index provides them in order.
-  const isDense = store.countLive(start, end) <= DENSE_FACTOR * lease.keyCount;
+  // If there are few other keys between its lowest and highest, the index provides them in order. If there are none, no
+  // key need be looked up to know whose it is.
+  const between = store.countLive(start, end);
+  const isDense = between <= DENSE_FACTOR * lease.keyCount;
+  const which: LeasedKeys = between === lease.keyCount ? { detached: true } : { attachedTo: id };
   const keys = isDense ? NO_KEYS : yield* sortedKeys(lease, budget);
   const txn = store.begin();
-  if (isDense) yield* deleteInSlices(txn, start, end, budget, id);
+  if (isDense) yield* deleteInSlices(txn, start, end, budget, which);
+  if (which.detached) yield* lessor.forgetKeys(id, budget);
   for (const position of keys.order) {
     if (budget.isSpent) yield* nextPart(txn, budget);
     const key = keys.all[position]!;
@@ -198,6 +203,9 @@ export function* revokeInSlices(store: MvccStore, lessor: Lessor, id: bigint, bu
   lessor.revoke(id, () => {});
   txn.end();
 }
+
+/** Whatever lease they are attached to. */
+const ANY_LEASE: LeasedKeys = {};
 
 interface SortedKeys {
   readonly all: readonly ByteString[];

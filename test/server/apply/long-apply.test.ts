@@ -3,6 +3,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
+import { toByteString } from "../../../src/mvcc/model/types.ts";
 import { WriteTxn } from "../../../src/mvcc/store/store.ts";
 import {
   Compare_CompareResult as CompareResult,
@@ -214,6 +215,7 @@ describe("a deletion of more keys than fit into one turn", () => {
   });
 
   const others: [string, number][] = [
+    ["and no others between them", 0],
     ["and few others between them", 40],
     ["and many others between them", 600],
   ];
@@ -243,6 +245,8 @@ describe("a deletion of more keys than fit into one turn", () => {
         events.map(({ kv }) => text(kv!.key)),
         keys.sort(),
       );
+      const { lessor } = member.etcd.server;
+      for (const key of keys) assert.equal(lessor.leaseOf(toByteString(bytes(key))), 0n, key);
       const rest = await client.unary(KVService.DeleteRange, remove("l/", "l0"));
       assert.equal(rest.deleted, count);
       assert.equal(
