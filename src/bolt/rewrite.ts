@@ -21,6 +21,11 @@ import { BoltStream, metaPages } from "./writer.ts";
 /** Bytes copied in one step. */
 export const REWRITE_STEP_BYTES = 1024 * 1024;
 const CACHE_BYTES = 4 * 1024 * 1024;
+/**
+ * The copy is synced whenever so many bytes are written: one sync of all of it at the end would keep the disk busy for
+ * long, and every write to the log waits for the disk.
+ */
+const SYNC_BYTES = 8 * 1024 * 1024;
 const NOTE_HEADER_BYTES = 4;
 
 export class Rewrite {
@@ -36,6 +41,7 @@ export class Rewrite {
   readonly #out: DiskFile;
   readonly #stream = new BoltStream(true);
   #outAt = 2 * PAGE_SIZE;
+  #unsyncedBytes = 0;
   #bucketIndex = -1;
   /** Where in the bucket to continue. */
   #from: Buffer | undefined;
@@ -137,7 +143,11 @@ export class Rewrite {
     for (const chunk of this.#stream.take()) {
       this.#out.write(chunk, this.#outAt);
       this.#outAt += chunk.length;
+      this.#unsyncedBytes += chunk.length;
     }
+    if (this.#unsyncedBytes < SYNC_BYTES) return;
+    this.#unsyncedBytes = 0;
+    this.#out.dataSync();
   }
 
   /** Once everything is copied: applies some of the recorded changes. */

@@ -159,25 +159,24 @@ test("defragmenting while reads, writes and a snapshot go on loses nothing and g
   await backend.close();
 });
 
-/** The system's disk, whose calls about one directory the test sees and may fail. */
-function watchedDisk(onCall: (call: string, path: string) => void): Disk {
+/** The system's disk, some of whose calls the test sees and may fail. */
+function watchedDisk(onCall: (call: string, path: string, bytes: number) => void): Disk {
   return {
     ...systemDisk,
     syncDir(path) {
-      onCall("syncDir", path);
+      onCall("syncDir", path, 0);
       systemDisk.syncDir(path);
     },
     open(path, flags, mode) {
       const file = systemDisk.open(path, flags, mode);
-      const seen = (call: "close" | "closeAsync") => (): void => {
-        onCall(`${call} ${flags}`, path);
-        file[call]();
-      };
       return new Proxy(file, {
         get(target, name) {
-          if (name === "close" || name === "closeAsync") return seen(name);
           const value: unknown = Reflect.get(target, name, target);
-          return typeof value === "function" ? value.bind(target) : value;
+          if (typeof value !== "function") return value;
+          return (...args: unknown[]) => {
+            onCall(`${String(name)} ${flags}`, path, args[0] instanceof Uint8Array ? args[0].length : 0);
+            return value.apply(target, args) as unknown;
+          };
         },
       });
     },
@@ -189,8 +188,8 @@ const storageOn = (disk: Disk): NonNullable<BoltBackendOptions["storage"]> => ({
   writer: (path) => new InlineWriter(disk, path, knownBuckets, turn),
 });
 
-function putMany(backend: BoltBackend, count: number): void {
-  const value = Buffer.alloc(500, 1);
+function putMany(backend: BoltBackend, count: number, valueBytes = 500): void {
+  const value = Buffer.alloc(valueBytes, 1);
   for (let main = 2; main < count; main++) backend.putRevision(main, 0, false, value, 0, value.length);
 }
 
@@ -205,6 +204,23 @@ test("the last to close the file that a defragmentation replaced is the thread p
   await backend.commit();
   await backend.defragment();
   assert.deepEqual(closes.slice(-2), ["close r+", "closeAsync r"]);
+  await backend.close();
+});
+
+test("a defragmentation syncs its copy as it goes, so that the disk is never busy with all of it", async () => {
+  const path = join(await tempDir(), "db");
+  let unsynced = 0;
+  let most = 0;
+  const disk = watchedDisk((call, of, bytes) => {
+    if (!of.endsWith("defrag-tmp")) return;
+    if (call.startsWith("write")) most = Math.max(most, (unsynced += bytes));
+    else if (call.startsWith("dataSync")) unsynced = 0;
+  });
+  const backend = open(path, { storage: storageOn(disk) });
+  putMany(backend, 300, 100_000);
+  await backend.commit();
+  await backend.defragment();
+  assert.ok(most > 2_000_000 && most < 12_000_000, `${most} bytes were written before a sync`);
   await backend.close();
 });
 
