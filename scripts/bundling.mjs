@@ -13,6 +13,7 @@ export const LIBRARIES = [
   { source: "src/embedded/index.ts", built: "index" },
   { source: "src/client/index.ts", built: "client" },
   { source: "src/testing/index.ts", built: "testing" },
+  { source: "src/etcd3/index.ts", built: "etcd3" },
 ];
 
 /** Options of esbuild, without where the result goes and what becomes of packages. */

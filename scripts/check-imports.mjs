@@ -59,6 +59,10 @@ const explainedCircles = [
     files: "caller stream-call tokens unary-call".split(" ").map((name) => `client/${name}.ts`),
   },
   {
+    why: "a namespace of the etcd3 surface, and the elections in it",
+    files: "election namespace".split(" ").map((name) => `etcd3/${name}.ts`),
+  },
+  {
     why: "a client's connection of HTTP/2 with its calls, which hold each other",
     files: "call connection sender".split(" ").map((name) => `client/transport/${name}.ts`),
   },

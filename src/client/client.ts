@@ -109,6 +109,7 @@ function callerOf(options: ClientOptions): Caller {
     random: options.random ?? systemRandom,
     chunks: new ChunkPool(),
     connect: options.connect,
+    failFast: options.failFast ?? false,
     timeoutMs: options.timeoutMs ?? 10_000,
     responseBytesMax: options.responseBytesMax ?? RESPONSE_BYTES_MAX,
   });

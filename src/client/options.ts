@@ -34,6 +34,10 @@ export interface ClientOptions {
   readonly timeoutMs?: number;
   /** Milliseconds that one attempt to connect may take; 3,000 when absent. */
   readonly connectTimeoutMs?: number;
+  /**
+   * Calls fail as soon as no endpoint can be reached, instead of waiting for one until their deadline; false when absent.
+   */
+  readonly failFast?: boolean;
   /** Milliseconds of silence, while calls are in progress, after which a ping is sent; 10,000 when absent. */
   readonly keepAliveMs?: number;
   /** Milliseconds to wait for its answer before the connection counts as lost; 5,000 when absent. */

@@ -80,6 +80,10 @@ export class StreamCall<I, O> extends Call implements Waiter, Retry {
     });
   }
 
+  onUnreachable(): void {
+    this.cancel(this.#caller.notConnected(this.endpoint));
+  }
+
   send(request: I, last = false): void {
     if (this.#isDone) return;
     const bytes = this.#method.request.encode(request);

@@ -85,6 +85,10 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
     connection.send(this, this.#request, true);
   }
 
+  onUnreachable(): void {
+    this.cancel(this.#caller.notConnected(this.endpoint));
+  }
+
   onRetry(): void {
     if (this.#isDone) return;
     this.reset();

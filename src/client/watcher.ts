@@ -14,6 +14,8 @@ export interface WatchOptions extends Pick<CallOptions, "signal"> {
   readonly previous?: boolean;
   /** Leaves out writes, or deletions. */
   readonly without?: "put" | "delete";
+  /** Told when a server has this watch, and when the stream is interrupted; it goes on by itself on the next one. */
+  readonly onConnection?: (connected: boolean) => void;
 }
 
 /** A watcher as the hub sees it. */
@@ -84,6 +86,7 @@ export class Watcher<V, K> implements AsyncIterable<WatchEvent<V, K>>, Subscribe
   #wake: (() => void) | undefined;
   #failure: { readonly error: unknown } | undefined;
   #isClosed = false;
+  #isConnected = false;
   /** The revision that was the newest when the watch was created. */
   #goalRevision: number | undefined;
   #isCaughtUp = false;
@@ -169,6 +172,9 @@ export class Watcher<V, K> implements AsyncIterable<WatchEvent<V, K>>, Subscribe
       this.#resolveReady(revision);
       if (this.nextRevision > revision) this.#push([], this.nextRevision - 1, 0);
     }
+    if (this.#isConnected) return;
+    this.#isConnected = true;
+    this.options.onConnection?.(true);
   }
 
   /** Whether the past is still being read. */
@@ -214,6 +220,9 @@ export class Watcher<V, K> implements AsyncIterable<WatchEvent<V, K>>, Subscribe
   interrupted(): void {
     this.watchId = undefined;
     this.#fragments = [];
+    if (!this.#isConnected || this.isParked) return;
+    this.#isConnected = false;
+    if (!this.isOver) this.options.onConnection?.(false);
   }
 
   fail(error: unknown): void {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { repositoryRoot, run } from "../harness/programs.ts";
 
-const folders = ["client", "embedded", "testing"].map((name) => join(repositoryRoot, "src", name));
+const folders = ["client", "embedded", "etcd3", "testing"].map((name) => join(repositoryRoot, "src", name));
 /** Below the repository, where its packages are found. */
 const dir = mkdtempSync(join(repositoryRoot, "node_modules", ".client-examples-"));
 after(() => rmSync(dir, { recursive: true, force: true }));
@@ -68,9 +68,12 @@ describe("the examples in the comments of the client", () => {
         noUnusedLocals: false,
         noUnusedParameters: false,
         paths: Object.fromEntries(
-          Object.entries({ kvorum: "embedded", "kvorum/client": "client", "kvorum/testing": "testing" }).map(
-            ([name, folder]) => [name, [join(repositoryRoot, "src", folder, "index.ts")]],
-          ),
+          Object.entries({
+            kvorum: "embedded",
+            "kvorum/client": "client",
+            "kvorum/etcd3": "etcd3",
+            "kvorum/testing": "testing",
+          }).map(([name, folder]) => [name, [join(repositoryRoot, "src", folder, "index.ts")]]),
         ),
       },
       include: ["*.ts"],

@@ -93,6 +93,8 @@ describe("the packed package", { skip: requireProgram("npm") }, () => {
       'import { Client, op } from "kvorum/client";',
       'import { Etcd } from "kvorum";',
       'import { useEtcd } from "kvorum/testing";',
+      'import { Etcd3 } from "kvorum/etcd3";',
+      'export const old = async (): Promise<string | null> => await new Etcd3().get("a");',
       "export const fixture = useEtcd(undefined, { members: 3 });",
       "export const endpoints = async (): Promise<readonly string[]> => (await Etcd.start()).endpoints;",
       "export async function value(client: Client): Promise<string | undefined> {",

@@ -25,6 +25,7 @@ export interface LinkOptions {
   readonly chunks: ChunkPool;
   /** See `ClientOptions`. */
   readonly connect: ((endpoint: string) => Socket | undefined) | undefined;
+  readonly failFast: boolean;
 }
 
 /** A call, or something else, that needs a connection. */
@@ -32,6 +33,8 @@ export interface Waiter {
   /** The member that it must be, if it matters. */
   readonly endpoint: string | undefined;
   onConnection(link: Link): void;
+  /** No endpoint can be reached at present; called only with `failFast`, and then it waits no more. */
+  onUnreachable(): void;
 }
 
 /** The state of one endpoint, for the client's status. */
@@ -62,7 +65,7 @@ export class Links {
   /** Throws EndpointError. */
   constructor(endpoints: readonly string[], options: LinkOptions) {
     this.#options = options;
-    this.#links = endpoints.map((endpoint) => new Link(endpoint, options, this.#serve));
+    this.#links = endpoints.map((endpoint) => new Link(endpoint, options, this.#serve, this.#failed));
     this.#current = options.random.below(this.#links.length);
   }
 
@@ -107,7 +110,7 @@ export class Links {
   to(endpoint: string): Link {
     const known = this.#links.find((each) => each.endpoint === endpoint) ?? this.#others.get(endpoint);
     if (known !== undefined) return known;
-    const link = new Link(endpoint, this.#options, this.#serve);
+    const link = new Link(endpoint, this.#options, this.#serve, this.#failed);
     this.#others.set(endpoint, link);
     return link;
   }
@@ -117,6 +120,19 @@ export class Links {
     this.#waiters.add(waiter);
     if (waiter.endpoint !== undefined) this.to(waiter.endpoint).connect();
     else for (const link of this.#links) link.connect();
+    // Not before its maker knows it.
+    if (this.#options.failFast) this.#options.clock.defer(() => this.#tellUnreachable());
+  }
+
+  /** With `failFast`: the last attempt of every endpoint has failed, and none is being made. */
+  #tellUnreachable(): void {
+    if (!this.#options.failFast || this.#waiters.size === 0 || this.#closed) return;
+    for (const waiter of [...this.#waiters]) {
+      const links = waiter.endpoint === undefined ? this.#links : [this.to(waiter.endpoint)];
+      if (!links.every((link) => link.isUnreachable)) continue;
+      this.#waiters.delete(waiter);
+      waiter.onUnreachable();
+    }
   }
 
   forget(waiter: Waiter): void {
@@ -127,7 +143,8 @@ export class Links {
   setEndpoints(endpoints: readonly string[]): void {
     const links = endpoints.map(
       (endpoint) =>
-        this.#links.find((link) => link.endpoint === endpoint) ?? new Link(endpoint, this.#options, this.#serve),
+        this.#links.find((link) => link.endpoint === endpoint) ??
+        new Link(endpoint, this.#options, this.#serve, this.#failed),
     );
     for (const link of this.#links) if (!links.includes(link)) link.retire();
     this.#links = links;
@@ -140,6 +157,8 @@ export class Links {
     this.#waiters.clear();
     for (const link of [...this.#links, ...this.#others.values()]) link.close(reason);
   }
+
+  readonly #failed = (): void => this.#tellUnreachable();
 
   readonly #serve = (link: Link): void => {
     if (this.#closed) return;
@@ -161,17 +180,19 @@ export class Link {
   readonly #address: Address;
   readonly #options: LinkOptions;
   readonly #changed: (link: Link) => void;
+  readonly #onFailed: () => void;
   #avoidUntilMs = 0;
   #failures = 0;
   #timer: Timer | undefined;
   #giveUp: (() => void) | undefined;
   #closed = false;
 
-  constructor(endpoint: string, options: LinkOptions, changed: (link: Link) => void) {
+  constructor(endpoint: string, options: LinkOptions, changed: (link: Link) => void, onFailed: () => void) {
     this.endpoint = endpoint;
     this.#address = parseEndpoint(endpoint);
     this.#options = options;
     this.#changed = changed;
+    this.#onFailed = onFailed;
   }
 
   /** Connected, and its calls do not fail. */
@@ -179,6 +200,11 @@ export class Link {
     return (
       this.connection !== undefined && (this.#avoidUntilMs === 0 || this.#options.clock.nowMs() >= this.#avoidUntilMs)
     );
+  }
+
+  /** Its last attempt has failed, and the next one has not begun. */
+  get isUnreachable(): boolean {
+    return this.connection === undefined && this.#giveUp === undefined && this.#failures > 0;
   }
 
   get status(): EndpointStatus {
@@ -268,6 +294,7 @@ export class Link {
         this.#changed(this);
       },
     );
+    this.#onFailed();
   }
 
   /** Takes no more calls; those in progress go on. */
