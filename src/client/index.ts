@@ -4,6 +4,7 @@ export type { Claim, ClaimOptions } from "./claims.ts";
 export { Client } from "./client.ts";
 export type { Cluster, Member } from "./cluster.ts";
 export { bytes, type Codec, CodecError, json, utf8 } from "./codec.ts";
+export type { CallDiagnostics, ConnectionDiagnostics } from "./diagnostics.ts";
 export type { Election, Leader, Leadership } from "./election.ts";
 export { EndpointError } from "./endpoint.ts";
 export { endpointsFromDns, optionsFromEnvironment } from "./environment.ts";

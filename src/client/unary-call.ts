@@ -4,6 +4,7 @@ import { messageOf } from "../base/errors.ts";
 import { Code } from "../base/grpc-codes.ts";
 import type { MethodType } from "../base/protobuf.ts";
 import type { Caller, Retry, Safety } from "./caller.ts";
+import { type CallDiagnostics, callChannel } from "./diagnostics.ts";
 import type { ForwardedOptions } from "./options.ts";
 import { RpcError } from "./rpc-error.ts";
 import { Call, type Reached } from "./transport/call.ts";
@@ -27,6 +28,8 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
   #link: Link | undefined;
   #tries = 0;
   #isDone = false;
+  /** When it began, if somebody listens. */
+  #beganMs = 0;
   /** An attempt that may have been carried out failed: true for writes alone, and then it is the last. */
   #lastError: RpcError | undefined;
 
@@ -61,6 +64,7 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
       if (signal.aborted) return this.cancel(signal.reason);
       signal.addEventListener("abort", this.#onAbort);
     }
+    if (callChannel.hasSubscribers) this.#beganMs = this.#caller.clock.nowMs();
     this.#caller.track(this);
     if (this.deadlineMs !== Number.POSITIVE_INFINITY) this.#caller.deadlines.add(this);
     const { tokens } = this.#caller;
@@ -106,7 +110,7 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
     if (code !== Code.OK) return this.#failed(code, details, reached);
     const response = this.#response;
     if (response === undefined) return this.#failed(Code.INTERNAL, "the server sent no response", "maybe");
-    this.#finish();
+    this.#finish(Code.OK);
     let result: R;
     try {
       result = this.#convert(this.#method.response.decode(response));
@@ -144,19 +148,32 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
   /** Ends the call with an error, once. */
   cancel(error: unknown): void {
     if (this.#isDone) return;
-    this.#finish();
+    this.#finish(error instanceof RpcError ? error.code : undefined);
     this.connection?.drop(this);
     this.#reject(error ?? new RpcError(Code.CANCELED, messageOf(error)));
   }
 
   readonly #onAbort = (): void => this.cancel(this.#signal!.reason);
 
-  #finish(): void {
+  #finish(code: number | undefined): void {
     this.#isDone = true;
+    if (callChannel.hasSubscribers) this.#publish(code);
     this.#signal?.removeEventListener("abort", this.#onAbort);
     this.#caller.deadlines.remove(this);
     this.#caller.links.forget(this);
     this.#caller.untrack(this);
+  }
+
+  #publish(code: number | undefined): void {
+    const tookMs = this.#beganMs === 0 ? 0 : this.#caller.clock.nowMs() - this.#beganMs;
+    const told: CallDiagnostics = {
+      method: this.#method.path,
+      endpoint: this.#link?.endpoint,
+      code,
+      attempts: this.#tries,
+      tookMs,
+    };
+    callChannel.publish(told);
   }
 }
 

@@ -9,6 +9,7 @@ import type { Clock, Timer } from "../../base/clock.ts";
 import { messageOf } from "../../base/errors.ts";
 import type { Random } from "../../base/random.ts";
 import type { ChunkPool } from "../../rpc/output.ts";
+import { type ConnectionDiagnostics, connectionChannel } from "../diagnostics.ts";
 import { type Address, hostPort, parseEndpoint } from "../endpoint.ts";
 import type { ClientTls } from "../options.ts";
 import { ClientConnection } from "./connection.ts";
@@ -250,6 +251,7 @@ export class Link {
         this.connection = connection;
         this.problem = "";
         this.#avoidUntilMs = 0;
+        this.#publish(true);
         this.#changed(this);
       };
     };
@@ -282,6 +284,7 @@ export class Link {
     this.connection = undefined;
     this.#giveUp = undefined;
     this.problem = problem;
+    this.#publish(false);
     if (this.#closed) return;
     // The end of a connection is no reason to wait.
     this.#failures = wasConnected ? 0 : this.#failures + 1;
@@ -295,6 +298,12 @@ export class Link {
       },
     );
     this.#onFailed();
+  }
+
+  #publish(connected: boolean): void {
+    if (!connectionChannel.hasSubscribers) return;
+    const told: ConnectionDiagnostics = { endpoint: this.endpoint, connected, problem: this.problem };
+    connectionChannel.publish(told);
   }
 
   /** Takes no more calls; those in progress go on. */
