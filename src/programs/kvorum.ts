@@ -89,7 +89,7 @@ async function ask(question: string): Promise<string> {
   }
 }
 
-const notBuiltYet = new Set(["import", "export"]);
+const notBuiltYet = new Set(["backup", "restore", "pod", "import", "export"]);
 
 const help = `kvorum: etcd in TypeScript.
 
@@ -107,5 +107,5 @@ Usage:
   kvorum version            Print the version
 
 Not built yet:
-  import, export
+  backup, restore, pod, import, export
 `;
