@@ -6,6 +6,8 @@ import { formatId } from "../../membership/member.ts";
 import { type EtcdError, errors } from "../contract/errors.ts";
 import type { Network } from "../contract/network.ts";
 
+const NO_LEADER = 0n;
+
 /** Transfers leadership to another member. Source: etcd `server/etcdserver/server.go`, `MoveLeader`. */
 export class LeaderTransfer {
   readonly #cluster: Cluster;
@@ -101,16 +103,18 @@ export class LeaderTransfer {
     const untried = new Set(candidates);
     const startMs = this.#clock.nowMs();
     let error: EtcdError | undefined = errors.unhealthy;
+    // While the target is elected there is no leader for a moment: then the transfer goes on.
+    const isOther = (): boolean => ![localId, NO_LEADER].includes(this.#leader());
     while (this.#leader() === localId && this.#clock.nowMs() - startMs < this.#timeoutMs) {
       const target = this.#longestConnected([...untried]);
       if (target === undefined) return error;
       untried.delete(target);
       const untilMs = this.#clock.nowMs() + this.#electionMs;
       const isOver = (): boolean => this.#network.activeSince(target) === undefined || this.#clock.nowMs() >= untilMs;
-      error = await this.moveTo(target, () => this.#leader() !== localId || isOver());
+      error = await this.moveTo(target, () => isOther() || isOver());
       if (error === undefined) return undefined;
     }
-    return this.#leader() === localId ? error : undefined;
+    return isOther() ? undefined : error;
   }
 
   #longestConnected(ids: readonly bigint[]): bigint | undefined {

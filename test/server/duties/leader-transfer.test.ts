@@ -65,6 +65,23 @@ describe("a leader that stops", () => {
     assert.ok(logger.has("leadership transfer finished"));
   });
 
+  test("waits for the new leader while there is none, so that what still arrives can be forwarded", async () => {
+    onAsked = (target) => {
+      leader = 0n;
+      clock.after(500, () => (leader = target));
+    };
+    assert.ok((await handOver()) >= 500);
+    assert.deepEqual([asked, leader], [[2n], 2n]);
+    assert.ok(logger.has("leadership transfer finished"));
+  });
+
+  test("says so when it leads no more and no other does within an election timeout", async () => {
+    onAsked = () => (leader = 0n);
+    assert.ok((await handOver()) <= ELECTION_MS + 200);
+    assert.deepEqual(asked, [2n]);
+    assert.ok(logger.has("leadership transfer failed"));
+  });
+
   test("does not wait for members that have gone, as when all are stopped at once", async () => {
     onAsked = (target) => (connected = connected.filter((id) => id !== target));
     assert.ok((await handOver()) <= ELECTION_MS);
