@@ -134,8 +134,26 @@ export function putOp(key: Uint8Array, value: Uint8Array, lease: bigint): Reques
   return RequestOp.create({ requestPut: PutRequest.create({ key, value, lease }) });
 }
 
-export function getOp(key: Uint8Array): RequestOp {
-  return RequestOp.create({ requestRange: RangeRequest.create({ key }) });
+/** A client's place in a queue: the create revision of its key. */
+export interface Place {
+  readonly response: TxnResponse;
+  readonly rev: number;
+  /** What the key holds, if it was there before. */
+  readonly former: Uint8Array | undefined;
+}
+
+/** Puts the client's key, unless it is there. */
+export async function takePlace(caller: Caller, key: Uint8Array, value: Uint8Array, lease: bigint): Promise<Place> {
+  const response = await caller.commit(
+    TxnRequest.create({
+      compare: [createdAt(key, 0)],
+      success: [putOp(key, value, lease)],
+      failure: [RequestOp.create({ requestRange: RangeRequest.create({ key }) })],
+    }),
+  );
+  if (response.succeeded) return { response, rev: response.header!.revision, former: undefined };
+  const old = response.responses[0]!.responseRange!.kvs[0]!;
+  return { response, rev: old.createRevision, former: old.value };
 }
 
 /** The oldest key under a prefix. */

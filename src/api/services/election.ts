@@ -26,12 +26,12 @@ import {
   Caller,
   cancelled,
   createdAt,
-  getOp,
   KeyWatch,
   oldestUnder,
   prefixEnd,
   putOp,
   sessionKey,
+  takePlace,
   waitForOlder,
 } from "./concurrency.ts";
 
@@ -68,19 +68,9 @@ export class ElectionApi {
     const lease = await caller.sessionLease(request.lease);
     const prefix = prefixOf(request.name);
     const key = sessionKey(prefix, lease);
-    const response = await caller.commit(
-      TxnRequest.create({
-        compare: [createdAt(key, 0)],
-        success: [putOp(key, request.value, lease)],
-        failure: [getOp(key)],
-      }),
-    );
-    let rev = response.header!.revision;
-    if (!response.succeeded) {
-      const old = response.responses[0]!.responseRange!.kvs[0]!;
-      rev = old.createRevision;
-      if (Buffer.compare(old.value, request.value) !== 0) await this.#replace(caller, key, rev, request.value, lease);
-    }
+    const { response, rev, former } = await takePlace(caller, key, request.value, lease);
+    if (former !== undefined && Buffer.compare(former, request.value) !== 0)
+      await this.#replace(caller, key, rev, request.value, lease);
     try {
       await waitForOlder(caller, prefix, rev - 1);
     } catch (error) {

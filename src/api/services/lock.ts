@@ -1,6 +1,6 @@
 import { Code } from "../../base/grpc-codes.ts";
 import { EMPTY_BYTES } from "../../base/protobuf.ts";
-import { DeleteRangeRequest, type DeleteRangeResponse, TxnRequest } from "../../proto/etcdserverpb.ts";
+import { DeleteRangeRequest, type DeleteRangeResponse } from "../../proto/etcdserverpb.ts";
 import { LockRequest, LockResponse, LockService, UnlockRequest, UnlockResponse } from "../../proto/v3lockpb.ts";
 import type { RpcRegistry, UnaryCall } from "../../rpc/contract.ts";
 import { EtcdError } from "../../server/contract/errors.ts";
@@ -10,7 +10,7 @@ import type { Access } from "../calls/access.ts";
 import { decodeRequest, settle } from "../calls/calls.ts";
 import type { HeaderWriter } from "../calls/header.ts";
 import { LongAnswers } from "../range/long-answers.ts";
-import { Caller, createdAt, getOp, prefixEnd, putOp, sessionKey, waitForOlder } from "./concurrency.ts";
+import { Caller, prefixEnd, sessionKey, takePlace, waitForOlder } from "./concurrency.ts";
 
 /** The service Lock. Source: etcd `server/etcdserver/api/v3lock`. */
 export class LockApi {
@@ -40,19 +40,10 @@ export class LockApi {
     const key = sessionKey(prefix, lease);
     // The user needs it for the wait, too: then nothing is put in vain.
     caller.mayWatch(prefix, prefixEnd(prefix));
-    const response = await caller.commit(
-      TxnRequest.create({
-        compare: [createdAt(key, 0)],
-        success: [putOp(key, EMPTY_BYTES, lease)],
-        failure: [getOp(key)],
-      }),
-    );
-    const mine = response.succeeded
-      ? response.header!.revision
-      : response.responses[0]!.responseRange!.kvs[0]!.createRevision;
+    const { rev } = await takePlace(caller, key, EMPTY_BYTES, lease);
     let hasWaited: boolean;
     try {
-      hasWaited = await waitForOlder(caller, prefix, mine - 1);
+      hasWaited = await waitForOlder(caller, prefix, rev - 1);
     } catch (error) {
       await this.#delete(caller, key);
       throw error;

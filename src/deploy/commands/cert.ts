@@ -8,6 +8,7 @@ import { renderTable } from "../../base/table.ts";
 import type { TlsOptions } from "../../client/raw.ts";
 import { type Context, type DeployCommand, DeployError, EXIT } from "../common/context.ts";
 import { readRequired, readText, SECRET_MODE, writeWhole } from "../common/files.ts";
+import { FORMAT, type GivenFlags, isJson } from "../common/flags.ts";
 import { Authority, certificatesOf, firstCertificate, type Revocation } from "../pki/authority.ts";
 import { type Handshake, shakeHands } from "../pki/handshake.ts";
 import { daysLeft, namesOf, oneLine, type Remark, remarksOn, usagesOf } from "../pki/inspect.ts";
@@ -19,14 +20,6 @@ const PROBE_MS = 5_000;
 const DAYS = 365;
 const AUTHORITY_DAYS = 3650;
 const RENEW_DAYS = 30;
-
-const FORMAT: Flag = {
-  name: "write-out",
-  shorthand: "w",
-  kind: "string",
-  value: "simple",
-  usage: "simple or json",
-};
 
 const SET_FLAGS: readonly Flag[] = [
   { name: "dir", kind: "string", value: "pki", usage: "directory of the certificates" },
@@ -161,9 +154,7 @@ export const certCommand: DeployCommand = {
   commands: [make, importCommand, show, check, revoke],
 };
 
-type Flags = Parameters<NonNullable<DeployCommand["run"]>>[1]["flags"];
-
-function setOptions(context: Context, flags: Flags, signsElsewhere: boolean): SetOptions {
+function setOptions(context: Context, flags: GivenFlags, signsElsewhere: boolean): SetOptions {
   const members = new Map<string, string[]>();
   for (const text of flags.strings("member")) {
     const [, name, address] = /^([^=]+)=(.+)$/.exec(text) ?? [];
@@ -203,12 +194,6 @@ function noArguments(args: readonly string[], what: string): void {
 }
 
 const nowOf = ({ clock, random }: Context) => ({ nowMs: clock.wallMs(), random });
-
-function isJson(flags: Flags): boolean {
-  const format = flags.string("write-out");
-  if (format !== "simple" && format !== "json") throw new DeployError(`it prints simple or json, not ${format}`);
-  return format === "json";
-}
 
 function tellSteps(context: Context, steps: readonly Step[], dir: string, json: boolean): void {
   if (json) return context.out(`${JSON.stringify(steps, null, 2)}\n`);
@@ -330,7 +315,7 @@ function endWith(remarks: readonly Remark[]): void {
   if (remarks.length > 0) throw new DeployError("", EXIT.warnings);
 }
 
-function tlsOf({ cwd }: Context, flags: Flags): TlsOptions {
+function tlsOf({ cwd }: Context, flags: GivenFlags): TlsOptions {
   const read = (flag: string) => {
     const path = flags.string(flag);
     return path === "" ? undefined : Buffer.from(readRequired(resolve(cwd, path), `--${flag}`));

@@ -1,9 +1,9 @@
 /** `kvorum cluster plan`, `apply`, `status` and `health`: the commands that visit the hosts and the members. */
 import { resolve } from "node:path";
-import type { Flag } from "../../base/flags.ts";
 import { Cluster } from "../cluster/access.ts";
 import { type Deed, usersToDo } from "../cluster/users.ts";
 import { type Context, type DeployCommand, DeployError, EXIT } from "../common/context.ts";
+import { FORMAT, INVENTORY_FILE, isJson } from "../common/flags.ts";
 import { lockBeside } from "../common/lock.ts";
 import type { Look } from "../common/look.ts";
 import { applyPlans, makePlans, membershipProblem } from "../hosts/apply.ts";
@@ -15,21 +15,12 @@ import { makeSet } from "../pki/set.ts";
 import { refuseUnfinished } from "../steps/record.ts";
 import { rowsOf, statusText } from "./status.ts";
 
-const FILE: Flag = { name: "file", shorthand: "f", kind: "string", value: "cluster.yml", usage: "the inventory" };
-const FORMAT: Flag = {
-  name: "write-out",
-  shorthand: "w",
-  kind: "string",
-  value: "simple",
-  usage: "simple or json",
-};
-
 const plan: DeployCommand = {
   name: "plan",
   short: "Says what apply would do on each host, and why; changes nothing on them",
   long: `Visits every host over ssh and says what apply would do there, and why. It changes nothing on the hosts; missing
 certificates are made here. Exit codes: 0 nothing differs, 1 something would be done, 2 something forbids it.`,
-  flags: [FILE],
+  flags: [INVENTORY_FILE],
   async run(context, { flags }) {
     const { inventory, plans } = await prepare(context, flags.string("file"));
     refuseProblems(plans, [(await membershipProblem(context, inventory, plans)) ?? []].flat());
@@ -50,7 +41,7 @@ const apply: DeployCommand = {
   long: `Makes the hosts what the inventory says: user, directories, program, certificates, configuration, unit. Members that do
 not run are started together; those that must see a change are restarted one by one, each only while all others are
 healthy. Where nothing differs nothing is done, so it can be repeated, also after it was interrupted.`,
-  flags: [FILE],
+  flags: [INVENTORY_FILE],
   async run(context, { flags }) {
     const path = resolve(context.cwd, flags.string("file"));
     const lock = lockBeside(path);
@@ -76,14 +67,13 @@ healthy. Where nothing differs nothing is done, so it can be repeated, also afte
 const status: DeployCommand = {
   name: "status",
   short: "Shows every member, what needs attention, and the command for it",
-  flags: [FILE, FORMAT],
+  flags: [INVENTORY_FILE, FORMAT],
   async run(context, { flags }) {
     const inventory = readInventory(resolve(context.cwd, flags.string("file")));
     const looks = await new Cluster(context, inventory).looks();
-    const format = flags.string("write-out");
-    if (format !== "simple" && format !== "json") throw new DeployError(`it prints simple or json, not ${format}`);
+    const json = isJson(flags);
     const rows = rowsOf(inventory, looks, context.clock.wallMs());
-    context.out(format === "json" ? `${JSON.stringify(rows, null, 2)}\n` : statusText(rows, quotaOf(inventory)));
+    context.out(json ? `${JSON.stringify(rows, null, 2)}\n` : statusText(rows, quotaOf(inventory)));
     endWith(looks);
   },
 };
@@ -91,7 +81,7 @@ const status: DeployCommand = {
 const health: DeployCommand = {
   name: "health",
   short: "Says of every member whether it is healthy: it answers a linearizable read",
-  flags: [FILE],
+  flags: [INVENTORY_FILE],
   async run(context, { flags }) {
     const inventory = readInventory(resolve(context.cwd, flags.string("file")));
     const looks = await new Cluster(context, inventory).looks();

@@ -3,9 +3,9 @@ import { execFile } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { delimiter, join, resolve } from "node:path";
 import { promisify } from "node:util";
-import type { Flag } from "../../base/flags.ts";
 import { renderTable } from "../../base/table.ts";
 import { type Context, type DeployCommand, DeployError } from "../common/context.ts";
+import { FORMAT, isJson } from "../common/flags.ts";
 import { lookAt } from "../common/look.ts";
 import {
   clientFiles,
@@ -36,14 +36,6 @@ const MEMBERS_MAX = 9;
 const LOOK_MS = 2_000;
 const VERSION_MS = 10_000;
 
-const FORMAT: Flag = {
-  name: "write-out",
-  shorthand: "w",
-  kind: "string",
-  value: "simple",
-  usage: "simple or json",
-};
-
 const up: DeployCommand = {
   name: "up",
   usage: "[NAME]",
@@ -72,7 +64,7 @@ kvorum up stock --engine stock=/usr/local/bin/etcd`,
     const name = nameOf(args, "up");
     const dir = clusterDir(homeOf(context), name);
     const startMs = context.clock.nowMs();
-    const json = isJson(flags.string("write-out"));
+    const json = isJson(flags);
     await withLock(dir, async () => {
       const cluster = existing(dir, flags) ?? (await found(context, dir, name, flags));
       await makeCertificates(context, dir, cluster);
@@ -122,7 +114,7 @@ const ps: DeployCommand = {
   flags: [FORMAT],
   async run(context, { flags, args }) {
     const home = homeOf(context);
-    const json = isJson(flags.string("write-out"));
+    const json = isJson(flags);
     const names = args.length > 0 ? args.map(checkClusterName) : clusterNames(home);
     const rows: Row[] = [];
     let failed: unknown;
@@ -172,11 +164,6 @@ type Flags = Parameters<NonNullable<DeployCommand["run"]>>[1]["flags"];
 function nameOf(args: readonly string[], command: string): string {
   if (args.length > 1) throw new DeployError(`${command} takes one name of a cluster, not ${args.join(" ")}`);
   return checkClusterName(args[0] ?? DEFAULT_NAME);
-}
-
-function isJson(format: string): boolean {
-  if (format !== "simple" && format !== "json") throw new DeployError(`it prints simple or json, not ${format}`);
-  return format === "json";
 }
 
 function noCluster(home: string, name: string): string {

@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import type { Flag } from "../../base/flags.ts";
 import { type Context, type DeployCommand, DeployError, type DeployInvocation } from "../common/context.ts";
+import { FORMAT, INVENTORY_FILE, isJson } from "../common/flags.ts";
 import { readInventory } from "../inventory/inventory.ts";
 import { repair, replace, scale } from "../operations/members.ts";
 import { recover } from "../operations/recover.ts";
@@ -13,11 +14,10 @@ import type { Move } from "../operations/versions.ts";
 import { logPath, readProgress, removeProgress } from "../steps/record.ts";
 import { carryOut, type Operation } from "../steps/run.ts";
 
-const FILE: Flag = { name: "file", shorthand: "f", kind: "string", value: "cluster.yml", usage: "the inventory" };
 const SHARED: readonly Flag[] = [
-  FILE,
+  INVENTORY_FILE,
   { name: "dry-run", kind: "bool", value: false, usage: "say the steps, and do nothing" },
-  { name: "write-out", shorthand: "w", kind: "string", value: "simple", usage: "simple or json" },
+  FORMAT,
 ];
 const CONFIRM: Flag = {
   name: "confirm",
@@ -159,7 +159,7 @@ export const operationCommands: readonly DeployCommand[] = [
     short: "Gives up an operation that was interrupted, so that another one can begin",
     long: `Gives up an operation that was interrupted. What it has done stays: look at the log beside the inventory, and at kvorum
 cluster status, before you go on.`,
-    flags: [FILE],
+    flags: [INVENTORY_FILE],
     run(context, { flags, args }) {
       none(args, "abandon");
       const path = resolve(context.cwd, flags.string("file"));
@@ -186,14 +186,13 @@ function operation<Given>(
     long: `${short}.\n${REPEAT}`,
     flags: [...SHARED, ...flags],
     async run(context, invocation) {
-      const format = invocation.flags.string("write-out");
-      if (format !== "simple" && format !== "json") throw new DeployError(`it prints simple or json, not ${format}`);
+      const json = isJson(invocation.flags);
       const path = resolve(context.cwd, invocation.flags.string("file"));
       await carryOut(context, make({ context, path }, invocation), {
         inventoryPath: path,
         command: commandLine(context),
         isDry: invocation.flags.bool("dry-run"),
-        isJson: format === "json",
+        isJson: json,
       });
     },
   };
