@@ -1,14 +1,16 @@
 // Mutates the sources, one change at a time, and runs the tests that cover the changed line: a change that no test
 // detects is a survivor. It works on a copy of the repository in the temporary directory.
 //
-// Usage: node scripts/mutate.mjs [--sample N] [--seed N] [--minutes N] [--out FILE] PATH_PART …
+// Usage: node scripts/mutate.mjs [--sample N] [--total N] [--seed N] [--tests N] [--minutes N] [--out FILE] PATH_PART …
 //   PATH_PART   sources whose path contains one of the parts, such as src/config/ or api/http/health
 //   --sample    mutants of one file, chosen by the seed; 10 when absent, 0 for all
+//   --total     of these, so many of all files together, in an order chosen by the seed; all when absent
+//   --tests     how many test files that cover the line are tried, the nearest first; all when absent
 //   --minutes   no further mutant is started after this time
 //   --out       appends one line of JSON for each mutant
 //
-// The tests that cover a line are determined once: every test file that mirrors the folder runs alone under c8.
-// Survivors are compiled, because a mutant that does not compile needs no test.
+// Which lines a test file covers is determined when it is first needed: it runs alone under c8. Only files that mirror
+// the folder are asked. Survivors are compiled, because a mutant that does not compile needs no test.
 import { spawn } from "node:child_process";
 import {
   appendFileSync,
@@ -32,7 +34,9 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     sample: { type: "string", default: "10" },
+    total: { type: "string", default: "0" },
     seed: { type: "string", default: "1" },
+    tests: { type: "string", default: "0" },
     minutes: { type: "string", default: "60" },
     out: { type: "string" },
   },
@@ -59,28 +63,28 @@ try {
 }
 
 async function main() {
-  if ((await execute(["scripts/build.mjs"], 120_000)).code !== 0) throw new Error("the sources do not build");
+  if (!(await build())) throw new Error("the sources do not build");
   if (!(await compiles())) throw new Error("the sources do not compile");
   const sources = filesUnder("src", ".ts").filter((file) => positionals.some((part) => file.includes(part)));
   if (sources.length === 0) throw new Error(`no source matches: ${positionals.join(" ")}`);
   const coverage = new Map();
   const pick = random(Number(values.seed));
-  for (const source of sources) {
+  const chosen = sources.flatMap((source) => {
     const text = readFileSync(join(copy, source), "utf8");
-    const chosen = sample(mutantsOf(text), Number(values.sample), pick);
-    for (const mutant of chosen) {
-      if (performance.now() > until) return console.log("the time is up");
-      const broken = text.slice(0, mutant.start) + mutant.replacement + text.slice(mutant.end);
-      const covering = await testsThatRun(source, mutant.line, coverage);
-      writeFileSync(join(copy, source), broken);
-      const outcome = await judge(covering);
-      writeFileSync(join(copy, source), text);
-      counts[outcome.result]++;
-      const { line, what } = mutant;
-      if (values.out) appendFileSync(values.out, `${JSON.stringify({ source, line, what, ...outcome })}\n`);
-      if (outcome.result === "survived" || outcome.result === "uncovered") {
-        console.log(`${outcome.result}: ${source}:${line} ${what}\n    ${text.split("\n")[line - 1].trim()}`);
-      }
+    return sample(mutantsOf(text), Number(values.sample), pick).map((mutant) => ({ source, text, mutant }));
+  });
+  for (const { source, text, mutant } of sample(chosen, Number(values.total), pick)) {
+    if (performance.now() > until) return console.log("the time is up");
+    const broken = text.slice(0, mutant.start) + mutant.replacement + text.slice(mutant.end);
+    const outcome = await judge(source, mutant.line, coverage, {
+      breakIt: () => writeFileSync(join(copy, source), broken),
+      mend: () => writeFileSync(join(copy, source), text),
+    });
+    counts[outcome.result]++;
+    const { line, what } = mutant;
+    if (values.out) appendFileSync(values.out, `${JSON.stringify({ source, line, what, ...outcome })}\n`);
+    if (outcome.result === "survived" || outcome.result === "uncovered") {
+      console.log(`${outcome.result}: ${source}:${line} ${what}\n    ${text.split("\n")[line - 1].trim()}`);
     }
   }
 }
@@ -94,26 +98,53 @@ process.on("exit", () => {
   );
 });
 
-/** The tests that execute a line, the nearest first, each with its duration. */
-async function testsThatRun(source, line, coverage) {
-  const tests = mirrors(source);
-  for (const test of tests) if (!coverage.has(test)) coverage.set(test, await coveredBy(test));
-  return tests
-    .filter((test) => coverage.get(test).lines.get(source)?.has(line))
-    .map((test) => ({ test, near: nearness(test, source), tookMs: coverage.get(test).tookMs }))
-    .sort((a, b) => b.near - a.near || a.tookMs - b.tookMs);
+/** The test files that may execute a line of a source, the nearest first. */
+function nearestTests(source) {
+  return mirrors(source)
+    .map((test) => ({ test, near: nearness(test, source) }))
+    .sort((a, b) => b.near - a.near)
+    .map(({ test }) => test);
 }
 
-async function judge(covering) {
-  if (covering.length > 0 && (await execute(["scripts/build.mjs"], 120_000)).code !== 0) return { result: "invalid" };
-  for (const { test, tookMs } of covering) {
+/** Runs the tests that cover the line on the broken source until one fails. Leaves the source whole, and the build too. */
+async function judge(source, line, coverage, { breakIt, mend }) {
+  const tried = [];
+  let broken = false;
+  const whole = async () => {
+    mend();
+    if (broken && !(await build())) throw new Error("the sources do not build any more");
+    broken = false;
+  };
+  for (const test of nearestTests(source)) {
+    if (tried.length > 0 && tried.length === Number(values.tests)) break;
+    if (!coverage.has(test)) {
+      await whole();
+      coverage.set(test, await coveredBy(test));
+    }
+    const { lines, tookMs } = coverage.get(test);
+    if (!lines.get(source)?.has(line)) continue;
+    tried.push(test);
+    if (!broken) {
+      broken = true;
+      breakIt();
+      if (!(await build())) return await outcome({ result: "invalid" });
+    }
     const { code } = await execute(["--import", "tsx", "--test-force-exit", test], 20_000 + 5 * tookMs);
-    if (code !== 0) return { result: "caught", by: test, ...(code === undefined ? { timedOut: true } : {}) };
+    const timedOut = code === undefined ? { timedOut: true } : {};
+    if (code !== 0) return await outcome({ result: "caught", by: test, ...timedOut });
   }
-  if (!(await compiles())) return { result: "invalid" };
-  return covering.length === 0
-    ? { result: "uncovered" }
-    : { result: "survived", tests: covering.map(({ test }) => test) };
+  breakIt();
+  if (!(await compiles())) return await outcome({ result: "invalid" });
+  return await outcome(tried.length === 0 ? { result: "uncovered" } : { result: "survived", tests: tried });
+
+  async function outcome(it) {
+    await whole();
+    return it;
+  }
+}
+
+async function build() {
+  return (await execute(["scripts/build.mjs"], 120_000)).code === 0;
 }
 
 async function compiles() {
