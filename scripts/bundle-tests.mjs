@@ -1,7 +1,7 @@
 // Bundles test files, so that each loads a few files instead of hundreds, none of which has to be translated. This halves
 // the time of the fast tests, and takes a fifth off all.
-import { existsSync, mkdirSync, mkdtempSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { build } from "esbuild";
 import { THREADS } from "./bundling.mjs";
@@ -53,4 +53,41 @@ export async function bundleTests(root, files) {
     plugins: [places(folder)],
   });
   return { folder, files: new Map(files.map((file) => [file, join(folder, file).replace(/ts$/, "js")])) };
+}
+
+/** Hooks outside a suite are for all tests of a process. */
+const HOOKS_FOR_ALL = /^(?:before|after|beforeEach|afterEach)\(/m;
+/** Changes to what a process has once. */
+const CHANGES_PROCESS = /\bmock\.|process\.(?:env\[[^\]]+\] = |chdir|umask|on\()/;
+
+/** With --test-force-exit, a process that ends at once takes the last results along. */
+const UNTIL_REPORTED = `import { after } from "node:test";\nafter(() => new Promise((done) => setTimeout(done, 50)));\n`;
+
+/**
+ * Files that each run the tests of several bundles of a folder, one after the other: half of the time of a short test
+ * file is the start of its process. A test file that would disturb others has a process of its own.
+ */
+export function groupBundles(root, bundle, sizeMax) {
+  const groups = [];
+  let [current, currentRoom] = [[], ""];
+  for (const [file, path] of bundle.files) {
+    const text = readFileSync(join(root, file), "utf8");
+    const room = file.split("/")[1];
+    if (HOOKS_FOR_ALL.test(text) || CHANGES_PROCESS.test(text)) {
+      groups.push([path]);
+    } else if (room === currentRoom && current.length < sizeMax) {
+      current.push(path);
+    } else {
+      current = [path];
+      currentRoom = room;
+      groups.push(current);
+    }
+  }
+  return groups.map((paths, i) => {
+    if (paths.length === 1) return paths[0];
+    const group = join(bundle.folder, `group-${i}.js`);
+    const imports = paths.map((path) => `import "./${relative(bundle.folder, path)}";\n`);
+    writeFileSync(group, imports.join("") + UNTIL_REPORTED);
+    return group;
+  });
 }

@@ -6,8 +6,9 @@
 //   … --times                            and, at the end, the files that took longest
 //
 // A test file is fast unless it starts a process, directly or through its imports from test/, or its first line marks
-// it as slow: `// Slow: what takes its time`. So the fast tests need only the packages, and no build. All are bundled
-// first, because a short test spends most of its time loading code.
+// it as slow: `// Slow: what takes its time`. So the fast tests need only the packages, and no build. Of a fast file,
+// single tests may be left out, and rounds (test/harness/fast.ts). All are bundled first, because a short test spends
+// most of its time loading code; the fast ones also share processes.
 //
 // Processes, sockets and clocks depend on what else the machine does. Where tests fail in a few files, these files run a
 // second time, alone, and both outcomes stand in the output: what fails again fails the run. The tests of raft and of the
@@ -18,7 +19,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
-import { bundleTests } from "./bundle-tests.mjs";
+import { bundleTests, groupBundles } from "./bundle-tests.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const { values, positionals: parts } = parseArgs({
@@ -64,6 +65,9 @@ if (values.list) {
   process.exit();
 }
 
+/** As many fast test files share a process, which is the shorter the more, and the worse shared between processors. */
+const GROUP_SIZE_MAX = 8;
+
 /** Under node_modules/, where packages are found from it. */
 const bundle = await bundleTests(root, files);
 process.on("exit", () => rmSync(bundle.folder, { recursive: true, force: true }));
@@ -89,10 +93,11 @@ function run(files, { concurrency, holdCounts }) {
     // A hanging test fails, and a file that leaves something open still ends.
     "--test-timeout=300000",
     "--test-force-exit",
-    ...files.map((file) => bundle.files.get(file)),
+    ...(values.fast ? groupBundles(root, bundle, GROUP_SIZE_MAX) : files.map((file) => bundle.files.get(file))),
   ];
   const child = spawn(process.execPath, args, {
     cwd: root,
+    env: values.fast ? { ...process.env, KVORUM_FAST: "1" } : process.env,
     stdio: ["inherit", holdCounts ? "pipe" : "inherit", "inherit"],
   });
   for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));

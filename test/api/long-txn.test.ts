@@ -1,3 +1,4 @@
+// Slow: transactions of thousands of operations.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import {

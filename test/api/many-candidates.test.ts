@@ -1,3 +1,4 @@
+// Slow: thousands of candidates of an election.
 /** Locks and elections over a prefix with many keys: their owner is looked for in slices, and others go on meanwhile. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -12,6 +12,7 @@ import {
   type TxnResponse,
 } from "../../src/proto/etcdserverpb.ts";
 import { READ_SLICE } from "../../src/server/contract/options.ts";
+import { slow } from "../harness/fast.ts";
 import { type InProcess, startInProcess } from "../harness/in-process.ts";
 import { bytes, compare, putOp, range, rangeOp, removeOp, text, txn, txnOp } from "../server/requests.ts";
 
@@ -127,26 +128,30 @@ describe("a transaction with thousands of operations", () => {
   });
 });
 
-test("permissions for each of thousands of operations decide, where it is read and where it is applied", async () => {
-  const member = await startInProcess({ server: SERVER });
-  const { client } = member;
-  await client.unary(AuthService.UserAdd, { name: "root", password: "root" });
-  await client.unary(AuthService.RoleAdd, { name: "root" });
-  await client.unary(AuthService.UserGrantRole, { user: "root", role: "root" });
-  await client.unary(AuthService.UserAdd, { name: "user", password: "user" });
-  await client.unary(AuthService.RoleAdd, { name: "role" });
-  const perm = { permType: PermissionType.READWRITE, key: bytes("k/"), rangeEnd: bytes("k0") };
-  await client.unary(AuthService.RoleGrantPermission, { name: "role", perm });
-  await client.unary(AuthService.UserGrantRole, { user: "user", role: "role" });
-  await client.unary(AuthService.AuthEnable, {});
-  const { token } = await client.unary(AuthService.Authenticate, { name: "user", password: "user" });
-  const allowed = puts("v").slice(0, OPS - 1);
-  assert.equal((await ask(member, txn(allowed), token)).responses.length, OPS - 1);
-  await assert.rejects(ask(member, txn([...allowed, putOp("other", "v")]), token), /permission denied/);
-  await assert.rejects(ask(member, txn(allowed), undefined), /user name is empty/);
-  const reads = ops((key) => rangeOp(key)).slice(0, OPS - 1);
-  assert.equal((await ask(member, txn(reads), token)).responses.length, OPS - 1);
-  await assert.rejects(ask(member, txn([...reads, rangeOp("other")]), token), /permission denied/);
-  await member.close();
-  assert.deepEqual(member.failures, []);
-});
+test(
+  "permissions for each of thousands of operations decide, where it is read and where it is applied",
+  slow,
+  async () => {
+    const member = await startInProcess({ server: SERVER });
+    const { client } = member;
+    await client.unary(AuthService.UserAdd, { name: "root", password: "root" });
+    await client.unary(AuthService.RoleAdd, { name: "root" });
+    await client.unary(AuthService.UserGrantRole, { user: "root", role: "root" });
+    await client.unary(AuthService.UserAdd, { name: "user", password: "user" });
+    await client.unary(AuthService.RoleAdd, { name: "role" });
+    const perm = { permType: PermissionType.READWRITE, key: bytes("k/"), rangeEnd: bytes("k0") };
+    await client.unary(AuthService.RoleGrantPermission, { name: "role", perm });
+    await client.unary(AuthService.UserGrantRole, { user: "user", role: "role" });
+    await client.unary(AuthService.AuthEnable, {});
+    const { token } = await client.unary(AuthService.Authenticate, { name: "user", password: "user" });
+    const allowed = puts("v").slice(0, OPS - 1);
+    assert.equal((await ask(member, txn(allowed), token)).responses.length, OPS - 1);
+    await assert.rejects(ask(member, txn([...allowed, putOp("other", "v")]), token), /permission denied/);
+    await assert.rejects(ask(member, txn(allowed), undefined), /user name is empty/);
+    const reads = ops((key) => rangeOp(key)).slice(0, OPS - 1);
+    assert.equal((await ask(member, txn(reads), token)).responses.length, OPS - 1);
+    await assert.rejects(ask(member, txn([...reads, rangeOp("other")]), token), /permission denied/);
+    await member.close();
+    assert.deepEqual(member.failures, []);
+  },
+);

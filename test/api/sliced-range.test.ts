@@ -1,3 +1,4 @@
+// Slow: a store of so many keys that reading them takes several turns.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { KVService, PutRequest, RequestOp, TxnRequest } from "../../src/proto/etcdserverpb.ts";

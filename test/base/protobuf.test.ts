@@ -12,11 +12,12 @@ import {
 } from "../../src/proto/etcdserverpb.ts";
 import { KeyValue } from "../../src/proto/mvccpb.ts";
 import { ConfState, Message } from "../../src/proto/raftpb.ts";
+import { rounds } from "../harness/fast.ts";
 import { type SeededRandom, seeded } from "../harness/random.ts";
 import { comparable, expectedOf, pairs, randomFields } from "./protobuf-schema.ts";
 
 const ROUNDS = 60;
-const FUZZ_ROUNDS = Number(process.env["KVORUM_FUZZ_ROUNDS"] ?? 300);
+const FUZZ_ROUNDS = Number(process.env["KVORUM_FUZZ_ROUNDS"] ?? rounds(300));
 
 const bytes = (...values: number[]): Buffer => Buffer.from(values);
 const hex = (text: string): Buffer => Buffer.from(text.replaceAll(" ", ""), "hex");

@@ -5,6 +5,7 @@ import { BoltError, BRANCH_PAGE, LEAF_PAGE } from "../../src/bolt/format.ts";
 import { PageCache } from "../../src/bolt/page-cache.ts";
 import { findMeta, PageFile } from "../../src/bolt/page-file.ts";
 import { StateReader, seekKey } from "../../src/bolt/state-reader.ts";
+import { rounds } from "../harness/fast.ts";
 import { seeded } from "../harness/random.ts";
 import { SimDisk } from "../sim/disk.ts";
 import { type Model, openEngine, put, remove, revisionKey } from "./engine-model.ts";
@@ -76,7 +77,7 @@ test("no mutation of a file makes the engine crash, hang, or fail with anything 
     const whole = sample(writeFreeList).contentOf(PATH);
     const random = seeded(writeFreeList ? 1 : 2);
     const pageCount = findMeta(sample(writeFreeList).open(PATH, "r")).pageCount;
-    for (let round = 0; round < 700; round++) {
+    for (let round = 0; round < rounds(700); round++) {
       const bytes = Buffer.from(whole);
       for (let flips = 1 + random.below(4); flips > 0; flips--) {
         const inPage = random.chance(0.6) ? random.below(64) : random.below(PAGE);
@@ -99,7 +100,7 @@ test("no mutation of a file makes the engine crash, hang, or fail with anything 
       }
     }
   }
-  assert.ok(noticed > 700, `only ${noticed} were noticed`);
+  assert.ok(noticed > rounds(700), `only ${noticed} were noticed`);
 });
 
 /** The first page of a kind on the path from a bucket's root to a key. */

@@ -7,6 +7,7 @@ import { checkBolt } from "../../src/bolt/check.ts";
 import { BoltError } from "../../src/bolt/format.ts";
 import { BoltReader } from "../../src/bolt/reader.ts";
 import { writeBoltFile } from "../../src/bolt/writer.ts";
+import { rounds } from "../harness/fast.ts";
 import { generator, numbered, sources, tempDir } from "./helpers.ts";
 
 const PAGE = 4096;
@@ -106,7 +107,7 @@ test("no mutation of a file makes the reader crash, hang or read endlessly", (t)
   const { path, bytes } = sample(t, 600);
   const next = generator(2024);
   let damaged = 0;
-  for (let round = 0; round < 1500; round++) {
+  for (let round = 0; round < rounds(1500); round++) {
     const copy = Buffer.from(bytes);
     for (let flips = 1 + (next() % 4); flips > 0; flips--) {
       // Headers and elements are where a change hurts most: aim at the first 256 bytes of a page half of the time.
@@ -126,5 +127,5 @@ test("no mutation of a file makes the reader crash, hang or read endlessly", (t)
     for (const problem of checkBolt(reader)) assert.equal(typeof problem, "string");
     reader.close();
   }
-  assert.ok(damaged > 100, `only ${damaged} mutations were noticed`);
+  assert.ok(damaged > rounds(100), `only ${damaged} mutations were noticed`);
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Client, ClientClosedError, WatchCompactedError, type WatchEvent } from "../../src/client/index.ts";
+import { slow } from "../harness/fast.ts";
 import { startInProcess, tempDir } from "../harness/in-process.ts";
 import { waitFor } from "../harness/wait.ts";
 import { servedClient } from "./served.ts";
@@ -114,7 +115,7 @@ describe("a watch", () => {
     assert.deepEqual(await take(watcher, 1), []);
   });
 
-  test("whose reader is slow keeps a bounded part, and misses nothing", async () => {
+  test("whose reader is slow keeps a bounded part, and misses nothing", slow, async () => {
     const space = client.namespace("slow/");
     const watcher = space.watch({ all: true });
     await watcher.ready;

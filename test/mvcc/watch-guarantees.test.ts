@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import type { MvccStore } from "../../src/mvcc/store/store.ts";
 import type { WatchHub } from "../../src/mvcc/watch/hub.ts";
 import type { WatchStream } from "../../src/mvcc/watch/stream.ts";
+import { rounds } from "../harness/fast.ts";
 import { type SeededRandom, seeded } from "../harness/random.ts";
 import { VirtualClock } from "../harness/virtual-clock.ts";
 import { BufferSink, type Delivery, openHub, openStore, request, settled, write } from "./watch-harness.ts";
@@ -318,7 +319,7 @@ describe("on any history, with slow clients, compactions, cancellations and snap
     previous: 0,
     large: 0,
   };
-  const seeds = Number(process.env["KVORUM_WATCH_SEEDS"] ?? 60);
+  const seeds = Number(process.env["KVORUM_WATCH_SEEDS"] ?? rounds(60));
 
   it("gets its events in order, once, complete and all of them", async () => {
     for (let seed = 1; seed <= seeds; seed++) {
@@ -332,6 +333,6 @@ describe("on any history, with slow clients, compactions, cancellations and snap
   });
 
   it("was tested in every intended situation", () => {
-    for (const [name, count] of Object.entries(totals)) assert.ok(count > 20, `${name}: ${count}`);
+    for (const [name, count] of Object.entries(totals)) assert.ok(count > rounds(20), `${name}: ${count}`);
   });
 });

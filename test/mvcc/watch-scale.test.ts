@@ -1,3 +1,4 @@
+// Slow: tens of thousands of watchers.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { RevisionVisitor } from "../../src/mvcc/model/types.ts";

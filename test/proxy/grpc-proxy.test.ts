@@ -1,3 +1,4 @@
+// Slow: each test starts a member and a proxy, and some wait for real time to pass.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";

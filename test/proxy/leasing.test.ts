@@ -1,3 +1,4 @@
+// Slow: each test starts a member and several proxies.
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { Client } from "../../src/client/client.ts";

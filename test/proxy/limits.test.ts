@@ -1,3 +1,4 @@
+// Slow: thousands of watches through a proxy.
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { Code } from "../../src/base/grpc-codes.ts";

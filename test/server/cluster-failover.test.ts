@@ -1,3 +1,4 @@
+// Slow: clusters of members that fail, come back and elect leaders, in real time.
 import assert from "node:assert/strict";
 import { cpSync, rmSync } from "node:fs";
 import { afterEach, describe, test } from "node:test";

@@ -1,3 +1,4 @@
+// Slow: clusters of members that fail, come back and elect leaders, in real time.
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 import { memberId } from "../../src/membership/member.ts";

@@ -1,3 +1,4 @@
+// Slow: clusters of members that fail, come back and elect leaders, in real time.
 import assert from "node:assert/strict";
 import { cpSync, existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { KVService, LeaseService } from "../../src/proto/etcdserverpb.ts";
+import { slow } from "../harness/fast.ts";
 import { startInProcess, tempDir } from "../harness/in-process.ts";
 import { waitFor } from "../harness/wait.ts";
 import { bytes, text } from "./requests.ts";
@@ -90,7 +91,7 @@ describe("leases of a member", () => {
     await member.close();
   });
 
-  test("many that expire together all end", async () => {
+  test("many that expire together all end", slow, async () => {
     const member = await startInProcess({ server });
     const { client } = member;
     for (let i = 1; i <= 600; i += 100) {

@@ -19,6 +19,7 @@ import { BackendQuota } from "../../src/server/apply/quota.ts";
 import { ServerMetrics } from "../../src/server/contract/metrics.ts";
 import { APPLY_SLICE } from "../../src/server/contract/options.ts";
 import { decodeLogEntry } from "../../src/server/log/entry.ts";
+import { rounds } from "../harness/fast.ts";
 import { MemoryLogger } from "../harness/in-process.ts";
 import { MemoryBackend } from "../harness/memory-backend.ts";
 import { oddRequest } from "../harness/odd-requests.ts";
@@ -76,7 +77,7 @@ const WITH_USERS = [
 ].map((fields) => InternalRaftRequest.encode(InternalRaftRequest.create(fields)));
 
 test("whatever request a log holds is applied or refused, the same on every member", async () => {
-  for (let seed = 1; seed <= 40; seed++) {
+  for (let seed = 1; seed <= rounds(40); seed++) {
     const random = seeded(seed);
     const members = [await openMember(), await openMember()];
     const first = seed % 2 === 0 ? WITH_USERS : [];

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { systemClock } from "../../src/base/clock.ts";
 import { KVService, MaintenanceService } from "../../src/proto/etcdserverpb.ts";
+import { slow } from "../harness/fast.ts";
 import { startInProcess, tempDir } from "../harness/in-process.ts";
 import { waitFor } from "../harness/wait.ts";
 import { bytes } from "./requests.ts";
@@ -14,7 +15,7 @@ const hurriedClock = {
   every: (periodMs: number, callback: () => void) => systemClock.every(periodMs === 30_000 ? 50 : periodMs, callback),
 };
 
-test("snapshots release old segments, which are purged, and nothing is lost over restarts", async () => {
+test("snapshots release old segments, which are purged, and nothing is lost over restarts", slow, async () => {
   const dir = tempDir();
   const dataDir = join(dir.path, "data");
   const walDir = join(dataDir, "member", "wal");

@@ -5,11 +5,12 @@ import { type Entry, HardState } from "../../src/proto/raftpb.ts";
 import { purgeFiles } from "../../src/wal/purge.ts";
 import type { WalPosition } from "../../src/wal/replay.ts";
 import { Wal, type WalContent } from "../../src/wal/wal.ts";
+import { rounds } from "../harness/fast.ts";
 import { type SeededRandom, seeded } from "../harness/random.ts";
 import { SimDisk } from "../sim/disk.ts";
 import { createWal, DIR, entries, entry, recoverWal, START, walSnapshot } from "./fixtures.ts";
 
-const SEEDS = Number(process.env["KVORUM_CRASH_SEEDS"] ?? 120);
+const SEEDS = Number(process.env["KVORUM_CRASH_SEEDS"] ?? rounds(120));
 const SEGMENT_BYTES = 3000;
 
 class PowerLoss extends Error {}

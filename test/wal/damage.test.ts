@@ -6,6 +6,7 @@ import { Record } from "../../src/proto/walpb.ts";
 import { Encoder } from "../../src/wal/encoder.ts";
 import { WalError } from "../../src/wal/errors.ts";
 import { Wal } from "../../src/wal/wal.ts";
+import { slow } from "../harness/fast.ts";
 import { SimDisk } from "../sim/disk.ts";
 import { createWal, DIR, entries, METADATA, readWal, recoverWal, START, walErrorOf, walSnapshot } from "./fixtures.ts";
 
@@ -72,7 +73,7 @@ test("a flipped bit in the middle is a checksum mismatch at its file and offset,
   }
 });
 
-test("a flipped bit is detected wherever it is, and is never taken for a torn tail", () => {
+test("a flipped bit is detected wherever it is, and is never taken for a torn tail", slow, () => {
   const disk = new SimDisk();
   const wal = createWal(disk, { segmentSizeBytes: 900 });
   const vote = 0x8e9e05c52164694dn;

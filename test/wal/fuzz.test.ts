@@ -6,11 +6,12 @@ import { ConfState, type Entry, HardState, Snapshot, SnapshotMetadata } from "..
 import { SnapError, WalError } from "../../src/wal/errors.ts";
 import { readSnapshotFile, Snapshotter } from "../../src/wal/snapshotter.ts";
 import { Wal } from "../../src/wal/wal.ts";
+import { rounds } from "../harness/fast.ts";
 import { type SeededRandom, seeded } from "../harness/random.ts";
 import { SimDisk } from "../sim/disk.ts";
 import { createWal, DIR, entries, readWal, recoverWal, START, walSnapshot } from "./fixtures.ts";
 
-const ROUNDS = Number(process.env["KVORUM_FUZZ_ROUNDS"] ?? 1500);
+const ROUNDS = Number(process.env["KVORUM_FUZZ_ROUNDS"] ?? rounds(1500));
 
 function mutate(content: Buffer, random: SeededRandom): Buffer {
   const changed = Buffer.from(content);

@@ -1,3 +1,4 @@
+// Slow: every state of a log is cut and opened.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { EMPTY_BYTES } from "../../src/base/protobuf.ts";

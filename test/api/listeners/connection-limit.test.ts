@@ -1,3 +1,4 @@
+// Slow: hundreds of connections, and limits that are waited for.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";

@@ -14,6 +14,7 @@ import {
   WatchService,
 } from "../../../src/proto/etcdserverpb.ts";
 import { type Event, Event_EventType as EventType } from "../../../src/proto/mvccpb.ts";
+import { slow } from "../../harness/fast.ts";
 import { type InProcess, startInProcess } from "../../harness/in-process.ts";
 import { waitFor } from "../../harness/wait.ts";
 import { bytes, text } from "../../server/requests.ts";
@@ -242,7 +243,7 @@ describe("the watch service", () => {
     await small.close();
   });
 
-  test("sends a revision that is too large to keep in one response, or in fragments when requested", async () => {
+  test("sends a revision that is too large to keep in one response, or in fragments when requested", slow, async () => {
     const small = await startInProcess({ server: { maxRequestBytes: 64 * 1024 } });
     const count = 3000;
     for (let i = 0; i < count; i += 100) {
@@ -285,7 +286,7 @@ describe("the watch service", () => {
     await small.close();
   });
 
-  test("answers thousands of requests that come at once, over several turns", async () => {
+  test("answers thousands of requests that come at once, over several turns", slow, async () => {
     const stream = server.client.stream(WatchService.Watch);
     const count = 3000;
     for (let i = 0; i < count; i++) {
@@ -304,28 +305,32 @@ describe("the watch service", () => {
     stream.cancel();
   });
 
-  test("lets a client that does not read fall behind, without delaying others, and brings it up to date later", async () => {
-    const slow = server.client.stream(WatchService.Watch);
-    await slow.send({ createRequest: WatchCreateRequest.create({ key: bytes("slow"), rangeEnd: bytes("slox") }) });
-    await waitFor("created", () => server.etcd.server.watchHub.watcherCount === 1);
-    const quick = watching();
-    await quick.create("slow", { rangeEnd: bytes("slox") });
-    const count = 60;
-    for (let i = 0; i < count; i++) {
-      const value = Buffer.alloc(1024 * 1024, 1);
-      await server.client.unary(KVService.Put, { key: bytes(`slow${i}`), value });
-    }
-    assert.equal((await quick.events(count)).length, count);
-    const keys: string[] = [];
-    for await (const { events } of slow) {
-      for (const { kv } of events) keys.push(text(kv!.key));
-      if (keys.length === count) break;
-    }
-    assert.deepEqual(
-      keys,
-      Array.from({ length: count }, (_, i) => `slow${i}`),
-    );
-  });
+  test(
+    "lets a client that does not read fall behind, without delaying others, and brings it up to date later",
+    slow,
+    async () => {
+      const slow = server.client.stream(WatchService.Watch);
+      await slow.send({ createRequest: WatchCreateRequest.create({ key: bytes("slow"), rangeEnd: bytes("slox") }) });
+      await waitFor("created", () => server.etcd.server.watchHub.watcherCount === 1);
+      const quick = watching();
+      await quick.create("slow", { rangeEnd: bytes("slox") });
+      const count = 60;
+      for (let i = 0; i < count; i++) {
+        const value = Buffer.alloc(1024 * 1024, 1);
+        await server.client.unary(KVService.Put, { key: bytes(`slow${i}`), value });
+      }
+      assert.equal((await quick.events(count)).length, count);
+      const keys: string[] = [];
+      for await (const { events } of slow) {
+        for (const { kv } of events) keys.push(text(kv!.key));
+        if (keys.length === count) break;
+      }
+      assert.deepEqual(
+        keys,
+        Array.from({ length: count }, (_, i) => `slow${i}`),
+      );
+    },
+  );
 
   test("ignores a request of no kind", async () => {
     const w = watching();

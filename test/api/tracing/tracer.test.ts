@@ -12,6 +12,7 @@ import { TraceExporter } from "../../../src/programs/server/trace-exporter.ts";
 import { KVService, PutRequest } from "../../../src/proto/etcdserverpb.ts";
 import { RPC_DEFAULTS } from "../../../src/rpc/options.ts";
 import { RpcServer } from "../../../src/rpc/server.ts";
+import { slow } from "../../harness/fast.ts";
 import { startInProcess } from "../../harness/in-process.ts";
 import { MemoryLogger } from "../../harness/memory-logger.ts";
 import { readMessage } from "../../harness/protobuf-fields.ts";
@@ -150,7 +151,7 @@ test("spans reach a collector over gRPC, with the service's name and instance", 
   assert.equal(span.message(15).number(3), 2);
 });
 
-test("what a collector that is away would get is bounded and dropped, and the log says so", async () => {
+test("what a collector that is away would get is bounded and dropped, and the log says so", slow, async () => {
   const logger = new MemoryLogger();
   const resource = { serviceName: "store", instanceId: "", version: "3.7.1" };
   const exporter = new TraceExporter({ address: "127.0.0.1:1", resource, clock: systemClock, logger });

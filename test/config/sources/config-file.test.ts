@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { rounds } from "../../harness/fast.ts";
 import { patience } from "../../harness/wait.ts";
 import { load, loadFile, tempDir } from "../harness.ts";
 
@@ -297,7 +298,7 @@ auto-compaction-retention: "1"
     return (seed >>> 8) % bound;
   };
   const { yamlToJson } = await import("../../../src/config/sources/yaml.ts");
-  for (let round = 0; round < 800; round++) {
+  for (let round = 0; round < rounds(800); round++) {
     let text = sound;
     for (let i = below(4); i >= 0; i--) {
       const at = below(text.length);

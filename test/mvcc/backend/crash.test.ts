@@ -1,3 +1,4 @@
+// Slow: a crash at every disk operation of a database.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { systemClock } from "../../../src/base/clock.ts";

@@ -4,6 +4,7 @@ import { InvariantError } from "../../../src/base/fatal.ts";
 import { KeyIndex } from "../../../src/mvcc/index/key-index.ts";
 import { revisionInfo } from "../../../src/mvcc/index/packed-revision.ts";
 import { type Change, fromByteString, toByteString } from "../../../src/mvcc/model/types.ts";
+import { slow } from "../../harness/fast.ts";
 import { SeededRandom } from "../model.ts";
 
 interface ModelRevision {
@@ -177,7 +178,7 @@ for (const [name, keyOf] of Object.entries(shapes)) {
   });
 }
 
-test("a key with thousands of revisions is read and compacted like one with few", () => {
+test("a key with thousands of revisions is read and compacted like one with few", slow, () => {
   const random = new SeededRandom(8);
   const pair = new Pair(1);
   const keyOf = (): string => random.pick(["a", "b", "c"]);
@@ -197,7 +198,7 @@ test("a key with thousands of revisions is read and compacted like one with few"
   }
 });
 
-test("counts exclude a transaction of many turns until it ends, whatever it puts and deletes", () => {
+test("counts exclude a transaction of many turns until it ends, whatever it puts and deletes", slow, () => {
   const random = new SeededRandom(4);
   const pair = new Pair(9);
   const { index } = pair;
@@ -231,7 +232,7 @@ test("counts exclude a transaction of many turns until it ends, whatever it puts
   }
 });
 
-test("memory of removed keys and compacted revisions is given back", () => {
+test("memory of removed keys and compacted revisions is given back", slow, () => {
   const index = new KeyIndex(1n);
   const out = revisionInfo();
   const bytesOf = (i: number): Buffer => Buffer.from(`/registry/events/${i}`);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { KeyRecords } from "../../../src/mvcc/index/key-records.ts";
 import { KeyTable } from "../../../src/mvcc/index/key-table.ts";
+import { rounds } from "../../harness/fast.ts";
 import { SeededRandom } from "../model.ts";
 
 for (const [what, depthMax] of [
@@ -21,7 +22,7 @@ for (const [what, depthMax] of [
       [4000, 80],
       [9000, 0],
     ] as const) {
-      for (let step = 0; step < steps; step++) {
+      for (let step = 0; step < rounds(steps); step++) {
         const key = String(random.below(20_000));
         const id = model.get(key) ?? 0;
         assert.equal(find(key), id);

@@ -1,3 +1,4 @@
+// Slow: requests that read and delete tens of thousands of keys.
 import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { join } from "node:path";

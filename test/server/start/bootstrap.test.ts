@@ -1,3 +1,4 @@
+// Slow: members start and stop again and again on real directories.
 import assert from "node:assert/strict";
 import { statSync } from "node:fs";
 import { join } from "node:path";
