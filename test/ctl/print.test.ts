@@ -10,6 +10,7 @@ import { statusRows } from "../../src/ctl/print/rows.ts";
 import * as shapes from "../../src/ctl/print/shapes.ts";
 import { gathered } from "../../src/ctl/print/shown.ts";
 import { simplePrinter } from "../../src/ctl/print/simple.ts";
+import { tablePrinter } from "../../src/ctl/print/table.ts";
 import * as pb from "../../src/proto/etcdserverpb.ts";
 import { KeyValue } from "../../src/proto/mvccpb.ts";
 import { protoSources } from "../../src/proto/sources.ts";
@@ -123,4 +124,17 @@ test("a status row shows which part of the database is not in use", () => {
   const row = statusRows([{ endpoint: "e", response }])[0]!;
   assert.deepEqual(row.slice(4, 7), ["25 kB", "16 kB", "34%"]);
   assert.equal(row[8], "false");
+});
+
+test("tables have etcdctl's headings, also without rows", () => {
+  const headingsOf = (kind: "health" | "status" | "hashKv"): string[] => {
+    const [, head] = String(tablePrinter.print(kind, [])).split("\n");
+    return head!.split("│").map((cell) => cell.trim());
+  };
+  assert.deepEqual(headingsOf("health"), ["", "ENDPOINT", "HEALTH", "TOOK", "ERROR", ""]);
+  assert.deepEqual(headingsOf("hashKv"), ["", "ENDPOINT", "HASH", "HASH REVISION", ""]);
+  const status =
+    "ENDPOINT, ID, VERSION, STORAGE VERSION, DB SIZE, IN USE, PERCENTAGE NOT IN USE, QUOTA, IS LEADER, IS LEARNER, " +
+    "RAFT TERM, RAFT INDEX, RAFT APPLIED INDEX, ERRORS, DOWNGRADE TARGET VERSION, DOWNGRADE ENABLED";
+  assert.equal(headingsOf("status").slice(1, -1).join(", "), status);
 });

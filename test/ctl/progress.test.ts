@@ -21,6 +21,7 @@ function shown(errIsTerminal: boolean) {
 
 test("progress is one line of a terminal, written when it has changed, and gone at the end", () => {
   const { clock, end, printed, at } = shown(true);
+  assert.equal(printed(), "\r  0 %", "at once");
   at(0.001);
   at(0.5);
   at(7);
