@@ -9,13 +9,14 @@ import { HeaderReader } from "../../src/rpc/header-reader.ts";
 import { RPC_DEFAULTS } from "../../src/rpc/options.ts";
 import { H2Error } from "../../src/rpc/protocol.ts";
 import { RpcServer } from "../../src/rpc/server.ts";
-import { eventually, type GrpcClient, ManualClock, TestServer, unaryCall } from "./harness.ts";
+import { eventually, type GrpcClient, ManualClock, reachedCall, TestServer, unaryCall } from "./harness.ts";
 
 describe("a handler that throws", () => {
   const logged: { message: string; fields: Record<string, unknown> }[] = [];
   let server: TestServer;
   let client: GrpcClient;
   let stream: StreamCall | undefined;
+  let willThrow = false;
 
   before(async () => {
     const logger = {
@@ -29,6 +30,7 @@ describe("a handler that throws", () => {
       throw new TypeError(`no good: ${call.message}`);
     });
     rpc.unary("/t.S/ThrowOnCancel", (call) => {
+      willThrow = true;
       call.onCancel = () => {
         throw new TypeError("in onCancel");
       };
@@ -73,7 +75,12 @@ describe("a handler that throws", () => {
 
   test("in onCancel is logged", async () => {
     const crashes = server.rpc.stats.crashes;
-    await failure(client.call("/t.S/ThrowOnCancel", Buffer.from("x"), undefined, 100));
+    willThrow = false;
+    const { outcome } = await reachedCall(
+      (deadlineMs) => failure(client.call("/t.S/ThrowOnCancel", Buffer.from("x"), undefined, deadlineMs)),
+      () => willThrow,
+    );
+    await outcome;
     await eventually(() => server.rpc.stats.crashes === crashes + 1, "the report");
     await isServed();
   });

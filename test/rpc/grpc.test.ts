@@ -4,7 +4,17 @@ import { gzipSync } from "node:zlib";
 import { Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import type { StreamCall, UnaryCall } from "../../src/rpc/contract.ts";
 import { Flag, FrameType, Setting } from "../../src/rpc/protocol.ts";
-import { dataFrames, eventually, frame, GrpcClient, grpcHead, message, TestServer, unaryCall } from "./harness.ts";
+import {
+  dataFrames,
+  eventually,
+  frame,
+  GrpcClient,
+  grpcHead,
+  message,
+  reachedCall,
+  TestServer,
+  unaryCall,
+} from "./harness.ts";
 
 const RECV_MAX = 2 * 1024 * 1024;
 
@@ -124,15 +134,18 @@ describe("gRPC calls", () => {
 
   test("a deadline that passes fails the call and cancels its handler", async () => {
     let cancelled = false;
-    const failed = failure(client.call("/t.S/Hold", Buffer.from("x"), undefined, 50));
-    await eventually(() => held !== undefined, "the call");
+    held = undefined;
+    const { outcome } = await reachedCall(
+      (deadlineMs) => failure(client.call("/t.S/Hold", Buffer.from("x"), undefined, deadlineMs)),
+      () => held !== undefined,
+    );
     const call = held!;
     held = undefined;
     call.onCancel = () => {
       cancelled = true;
     };
     assert.ok(call.deadlineMs < Infinity);
-    const error = await failed;
+    const error = await outcome;
     assert.equal(error.code, status.DEADLINE_EXCEEDED);
     await eventually(() => cancelled, "the cancellation");
     assert.equal(call.cancelled, true);

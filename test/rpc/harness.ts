@@ -344,6 +344,23 @@ export async function eventually(test: () => boolean, what: string): Promise<voi
   }
 }
 
+/**
+ * Makes a call that is to pass its deadline in its handler, with longer deadlines until it gets there: a busy machine may
+ * not bring it so far within a short one. `outcome` is how that call fails.
+ */
+export async function reachedCall<E>(
+  call: (deadlineMs: number) => Promise<E>,
+  isReached: () => boolean,
+): Promise<{ readonly outcome: Promise<E> }> {
+  for (let deadlineMs = 100; ; deadlineMs *= 2) {
+    let isOver = false;
+    const outcome = call(deadlineMs);
+    void outcome.then(() => (isOver = true));
+    await eventually(() => isReached() || isOver, "the call");
+    if (isReached()) return { outcome };
+  }
+}
+
 /** Time that the test advances. */
 export class ManualClock implements Clock {
   #nowMs = 1000;

@@ -4,7 +4,17 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import type { StreamCall, UnaryCall } from "../../src/rpc/contract.ts";
 import { Flag, FrameType, H2Error, Setting } from "../../src/rpc/protocol.ts";
-import { eventually, frame, grpcHead, message, type RawClient, TestServer, uint32, unaryCall } from "./harness.ts";
+import {
+  eventually,
+  frame,
+  grpcHead,
+  message,
+  type RawClient,
+  reachedCall,
+  TestServer,
+  uint32,
+  unaryCall,
+} from "./harness.ts";
 
 const MEGABYTE = 1_000_000;
 const REPLIES_MAX = 16 * MEGABYTE;
@@ -227,14 +237,17 @@ describe("an answer in pieces", () => {
 
   test("is cut off at its deadline, and its handler is notified once", async () => {
     const client = server.client();
-    const failed = client.call("/t.S/Hold", Buffer.from("x"), undefined, 500).catch((error: { code: number }) => error);
     held = undefined;
-    await eventually(() => held !== undefined, "the call");
+    const { outcome } = await reachedCall(
+      (deadlineMs) =>
+        client.call("/t.S/Hold", Buffer.from("x"), undefined, deadlineMs).catch((error: unknown) => error),
+      () => held !== undefined,
+    );
     let cancels = 0;
     held!.onCancel = () => cancels++;
     held!.respondInPieces(PIECE.length * 10);
     held!.writePiece(Buffer.alloc(PIECE.length));
-    assert.equal(((await failed) as { code: number }).code, status.DEADLINE_EXCEEDED);
+    assert.equal(((await outcome) as { code: number }).code, status.DEADLINE_EXCEEDED);
     await eventually(() => cancels === 1, "the cancellation");
     client.close();
   });

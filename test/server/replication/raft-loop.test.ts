@@ -280,6 +280,7 @@ test("a member whose log cannot be synced reports it and answers nothing more", 
   disk.syncError = new Error("EIO: i/o error");
   const put = member.client.unary(KVService.Put, { key: bytes("lost") }, { timeoutMs: 300 });
   await assert.rejects(put, { code: Code.DEADLINE_EXCEEDED });
+  await waitFor("the report", () => member.failures.length > 0);
   assert.equal(member.failures.length, 1);
   assert.match(`${member.failures[0]}`, /EIO/);
   await member.etcd.close(0).catch(() => {});
