@@ -72,6 +72,17 @@ export class BoltError extends KvorumError {
   }
 }
 
+/**
+ * Whether a leaf of `count` rows ends before a row with which it would have `sizeBytes` bytes. A row that has a leaf to
+ * itself wastes half a page on average, so a second one joins it, as in bbolt; but not a large one, since a leaf is read
+ * as a whole.
+ */
+export function isFullLeaf(count: number, sizeBytes: number, splitBytes: number): boolean {
+  return sizeBytes > splitBytes && (count > 1 || (count === 1 && sizeBytes > PAIR_BYTES_MAX));
+}
+
+const PAIR_BYTES_MAX = 32 * 1024;
+
 /** Writes a page header at `at`. */
 export function writePageHeader(
   out: Buffer,

@@ -1,14 +1,15 @@
 /**
  * Builds one B+tree from entries that come in ascending order, and emits each page as soon as it is full.
  *
- * Promises: pages are filled to the end; memory is one page (or one oversized entry) per level of the tree; every
- * branch page has at least two children, because bbolt fails when it later deletes under one with fewer. A tree without
- * entries is one empty leaf. Entries are copied, so the caller may reuse its buffers.
+ * Promises: pages are filled to the end; memory is one page (or two rows of 32 KiB, or one larger row) per level of the
+ * tree; every branch page has at least two children, because bbolt fails when it later deletes under one with fewer. A
+ * tree without entries is one empty leaf. Entries are copied, so the caller may reuse its buffers.
  */
 import { KvorumError } from "../base/errors.ts";
 import {
   BRANCH_PAGE,
   ELEMENT_BYTES,
+  isFullLeaf,
   KEY_BYTES_MAX,
   LEAF_PAGE,
   PAGE_HEADER_BYTES,
@@ -54,7 +55,7 @@ export class TreeWriter {
   add(key: Uint8Array, bytes: Uint8Array, start = 0, end = bytes.length, flags = 0): void {
     if (this.#keepsData) this.#check(key, end - start);
     const leaf = this.#leaf;
-    if (leaf.count > 0 && leaf.sizeWith(key.length + end - start) > PAGE_SIZE) this.#emit(leaf, leaf.count, 0);
+    if (isFullLeaf(leaf.count, leaf.sizeWith(key.length + end - start), PAGE_SIZE)) this.#emit(leaf, leaf.count, 0);
     leaf.addLeaf(key, bytes, start, end, flags);
   }
 

@@ -5,9 +5,9 @@
  * small pages are merged with a neighbour and large ones split, from the leaves up.
  *
  * Promises: every written branch page has at least two children, because bbolt fails when it deletes under one with
- * fewer; no page except a root is empty; a value larger than a page has its own page.
+ * fewer; no page except a root is empty; a leaf of more than 32 KiB has one row.
  */
-import { BUCKET_ELEMENT, DEPTH_MAX, ELEMENT_BYTES, PAGE_HEADER_BYTES } from "./format.ts";
+import { BUCKET_ELEMENT, DEPTH_MAX, ELEMENT_BYTES, isFullLeaf, PAGE_HEADER_BYTES } from "./format.ts";
 import { LeafRows } from "./leaf-rows.ts";
 import { compareBytes, countOf, elementAt, isLeafPage, leafKeyBytes, leafKeyStart, usedBytes } from "./raw-page.ts";
 import { type Entry, entryBytes, TreeNode } from "./tree-node.ts";
@@ -128,13 +128,13 @@ export class WriteTree {
     this.#setLast(bytes, start, keyEnd);
     const rows = this.#appended;
     const rowBytes = ELEMENT_BYTES + end - start;
-    const isFull = rows.count > 0 || tail.sizeBytes + rowBytes > this.#splitBytes;
+    const isFull = rows.count > 0 || isFullLeaf(tail.entries.length, tail.sizeBytes + rowBytes, this.#splitBytes);
     if (!isFull || !this.#isSequential || this.#tailBranch === undefined) {
       if (rows.count > 0) this.#settleAppended();
       (this.#tail ?? tail).push({ bytes, start, keyEnd, end, flags, child: 0, node: undefined });
       return;
     }
-    if (rows.count > 0 && rows.sizeBytes + rowBytes > this.#splitBytes) {
+    if (isFullLeaf(rows.count, rows.sizeBytes + rowBytes, this.#splitBytes)) {
       const first = rows.entry(0);
       this.#tailBranch.push({ ...first, end: first.keyEnd, child: this.#pages.writeLeaf(rows) });
       rows.clear();
@@ -165,7 +165,7 @@ export class WriteTree {
     const { bytes } = this.#pages.read(last.child);
     if (!isLeafPage(bytes, 0)) return false;
     const count = countOf(bytes, 0);
-    if (count === 0 || usedBytes(bytes, 0) + entryBytes(entry) <= this.#splitBytes) return false;
+    if (!isFullLeaf(count, usedBytes(bytes, 0) + entryBytes(entry), this.#splitBytes)) return false;
     const element = elementAt(0, count - 1);
     const keyStart = leafKeyStart(bytes, element);
     const keyEnd = keyStart + leafKeyBytes(bytes, element);
@@ -337,8 +337,12 @@ export class WriteTree {
     for (; to < entries.length; to++) {
       const bytes = entryBytes(entries[to]!);
       // The rest needs its minimum too.
-      const mayEnd = to - from >= least && entries.length - to >= least;
-      if (mayEnd && (sizeBytes + bytes > this.#splitBytes || to - from === ENTRIES_MAX)) break;
+      const count = to - from;
+      const mayEnd = count >= least && entries.length - to >= least;
+      const isFull = node.isLeaf
+        ? isFullLeaf(count, sizeBytes + bytes, this.#splitBytes)
+        : sizeBytes + bytes > this.#splitBytes;
+      if (mayEnd && (isFull || count === ENTRIES_MAX)) break;
       sizeBytes += bytes;
     }
     return { to, sizeBytes };

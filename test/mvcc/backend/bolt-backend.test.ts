@@ -159,6 +159,21 @@ test("defragmenting while reads, writes and a snapshot go on loses nothing and g
   await backend.close();
 });
 
+test("rows of one to ten kilobytes share leaves, so that the file is hardly larger than stock's", async () => {
+  const backend = open(join(await tempDir(), "db"));
+  let bytes = 0;
+  for (let main = 2; main < 1002; main++) {
+    const value = Buffer.alloc(1000 + ((main * 7919) % 9000), 1);
+    bytes += value.length;
+    backend.putRevision(main, 0, false, value, 0, value.length);
+  }
+  await backend.commit();
+  assert.ok(backend.sizeInUseBytes() < bytes * 1.25, `${bytes} bytes take ${backend.sizeInUseBytes()}`);
+  await backend.defragment();
+  assert.ok(backend.sizeBytes() < bytes * 1.25, `${bytes} bytes take ${backend.sizeBytes()}`);
+  await backend.close();
+});
+
 /** The system's disk, some of whose calls the test sees and may fail. */
 function watchedDisk(onCall: (call: string, path: string, bytes: number) => void): Disk {
   return {
