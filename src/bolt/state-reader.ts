@@ -19,6 +19,9 @@ import {
   treePageProblem,
 } from "./raw-page.ts";
 
+/** Of a damaged name. etcd's are shorter. */
+const NAME_BYTES_SHOWN = 64;
+
 /** Maximum leaves that a long walk reads at once. */
 const RUN_PAGES_MAX = 32;
 
@@ -78,21 +81,47 @@ export class StateReader {
     return names;
   }
 
+  /**
+   * Checks that every entry beside the buckets is one: if the name of one were damaged, it would only be missing, and a
+   * new one would take its place. Throws BoltError.
+   */
+  checkBuckets(): void {
+    const root = { name: "", page: this.meta.rootPage, inline: undefined };
+    this.forEachLeaf(root, undefined, (bytes, at, from, count, page) => {
+      for (let i = from; i < count; i++) this.#bucketAt(bytes, elementAt(at, i), page);
+      return true;
+    });
+  }
+
   #findBucket(name: string): BucketRoot | undefined {
     const key = Buffer.from(name);
-    const frame = this.leafFor({ name: "", page: this.meta.rootPage, inline: undefined }, seekKey(key));
-    const index = seekKey(key)(frame.bytes, frame.at, frame.count, true);
-    const value = valueAt(frame.bytes, frame.at, frame.count, index, key);
-    if (value === undefined) return undefined;
+    const { bytes, at, count, id } = this.leafFor(
+      { name: "", page: this.meta.rootPage, inline: undefined },
+      seekKey(key),
+    );
+    const index = seekKey(key)(bytes, at, count, true);
+    const value = valueAt(bytes, at, count, index, key);
+    return value === undefined ? undefined : this.#bucketAt(bytes, elementAt(at, index), id);
+  }
+
+  /** The bucket of an element of a leaf, which is `leaf` of the file. */
+  #bucketAt(bytes: Buffer, element: number, leaf: number): BucketRoot {
     const { pages } = this.#cache;
-    if (!(leafFlags(frame.bytes, elementAt(frame.at, index)) & BUCKET_ELEMENT) || value.length < BUCKET_HEADER_BYTES) {
-      pages.damaged(frame.id, `its entry "${name}" is not a bucket`, "");
+    const start = leafKeyStart(bytes, element);
+    const keyEnd = start + leafKeyBytes(bytes, element);
+    const name = bytes.toString("utf8", start, Math.min(keyEnd, start + NAME_BYTES_SHOWN));
+    const value = bytes.subarray(keyEnd, keyEnd + leafValueBytes(bytes, element));
+    if (!(leafFlags(bytes, element) & BUCKET_ELEMENT) || value.length < BUCKET_HEADER_BYTES) {
+      pages.damaged(leaf, `its entry "${name}" is not a bucket`, "");
     }
     const page = readUint64(value, 0);
-    if (page !== 0) return { name, page, inline: undefined };
+    if (page !== 0) {
+      if (page >= 2 && page < this.meta.pageCount) return { name, page, inline: undefined };
+      pages.damaged(leaf, `its bucket "${name}" is at page ${page}, outside 2 to ${this.meta.pageCount - 1}`, "");
+    }
     const inline = Buffer.from(value.subarray(BUCKET_HEADER_BYTES));
     const problem = treePageProblem(inline, 0, inline.length);
-    if (problem !== undefined) pages.damaged(frame.id, `the page of bucket "${name}" within it ${problem}`, "");
+    if (problem !== undefined) pages.damaged(leaf, `the page of bucket "${name}" within it ${problem}`, "");
     return { name, page: 0, inline };
   }
 

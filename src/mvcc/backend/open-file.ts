@@ -57,6 +57,7 @@ export class OpenFile {
       this.#cache = new PageCache(this.#pages, cacheBytes);
       this.#state = new StateReader(this.#cache, meta);
       this.#rows = new FileRows(this.#state);
+      this.#state.checkBuckets();
       this.writer = writer(path);
       this.writer.opened.then(
         ({ freePages }) => (this.#freePages = freePages),

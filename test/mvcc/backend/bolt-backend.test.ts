@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
 import { chmod, copyFile, mkdtemp, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -10,6 +11,8 @@ import { systemClock } from "../../../src/base/clock.ts";
 import { type Disk, systemDisk } from "../../../src/base/disk.ts";
 import { InvariantError } from "../../../src/base/fatal.ts";
 import { nullLogger } from "../../../src/base/log.ts";
+import { ELEMENT_BYTES, PAGE_HEADER_BYTES } from "../../../src/bolt/format.ts";
+import { BoltReader } from "../../../src/bolt/reader.ts";
 import { InlineWriter } from "../../../src/bolt/store-writer.ts";
 import { BackendError, metaKeys } from "../../../src/mvcc/backend/backend.ts";
 import { knownBuckets } from "../../../src/mvcc/backend/batch-records.ts";
@@ -381,6 +384,35 @@ test("a file that is not a database is refused, an empty one is taken", async ()
   assert.throws(() => open(path), withCode("ERR_BACKEND_CORRUPT", path));
   await writeFile(path, "");
   await open(path).close();
+});
+
+test("a file in which the name of a bucket is damaged is refused, where the bucket would only be missing", async () => {
+  const path = join(await tempDir(), "db");
+  const backend = open(path);
+  const name = Buffer.from("role");
+  backend.put("authRoles", name, name);
+  await backend.close();
+  const whole = readFileSync(path);
+  const reader = new BoltReader({ disk: systemDisk, path });
+  const { meta } = reader;
+  const names = [...reader.root.buckets()].map(({ name }) => name.toString());
+  reader.close();
+  const root = meta.rootPage * meta.pageSize;
+  const element = root + PAGE_HEADER_BYTES + names.indexOf("authRoles") * ELEMENT_BYTES;
+  for (const [what, offset, bit] of [
+    ["the length of its name", element + 9, 4],
+    ["where its tree is", element + whole.readUInt32LE(element + 4) + "authRoles".length + 3, 1],
+    ["that it is a bucket", element, 1],
+  ] as const) {
+    const bytes = Buffer.from(whole);
+    bytes[offset]! ^= bit;
+    writeFileSync(path, bytes);
+    assert.throws(() => open(path), withCode("ERR_BACKEND_CORRUPT", `page ${meta.rootPage}: `), what);
+  }
+  writeFileSync(path, whole);
+  const again = open(path);
+  assert.deepEqual(again.get("authRoles", name), name);
+  await again.close();
 });
 
 test("a file that was cut off is refused with an error, not with the death of the process", async () => {
