@@ -23,10 +23,11 @@ founders() {
   done
 }
 
+# etcd refuses it until enough of the others have been connected for five seconds.
 leave() {
-  members=$(etcdctl member list)
+  members=$(etcdctl member list) || return 1
   id=$(echo "$members" | awk -F', ' -v url="$peer_url" '$4 == url { print $1 }')
-  [ -z "$id" ] || etcdctl member remove "$id"
+  [ -z "$id" ] || etcdctl member remove "$id" || return 1
   rm -rf "${VOLUME:?}"/*
 }
 
@@ -39,10 +40,10 @@ serve() {
 case $1 in
   start)
     if is_founder; then serve --initial-cluster "$(founders)" --initial-cluster-token pods; fi
-    # etcd refuses a new member until the others have been connected for five seconds.
+    # As it refuses a new member.
     until leave && joined=$(etcdctl member add "$POD_NAME" --peer-urls="$peer_url"); do sleep 1; done
     eval "$(echo "$joined" | grep ^ETCD_INITIAL_CLUSTER)"
     serve --initial-cluster "$ETCD_INITIAL_CLUSTER" --initial-cluster-state "$ETCD_INITIAL_CLUSTER_STATE"
     ;;
-  pre-stop) is_founder || leave ;;
+  pre-stop) is_founder || until leave; do sleep 1; done ;;
 esac
