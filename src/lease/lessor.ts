@@ -1,7 +1,6 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
 import type { SliceBudget } from "../base/slice-budget.ts";
-import { nextSlice, type Slices } from "../base/slices.ts";
 import type { Backend } from "../mvcc/backend/backend.ts";
 import type { ByteString, LeaseAttachments } from "../mvcc/model/types.ts";
 import type { Lease as LeaseRecord } from "../proto/leasepb.ts";
@@ -125,12 +124,15 @@ export class Lessor implements LeaseAttachments {
     this.#waiting.end(lease, "ERR_LEASE_NOT_FOUND");
   }
 
-  /** Detaches all keys of a lease in slices, for a caller that has deleted them without detaching each. */
-  *forgetKeys(id: bigint, budget: SliceBudget): Slices<void> {
+  /**
+   * Detaches all keys of a lease, for a caller that has deleted them without detaching each. It yields when the budget is
+   * spent: the caller, whose transaction is open, ends the slice and refills it.
+   */
+  *forgetKeys(id: bigint, budget: SliceBudget): Generator<void, void, void> {
     const lease = this.#leases.get(id);
     if (lease === undefined) return;
     for (const key of lease.keys()) {
-      if (budget.isSpent) yield* nextSlice(budget);
+      if (budget.isSpent) yield;
       budget.spend(SPENT_FOR_A_KEY, 0);
       this.#owners.delete(key);
     }

@@ -192,7 +192,7 @@ export function* revokeInSlices(store: MvccStore, lessor: Lessor, id: bigint, bu
   const keys = isDense ? NO_KEYS : yield* sortedKeys(lease, budget);
   const txn = store.begin();
   if (isDense) yield* deleteInSlices(txn, start, end, budget, which);
-  if (which.detached) yield* lessor.forgetKeys(id, budget);
+  if (which.detached) for (const _ of lessor.forgetKeys(id, budget)) yield* nextPart(txn, budget);
   for (const position of keys.order) {
     if (budget.isSpent) yield* nextPart(txn, budget);
     const key = keys.all[position]!;

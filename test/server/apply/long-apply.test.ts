@@ -258,6 +258,34 @@ describe("a deletion of more keys than fit into one turn", () => {
     });
 });
 
+test("no turn ends with the deletions of a lease's keys half made, however near their number is to a slice", async () => {
+  for (const keys of [80, 90, 95, 99, 100]) {
+    const member = await startInProcess({ server: { applySlice: { rows: 100, bytes: 1e6, turnMs: 0 } } });
+    try {
+      const { client } = member;
+      const { store } = member.etcd.server;
+      const { id } = await client.unary(LeaseService.LeaseGrant, { id: 0n, ttl: 60 });
+      await client.unary(
+        KVService.Txn,
+        txn(Array.from({ length: keys }, (_, i) => putOp(`l/${i}`, "", { lease: id }))),
+      );
+      const before = store.currentRevision;
+      let isOver = false;
+      const over = client.unary(LeaseService.LeaseRevoke, { id }).finally(() => (isOver = true));
+      while (!isOver) {
+        const expected = store.currentRevision === before ? keys : 0;
+        assert.equal(store.countLive(bytes("l/"), bytes("l0")), expected, `of ${keys}`);
+        await turn();
+      }
+      await over;
+      assert.equal(store.currentRevision, before + 1);
+    } finally {
+      await member.close();
+    }
+    assert.deepEqual(member.failures, []);
+  }
+});
+
 test("a crash in the middle of a deletion leaves all or nothing of it, and the log restores all", async () => {
   const dir = tempDir();
   const dataDir = join(dir.path, "data");
