@@ -21,6 +21,7 @@ const OTHERS_OPTIONS = new Set(
 /** The files that must contain the options of a command. */
 const PROGRAMS = [
   [/kvorum (up|ps|down|cert|cluster)\b/, ["src/deploy"]],
+  [/kvorum pod\b/, ["src/pod", "src/config"]],
   [/npm run bench -- stalls/, ["bench/stalls"]],
   [/npm run bench -- database/, ["bench/database"]],
   [/npm run bench\b/, ["bench/main.ts"]],

@@ -26,6 +26,7 @@ const floors = [
   ["ctl", "utl", "proxy"],
   ["doctor"],
   ["deploy"],
+  ["pod"],
   ["console"],
   ["programs"],
 ];

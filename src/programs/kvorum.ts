@@ -31,6 +31,8 @@ export async function main(argv: readonly string[], env: Environment): Promise<n
     case "cert":
     case "cluster":
       return deploy(argv, env);
+    case "pod":
+      return deploy(rest, env, () => import("../pod/main.ts"));
     case "version":
     case "--version":
       process.stdout.write(versionText("etcd"));
@@ -51,12 +53,16 @@ export async function main(argv: readonly string[], env: Environment): Promise<n
 }
 
 /** Does not return: a connection to a member that does not answer must not keep the process. */
-async function deploy(args: readonly string[], env: Environment): Promise<never> {
+async function deploy(
+  args: readonly string[],
+  env: Environment,
+  load: () => Promise<Pick<typeof import("../deploy/main.ts"), "main">> = () => import("../deploy/main.ts"),
+): Promise<never> {
   // The gRPC library names IP addresses in handshakes, which Node deprecates with a warning.
   process.noDeprecation = true;
   const { realpathSync } = await import("node:fs");
   const [{ main: run }, { flushOutput }, { systemClock }, { systemRandom }] = await Promise.all([
-    import("../deploy/main.ts"),
+    load(),
     import("../ctl/process-io.ts"),
     import("../base/clock.ts"),
     import("../base/random.ts"),
@@ -89,7 +95,7 @@ async function ask(question: string): Promise<string> {
   }
 }
 
-const notBuiltYet = new Set(["backup", "restore", "pod", "import", "export"]);
+const notBuiltYet = new Set(["backup", "restore", "import", "export"]);
 
 const help = `kvorum: etcd in TypeScript.
 
@@ -102,10 +108,11 @@ Usage:
   kvorum down [NAME]        Stop a local cluster
   kvorum cert [command]     Make, show and check certificates
   kvorum cluster [command]  Make and operate a cluster on hosts, from one inventory
+  kvorum pod                Run a pod of a StatefulSet on Kubernetes
   kvorum doctor             Say what is wrong with a directory, a configuration or a cluster, and what to do
   kvorum audit verify FILE  Check that nobody has changed an audit log
   kvorum version            Print the version
 
 Not built yet:
-  backup, restore, pod, import, export
+  backup, restore, import, export
 `;

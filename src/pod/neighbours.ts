@@ -1,0 +1,78 @@
+/** What the other pods hold, as they tell on their status ports. */
+import { readFileSync } from "node:fs";
+import { get as httpGet } from "node:http";
+import { get as httpsGet } from "node:https";
+import type { Clock } from "../base/clock.ts";
+import { isObject, parsed, textIn } from "./json.ts";
+import { hostOf, urlOf } from "./names.ts";
+import { type Plan, planFrom } from "./plan.ts";
+import type { PodSettings } from "./settings.ts";
+
+/** What a pod tells of itself. */
+export interface PodState {
+  readonly name: string;
+  readonly uid: string;
+  /** Whether there is data of a member in its volume. */
+  readonly hasData: boolean;
+  readonly plan?: Plan | undefined;
+  /** In words: what it does, or waits for. */
+  readonly doing: string;
+}
+
+const ANSWER_MS = 2_000;
+const BODY_BYTES_MAX = 256 * 1024;
+
+/** By name; those that do not answer are absent. */
+export async function askPods(
+  settings: PodSettings,
+  pods: readonly string[],
+  clock: Clock,
+): Promise<ReadonlyMap<string, PodState>> {
+  const answers = await Promise.all(pods.map((pod) => ask(settings, pod, clock).catch(() => undefined)));
+  return new Map(answers.flatMap((state) => (state === undefined ? [] : [[state.name, state] as const])));
+}
+
+async function ask(settings: PodSettings, pod: string, clock: Clock): Promise<PodState | undefined> {
+  const { peerTls, statusPort } = settings;
+  const url = `${urlOf(peerTls !== undefined, hostOf(settings, pod), statusPort)}/state`;
+  const state = stateFrom(parsed(await fetchText(url, peerTls === undefined ? {} : tlsFiles(peerTls), clock)));
+  return state?.name === pod ? state : undefined;
+}
+
+function stateFrom(value: unknown): PodState | undefined {
+  const [name, uid, doing = ""] = ["name", "uid", "doing"].map((field) => textIn(value, field));
+  if (name === undefined || uid === undefined || !isObject(value)) return undefined;
+  // A pod that does not say that its volume is empty is not taken to have one.
+  return { name, uid, hasData: value["hasData"] !== false, plan: planFrom(value["plan"]), doing };
+}
+
+/** Read each time, so that renewed certificates are used. */
+function tlsFiles({ certFile, keyFile, caFile }: NonNullable<PodSettings["peerTls"]>) {
+  const ca = caFile === undefined ? {} : { ca: readFileSync(caFile) };
+  return { cert: readFileSync(certFile), key: readFileSync(keyFile), ...ca };
+}
+
+/** The body of an answer with status 200; rejects otherwise. */
+export function fetchText(url: string, tls: Readonly<Record<string, Buffer>>, clock: Clock): Promise<string> {
+  const get = url.startsWith("https:") ? httpsGet : httpGet;
+  return new Promise((resolve, reject) => {
+    const request = get(url, { ...tls, agent: false }, (response) => {
+      let body = "";
+      response.setEncoding("utf8");
+      response.on("data", (piece: string) => {
+        body += piece;
+        if (body.length > BODY_BYTES_MAX) request.destroy(new Error("the answer is too long"));
+      });
+      response.on("end", () => {
+        timer.cancel();
+        if (response.statusCode === 200) resolve(body);
+        else reject(new Error(`status ${response.statusCode}: ${body.trim()}`));
+      });
+    });
+    const timer = clock.after(ANSWER_MS, () => request.destroy(new Error(`no answer within ${ANSWER_MS / 1000} s`)));
+    request.on("error", (error) => {
+      timer.cancel();
+      reject(error);
+    });
+  });
+}
