@@ -5,7 +5,8 @@
 import { messageOf } from "../base/errors.ts";
 import { formatId } from "../membership/member.ts";
 import { Backoff, sleep } from "./backoff.ts";
-import { type ClusterFacts, list, type MemberFacts, surplus } from "./decide.ts";
+import { list, type MemberFacts, surplus } from "./decide.ts";
+import { isObject, parsed, textIn } from "./json.ts";
 import {
   lookAtCluster,
   type MemberView,
@@ -16,9 +17,8 @@ import {
   votersOf,
 } from "./members.ts";
 import { peerUrlOf } from "./names.ts";
-import { askPods } from "./neighbours.ts";
+import { askPods, fetchPeer } from "./neighbours.ts";
 import { othersOf, type Pod, wantedNow } from "./pod.ts";
-import { includes } from "./wanted.ts";
 
 const ROUND_MS = 5_000;
 /** How long a pod that is not wanted must be silent before its member is removed for it. */
@@ -47,8 +47,7 @@ export async function doDuties(pod: Pod, state: DutyState, signal: AbortSignal):
       );
     } else {
       missingSinceMs ??= nowMs;
-      if (cluster.kind === "no-majority" && nowMs > missingSinceMs + NO_MAJORITY_MS)
-        await sayWhoIsMissing(pod, cluster);
+      if (nowMs > missingSinceMs + NO_MAJORITY_MS) await sayWhoIsMissing(pod);
     }
     await sleep(pod.clock, ROUND_MS, signal);
   }
@@ -57,9 +56,17 @@ export async function doDuties(pod: Pod, state: DutyState, signal: AbortSignal):
 async function becomeVoter(pod: Pod, state: DutyState, signal: AbortSignal): Promise<void> {
   const { settings, says, clock } = pod;
   const backoff = new Backoff(clock);
+  let silentSinceMs: number | undefined;
   while (!signal.aborted) {
     try {
-      const view = await viewOf(settings, settings.name);
+      const view = await viewOf(settings, settings.name).catch((error: unknown) => messageOf(error));
+      if (typeof view === "string") {
+        silentSinceMs ??= clock.nowMs();
+        if (clock.nowMs() > silentSinceMs + NO_MAJORITY_MS) await sayWhoIsMissing(pod);
+        await backoff.pause(signal);
+        continue;
+      }
+      silentSinceMs = undefined;
       if (!view.isLearner) {
         state.isVoter = true;
         says.now(`runs as member ${formatId(view.memberId)}`);
@@ -112,30 +119,36 @@ async function keepTrue(pod: Pod, members: readonly MemberFacts[], silentSince: 
   }
 }
 
-async function sayWhoIsMissing(
-  { settings, says, clock, source }: Pod,
-  { members }: Extract<ClusterFacts, { members: unknown }>,
-): Promise<void> {
-  const voters = members.filter(({ isLearner }) => !isLearner);
+/** A member without a majority serves no clients, but tells other members whom it knows. */
+async function sayWhoIsMissing({ settings, says, clock, source }: Pod): Promise<void> {
+  const voters = await votersOnPeerPort(settings, clock).catch(() => undefined);
+  // Without an answer the engine is still reading its data, and its own lines say so.
+  if (voters === undefined) return says.waiting("the engine does not serve yet");
   const needed = Math.floor(voters.length / 2) + 1;
-  const others = voters.map(({ name }) => name).filter((name) => name !== settings.name);
+  const others = voters.filter((name) => name !== settings.name);
   const pods = await askPods(settings, others, clock);
   const absent = others.filter((name) => !pods.has(name));
   const empty = others.filter((name) => pods.get(name)?.hasData === false);
   const wanted = await wantedNow(source);
-  const few =
-    typeof wanted !== "string" && wanted.isLive && wanted.replicas > 0 && wanted.replicas < needed
-      ? `. There are to be ${wanted.replicas} pods, and the cluster has ${voters.length} members: scale to ${needed} at least, then down again`
-      : "";
-  const notWanted = typeof wanted === "string" ? "" : notes(settings, absent, wanted);
-  says.waiting(
-    `no majority: ${needed} of ${voters.length} members are needed${absent.length > 0 ? `; ${list(absent)} does not answer${notWanted}` : ""}` +
-      `${empty.length > 0 ? `; the volume of ${list(empty)} is empty` : ""}${few}`,
-    few !== "" || voters.length - empty.length < needed,
-  );
+  const isTooFew = typeof wanted !== "string" && wanted.isLive && wanted.replicas > 0 && wanted.replicas < needed;
+  if (absent.length + empty.length === 0) return says.waiting("the engine does not serve yet; all members run");
+  const parts = [
+    `no majority: ${needed} of ${voters.length} members are needed`,
+    ...(absent.length > 0 ? [`${list(absent)} does not answer`] : []),
+    ...(empty.length > 0 ? [`the volume of ${list(empty)} is empty`] : []),
+    ...(isTooFew
+      ? [`the set is to have ${wanted.replicas}: scale it to ${needed} at least, and down again later`]
+      : []),
+  ];
+  says.waiting(parts.join("; "), isTooFew || voters.length - empty.length < needed);
 }
 
-function notes(settings: Pod["settings"], absent: readonly string[], wanted: Parameters<typeof includes>[0]): string {
-  const none = absent.filter((name) => !includes(wanted, Number(name.slice(settings.set.length + 1))));
-  return none.length === 0 ? "" : ` (${list(none)} is not wanted)`;
+/** Names, as the data of this member has them. */
+async function votersOnPeerPort(settings: Pod["settings"], clock: Pod["clock"]): Promise<readonly string[]> {
+  const members = parsed(await fetchPeer(settings, `${peerUrlOf(settings, settings.name)}/members`, clock));
+  if (!Array.isArray(members)) throw new Error("no list of members");
+  return members.flatMap((member: unknown) => {
+    const name = textIn(member, "name");
+    return name === undefined || (isObject(member) && member["isLearner"] === true) ? [] : [name];
+  });
 }

@@ -35,7 +35,7 @@ export async function askPods(
 async function ask(settings: PodSettings, pod: string, clock: Clock): Promise<PodState | undefined> {
   const { peerTls, statusPort } = settings;
   const url = `${urlOf(peerTls !== undefined, hostOf(settings, pod), statusPort)}/state`;
-  const state = stateFrom(parsed(await fetchText(url, peerTls === undefined ? {} : tlsFiles(peerTls), clock)));
+  const state = stateFrom(parsed(await fetchPeer(settings, url, clock)));
   return state?.name === pod ? state : undefined;
 }
 
@@ -51,6 +51,10 @@ function tlsFiles({ certFile, keyFile, caFile }: NonNullable<PodSettings["peerTl
   const ca = caFile === undefined ? {} : { ca: readFileSync(caFile) };
   return { cert: readFileSync(certFile), key: readFileSync(keyFile), ...ca };
 }
+
+/** As one member asks another. */
+export const fetchPeer = ({ peerTls }: PodSettings, url: string, clock: Clock): Promise<string> =>
+  fetchText(url, peerTls === undefined ? {} : tlsFiles(peerTls), clock);
 
 /** The body of an answer with status 200; rejects otherwise. */
 export function fetchText(url: string, tls: Readonly<Record<string, Buffer>>, clock: Clock): Promise<string> {
