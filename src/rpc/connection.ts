@@ -144,7 +144,8 @@ export class Connection {
     this.sender.reset(id, code);
     this.touch();
     const stream = this.#streams.get(id);
-    if (stream === undefined) this.#streams.earlyClosed.add(id, 0);
+    // Of a refused stream, all that its window allows may be on its way.
+    if (stream === undefined) this.#streams.earlyClosed.add(id, code === H2Error.refusedStream ? STREAM_WINDOW : 0);
     else {
       this.#streams.earlyClosed.add(id, stream.receiveWindow);
       this.drop(stream);

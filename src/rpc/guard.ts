@@ -3,8 +3,12 @@
  * refills it, and a peer that overdraws it is flooding. Pure, except for the time it is given.
  *
  * Any amount of traffic from honest clients pays for itself: a window update follows data that we sent, a ping of a
- * bandwidth estimate (grpc-go, hyper, .NET) follows a frame that we sent, a data frame that completes a message is
- * ordinary work, and a call cancelled at its deadline had its time. Only frames without such a reason are charged.
+ * bandwidth estimate (grpc-go, hyper, .NET) follows a frame that we sent, and a data frame that completes a message is
+ * ordinary work. Only frames without such a reason are charged.
+ *
+ * A call costs the same whether it is answered, cancelled or refused, so the reset of an open stream is free, however
+ * young: thousands of calls with a short deadline end like that together. A connection that does nothing else (rapid
+ * reset) reads in slices like any other, and what cancelled calls leave behind is limited by the server's own queues.
  */
 
 const BUDGET_MAX = 10_000;
@@ -22,11 +26,8 @@ export const Cost = {
   /** A small data frame that completes no message. */
   tinyData: 2,
   continuation: 2,
-  /**
-   * A reset of a young call without an answer, or one caused by a client error: two thousand at once, then hundreds a
-   * second.
-   */
-  reset: 5,
+  /** An error for which we reset a stream. */
+  streamError: 5,
   /** A reset of a finished call: it crossed our reply. */
   lateReset: 1,
   largeHeaders: 100,
@@ -36,12 +37,6 @@ export const Earning = { callDone: 3, message: 2, streamOpened: 2 } as const;
 
 /** Clients return both the stream's and the connection's window, some in steps of a few kilobytes. */
 export const earnedByData = (bytes: number): number => 2 + (bytes >>> 10);
-
-/**
- * A call that ran this long before its reset, or was answered, is no rapid reset: it costs no more than a completed
- * call, and the limit on open streams bounds it.
- */
-export const RAPID_RESET_MS = 100;
 
 export class FloodGuard {
   #budget = BUDGET_MAX;
@@ -72,8 +67,8 @@ export class FloodGuard {
  */
 export const ABUSES = {
   resets: {
-    text: "too many streams reset",
-    advice: "let the client cancel fewer calls right after it began them",
+    text: "too many resets of streams that are over",
+    advice: "update the client, or the proxy in front",
   },
   stream_errors: {
     text: "too many stream errors",

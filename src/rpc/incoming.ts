@@ -8,7 +8,7 @@ import type { Connection } from "./connection.ts";
 import type { Route } from "./contract.ts";
 import type { RpcCore } from "./core.ts";
 import type { FrameSink } from "./frame-reader.ts";
-import { type Abuse, Cost, Earning, type FloodGuard, RAPID_RESET_MS } from "./guard.ts";
+import { type Abuse, Cost, Earning, type FloodGuard } from "./guard.ts";
 import type { RequestHead } from "./head.ts";
 import { HeaderReader } from "./header-reader.ts";
 import { HpackError } from "./hpack/decoder.ts";
@@ -161,7 +161,7 @@ export class Incoming implements FrameSink {
 
   /** Resets a stream for a client error and charges its budget. */
   #streamError(id: number, code: number): void {
-    if (this.#spend(Cost.reset, "stream_errors")) this.#connection.resetStream(id, code);
+    if (this.#spend(Cost.streamError, "stream_errors")) this.#connection.resetStream(id, code);
   }
 
   // ---- headers
@@ -245,14 +245,15 @@ export class Incoming implements FrameSink {
     if (head.malformed !== "" || (endsStream && head.contentLength > 0)) {
       return this.#streamError(id, H2Error.protocol);
     }
-    // Calls that were in flight when the client was told to leave are not its error.
-    if (connection.isDraining) return connection.resetStream(id, H2Error.refusedStream);
+    // Refusals are no error of the client's, and so are not charged: it may have opened thousands of streams before it
+    // read the limit, or that it is to leave.
     if (
+      connection.isDraining ||
       this.#streams.size >= core.maxConcurrentStreams ||
       (this.#sender.waitingStreams > UNREAD_STREAMS_MAX &&
         connection.replies.bytes > core.heldReplyBytesMax / REFUSE_SHARE)
     ) {
-      return this.#streamError(id, H2Error.refusedStream);
+      return connection.resetStream(id, H2Error.refusedStream);
     }
     core.stats.streams++;
     this.#guard.earn(Earning.streamOpened);
@@ -270,10 +271,8 @@ export class Incoming implements FrameSink {
       return this.#connection.fail(H2Error.protocol, `RST_STREAM on stream ${id}, which is idle`);
     }
     const stream = this.#streams.get(id);
-    if (stream !== undefined) {
-      const isRapid = !stream.headersSent && this.#connection.nowMs - stream.openedAtMs < RAPID_RESET_MS;
-      if (!isRapid || this.#spend(Cost.reset, "resets")) this.#connection.drop(stream);
-    } else if (!this.#streams.earlyClosed.delete(id)) this.#spend(Cost.lateReset, "resets");
+    if (stream !== undefined) this.#connection.drop(stream);
+    else if (!this.#streams.earlyClosed.delete(id)) this.#spend(Cost.lateReset, "resets");
   }
 
   #priority(buf: Buffer, start: number, end: number, id: number): void {

@@ -17,7 +17,6 @@ export abstract class Stream {
   readonly id: number;
   readonly head: RequestHead<Route>;
 
-  readonly openedAtMs: number;
   /** The client has sent its END_STREAM. */
   remoteClosed = false;
   /** We have sent or queued END_STREAM, or the stream was reset. */
@@ -57,7 +56,6 @@ export abstract class Stream {
     this.connection = connection;
     this.id = id;
     this.head = head;
-    this.openedAtMs = connection.nowMs;
     this.sendWindow = connection.peerInitialWindow;
   }
 
