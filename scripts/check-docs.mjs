@@ -21,6 +21,7 @@ const OTHERS_OPTIONS = new Set(
 /** The files that must contain the options of a command. */
 const PROGRAMS = [
   [/kvorum (up|ps|down|cert|cluster)\b/, ["src/deploy"]],
+  [/kvorum (backup|restore)\b/, ["src/backup", "src/utl/commands/snapshot.ts"]],
   [/kvorum pod\b/, ["src/pod", "src/config"]],
   [/npm run bench -- stalls/, ["bench/stalls"]],
   [/npm run bench -- database/, ["bench/database"]],

@@ -25,6 +25,7 @@ const floors = [
   ["testing", "etcd3"],
   ["ctl", "utl", "proxy"],
   ["doctor"],
+  ["backup"],
   ["deploy"],
   ["pod"],
   ["console"],

@@ -20,6 +20,15 @@ export async function main(argv: readonly string[], env: Environment): Promise<n
       await flushOutput();
       return process.exit(code);
     }
+    case "backup":
+    case "restore": {
+      process.noDeprecation = true;
+      const { main: backup } = await import("../backup/main.ts");
+      const { flushOutput, processIo } = await import("../ctl/process-io.ts");
+      const code = await backup(command, processIo(rest, env));
+      await flushOutput();
+      return process.exit(code);
+    }
     case "audit":
       return (await import("../doctor/audit.ts")).main(rest, {
         out: (text) => void process.stdout.write(text),
@@ -95,7 +104,7 @@ async function ask(question: string): Promise<string> {
   }
 }
 
-const notBuiltYet = new Set(["backup", "restore", "import", "export"]);
+const notBuiltYet = new Set(["import", "export"]);
 
 const help = `kvorum: etcd in TypeScript.
 
@@ -109,10 +118,12 @@ Usage:
   kvorum cert [command]     Make, show and check certificates
   kvorum cluster [command]  Make and operate a cluster on hosts, from one inventory
   kvorum pod                Run a pod of a StatefulSet on Kubernetes
+  kvorum backup [command]   Back up a cluster continuously, look into backups, verify them
+  kvorum restore            Bring back a cluster, or one prefix of it, as of a revision or a time
   kvorum doctor             Say what is wrong with a directory, a configuration or a cluster, and what to do
   kvorum audit verify FILE  Check that nobody has changed an audit log
   kvorum version            Print the version
 
 Not built yet:
-  backup, restore, import, export
+  import, export
 `;

@@ -6,9 +6,12 @@ import { CompactedError, FutureRevisionError } from "../mvcc/model/types.ts";
 import { type KvHash, KvHasher } from "../mvcc/store/hash.ts";
 import { KeyRows } from "./key-rows.ts";
 
-/** Hashes up to `revision`, or all for 0. Throws CompactedError, FutureRevisionError, BoltError. */
-export function hashKvOf(reader: BoltReader, revision: number): KvHash {
-  const compactRevision = compactRevisionOf(reader);
+/**
+ * Hashes up to `revision`, or all for 0. `compactedAt` gives the hash of a member that has compacted there, which may be
+ * later than in this file. Throws CompactedError, FutureRevisionError, BoltError.
+ */
+export function hashKvOf(reader: BoltReader, revision: number, compactedAt = -1): KvHash {
+  const compactRevision = Math.max(compactedAt, compactRevisionOf(reader));
   const rows = (): Iterable<{ key: Uint8Array; value: Uint8Array }> => reader.bucket(KEY)?.entries() ?? [];
   const last = reader.bucket(KEY)?.last();
   const currentRevision = Math.max(1, compactRevision, last === undefined ? 0 : mainOf(last.key));

@@ -1,5 +1,6 @@
 /** `etcdutl snapshot` */
 import { isAbsolute, resolve } from "node:path";
+import type { Flag } from "../../base/flags.ts";
 import { humanBytes } from "../../base/table.ts";
 import { BoltReader } from "../../bolt/reader.ts";
 import { verifyBootstrap } from "../../config/checks/bootstrap.ts";
@@ -45,6 +46,29 @@ const status: UtlCommand = {
   },
 };
 
+/** What the cluster that a snapshot founds is to be. */
+export const NEW_CLUSTER_FLAGS: readonly Flag[] = [
+  {
+    name: "initial-advertise-peer-urls",
+    kind: "string",
+    value: "http://localhost:2380",
+    usage: "List of this member's peer URLs to advertise to the rest of the cluster",
+  },
+  {
+    name: "initial-cluster",
+    kind: "string",
+    value: "default=http://localhost:2380",
+    usage: "Initial cluster configuration for restore bootstrap",
+  },
+  {
+    name: "initial-cluster-token",
+    kind: "string",
+    value: "etcd-cluster",
+    usage: "Initial cluster token for the etcd cluster during restore bootstrap",
+  },
+  { name: "name", kind: "string", value: "default", usage: "Human-readable name for this member" },
+];
+
 const restore: UtlCommand = {
   name: "restore",
   usage: "<filename> --data-dir {output dir} [options]",
@@ -61,24 +85,7 @@ etcdutl snapshot restore backup.db --data-dir /var/lib/etcd --name m1 \\
       usage: "How much to increase the latest revision after restore",
     },
     { name: "data-dir", kind: "string", value: "", usage: "Path to the output data directory" },
-    {
-      name: "initial-advertise-peer-urls",
-      kind: "string",
-      value: "http://localhost:2380",
-      usage: "List of this member's peer URLs to advertise to the rest of the cluster",
-    },
-    {
-      name: "initial-cluster",
-      kind: "string",
-      value: "default=http://localhost:2380",
-      usage: "Initial cluster configuration for restore bootstrap",
-    },
-    {
-      name: "initial-cluster-token",
-      kind: "string",
-      value: "etcd-cluster",
-      usage: "Initial cluster token for the etcd cluster during restore bootstrap",
-    },
+    ...NEW_CLUSTER_FLAGS,
     {
       name: "initial-memory-map-size",
       kind: "uint",
@@ -93,7 +100,6 @@ etcdutl snapshot restore backup.db --data-dir /var/lib/etcd --name m1 \\
       usage:
         "Mark the latest revision after restore as the point of scheduled compaction (required if --bump-revision > 0, disallowed otherwise)",
     },
-    { name: "name", kind: "string", value: "default", usage: "Human-readable name for this member" },
     {
       name: "skip-hash-check",
       kind: "bool",
@@ -139,7 +145,7 @@ etcdutl snapshot restore backup.db --data-dir /var/lib/etcd --name m1 \\
 };
 
 /** The new cluster, with a member's checks at its first start. */
-async function readCluster({ flags, io, logger }: Utl) {
+export async function readCluster({ flags, io, logger }: Pick<Utl, "flags" | "io" | "logger">) {
   const name = flags.string("name");
   const initialCluster = flags.string("initial-cluster");
   const advertisePeerUrls = parseUrls(flags.string("initial-advertise-peer-urls"));
