@@ -47,7 +47,7 @@ export async function doDuties(pod: Pod, state: DutyState, signal: AbortSignal):
       );
     } else {
       missingSinceMs ??= nowMs;
-      if (nowMs > missingSinceMs + NO_MAJORITY_MS) await sayWhoIsMissing(pod);
+      if (nowMs > missingSinceMs + NO_MAJORITY_MS) await sayWhoIsMissing(pod, "no majority answers");
     }
     await sleep(pod.clock, ROUND_MS, signal);
   }
@@ -62,7 +62,7 @@ async function becomeVoter(pod: Pod, state: DutyState, signal: AbortSignal): Pro
       const view = await viewOf(settings, settings.name).catch((error: unknown) => messageOf(error));
       if (typeof view === "string") {
         silentSinceMs ??= clock.nowMs();
-        if (clock.nowMs() > silentSinceMs + NO_MAJORITY_MS) await sayWhoIsMissing(pod);
+        if (clock.nowMs() > silentSinceMs + NO_MAJORITY_MS) await sayWhoIsMissing(pod, view);
         await backoff.pause(signal);
         continue;
       }
@@ -120,10 +120,10 @@ async function keepTrue(pod: Pod, members: readonly MemberFacts[], silentSince: 
 }
 
 /** A member without a majority serves no clients, but tells other members whom it knows. */
-async function sayWhoIsMissing({ settings, says, clock, source }: Pod): Promise<void> {
+async function sayWhoIsMissing({ settings, says, clock, source }: Pod, trouble: string): Promise<void> {
   const voters = await votersOnPeerPort(settings, clock).catch(() => undefined);
   // Without an answer the engine is still reading its data, and its own lines say so.
-  if (voters === undefined) return says.waiting("the engine does not serve yet");
+  if (voters === undefined) return says.waiting(`the engine does not serve yet: ${trouble}`);
   const needed = Math.floor(voters.length / 2) + 1;
   const others = voters.filter((name) => name !== settings.name);
   const pods = await askPods(settings, others, clock);
@@ -131,7 +131,7 @@ async function sayWhoIsMissing({ settings, says, clock, source }: Pod): Promise<
   const empty = others.filter((name) => pods.get(name)?.hasData === false);
   const wanted = await wantedNow(source);
   const isTooFew = typeof wanted !== "string" && wanted.isLive && wanted.replicas > 0 && wanted.replicas < needed;
-  if (absent.length + empty.length === 0) return says.waiting("the engine does not serve yet; all members run");
+  if (absent.length + empty.length === 0) return says.waiting(`the engine does not serve, though all members run: ${trouble}`);
   const parts = [
     `no majority: ${needed} of ${voters.length} members are needed`,
     ...(absent.length > 0 ? [`${list(absent)} does not answer`] : []),
