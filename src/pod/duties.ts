@@ -131,7 +131,8 @@ async function sayWhoIsMissing({ settings, says, clock, source }: Pod, trouble: 
   const empty = others.filter((name) => pods.get(name)?.hasData === false);
   const wanted = await wantedNow(source);
   const isTooFew = typeof wanted !== "string" && wanted.isLive && wanted.replicas > 0 && wanted.replicas < needed;
-  if (absent.length + empty.length === 0) return says.waiting(`the engine does not serve, though all members run: ${trouble}`);
+  if (absent.length + empty.length === 0)
+    return says.waiting(`the engine does not serve, though all members run: ${trouble}`);
   const parts = [
     `no majority: ${needed} of ${voters.length} members are needed`,
     ...(absent.length > 0 ? [`${list(absent)} does not answer`] : []),

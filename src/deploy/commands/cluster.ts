@@ -5,12 +5,14 @@ import type { Flag } from "../../base/flags.ts";
 import { type Context, type DeployCommand, DeployError } from "../common/context.ts";
 import { writeWhole } from "../common/files.ts";
 import { firstInventory } from "../inventory/first.ts";
-import { certificateSet, type Inventory, readInventory } from "../inventory/inventory.ts";
+import { certificateSet, type Inventory, type Member, readInventory } from "../inventory/inventory.ts";
 import { INVENTORY_SCHEMA } from "../inventory/schema.ts";
-import { makeSet } from "../pki/set.ts";
+import { makeSet, type SetOptions } from "../pki/set.ts";
 import { composeText } from "../render/compose.ts";
 import { hostFiles } from "../render/host.ts";
+import { kubeadmCertificates, kubeadmFiles } from "../render/kubeadm.ts";
 import { hostCommands } from "./hosts.ts";
+import { kubeadmCommand } from "./kubeadm.ts";
 import { operationCommands } from "./operations.ts";
 
 const FILE: Flag = { name: "file", shorthand: "f", kind: "string", value: "cluster.yml", usage: "the inventory" };
@@ -72,29 +74,33 @@ const render: DeployCommand = {
   short: "Writes every file that the hosts get into a directory, and touches nothing else",
   long: `Writes every file that the hosts get: the systemd unit, the configuration in the inventory's style, certificates. Each
 host has a directory of its own with the paths as on the host. Certificates are made in the inventory's directory for
-them, and kept when they are there and good. --target compose writes a compose.yaml for one machine instead.`,
+them, and kept when they are there and good. --target kubeadm writes static pods of
+the kubelet instead, --target compose a compose.yaml for one machine.`,
   flags: [
     FILE,
     { name: "out", kind: "string", value: "rendered", usage: "the directory" },
-    { name: "target", kind: "string", value: "systemd", usage: "systemd or compose" },
+    { name: "target", kind: "string", value: "systemd", usage: "systemd, kubeadm or compose" },
     { name: "image", kind: "string", value: "", usage: "the image with the program etcd, for compose" },
   ],
   async run(context, { flags, args }) {
     noArguments(args, "cluster render");
     const target = flags.string("target");
-    if (target !== "systemd" && target !== "compose")
-      throw new DeployError(`--target is systemd or compose, not ${target}`);
+    if (target !== "systemd" && target !== "kubeadm" && target !== "compose")
+      throw new DeployError(`--target is systemd, kubeadm or compose, not ${target}`);
     const inventory = open(context, flags.string("file"));
     const out = resolve(context.cwd, flags.string("out"));
-    await makeCertificates(context, inventory);
+    await makeCertificates(context, target === "kubeadm" ? kubeadmCertificates(inventory) : certificateSet(inventory));
     if (target === "compose") return renderCompose(context, inventory, out, flags.string("image"));
+    const filesOf = target === "kubeadm" ? kubeadmFiles : foundingFiles;
     for (const member of inventory.members) {
-      for (const { path, content, mode } of hostFiles(inventory, member, { isFounding: true })) {
+      for (const { path, content, mode } of filesOf(inventory, member)) {
         writeChanged(context, join(out, member.name, path), content, mode);
       }
     }
   },
 };
+
+const foundingFiles = (inventory: Inventory, member: Member) => hostFiles(inventory, member, { isFounding: true });
 
 function renderCompose(context: Context, inventory: Inventory, out: string, image: string): void {
   if (image === "") throw new DeployError("compose needs --image, such as gcr.io/etcd-development/etcd:v3.7.1");
@@ -127,7 +133,7 @@ const schema: DeployCommand = {
 export const clusterCommand: DeployCommand = {
   name: "cluster",
   short: "A cluster on hosts, from one inventory",
-  commands: [init, check, render, schema, ...hostCommands, ...operationCommands],
+  commands: [init, check, render, schema, kubeadmCommand, ...hostCommands, ...operationCommands],
 };
 
 const schemaText = (): string => `${JSON.stringify(INVENTORY_SCHEMA, null, 2)}\n`;
@@ -142,9 +148,9 @@ function tellWarnings(context: Context, { warnings }: Inventory): void {
   for (const warning of warnings) context.err(`warning: ${warning}\n`);
 }
 
-async function makeCertificates(context: Context, inventory: Inventory): Promise<void> {
+async function makeCertificates(context: Context, certificates: SetOptions): Promise<void> {
   const now = { nowMs: context.clock.wallMs(), random: context.random };
-  for (const { action, file, why } of await makeSet(certificateSet(inventory), now)) {
+  for (const { action, file, why } of await makeSet(certificates, now)) {
     if (action !== "kept")
       context.out(`${action.padEnd(9)} certificate ${file}${why === undefined ? "" : ` (it was: ${why})`}\n`);
   }

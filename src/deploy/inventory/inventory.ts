@@ -9,7 +9,7 @@ import { messageOf } from "../../base/errors.ts";
 import { DeployError } from "../common/context.ts";
 import { readRequired } from "../common/files.ts";
 import type { SetOptions } from "../pki/set.ts";
-import { differences, INVENTORY_SCHEMA, type STYLES } from "./schema.ts";
+import { type CGROUP_DRIVERS, differences, INVENTORY_SCHEMA, type KUBEADM_APIS, type STYLES } from "./schema.ts";
 
 export type Style = (typeof STYLES)[number];
 
@@ -46,8 +46,19 @@ export interface Inventory {
   readonly certificates: Pick<SetOptions, "dir" | "algorithm" | "days" | "authorityDays" | "isShared">;
   /** Absolute path of the file with the users; without it authentication is left as it is. */
   readonly usersFile: string | undefined;
+  /** For members as static pods. */
+  readonly kubeadm: Kubeadm;
   /** What is allowed and probably not meant. */
   readonly warnings: readonly string[];
+}
+
+export interface Kubeadm {
+  readonly image: string;
+  readonly configApi: (typeof KUBEADM_APIS)[number];
+  readonly cgroupDriver: (typeof CGROUP_DRIVERS)[number];
+  readonly runtimeEndpoint: string;
+  /** The member whose host gets the authority's key. */
+  readonly caKeyOn: string | undefined;
 }
 
 /** The file as the schema has it. */
@@ -83,6 +94,13 @@ interface File {
     readonly days?: number;
     readonly "ca-days"?: number;
     readonly shared?: boolean;
+  };
+  readonly kubeadm?: {
+    readonly image?: string;
+    readonly "config-api"?: Kubeadm["configApi"];
+    readonly "cgroup-driver"?: Kubeadm["cgroupDriver"];
+    readonly "runtime-endpoint"?: string;
+    readonly "ca-key-on"?: string;
   };
 }
 
@@ -136,6 +154,9 @@ function problemsOf(file: File): string[] {
     found.push(
       `directories.wal is ${wal}: it lies where the data is; leave it out, or name a directory on another disk`,
     );
+  const keyOn = file.kubeadm?.["ca-key-on"] ?? "none";
+  if (keyOn !== "none" && !members.some(({ name }) => name === keyOn))
+    found.push(`kubeadm.ca-key-on is ${keyOn}, which is no member; "none" keeps the key here`);
   const heartbeat = Number(tuning["heartbeat-interval"] ?? 100);
   const election = Number(tuning["election-timeout"] ?? 1000);
   if (election < 5 * heartbeat)
@@ -179,6 +200,14 @@ function complete(file: File, base: string): Inventory {
       isShared: certificates.shared ?? false,
     },
     usersFile: file.authentication === undefined ? undefined : resolve(base, file.authentication),
+    kubeadm: {
+      image: file.kubeadm?.image ?? "registry.k8s.io/etcd:3.6.8-0",
+      configApi: file.kubeadm?.["config-api"] ?? "v1beta4",
+      cgroupDriver: file.kubeadm?.["cgroup-driver"] ?? "systemd",
+      runtimeEndpoint: file.kubeadm?.["runtime-endpoint"] ?? "unix:///var/run/containerd/containerd.sock",
+      // As kubeadm's guide has it, whose first host makes all certificates.
+      caKeyOn: file.kubeadm?.["ca-key-on"] ?? members[0]?.name,
+    },
     warnings: warningsOn(file),
   };
 }

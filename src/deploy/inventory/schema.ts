@@ -23,6 +23,9 @@ export interface Schema {
 
 export const STYLES = ["conf", "environment", "flags"] as const;
 
+export const KUBEADM_APIS = ["v1beta4", "v1beta3"] as const;
+export const CGROUP_DRIVERS = ["systemd", "cgroupfs"] as const;
+
 const PATH = "^/[A-Za-z0-9._@+/-]*$";
 const NAME = "^[A-Za-z0-9][A-Za-z0-9._-]*$";
 
@@ -106,6 +109,13 @@ export const INVENTORY_SCHEMA: Schema = {
         days: whole("Days that certificates are valid", 1, 36_500),
         "ca-days": whole("Days that the authority is valid", 1, 36_500),
         shared: flag("One certificate for all members, in place of two for each"),
+      }),
+      kubeadm: object("For members as static pods of the kubelet (kvorum cluster kubeadm)", {
+        image: text("The image with the program etcd", "^[^ ]+$"),
+        "config-api": { type: "string", description: "Version of kubeadm's configuration", enum: KUBEADM_APIS },
+        "cgroup-driver": { type: "string", description: "Of the container runtime", enum: CGROUP_DRIVERS },
+        "runtime-endpoint": text("Of the container runtime", "^[!-~]+$"),
+        "ca-key-on": text("The member that gets the authority's key; none for no member. The first when absent", NAME),
       }),
     },
     ["cluster", "members"],
