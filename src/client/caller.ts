@@ -12,19 +12,20 @@ import type { MethodType } from "../base/protobuf.ts";
 import type { Random } from "../base/random.ts";
 import { DeadlineWheel } from "../rpc/deadlines.ts";
 import { type CallOptions, ClientClosedError, type ForwardedOptions } from "./options.ts";
+import { Pending } from "./pending.ts";
 import { RpcError } from "./rpc-error.ts";
+import type { Safety } from "./safety.ts";
 import { StreamCall, type StreamHandler, type StreamOptions } from "./stream-call.ts";
 import type { Tokens } from "./tokens.ts";
 import { type Link, type LinkOptions, Links } from "./transport/links.ts";
 import type { CallHead } from "./transport/request-encoder.ts";
 import { UnaryCall } from "./unary-call.ts";
 
-/** Whether a call may be carried out twice: `read` changes nothing. */
-export type Safety = "read" | "write";
-
 export interface CallerOptions extends LinkOptions {
   readonly timeoutMs: number;
   readonly responseBytesMax: number;
+  readonly requestBytesMax: number;
+  readonly pendingBytesMax: number;
 }
 
 /** A call that may be sent again. */
@@ -45,6 +46,7 @@ export class Caller {
   readonly random: Random;
   readonly links: Links;
   readonly deadlines: DeadlineWheel;
+  readonly pending: Pending;
   readonly responseBytesMax: number;
   readonly timeoutMs: number;
   /** Set when the client has a user. */
@@ -61,6 +63,7 @@ export class Caller {
     this.random = options.random;
     this.links = new Links(endpoints, options);
     this.deadlines = new DeadlineWheel(options.clock);
+    this.pending = new Pending(options.pendingBytesMax, options.requestBytesMax);
     this.responseBytesMax = options.responseBytesMax;
     this.timeoutMs = options.timeoutMs;
   }
@@ -177,6 +180,7 @@ export class Caller {
     this.closed = true;
     this.deadlines.stop();
     for (const each of [...this.#open]) each.cancel(new ClientClosedError());
+    this.pending.end();
     this.links.close("the client is closed");
   }
 

@@ -7,13 +7,14 @@
  */
 import { Code } from "../base/grpc-codes.ts";
 import { KVService, type TxnResponse } from "../proto/etcdserverpb.ts";
-import type { Caller, Safety } from "./caller.ts";
+import type { Caller } from "./caller.ts";
 import { bytes } from "./codec.ts";
 import { type Key, Space } from "./keys.ts";
 import { type Lease, LeaseLostError, type Leases } from "./leases.ts";
 import { type Comparison, type Ops, op, type Txn, type TxnResult, txnRequest, txnResult, when } from "./operations.ts";
 import { type CallOptions, ClientClosedError } from "./options.ts";
 import { RpcError } from "./rpc-error.ts";
+import type { Safety } from "./safety.ts";
 import { WatchCompactedError } from "./watch-events.ts";
 import type { Watches } from "./watches.ts";
 

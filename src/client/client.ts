@@ -18,6 +18,9 @@ import { Watches } from "./watches.ts";
 const DEFAULT_ENDPOINT = "127.0.0.1:2379";
 /** The largest message that gRPC knows. */
 const RESPONSE_BYTES_MAX = 2 ** 31 - 1;
+/** More than any limit of a server that etcd's documents recommend. */
+const REQUEST_BYTES_MAX = 16 * 1024 * 1024;
+const PENDING_BYTES_MAX = 256 * 1024 * 1024;
 
 /**
  * A client of an etcd cluster, of kvorum or stock etcd from 3.4 on. It connects when first used, to another member when
@@ -63,6 +66,48 @@ export class Client extends Keyspace<string, string> {
     return this.caller.links.status;
   }
 
+  /**
+   * The status of the endpoints now, and again whenever one of them connects, is lost or cannot be reached. Ends with its
+   * loop, the signal, or the client.
+   *
+   * @example
+   * for await (const endpoints of client.statuses()) {
+   *   for (const { endpoint, connected, problem } of endpoints) console.log(endpoint, connected ? "up" : problem);
+   * }
+   */
+  async *statuses(
+    options: Pick<CallOptions, "signal"> = {},
+  ): AsyncGenerator<readonly EndpointStatus[], void, undefined> {
+    const { links } = this.caller;
+    const { signal } = options;
+    for (let seen = -1; !this.caller.closed; ) {
+      signal?.throwIfAborted();
+      if (seen !== links.changes) {
+        seen = links.changes;
+        yield links.status;
+      } else await links.changed(signal);
+    }
+  }
+
+  /** Bytes of requests that have no answer yet. */
+  get pendingBytes(): number {
+    return this.caller.pending.bytes;
+  }
+
+  /**
+   * Resolves when little of what was asked is without an answer: less than a quarter of `pendingBytesMax`. For programs
+   * that write faster than they wait for answers.
+   *
+   * @example
+   * for (const key of ["a", "b", "c"]) {
+   *   await client.drained();
+   *   client.put(key, "value").catch(console.error);
+   * }
+   */
+  drained(): Promise<void> {
+    return this.caller.pending.drained();
+  }
+
   /** Resolves once a member answers; rejects like any call, with what is wrong. */
   async ready(options?: CallOptions): Promise<void> {
     await this.maintenance.status(options);
@@ -94,11 +139,8 @@ function callerOf(options: ClientOptions): Caller {
   if ((username === undefined) !== (password === undefined)) {
     throw new ClientOptionsError("give username and password both, or neither");
   }
-  for (const name of ["timeoutMs", "connectTimeoutMs", "keepAliveMs", "keepAliveTimeoutMs"] as const) {
-    const value = options[name];
-    if (value !== undefined && !(value > 0))
-      throw new ClientOptionsError(`${name} is ${value}: give milliseconds above 0`);
-  }
+  checkPositive(options, "milliseconds", ["timeoutMs", "connectTimeoutMs", "keepAliveMs", "keepAliveTimeoutMs"]);
+  checkPositive(options, "bytes", ["requestBytesMax", "pendingBytesMax", "responseBytesMax"]);
   const caller = new Caller(checkedEndpoints(typeof endpoints === "string" ? endpoints.split(",") : endpoints), {
     tls: options.tls,
     connectTimeoutMs: options.connectTimeoutMs ?? 3000,
@@ -111,10 +153,20 @@ function callerOf(options: ClientOptions): Caller {
     connect: options.connect,
     failFast: options.failFast ?? false,
     timeoutMs: options.timeoutMs ?? 10_000,
+    requestBytesMax: options.requestBytesMax ?? REQUEST_BYTES_MAX,
+    pendingBytesMax: options.pendingBytesMax ?? PENDING_BYTES_MAX,
     responseBytesMax: options.responseBytesMax ?? RESPONSE_BYTES_MAX,
   });
   if (username !== undefined && password !== undefined) caller.tokens = new Tokens(caller, username, password);
   return caller;
+}
+
+function checkPositive(options: ClientOptions, unit: string, names: readonly (keyof ClientOptions)[]): void {
+  for (const name of names) {
+    const value = options[name];
+    if (value !== undefined && !(Number(value) > 0))
+      throw new ClientOptionsError(`${name} is ${String(value)}: give ${unit} above 0`);
+  }
 }
 
 function checkedEndpoints(endpoints: readonly string[]): readonly string[] {

@@ -1,8 +1,9 @@
 /** Work on single members: status, backups, alarms, defragmentation. */
 import { createHash } from "node:crypto";
 import { KvorumError } from "../base/errors.ts";
-import { KVService, MaintenanceService, type SnapshotResponse } from "../proto/etcdserverpb.ts";
+import { KVService, MaintenanceService } from "../proto/etcdserverpb.ts";
 import type { Caller } from "./caller.ts";
+import { messagesOf } from "./messages.ts";
 import type { CallOptions } from "./options.ts";
 
 export interface Status {
@@ -37,8 +38,6 @@ export class SnapshotError extends KvorumError {
 
 const HASH_BYTES = 32;
 const ALARMS = ["", "NOSPACE", "CORRUPT"] as const;
-/** Pieces waiting for the reader above which the server waits. */
-const PIECES_HIGH = 64;
 
 export class Maintenance {
   readonly #caller: Caller;
@@ -128,7 +127,7 @@ export class Maintenance {
     const hash = createHash("sha256");
     let tail = Buffer.alloc(0);
     let total = 0;
-    for await (const { blob } of this.#pieces(options)) {
+    for await (const { blob } of messagesOf(this.#caller, MaintenanceService.Snapshot, {}, options)) {
       total += blob.length;
       const joined = Buffer.concat([tail, blob]);
       const keep = Math.max(0, joined.length - HASH_BYTES);
@@ -139,40 +138,5 @@ export class Maintenance {
     if (total % 512 !== HASH_BYTES) throw new SnapshotError(`the backup of ${total} bytes has no hash at its end`);
     if (!tail.equals(hash.digest()))
       throw new SnapshotError("the backup is not what its hash says: it was damaged on its way");
-  }
-
-  async *#pieces(options: CallOptions): AsyncGenerator<SnapshotResponse, void, undefined> {
-    const pieces: SnapshotResponse[] = [];
-    let end: { readonly error: unknown } | undefined;
-    let wake: (() => void) | undefined;
-    const notify = () => wake?.();
-    const stream = this.#caller.stream(
-      MaintenanceService.Snapshot,
-      {
-        onMessage: (piece) => {
-          if (pieces.push(piece) >= PIECES_HIGH) stream.pause();
-          notify();
-        },
-        onEnd: (error) => {
-          end = { error };
-          notify();
-        },
-      },
-      options,
-    );
-    stream.send({}, true);
-    try {
-      for (;;) {
-        const piece = pieces.shift();
-        if (piece !== undefined) {
-          if (pieces.length === 0) stream.resume();
-          yield piece;
-        } else if (end === undefined) await new Promise<void>((resolve) => (wake = resolve));
-        else if (end.error !== undefined) throw end.error;
-        else return;
-      }
-    } finally {
-      stream.cancel();
-    }
   }
 }

@@ -42,6 +42,13 @@ export interface ClientOptions {
   readonly keepAliveMs?: number;
   /** Milliseconds to wait for its answer before the connection counts as lost; 5,000 when absent. */
   readonly keepAliveTimeoutMs?: number;
+  /** Largest request in bytes, above which a call fails with RESOURCE_EXHAUSTED and is not sent; 16 MiB when absent. */
+  readonly requestBytesMax?: number;
+  /**
+   * Bytes of requests without an answer above which further calls fail at once with RESOURCE_EXHAUSTED, so that a program
+   * that is faster than its cluster does not run out of memory; 256 MiB when absent. `client.drained()` waits for room.
+   */
+  readonly pendingBytesMax?: number;
   /** Largest accepted response in bytes; 2 GiB when absent. */
   readonly responseBytesMax?: number;
   /**

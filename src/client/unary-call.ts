@@ -3,10 +3,11 @@
 import { messageOf } from "../base/errors.ts";
 import { Code } from "../base/grpc-codes.ts";
 import type { MethodType } from "../base/protobuf.ts";
-import type { Caller, Retry, Safety } from "./caller.ts";
+import type { Caller, Retry } from "./caller.ts";
 import { type CallDiagnostics, callChannel } from "./diagnostics.ts";
 import type { ForwardedOptions } from "./options.ts";
 import { RpcError } from "./rpc-error.ts";
+import type { Safety } from "./safety.ts";
 import { Call, type Reached } from "./transport/call.ts";
 import type { Link, Waiter } from "./transport/links.ts";
 import type { CallHead } from "./transport/request-encoder.ts";
@@ -28,6 +29,8 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
   #link: Link | undefined;
   #tries = 0;
   #isDone = false;
+  /** Among the client's bytes without an answer. */
+  #isCounted = false;
   /** When it began, if somebody listens. */
   #beganMs = 0;
   /** An attempt that may have been carried out failed: true for writes alone, and then it is the last. */
@@ -65,6 +68,9 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
       signal.addEventListener("abort", this.#onAbort);
     }
     if (callChannel.hasSubscribers) this.#beganMs = this.#caller.clock.nowMs();
+    const refusal = this.#caller.pending.admit(this.#request.length);
+    if (refusal !== undefined) return this.cancel(refusal);
+    this.#isCounted = true;
     this.#caller.track(this);
     if (this.deadlineMs !== Number.POSITIVE_INFINITY) this.#caller.deadlines.add(this);
     const { tokens } = this.#caller;
@@ -162,6 +168,7 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
     this.#caller.deadlines.remove(this);
     this.#caller.links.forget(this);
     this.#caller.untrack(this);
+    if (this.#isCounted) this.#caller.pending.release(this.#request.length);
   }
 
   #publish(code: number | undefined): void {

@@ -2,6 +2,7 @@
 import { systemClock } from "../base/clock.ts";
 import { Client } from "../client/client.ts";
 import type { CallOptions as ClientCallOptions } from "../client/options.ts";
+import { safetyOf } from "../client/safety.ts";
 import { ClientClosedError, castGrpcError, GRPCDeadlineExceededError } from "./errors.ts";
 import { type CallOptions, type CallOptionsFactory, type IOptions, resolveCallOptions } from "./options.ts";
 import { fromMessage, methodOf, type ServiceName, toMessage } from "./wire.ts";
@@ -10,22 +11,6 @@ import { fromMessage, methodOf, type ServiceName, toMessage } from "./wire.ts";
 export interface ICallable {
   exec<T>(service: ServiceName, method: string, params: unknown, options?: CallOptions): Promise<T>;
 }
-
-/** Methods that change nothing: they may be sent again. */
-const READS: ReadonlySet<string> = new Set([
-  "KV.range",
-  "Lease.leaseTimeToLive",
-  "Lease.leaseLeases",
-  "Cluster.memberList",
-  "Maintenance.status",
-  "Maintenance.hash",
-  "Maintenance.hashKV",
-  "Auth.authStatus",
-  "Auth.userGet",
-  "Auth.userList",
-  "Auth.roleGet",
-  "Auth.roleList",
-]);
 
 const DIAL_TIMEOUT_MS = 30_000;
 
@@ -95,9 +80,8 @@ export class ConnectionPool implements ICallable {
     const limits = limitsOf(resolveCallOptions(own, this.callOptionsFactory, context));
     if ((limits.timeoutMs ?? 1) <= 0) throw new GRPCDeadlineExceededError(`the deadline of ${method} has passed`);
     const request = toMessage(type.request.typeName, typeof params === "object" && params !== null ? params : {});
-    const safety = READS.has(`${service}.${method}`) ? "read" : "write";
     try {
-      return await this.client.caller.unary(type, request, safety, limits, (response) => {
+      return await this.client.caller.unary(type, request, safetyOf(type), limits, (response) => {
         const answer: unknown = fromMessage(type.response.typeName, response);
         return answered<T>(answer);
       });

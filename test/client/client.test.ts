@@ -68,6 +68,39 @@ describe("a client", () => {
     assert.equal((await client.get("forms/b"))?.value, "B");
   });
 
+  test("streams a range of one revision, as it was when the stream began", async () => {
+    const space = client.namespace("stream/");
+    const value = "v".repeat(1000);
+    await Promise.all(Array.from({ length: 600 }, (_, i) => space.put(`${1000 + i}`, value)));
+    const seen: string[] = [];
+    for await (const kv of space.stream({ all: true })) {
+      assert.equal(kv.value, value);
+      if (seen.push(kv.key) === 1) await space.delete({ all: true });
+    }
+    assert.deepEqual(
+      seen,
+      Array.from({ length: 600 }, (_, i) => `${1000 + i}`),
+    );
+    for await (const kv of space.stream({ all: true })) assert.fail(kv.key);
+    await assert.rejects(space.stream("a", { revision: 1e9 }).next(), { code: 11 });
+  });
+
+  test("says how many bytes have no answer, and waits until there are few", async () => {
+    await using small = new Client({ endpoints: server.url, requestBytesMax: 2000, pendingBytesMax: 3000 });
+    await assert.rejects(small.put("a", "v".repeat(2000)), {
+      code: 8,
+      details: /more than the 2000 of requestBytesMax/,
+    });
+    const puts = ["a", "b", "c"].map((key) => small.put(key, "v".repeat(1000)));
+    const third = assert.rejects(puts[2]!, { code: 8, details: /await some of them/, maybeApplied: false });
+    assert.ok(small.pendingBytes > 2000 && small.pendingBytes <= 3000, `${small.pendingBytes}`);
+    await small.drained();
+    assert.ok(small.pendingBytes < 750, `${small.pendingBytes}`);
+    await Promise.all([puts[0], puts[1], third]);
+    assert.equal(small.pendingBytes, 0);
+    await small.put("c", "v".repeat(1000));
+  });
+
   test("lists many keys page by page at one revision", async () => {
     const space = client.namespace("pages/");
     for (let i = 0; i < 25; i++) await space.put(`k${String(i).padStart(2, "0")}`, `${i}`);

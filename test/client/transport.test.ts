@@ -4,8 +4,10 @@ import { once } from "node:events";
 import { constants, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
+import { systemClock } from "../../src/base/clock.ts";
+import { EMPTY_BYTES as EMPTY } from "../../src/base/protobuf.ts";
 import { Client, ClientClosedError, type ClientOptions } from "../../src/client/index.ts";
-import { PutResponse, RangeResponse } from "../../src/proto/etcdserverpb.ts";
+import { PutResponse, RangeRequest, RangeResponse, RangeStreamResponse } from "../../src/proto/etcdserverpb.ts";
 import { waitFor } from "../harness/wait.ts";
 
 type Respond = (stream: ServerHttp2Stream, path: string, nth: number) => void;
@@ -248,10 +250,109 @@ test("what speaks no HTTP/2 is reported, and breaks nothing", async (t) => {
   }
 });
 
+test("a range is read page by page where members have no RangeStream, and after an interruption", async (t) => {
+  const kv = (key: string) => ({
+    key: Buffer.from(key),
+    value: EMPTY,
+    version: 1,
+    createRevision: 2,
+    modRevision: 2,
+    lease: 0n,
+  });
+  const header = { clusterId: 1n, memberId: 1n, revision: 7, raftTerm: 1 };
+  const ranges: RangeRequest[] = [];
+  let streams = 0;
+  const served = await serve(t, () => {});
+  served.server.removeAllListeners("stream");
+  served.server.on("stream", (stream, headers) => {
+    stream.on("error", () => {});
+    const chunks: Buffer[] = [];
+    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+    stream.on("end", () => {
+      const request = RangeRequest.decode(Buffer.concat(chunks).subarray(5));
+      stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+      const end = (status: string, message?: Buffer) => {
+        stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": status }));
+        stream.end(message === undefined ? undefined : framed(message));
+      };
+      if (headers[":path"]!.endsWith("/RangeStream")) {
+        if (streams++ === 0) return end("12");
+        const part = RangeResponse.create({ kvs: [kv("a"), kv("b")] });
+        return end("14", RangeStreamResponse.encode(RangeStreamResponse.create({ rangeResponse: part })));
+      }
+      ranges.push(request);
+      const left = ["a", "b", "c"].filter((key) => key >= request.key.toString());
+      const kvs = left.slice(0, request.limit).map(kv);
+      end("0", RangeResponse.encode(RangeResponse.create({ header, kvs, more: left.length > kvs.length })));
+    });
+  });
+  const client = clientOf(t, served.endpoint);
+  for (const goesOnAt of ["\0", "b\0"]) {
+    ranges.length = 0;
+    const seen: string[] = [];
+    for await (const { key } of client.stream({ prefix: "" }, { pageSize: 2 })) seen.push(key);
+    assert.deepEqual(seen, ["a", "b", "c"]);
+    assert.equal(ranges[0]?.revision, 0);
+    assert.ok(ranges.slice(1).every(({ revision }) => revision === 7));
+    assert.equal(ranges[1]?.key.toString(), goesOnAt);
+  }
+});
+
 test("an answer of HTTP without gRPC is an error with its status", async (t) => {
   const served = await serve(t, (stream) => {
     stream.respond({ ":status": 403, "content-type": "text/html" });
     stream.end("<p>no</p>");
   });
   await assert.rejects(clientOf(t, served.endpoint).count("a"), { code: 7, details: /403/ });
+});
+
+test("with failFast, calls that wait are looked at once a turn, however many there are", async (t) => {
+  let deferred = 0;
+  let refuse = false;
+  const clock = {
+    ...systemClock,
+    defer: (callback: () => void) => {
+      deferred++;
+      systemClock.defer(callback);
+    },
+  };
+  const connect = () => {
+    refuse = true;
+    throw new Error("no way there");
+  };
+  const client = clientOf(t, "nowhere:1", { failFast: true, clock, connect });
+  const ends = await Promise.allSettled(Array.from({ length: 1000 }, () => client.count("a")));
+  assert.ok(refuse && ends.every((end) => end.status === "rejected" && /no way there/.test(`${end.reason}`)));
+  assert.ok(deferred < 20, `${deferred}`);
+});
+
+test("calls beyond what a server takes end in any order, by their deadlines and signals", async (t) => {
+  const served = await serve(t, () => {}, { maxConcurrentStreams: 1 });
+  const client = clientOf(t, served.endpoint);
+  const first = client.count("a").catch(() => "closed");
+  await waitFor("the first one", () => served.calls.length === 1);
+  const controllers = Array.from({ length: 5 }, () => new AbortController());
+  const waiting = controllers.map(({ signal }) => client.count("a", { signal }).catch(() => "aborted"));
+  await waitFor("all of them", () => client.status[0]!.calls === 6);
+  for (const at of [3, 0, 4]) controllers[at]!.abort();
+  await waitFor("the rest", () => client.status[0]!.calls === 3);
+  client.close();
+  assert.equal(await first, "closed");
+  assert.deepEqual(await Promise.all(waiting), new Array(5).fill("aborted"));
+});
+
+test("the status of endpoints is told whenever it changes, until the client is closed", async (t) => {
+  const served = await serve(t, always);
+  const client = clientOf(t, served.endpoint);
+  const seen: boolean[] = [];
+  const following = (async () => {
+    for await (const [first] of client.statuses()) seen.push(first!.connected);
+  })();
+  await client.count("a");
+  await waitFor("the connection", () => seen.at(-1) === true);
+  for (const session of served.sessions) session.destroy();
+  await waitFor("its loss", () => seen.includes(false) && seen.lastIndexOf(false) > seen.indexOf(true));
+  client.close();
+  await following;
+  assert.equal(seen[0], false);
 });

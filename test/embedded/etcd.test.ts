@@ -6,6 +6,7 @@ import { after, describe, test } from "node:test";
 import { Client } from "../../src/client/index.ts";
 import { Etcd, EtcdResetError, type EtcdSettings } from "../../src/embedded/index.ts";
 import { repositoryRoot, run } from "../harness/programs.ts";
+import { freePorts } from "../harness/server.ts";
 import { waitFor } from "../harness/wait.ts";
 
 const failures: unknown[] = [];
@@ -246,4 +247,36 @@ describe("a cluster of three inside the process", () => {
     const found = await client.get("a", { endpoint: "m3:2379" });
     assert.equal(found?.value, "49");
   });
+});
+
+test("members in several processes are one cluster: the first is founded alone, others join it", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "kvorum-embedded-"));
+  const [first, second] = (await freePorts(2)).map((port) => `http://127.0.0.1:${port}`);
+  try {
+    const settings = { listen: 0, dataDir: join(dir, "1"), members: ["one"], peers: { url: first! } };
+    await using one = await start(settings);
+    const client = one.client();
+    await client.put("a", "1");
+    await client.cluster.add([second!]);
+    const cluster = { one: first!, two: second! };
+    // Each has its own time and loop here, as in two processes.
+    await using two = await start({
+      listen: 0,
+      dataDir: join(dir, "2"),
+      members: ["two"],
+      peers: { url: second!, cluster, join: true },
+    });
+    assert.equal((await two.client().get("a", { timeoutMs: 30_000 }))?.value, "1");
+    await two.client().put("a", "2", { timeoutMs: 30_000 });
+    assert.equal((await client.get("a", { timeoutMs: 30_000 }))?.value, "2");
+    const names = (await client.cluster.members()).map(({ name }) => name);
+    assert.deepEqual(names.sort(), ["one", "two"]);
+    await client.close();
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
+
+test("peers of several members in one process are refused", async () => {
+  await assert.rejects(start({ members: 2, peers: { url: "http://127.0.0.1:1" } }), /peers is for one member/);
 });

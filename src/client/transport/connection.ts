@@ -62,7 +62,7 @@ export class ClientConnection implements FrameSink {
   readonly #reader = new FrameReader(this);
   readonly #calls = new Map<number, Call>();
   /** Calls beyond what the server takes at once. */
-  #waiting: Call[] = [];
+  #waiting = new Set<Call>();
   #nextId = 1;
   #streamsMax = STREAMS_MAX;
   #peerInitialWindow = WINDOW_DEFAULT;
@@ -94,14 +94,14 @@ export class ClientConnection implements FrameSink {
 
   /** Calls in progress or waiting. */
   get load(): number {
-    return this.#calls.size + this.#waiting.length;
+    return this.#calls.size + this.#waiting.size;
   }
 
   /** Begins a call; send its messages next. */
   start(call: Call): void {
     call.connection = this;
     call.sendWindow = 0;
-    if (this.#calls.size >= this.#streamsMax) this.#waiting.push(call);
+    if (this.#calls.size >= this.#streamsMax) this.#waiting.add(call);
     else this.#open(call);
   }
 
@@ -166,8 +166,9 @@ export class ClientConnection implements FrameSink {
   }
 
   #openWaiting(): void {
-    while (this.#waiting.length > 0 && this.#calls.size < this.#streamsMax && !this.#closed) {
-      const call = this.#waiting.shift()!;
+    for (const call of this.#waiting) {
+      if (this.#calls.size >= this.#streamsMax || this.#closed) break;
+      this.#waiting.delete(call);
       this.#open(call);
       if (call.queue !== null) this.#sender.makeReady(call);
       else if (call.halfClosed) this.#sender.halfClose(call);
@@ -184,11 +185,11 @@ export class ClientConnection implements FrameSink {
   #remove(call: Call): void {
     call.connection = null;
     call.queue = null;
-    if (call.id === 0) this.#waiting = this.#waiting.filter((each) => each !== call);
+    if (call.id === 0) this.#waiting.delete(call);
     else this.#calls.delete(call.id);
-    if (this.#waiting.length > 0) this.#openWaiting();
+    if (this.#waiting.size > 0) this.#openWaiting();
     if (this.#calls.size > 0) return;
-    if (!this.usable && this.#waiting.length === 0) this.#lose("the connection is no longer needed");
+    if (!this.usable && this.#waiting.size === 0) this.#lose("the connection is no longer needed");
   }
 
   #end(call: Call, code: number, details: string, reached: Reached): void {
@@ -210,7 +211,7 @@ export class ClientConnection implements FrameSink {
     this.#socket.destroy();
     this.#becomeUnusable(reason);
     const [waiting, calls] = [this.#waiting, [...this.#calls.values()]];
-    this.#waiting = [];
+    this.#waiting = new Set();
     this.#calls.clear();
     for (const call of waiting) this.#fail(call, reason, "no");
     for (const call of calls) this.#fail(call, reason, "maybe");
@@ -477,7 +478,7 @@ export class ClientConnection implements FrameSink {
     const reason = `the server is going away${debug === "" ? "" : `: ${debug}`}${code === 0 ? "" : ` (HTTP/2 error ${code})`}`;
     this.#becomeUnusable(reason);
     const waiting = this.#waiting;
-    this.#waiting = [];
+    this.#waiting = new Set();
     for (const call of waiting) this.#fail(call, reason, "no");
     for (const call of [...this.#calls.values()]) {
       if (call.id > last) this.#end(call, Code.UNAVAILABLE, reason, "no");

@@ -61,7 +61,12 @@ export class Links {
   /** Asked for by name, and none of the endpoints. */
   readonly #others = new Map<string, Link>();
   #waiters = new Set<Waiter>();
+  /** Those that wait will be looked at soon. */
+  #tellScheduled = false;
   #closed = false;
+  /** Grows when the status of an endpoint may have changed. */
+  changes = 0;
+  #toTell = new Set<() => void>();
 
   /** Throws EndpointError. */
   constructor(endpoints: readonly string[], options: LinkOptions) {
@@ -121,16 +126,20 @@ export class Links {
     this.#waiters.add(waiter);
     if (waiter.endpoint !== undefined) this.to(waiter.endpoint).connect();
     else for (const link of this.#links) link.connect();
-    // Not before its maker knows it.
-    if (this.#options.failFast) this.#options.clock.defer(() => this.#tellUnreachable());
+    // Not before its maker knows it, and once for all that begin to wait in this turn.
+    if (!this.#options.failFast || this.#tellScheduled) return;
+    this.#tellScheduled = true;
+    this.#options.clock.defer(() => this.#tellUnreachable());
   }
 
   /** With `failFast`: the last attempt of every endpoint has failed, and none is being made. */
   #tellUnreachable(): void {
+    this.#tellScheduled = false;
     if (!this.#options.failFast || this.#waiters.size === 0 || this.#closed) return;
+    const isNoneReachable = this.#links.every((link) => link.isUnreachable);
     for (const waiter of [...this.#waiters]) {
-      const links = waiter.endpoint === undefined ? this.#links : [this.to(waiter.endpoint)];
-      if (!links.every((link) => link.isUnreachable)) continue;
+      const { endpoint } = waiter;
+      if (!(endpoint === undefined ? isNoneReachable : this.to(endpoint).isUnreachable)) continue;
       this.#waiters.delete(waiter);
       waiter.onUnreachable();
     }
@@ -150,19 +159,45 @@ export class Links {
     for (const link of this.#links) if (!links.includes(link)) link.retire();
     this.#links = links;
     this.#current = this.#options.random.below(links.length);
+    this.#tellChanged();
     if (this.#waiters.size > 0) for (const link of links) link.connect();
+  }
+
+  /** Resolves when `changes` has grown, or with the signal. */
+  changed(signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      const tell = (): void => {
+        signal?.removeEventListener("abort", tell);
+        this.#toTell.delete(tell);
+        resolve();
+      };
+      this.#toTell.add(tell);
+      signal?.addEventListener("abort", tell);
+    });
   }
 
   close(reason: string): void {
     this.#closed = true;
     this.#waiters.clear();
+    this.#tellChanged();
     for (const link of [...this.#links, ...this.#others.values()]) link.close(reason);
   }
 
-  readonly #failed = (): void => this.#tellUnreachable();
+  readonly #failed = (): void => {
+    this.#tellChanged();
+    this.#tellUnreachable();
+  };
+
+  #tellChanged(): void {
+    this.changes++;
+    const told = this.#toTell;
+    this.#toTell = new Set();
+    for (const tell of told) tell();
+  }
 
   readonly #serve = (link: Link): void => {
     if (this.#closed) return;
+    this.#tellChanged();
     const isOne = this.#links.includes(link);
     for (const waiter of [...this.#waiters]) {
       if (waiter.endpoint === undefined ? !isOne : waiter.endpoint !== link.endpoint) continue;

@@ -191,6 +191,9 @@ async function openClient(io: ProxyIo, flags: FlagSet): Promise<Client> {
       connectTimeoutMs: 5000,
       keepAliveMs: flags.number("dial-keepalive-time") || Number.POSITIVE_INFINITY,
       keepAliveTimeoutMs: flags.number("dial-keepalive-timeout") || Number.POSITIVE_INFINITY,
+      // Of what it forwards the proxy's own limits hold.
+      requestBytesMax: Number.POSITIVE_INFINITY,
+      pendingBytesMax: Number.POSITIVE_INFINITY,
       responseBytesMax: flags.number("max-recv-bytes"),
       balance: "round-robin",
       clock: io.clock,

@@ -1,25 +1,12 @@
 /** The services that a proxy forwards as they are: Auth, Maintenance, Lock, Election. */
 import type { MethodType } from "../../base/protobuf.ts";
+import { safetyOf } from "../../client/safety.ts";
 import { AuthService, MaintenanceService } from "../../proto/etcdserverpb.ts";
 import { ElectionService } from "../../proto/v3electionpb.ts";
 import { LockService } from "../../proto/v3lockpb.ts";
 import type { RpcRegistry, StreamCall } from "../../rpc/contract.ts";
 import { asBytes, failWith, requiresLeader, tokenOf, tooMany, type Upstream } from "./upstream.ts";
 
-/** Methods that change nothing: they may be asked of another member when one fails. */
-const READS = new Set<string>(
-  [
-    AuthService.AuthStatus,
-    AuthService.UserGet,
-    AuthService.UserList,
-    AuthService.RoleGet,
-    AuthService.RoleList,
-    MaintenanceService.Status,
-    MaintenanceService.Hash,
-    MaintenanceService.HashKV,
-    ElectionService.Leader,
-  ].map(({ path }) => path),
-);
 /** Methods whose answer may take any time. */
 const WAITING = new Set<string>(
   [MaintenanceService.Defragment, LockService.Lock, ElectionService.Campaign].map(({ path }) => path),
@@ -31,7 +18,7 @@ export function registerPassThrough(rpc: RpcRegistry, upstream: Upstream): void 
       const { path } = method;
       if (method.responseStream) rpc.stream(path, (call) => forwardStream(call, method, upstream));
       else {
-        const options = { safety: READS.has(path) ? "read" : "write", mayWait: WAITING.has(path) } as const;
+        const options = { safety: safetyOf(method), mayWait: WAITING.has(path) };
         rpc.unary(path, (call) => upstream.forward(call, method, options));
       }
     }

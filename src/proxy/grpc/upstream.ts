@@ -6,9 +6,10 @@ import { inBackground } from "../../base/background.ts";
 import { Code } from "../../base/grpc-codes.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Codec, MethodType } from "../../base/protobuf.ts";
-import type { Caller, Safety } from "../../client/caller.ts";
+import type { Caller } from "../../client/caller.ts";
 import { ClientClosedError } from "../../client/options.ts";
 import { RpcError } from "../../client/rpc-error.ts";
+import type { Safety } from "../../client/safety.ts";
 import type { CallInfo, UnaryCall } from "../../rpc/contract.ts";
 
 /** For calls whose client has set no deadline, and that a member answers at once. */
