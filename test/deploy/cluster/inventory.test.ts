@@ -195,7 +195,10 @@ test("units pass systemd's own verification, and expose little", {
 test("docker compose gets a service for each member, with its certificates and a port of its own", async () => {
   const cwd = withInventory(THREE);
   assert.match((await cluster(cwd, "render", "--target", "compose")).err, /compose needs --image, such as/);
-  assert.match((await cluster(cwd, "render", "--target", "helm")).err, /--target is systemd, kubeadm or compose, not helm/);
+  assert.match(
+    (await cluster(cwd, "render", "--target", "helm")).err,
+    /--target is systemd, kubeadm or compose, not helm/,
+  );
   const ran = await cluster(cwd, "render", "--target", "compose", "--image", "some/etcd:v3", "--out", "c");
   assert.equal(ran.code, 0, ran.err);
   const { services, volumes } = parse(readFileSync(join(cwd, "c", "compose.yaml"), "utf8"));
