@@ -160,7 +160,8 @@ export class RepositoryEnd {
     const suffix = `${kind === "full" ? "full.db" : "delta"}.gz${isEncrypted ? ".age" : ""}`;
     const name = `${String(number).padStart(10, "0")}-${own}.${suffix}`;
     const tally: Tally = { plainBytes: 0, sizeBytes: 0, sha256: "" };
-    await store.put(name, storedForm(plain, recipients, tally), { ifAbsent: true, keepUntilMs });
+    // Not "if absent": a store may take it and lose its answer, and then it is sent again.
+    await store.put(name, storedForm(plain, recipients, tally), { ifAbsent: false, keepUntilMs });
     return { name, ...tally, isEncrypted };
   }
 }
