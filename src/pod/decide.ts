@@ -39,7 +39,7 @@ export type Action =
   /** The member as its data says, with more flags for the engine. */
   | { readonly do: "start"; readonly flags: readonly string[]; readonly why: string; readonly recovered?: string }
   | { readonly do: "plan"; readonly plan: Plan }
-  | { readonly do: "restore"; readonly file: string }
+  | { readonly do: "restore"; readonly backup: readonly string[] }
   | { readonly do: "add" }
   | { readonly do: "remove"; readonly member: MemberFacts; readonly why: string }
   | { readonly do: "update"; readonly member: MemberFacts }
@@ -184,7 +184,7 @@ function founding({ settings, notes, wanted, cluster, pods }: Facts, newToken: (
   const first = podName(settings, wanted.first);
   if (first !== settings.name)
     return { do: "wait", why: `the volumes of all pods are empty; ${first} plans the new cluster` };
-  if (settings.restoreFrom !== undefined) return { do: "restore", file: settings.restoreFrom };
+  if (settings.restore !== undefined) return { do: "restore", backup: settings.restore };
   const founder = (name: string, uid: string) => ({ name, uid, peerUrl: peerUrlOf(settings, name) });
   const founders = [founder(settings.name, notes.uid), ...others.map((pod) => founder(pod, pods.get(pod)?.uid ?? ""))];
   return { do: "plan", plan: { token: `${settings.token}-${newToken()}`, founders } };

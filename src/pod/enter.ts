@@ -3,6 +3,7 @@
  * step; an end at any moment leaves a state from which the next start goes on.
  */
 import { spawn } from "node:child_process";
+import { dirname } from "node:path";
 import { messageOf } from "../base/errors.ts";
 import { formatId } from "../membership/member.ts";
 import { Backoff } from "./backoff.ts";
@@ -57,8 +58,8 @@ async function step(
       volume.note({ plan: action.plan });
       return true;
     case "restore":
-      says.now(`begins a new cluster with the backup ${action.file}`);
-      await restore(settings, action.file, random.uint64().toString(16));
+      says.now(`begins a new cluster with the backup ${action.backup.join(" ")}`);
+      await restore(settings, action.backup, random.uint64().toString(16));
       volume.note({ hasStarted: true });
       return true;
     case "discard":
@@ -99,20 +100,18 @@ function namesOf(action: Action): string {
 }
 
 /** A cluster of this pod alone; the others join it. */
-async function restore(settings: Pod["settings"], file: string, token: string): Promise<void> {
+async function restore(settings: Pod["settings"], backup: readonly string[], token: string): Promise<void> {
   const { name, dataDir, restorer } = settings;
   const url = peerUrlOf(settings, name);
   const args = [
-    "snapshot",
-    "restore",
-    file,
+    ...backup,
+    "--yes",
     `--name=${name}`,
     `--initial-cluster=${name}=${url}`,
     `--initial-advertise-peer-urls=${url}`,
     `--initial-cluster-token=${settings.token}-${token}`,
     `--data-dir=${dataDir}`,
-    "--bump-revision=1000000000",
-    "--mark-compacted",
+    `--scratch-dir=${dirname(dataDir)}`,
   ];
   const child = spawn(restorer.file, [...restorer.args, ...args], { stdio: ["ignore", "inherit", "pipe"] });
   let said = "";
@@ -121,5 +120,5 @@ async function restore(settings: Pod["settings"], file: string, token: string): 
     child.once("error", () => resolve(-1));
     child.once("close", (ended) => resolve(ended ?? -1));
   });
-  if (code !== 0) throw new Error(`etcdutl snapshot restore ${file}: ${said.trim() || `exit code ${code}`}`);
+  if (code !== 0) throw new Error(said.trim() || `kvorum restore: exit code ${code}`);
 }

@@ -30,8 +30,8 @@ export interface PodSettings {
   readonly token: string;
   /** False where a cluster exists for certain, so that empty volumes of all pods are a loss. */
   readonly mayFound: boolean;
-  /** A backup that a new cluster begins with. */
-  readonly restoreFrom: string | undefined;
+  /** What a new cluster begins with: flags of `kvorum restore`. */
+  readonly restore: readonly string[] | undefined;
   /** The pod whose data is all that is left, by the word of a person. */
   readonly recoverFrom: string | undefined;
   readonly replicas: number | undefined;
@@ -48,7 +48,7 @@ export interface PodSettings {
   readonly passwordFile: string | undefined;
   readonly engine: Program;
   readonly engineArgs: readonly string[];
-  /** `etcdutl`, which restores backups. */
+  /** `kvorum restore`. */
   readonly restorer: Program;
   readonly leaveTimeoutMs: number;
 }
@@ -80,6 +80,10 @@ export const POD_FLAGS: readonly Flag[] = [
   text("cluster-token", "kvorum", "the beginning of the token of a new cluster"),
   { name: "may-found", kind: "bool", value: true, usage: "found a cluster when the volumes of all pods are empty" },
   text("restore-from", "", "a snapshot that a new cluster begins with"),
+  text("restore-store", "", "a store of kvorum backup that a new cluster begins with, as it is at its end"),
+  text("restore-time", "", "… as it was at this time, as 2026-12-01T15:04:05Z"),
+  text("restore-revision", "", "… as it was at this revision"),
+  text("restore-identity", "", "the file with the keys that read it"),
   text("recover-from", "", "the pod whose data is all that is left, when the majority is lost for good"),
   port("replicas", 0, "how many pods there are to be, where nothing else tells"),
   text("replicas-file", "", "a file with the number of pods, read again each time"),
@@ -144,7 +148,7 @@ export function podSettings(flags: FlagSet, self: Program, engineArgs: readonly 
     notesPath: join(dirname(dataDir), "kvorum-pod.json"),
     token: flags.string("cluster-token"),
     mayFound: flags.bool("may-found"),
-    restoreFrom: given("restore-from"),
+    restore: restoreFlags(flags),
     recoverFrom: given("recover-from"),
     replicas: flags.number("replicas") || undefined,
     replicasFile: given("replicas-file"),
@@ -159,7 +163,7 @@ export function podSettings(flags: FlagSet, self: Program, engineArgs: readonly 
     passwordFile: given("password-file"),
     engine: engineOf(given("engine"), self),
     engineArgs,
-    restorer: { file: self.file, args: [...self.args, "utl"] },
+    restorer: { file: self.file, args: [...self.args, "restore"] },
     leaveTimeoutMs: flags.number("leave-timeout"),
   };
 }
@@ -172,6 +176,21 @@ function pairOf(flags: FlagSet, prefix: string, cert = "cert-file", key = "key-f
   if (certFile === "") return undefined;
   const ca = prefix === "client-" ? "" : flags.string(`${prefix}trusted-ca-file`);
   return { certFile, keyFile, caFile: ca || undefined };
+}
+
+/** Throws DeployError when they do not go together. */
+function restoreFlags(flags: FlagSet): readonly string[] | undefined {
+  const [file, store] = [flags.string("restore-from"), flags.string("restore-store")];
+  const more = ["time", "revision", "identity"].flatMap((name) => {
+    const value = flags.string(`restore-${name}`);
+    return value === "" ? [] : [`--${name}=${value}`];
+  });
+  if (file !== "" && store !== "")
+    throw new DeployError("--restore-from and --restore-store are two backups: give one");
+  if (store !== "") return [`--store=${store}`, ...more];
+  if (more.length > 0)
+    throw new DeployError("--restore-time, --restore-revision and --restore-identity need --restore-store");
+  return file === "" ? undefined : [`--snapshot=${file}`];
 }
 
 function apiUse(value: string): "auto" | "on" | "off" {

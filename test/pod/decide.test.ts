@@ -111,8 +111,8 @@ describe("a pod with an empty volume", () => {
     assert.equal(decided({ pods: one }, { name: "db-0", ordinal: 0 }).do, "wait", "one has data");
     const never = decided({ pods: others }, { name: "db-0", ordinal: 0, mayFound: false });
     assert.ok(never.do === "wait" && never.isForPerson);
-    const restored = decided({ pods: others }, { name: "db-0", ordinal: 0, restoreFrom: "/backup/db" });
-    assert.deepEqual(restored, { do: "restore", file: "/backup/db" });
+    const restored = decided({ pods: others }, { name: "db-0", ordinal: 0, restore: ["--snapshot=/backup/db"] });
+    assert.deepEqual(restored, { do: "restore", backup: ["--snapshot=/backup/db"] });
   });
 
   test("waits for a person when the majority has lost its volumes, and names the way back", () => {

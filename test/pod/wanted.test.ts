@@ -95,6 +95,8 @@ test("settings come from variables where no flag is given, and errors name the v
   assert.deepEqual([clientPort, service, leaveTimeoutMs, ordinal], [1, "all", 5_000, 1]);
   assert.throws(() => fromEnvironment(flags, { KVORUM_POD_REPLICAS: "many" }), /KVORUM_POD_REPLICAS=many: /);
   assert.throws(() => settings("--cert-file=a"), /--cert-file and --key-file belong together/);
+  assert.throws(() => settings("--restore-time=2026-12-01T15:04:05Z"), /need --restore-store/);
+  assert.deepEqual(settings("--restore-store=/b", "--restore-revision=7").restore, ["--store=/b", "--revision=7"]);
   assert.throws(() => settings("--name=host"), /host is no pod's of a StatefulSet/);
 });
 

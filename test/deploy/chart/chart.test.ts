@@ -8,6 +8,7 @@ import { POD_FLAGS } from "../../../src/pod/settings.ts";
 import { findProgram, repositoryRoot, run } from "../../harness/programs.ts";
 
 const CHART = join(repositoryRoot, "deploy", "chart");
+const KVORUM = { file: process.execPath, args: [join(repositoryRoot, "bin", "kvorum")] };
 const MONITORING = { serviceMonitor: true, alerts: true, dashboard: true, labels: { release: "prometheus" } };
 
 /** Between them they take every branch of the templates. */
@@ -23,6 +24,14 @@ const VARIANTS: Readonly<Record<string, object>> = {
     mayFound: false,
     recoverFrom: "db-0",
     restore: { from: "/restore/backup.db", volume: { persistentVolumeClaim: { claimName: "backups" } } },
+    backup: {
+      mode: "continuous",
+      stores: ["/backup", "s3://b/p?endpoint=https://s3"],
+      volume: { persistentVolumeClaim: { claimName: "backups" } },
+      recipients: ["age1x"],
+      credentials: "s3",
+      resources: { requests: { memory: "256Mi" } },
+    },
     tls: { issuer: { name: "corporate", kind: "ClusterIssuer" }, secret: "certificates", names: ["db.example.com"] },
     users: { name: "root", secret: "root-password" },
     storage: { class: "fast", whenScaled: "Delete" },
@@ -39,6 +48,8 @@ const VARIANTS: Readonly<Record<string, object>> = {
   "with certificates that are there and rules of one's own for nodes": {
     tls: { source: "secret", secret: "mine" },
     affinity: { nodeAffinity: {} },
+    restore: { store: "s3://b/p", time: "2026-12-01T15:04:05Z", revision: "7" },
+    backup: { mode: "scheduled", stores: ["s3://b/p"], credentials: "s3" },
     zoneKey: "",
   },
 };
@@ -76,6 +87,16 @@ for (const [what, values] of Object.entries(VARIANTS)) {
     const volumes = [...pod.volumes, ...set.spec.volumeClaimTemplates.map((claim: Loose) => claim.metadata)];
     const mounts = container.volumeMounts.map(({ name }: { name: string }) => name);
     assert.deepEqual(mounts.toSorted(), volumes.map(({ name }: { name: string }) => name).toSorted());
+
+    for (const { kind, spec } of objects.filter(({ kind }) => kind === "Deployment" || kind === "CronJob")) {
+      const backup = (kind === "CronJob" ? spec.jobTemplate.spec : spec).template.spec;
+      const [{ args, volumeMounts }] = backup.containers;
+      const names = (list: Loose) => list.map(({ name }: { name: string }) => name).toSorted();
+      assert.deepEqual(names(volumeMounts), names(backup.volumes));
+      const { code, stdout } = await run(KVORUM, ["backup", args[0], "--help"]);
+      assert.equal(code, 0);
+      for (const flag of args.slice(1)) assert.ok(stdout.includes(`${flag.split("=")[0]} `), flag);
+    }
 
     const variables = container.env.map(({ name }: { name: string }) => name);
     assert.equal(new Set(variables).size, variables.length);
