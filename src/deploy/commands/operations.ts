@@ -8,6 +8,7 @@ import { repair, replace, scale } from "../operations/members.ts";
 import { recover } from "../operations/recover.ts";
 import { changeProgram, restart, set } from "../operations/rolling.ts";
 import { rotateAuthority, rotateCertificates } from "../operations/rotate.ts";
+import { withSnapshot } from "../operations/snapshot.ts";
 import type { Tools } from "../operations/tools.ts";
 import { defragment, destroy, moveLeader } from "../operations/upkeep.ts";
 import type { Move } from "../operations/versions.ts";
@@ -26,6 +27,14 @@ const CONFIRM: Flag = {
   usage: "name of the cluster, in place of typing it in",
 };
 const FREE_PERCENT = 30;
+/** What touches all members or their data. The others change nothing that a restart does not bring back. */
+const RISKY = new Set(["downgrade", "replace", "rotate-ca", "scale", "switch-engine", "upgrade"]);
+const SKIP_SNAPSHOT: Flag = {
+  name: "skip-snapshot",
+  kind: "bool",
+  value: false,
+  usage: "do not save a snapshot beside the inventory before it begins",
+};
 
 const REPEAT = `It says its steps before it takes them, looks at the cluster's health between them, and refuses what would cost the majority
 or data. Interrupted anywhere, repeat the command: it goes on where it was. What was done is in a log beside the inventory.`;
@@ -172,7 +181,7 @@ cluster status, before you go on.`,
   },
 ];
 
-function operation<Given>(
+function operation<Given extends object>(
   name: string,
   usage: string,
   short: string,
@@ -184,11 +193,14 @@ function operation<Given>(
     usage,
     short,
     long: `${short}.\n${REPEAT}`,
-    flags: [...SHARED, ...flags],
+    flags: [...SHARED, ...flags, ...(RISKY.has(name) ? [SKIP_SNAPSHOT] : [])],
     async run(context, invocation) {
       const json = isJson(invocation.flags);
       const path = resolve(context.cwd, invocation.flags.string("file"));
-      await carryOut(context, make({ context, path }, invocation), {
+      const tools = { context, path };
+      const made = make(tools, invocation);
+      const isGuarded = RISKY.has(name) && !invocation.flags.bool("skip-snapshot");
+      await carryOut<Given>(context, isGuarded ? withSnapshot(tools, made) : made, {
         inventoryPath: path,
         command: commandLine(context),
         isDry: invocation.flags.bool("dry-run"),
