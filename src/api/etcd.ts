@@ -146,6 +146,14 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
     server.start();
     const endpoints = new PeerEndpoints(server, logger);
     peers.serve([(request, response, path) => endpoints.handle(request, response, path)]);
+    const { embedding } = options;
+    const serve = (hosts: readonly Listener[], handle: (socket: RpcSocket) => void): void => {
+      for (const host of hosts) {
+        host.serve(embedding === undefined ? handle : (socket) => embedding.onSocket(socket, () => handle(socket)));
+      }
+    };
+    // Before there is a leader, as in etcd: a probe must not have a member restarted because others are missing.
+    serve(metricsHosts, (socket) => rpc.metrics.handleConnection(socket, Buffer.alloc(0)));
     const waiting = reportWaiting({
       clock,
       logger,
@@ -155,20 +163,13 @@ async function startWatched(options: EtcdOptions, loop: LoopWatch): Promise<Etcd
       activeSince: (id) => peers.transport.activeSince(id),
       leader: () => started.replication.leader,
     });
-    const { embedding } = options;
     await (embedding === undefined ? server.ready : Promise.race([server.ready, embedding.givenUp])).finally(() =>
       waiting.cancel(),
     );
     logger.info("ready to serve client requests");
     loop.startWarning();
-    const serve = (hosts: readonly Listener[], handle: (socket: RpcSocket) => void): void => {
-      for (const host of hosts) {
-        host.serve(embedding === undefined ? handle : (socket) => embedding.onSocket(socket, () => handle(socket)));
-      }
-    };
     serve(grpcHosts, (socket) => rpc.grpc.handleConnection(socket));
     serve(httpHosts, (socket) => rpc.http.handleConnection(socket, Buffer.alloc(0)));
-    serve(metricsHosts, (socket) => rpc.metrics.handleConnection(socket, Buffer.alloc(0)));
     let closed: Promise<void> | undefined;
     const close = async (graceMs: number): Promise<void> => {
       listeners.close();

@@ -307,6 +307,28 @@ test("static pods as kubeadm writes them form one", async (t) => {
   assert.equal(health.status, 200);
 });
 
+test("a member that waits for the others answers on its metrics address: a probe must not have it restarted", async (t) => {
+  const members = await nodes("p");
+  const [own] = members;
+  const member = new MemberProcess(
+    t,
+    words(`--name ${own!.name} --data-dir ${own!.home} --initial-cluster ${memberList(members, "http")}
+      --listen-peer-urls http://127.0.0.1:${own!.peer} --initial-advertise-peer-urls http://127.0.0.1:${own!.peer}
+      --listen-client-urls http://127.0.0.1:${own!.client} --advertise-client-urls http://127.0.0.1:${own!.client}
+      --listen-metrics-urls http://127.0.0.1:${own!.local}`),
+  );
+  mkdirSync(own!.home, { recursive: true });
+  member.spawn();
+  await member.logged("serving metrics");
+  const page = (path: string): Promise<Response> => fetch(`http://127.0.0.1:${own!.local}${path}`);
+  assert.equal((await page("/livez")).status, 200);
+  const health = await page("/health");
+  assert.equal(health.status, 503);
+  assert.deepEqual(await health.json(), { health: "false", reason: "RAFT NO LEADER" });
+  assert.match(await (await page("/metrics")).text(), /^etcd_server_has_leader 0$/m);
+  assert.ok(!member.entries().some(({ msg }) => msg === "ready to serve client requests"));
+});
+
 test("a member without the others says which ones it waits for, and where", async (t) => {
   const members = await nodes("n");
   const [own, ...others] = members;

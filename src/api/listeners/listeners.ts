@@ -44,7 +44,10 @@ const PROTOCOLS: Readonly<Record<Traffic, readonly string[]>> = {
   peer: ["http/1.1"],
 };
 
-/** Connections that may wait on one listener until the server is ready. */
+/**
+ * Connections that may wait on one listener until the server is ready. The newest do: nothing is read from them, so one
+ * whose client has given up looks like the others, and the oldest are the likeliest.
+ */
 const EARLY_MAX = 1024;
 
 /** Time limit for the first byte, where it decides the protocol. */
@@ -128,7 +131,7 @@ export class Listener {
   readonly #acceptor: TlsAcceptor | undefined;
   /** Sockets waiting for their first byte. */
   readonly #undecided = new Set<net.Socket>();
-  #early: RpcSocket[] = [];
+  readonly #early = new Set<RpcSocket>();
   #accept: ((socket: RpcSocket) => void) | null = null;
 
   constructor(server: net.Server, addresses: readonly ListenAddress[], traffic: Traffic, options: ListenersOptions) {
@@ -143,8 +146,8 @@ export class Listener {
   serve(accept: (socket: RpcSocket) => void): void {
     for (const url of this.urls) this.#announce(url);
     this.#accept = accept;
-    const early = this.#early;
-    this.#early = [];
+    const early = [...this.#early];
+    this.#early.clear();
     for (const socket of early) {
       if (socket.destroyed) continue;
       accept(socket);
@@ -156,7 +159,7 @@ export class Listener {
   destroyEarly(): void {
     this.#acceptor?.close();
     for (const socket of this.#undecided) socket.destroy();
-    for (const socket of this.#early) socket.destroy();
+    for (const socket of [...this.#early]) socket.destroy();
   }
 
   #announce(url: string): void {
@@ -218,12 +221,17 @@ export class Listener {
   }
 
   #ready(socket: RpcSocket): void {
-    if (this.#accept !== null) this.#accept(socket);
-    else if (this.#early.length >= EARLY_MAX) socket.destroy();
-    else {
-      socket.on("error", () => socket.destroy());
-      this.#early.push(socket);
+    if (this.#accept !== null) {
+      this.#accept(socket);
+      return;
     }
+    socket.on("error", () => socket.destroy());
+    this.#early.add(socket);
+    socket.once("close", () => this.#early.delete(socket));
+    if (this.#early.size <= EARLY_MAX) return;
+    const [oldest] = this.#early;
+    this.#early.delete(oldest!);
+    oldest!.destroy();
   }
 }
 
