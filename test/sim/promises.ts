@@ -13,6 +13,8 @@ import type { Running, SimMachine } from "./machine.ts";
 interface Written {
   /** Its first entry; Infinity without one. */
   readonly firstIndex: number;
+  /** The term in which the member was. */
+  readonly inTerm: number;
   /** The term of its hard state, if term or vote were new; otherwise Infinity. */
   readonly term: number;
   readonly isDurable: () => boolean;
@@ -44,19 +46,24 @@ export class Promises {
       if (!isNew && entries.length === 0) return;
       written.push({
         firstIndex: entries[0]?.index ?? Number.POSITIVE_INFINITY,
+        inTerm: term,
         term: isNew ? term : Number.POSITIVE_INFINITY,
         isDurable: disk.durability(walDir),
       });
     };
   }
 
-  /** A member sends a message. */
+  /**
+   * A member sends a message. The acknowledgement of a write may leave after another leader has replaced its entries: it
+   * carries the old term, and only writes of that term are what it promises. The old leader cannot commit with it, for
+   * a majority that had these entries would have elected nobody without them.
+   */
   sent(machine: string, { type, reject, term, index, to }: Message): void {
     if (reject || (type !== MessageType.MsgAppResp && type !== MessageType.MsgVoteResp)) return;
     for (const write of this.#pending(machine)) {
       if (write.term <= term) {
         this.#found("durability", `${machine} answers ${to.toString(16)} in term ${term}, which a crash would undo`);
-      } else if (type === MessageType.MsgAppResp && write.firstIndex <= index) {
+      } else if (type === MessageType.MsgAppResp && write.firstIndex <= index && write.inTerm <= term) {
         const what = `acknowledges ${index} to ${to.toString(16)}`;
         this.#found("durability", `${machine} ${what}, but entry ${write.firstIndex} is not on its disk`);
       } else continue;
