@@ -4,6 +4,7 @@
  *
  *   npm run bench -- stalls [options]   see bench/stalls/main.ts
  *   npm run bench -- database [options] see bench/database/main.ts
+ *   npm run bench -- client [options]   see bench/client/main.ts
  *   npm run bench -- [suite …] [--seconds N] [--rounds N] [--stock PATH] [--ours PATH] [--dir PATH] [--json PATH]
  *
  * Prints a table of ratios and writes all numbers as JSON. Every load is bounded in time or count.
@@ -16,6 +17,7 @@ import { MaintenanceService } from "../src/proto/etcdserverpb.ts";
 import { startCluster } from "../test/harness/cluster.ts";
 import { findProgram, ourEtcd, type Program, stockEtcd } from "../test/harness/programs.ts";
 import { type Server, startServer } from "../test/harness/server.ts";
+import { clients } from "./client/main.ts";
 import { database } from "./database/main.ts";
 import { machine, Report, type Side } from "./report.ts";
 import { stalls } from "./stalls/main.ts";
@@ -49,6 +51,10 @@ if (process.argv[2] === "stalls") {
 }
 if (process.argv[2] === "database") {
   await database(process.argv.slice(3));
+  process.exit();
+}
+if (process.argv[2] === "client") {
+  await clients(process.argv.slice(3));
   process.exit();
 }
 

@@ -8,6 +8,7 @@ import { type CallDiagnostics, callChannel } from "./diagnostics.ts";
 import type { ForwardedOptions } from "./options.ts";
 import { RpcError } from "./rpc-error.ts";
 import type { Safety } from "./safety.ts";
+import { CallSpan } from "./tracing.ts";
 import { Call, type Reached } from "./transport/call.ts";
 import type { Link, Waiter } from "./transport/links.ts";
 import type { CallHead } from "./transport/request-encoder.ts";
@@ -31,6 +32,8 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
   #isDone = false;
   /** Among the client's bytes without an answer. */
   #isCounted = false;
+  /** With OpenTelemetry. */
+  #span: CallSpan | undefined;
   /** When it began, if somebody listens. */
   #beganMs = 0;
   /** An attempt that may have been carried out failed: true for writes alone, and then it is the last. */
@@ -68,6 +71,8 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
       signal.addEventListener("abort", this.#onAbort);
     }
     if (callChannel.hasSubscribers) this.#beganMs = this.#caller.clock.nowMs();
+    this.#span = CallSpan.begin(this.#method.path);
+    if (this.#span !== undefined) this.head = this.#headNow();
     const refusal = this.#caller.pending.admit(this.#request.length);
     if (refusal !== undefined) return this.cancel(refusal);
     this.#isCounted = true;
@@ -103,8 +108,14 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
     if (this.#isDone) return;
     this.reset();
     this.#response = undefined;
-    this.head = this.#caller.headOf(this.#method.path, this.#timeoutMs, false, this.#token);
+    this.head = this.#headNow();
     this.#attempt();
+  }
+
+  #headNow(): CallHead {
+    const head = this.#caller.headOf(this.#method.path, this.#timeoutMs, false, this.#token);
+    const trace = this.#span?.traceparent;
+    return trace === undefined ? head : { ...head, trace };
   }
 
   onMessage(bytes: Uint8Array): void {
@@ -164,6 +175,7 @@ export class UnaryCall<I, O, R> extends Call implements Waiter, Retry {
   #finish(code: number | undefined): void {
     this.#isDone = true;
     if (callChannel.hasSubscribers) this.#publish(code);
+    this.#span?.end(code, this.#link?.endpoint, this.#tries);
     this.#signal?.removeEventListener("abort", this.#onAbort);
     this.#caller.deadlines.remove(this);
     this.#caller.links.forget(this);

@@ -16,6 +16,8 @@ export interface CallHead {
   readonly timeout: string;
   /** Other fields, such as `token`. */
   readonly fields: readonly (readonly [name: string, value: string])[];
+  /** `traceparent`, which is of this call alone and belongs into no table. */
+  readonly trace?: string;
 }
 
 const TABLE_BYTES = 4096;
@@ -70,7 +72,8 @@ export class RequestEncoder {
   block(head: CallHead): Buffer {
     let key = `${head.path}\n${head.timeout}`;
     for (const [name, value] of head.fields) key += `\n${name}\n${value}`;
-    return this.#blocks.get(key) ?? this.#build(key, head);
+    const block = this.#blocks.get(key) ?? this.#build(key, head);
+    return head.trace === undefined ? block : Buffer.concat([block, literal("traceparent", head.trace)]);
   }
 
   #build(key: string, head: CallHead): Buffer {
@@ -111,4 +114,12 @@ export class RequestEncoder {
     this.#tableBytes += size;
     this.#inserted.set(text, this.#insertions++);
   }
+}
+
+/** A field that leaves the table as it is. */
+function literal(name: string, value: string): Buffer {
+  const out = [0];
+  string(out, name);
+  string(out, value);
+  return Buffer.from(out);
 }

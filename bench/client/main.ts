@@ -1,18 +1,41 @@
 /**
  * Calls of clients on Node against one member, with 1 and 100 in flight: this client, `etcd3`, and `@grpc/grpc-js` alone.
  *
- *   node --import tsx bench/client.ts 127.0.0.1:2379 [MILLISECONDS]
+ *   npm run bench -- client [--ms N]  milliseconds of each row (3000)
+ *     --stock PATH                    the member is this program; ours when absent. Either writes without fsync
+ *     --endpoint HOST:PORT            a member that runs already
+ *     --also PROGRAM                  prints the rows of another program too, which is called with the endpoint
  *
  * Prints calls a second, and the processor time of the client for one call.
  */
+import { spawnSync } from "node:child_process";
 import { Etcd3 } from "etcd3";
-import { Client } from "../src/client/index.ts";
-import { connect } from "../src/client/raw.ts";
-import { KVService } from "../src/proto/etcdserverpb.ts";
+import { Client } from "../../src/client/index.ts";
+import { connect } from "../../src/client/raw.ts";
+import { KVService } from "../../src/proto/etcdserverpb.ts";
+import { commandLine } from "../../test/harness/command-line.ts";
+import { ourEtcd } from "../../test/harness/programs.ts";
+import { startServer } from "../../test/harness/server.ts";
 
-const endpoint = process.argv[2] ?? "127.0.0.1:2379";
-const forMs = Number(process.argv[3] ?? 3000);
 const value = "v".repeat(256);
+
+export async function clients(args: readonly string[]): Promise<void> {
+  const options = commandLine({ ms: "number", stock: "text", endpoint: "text", also: "text" }, args);
+  const stock = options.text("stock");
+  const given = options.text("endpoint");
+  const server =
+    given === undefined
+      ? await startServer(stock === undefined ? ourEtcd() : { file: stock, args: [] }, { args: ["--unsafe-no-fsync"] })
+      : undefined;
+  try {
+    const endpoint = server?.endpoint ?? given!;
+    for (const subject of subjects(endpoint)) await measure(subject, options.number("ms", 3000));
+    const also = options.text("also");
+    if (also !== undefined) spawnSync(also, [endpoint], { stdio: "inherit" });
+  } finally {
+    await server?.close();
+  }
+}
 
 interface Subject {
   readonly name: string;
@@ -21,7 +44,7 @@ interface Subject {
   close(): void;
 }
 
-function subjects(): Subject[] {
+function subjects(endpoint: string): Subject[] {
   const client = new Client({ endpoints: endpoint });
   const raw = connect(endpoint);
   const etcd3 = new Etcd3({ hosts: endpoint });
@@ -47,7 +70,7 @@ function subjects(): Subject[] {
   ];
 }
 
-for (const { name, put, get, close } of subjects()) {
+async function measure({ name, put, get, close }: Subject, forMs: number): Promise<void> {
   for (const [what, call] of [
     ["put", put],
     ["get", get],
