@@ -6,8 +6,10 @@ import { bytes } from "./codec.ts";
 import { type KeyRange, Space } from "./keys.ts";
 import type { CallOptions } from "./options.ts";
 
+/** What a role may do with the keys of a permission. */
 export type Access = "read" | "write" | "readwrite";
 
+/** A permission of a role: the range as stored, with its namespace. */
 export interface Permission {
   readonly access: Access;
   readonly key: Uint8Array;
@@ -28,6 +30,7 @@ const space = new Space(new Uint8Array(), bytes, bytes);
 export class Auth {
   readonly #caller: Caller;
 
+  /** @internal */
   constructor(caller: Caller) {
     this.#caller = caller;
   }

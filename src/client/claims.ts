@@ -18,6 +18,7 @@ import type { Safety } from "./safety.ts";
 import { WatchCompactedError } from "./watch-events.ts";
 import type { Watches } from "./watches.ts";
 
+/** How a lock or a leadership is waited for. */
 export interface ClaimOptions {
   /** Seconds after which others get it when this client is gone; 10 when absent. */
   readonly ttl?: number;
@@ -62,6 +63,7 @@ export class Claim {
   readonly #context: ClaimContext;
   readonly #deleted = new AbortController();
 
+  /** @internal */
   constructor(context: ClaimContext, { lease, key, token }: Held) {
     this.#context = context;
     this.lease = lease;

@@ -3,6 +3,7 @@ import { ClusterService, type MemberListResponse, type Member as MemberMessage }
 import type { Caller } from "./caller.ts";
 import type { CallOptions } from "./options.ts";
 
+/** A member of the cluster. */
 export interface Member {
   readonly id: bigint;
   /** Empty until it has started. */
@@ -19,6 +20,7 @@ export interface Member {
 export class Cluster {
   readonly #caller: Caller;
 
+  /** @internal */
   constructor(caller: Caller) {
     this.#caller = caller;
   }

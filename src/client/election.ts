@@ -22,6 +22,7 @@ export class Leadership<V> extends Claim {
   readonly #encode: (value: V) => Uint8Array;
   readonly #context: ClaimContext;
 
+  /** @internal */
   constructor(context: ClaimContext, held: Held, encode: (value: V) => Uint8Array) {
     super(context, held);
     this.#context = context;
@@ -50,6 +51,7 @@ export class Election<V> {
   readonly #encode: (value: V) => Uint8Array;
   readonly #space: Space<V, Uint8Array>;
 
+  /** @internal */
   constructor(context: ClaimContext, name: Key, values: Space<V, unknown>["values"]) {
     this.#context = context;
     this.#name = name;

@@ -36,6 +36,7 @@ import { type Transaction, type TransactionResult, transact } from "./transactio
 import type { Watcher, WatchOptions } from "./watcher.ts";
 import type { Watches } from "./watches.ts";
 
+/** What is listed, and in pages of how many. */
 export interface ListOptions extends Omit<RangeOptions, "limit" | "sort" | "descending">, CallOptions {
   /** Keys of one request; 1,000 when absent. */
   readonly pageSize?: number;
@@ -43,13 +44,18 @@ export interface ListOptions extends Omit<RangeOptions, "limit" | "sort" | "desc
 
 const PAGE_SIZE = 1000;
 
+/** What can be done with keys: of a client, and of its views. */
 export class Keyspace<V, K> {
-  /** For the other parts of the client, as are those below. */
+  /** @internal */
   readonly caller: Caller;
+  /** @internal */
   readonly space: Space<V, K>;
+  /** @internal */
   readonly sharedWatches: Watches;
+  /** @internal */
   readonly sharedLeases: Leases;
 
+  /** @internal */
   constructor(caller: Caller, space: Space<V, K>, watches: Watches, leases: Leases) {
     this.caller = caller;
     this.space = space;

@@ -14,6 +14,7 @@ import { type CallOptions, ClientClosedError } from "./options.ts";
 import { RpcError } from "./rpc-error.ts";
 import type { StreamCall } from "./stream-call.ts";
 
+/** How a lease is made. */
 export interface GrantOptions extends CallOptions {
   /** The id; the server chooses one when absent. */
   readonly id?: bigint;
@@ -21,6 +22,7 @@ export interface GrantOptions extends CallOptions {
   readonly keepAlive?: boolean;
 }
 
+/** What a server says of a lease. */
 export interface TimeToLive {
   readonly id: bigint;
   /** Seconds left; -1 when there is no such lease. */
@@ -70,6 +72,7 @@ export class Lease {
   /** When the renewal was sent that waits for its answer. */
   #sentMs: number | undefined;
 
+  /** @internal */
   constructor(leases: Leases, id: bigint, ttl: number, sentMs: number, keepAlive: boolean) {
     this.#leases = leases;
     this.id = id;
@@ -106,7 +109,7 @@ export class Lease {
     await this.revoke();
   }
 
-  /** For `Leases`: a renewal is about to be sent. */
+  /** @internal A renewal is about to be sent. */
   sent(nowMs: number): void {
     this.#sentMs ??= nowMs;
     // A member that is silent for so long may be cut off: another one has time left to answer.
@@ -114,12 +117,12 @@ export class Lease {
     this.#renewal = this.#leases.caller.clock.after((this.ttl * 1000) / RENEW_SHARE, () => this.#leases.stalled());
   }
 
-  /** For `Leases`: the stream broke, and with it what was sent. */
+  /** @internal The stream broke, and with it what was sent. */
   unsent(): void {
     this.#sentMs = undefined;
   }
 
-  /** For `Leases`: the server renewed it for so many seconds, or has no such lease. */
+  /** @internal The server renewed it for so many seconds, or has no such lease. */
   renewed(ttl: number): void {
     if (this.signal.aborted) return;
     if (ttl <= 0) return this.lose("the server has no such lease");
@@ -131,6 +134,7 @@ export class Lease {
     this.#renewLater();
   }
 
+  /** @internal */
   lose(why: string): void {
     this.#close(new LeaseLostError(this.id, why));
   }
@@ -161,12 +165,19 @@ function safeMs(ttl: number): number {
   return ms - Math.min(MARGIN_MAX_MS, ms / MARGIN_SHARE);
 }
 
+/**
+ * Leases, `client.leases`.
+ *
+ * @example
+ * const { ttl } = await client.leases.timeToLive(0x1234n);
+ */
 export class Leases {
   readonly caller: Caller;
   readonly #alive = new Map<bigint, Lease>();
   #stream: StreamCall<LeaseKeepAliveRequest, LeaseKeepAliveResponse> | undefined;
   #reconnect: Timer | undefined;
 
+  /** @internal */
   constructor(caller: Caller) {
     this.caller = caller;
   }

@@ -6,6 +6,7 @@ import type { Caller } from "./caller.ts";
 import { messagesOf } from "./messages.ts";
 import type { CallOptions } from "./options.ts";
 
+/** The state of a member, as it says itself. */
 export interface Status {
   readonly memberId: bigint;
   readonly clusterId: bigint;
@@ -25,6 +26,7 @@ export interface Status {
   readonly errors: readonly string[];
 }
 
+/** An alarm of a member: NOSPACE stops writes, CORRUPT everything. */
 export interface Alarm {
   readonly memberId: bigint;
   readonly alarm: "NOSPACE" | "CORRUPT";
@@ -39,9 +41,16 @@ export class SnapshotError extends KvorumError {
 const HASH_BYTES = 32;
 const ALARMS = ["", "NOSPACE", "CORRUPT"] as const;
 
+/**
+ * Work on single members, `client.maintenance`. With the option `endpoint` it is that member, otherwise one of them.
+ *
+ * @example
+ * const { leader, dbSize } = await client.maintenance.status({ endpoint: "10.0.0.1:2379" });
+ */
 export class Maintenance {
   readonly #caller: Caller;
 
+  /** @internal */
   constructor(caller: Caller) {
     this.#caller = caller;
   }

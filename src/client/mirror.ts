@@ -20,6 +20,7 @@ export type MirrorChange<V, K> =
   | { readonly type: "set"; readonly kv: KeyValue<V, K>; readonly previous: KeyValue<V, K> | undefined }
   | { readonly type: "delete"; readonly key: K; readonly previous: KeyValue<V, K> };
 
+/** Who is told, and when a mirror ends. */
 export interface MirrorOptions<V, K> {
   /** Called for each change after the first listing, once the state that it belongs to can be read. */
   readonly onChange?: (change: MirrorChange<V, K>) => void;
@@ -38,6 +39,14 @@ const ASK_MS = 100;
 /** After these errors the listing may succeed later. */
 const PASSING: readonly number[] = [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELED, Code.OUT_OF_RANGE];
 
+/**
+ * Ends with `close`, `await using` or its signal.
+ *
+ * @example
+ * await using config = new Mirror(client.namespace("config/"), { all: true });
+ * await config.ready;
+ * console.log(config.get("colour")?.value);
+ */
 export class Mirror<V, K> {
   readonly #keyspace: Keyspace<V, K>;
   readonly #range: KeyRange;

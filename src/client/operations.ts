@@ -24,6 +24,7 @@ import type { Key, KeyRange, KeyValue, Space } from "./keys.ts";
 /** Something with a lease's id: the id, or the lease. */
 export type LeaseId = bigint | { readonly id: bigint };
 
+/** Of which state a read is. */
 export interface GetOptions {
   /** Reads the state at this revision instead of the newest. */
   readonly revision?: number;
@@ -31,6 +32,7 @@ export interface GetOptions {
   readonly serializable?: boolean;
 }
 
+/** Which keys of a range, and what of them. */
 export interface RangeOptions extends GetOptions {
   /** At most so many keys. */
   readonly limit?: number;
@@ -44,6 +46,7 @@ export interface RangeOptions extends GetOptions {
   readonly maxCreateRevision?: number;
 }
 
+/** What a write may do besides. */
 export interface PutOptions {
   /** The key is deleted when the lease ends. */
   readonly lease?: LeaseId;
@@ -53,11 +56,13 @@ export interface PutOptions {
   readonly previous?: boolean;
 }
 
+/** What a deletion may be asked for besides. */
 export interface DeleteOptions {
   /** Gives the pairs that were deleted. */
   readonly previous?: boolean;
 }
 
+/** The keys of a range. */
 export interface RangeResult<V, K> {
   readonly kvs: readonly KeyValue<V, K>[];
   /** There are more than `limit`. */
@@ -68,6 +73,7 @@ export interface RangeResult<V, K> {
   readonly revision: number;
 }
 
+/** What a write did. */
 export interface PutResult<V, K> {
   /** The revision of this change. */
   readonly revision: number;
@@ -75,6 +81,7 @@ export interface PutResult<V, K> {
   readonly previous: KeyValue<V, K> | undefined;
 }
 
+/** What a deletion did. */
 export interface DeleteResult<V, K> {
   readonly revision: number;
   readonly deleted: number;
@@ -115,7 +122,9 @@ export interface TxnOp<C, S, F> {
     readonly failure?: F;
   };
 }
+/** An operation of a transaction, as `op` makes them. */
 export type Op<V> = GetOp | RangeOp | CountOp | PutOp<V> | DeleteOp | TxnOp<V, Ops<V>, Ops<V>>;
+/** The operations of a branch of a transaction. */
 export type Ops<V> = readonly Op<V>[];
 
 /** A transaction: if all comparisons hold, `success` is carried out, otherwise `failure`. */
@@ -163,6 +172,7 @@ export const op = {
   ): TxnOp<C, S, F> => ({ op: "txn", txn }),
 } as const;
 
+/** How a comparison compares: what is stored, then this, then the operand. */
 export type Relation = "=" | "!=" | "<" | ">";
 
 /** What a transaction depends on. */

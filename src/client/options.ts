@@ -20,6 +20,12 @@ export interface ClientTls {
   readonly insecureSkipVerify?: boolean;
 }
 
+/**
+ * The settings of a client, all optional.
+ *
+ * @example
+ * const options: ClientOptions = { endpoints: "https://10.0.0.1:2379", tls: { caFile: "ca.crt" }, timeoutMs: 5000 };
+ */
 export interface ClientOptions {
   /**
    * Members: `host:port`, `http://…`, `https://…`, `unix:///path` or `unixs:///path`. `127.0.0.1:2379` when absent.

@@ -18,6 +18,7 @@ export interface Transaction<V, K> {
   delete(key: Key): void;
 }
 
+/** What became of a transaction. */
 export interface TransactionResult<T> {
   /** What the function has returned. */
   readonly value: T;

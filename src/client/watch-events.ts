@@ -24,6 +24,7 @@ export interface DeleteEvent<V, K> {
   readonly revision: number;
 }
 
+/** What happened to a key. */
 export type WatchEvent<V, K> = PutEvent<V, K> | DeleteEvent<V, K>;
 
 /** What arrived together: all events of one or more revisions, or none. */

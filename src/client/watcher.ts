@@ -7,6 +7,7 @@ import type { KeyRange, Space, Span } from "./keys.ts";
 import type { CallOptions } from "./options.ts";
 import { sizeOf, type WatchBatch, WatchCompactedError, type WatchEvent, watchEvent } from "./watch-events.ts";
 
+/** From where on, and what, a watch sees. */
 export interface WatchOptions extends Pick<CallOptions, "signal"> {
   /** The first revision to see; what happens after now when absent. */
   readonly revision?: number;

@@ -40,6 +40,7 @@ export interface EtcdSettings {
   readonly onFailure?: (member: string, error: unknown) => void;
 }
 
+/** Certificates of the endpoints, as files in PEM. */
 export interface EtcdTls {
   readonly certFile: string;
   readonly keyFile: string;
@@ -47,11 +48,13 @@ export interface EtcdTls {
   readonly clientCaFile?: string;
 }
 
+/** A user, with what it may do; root may do everything. */
 export interface EtcdUser {
   readonly password: string;
   readonly roles?: readonly string[];
 }
 
+/** What a user may do with which keys. */
 export interface EtcdPermission {
   readonly access: "read" | "write" | "readwrite";
   /** All keys that begin with this; empty for all. */

@@ -25,11 +25,11 @@ function examplesOf(file: string): Example[] {
 
 const NAMES =
   "Client, client, createWriteStream, endpointsFromDns, Etcd, etcd, json, migrate, mirror, Mirror, op, optionsFromEnvironment, " +
-  "pipeline, useEtcd, when, work, type Codec";
+  "pipeline, useEtcd, when, work, type ClientOptions, type Codec";
 const PRELUDE = `
 import { createWriteStream } from "node:fs";
 import { pipeline } from "node:stream/promises";
-import { Client, type Codec, endpointsFromDns, json, Mirror, op, optionsFromEnvironment, when } from "kvorum/client";
+import { Client, type ClientOptions, type Codec, endpointsFromDns, json, Mirror, op, optionsFromEnvironment, when } from "kvorum/client";
 import { Etcd, useEtcd } from "kvorum/testing";
 declare const client: Client;
 declare const etcd: Etcd;
