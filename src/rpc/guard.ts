@@ -28,7 +28,7 @@ export const Cost = {
   continuation: 2,
   /** An error for which we reset a stream. */
   streamError: 5,
-  /** A reset of a finished call: it crossed our reply. */
+  /** A reset of a finished call, beyond those that our frames explain. */
   lateReset: 1,
   largeHeaders: 100,
 } as const;

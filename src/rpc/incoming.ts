@@ -35,6 +35,11 @@ import type { StreamTable } from "./stream-table.ts";
  */
 const REFUSE_SHARE = 4;
 const UNREAD_STREAMS_MAX = 16;
+/**
+ * Netty resets a stream that it has cancelled once more for each frame that still arrives. A small answer is three
+ * frames and counts as one sent.
+ */
+const RESETS_PER_FRAME = 4;
 /** Smaller data frames that complete no message count as flooding. */
 const TINY_DATA_BYTES = 64;
 
@@ -47,6 +52,8 @@ export class Incoming implements FrameSink {
   readonly #headerReader: HeaderReader<Route>;
   #receiveWindow = CONNECTION_WINDOW;
   #receiveCredit = 0;
+  /** Resets of streams that are over. */
+  #lateResets = 0;
   #settingsSeen = false;
   #settingsAcknowledged = false;
 
@@ -272,7 +279,9 @@ export class Incoming implements FrameSink {
     }
     const stream = this.#streams.get(id);
     if (stream !== undefined) this.#connection.drop(stream);
-    else if (!this.#streams.earlyClosed.delete(id)) this.#spend(Cost.lateReset, "resets");
+    else if (!this.#streams.earlyClosed.delete(id) && ++this.#lateResets > RESETS_PER_FRAME * this.#sender.framesSent) {
+      this.#spend(Cost.lateReset, "resets");
+    }
   }
 
   #priority(buf: Buffer, start: number, end: number, id: number): void {

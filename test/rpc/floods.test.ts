@@ -310,6 +310,15 @@ describe("any amount of traffic from honest clients is no flood", () => {
     }
   });
 
+  test("ten thousand answered calls that the client resets for each frame of the answer (Netty)", async () => {
+    const raw = await server.connect();
+    raw.write(...ids(10_000).map((id) => unaryCall(id, ECHO, "")));
+    await raw.ofStream(19_999);
+    const resets = ids(10_000).flatMap((id) => Array(4).fill(frame(FrameType.rstStream, 0, id, uint32(5))));
+    raw.write(Buffer.concat(resets));
+    await alive(raw, 20_001);
+  });
+
   test("calls reset right behind their request, without end: others are served in between, and none is left open", async () => {
     const raw = await server.connect();
     const bystander = await server.connect();
