@@ -73,6 +73,16 @@ export class Output {
     this.#fullBytes += bytes.length;
   }
 
+  /** Whether `size` more bytes would directly follow the last `before` bytes, none of which was sent yet. */
+  continues(before: number, size: number): boolean {
+    return this.#pos - this.#start >= before && this.buf.length - this.#pos >= size;
+  }
+
+  /** Bytes written since the beginning. */
+  get position(): number {
+    return this.bytesWritten + this.unflushed;
+  }
+
   /** Bytes written since the last flush. */
   get unflushed(): number {
     return this.#fullBytes + this.#pos - this.#start;
