@@ -375,6 +375,7 @@ export class BoltBackend implements Backend {
    */
   async #rewriteInto(temporary: string): Promise<void> {
     const old = this.#file;
+    const oldIdentity = this.#disk.identityOf(this.path);
     await old.writer.opened;
     const startsHold = this.#holdCommits();
     await this.#idle();
@@ -386,7 +387,6 @@ export class BoltBackend implements Backend {
       throw this.#failure ?? closedError(this.path);
     }
     const release = this.#holdCommits();
-    const oldIdentity = this.#disk.identityOf(this.path);
     let lock: FileLock | undefined;
     try {
       await this.#idle();
@@ -399,13 +399,22 @@ export class BoltBackend implements Backend {
     } catch (error) {
       if (this.#file === old) lock?.release();
       // What is written to a file that has lost its name would be lost with the process.
-      if (this.#disk.identityOf(this.path) !== oldIdentity) throw this.#fail(error, "open");
+      if (this.#identity() !== oldIdentity) throw this.#fail(error, "open");
       throw error;
     } finally {
       release();
       if (!this.#batch.isEmpty) this.#commitInBackground();
     }
     await old.retire();
+  }
+
+  /** Undefined if it cannot be known, as for a file that is gone. */
+  #identity(): ReturnType<Disk["identityOf"]> | undefined {
+    try {
+      return this.#disk.identityOf(this.path);
+    } catch {
+      return undefined;
+    }
   }
 
   /** No commit starts until the returned function is called. */

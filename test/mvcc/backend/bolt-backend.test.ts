@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { chmod, copyFile, mkdtemp, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -242,23 +242,28 @@ test("a defragmentation syncs its copy as it goes, so that the disk is never bus
   await backend.close();
 });
 
-test("a defragmentation that fails when the copy has its name ends the backend, for the old file has none", async () => {
-  const path = join(await tempDir(), "db");
-  let failing = false;
-  const disk = watchedDisk((call) => {
-    if (call === "syncDir" && failing) throw Object.assign(new Error("EIO: i/o error, fsync"), { code: "EIO" });
+for (const isGone of [false, true]) {
+  const what = isGone ? ", or the name is gone," : "";
+  test(`a defragmentation that fails when the copy has its name${what} ends the backend, for the old file has none`, async () => {
+    const path = join(await tempDir(), "db");
+    let failing = false;
+    const disk = watchedDisk((call) => {
+      if (call !== "syncDir" || !failing) return;
+      if (isGone) renameSync(path, `${path}.elsewhere`);
+      throw Object.assign(new Error("EIO: i/o error, fsync"), { code: "EIO" });
+    });
+    const failures: BackendError[] = [];
+    const backend = open(path, { storage: storageOn(disk), onFailure: (error) => failures.push(error) });
+    putMany(backend, 1000);
+    await backend.commit();
+    failing = true;
+    await assert.rejects(backend.defragment(), (error) => error instanceof BackendError && /EIO/.test(error.message));
+    assert.equal(failures.length, 1);
+    await assert.rejects(backend.commit(), BackendError);
+    failing = false;
+    await backend.close();
   });
-  const failures: BackendError[] = [];
-  const backend = open(path, { storage: storageOn(disk), onFailure: (error) => failures.push(error) });
-  putMany(backend, 1000);
-  await backend.commit();
-  failing = true;
-  await assert.rejects(backend.defragment(), BackendError);
-  assert.equal(failures.length, 1);
-  await assert.rejects(backend.commit(), BackendError);
-  failing = false;
-  await backend.close();
-});
+}
 
 test("defragmenting refills pages that compaction left half empty", async () => {
   const backend = open(join(await tempDir(), "db"));
