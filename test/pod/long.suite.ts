@@ -1,11 +1,13 @@
 /** What pods of a StatefulSet go through in years, in minutes: `npm run pods`, outside CI. */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Client } from "../../src/client/client.ts";
 import { Authority, writePair } from "../harness/certificates.ts";
+import { ourEtcd } from "../harness/programs.ts";
 import { waitFor } from "../harness/wait.ts";
 import { type Pods, withPods } from "./pods.ts";
 
@@ -136,6 +138,55 @@ test("a new cluster begins with a backup, once, and a set that may not found one
     for (const pod of pods.first(3)) pod.start(`--restore-from=${backup}`);
     await pods.settled(pods.first(3));
     assert.equal((await pods.pod(0).client.get("a"))?.value, "2");
+  }));
+
+test("the members of another StatefulSet are moved over one by one, also to other addresses, under load", () =>
+  withPods({ replicas: 3 }, async (pods) => {
+    const [clientPort, peerPort, metricsPort] = pods.ports;
+    const addressOf = (i: number) => `${pods.network.slice(0, -1)}2${i}`;
+    const peers = pods.first(3).map(({ name }, i) => `${name}=http://${addressOf(i)}:${peerPort}`);
+    const others = pods.first(3).map(({ name, host, volume }, i) => {
+      const args = [
+        `--name=${name}`,
+        `--data-dir=${join(volume, "data")}`,
+        `--listen-client-urls=http://${host}:${clientPort}`,
+        `--advertise-client-urls=http://${host}:${clientPort}`,
+        // Other pods come to the new address before this one does.
+        `--listen-peer-urls=http://${addressOf(i)}:${peerPort}`,
+        `--initial-advertise-peer-urls=http://${addressOf(i)}:${peerPort}`,
+        `--listen-metrics-urls=http://${host}:${metricsPort}`,
+        `--initial-cluster=${peers.join(",")}`,
+      ];
+      const { file, args: first } = ourEtcd();
+      mkdirSync(volume, { recursive: true });
+      const child = spawn(file, [...first, ...args], { stdio: "ignore" });
+      return { child, ended: new Promise((resolve) => child.once("exit", resolve)) };
+    });
+    try {
+      for (const { client } of pods.first(3))
+        await waitFor(
+          "the other set serves",
+          () =>
+            client
+              .put("a", "1")
+              .then(() => true)
+              .catch(() => false),
+          30_000,
+        );
+      const load = new Load(pods);
+      for (const i of [2, 1, 0]) {
+        others[i]!.child.kill("SIGTERM");
+        await others[i]!.ended;
+        pods.pod(i).start();
+        await pods.pod(i).ready();
+        assert.match(pods.pod(i).said(), /is now known at/);
+        await load.moves();
+      }
+      await pods.settled(pods.first(3));
+      await load.endAndCheck();
+    } finally {
+      for (const { child } of others) child.kill("SIGKILL");
+    }
   }));
 
 test("with TLS and client certificates pods found, join and leave", async () => {
