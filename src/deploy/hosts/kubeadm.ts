@@ -3,13 +3,17 @@
  * themselves, and manifests, with which the kubelet restarts the pod, one host after the other while all others are healthy.
  */
 import { createHash } from "node:crypto";
-import { Cluster } from "../cluster/access.ts";
-import type { Context } from "../common/context.ts";
+import { httpGet } from "../../doctor/http-get.ts";
+import { Cluster, clientUrl, tlsOf } from "../cluster/access.ts";
+import { type Context, DeployError } from "../common/context.ts";
 import type { Inventory, Member } from "../inventory/inventory.ts";
 import type { HostFile } from "../render/host.ts";
 import { KUBEADM_MANIFEST, KUBELET_FILES, kubeadmFiles } from "../render/kubeadm.ts";
-import { refuseUnlessHealthy, untilHealthy } from "./service.ts";
+import { giveUpLead, refuseUnlessHealthy } from "./service.ts";
 import { runOn, word } from "./shell.ts";
+
+const SERVES_MS = 300_000;
+const METRICS_MS = 3_000;
 
 export interface KubeadmPlan {
   readonly member: Member;
@@ -65,14 +69,39 @@ export async function applyKubeadm(
       await runOn(context, member.ssh, writeScript(manifest));
     }),
   );
-  if (founding.length > 0) await Promise.all(inventory.members.map((member) => untilHealthy(context, cluster, member)));
+  if (founding.length > 0) await Promise.all(inventory.members.map((member) => untilServes(context, cluster, member)));
   for (const { plan, manifest } of changed.filter((each) => each.plan.hasManifest)) {
     const { member } = plan;
     await refuseUnlessHealthy(context, cluster, member, "restarted");
+    await giveUpLead(cluster, member, context.out);
+    const before = await startedAt(context, inventory, member);
     context.out(`${member.name}: write ${manifest.path}, which restarts its pod\n`);
     await runOn(context, member.ssh, writeScript(manifest));
-    await untilHealthy(context, cluster, member);
+    await untilServes(context, cluster, member, before);
   }
+}
+
+/** The kubelet may need to fetch the image; and until it restarts the pod, the one `before` still serves. Throws DeployError. */
+async function untilServes(context: Context, cluster: Cluster, member: Member, before?: string): Promise<void> {
+  const endMs = context.clock.nowMs() + SERVES_MS;
+  for (;;) {
+    const { tookMs, trouble } = await cluster.look(member);
+    const since = before === undefined ? undefined : await startedAt(context, cluster.inventory, member);
+    const isNew = before === undefined || (since !== undefined && since !== before);
+    if (tookMs !== undefined && isNew) return;
+    if (context.clock.nowMs() > endMs)
+      throw new DeployError(
+        `${member.name} is not healthy (${trouble ?? "its pod was not restarted"}): look at journalctl -u kubelet and at crictl ps -a there. When the cause is removed, repeat the command`,
+      );
+    await cluster.pause();
+  }
+}
+
+/** By the member's own metrics; undefined when it does not answer. */
+async function startedAt({ clock }: Context, inventory: Inventory, member: Member): Promise<string | undefined> {
+  const url = clientUrl(inventory, member);
+  const page = await httpGet(url, "/metrics", tlsOf(inventory), METRICS_MS, clock).catch(() => undefined);
+  return /^process_start_time_seconds (.+)$/m.exec(page?.body ?? "")?.[1];
 }
 
 /** Beside it and renamed, outside of the kubelet's directory: the kubelet takes every file there for a pod. */
