@@ -148,6 +148,7 @@ test("helm gives the same", { skip: helm === undefined && "there is no helm (KVO
         "kvorum",
         CHART,
         "--namespace=default",
+        "--kube-version=1.30.0",
         "-f",
         file,
       ]);

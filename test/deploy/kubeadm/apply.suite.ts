@@ -15,7 +15,7 @@ import { kvorum } from "../helpers.ts";
 const ADDRESSES = ["10.159.238.10", "10.159.238.11", "10.159.238.12"];
 
 test("kubeadm's external etcd is founded on three hosts, and changed one host after the other", async () => {
-  if (process.env["KVORUM_TEST_INSIDE"] === undefined) return await inNetworkOfItsOwn();
+  if (process.env["INSIDE_ITS_NETWORK"] === undefined) return await inNetworkOfItsOwn();
   const cwd = mkdtempSync(join(tmpdir(), "kvorum-kubeadm-"));
   // On one machine a member seems to come from the address that it calls.
   const names = ADDRESSES.map((address) => `"${address}"`).join(", ");
@@ -72,7 +72,7 @@ async function inNetworkOfItsOwn(): Promise<void> {
     'exec "$@"',
   ];
   const inside = [process.execPath, "--import", "tsx", "--test-force-exit", fileURLToPath(import.meta.url)];
-  const env = { KVORUM_TEST_INSIDE: "1", NODE_TEST_CONTEXT: undefined };
+  const env = { INSIDE_ITS_NETWORK: "1", NODE_TEST_CONTEXT: undefined };
   const ran = await run("unshare", ["--net", "sh", "-ec", commands.join("\n"), "sh", ...inside], {
     env,
     timeoutMs: 120_000,
