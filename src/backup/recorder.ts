@@ -51,6 +51,7 @@ const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 60_000;
 /** How often the head notes that nothing happens. */
 const SEEN_EVERY_MS = 60_000;
+const FULL_RETRY_MS = 300_000;
 const KNOWN_LEASES_MAX = 100_000;
 
 export class Recorder {
@@ -103,8 +104,9 @@ export class Recorder {
   async #session(): Promise<void> {
     await this.#compareWithCluster();
     if (this.#to === undefined) await this.#full();
-    this.#failures = 0;
     const { source, signal, say } = this.#options;
+    // It may have been told to stop meanwhile, of which no event comes any more.
+    if (signal.aborted) return;
     const watch = new AbortController();
     const stop = (): void => watch.abort(signal.reason);
     signal.addEventListener("abort", stop);
@@ -177,6 +179,21 @@ export class Recorder {
     return manifest;
   }
 
+  /** One that fails is tried again later: the changes are recorded all the same. */
+  async #scheduledFull(): Promise<void> {
+    const { clock, settings, signal, failed, say } = this.#options;
+    try {
+      await this.#full();
+    } catch (error) {
+      if (error instanceof BackupError && error.code === "ERR_BACKUP_CONFLICT") throw error;
+      if (signal.aborted) return;
+      const pauseMs = Math.min(FULL_RETRY_MS, settings.fullEveryMs);
+      this.#lastFullMs = clock.wallMs() - settings.fullEveryMs + pauseMs;
+      failed(error);
+      say(`no full snapshot: ${messageOf(error)}; trying again in ${Math.ceil(pauseMs / 1000)} s`);
+    }
+  }
+
   async #record(batches: Batches): Promise<void> {
     const { clock, settings, signal } = this.#options;
     let delta = new DeltaWriter(this.#to!);
@@ -194,14 +211,16 @@ export class Recorder {
         full.check();
         if (!full.isBusy && clock.wallMs() - this.#lastFullMs >= settings.fullEveryMs) {
           this.#lastFullMs = clock.wallMs();
-          full.start(() => this.#full());
+          full.start(() => this.#scheduledFull());
         }
         const arrived = await Promise.race([next, tick]);
+        if (signal.aborted) break;
         if (arrived === undefined) tick = pause(clock, LOOK_MS, signal);
         else {
           next = batches.next();
           next.catch(() => {});
           if (arrived.done) break;
+          this.#failures = 0;
           const wallMs = clock.wallMs();
           for (const event of arrived.value.events) {
             if (delta.events === 0) {

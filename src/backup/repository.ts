@@ -22,6 +22,7 @@ import {
   type Sealed,
   type StoredData,
   sealed,
+  VERIFIED,
 } from "./format/manifest.ts";
 import { once, readSmall, type Store, type StoredObject } from "./store/store.ts";
 
@@ -181,17 +182,30 @@ const READERS = 16;
 
 /** Reads all manifests and compares them with each other and with the listing. Throws BackupError of the store. */
 export async function readRepository(store: Store): Promise<Contents> {
+  for (let tries = 1; ; tries++) {
+    const contents = await readOnce(store);
+    if (contents.problems.length === 0 || tries === READ_TRIES) return contents;
+    // A backup that runs may have added or removed something meanwhile: then the head is another one.
+    const { head } = await headOf(store);
+    if (JSON.stringify(head) === JSON.stringify(contents.head)) return contents;
+  }
+}
+
+const READ_TRIES = 5;
+
+async function readOnce(store: Store): Promise<Contents> {
+  // The head first: what it names is there when the listing begins.
+  const found = await headOf(store);
   const listed = new Map<string, StoredObject>();
   for await (const object of store.list()) listed.set(object.name, object);
-  const found = await headOf(store);
   const problems: string[] = found.trouble === undefined ? [] : [found.trouble];
   const numbers = [...listed.keys()].flatMap((name) => (name.endsWith(".json") ? (numberIn(name) ?? []) : []));
-  const first = found.head?.first ?? Math.min(...numbers, 1);
+  const first = found.head?.first ?? Math.min(...numbers, Number.MAX_SAFE_INTEGER);
   const last = Math.max(found.head?.last ?? 0, ...numbers);
   if (found.head === undefined && found.trouble === undefined && last > 0) problems.push(`${HEAD} is missing`);
   const objects = await readManifests(store, first, last, problems);
   checkChain(objects, found.head, problems);
-  const known = new Set<string>([HEAD, "verified.json"]);
+  const known = new Set<string>([HEAD, VERIFIED]);
   for (const { manifest } of objects) {
     known.add(nameOfManifest(manifest.number));
     if (manifest.data === undefined) continue;

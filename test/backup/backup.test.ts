@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import {
   copyFileSync,
   existsSync,
@@ -7,8 +8,10 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { systemDisk } from "../../src/base/disk.ts";
@@ -52,7 +55,10 @@ async function recorded(
   work: (stored: (revision: number) => Promise<boolean>) => Promise<void>,
 ): Promise<string> {
   const running = start("backup", "run", "--store", store, ...cluster(), "--delta-every", "50ms", ...flags);
-  await waitFor("the recording has begun", () => running.err().includes("recording changes") || undefined);
+  let isOver = false;
+  void running.ended.then(() => (isOver = true));
+  await waitFor("the recording has begun", () => isOver || running.err().includes("recording changes"));
+  assert.ok(!isOver, running.err());
   await work((revision) => reaches(store, revision));
   const { code, err } = await running.stop();
   assert.equal(code, 0, err);
@@ -267,6 +273,45 @@ test("a recording goes on where it was, without a gap, and says at once when the
   assert.deepEqual(await statusOf(store), { ...(await statusOf(store)), holes: 1, fullSnapshots: 2, problems: [] });
   const inHole = await kvorum("restore", "--store", store, "--revision", `${revision - 3}`, "--output", "/x/y");
   assert.match(inHole.err, /cannot be brought back: stored are revisions/);
+});
+
+test("a recording that is stopped at any moment ends", async () => {
+  for (const moment of ["", "stored full", "recording changes"]) {
+    const running = start("backup", "run", "--store", newStore(), ...cluster(), "--full-every", "1ms");
+    let isOver = false;
+    void running.ended.then(() => (isOver = true));
+    await waitFor(`it says ${moment}`, () => isOver || running.err().includes(moment));
+    assert.equal((await running.stop()).code, 0, moment);
+  }
+});
+
+test("a look at a store while a backup writes into it and removes from it shows no problem", async () => {
+  const store = newStore();
+  const flags = ["--full-every", "100ms", "--delta-every", "1ms", "--keep-full", "1"];
+  await recorded(store, flags, async (stored) => {
+    let revision = 0;
+    for (let i = 0; i < 15; i++) {
+      for (let j = 0; j < 5; j++) ({ revision } = await client.put("looked", `${i} ${j}`));
+      const { problems } = await statusOf(store);
+      assert.deepEqual(problems, []);
+    }
+    await stored(revision);
+  });
+});
+
+test("what processes that were killed have left is removed by the next", async () => {
+  const store = newStore();
+  const scratch = join(dir.path, "scratch");
+  // The number of a process that has ended.
+  const { pid } = spawnSync(process.execPath, ["--version"]);
+  const left = join(scratch, `kvorum-backup-${hostname()}-${pid}-abc`);
+  const [kept, part] = [join(scratch, "kvorum-backup-elsewhere-1-abc"), join(store, ".part-abc")];
+  for (const path of [left, kept, store]) mkdirSync(path, { recursive: true });
+  writeFileSync(part, "");
+  utimesSync(part, 0, 0);
+  const once = await kvorum("backup", "once", "--store", store, "--endpoints", server.url, "--scratch-dir", scratch);
+  assert.equal(once.code, 0, once.err);
+  assert.deepEqual([left, kept, part].map(existsSync), [false, true, false]);
 });
 
 test("of two writers into one store, one is refused and stops", async () => {

@@ -211,7 +211,10 @@ async function retain({ io, flags }: BackupContext, store: Store, end: Repositor
   if (retention === undefined) return;
   const contents = await readRepository(store);
   // What is damaged is looked at by a person before anything goes.
-  if (contents.problems.length > 0) return;
+  if (contents.problems.length > 0) {
+    io.err(`${store.url}: nothing old is removed while there are problems: ${contents.problems.join("; ")}\n`);
+    return;
+  }
   const pruning = pruningOf(contents, retention, io.clock.wallMs());
   await prune(store, contents, pruning, (first) => end.keepFrom(first));
   if (pruning.names.length > 0) io.err(`${store.url}: removed ${pruning.names.length} old objects\n`);

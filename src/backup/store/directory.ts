@@ -5,22 +5,27 @@
 import { createReadStream } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import type { Clock } from "../../base/clock.ts";
 import { codeOf, messageOf } from "../../base/errors.ts";
 import type { Random } from "../../base/random.ts";
 import { BackupError } from "../error.ts";
 import type { PutOptions, Store, StoredObject } from "./store.ts";
 
 const PART = ".part-";
+const LEFT_MS = 3_600_000;
 const PRIVATE_DIR = 0o700;
 const PRIVATE_FILE = 0o600;
 
 export class DirectoryStore implements Store {
   readonly url: string;
   readonly #random: Random;
+  readonly #clock: Clock;
+  #isTidy = false;
 
   /** `path` is absolute. The directory is created by the first write. */
-  constructor(path: string, random: Random) {
+  constructor(path: string, clock: Clock, random: Random) {
     this.url = path;
+    this.#clock = clock;
     this.#random = random;
   }
 
@@ -51,6 +56,7 @@ export class DirectoryStore implements Store {
     const part = join(this.url, `${PART}${this.#random.uint64().toString(16)}`);
     try {
       await mkdir(this.url, { recursive: true, mode: PRIVATE_DIR });
+      if (!this.#isTidy) await this.#tidy();
       const file = await open(part, "wx", PRIVATE_FILE);
       try {
         for await (const chunk of bytes) await file.writeFile(chunk);
@@ -74,6 +80,17 @@ export class DirectoryStore implements Store {
       await rm(join(this.url, name), { force: true });
     } catch (error) {
       throw this.#trouble(name, error);
+    }
+  }
+
+  /** Removes what interrupted writes have left. One that is in progress has been written to lately. */
+  async #tidy(): Promise<void> {
+    this.#isTidy = true;
+    for (const name of await readdir(this.url)) {
+      if (!name.startsWith(PART)) continue;
+      const path = join(this.url, name);
+      const found = await stat(path).catch(() => undefined);
+      if (found !== undefined && found.mtimeMs < this.#clock.wallMs() - LEFT_MS) await rm(path, { force: true });
     }
   }
 

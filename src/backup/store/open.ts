@@ -25,7 +25,7 @@ export function openStore(text: string, world: StoreWorld): Store {
   if (/^[a-z0-9]+:\/\//.test(path)) {
     throw wrong(text, "a store is a directory, or s3://bucket/prefix");
   }
-  return new DirectoryStore(isAbsolute(path) ? path : resolve(path), world.random);
+  return new DirectoryStore(isAbsolute(path) ? path : resolve(path), world.clock, world.random);
 }
 
 function openS3(text: string, { env, clock, disk }: StoreWorld): Store {
