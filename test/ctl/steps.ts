@@ -237,7 +237,8 @@ export const STEPS: readonly Step[] = [
   $("downgrade cancel -w json", { since37: true }),
   $("downgrade cancel", { since37: true }),
   $("member add l --peer-urls http://127.0.0.1:9 --learner", { since37: true }),
-  $("member add m --peer-urls http://127.0.0.1:9", { since37: true }),
+  // An id comes from the URLs and the second: with the same URLs, the second would decide which error it is.
+  $("member add m --peer-urls http://127.0.0.1:8,http://127.0.0.1:9", { since37: true }),
   $("member add m --peer-urls nonsense"),
   $("get --stream a", { since37: true }),
   $("get --stream --prefix  -w json", { since37: true }),
