@@ -90,7 +90,7 @@ export class RepositoryEnd {
     return this.#options.store;
   }
 
-  /** Adds an object after all that are being added. Throws BackupError; then it may be tried again. */
+  /** Adds an object after all that are being added. Throws BackupError, and then it is not stored: it may be tried again. */
   append(object: NewObject, plain?: () => AsyncIterable<Uint8Array>): Promise<Manifest> {
     const turn = this.#turn.then(() => this.#append(object, plain));
     this.#turn = turn.catch(() => {});
@@ -139,7 +139,8 @@ export class RepositoryEnd {
       if (!isOurs) throw error;
     }
     const seenMs = Math.max(this.#head.seenMs, manifest.endedMs);
-    await this.#putHead({ ...this.#head, last: number, lastDigest: digest, seenMs });
+    // With its manifest the object is stored: if the head cannot be written now, the next one names it.
+    await this.#putHead({ ...this.#head, last: number, lastDigest: digest, seenMs }).catch(() => {});
     return manifest;
   }
 
