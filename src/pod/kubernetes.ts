@@ -1,14 +1,11 @@
 /** The one question to the API of Kubernetes: what the StatefulSet is to be. */
 import { readFileSync } from "node:fs";
-import { request } from "node:https";
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { codeOf } from "../base/errors.ts";
 import { DeployError } from "../deploy/common/context.ts";
+import { type Answer, getAnswer } from "./http.ts";
 import { numberIn, objectIn, parsed } from "./json.ts";
-
-const ANSWER_MS = 3_000;
-const BODY_BYTES_MAX = 4 * 1024 * 1024;
 
 export interface StatefulSetFacts {
   readonly first: number;
@@ -55,35 +52,11 @@ function factsOf(statefulSet: unknown): StatefulSetFacts {
   };
 }
 
-function get(
-  host: string,
-  port: string,
-  path: string,
-  dir: string,
-  clock: Clock,
-): Promise<{ status: number; body: string }> {
-  return new Promise((resolve, reject) => {
-    const headers = { authorization: `Bearer ${read(join(dir, "token")) ?? ""}`, accept: "application/json" };
-    const ca = read(join(dir, "ca.crt"));
-    const options = { host, port, path, headers, agent: false, ...(ca === undefined ? {} : { ca }) };
-    const call = request(options, (response) => {
-      let body = "";
-      response.setEncoding("utf8");
-      response.on("data", (piece: string) => {
-        body += piece;
-        if (body.length > BODY_BYTES_MAX) call.destroy(new Error("the answer is too long"));
-      });
-      response.on("end", () => settle(() => resolve({ status: response.statusCode ?? 0, body })));
-      response.on("error", (error) => settle(() => reject(error)));
-    });
-    const timer = clock.after(ANSWER_MS, () => call.destroy(new Error(`no answer within ${ANSWER_MS / 1000} s`)));
-    const settle = (then: () => void) => {
-      timer.cancel();
-      then();
-    };
-    call.on("error", (error) => settle(() => reject(error)));
-    call.end();
-  });
+function get(host: string, port: string, path: string, dir: string, clock: Clock): Promise<Answer> {
+  const headers = { authorization: `Bearer ${read(join(dir, "token")) ?? ""}`, accept: "application/json" };
+  const ca = read(join(dir, "ca.crt"));
+  const name = host.includes(":") ? `[${host}]` : host;
+  return getAnswer(`https://${name}:${port}${path}`, { headers, ...(ca === undefined ? {} : { ca }) }, clock);
 }
 
 function read(path: string): string | undefined {

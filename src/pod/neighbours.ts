@@ -1,8 +1,7 @@
 /** What the other pods hold, as they tell on their status ports. */
 import { readFileSync } from "node:fs";
-import { get as httpGet } from "node:http";
-import { get as httpsGet } from "node:https";
 import type { Clock } from "../base/clock.ts";
+import { getAnswer } from "./http.ts";
 import { isObject, parsed, textIn } from "./json.ts";
 import { hostOf, urlOf } from "./names.ts";
 import { type Plan, planFrom } from "./plan.ts";
@@ -18,9 +17,6 @@ export interface PodState {
   /** In words: what it does, or waits for. */
   readonly doing: string;
 }
-
-const ANSWER_MS = 2_000;
-const BODY_BYTES_MAX = 256 * 1024;
 
 /** By name; those that do not answer are absent. */
 export async function askPods(
@@ -57,26 +53,8 @@ export const fetchPeer = ({ peerTls }: PodSettings, url: string, clock: Clock): 
   fetchText(url, peerTls === undefined ? {} : tlsFiles(peerTls), clock);
 
 /** The body of an answer with status 200; rejects otherwise. */
-export function fetchText(url: string, tls: Readonly<Record<string, Buffer>>, clock: Clock): Promise<string> {
-  const get = url.startsWith("https:") ? httpsGet : httpGet;
-  return new Promise((resolve, reject) => {
-    const request = get(url, { ...tls, agent: false }, (response) => {
-      let body = "";
-      response.setEncoding("utf8");
-      response.on("data", (piece: string) => {
-        body += piece;
-        if (body.length > BODY_BYTES_MAX) request.destroy(new Error("the answer is too long"));
-      });
-      response.on("end", () => {
-        timer.cancel();
-        if (response.statusCode === 200) resolve(body);
-        else reject(new Error(`status ${response.statusCode}: ${body.trim()}`));
-      });
-    });
-    const timer = clock.after(ANSWER_MS, () => request.destroy(new Error(`no answer within ${ANSWER_MS / 1000} s`)));
-    request.on("error", (error) => {
-      timer.cancel();
-      reject(error);
-    });
-  });
+export async function fetchText(url: string, tls: Readonly<Record<string, Buffer>>, clock: Clock): Promise<string> {
+  const { status, body } = await getAnswer(url, tls, clock);
+  if (status !== 200) throw new Error(`status ${status}: ${body.trim()}`);
+  return body;
 }
